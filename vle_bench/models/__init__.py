@@ -1,0 +1,28 @@
+"""The models, as Hugging Face classes; nothing here knows of tasks, recipes or loops.
+
+Importing this package registers `model_type: vle` with the Auto classes. Attributes are loaded when first asked for, so
+that reading a configuration does not import torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vle_bench.models.vle.configuration import VLEConfig
+    from vle_bench.models.vle.modeling import VLEForVQA, VLEModel, VLEPreTrainedModel
+    from vle_bench.models.vle.processing import VLEProcessor
+
+_MODULES = {
+    "VLEConfig": "configuration",
+    "VLEModel": "modeling",
+    "VLEForVQA": "modeling",
+    "VLEPreTrainedModel": "modeling",
+    "VLEProcessor": "processing",
+}
+__all__ = ["VLEConfig", "VLEForVQA", "VLEModel", "VLEPreTrainedModel", "VLEProcessor"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"vle_bench.models.vle.{_MODULES[name]}"), name)

@@ -1,0 +1,1 @@
+"""VLE and METER: one architecture, two text encoders."""

@@ -1,0 +1,64 @@
+"""Configuration of a VLE or METER model."""
+
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, CLIPVisionConfig, DebertaV2Config, PreTrainedConfig
+from transformers.models.auto import CONFIG_MAPPING
+
+_TEXT_TYPE, _VISION_TYPE = "deberta-v2", "clip_vision_model"
+
+
+@strict
+class VLEConfig(PreTrainedConfig):
+    """Two encoders and the co-attention fusion that joins them; METER is this with a RoBERTa `text_config`.
+
+    The top level describes the fusion (widths and layers as in BERT); the defaults are VLE-base's.
+
+    Args:
+        text_config: configuration (or its dict, with `model_type`) of the text encoder, DeBERTa-v2 by default.
+        vision_config: configuration (or its dict) of a CLIP vision encoder.
+        num_token_types: rows of the fusion's type table: 0 text, 1 image, 2 + i object i.
+        num_hidden_layers: fusion layers on each side.
+    """
+
+    model_type = "vle"
+    sub_configs = {"text_config": AutoConfig, "vision_config": CLIPVisionConfig}
+
+    text_config: PreTrainedConfig | dict[str, Any] | None = None
+    vision_config: PreTrainedConfig | dict[str, Any] | None = None
+    num_token_types: int = 2
+    hidden_size: int = 768
+    num_hidden_layers: int = 6
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float | int = 0.1
+    attention_probs_dropout_prob: float | int = 0.1
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    classifier_dropout: float | int | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.text_config is None:
+            self.text_config = DebertaV2Config()
+        elif isinstance(self.text_config, dict):
+            values = dict(self.text_config)
+            self.text_config = CONFIG_MAPPING[values.pop("model_type", _TEXT_TYPE)](**values)
+        if self.vision_config is None:
+            self.vision_config = CLIPVisionConfig()
+        elif isinstance(self.vision_config, dict):
+            values = dict(self.vision_config)
+            values.pop("model_type", None)
+            self.vision_config = CLIPVisionConfig(**values)
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} does not divide by num_attention_heads {self.num_attention_heads}"
+            )
+        vision = self.vision_config
+        if vision.image_size % vision.patch_size:
+            raise ValueError(f"image_size {vision.image_size} does not divide by patch_size {vision.patch_size}")
+        super().__post_init__(**kwargs)
+
+
+AutoConfig.register("vle", VLEConfig)
