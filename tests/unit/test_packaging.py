@@ -1,0 +1,83 @@
+import configparser
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BUILT_FROM = ("vle_bench", "recipes", "leaderboards", "setup.cfg", "pyproject.toml", "LICENSE", "README.md")
+
+
+def setup_cfg() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+def test_every_package_is_listed() -> None:
+    listed = set(setup_cfg()["options"]["packages"].split())
+    present = {".".join(p.relative_to(ROOT).parts[:-1]) for p in (ROOT / "vle_bench").rglob("*.py")}
+    assert listed - {"vle_bench.recipes", "vle_bench.leaderboards"} >= present
+
+
+def test_every_requirement_is_pinned() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
+    config = setup_cfg()
+    wanted = [*config["options"]["install_requires"].split("\n"), *config["options.extras_require"]["demo"].split("\n")]
+    names = {line.split(">=")[0].strip().lower() for line in wanted if line.strip()}
+    assert names - pinned == set()
+    assert "torchvision" not in pinned and "torch==2.13.0" in lines
+
+
+def test_makefile_targets() -> None:
+    text = (ROOT / "Makefile").read_text()
+    for target in ("help", "demo", "test", "test-slow", "lint", "tables", "bench", "vqa-base", "meter-vcr-qa2r"):
+        assert f"\n{target}:" in text
+    for word in text.split():
+        if "recipes/v" in word and ".yaml" in word:
+            assert (ROOT / word.rstrip(")").split(",")[-1]).is_file(), word
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """Built from a copy, so that nothing is left in the checkout and nothing stale in the wheel."""
+    source, output = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in BUILT_FROM:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif (ROOT / name).exists():
+            shutil.copy(ROOT / name, source / name)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    done = subprocess.run([*pip, "-w", str(output), "."], cwd=source, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return zipfile.ZipFile(next(output.glob("*.whl")))
+
+
+def test_wheel_holds_code_recipes_and_leaderboards(wheel: zipfile.ZipFile) -> None:
+    names = set(wheel.namelist())
+    code = {p.relative_to(ROOT).as_posix() for p in (ROOT / "vle_bench").rglob("*.py")}
+    recipes = {f"vle_bench/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / "recipes").rglob("*.yaml")}
+    tables = {f"vle_bench/leaderboards/{name}" for name in ("published.yaml", "comparison.md", "demo.md")}
+    assert code | recipes | tables <= names
+    assert not [name for name in names if name.startswith(("recipes/", "leaderboards/", "tests/"))]
+
+
+def test_wheel_metadata(wheel: zipfile.ZipFile) -> None:
+    (metadata,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    text = wheel.read(metadata).decode()
+    assert "Requires-Python: >=3.10" in text and "License: Apache-2.0" in text
+    (scripts,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+    assert "vle-bench = vle_bench.cli:main" in wheel.read(scripts).decode()
+
+
+def test_recipes_load_from_the_wheel(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    wheel.extractall(tmp_path / "site")
+    code = "from vle_bench import recipe; print(recipe.__file__, recipe.load_recipe('recipes/vqa/vle-large.yaml').name)"
+    output = subprocess.check_output(
+        [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "site")}, text=True
+    )
+    assert output.startswith(str(tmp_path)) and "vle-large-vqa" in output

@@ -1,0 +1,87 @@
+"""Folders with everything that a trained model needs: weights, processor, label map, where it came from."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vle_bench import atomic, models
+from vle_bench.errors import RequestError
+from vle_bench.models.vle.processing import VLEProcessor
+
+TRAINING_FILE = "training.json"
+
+
+def save(folder: Path, model: Any, processor: Any, labels: list[str], training: dict[str, Any]) -> None:
+    """Write a `from_pretrained` folder, complete or not at all.
+
+    Args:
+        training: recipe name and hash, seed, steps, data and splits trained on; the result record repeats them.
+    """
+    with atomic.folder(folder) as partial:
+        model.save_pretrained(partial)
+        processor.save_pretrained(partial)
+        atomic.write_json(partial / "label_map.json", {"answers": labels})
+        atomic.write_json(partial / TRAINING_FILE, training)
+
+
+def resolve(checkpoint: Path) -> Path:
+    """A run folder stands for its `best/`, else its `last/`; a `from_pretrained` folder for itself."""
+    candidates = [checkpoint, checkpoint / "best", checkpoint / "last"]
+    for candidate in candidates:
+        if (candidate / "config.json").is_file():
+            return candidate
+    raise RequestError(f"{checkpoint}: neither a run folder (best/ or last/) nor a checkpoint folder (config.json)")
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise RequestError(f"{path}: no such file") from error
+    except json.JSONDecodeError as error:
+        raise RequestError(f"{path}: not JSON, it ends or breaks at line {error.lineno}") from error
+
+
+def load_labels(folder: Path) -> list[str]:
+    answers = read_json(folder / "label_map.json").get("answers")
+    if not isinstance(answers, list) or not answers:
+        raise RequestError(f"{folder / 'label_map.json'}: answers: a list of strings is needed")
+    return answers
+
+
+def load_processor(folder: Path) -> VLEProcessor:
+    try:
+        return VLEProcessor.from_folder(folder)
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{folder}: no processor can be loaded from it: {_one_line(error)}") from error
+
+
+def load_model(folder: Path, architecture: str, head_may_be_new: bool = False, **config: Any) -> Any:
+    """Load weights; whatever is missing, unexpected or of another shape is an error that names the keys.
+
+    Args:
+        architecture: class in `vle_bench.models`.
+        head_may_be_new: a bare encoder, or another label count, is fine: the head starts afresh.
+        config: configuration values to change, such as num_labels.
+    """
+    cls = getattr(models, architecture)
+    try:
+        model, info = cls.from_pretrained(
+            str(folder), output_loading_info=True, local_files_only=True, weights_only=True,
+            ignore_mismatched_sizes=head_may_be_new, **config,
+        )  # fmt: skip
+    except (OSError, ValueError, RuntimeError) as error:
+        raise RequestError(f"{folder}: the weights cannot be loaded: {_one_line(error)}") from error
+    head = {name for name, p in model.named_parameters() if id(p) in {id(q) for q in model.head_parameters()}}
+    new = set(info["missing_keys"]) | {entry[0] for entry in info["mismatched_keys"]}
+    wrong = sorted(new - head if head_may_be_new else new) + sorted(info["unexpected_keys"])
+    if wrong:
+        raise RequestError(
+            f"{folder}: {len(wrong)} weights do not fit {architecture}: {', '.join(wrong[:5])}"
+            + (" ..." if len(wrong) > 5 else "")
+        )
+    return model
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,275 @@
+"""The command line: parse, load, call one function. Nothing heavy is imported before a command needs it."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vle_bench import __version__
+from vle_bench.errors import RequestError, RunFailed
+
+app = typer.Typer(
+    name="vle-bench", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Fine-tune and benchmark the vision-language encoders VLE and METER.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+score_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(score_app, name="score", help="Official score of a results file from anywhere.")
+
+RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="recipe file, or the name of a shipped one")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value]...", help="recipe keys to change")]
+
+
+def show_version(value: bool) -> None:
+    if value:
+        print(f"vle-bench {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True)] = False,
+) -> None: ...
+
+
+@app.command(epilog="Example: vle-bench train recipes/vqa/vle-base.yaml train.seed=1")
+def train(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    output_dir: Annotated[Path | None, typer.Option(help="run folder; runs/<recipe name> if not given")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="check the recipe and stop, as `validate` does")] = False,
+) -> None:
+    """Fine-tune as a recipe says, evaluate, and write the result record."""
+    from vle_bench.recipe import default_run_folder, load_recipe, missing_inputs
+
+    loaded = load_recipe(recipe, overrides or [])
+    if dry_run:
+        return validate([recipe], overrides)
+    if missing := missing_inputs(loaded):
+        raise RequestError("\n".join(missing))
+    quiet_libraries()
+    from vle_bench.train import train as run_training
+
+    folder = output_dir or default_run_folder(loaded)
+    record = run_training(loaded, folder)
+    if is_first_process():
+        print_record(record)
+        print(f"written: {folder}/ (best/, last/, log.jsonl, results/, predictions/)")
+
+
+@app.command(epilog="Example: vle-bench evaluate runs/vle-base-vqa --split minival")
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(help="a run folder or a checkpoint folder")],
+    recipe: Annotated[str | None, typer.Option(help="recipe that names the data; the checkpoint's own if not given")] = None,
+    split: Annotated[str | None, typer.Option(help="split to score; the recipe's `report` if not given")] = None,
+    output: Annotated[Path | None, typer.Option(help="result record to write")] = None,
+) -> None:
+    """Score a checkpoint on a split with labels; print the table and write the record."""
+    from vle_bench.recipe import load_recipe
+
+    source = recipe or next((str(p) for p in (checkpoint / "recipe.yaml", checkpoint.parent / "recipe.yaml") if p.is_file()), None)
+    if source is None:
+        raise RequestError(f"{checkpoint}: no recipe.yaml beside it; name the recipe with --recipe")
+    loaded = load_recipe(source, [])
+    quiet_libraries()
+    from accelerate import Accelerator
+
+    from vle_bench.evaluate import evaluate_checkpoint
+
+    chosen = split or loaded.data.report
+    run = checkpoint if (checkpoint / "recipe.yaml").is_file() else checkpoint.parent
+    target = output or run / "results" / f"{loaded.task}.{chosen}.json"
+    record = evaluate_checkpoint(checkpoint, Path(loaded.data.root), chosen, target, accelerator=Accelerator())
+    if is_first_process():
+        print_record(record)
+        print(f"written: {target}")
+
+
+@score_app.command("vqa", epilog="Example: vle-bench score vqa --questions Q.json --annotations A.json --predictions P.json")
+def score_vqa(
+    questions: Annotated[Path, typer.Option(help="official questions file")],
+    annotations: Annotated[Path, typer.Option(help="official annotations file")],
+    predictions: Annotated[Path, typer.Option(help="results: [{question_id, answer}]")],
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object, fractions in 0..1")] = False,
+    per_question: Annotated[Path | None, typer.Option(help="write {question_id: fraction} here")] = None,
+) -> None:
+    """The official VQA accuracy, as GT-Vision-Lab's program computes it."""
+    from vle_bench import atomic
+    from vle_bench.metrics.files import score_vqa_files
+
+    result = score_vqa_files(questions, annotations, predictions)
+    each = result.pop("per_question")
+    if per_question is not None:
+        atomic.write_json(per_question, {str(i): value for i, value in each.items()})
+    if as_json:
+        print(json.dumps(result))
+        return
+    print_rows([("accuracy", result["accuracy"], result["n"])])
+    for kind in ("per_answer_type", "per_question_type"):
+        print_rows([(f"  {name}", value, None) for name, value in sorted(result[kind].items())])
+    if per_question is not None:
+        print(f"written: {per_question}")
+
+
+@app.command(epilog="Example: vle-bench prepare easy-vqa --output data/easy-vqa")
+def prepare(
+    source: Annotated[str, typer.Argument(help="easy-vqa or vqav2")],
+    output: Annotated[Path, typer.Option(help="folder for the prepared data")],
+    official: Annotated[Path | None, typer.Option("--source", help="folder of the official files")] = None,
+    limit_images: Annotated[int | None, typer.Option(min=10, help="easy-vqa: only so many images a split, for trials")] = None,
+) -> None:
+    """Official files → images and questions tables, label map and manifest."""
+    if source == "easy-vqa":
+        from vle_bench.data.easy_vqa import prepare_easy_vqa
+
+        prepare_easy_vqa(output, source=official, limit_images=limit_images)
+    elif source == "vqav2":
+        from vle_bench.data.vqav2 import prepare_vqav2
+
+        if official is None:
+            raise RequestError("prepare vqav2: --source names the folder of the official files")
+        prepare_vqav2(official, output)
+    else:
+        raise RequestError(f"prepare: no source is called {source!r}; there are easy-vqa and vqav2")
+    manifest = json.loads((output / "manifest.json").read_text())
+    for split, counts in manifest["splits"].items():
+        print(f"{split:12} {counts['questions']:>9,} questions  {counts['images']:>8,} images")
+    print(f"written: {output}")
+
+
+@app.command(epilog="Example: vle-bench validate recipes/vqa/vle-base.yaml train.batch_size=512")
+def validate(
+    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE... [key=value]...", help="recipes and keys to change")],
+    overrides: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Check recipes without loading data or weights; print them resolved, with the derived numbers."""
+    from vle_bench.recipe import batch_layout, load_recipe, missing_inputs
+
+    changes = [a for a in recipes if "=" in a] + list(overrides or [])
+    for path in (a for a in recipes if "=" not in a):
+        loaded = load_recipe(path, changes)
+        print(f"# {path}: valid, hash {loaded.hash}")
+        print(loaded.to_yaml().rstrip())
+        micro = batch_layout(loaded.train.batch_size, loaded.train.per_device_batch_size, 1)
+        print(f"# one process: {micro} micro-batches of {loaded.train.per_device_batch_size} a step")
+        for line in missing_inputs(loaded):
+            print("# missing: " + line.replace("\n", "\n#   "))
+
+
+@app.command(epilog="Example: vle-bench table --check")
+def table(
+    check: Annotated[bool, typer.Option("--check", help="write nothing; exit 1 if a file would change")] = False,
+    root: Annotated[Path, typer.Option(help="the leaderboards folder")] = Path("leaderboards"),
+) -> None:
+    """Regenerate the tables from the result records and published.yaml."""
+    from vle_bench.leaderboard import write_tables
+
+    changed = write_tables(root, check=check)
+    if check and changed:
+        raise RunFailed("out of date: " + ", ".join(map(str, changed)) + "; run `vle-bench table`")
+    for path in changed:
+        print(f"written: {path}")
+    if not changed:
+        print(f"{root}: up to date")
+
+
+@app.command(epilog="Example: vle-bench demo --seeds 3")
+def demo(
+    overrides: Overrides = None,
+    recipe: Annotated[str, typer.Option(help="recipe to run")] = "recipes/demo/vqa-tiny.yaml",
+    seeds: Annotated[int, typer.Option(min=1, help="how many seeds to train")] = 1,
+    output_dir: Annotated[Path, typer.Option(help="folder of the runs and pictures")] = Path("runs/demo"),
+) -> None:
+    """The whole road on real data, in minutes, on a CPU: prepare, fine-tune, evaluate, tabulate."""
+    quiet_libraries()
+    from vle_bench.demo import run_demo
+
+    run_demo(recipe, overrides or [], seeds, output_dir)
+
+
+@app.command(epilog="Example: vle-bench bench recipes/demo/vqa-tiny.yaml")
+def bench(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    steps: Annotated[int, typer.Option(min=1, help="training steps to time, after three that are not counted")] = 20,
+) -> None:
+    """Questions a second of training, of evaluation and of data loading alone, and the peak memory."""
+    from vle_bench.recipe import load_recipe, missing_inputs
+
+    loaded = load_recipe(recipe, overrides or [])
+    if missing := missing_inputs(loaded):
+        raise RequestError("\n".join(missing))
+    quiet_libraries()
+    from vle_bench.bench import run_bench
+
+    for name, value in run_bench(loaded, steps).items():
+        print(f"{name:34} {value}")
+
+
+@app.command(epilog="Example: vle-bench env")
+def env() -> None:
+    """Versions, devices, and what is missing."""
+    import importlib.util
+
+    import torch
+
+    from vle_bench.results import code_version, library_versions
+
+    print(f"vle-bench {__version__}, commit {code_version()['commit'] or 'unknown (installed)'}")
+    for name, version in library_versions().items():
+        print(f"{name:14} {version}")
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    print(f"{'devices':14} {', '.join(devices) or f'CPU, {torch.get_num_threads()} threads'}")
+    if importlib.util.find_spec("easy_vqa") is None:
+        print("missing: easy-vqa (the demo's data): pip install 'vle-bench[demo]'")
+
+
+def print_rows(rows: list[tuple[str, float, int | None]]) -> None:
+    for name, value, n in rows:
+        print(f"{name:28} {100 * value:6.2f}" + (f"   ({n:,} questions)" if n is not None else ""))
+
+
+def print_record(record: Any) -> None:
+    print(f"\n{record.model['name']} on {record.split} of {record.data['source']}, {record.n:,} examples")
+    for name, metric in record.metrics.items():
+        low, high = metric.interval
+        print(f"{name:28} {100 * metric.value:6.2f}   (95 %: {100 * low:.2f} to {100 * high:.2f})")
+    print_rows([(f"  {name}", value, None) for name, value in sorted(record.per_answer_type.items())])
+    if record.contaminated:
+        print(f"contaminated: {record.split} is among the training splits; this score is never ranked")
+
+
+def quiet_libraries() -> None:
+    """Their bars and advice would bury our own lines."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def is_first_process() -> bool:
+    from accelerate import PartialState
+
+    return PartialState().is_main_process
+
+
+def main() -> None:
+    """The console script: a known mistake is one line and exit status 2, a failed run one line and 1."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")  # so that it may stand anywhere
+    try:
+        app()
+    except (RequestError, RunFailed) as error:
+        if debug:
+            raise
+        print(f"vle-bench: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, RequestError) else 1)
+    except Exception as error:
+        if debug:
+            raise
+        print(f"vle-bench: {type(error).__name__}: {error} (a defect of ours? --debug shows where)", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,1 @@
+"""Official files → prepared tables → batches."""

@@ -1,0 +1,99 @@
+"""easy-VQA (PyPI `easy-vqa`, MIT): real questions and pictures, small enough to ship → VQA v2's official layout → prepared."""
+
+import itertools
+import shutil
+import tempfile
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+from vle_bench import atomic
+from vle_bench.data.vqav2 import Split, coco_name, held_out, prepare_questions
+from vle_bench.errors import RequestError
+
+TEST_OFFSET = 100_000  # the package numbers the images of both splits from 0
+COLORS = {"black", "blue", "brown", "gray", "green", "red", "teal", "yellow"}
+
+
+def prepare_easy_vqa(output: Path, source: Path | None = None, limit_images: int | None = None) -> None:
+    """Write the prepared form with the splits train, val (a tenth of the training images) and test (official).
+
+    Args:
+        source: folder for the files in VQA v2's layout; they are kept there. None: a temporary folder.
+        limit_images: only so many images of each official split.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = source or Path(temporary)
+        paths = {name: write_official(folder, name, limit_images) for name in ("train", "test")}
+        train_questions, train_annotations, train_images = paths["train"]
+        test_questions, test_annotations, test_images = paths["test"]
+        train_name, test_name = coco_name("train"), coco_name("test")
+        splits = {
+            "train": Split(train_questions, train_annotations, lambda i: train_images / train_name(i),
+                           keep=lambda i: not held_out(i), vocabulary=True),
+            "val": Split(train_questions, train_annotations, lambda i: train_images / train_name(i), keep=held_out),
+            "test": Split(test_questions, test_annotations, lambda i: test_images / test_name(i)),
+        }  # fmt: skip
+        prepare_questions("easy-vqa", splits, output, min_count=1)
+
+
+def write_official(folder: Path, name: str, limit_images: int | None) -> tuple[Path, Path, Path]:
+    """One split of the package in VQA v2's layout; returns its questions file, annotations file and image folder."""
+    try:
+        import easy_vqa
+    except ImportError as error:
+        raise RequestError("easy-VQA is not installed: pip install 'vle-bench[demo]'") from error
+    texts, answers, image_ids = getattr(easy_vqa, f"get_{name}_questions")()
+    paths = getattr(easy_vqa, f"get_{name}_image_paths")()
+    chosen = set(sorted(paths)[:limit_images])
+    offset = TEST_OFFSET if name == "test" else 0
+    file_name, numbers = coco_name(name), defaultdict(itertools.count)
+    questions, annotations = [], []
+    for text, answer, image_id in zip(texts, answers, image_ids, strict=True):
+        if image_id not in chosen:
+            continue
+        image = image_id + offset
+        ids = {"question_id": image * 100 + next(numbers[image]), "image_id": image}
+        questions.append({**ids, "question": text})
+        annotations.append({
+            **ids, "question_type": question_type(text), "answer_type": "yes/no" if answer in ("yes", "no") else "other",
+            "multiple_choice_answer": answer,
+            "answers": [{"answer_id": i, "answer": answer, "answer_confidence": "yes"} for i in range(1, 11)],
+        })  # fmt: skip
+    images = folder / name
+    images.mkdir(parents=True, exist_ok=True)
+    for image_id in sorted(chosen):
+        shutil.copyfile(paths[image_id], images / file_name(image_id + offset))
+    about: dict[str, Any] = {"info": {"description": "easy-VQA 1.0"}, "license": {"name": "MIT"}, "data_subtype": name}
+    files = folder / f"questions-{name}.json", folder / f"annotations-{name}.json"
+    atomic.write_json(files[0], {**about, "questions": questions})
+    atomic.write_json(files[1], {**about, "annotations": annotations})
+    return *files, images
+
+
+def question_type(text: str) -> str:
+    """What is asked for: the shape, the color, or whether a shape or a color is there."""
+    words = set(text.lower().rstrip("?").split())
+    if not text.lower().startswith("what"):
+        return "is there this color" if words & COLORS else "is there this shape"
+    return "what color" if "color" in words else "what shape"
+
+
+def question_only_baselines(train: Any, test: Any) -> dict[str, float]:
+    """Accuracy on `test` without a look at the pictures: the most frequent answer, and the best answer for each question text.
+
+    Args:
+        train, test: questions tables; the rules are learnt on the whole official training set (train and val together).
+    """
+    frequent = Counter(train["multiple_choice_answer"]).most_common(1)[0][0]
+    by_text: dict[str, Counter[str]] = defaultdict(Counter)
+    for text, answer in zip(train["question"], train["multiple_choice_answer"], strict=True):
+        by_text[text][answer] += 1
+    rule = {text: counts.most_common(1)[0][0] for text, counts in by_text.items()}
+    rows = list(zip(test["question"], test["multiple_choice_answer"], test["answer_type"], strict=True))
+    open_rows = [row for row in rows if row[2] != "yes/no"]
+    return {
+        "most_frequent": sum(answer == frequent for _, answer, _ in rows) / len(rows),
+        "question_only": sum(rule.get(text) == answer for text, answer, _ in rows) / len(rows),
+        "question_only_not_yes_no": sum(rule.get(text) == answer for text, answer, _ in open_rows) / len(open_rows),
+    }

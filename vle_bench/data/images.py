@@ -1,0 +1,64 @@
+"""Picture bytes → RGB, and the augmentations that keep an answer true."""
+
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from vle_bench.errors import RequestError
+
+MAX_PIXELS = 100_000_000  # COCO's largest are 0.4 million; a picture beyond this is a mistake or an attack on memory
+
+
+def decode(content: bytes, name: str) -> Image.Image:
+    """Encoded bytes → an RGB picture, upright. A broken, empty or huge file is a RequestError that names it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(content))
+            if image.width * image.height > MAX_PIXELS:
+                raise RequestError(f"{name}: {image.width} × {image.height} pixels; at most {MAX_PIXELS} are read")
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except RequestError:
+        raise
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, ... by format
+        raise RequestError(f"{name}: cannot be read as an image ({error})") from error
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What may happen to a training picture; a pure function of (seed, epoch, image id).
+
+    Args:
+        flip: mirror it left-right and top-bottom, each with probability one half.
+        transpose: exchange the axes with probability one half.
+        shift: move it by up to this many pixels each way; the border repeats the edge.
+    """
+
+    flip: bool = False
+    transpose: bool = False
+    shift: int = 0
+
+    def __call__(self, image: Image.Image, image_id: int, *, seed: int, epoch: int) -> Image.Image:
+        rng = np.random.default_rng((seed, epoch, image_id))
+        pixels = np.asarray(image)
+        mirror_x, mirror_y, swap = rng.random(3) < 0.5
+        if self.flip and mirror_x:
+            pixels = pixels[:, ::-1]
+        if self.flip and mirror_y:
+            pixels = pixels[::-1]
+        if self.transpose and swap:
+            pixels = pixels.swapaxes(0, 1)
+        if self.shift:
+            height, width = pixels.shape[:2]
+            dy, dx = rng.integers(-self.shift, self.shift + 1, 2)
+            rows = np.clip(np.arange(height) + dy, 0, height - 1)
+            columns = np.clip(np.arange(width) + dx, 0, width - 1)
+            pixels = pixels[rows][:, columns]
+        return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+Augment = Callable[[Image.Image, int], Image.Image]  # (picture, image id) → picture

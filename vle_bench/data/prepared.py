@@ -1,0 +1,65 @@
+"""The prepared form of a data set: images and questions tables in Arrow, a label map, a manifest."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+
+from vle_bench.errors import RequestError
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """An opened prepared folder.
+
+    `images` has the columns image_id, file_name, bytes (the encoded file), width, height. A questions table has question_id,
+    image_id, image_row (row of `images`), question, question_type, answer_type, multiple_choice_answer, answers (the
+    annotators'), label_ids and label_scores (soft targets).
+    """
+
+    root: Path
+    manifest: dict[str, Any]
+    labels: list[str]
+    images: datasets.Dataset
+
+    def questions(self, split: str) -> datasets.Dataset:
+        """The questions of a split, or of several (`train+val`)."""
+        tables = []
+        for part in (name.strip() for name in split.split("+")):
+            if part not in self.manifest["splits"]:
+                known = ", ".join(self.manifest["splits"])
+                raise RequestError(f"{self.root}: has no split {part!r}; it has {known}")
+            tables.append(datasets.Dataset.from_file(str(self.root / f"questions-{part}.arrow")))
+        return datasets.concatenate_datasets(tables) if len(tables) > 1 else tables[0]
+
+
+def open_prepared(root: Path) -> PreparedData:
+    """Open a folder that `vle-bench prepare` wrote; checks that its files are whole."""
+    path = root / "manifest.json"
+    if not path.is_file():
+        raise RequestError(f"{root}: no prepared data there; run `vle-bench prepare SOURCE --output {root}`")
+    try:
+        manifest = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise RequestError(f"{path}: cut off or broken at line {error.lineno}; prepare the data again") from error
+    if manifest.get("schema_version") != SCHEMA_VERSION:
+        raise RequestError(
+            f"{path}: schema_version {manifest.get('schema_version')}, this version reads {SCHEMA_VERSION}; prepare again"
+        )
+    for name, file in manifest["files"].items():
+        size = (root / name).stat().st_size if (root / name).is_file() else None
+        if size != file["bytes"]:
+            found = "missing" if size is None else f"{size} bytes long instead of {file['bytes']}"
+            raise RequestError(f"{root / name}: {found}; prepare the data again")
+    labels = json.loads((root / "label_map.json").read_text())["answers"]
+    return PreparedData(root, manifest, labels, datasets.Dataset.from_file(str(root / "images.arrow")))
+
+
+def labels_digest(labels: list[str]) -> str:
+    """Digest of a label map: the answers in their order."""
+    return hashlib.sha256(json.dumps(labels, ensure_ascii=False).encode()).hexdigest()

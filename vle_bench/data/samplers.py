@@ -1,0 +1,31 @@
+"""Which examples make up which step: functions of (seed, epoch) alone, never of the machine."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.int64]
+
+
+def grouped_order(image_rows: Indices, seed: int, epoch: int, questions_per_image: int) -> Indices:
+    """Shuffle questions so that those of one image stand together.
+
+    The questions of an image are shuffled and cut into groups of at most `questions_per_image`; the groups are shuffled.
+    With 1 this is a plain shuffle of the questions (the published way).
+
+    Args:
+        image_rows: (questions,) the image of each.
+    """
+    rng = np.random.default_rng((seed, epoch))
+    shuffled = rng.permutation(len(image_rows))
+    by_image = shuffled[np.argsort(image_rows[shuffled], kind="stable")]
+    rows = image_rows[by_image]
+    starts = np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]])
+    place = np.arange(len(rows)) - np.repeat(starts, np.diff(np.r_[starts, len(rows)]))  # place within its image
+    group = np.cumsum(place % questions_per_image == 0) - 1
+    key = rng.permutation(group[-1] + 1 if len(group) else 0)[group]
+    return by_image[np.argsort(key, kind="stable")]
+
+
+def image_order(image_rows: Indices) -> Indices:
+    """Without a shuffle, questions of an image side by side, so that a batch encodes few images."""
+    return np.argsort(image_rows, kind="stable")

@@ -1,0 +1,141 @@
+"""`vle-bench demo`: the whole road on easy-VQA, and what it found as a table, pictures and a page."""
+
+import json
+import shutil
+import statistics
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from vle_bench.data.easy_vqa import prepare_easy_vqa
+from vle_bench.data.images import decode
+from vle_bench.data.prepared import open_prepared
+from vle_bench.figures import contact_sheet, learning_curve
+from vle_bench.page import write_page
+from vle_bench.recipe import Recipe, load_recipe
+from vle_bench.results import Record, load_record
+from vle_bench.train import train
+
+# Official easy-VQA test set. The baselines are recomputed by tests/unit/data/test_easy_vqa.py; the published figures are
+# from easy-VQA-keras (93.78) and another public model (87.60).
+REFERENCES = (
+    ("most frequent answer", 37.33, None),
+    ("best question-only rule", 67.00, 23.30),
+    ("published: another public model", 87.60, None),
+    ("published: easy-VQA-keras", 93.78, None),
+)
+COLUMNS = ["", "all questions", "not yes/no"]
+SHEET = 16
+
+
+def run_demo(recipe_path: str, overrides: list[str], seeds: int, folder: Path) -> None:
+    """Prepare, train once a seed, evaluate, then the table, the learning curve, the contact sheet and index.html."""
+    recipe = load_recipe(recipe_path, overrides)
+    root = Path(recipe.data.root)
+    if not (root / "manifest.json").exists():
+        print(f"preparing {recipe.data.source} in {root}", flush=True)
+        prepare_easy_vqa(root)
+    first = recipe.train.seed
+    records = [
+        run_seed(load_recipe(recipe_path, [*overrides, f"train.seed={seed}"]), folder / f"seed-{seed}")
+        for seed in range(first, first + seeds)
+    ]
+    logs = [folder / f"seed-{seed}" / "log.jsonl" for seed in range(first, first + seeds)]
+    rows = table_rows(records)
+    print_table(rows, records[0].n)
+    lines = {name: value for name, value, _ in REFERENCES}
+    learning_curve(logs, folder / "learning-curve.png", lines)
+    contact_sheet(sheet_examples(root, recipe.data.report, logs[0].parent), folder / "contact-sheet.png")
+    write_page(
+        folder / "index.html", f"{recipe.name}: visual question answering on easy-VQA", rows, COLUMNS,
+        {"Learning curve": folder / "learning-curve.png", "Sixteen test images": folder / "contact-sheet.png"},
+        {"Recipe": recipe.to_yaml(), "Result record": json.dumps(records[0].model_dump(mode="json"), indent=1)},
+        notes(records),
+    )  # fmt: skip
+    for name in ("index.html", "learning-curve.png", "contact-sheet.png"):
+        print(f"written: {folder / name}")
+
+
+def run_seed(recipe: Recipe, folder: Path) -> Record:
+    """Train and evaluate, unless this very recipe was run here to the end before."""
+    result = folder / "results" / f"{recipe.task}.{recipe.data.report}.json"
+    if result.exists() and load_record(result).recipe["hash"] == recipe.hash:
+        print(f"{folder}: this recipe was run here before, showing its result; remove the folder to run it again")
+        return load_record(result)
+    if folder.exists() and not result.exists():
+        print(f"{folder}: a run that was broken off, starting again")
+        shutil.rmtree(folder)
+    return train(recipe, folder)
+
+
+def percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def table_rows(records: list[Record]) -> list[dict[str, str]]:
+    """The runs (mean and range of several seeds) beside the baselines and the published figures."""
+    shown = []
+    for metric in ("accuracy", "accuracy_not_yes_no"):
+        values = [100 * r.metrics[metric].value for r in records if metric in r.metrics]
+        interval = records[0].metrics[metric].interval if metric in records[0].metrics else None
+        if not values:
+            shown.append("–")
+        elif len(values) > 1:
+            shown.append(f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})")
+        else:
+            low, high = interval or (values[0] / 100, values[0] / 100)
+            shown.append(f"{values[0]:.2f} ± {50 * (high - low):.2f}")
+    name = f"this run ({records[0].recipe['name']})" if len(records) == 1 else f"this run, mean of {len(records)} seeds"
+    rows = [dict(zip(COLUMNS, (label, percent(a), percent(b)), strict=True)) for label, a, b in REFERENCES]
+    return [*rows, dict(zip(COLUMNS, (name, *shown), strict=True))]
+
+
+def print_table(rows: list[dict[str, str]], n: int) -> None:
+    table = Table(title=f"easy-VQA, official test set: accuracy in percent, {n:,} questions")
+    for number, column in enumerate(COLUMNS):
+        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+    for row in rows[:-1]:
+        table.add_row(*row.values())
+    table.add_section()
+    table.add_row(*rows[-1].values(), style="bold")
+    Console().print(table)
+
+
+def notes(records: list[Record]) -> list[str]:
+    seconds = ", ".join(f"{r.training.get('seconds', 0):.0f} s" for r in records)
+    first = records[0]
+    return [
+        f"Training took {seconds} on {first.device}; the model has {first.model['parameters']:,} parameters.",
+        f"The checkpoint was picked on the held-out split {first.training.get('split')}; the test set was scored once.",
+        "± is half of the 95 % bootstrap interval over images; a range is over seeds.",
+    ]
+
+
+def sheet_examples(root: Path, split: str, run: Path) -> list[dict[str, Any]]:
+    """One question of each of 16 images, evenly spread over the split; chosen without a look at the answers."""
+    data = open_prepared(root)
+    questions = data.questions(split).to_list()
+    predictions = {}
+    path = run / "predictions" / f"vqa.{split}.jsonl"
+    for line in path.read_text().splitlines():
+        row = json.loads(line)
+        predictions[row["id"]] = row["answer"]
+    by_image: dict[int, list[dict[str, Any]]] = {}
+    for question in questions:
+        by_image.setdefault(question["image_row"], []).append(question)
+    rows = list(by_image)[:: max(1, len(by_image) // SHEET)][:SHEET]
+    examples = []
+    for number, row in enumerate(rows):
+        asked = by_image[row]
+        question = asked[number % len(asked)]
+        stored = data.images[row]
+        prediction, truth = predictions[question["question_id"]], question["multiple_choice_answer"]
+        examples.append(
+            {
+                "image": decode(stored["bytes"], stored["file_name"]), "question": question["question"],
+                "prediction": prediction, "truth": truth, "correct": prediction == truth,
+            }
+        )  # fmt: skip
+    return examples

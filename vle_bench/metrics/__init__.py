@@ -1,0 +1,1 @@
+"""Metrics as pure functions; nothing here imports torch."""

@@ -1,0 +1,456 @@
+"""The recipe: one strict, typed YAML file that says what is trained, on what, and how. Imports no torch."""
+
+import argparse
+import difflib
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from vle_bench import strict_yaml
+from vle_bench.errors import RequestError
+
+COMMAND_LINE = "command line"
+PACKAGE = Path(__file__).parent
+METER_URL = "https://github.com/zdou0830/METER/releases/download/checkpoint/meter_clip16_288_roberta_pretrain.ckpt"
+
+# Values of VLEConfig that a model from scratch may set. The text vocabulary comes from the tokenizer and the picture's
+# size from model.image_size, so neither is here. A test compares them with the configuration classes (which need torch).
+TEXT_KEYS: tuple[str, ...] = (
+    "model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
+    "hidden_dropout_prob", "attention_probs_dropout_prob", "max_position_embeddings", "type_vocab_size",
+    "initializer_range", "layer_norm_eps", "relative_attention", "max_relative_positions", "position_biased_input",
+    "pos_att_type", "position_buckets", "norm_rel_ebd", "share_att_key", "pooler_dropout", "pooler_hidden_act",
+)  # fmt: skip
+VISION_KEYS: tuple[str, ...] = (
+    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_channels", "patch_size",
+    "hidden_act", "layer_norm_eps", "attention_dropout", "initializer_range", "initializer_factor",
+    "projection_dim",
+)  # fmt: skip
+FUSION_KEYS: tuple[str, ...] = (
+    "text_config", "vision_config", "num_token_types", "hidden_size", "num_hidden_layers", "num_attention_heads",
+    "intermediate_size", "hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range",
+    "layer_norm_eps", "classifier_dropout",
+)  # fmt: skip
+
+Split = Annotated[str, Field(pattern=r"^[\w.-]+(\+[\w.-]+)*$")]
+
+
+class Group(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class DataGroup(Group):
+    root: str
+    """Folder that `vle-bench prepare` wrote."""
+    source: Literal["easy-vqa", "vqav2", "vcr"]
+    """What was prepared."""
+    train: Split
+    """Split to train on; `+` joins several."""
+    evaluate: Split
+    """Split that picks the best checkpoint; never one that is trained on, or the pick means nothing."""
+    report: Split
+    """Split of the result record, scored once at the end."""
+    grouping: Literal["image", "question"] = "image"
+    """`image` keeps questions of one image together and encodes it once; `question` is the published plain shuffle."""
+    questions_per_image: int | None = Field(None, ge=1)
+    """With grouping by image: at most so many questions of one image stand together; null for all of them."""
+
+
+class TokenizerGroup(Group):
+    vocab_size: int = Field(1000, ge=8)
+    """Words and pieces of the tokenizer that is trained on the training questions."""
+
+
+class ModelGroup(Group):
+    checkpoint: str | None = None
+    """Folder to start from (`from_pretrained`), or null for a model from scratch."""
+    config: dict[str, Any] | None = None
+    """VLEConfig values of a model from scratch, or null to start from a checkpoint."""
+    tokenizer: TokenizerGroup = Field(default_factory=TokenizerGroup)
+    """For a model from scratch; a checkpoint brings its own."""
+    image_size: int = Field(384, ge=8, le=2048)
+    """Pixels a side."""
+    max_text_length: int = Field(50, ge=4, le=512)
+    """Tokens; longer texts are shortened."""
+
+    @model_validator(mode="after")
+    def one_origin(self) -> "ModelGroup":
+        if (self.checkpoint is None) == (self.config is None):
+            raise ValueError("exactly one of checkpoint and config must be given")
+        if self.config is not None:
+            check_config(self.config, self.image_size)
+        return self
+
+
+class TrainGroup(Group):
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Decides initial weights, order and augmentation."""
+    epochs: float = Field(10, gt=0)
+    """Passes over the training split, where max_steps is null."""
+    max_steps: int | None = Field(None, ge=1)
+    """Optimiser steps, whatever `epochs` says."""
+    batch_size: int = Field(512, ge=1)
+    """Questions in one optimiser step, over all devices and micro-batches."""
+    per_device_batch_size: int = Field(32, ge=1)
+    """Questions in one forward pass on one device; changes memory and speed only."""
+    learning_rate: float = Field(7e-6, gt=0, lt=1)
+    """Peak learning rate of the pre-trained encoders."""
+    lr_mult_head: float = Field(50, ge=0)
+    """Times learning_rate for the task head."""
+    lr_mult_cross_modal: float = Field(5, ge=0)
+    """Times learning_rate for the fusion layers and their poolers."""
+    weight_decay: float = Field(0.01, ge=0)
+    """AdamW's; none on biases and norms."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        (0.9, 0.98), strict=False
+    )
+    """AdamW's."""
+    eps: float = Field(1e-8, gt=0)
+    """AdamW's."""
+    warmup_fraction: float = Field(0.1, ge=0, lt=1)
+    """Part of all steps over which the learning rate rises from 0."""
+    schedule: Literal["linear", "constant", "cosine"] = "linear"
+    """After the warm-up: down to 0, or constant."""
+    max_grad_norm: float | None = Field(None, gt=0)
+    """Clip gradients to this norm; null for never."""
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    """`auto` is bf16 on GPUs that have it, else fp32."""
+    compile: bool = False
+    """Compile the model with torch.compile."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third slower."""
+    num_workers: int = Field(4, ge=0)
+    """Processes that load data, a device."""
+    log_every: int = Field(50, ge=1)
+    """Steps between lines of log.jsonl."""
+    evaluate_every: int | None = Field(None, ge=1)
+    """Steps between evaluations; null for once an epoch."""
+    checkpoint_every: Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern=r"^[1-9]\d*min$")] | None = None
+    """Steps, or minutes as "10min", between saves of the whole training state; null for with every evaluation."""
+    keep: int = Field(2, ge=1)
+    """Newest training states to keep."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay of a moving average of the weights; null for none."""
+    trackers: list[Literal["tensorboard", "wandb", "trackio", "mlflow"]] = Field(default_factory=list)
+    """Where else to log."""
+
+    @model_validator(mode="after")
+    def batch_divides(self) -> "TrainGroup":
+        batch_layout(self.batch_size, self.per_device_batch_size, 1)
+        return self
+
+
+class AugmentGroup(Group):
+    flip: bool = False
+    """Mirror left and right, half of the time; wrong where questions ask for sides."""
+    transpose: bool = False
+    """Swap rows and columns, half of the time."""
+    shift: int = Field(0, ge=0)
+    """Move by up to so many pixels each way."""
+    randaugment: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=0, le=30)]] | None = Field(
+        None, strict=False
+    )
+    """[operations, magnitude] as METER's [2, 9]; null for none."""
+
+
+class ExpectGroup(Group):
+    metric: str
+    split: Split
+    value: float
+    """In percent, as published."""
+    tolerance: float = Field(ge=0)
+    """In points."""
+    source: str
+    """Where the value was read."""
+
+
+class Recipe(Group):
+    name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
+    """Names the run folder and the record."""
+    task: Literal["vqa", "vcr_q2a", "vcr_qa2r", "vcr_joint"]
+    data: DataGroup
+    model: ModelGroup
+    train: TrainGroup = Field(default_factory=TrainGroup)
+    augment: AugmentGroup = Field(default_factory=AugmentGroup)
+    expect: ExpectGroup | None = None
+    """The published score that this recipe should reproduce."""
+
+    @model_validator(mode="after")
+    def task_fits_data(self) -> "Recipe":
+        if (self.data.source == "vcr") != self.task.startswith("vcr"):
+            raise ValueError(f"task {self.task} cannot be trained on data.source {self.data.source}")
+        return self
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits; equal for recipes that resolve to the same values."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def to_yaml(self) -> str:
+        """Every value spelled out; load_recipe reads it back as the same recipe."""
+        return strict_yaml.dump(self.model_dump(mode="json"))
+
+
+def check_config(config: dict[str, Any], image_size: int) -> None:
+    """Refuse what VLEConfig would silently ignore, and pictures that do not divide into patches."""
+    problems = []
+    parts: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {"model.config": (config, FUSION_KEYS)}
+    for part, keys in (("text_config", TEXT_KEYS), ("vision_config", VISION_KEYS)):
+        if isinstance(config.get(part), dict):
+            parts[f"model.config.{part}"] = (config[part], keys)
+        else:
+            problems.append(f"model.config.{part}: this group of keys is needed")
+    for name, (values, keys) in parts.items():
+        for key in values:
+            if key not in keys:
+                problems.append(f"{name}.{key}: unknown key; nearest valid key: {name}.{closest(str(key), keys)}")
+    if not problems:
+        patch = config["vision_config"].get("patch_size", 32)
+        if not isinstance(patch, int) or patch < 1 or image_size % patch:
+            problems.append(
+                f"model.image_size: {image_size} does not divide by model.config.vision_config.patch_size {patch}"
+            )
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
+def batch_layout(batch_size: int, per_device_batch_size: int, num_processes: int) -> int:
+    """Micro-batches that each process accumulates for one global batch.
+
+    Raises:
+        RequestError: the global batch does not divide; says which values would.
+    """
+    world = per_device_batch_size * num_processes
+    if batch_size % world == 0:
+        return batch_size // world
+    below, above = batch_size // world * world, (batch_size // world + 1) * world
+    ways = ["train.batch_size=" + " or ".join(str(size) for size in (below, above) if size)]
+    share, rest = divmod(batch_size, num_processes)
+    if not rest:
+        ways.append(f"train.per_device_batch_size={nearest_divisors(share, per_device_batch_size)}")
+    processes, rest = divmod(batch_size, per_device_batch_size)
+    if not rest:
+        ways.append(f"{nearest_divisors(processes, num_processes)} processes")
+    each = f"per_device_batch_size {per_device_batch_size} × {num_processes} process{'es' * (num_processes > 1)}"
+    raise RequestError(f"train.batch_size: {batch_size} does not divide by {each}; what would: " + ", or ".join(ways))
+
+
+def nearest_divisors(number: int, wanted: int) -> str:
+    """The divisors of `number` on either side of `wanted`."""
+    divisors = [d for d in range(1, number + 1) if number % d == 0]
+    below = [d for d in divisors if d <= wanted][-1:]
+    return " or ".join(map(str, below + [d for d in divisors if d > wanted][:1]))
+
+
+def load_recipe(path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read, extend, override and check a recipe.
+
+    Args:
+        path: a file, or the name of a shipped recipe (`vqa/vle-base`).
+        overrides: `dotted.key=value`, the value as in YAML.
+
+    Raises:
+        RequestError: every problem, one a line: file, dotted key, what is wrong, nearest valid key.
+    """
+    file = find_recipe(path)
+    values, origins = read_with_bases(file, ())
+    for override in overrides:
+        apply_override(values, origins, override)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        lines = [line for problem in error.errors() for line in describe(problem, origins, str(file))]
+        raise RequestError("\n".join(dict.fromkeys(lines))) from error
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """`vqa/vle-base.yaml` → its file: inside an installed package, beside the package in a checkout."""
+    root = next((r for r in (PACKAGE / "recipes", PACKAGE.parent / "recipes") if r.is_dir()), PACKAGE / "recipes")
+    files = sorted(p for p in root.rglob("*.yaml") if "accelerate" not in p.relative_to(root).parts)
+    return {p.relative_to(root).as_posix(): p for p in files}
+
+
+def find_recipe(path: str) -> Path:
+    if Path(path).is_file():
+        return Path(path)
+    shipped = shipped_recipes()
+    name = path.removeprefix("./").removeprefix("recipes/")
+    for candidate in (name, f"{name}.yaml"):
+        if candidate in shipped:
+            return shipped[candidate]
+    nearest = f"; nearest shipped recipe: recipes/{closest(name, list(shipped))}" if shipped else ""
+    raise RequestError(f"{path}: no such recipe{nearest}")
+
+
+def read_with_bases(file: Path, below: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Values of a file laid over those that it extends, and the file that each dotted key came from."""
+    if file.resolve() in below:
+        chain = " extends ".join(p.name for p in (*below, file.resolve()))
+        raise RequestError(f"{file}: extends: a recipe cannot extend itself: {chain}")
+    values = strict_yaml.read_group(file)
+    base = values.pop("extends", None)
+    if base is None:
+        return values, dict.fromkeys(dotted_keys(values), str(file))
+    if not isinstance(base, str) or not (file.parent / base).is_file():
+        raise RequestError(f"{file}: extends: no such file: {file.parent / str(base)}")
+    base_values, origins = read_with_bases(file.parent / base, (*below, file.resolve()))
+    return merge(base_values, values), {**origins, **dict.fromkeys(dotted_keys(values), str(file))}
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` wins, group by group."""
+    both = {k: merge(base[k], v) for k, v in over.items() if isinstance(v, dict) and isinstance(base.get(k), dict)}
+    return {**base, **over, **both}
+
+
+def dotted_keys(values: dict[str, Any], prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in values.items():
+        keys.append(f"{prefix}{key}")
+        if isinstance(value, dict):
+            keys += dotted_keys(value, f"{prefix}{key}.")
+    return keys
+
+
+def apply_override(values: dict[str, Any], origins: dict[str, str], override: str) -> None:
+    """Set one `dotted.key=value` in place."""
+    dotted, equals, text = override.partition("=")
+    *groups, last = dotted.strip().split(".")
+    if not equals or not last:
+        raise RequestError(f"{COMMAND_LINE}: {override}: an override is key=value, such as train.seed=1")
+    try:
+        value = strict_yaml.parse(text)
+    except yaml.YAMLError as error:
+        raise RequestError(f"{COMMAND_LINE}: {dotted}: {text!r} is no YAML value") from error
+    place = values
+    for number, group in enumerate(groups, 1):
+        if place.get(group) is None:
+            place[group] = {}
+        place = place[group]
+        if not isinstance(place, dict):
+            raise RequestError(f"{COMMAND_LINE}: {dotted}: {'.'.join(groups[:number])} is a value, not a group of keys")
+    place[last] = value
+    origins[dotted.strip()] = COMMAND_LINE
+
+
+def valid_keys(group: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
+    """Dotted keys of the schema, groups before what they hold."""
+    keys = []
+    for name, field in group.model_fields.items():
+        keys.append(prefix + name)
+        inner = next((t for t in (field.annotation, *getattr(field.annotation, "__args__", ())) if is_group(t)), None)
+        if inner is not None:
+            keys += valid_keys(inner, f"{prefix}{name}.")
+    return keys
+
+
+def is_group(candidate: Any) -> bool:
+    return isinstance(candidate, type) and issubclass(candidate, Group)
+
+
+def closest(word: str, candidates: Sequence[str]) -> str:
+    return max(candidates, key=lambda c: difflib.SequenceMatcher(None, c, word).ratio())
+
+
+def nearest_key(dotted: str) -> str:
+    """The valid key most like a wrong one: by its last part, of the same group rather than another."""
+    parent, _, last = dotted.rpartition(".")
+
+    def likeness(key: str) -> float:
+        group, _, name = key.rpartition(".")
+        return difflib.SequenceMatcher(None, name, last).ratio() + 0.2 * (group == parent)
+
+    return max(valid_keys(), key=likeness)
+
+
+def describe(problem: ErrorDetails, origins: dict[str, str], file: str) -> list[str]:
+    """One of pydantic's errors → `file: dotted.key: what is wrong; nearest valid key`."""
+
+    def line(dotted: str, message: str) -> str:
+        where = dotted
+        while where and where not in origins:  # a key that is not given belongs to where its group stands
+            where = where.rpartition(".")[0]
+        return f"{origins.get(where, file)}: " + (f"{dotted}: " if dotted else "") + message
+
+    known = {*valid_keys(), *origins}
+    parts = [str(p) for p in problem["loc"]]
+    if problem["type"] == "extra_forbidden":
+        return [line(".".join(parts), f"unknown key; nearest valid key: {nearest_key('.'.join(parts))}")]
+    if problem["type"] == "missing":
+        return [line(".".join(parts), "this key is needed")]
+    while parts and ".".join(parts) not in known:  # pydantic appends the branch of a union or the place in a list
+        parts.pop()
+    dotted, message = ".".join(parts), problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":  # our own checks: one line a problem, some with their key before them
+        own = [text.partition(": ") for text in message.splitlines()]
+        return [
+            line(key, rest) if key in known or key.startswith("model.") else line(dotted, key) for key, _, rest in own
+        ]
+    return [line(dotted, f"{message[:1].lower()}{message[1:]}, not {problem['input']!r}")]
+
+
+def default_run_folder(recipe: Recipe) -> Path:
+    return Path("runs") / recipe.name
+
+
+def missing_inputs(recipe: Recipe) -> list[str]:
+    """What the recipe needs and is not there, each with the commands that bring it."""
+    missing = []
+    root, source = recipe.data.root, recipe.data.source
+    if not (Path(root) / "manifest.json").is_file():
+        commands = [f"vle-bench prepare {source} --output {root}"]
+        if source != "easy-vqa":
+            official = f"{root.rstrip('/')}-official"
+            commands = [
+                f"vle-bench download {source} --output {official}",
+                f"vle-bench prepare {source} --source {official} --output {root}",
+            ]
+        missing.append("\n  ".join([f"{root}: no prepared data there (no manifest.json); it comes with", *commands]))
+    checkpoint = recipe.model.checkpoint
+    if checkpoint is not None:
+        folder = Path(checkpoint)
+        if not any((f / "config.json").is_file() for f in (folder, folder / "best", folder / "last")):
+            lines = [
+                f"{checkpoint}: no checkpoint there (no config.json); it comes with",
+                *checkpoint_commands(checkpoint),
+            ]
+            missing.append("\n  ".join(lines))
+    return missing
+
+
+def checkpoint_commands(checkpoint: str) -> list[str]:
+    name = Path(checkpoint).name
+    if name.startswith("meter"):
+        fetch = f"curl -L --create-dirs -o {checkpoint}.ckpt {METER_URL}"
+        return [fetch, f"vle-bench convert {checkpoint}.ckpt --output {checkpoint}"]
+    if name.startswith("vle"):
+        return [f"hf download hfl/{name} --local-dir {checkpoint}"]
+    return [f"hf download OWNER/MODEL --local-dir {checkpoint}   (or name another folder: model.checkpoint=FOLDER)"]
+
+
+def main() -> None:
+    """`python -m vle_bench.recipe --inputs RECIPE [key=value ...]`: exit status 2 if an input is missing, at once."""
+    parser = argparse.ArgumentParser(prog="python -m vle_bench.recipe")
+    parser.add_argument("--inputs", required=True, metavar="RECIPE")
+    known, rest = parser.parse_known_args()
+    try:
+        recipe = load_recipe(known.inputs, [a for a in rest if "=" in a and not a.startswith("-")])
+        if missing := missing_inputs(recipe):
+            raise RequestError("\n".join(missing))
+    except RequestError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""What the loop and the evaluation ask of a task."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vle_bench.data.images import Augment
+from vle_bench.data.prepared import PreparedData as Data
+
+Row = dict[str, Any]  # one prediction, keyed by "id"
+Scores = dict[str, Any]
+
+
+class Task(Protocol):
+    """A task knows its data and its metric; it knows nothing of loops, devices or recipes.
+
+    `version` grows when a change of the task changes its scores; results of two versions are never compared.
+    """
+
+    name: str
+    version: int
+    primary_metric: str
+    architecture: str  # class in vle_bench.models
+
+    def open(self, root: Path) -> Data:
+        """The prepared folder; a RequestError if it is none."""
+        ...
+
+    def tokenizer(self, data: Data, split: str, vocab_size: int) -> Any:
+        """A tokenizer trained on the texts of a split, for a model from scratch."""
+        ...
+
+    def training_order(self, questions: Any, seed: int, epoch: int, per_image: int) -> NDArray[np.int64]:
+        """Every example once, in the order of this epoch; at most `per_image` of one image stand together."""
+        ...
+
+    def evaluation_order(self, questions: Any) -> NDArray[np.int64]:
+        """Every example once, cheap to encode."""
+        ...
+
+    def augmentation(self, settings: dict[str, Any], seed: int, epoch: int) -> Augment | None:
+        """(picture, image id) → picture for one epoch of training, or None."""
+        ...
+
+    def collator(
+        self, questions: Any, images: Any, processor: Any, labels: list[str], max_text_length: int, augment: Augment | None
+    ) -> Callable[[Any], dict[str, Any]]:
+        """Indices of a micro-batch → {"ids": ids, "inputs": the model's tensors}."""
+        ...
+
+    def predictions(self, logits: torch.Tensor, ids: list[int], labels: list[str]) -> list[Row]:
+        """One row an example."""
+        ...
+
+    def score(self, rows: list[Row], questions: Any) -> Scores:
+        """Rows of every example of a split → {"n", "metrics": {name: {"value", "interval"}}, ...}; checks the ids."""
+        ...

@@ -1,0 +1,298 @@
+"""The one training loop."""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch.utils.data import DataLoader
+
+from vle_bench import atomic, checkpoint, models
+from vle_bench.errors import RequestError, RunFailed
+from vle_bench.evaluate import EVALUATION_BATCH_SIZE, check_labels, evaluate_checkpoint, predict
+from vle_bench.models.vle.processing import VLEProcessor
+from vle_bench.optim import learning_rate_schedule, parameter_groups
+from vle_bench.progress import Bar
+from vle_bench.recipe import Recipe, batch_layout
+from vle_bench.results import Record, split_parts
+from vle_bench.tasks import TASKS, Data, Task
+
+
+@dataclass
+class Run:
+    """What one training run holds."""
+
+    recipe: Recipe
+    folder: Path
+    accelerator: Accelerator
+    task: Task
+    data: Data
+    questions: Any
+    labels: list[str]
+    model: Any
+    processor: Any
+    optimizer: torch.optim.Optimizer
+    schedule: Any
+    accumulation: int
+    steps_per_epoch: int
+    total_steps: int
+    step: int = 0
+    best: float = -1.0
+    training_seconds: float = 0.0
+
+    @property
+    def bare_model(self) -> Any:
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+
+
+def train(recipe: Recipe, folder: Path) -> Record:
+    """Fine-tune as the recipe says; writes the run folder and returns the record of the `data.report` split."""
+    if folder.exists() and any(folder.iterdir()):
+        raise RequestError(f"{folder}: holds another run; give --output-dir a new folder, or remove this one")
+    run = build(recipe, folder)
+    if run.accelerator.is_main_process:
+        atomic.write_text(folder / "recipe.yaml", recipe.to_yaml())
+        describe(run)
+    run.accelerator.wait_for_everyone()
+    fit(run)
+    record = evaluate_checkpoint(
+        folder, Path(recipe.data.root), recipe.data.report,
+        folder / "results" / f"{run.task.name}.{recipe.data.report}.json", accelerator=run.accelerator,
+    )  # fmt: skip
+    run.accelerator.end_training()
+    return record
+
+
+def build(recipe: Recipe, folder: Path) -> Run:
+    """Data, model, optimiser and schedule of a recipe."""
+    accelerator = Accelerator(
+        mixed_precision=precision(recipe.train.precision), log_with=recipe.train.trackers or None, project_dir=str(folder)
+    )
+    if recipe.train.trackers:
+        accelerator.init_trackers("vle-bench", config={"recipe": recipe.name, "hash": recipe.hash})
+    accumulation = batch_layout(recipe.train.batch_size, recipe.train.per_device_batch_size, accelerator.num_processes)
+    set_seed(recipe.train.seed)
+    task = TASKS[recipe.task]
+    data = task.open(Path(recipe.data.root))
+    questions = data.questions(recipe.data.train)
+    model, processor = build_model(recipe, task, data)
+    if recipe.train.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    groups = parameter_groups(
+        model, recipe.train.learning_rate, recipe.train.lr_mult_head, recipe.train.lr_mult_cross_modal,
+        recipe.train.weight_decay,
+    )  # fmt: skip
+    optimizer = torch.optim.AdamW(groups, betas=recipe.train.betas, eps=recipe.train.eps)
+    model = model.to(accelerator.device)
+    if recipe.train.compile:
+        model = torch.compile(model, dynamic=True)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    parts = accumulation * accelerator.num_processes
+    whole, rest = divmod(len(questions), recipe.train.batch_size)
+    steps_per_epoch = whole + (rest >= parts)  # as epoch_batches leaves out a batch too short to share
+    if not steps_per_epoch:
+        raise RequestError(f"data.train: {recipe.data.train} has {len(questions)} questions, too few for one batch")
+    total_steps = recipe.train.max_steps or math.ceil(recipe.train.epochs * steps_per_epoch)
+    schedule = learning_rate_schedule(optimizer, recipe.train.schedule, total_steps, recipe.train.warmup_fraction)
+    return Run(
+        recipe, folder, accelerator, task, data, questions, data.labels, model, processor, optimizer, schedule,
+        accumulation, steps_per_epoch, total_steps,
+    )  # fmt: skip
+
+
+def precision(choice: str) -> str:
+    """The recipe's word → Accelerate's; `auto` is bf16 on a GPU that has it, else float32."""
+    if choice == "auto":
+        return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+    return {"fp32": "no"}.get(choice, choice)
+
+
+def build_model(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any]:
+    """From a checkpoint folder, or from scratch with a tokenizer trained on the training split."""
+    label_maps = {"id2label": dict(enumerate(data.labels)), "label2id": {a: i for i, a in enumerate(data.labels)}}
+    if recipe.model.checkpoint is not None:
+        folder = checkpoint.resolve(Path(recipe.model.checkpoint))
+        if (folder / "label_map.json").exists():
+            check_labels(checkpoint.load_labels(folder), data)
+        model = checkpoint.load_model(folder, task.architecture, head_may_be_new=True, **label_maps)
+        processor = checkpoint.load_processor(folder)
+        return model, processor
+    assert recipe.model.config is not None  # the schema asks for a checkpoint or a config
+    tokenizer = task.tokenizer(data, recipe.data.train, recipe.model.tokenizer.vocab_size)
+    values = dict(recipe.model.config)
+    values["text_config"] = {
+        **values["text_config"], "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id,
+    }  # fmt: skip
+    values["vision_config"] = {**values["vision_config"], "image_size": recipe.model.image_size}
+    model = getattr(models, task.architecture)(models.VLEConfig(**values, **label_maps))
+    return model, VLEProcessor.from_parts(tokenizer, recipe.model.image_size)
+
+
+def epoch_batches(run: Run, epoch: int) -> list[list[np.ndarray]]:
+    """The global batches of an epoch, each as its micro-batches for all processes in turn.
+
+    A function of (seed, epoch) and the batch layout. The epoch's last batch may be short; where it has fewer questions than
+    there are micro-batches it is left out.
+    """
+    settings, data = run.recipe.train, run.recipe.data
+    per_image = 1 if data.grouping == "question" else data.questions_per_image or len(run.questions)
+    order = run.task.training_order(run.questions, settings.seed, epoch, per_image)
+    parts = run.accumulation * run.accelerator.num_processes
+    batches = [order[start : start + settings.batch_size] for start in range(0, len(order), settings.batch_size)]
+    return [np.array_split(batch, parts) for batch in batches if len(batch) >= parts]
+
+
+Step = tuple[int, int, list[dict[str, Any]]]  # epoch, questions in the global batch, this process's micro-batches
+
+
+def steps(run: Run) -> Iterator[Step]:
+    """Collated steps from `run.step` on, for ever."""
+    recipe, world, rank = run.recipe, run.accelerator.num_processes, run.accelerator.process_index
+    epoch, skip = divmod(run.step, run.steps_per_epoch)
+    while True:
+        batches = epoch_batches(run, epoch)[skip:]
+        augment = run.task.augmentation(recipe.augment.model_dump(), recipe.train.seed, epoch)
+        collate = run.task.collator(
+            run.questions, run.data.images, run.processor, run.labels, recipe.model.max_text_length, augment
+        )
+        mine = [part for batch in batches for part in batch[rank::world]]
+        loaded = iter(
+            DataLoader(mine, batch_size=None, collate_fn=collate, num_workers=recipe.train.num_workers)  # type: ignore[arg-type]
+        )
+        for batch in batches:
+            yield epoch, sum(map(len, batch)), [next(loaded) for _ in range(run.accumulation)]
+        epoch, skip = epoch + 1, 0
+
+
+def fit(run: Run) -> None:
+    """Optimiser steps until `total_steps`, with logging, evaluation and the best and last checkpoints."""
+    settings = run.recipe.train
+    evaluate_every = settings.evaluate_every or run.steps_per_epoch
+    pending: list[tuple[int, list[int], torch.Tensor]] = []  # (step, ids, loss) since the last check
+    started, seconds_before, questions = time.monotonic(), run.training_seconds, 0
+    run.model.train()
+    stream = steps(run)
+    with Bar(f"train {run.recipe.name}", run.total_steps, enabled=run.accelerator.is_main_process) as bar:
+        while run.step < run.total_steps:
+            epoch, count, micro_batches = next(stream)
+            loss = optimizer_step(run, micro_batches, count)
+            run.step += 1
+            questions += count
+            pending.append((run.step, [i for batch in micro_batches for i in batch["ids"]], loss))
+            evaluating = run.step % evaluate_every == 0 or run.step == run.total_steps
+            text = ""
+            if evaluating or run.step % settings.log_every == 0:
+                value = checked_loss(run, pending)
+                seconds = time.monotonic() - started
+                run.training_seconds = seconds_before + seconds
+                text = log_training(run, epoch, value, questions / seconds)
+            bar.advance(text=text)
+            if evaluating:
+                evaluate_and_save(run)
+                started, seconds_before, questions = time.monotonic(), run.training_seconds, 0
+
+
+def optimizer_step(run: Run, micro_batches: list[dict[str, Any]], count: int) -> torch.Tensor:
+    """One optimiser step over a global batch of `count` questions; returns this process's part of its mean loss."""
+    accelerator = run.accelerator
+    total = torch.zeros((), device=accelerator.device)
+    for number, batch in enumerate(micro_batches, 1):
+        inputs = {name: value.to(accelerator.device, non_blocking=True) for name, value in batch["inputs"].items()}
+        with nullcontext() if number == len(micro_batches) else accelerator.no_sync(run.model):
+            with accelerator.autocast():
+                loss = run.model(**inputs).loss
+            # Each question weighs the same, short last batches too. DDP averages over processes, hence their number.
+            share = loss * (len(batch["ids"]) / count * accelerator.num_processes)
+            accelerator.backward(share)
+        total += share.detach()
+    if run.recipe.train.max_grad_norm:
+        accelerator.clip_grad_norm_(run.model.parameters(), run.recipe.train.max_grad_norm)
+    run.optimizer.step()
+    run.schedule.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    return total
+
+
+def checked_loss(run: Run, pending: list[tuple[int, list[int], torch.Tensor]]) -> float:
+    """The mean loss of the steps since the last check; stops the run at the first that is not finite.
+
+    Looking at every loss at once keeps the device from waiting for the host at each step.
+    """
+    if not pending:
+        return float("nan")
+    losses = run.accelerator.reduce(torch.stack([loss for _, _, loss in pending]), reduction="mean").tolist()
+    for (step, ids, _), loss in zip(pending, losses, strict=True):
+        if not math.isfinite(loss):
+            shown = ", ".join(map(str, ids[:8])) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
+            raise RunFailed(f"the loss is {loss} at step {step}; the examples of that step: {shown}")
+    pending.clear()
+    return sum(losses) / len(losses)
+
+
+def write_log(run: Run, entry: dict[str, Any]) -> None:
+    if run.accelerator.is_main_process:
+        with open(run.folder / "log.jsonl", "a") as file:
+            file.write(json.dumps(entry) + "\n")
+    if run.recipe.train.trackers:
+        run.accelerator.log({k: v for k, v in entry.items() if isinstance(v, float | int)}, step=run.step)
+
+
+def log_training(run: Run, epoch: int, loss: float, samples_per_second: float) -> str:
+    learning_rate = max(run.schedule.get_last_lr())
+    write_log(run, {
+        "step": run.step, "epoch": epoch, "loss": round(loss, 6), "lr": learning_rate,
+        "samples_per_second": round(samples_per_second, 1), "seconds": round(run.training_seconds, 2),
+    })  # fmt: skip
+    return f"loss {loss:.4f}  lr {learning_rate:.1e}  {samples_per_second:.0f} questions/s"
+
+
+def evaluate_and_save(run: Run) -> None:
+    """Score the `data.evaluate` split; `last/` is replaced, `best/` too where the score is the best so far."""
+    recipe, model = run.recipe, run.bare_model
+    rows = predict(
+        model, run.processor, run.task, run.data, recipe.data.evaluate, run.labels, accelerator=run.accelerator,
+        batch_size=EVALUATION_BATCH_SIZE, max_text_length=recipe.model.max_text_length,
+    )  # fmt: skip
+    metrics = run.task.score(rows, run.data.questions(recipe.data.evaluate))["metrics"]
+    score = metrics[run.task.primary_metric]["value"]
+    write_log(run, {
+        "step": run.step, "split": recipe.data.evaluate, "seconds": round(run.training_seconds, 2),
+        **{name: metric["value"] for name, metric in metrics.items()},
+    })  # fmt: skip
+    if run.accelerator.is_main_process:
+        shown = "  ".join(f"{name} {100 * metric['value']:.2f}" for name, metric in metrics.items())
+        print(f"step {run.step}: {recipe.data.evaluate}: {shown}", flush=True)
+        progress = {
+            "step": run.step, "steps": run.total_steps, "seconds": round(run.training_seconds, 1),
+            "split": recipe.data.evaluate, "score": score,
+        }  # fmt: skip
+        training = {
+            "task": run.task.name, "recipe": {"name": recipe.name, "hash": recipe.hash}, "seed": recipe.train.seed,
+            "max_text_length": recipe.model.max_text_length, "data_root": recipe.data.root,
+            "training_splits": sorted(split_parts(recipe.data.train)), "progress": progress,
+        }  # fmt: skip
+        for name in ("last", "best") if score > run.best else ("last",):
+            checkpoint.save(run.folder / name, model, run.processor, run.labels, training)
+    run.best = max(run.best, score)
+    run.accelerator.wait_for_everyone()
+
+
+def describe(run: Run) -> None:
+    """What is about to run, before it runs."""
+    recipe, world = run.recipe, run.accelerator.num_processes
+    parameters = sum(p.numel() for p in run.model.parameters())
+    print(f"{recipe.name} ({recipe.hash}) on {world} × {run.accelerator.device}, {run.accelerator.mixed_precision} precision")
+    print(f"model: {parameters:,} parameters; data: {len(run.questions):,} questions of {recipe.data.train} in {recipe.data.root}")
+    print(
+        f"batch {recipe.train.batch_size} = {world} processes × {run.accumulation} micro-batches × "
+        f"{recipe.train.per_device_batch_size}; {run.total_steps} steps; run folder {run.folder}",
+        flush=True,
+    )
