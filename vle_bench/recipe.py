@@ -21,7 +21,7 @@ PACKAGE = Path(__file__).parent
 METER_URL = "https://github.com/zdou0830/METER/releases/download/checkpoint/meter_clip16_288_roberta_pretrain.ckpt"
 
 # Values of VLEConfig that a model from scratch may set. The text vocabulary comes from the tokenizer and the picture's
-# size from model.image_size, so neither is here. A test compares them with the configuration classes (which need torch).
+# size from model.image_size, so neither is here. A test compares them with the configuration classes, which need torch.
 TEXT_KEYS: tuple[str, ...] = (
     "model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
     "hidden_dropout_prob", "attention_probs_dropout_prob", "max_position_embeddings", "type_vocab_size",
@@ -48,6 +48,13 @@ class Group(BaseModel):
     )
 
 
+class FirstStage(Group):
+    fraction: float = Field(gt=0, lt=1)
+    """Part of all steps."""
+    question_types: list[str] = Field(min_length=1)
+    """The only questions that these steps see."""
+
+
 class DataGroup(Group):
     root: str
     """Folder that `vle-bench prepare` wrote."""
@@ -63,6 +70,8 @@ class DataGroup(Group):
     """`image` keeps questions of one image together and encodes it once; `question` is the published plain shuffle."""
     questions_per_image: int | None = Field(None, ge=1)
     """With grouping by image: at most so many questions of one image stand together; null for all of them."""
+    first_stage: FirstStage | None = None
+    """Start with some kinds of question only, where kinds interfere; null for all questions from the start."""
 
 
 class TokenizerGroup(Group):
