@@ -1,5 +1,6 @@
 """The one training loop."""
 
+import itertools
 import json
 import math
 import time
@@ -57,6 +58,7 @@ def train(recipe: Recipe, folder: Path) -> Record:
     """Fine-tune as the recipe says; writes the run folder and returns the record of the `data.report` split."""
     if folder.exists() and any(folder.iterdir()):
         raise RequestError(f"{folder}: holds another run; give --output-dir a new folder, or remove this one")
+    refuse_unbuilt(recipe)
     run = build(recipe, folder)
     if run.accelerator.is_main_process:
         atomic.write_text(folder / "recipe.yaml", recipe.to_yaml())
@@ -69,6 +71,18 @@ def train(recipe: Recipe, folder: Path) -> Record:
     )  # fmt: skip
     run.accelerator.end_training()
     return record
+
+
+def refuse_unbuilt(recipe: Recipe) -> None:
+    """A key that this version reads and cannot honour stops the run; passing over it would be a wrong number."""
+    unbuilt = {
+        "train.checkpoint_every": recipe.train.checkpoint_every is not None,
+        "train.ema": recipe.train.ema is not None,
+        "augment.randaugment": recipe.augment.randaugment is not None,
+        f"task {recipe.task}": recipe.task not in TASKS,
+    }
+    if names := [name for name, asked in unbuilt.items() if asked]:
+        raise RequestError(f"{recipe.name}: {', '.join(names)}: not in this version yet; the recipe cannot be run as it says")
 
 
 def build(recipe: Recipe, folder: Path) -> Run:
@@ -90,7 +104,7 @@ def build(recipe: Recipe, folder: Path) -> Run:
         model, recipe.train.learning_rate, recipe.train.lr_mult_head, recipe.train.lr_mult_cross_modal,
         recipe.train.weight_decay,
     )  # fmt: skip
-    optimizer = torch.optim.AdamW(groups, betas=recipe.train.betas, eps=recipe.train.eps)
+    optimizer = torch.optim.AdamW(groups, betas=recipe.train.betas, eps=recipe.train.eps, fused=True)
     model = model.to(accelerator.device)
     if recipe.train.compile:
         model = torch.compile(model, dynamic=True)
@@ -136,40 +150,65 @@ def build_model(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any]:
     return model, VLEProcessor.from_parts(tokenizer, recipe.model.image_size)
 
 
-def epoch_batches(run: Run, epoch: int) -> list[list[np.ndarray]]:
+def epoch_batches(run: Run, epoch: int, stage: np.ndarray | None) -> list[list[np.ndarray]]:
     """The global batches of an epoch, each as its micro-batches for all processes in turn.
 
     A function of (seed, epoch) and the batch layout. The epoch's last batch may be short; where it has fewer questions than
     there are micro-batches it is left out.
+
+    Args:
+        stage: (questions,) bool, which questions take part; None: all.
     """
     settings, data = run.recipe.train, run.recipe.data
     per_image = 1 if data.grouping == "question" else data.questions_per_image or len(run.questions)
     order = run.task.training_order(run.questions, settings.seed, epoch, per_image)
+    if stage is not None:
+        order = order[stage[order]]
     parts = run.accumulation * run.accelerator.num_processes
     batches = [order[start : start + settings.batch_size] for start in range(0, len(order), settings.batch_size)]
     return [np.array_split(batch, parts) for batch in batches if len(batch) >= parts]
+
+
+def first_stage(run: Run) -> tuple[np.ndarray | None, int]:
+    """Which questions the first stage sees, and how many steps it lasts."""
+    stage = run.recipe.data.first_stage
+    if stage is None:
+        return None, 0
+    types = np.asarray(run.questions["question_type"])
+    if unknown := set(stage.question_types) - set(types):
+        raise RequestError(
+            f"data.first_stage.question_types: no question of {recipe_split(run)} has the type {', '.join(sorted(unknown))}; "
+            f"there are {', '.join(sorted(set(types))[:8])}"
+        )
+    return np.isin(types, stage.question_types), round(stage.fraction * run.total_steps)
+
+
+def recipe_split(run: Run) -> str:
+    return f"{run.recipe.data.train} in {run.recipe.data.root}"
 
 
 Step = tuple[int, int, list[dict[str, Any]]]  # epoch, questions in the global batch, this process's micro-batches
 
 
 def steps(run: Run) -> Iterator[Step]:
-    """Collated steps from `run.step` on, for ever."""
+    """Collated steps, for ever: the first stage's, then those of all questions."""
     recipe, world, rank = run.recipe, run.accelerator.num_processes, run.accelerator.process_index
-    epoch, skip = divmod(run.step, run.steps_per_epoch)
-    while True:
-        batches = epoch_batches(run, epoch)[skip:]
+    stage, stage_steps = first_stage(run)
+    done = 0
+    for epoch in itertools.count():
+        in_stage = done < stage_steps
+        batches = epoch_batches(run, epoch, stage if in_stage else None)
+        if in_stage:
+            batches = batches[: stage_steps - done]
         augment = run.task.augmentation(recipe.augment.model_dump(), recipe.train.seed, epoch)
         collate = run.task.collator(
             run.questions, run.data.images, run.processor, run.labels, recipe.model.max_text_length, augment
         )
-        mine = [part for batch in batches for part in batch[rank::world]]
-        loaded = iter(
-            DataLoader(mine, batch_size=None, collate_fn=collate, num_workers=recipe.train.num_workers)  # type: ignore[arg-type]
-        )
+        mine: Any = [part for batch in batches for part in batch[rank::world]]
+        loaded = iter(DataLoader(mine, batch_size=None, collate_fn=collate, num_workers=recipe.train.num_workers))
         for batch in batches:
             yield epoch, sum(map(len, batch)), [next(loaded) for _ in range(run.accumulation)]
-        epoch, skip = epoch + 1, 0
+        done += len(batches)
 
 
 def fit(run: Run) -> None:
