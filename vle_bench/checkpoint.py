@@ -77,8 +77,7 @@ def load_model(folder: Path, architecture: str, head_may_be_new: bool = False, *
     wrong = sorted(new - head if head_may_be_new else new) + sorted(info["unexpected_keys"])
     if wrong:
         raise RequestError(
-            f"{folder}: {len(wrong)} weights do not fit {architecture}: {', '.join(wrong[:5])}"
-            + (" ..." if len(wrong) > 5 else "")
+            f"{folder}: {len(wrong)} weights do not fit {architecture}: {', '.join(wrong[:5])}" + (" ..." if len(wrong) > 5 else "")
         )
     return model
 

@@ -28,7 +28,7 @@ def predict(
     """Predictions for every example of a split as rows keyed by id, ordered by id, the same on every process."""
     questions = data.questions(split)
     order = task.evaluation_order(questions)
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    batches: Any = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     batches = batches[accelerator.process_index :: accelerator.num_processes]
     collate = task.collator(questions, data.images, processor, labels, max_text_length, None)
     rows: list[dict[str, Any]] = []

@@ -149,9 +149,7 @@ def name_of(record: Record) -> str:
     return f"{record.model['name']}, recipe {record.recipe['hash']}, seed {record.seed}{mark}"
 
 
-CONTAMINATED = (
-    "\nContaminated: the split was trained on; such a score says nothing about other data and is never ranked.\n"
-)
+CONTAMINATED = "\nContaminated: the split was trained on; such a score says nothing about other data and is never ranked.\n"
 
 
 def comparison(published: Published, records: list[Record]) -> str:

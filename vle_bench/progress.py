@@ -33,8 +33,10 @@ class Bar:
     def __enter__(self) -> "Bar":
         self._start = self._last_line = time.monotonic()
         if self.enabled and self._console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[text]}"),
-                       TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())  # fmt: skip
+            columns = (
+                TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
+                TextColumn("{task.fields[text]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            )  # fmt: skip
             self._live = Progress(*columns, console=self._console)
             self._live.start()
             self._task = self._live.add_task(self.description, total=self.total, completed=self.initial, text="")
@@ -43,8 +45,9 @@ class Bar:
     def advance(self, amount: int = 1, text: str = "") -> None:
         self.done += amount
         if self._live is not None:
-            fields = {"text": text} if text else {}
-            self._live.update(self._task, completed=self.done, **fields)
+            self._live.update(self._task, completed=self.done)
+            if text:
+                self._live.update(self._task, text=text)
         elif self.enabled:
             now = time.monotonic()
             if now - self._last_line >= SECONDS_BETWEEN_LINES:

@@ -43,9 +43,7 @@ Split = Annotated[str, Field(pattern=r"^[\w.-]+(\+[\w.-]+)*$")]
 
 
 class Group(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class FirstStage(Group):
@@ -119,9 +117,7 @@ class TrainGroup(Group):
     """Times learning_rate for the fusion layers and their poolers."""
     weight_decay: float = Field(0.01, ge=0)
     """AdamW's; none on biases and norms."""
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
-        (0.9, 0.98), strict=False
-    )
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field((0.9, 0.98), strict=False)
     """AdamW's."""
     eps: float = Field(1e-8, gt=0)
     """AdamW's."""
@@ -165,9 +161,7 @@ class AugmentGroup(Group):
     """Swap rows and columns, half of the time."""
     shift: int = Field(0, ge=0)
     """Move by up to so many pixels each way."""
-    randaugment: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=0, le=30)]] | None = Field(
-        None, strict=False
-    )
+    randaugment: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=0, le=30)]] | None = Field(None, strict=False)
     """[operations, magnitude] as METER's [2, 9]; null for none."""
 
 
@@ -226,9 +220,7 @@ def check_config(config: dict[str, Any], image_size: int) -> None:
     if not problems:
         patch = config["vision_config"].get("patch_size", 32)
         if not isinstance(patch, int) or patch < 1 or image_size % patch:
-            problems.append(
-                f"model.image_size: {image_size} does not divide by model.config.vision_config.patch_size {patch}"
-            )
+            problems.append(f"model.image_size: {image_size} does not divide by model.config.vision_config.patch_size {patch}")
     if problems:
         raise ValueError("\n".join(problems))
 
@@ -402,9 +394,7 @@ def describe(problem: ErrorDetails, origins: dict[str, str], file: str) -> list[
     dotted, message = ".".join(parts), problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":  # our own checks: one line a problem, some with their key before them
         own = [text.partition(": ") for text in message.splitlines()]
-        return [
-            line(key, rest) if key in known or key.startswith("model.") else line(dotted, key) for key, _, rest in own
-        ]
+        return [line(key, rest) if key in known or key.startswith("model.") else line(dotted, key) for key, _, rest in own]
     return [line(dotted, f"{message[:1].lower()}{message[1:]}, not {problem['input']!r}")]
 
 

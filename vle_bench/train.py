@@ -88,7 +88,9 @@ def refuse_unbuilt(recipe: Recipe) -> None:
 def build(recipe: Recipe, folder: Path) -> Run:
     """Data, model, optimiser and schedule of a recipe."""
     accelerator = Accelerator(
-        mixed_precision=precision(recipe.train.precision), log_with=recipe.train.trackers or None, project_dir=str(folder)
+        mixed_precision=precision(recipe.train.precision),
+        log_with=recipe.train.trackers or None,
+        project_dir=str(folder),
     )
     if recipe.train.trackers:
         accelerator.init_trackers("vle-bench", config={"recipe": recipe.name, "hash": recipe.hash})
@@ -131,7 +133,7 @@ def precision(choice: str) -> str:
 
 def build_model(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any]:
     """From a checkpoint folder, or from scratch with a tokenizer trained on the training split."""
-    label_maps = {"id2label": dict(enumerate(data.labels)), "label2id": {a: i for i, a in enumerate(data.labels)}}
+    label_maps: dict[str, Any] = {"id2label": dict(enumerate(data.labels)), "label2id": {a: i for i, a in enumerate(data.labels)}}
     if recipe.model.checkpoint is not None:
         folder = checkpoint.resolve(Path(recipe.model.checkpoint))
         if (folder / "label_map.json").exists():

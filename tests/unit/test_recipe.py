@@ -63,9 +63,7 @@ def test_names_differ() -> None:
         ("vcr/meter-base-qa2r", 1e-5, 128, 5, 384, 80, 79.8),
     ],
 )
-def test_published_values(
-    name: str, learning_rate: float, batch: int, epochs: int, image: int, text: int, expected: float
-) -> None:
+def test_published_values(name: str, learning_rate: float, batch: int, epochs: int, image: int, text: int, expected: float) -> None:
     recipe = load_recipe(name)
     train, model = recipe.train, recipe.model
     assert (train.learning_rate, train.batch_size, train.epochs) == (learning_rate, batch, epochs)
@@ -128,9 +126,7 @@ def test_scratch_model_keys_are_checked(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL)
     scratch = "model.config={hiden_size: 64, text_config: {}, vision_config: {patch_size: 7}}"
     found = problems(path, "model.checkpoint=null", scratch)
-    assert any(
-        "model.config.hiden_size: unknown key; nearest valid key: model.config.hidden_size" in line for line in found
-    )
+    assert any("model.config.hiden_size: unknown key; nearest valid key: model.config.hidden_size" in line for line in found)
     found = problems(path, "model.checkpoint=null", scratch.replace("hiden", "hidden"))
     assert any("384 does not divide by model.config.vision_config.patch_size 7" in line for line in found)
 
@@ -216,9 +212,7 @@ def test_shipped_recipe_from_elsewhere(tmp_path: Path, monkeypatch: pytest.Monke
     assert "nearest shipped recipe: recipes/vqa/vle-base.yaml" in problems("recipes/vqa/vle-bas.yaml")[0]
 
 
-@pytest.mark.parametrize(
-    ("layout", "steps"), [((512, 32, 1), 16), ((512, 32, 8), 2), ((512, 64, 8), 1), ((6, 2, 3), 1)]
-)
+@pytest.mark.parametrize(("layout", "steps"), [((512, 32, 1), 16), ((512, 32, 8), 2), ((512, 64, 8), 1), ((6, 2, 3), 1)])
 def test_batch_layout(layout: tuple[int, int, int], steps: int) -> None:
     assert batch_layout(*layout) == steps
 
@@ -261,8 +255,6 @@ def test_missing_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_missing_inputs_are_told_at_once(tmp_path: Path) -> None:
     started = time.monotonic()
     command = [sys.executable, "-m", "vle_bench.recipe", "--inputs", str(ROOT / "recipes/vqa/vle-base.yaml")]
-    done = subprocess.run(
-        [*command, "train.seed=1"], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
+    done = subprocess.run([*command, "train.seed=1"], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 2 and "checkpoints/vle-base" in done.stderr and "Traceback" not in done.stderr
     assert time.monotonic() - started < 10

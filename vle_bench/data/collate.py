@@ -33,9 +33,7 @@ class QuestionCollator:
         """indices (B,) → {"ids": question ids, "inputs": the model's tensors with `labels` (B, num_labels)}."""
         rows = self.questions[indices.tolist()]
         image_rows, image_index = np.unique(np.asarray(rows["image_row"]), return_inverse=True)
-        inputs = dict(
-            self.processor(images=self._pictures(image_rows), text=rows["question"], max_length=self.max_text_length)
-        )
+        inputs = dict(self.processor(images=self._pictures(image_rows), text=rows["question"], max_length=self.max_text_length))
         inputs["image_index"] = torch.from_numpy(image_index)
         inputs["labels"] = torch.zeros(len(indices), self.num_labels)
         for row, (labels, scores) in enumerate(zip(rows["label_ids"], rows["label_scores"], strict=True)):

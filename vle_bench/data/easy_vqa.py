@@ -4,6 +4,7 @@ import itertools
 import shutil
 import tempfile
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def write_official(folder: Path, name: str, limit_images: int | None) -> tuple[P
     paths = getattr(easy_vqa, f"get_{name}_image_paths")()
     chosen = set(sorted(paths)[:limit_images])
     offset = TEST_OFFSET if name == "test" else 0
-    file_name, numbers = coco_name(name), defaultdict(itertools.count)
+    file_name = coco_name(name)
+    numbers: dict[int, Iterator[int]] = defaultdict(itertools.count)
     questions, annotations = [], []
     for text, answer, image_id in zip(texts, answers, image_ids, strict=True):
         if image_id not in chosen:

@@ -15,9 +15,9 @@ from PIL import Image
 from vle_bench import atomic
 from vle_bench.data.prepared import SCHEMA_VERSION, labels_digest
 from vle_bench.errors import RequestError
-from vle_bench.metrics.files import QUESTION, annotation_records, records
-from vle_bench.metrics.vqa import normalize_answer, soft_target
 from vle_bench.progress import track
+from vle_bench.vqa_answers import normalize_answer, soft_target
+from vle_bench.vqa_files import QUESTION, annotation_records, records
 
 MIN_ANSWER_COUNT = 9  # METER, `write_vqa.py`: 3,129 answers remain of train and val
 ROWS_A_BATCH = 500
@@ -82,8 +82,7 @@ def prepare_questions(source: str, splits: dict[str, Split], output: Path, min_c
     with atomic.folder(output) as folder:
         rows = write_images(folder / "images.arrow", splits)
         counts = {
-            name: write_split(folder / f"questions-{name}.arrow", name, split, rows, label_ids)
-            for name, split in splits.items()
+            name: write_split(folder / f"questions-{name}.arrow", name, split, rows, label_ids) for name, split in splits.items()
         }
         atomic.write_json(folder / "label_map.json", {"answers": labels, "sha256": labels_digest(labels)})
         files = {p.name: {"bytes": p.stat().st_size, "sha256": digest(p)} for p in sorted(folder.iterdir())}
@@ -172,7 +171,9 @@ def question_row(
 ) -> dict[str, Any]:
     row = {k: question[k] for k in ("question_id", "image_id", "question")} | {"image_row": rows[question["image_id"]]}
     if truth is None:
-        return row | dict.fromkeys(("question_type", "answer_type", "multiple_choice_answer", "answers", "label_ids", "label_scores"))
+        return row | dict.fromkeys(
+            ("question_type", "answer_type", "multiple_choice_answer", "answers", "label_ids", "label_scores")
+        )
     answers = [record["answer"] for record in truth["answers"]]
     matches = Counter(normalize_answer(answer) for answer in answers)
     targets = sorted((label_ids[a], soft_target(n)) for a, n in matches.items() if a in label_ids)

@@ -21,10 +21,16 @@ class Task(Protocol):
     `version` grows when a change of the task changes its scores; results of two versions are never compared.
     """
 
-    name: str
-    version: int
-    primary_metric: str
-    architecture: str  # class in vle_bench.models
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def primary_metric(self) -> str: ...
+    @property
+    def architecture(self) -> str:
+        """Class in `vle_bench.models`."""
+        ...
 
     def open(self, root: Path) -> Data:
         """The prepared folder; a RequestError if it is none."""
@@ -47,7 +53,13 @@ class Task(Protocol):
         ...
 
     def collator(
-        self, questions: Any, images: Any, processor: Any, labels: list[str], max_text_length: int, augment: Augment | None
+        self,
+        questions: Any,
+        images: Any,
+        processor: Any,
+        labels: list[str],
+        max_text_length: int,
+        augment: Augment | None,
     ) -> Callable[[Any], dict[str, Any]]:
         """Indices of a micro-batch → {"ids": ids, "inputs": the model's tensors}."""
         ...

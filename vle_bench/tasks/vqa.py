@@ -44,7 +44,13 @@ class VQA:
         return partial(chosen, seed=seed, epoch=epoch) if chosen != Augmentation() else None
 
     def collator(
-        self, questions: Any, images: Any, processor: Any, labels: list[str], max_text_length: int, augment: Augment | None
+        self,
+        questions: Any,
+        images: Any,
+        processor: Any,
+        labels: list[str],
+        max_text_length: int,
+        augment: Augment | None,
     ) -> Callable[[Any], dict[str, Any]]:
         return QuestionCollator(questions, images, processor, len(labels), max_text_length, augment)
 
@@ -62,8 +68,7 @@ class VQA:
             ["question_id", "image_id", "question_type", "answer_type", "multiple_choice_answer", "answers"]
         ).to_list()
         annotations = [
-            {**row, "answers": [{"answer": a, "answer_id": i + 1} for i, a in enumerate(row["answers"])]}
-            for row in table
+            {**row, "answers": [{"answer": a, "answer_id": i + 1} for i, a in enumerate(row["answers"])]} for row in table
         ]
         result = vqa_accuracy({row["id"]: row["answer"] for row in rows}, annotations)
         scores = np.array([result["per_question"][row["question_id"]] for row in table])

@@ -25,8 +25,8 @@ class VLEConfig(PreTrainedConfig):
     model_type = "vle"
     sub_configs = {"text_config": AutoConfig, "vision_config": CLIPVisionConfig}
 
-    text_config: PreTrainedConfig | dict[str, Any] | None = None
-    vision_config: PreTrainedConfig | dict[str, Any] | None = None
+    text_config: Any = None
+    vision_config: Any = None
     num_token_types: int = 2
     hidden_size: int = 768
     num_hidden_layers: int = 6
@@ -52,9 +52,7 @@ class VLEConfig(PreTrainedConfig):
             values.pop("model_type", None)
             self.vision_config = CLIPVisionConfig(**values)
         if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} does not divide by num_attention_heads {self.num_attention_heads}"
-            )
+            raise ValueError(f"hidden_size {self.hidden_size} does not divide by num_attention_heads {self.num_attention_heads}")
         vision = self.vision_config
         if vision.image_size % vision.patch_size:
             raise ValueError(f"image_size {vision.image_size} does not divide by patch_size {vision.patch_size}")

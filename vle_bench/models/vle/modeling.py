@@ -143,11 +143,7 @@ class VLEModel(VLEPreTrainedModel):
         super().__init__(config)
         width = config.hidden_size
         # DeBERTa has an attention of its own and refuses "sdpa"; RoBERTa and BERT would build a pooler that nothing reads.
-        own = (
-            {"attn_implementation": "eager"}
-            if config.text_config.model_type == "deberta-v2"
-            else {"add_pooling_layer": False}
-        )
+        own = {"attn_implementation": "eager"} if config.text_config.model_type == "deberta-v2" else {"add_pooling_layer": False}
         self.text_model = AutoModel.from_config(config.text_config, **own)
         self.vision_model = CLIPVisionModel(config.vision_config)
         self.text_projection_layer = nn.Linear(config.text_config.hidden_size, width)
@@ -245,7 +241,7 @@ class VLEForVQA(VLEPreTrainedModel):
         self.vle = VLEModel(config)
         width = 2 * config.hidden_size
         self.vqa_classifier = nn.Sequential(
-            nn.Linear(width, width), nn.LayerNorm(width), nn.GELU(), nn.Linear(width, config.num_labels)
+            nn.Linear(width, width), nn.LayerNorm(width), nn.GELU(), nn.Linear(width, len(config.id2label or {}))
         )
         self.post_init()
 

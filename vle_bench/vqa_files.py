@@ -1,0 +1,64 @@
+"""Official VQA files, read with care: whatever is wrong with one is a line that names the file and the record."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from vle_bench.errors import RequestError
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file; whatever is wrong with it is one line that names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RequestError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise RequestError(f"{path}: a folder, not a file") from error
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except json.JSONDecodeError as error:
+        raise RequestError(f"{path}: broken or cut-off JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
+
+
+def records(path: Path, key: str | None, fields: dict[str, type | tuple[type, ...]]) -> list[dict[str, Any]]:
+    """The list under `key` (None: the file is the list), each record with the given fields of the given types."""
+    content = read_json(path)
+    if key is not None:
+        if not isinstance(content, dict) or key not in content:
+            raise RequestError(f"{path}: has no key {key!r}; is it the official file?")
+        content = content[key]
+    if not isinstance(content, list):
+        raise RequestError(f"{path}: {key or 'the file'} is no list of records")
+    for number, record in enumerate(content):
+        name = f"{path}: record {number}"
+        if not isinstance(record, dict):
+            raise RequestError(f"{name}: not an object")
+        if "question_id" in record:
+            name += f" (question_id {record['question_id']})"
+        for field, kind in fields.items():
+            if field not in record:
+                raise RequestError(f"{name}: has no {field!r}")
+            if not isinstance(record[field], kind) or isinstance(record[field], bool):
+                raise RequestError(f"{name}: {field}: {record[field]!r} is not a {_name(kind)}")
+    return content
+
+
+def _name(kind: type | tuple[type, ...]) -> str:
+    return {int: "whole number", str: "string", list: "list"}[kind if isinstance(kind, type) else kind[0]]
+
+
+QUESTION = {"question_id": int, "image_id": int, "question": str}
+ANNOTATION = {"question_id": int, "image_id": int, "question_type": str, "answer_type": str,
+              "multiple_choice_answer": str, "answers": list}  # fmt: skip
+
+
+def annotation_records(path: Path) -> list[dict[str, Any]]:
+    """Official annotations, each answer with its text."""
+    found = records(path, "annotations", dict(ANNOTATION))
+    for number, record in enumerate(found):
+        answers = record["answers"]
+        if not answers or not all(isinstance(a, dict) and isinstance(a.get("answer"), str) for a in answers):
+            raise RequestError(f"{path}: record {number} (question_id {record['question_id']}): answers: not a list of "
+                               "objects with a string under 'answer'")  # fmt: skip
+    return found
