@@ -1,6 +1,7 @@
 """easy-VQA (PyPI `easy-vqa`, MIT): real questions and pictures, small enough to ship → VQA v2's official layout → prepared."""
 
 import itertools
+import json
 import shutil
 import tempfile
 from collections import Counter, defaultdict
@@ -68,8 +69,9 @@ def write_official(folder: Path, name: str, limit_images: int | None) -> tuple[P
         shutil.copyfile(paths[image_id], images / file_name(image_id + offset))
     about: dict[str, Any] = {"info": {"description": "easy-VQA 1.0"}, "license": {"name": "MIT"}, "data_subtype": name}
     files = folder / f"questions-{name}.json", folder / f"annotations-{name}.json"
-    atomic.write_json(files[0], {**about, "questions": questions})
-    atomic.write_json(files[1], {**about, "annotations": annotations})
+    # on one line, as the official files are: Python writes indented JSON ten times slower
+    atomic.write_text(files[0], json.dumps({**about, "questions": questions}))
+    atomic.write_text(files[1], json.dumps({**about, "annotations": annotations}))
     return *files, images
 
 

@@ -29,8 +29,11 @@ class PreparedData:
 
     def questions(self, split: str) -> datasets.Dataset:
         """The questions of a split, or of several (`train+val`)."""
+        parts = [name.strip() for name in split.split("+")]
+        if len(set(parts)) != len(parts):
+            raise RequestError(f"split {split!r}: names a split twice, and so every question in it")
         tables = []
-        for part in (name.strip() for name in split.split("+")):
+        for part in parts:
             if part not in self.manifest["splits"]:
                 known = ", ".join(self.manifest["splits"])
                 raise RequestError(f"{self.root}: has no split {part!r}; it has {known}")
@@ -44,13 +47,19 @@ def open_prepared(root: Path) -> PreparedData:
     if not path.is_file():
         raise RequestError(f"{root}: no prepared data there; run `vle-bench prepare SOURCE --output {root}`")
     try:
-        manifest = json.loads(path.read_text())
+        manifest = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise RequestError(f"{path}: cut off or broken at line {error.lineno}; prepare the data again") from error
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path}: not UTF-8 text (byte {error.start}); prepare the data again") from error
+    if not isinstance(manifest, dict):
+        raise RequestError(f"{path}: not a manifest; prepare the data again")
     if manifest.get("schema_version") != SCHEMA_VERSION:
         raise RequestError(
             f"{path}: schema_version {manifest.get('schema_version')}, this version reads {SCHEMA_VERSION}; prepare again"
         )
+    if missing := [key for key in ("source", "splits", "files", "labels", "hash") if key not in manifest]:
+        raise RequestError(f"{path}: has no {missing[0]!r}; prepare the data again")
     for name, file in manifest["files"].items():
         size = (root / name).stat().st_size if (root / name).is_file() else None
         if size != file["bytes"]:

@@ -1,5 +1,6 @@
 """VQA v2's official files → the prepared form; easy-VQA goes the same way."""
 
+import functools
 import hashlib
 import io
 import json
@@ -21,6 +22,8 @@ from vle_bench.vqa_files import QUESTION, annotation_records, records
 
 MIN_ANSWER_COUNT = 9  # METER, `write_vqa.py`: 3,129 answers remain of train and val
 ROWS_A_BATCH = 500
+# The same few answers come millions of times, and normalising one is slow; bounded, because their number is not.
+normal = functools.lru_cache(maxsize=1 << 17)(normalize_answer)
 IMAGES = pa.schema([("image_id", pa.int64()), ("file_name", pa.string()), ("bytes", pa.binary()),
                     ("width", pa.int32()), ("height", pa.int32())])  # fmt: skip
 QUESTIONS = pa.schema([
@@ -95,15 +98,19 @@ def prepare_questions(source: str, splits: dict[str, Split], output: Path, min_c
 
 
 def check_output(output: Path, source: str) -> None:
-    """Only an empty folder, or prepared data of the same source, is replaced."""
+    """Only an empty folder, or prepared data of the same source and nothing beside it, is replaced."""
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     try:
-        if json.loads((output / "manifest.json").read_text())["source"] == source:
-            return
+        manifest = json.loads((output / "manifest.json").read_text())
+        ours = manifest["source"] == source
+        others = sorted({p.name for p in output.iterdir()} - {"manifest.json", *manifest["files"]})
     except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise RequestError(f"{output}: holds something else than prepared {source}; give another --output")
+        ours, others = False, []
+    if not ours:
+        raise RequestError(f"{output}: holds something else than prepared {source}; give another --output")
+    if others:  # the folder is replaced as a whole: what someone put beside the data would be gone
+        raise RequestError(f"{output}: holds {others[0]!r} beside the prepared data; move it or give another --output")
 
 
 def kept_questions(split: Split) -> list[dict[str, Any]]:
@@ -116,7 +123,7 @@ def vocabulary(splits: list[Split], min_count: int) -> list[str]:
     for split in splits:
         assert split.annotations is not None
         found = (r for r in annotation_records(split.annotations) if split.keep(r["image_id"]))
-        counts.update(normalize_answer(record["multiple_choice_answer"]) for record in found)
+        counts.update(normal(record["multiple_choice_answer"]) for record in found)
     labels = [label for label, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if count >= min_count]
     if not labels:
         raise RequestError(f"no answer occurs {min_count} times: there would be no class to predict")
@@ -128,7 +135,9 @@ def write_images(path: Path, splits: dict[str, Split]) -> dict[int, int]:
     paths: dict[int, Path] = {}
     for split in splits.values():
         for record in kept_questions(split):
-            paths.setdefault(record["image_id"], split.image_path(record["image_id"]))
+            image_id, path_here = record["image_id"], split.image_path(record["image_id"])
+            if (first := paths.setdefault(image_id, path_here)) != path_here:
+                raise RequestError(f"image_id {image_id} stands for two files, {first} and {path_here}")
     order = sorted(paths)
     rows = (image_row(image_id, paths[image_id]) for image_id in track(order, "images", len(order)))
     write_table(path, IMAGES, rows)
@@ -152,18 +161,44 @@ def image_row(image_id: int, path: Path) -> dict[str, Any]:
 def write_split(path: Path, name: str, split: Split, rows: dict[int, int], label_ids: dict[str, int]) -> dict[str, Any]:
     """One questions table in the order of the ids; returns the split's counts."""
     questions = sorted(kept_questions(split), key=lambda record: record["question_id"])
+    if not questions:
+        raise RequestError(f"{split.questions}: no question for the split {name!r}")
     ids = [record["question_id"] for record in questions]
-    if len(set(ids)) != len(ids):
-        raise RequestError(f"{split.questions}: question_id {Counter(ids).most_common(1)[0][0]} stands there twice")
-    truths = {r["question_id"]: r for r in annotation_records(split.annotations)} if split.annotations else {}
-    if split.annotations and (without := [i for i in ids if i not in truths]):
-        raise RequestError(f"{split.annotations}: {len(without)} questions have no annotation, such as {without[0]}")
+    check_once(split.questions, ids)
+    truths = annotations_of(split, questions)
     rows_of_split = (question_row(q, truths.get(q["question_id"]), rows, label_ids) for q in questions)
-    write_table(path, QUESTIONS, track(rows_of_split, name, len(questions)))
+    try:
+        write_table(path, QUESTIONS, track(rows_of_split, name, len(questions)))
+    except RequestError as error:
+        raise RequestError(f"{split.annotations or split.questions}: {error}") from error
     return {
         "questions": len(ids), "images": len({q["image_id"] for q in questions}), "labelled": split.annotations is not None,
         "ids_sha256": hashlib.sha256(json.dumps(ids).encode()).hexdigest(),
     }  # fmt: skip
+
+
+def annotations_of(split: Split, questions: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    """Question id → its annotation; exactly the split's questions have one, about the same image. {} without a file."""
+    if split.annotations is None:
+        return {}
+    found = [r for r in annotation_records(split.annotations) if split.keep(r["image_id"])]
+    check_once(split.annotations, [record["question_id"] for record in found])
+    image_ids = {question["question_id"]: question["image_id"] for question in questions}
+    truths = {record["question_id"]: record for record in found}
+    if without := sorted(set(image_ids) - set(truths)):
+        raise RequestError(f"{split.annotations}: {len(without)} questions have no annotation, such as {without[0]}")
+    if unknown := sorted(set(truths) - set(image_ids)):
+        raise RequestError(f"{split.annotations}: {len(unknown)} annotations without a question, such as {unknown[0]}")
+    for question_id, image_id in image_ids.items():  # a wrong image would carry answers over the border of a hold-out
+        if truths[question_id]["image_id"] != image_id:
+            raise RequestError(f"{split.annotations}: question_id {question_id}: image_id "
+                               f"{truths[question_id]['image_id']}, but {image_id} in {split.questions}")  # fmt: skip
+    return truths
+
+
+def check_once(path: Path, ids: list[int]) -> None:
+    if len(set(ids)) != len(ids):
+        raise RequestError(f"{path}: question_id {Counter(ids).most_common(1)[0][0]} stands there twice")
 
 
 def question_row(
@@ -175,7 +210,7 @@ def question_row(
             ("question_type", "answer_type", "multiple_choice_answer", "answers", "label_ids", "label_scores")
         )
     answers = [record["answer"] for record in truth["answers"]]
-    matches = Counter(normalize_answer(answer) for answer in answers)
+    matches = Counter(normal(answer) for answer in answers)
     targets = sorted((label_ids[a], soft_target(n)) for a, n in matches.items() if a in label_ids)
     return row | {
         "question_type": truth["question_type"], "answer_type": truth["answer_type"],
@@ -191,10 +226,23 @@ def write_table(path: Path, schema: pa.Schema, rows: Iterator[dict[str, Any]]) -
         for row in rows:
             batch.append(row)
             if len(batch) == ROWS_A_BATCH:
-                writer.write_batch(pa.RecordBatch.from_pylist(batch, schema))
+                writer.write_batch(record_batch(batch, schema))
                 batch.clear()
         if batch:
-            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema))
+            writer.write_batch(record_batch(batch, schema))
+
+
+def record_batch(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
+    """Rows → Arrow; half a surrogate pair or a number of more than 64 bits, which JSON may hold, names its row."""
+    try:
+        return pa.RecordBatch.from_pylist(rows, schema)
+    except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
+        if len(rows) == 1:
+            first = schema.names[0]
+            raise RequestError(f"{first} {rows[0][first]}: cannot be stored: {error}") from error
+        for row in rows:
+            record_batch([row], schema)
+        raise
 
 
 def digest(path: Path) -> str:

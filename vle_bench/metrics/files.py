@@ -10,7 +10,11 @@ from vle_bench.vqa_files import QUESTION, annotation_records, records
 
 def score_vqa_files(questions: Path, annotations: Path, predictions: Path) -> dict[str, Any]:
     """The official accuracy of a results file; see `vqa_accuracy` for what it holds."""
-    asked = {record["question_id"] for record in records(questions, "questions", dict(QUESTION))}
+    asked = set()
+    for number, record in enumerate(records(questions, "questions", dict(QUESTION))):
+        if record["question_id"] in asked:
+            raise RequestError(f"{questions}: record {number}: question_id {record['question_id']} a second time")
+        asked.add(record["question_id"])
     truths = annotation_records(annotations)
     if different := asked ^ {record["question_id"] for record in truths}:
         raise RequestError(f"{questions} and {annotations}: {len(different)} question ids are in one of them only, such as "

@@ -83,6 +83,20 @@ def test_bad_predictions_get_one_line(tmp_path, content, message):
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("number", "key", "message"),
+    [(0, "questions", "record 600: question_id 331 a second time"), (1, "annotations", "1 question ids twice in the annotations")],
+)
+def test_a_question_twice_in_an_official_file_is_refused(tmp_path, number, key, message):
+    content = json.loads(FILES[number].read_text())
+    content[key].append(content[key][0])
+    files = list(FILES)
+    files[number] = tmp_path / "twice.json"
+    files[number].write_text(json.dumps(content))
+    with pytest.raises(RequestError, match=message):
+        score_vqa_files(*files)
+
+
 def test_interval_draws_whole_images():
     scores = np.repeat([0.0, 1.0], 500)
     narrow = interval(scores, np.arange(1000))
