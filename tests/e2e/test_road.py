@@ -1,0 +1,139 @@
+"""The whole road through the command line, in subprocesses, on a 40-image slice of the real data."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["train.max_steps=6", "train.evaluate_every=3", "train.log_every=2", "data.first_stage=null", "train.batch_size=32",
+         "train.per_device_batch_size=32"]  # fmt: skip
+
+
+def run(*arguments, cwd, code=0):
+    """Run `vle-bench`; returns stdout, or stderr where a failure is expected."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "vle_bench", *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("work")
+    assert "train" in run("prepare", "easy-vqa", "--output", "data/easy-vqa", "--limit-images", 40, cwd=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(work):
+    shown = run("train", "demo/vqa-tiny", *SMALL, "--output-dir", "runs/a", cwd=work)
+    assert "written: runs/a/" in shown and "6 steps" in shown
+    return work / "runs" / "a"
+
+
+def test_the_run_folder(trained):
+    log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    assert [e["step"] for e in log if "loss" in e] == [2, 3, 4, 6]
+    assert [e["step"] for e in log if "split" in e] == [3, 6]
+    record = json.loads((trained / "results" / "vqa.test.json").read_text())
+    assert record["split"] == "test" and record["training_splits"] == ["train"] and not record["contaminated"]
+    rows = [json.loads(line) for line in (trained / "predictions" / "vqa.test.jsonl").read_text().splitlines()]
+    assert record["n"] == len({row["id"] for row in rows}) == len(rows)
+    assert {p.name for p in (trained / "best").iterdir()} >= {
+        "config.json", "model.safetensors", "label_map.json", "tokenizer.json", "training.json",
+    }  # fmt: skip
+    assert not [p for p in trained.rglob("*") if "partial" in p.name]
+
+
+def test_evaluating_again_gives_the_same_score_whatever_the_batch(trained, work):
+    shown = run("evaluate", "runs/a", "--split", "test", "--output", "again/results/r.json", cwd=work)
+    first = json.loads((trained / "results" / "vqa.test.json").read_text())
+    second = json.loads((work / "again" / "results" / "r.json").read_text())
+    assert first["metrics"] == second["metrics"]
+    assert f"{100 * first['metrics']['accuracy']['value']:.2f}" in shown
+
+
+def test_the_predictions_score_the_same_in_the_official_format(trained, work):
+    from vle_bench.data.easy_vqa import write_official
+
+    questions, annotations, _ = write_official(work / "official", "test", 40)
+    rows = [json.loads(line) for line in (trained / "predictions" / "vqa.test.jsonl").read_text().splitlines()]
+    (work / "p.json").write_text(json.dumps([{"question_id": r["id"], "answer": r["answer"]} for r in rows]))
+    shown = run("score", "vqa", "--questions", questions, "--annotations", annotations, "--predictions", "p.json", "--json", cwd=work)
+    record = json.loads((trained / "results" / "vqa.test.json").read_text())
+    assert json.loads(shown)["accuracy"] == record["metrics"]["accuracy"]["value"]
+
+
+def test_training_on_the_scored_split_is_marked(work):
+    run("train", "demo/vqa-tiny", *SMALL, "data.train=train+test", "--output-dir", "runs/both", cwd=work)
+    assert json.loads((work / "runs" / "both" / "results" / "vqa.test.json").read_text())["contaminated"] is True
+
+
+def test_same_seed_same_weights_and_accumulation_changes_nothing(trained, work):
+    run("train", "demo/vqa-tiny", *SMALL, "--output-dir", "runs/twin", cwd=work)
+    name = Path("last") / "model.safetensors"
+    assert (work / "runs" / "twin" / name).read_bytes() == (trained / name).read_bytes()
+    run("train", "demo/vqa-tiny", *SMALL, "train.per_device_batch_size=8", "--output-dir", "runs/accumulated", cwd=work)
+    losses = [
+        [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines() if "loss" in line]
+        for folder in (trained, work / "runs" / "accumulated")
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=2e-4)
+
+
+def test_two_processes_train_and_score_as_one(trained, work):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "-m", "vle_bench", "train",
+               "demo/vqa-tiny", *SMALL, "train.per_device_batch_size=16", "--output-dir", "runs/two"]  # fmt: skip
+    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    one, two = (json.loads((f / "results" / "vqa.test.json").read_text()) for f in (trained, work / "runs" / "two"))
+    assert two["processes"] == 2 and two["n"] == one["n"]
+    losses = [
+        [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines() if "loss" in line]
+        for folder in (trained, work / "runs" / "two")
+    ]
+    assert losses[0] == pytest.approx(losses[1], abs=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "demo/vqa-tiny", "train.learning_rat=1"], "train.learning_rate"),
+        (["train", "demo/vqa-tiny", "train.batch_size=many"], "train.batch_size"),
+        (["train", "no/such-recipe"], "no/such-recipe"),
+        (["train", "demo/vqa-tiny", "--output-dir", "runs/a"], "runs/a: holds another run"),
+        (["train", "demo/vqa-tiny", "data.root=elsewhere"], "elsewhere: no prepared data"),
+        (["train", "demo/vqa-tiny", "train.ema=0.99", "--output-dir", "runs/x"], "train.ema"),
+        (["train", "demo/vqa-tiny", "data.train=tran", "--output-dir", "runs/x"], "no split 'tran'"),
+        (["evaluate", "nowhere"], "nowhere"),
+        (["prepare", "vqav3", "--output", "x"], "vqav3"),
+        (["score", "vqa", "--questions", "q", "--annotations", "a", "--predictions", "p"], "q: no such file"),
+    ],
+)  # fmt: skip
+def test_mistakes_get_one_line_and_exit_2(trained, work, arguments, message):
+    shown = run(*arguments, cwd=work, code=2)
+    assert message in shown
+    assert not (work / "runs" / "x").exists() and not (work / "x").exists()
+
+
+def test_help_is_quick_and_needs_no_torch():
+    script = "import sys; sys.argv = ['vle-bench', '--help']\ntry:\n    from vle_bench.cli import main; main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"  # noqa: E501
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - started < 3  # 0.5 s on a quiet machine; CI's may be busy
+
+
+def test_every_shipped_recipe_validates_without_data_or_weights(tmp_path):
+    recipes = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "recipes").rglob("*.yaml") if "accelerate" not in p.parts)
+    assert len(recipes) >= 10
+    shown = run("validate", *recipes, cwd=tmp_path)
+    assert shown.count(": valid, hash") == len(recipes)

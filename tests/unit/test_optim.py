@@ -1,0 +1,37 @@
+"""Parameter groups by module, and the schedule's shape."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from vle_bench.models import VLEForVQA
+from vle_bench.optim import learning_rate_schedule, parameter_groups
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "vle" / "VLEForVQA"
+
+
+def test_every_parameter_is_in_one_group_with_its_rate():
+    model = VLEForVQA.from_pretrained(str(GOLDEN))
+    groups = parameter_groups(model, 1e-5, 50, 5, 0.01)
+    names = {id(p): n for n, p in model.named_parameters()}
+    placed = {names[id(p)]: g for g in groups for p in g["params"]}
+    assert len(placed) == len(names) == sum(len(g["params"]) for g in groups)
+    for name, group in placed.items():
+        head, cross = name.startswith("vqa_classifier"), "cross_modal" in name
+        assert group["lr"] == pytest.approx(5e-4 if head else 5e-5 if cross else 1e-5), name
+        norm = "norm" in name.lower() or "layrnorm" in name or name.startswith("vqa_classifier.1")
+        assert group["weight_decay"] == (0 if name.endswith("bias") or norm else 0.01), name
+
+
+@pytest.mark.parametrize(("schedule", "middle"), [("linear", 0.5), ("cosine", 0.5), ("constant", 1.0)])
+def test_warm_up_then_decay(schedule, middle):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = learning_rate_schedule(optimizer, schedule, 100, 0.1)
+    rates = []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0)
+    assert rates[55] == pytest.approx(middle) and rates[99] < (0.03 if schedule != "constant" else 2)
