@@ -60,7 +60,7 @@ def train(
         print(f"written: {folder}/ (best/, last/, log.jsonl, results/, predictions/)")
 
 
-@app.command(epilog="Example: vle-bench evaluate runs/vle-base-vqa --split minival")
+@app.command(epilog="Example: vle-bench evaluate runs/vle-base-vqa --split val")
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="a run folder or a checkpoint folder")],
     recipe: Annotated[str | None, typer.Option(help="recipe that names the data; the checkpoint's own if not given")] = None,
@@ -118,7 +118,9 @@ def score_vqa(
 def prepare(
     source: Annotated[str, typer.Argument(help="easy-vqa or vqav2")],
     output: Annotated[Path, typer.Option(help="folder for the prepared data")],
-    official: Annotated[Path | None, typer.Option("--source", help="folder of the official files")] = None,
+    official: Annotated[
+        Path | None, typer.Option("--source", help="folder of the official files; easy-vqa writes them there")
+    ] = None,
     limit_images: Annotated[int | None, typer.Option(min=10, help="easy-vqa: only so many images a split, for trials")] = None,
 ) -> None:
     """Official files → images and questions tables, label map and manifest."""

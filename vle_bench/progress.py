@@ -29,6 +29,7 @@ class Bar:
         )
         self._console = Console(stderr=True)
         self._live: Progress | None = None
+        self._text = ""
 
     def __enter__(self) -> "Bar":
         self._start = self._last_line = time.monotonic()
@@ -44,21 +45,17 @@ class Bar:
 
     def advance(self, amount: int = 1, text: str = "") -> None:
         self.done += amount
+        self._text = text or self._text
         if self._live is not None:
-            self._live.update(self._task, completed=self.done)
-            if text:
-                self._live.update(self._task, text=text)
+            self._live.update(self._task, completed=self.done, text=self._text)
         elif self.enabled:
             now = time.monotonic()
             if now - self._last_line >= SECONDS_BETWEEN_LINES:
                 self._last_line = now
                 fresh = max(self.done - self.initial, 1)
                 left = (now - self._start) / fresh * (self.total - self.done)
-                print(
-                    f"{self.description}: {self.done}/{self.total} {text} ({left:.0f} s left)",
-                    file=sys.stderr,
-                    flush=True,
-                )
+                text = f"{self._text}, " if self._text else ""
+                print(f"{self.description}: {self.done}/{self.total}, {text}{left:.0f} s left", file=sys.stderr, flush=True)
 
     def __exit__(self, *_: object) -> None:
         if self._live is not None:

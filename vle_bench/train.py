@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -95,6 +96,8 @@ def build(recipe: Recipe, folder: Path) -> Run:
     if recipe.train.trackers:
         accelerator.init_trackers("vle-bench", config={"recipe": recipe.name, "hash": recipe.hash})
     accumulation = batch_layout(recipe.train.batch_size, recipe.train.per_device_batch_size, accelerator.num_processes)
+    if accelerator.device.type == "cpu":  # torch's threads and the loading processes would take the same cores from each other
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - recipe.train.num_workers)))
     set_seed(recipe.train.seed)
     task = TASKS[recipe.task]
     data = task.open(Path(recipe.data.root))

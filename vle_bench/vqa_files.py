@@ -19,6 +19,10 @@ def read_json(path: Path) -> Any:
         raise RequestError(f"{path}: not UTF-8 text (byte {error.start})") from error
     except json.JSONDecodeError as error:
         raise RequestError(f"{path}: broken or cut-off JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
+    except RecursionError as error:
+        raise RequestError(f"{path}: JSON nested too deep to be an official file") from error
+    except (OSError, ValueError) as error:  # no permission, a path below a file, a number of thousands of digits
+        raise RequestError(f"{path}: cannot be read: {error}") from error
 
 
 def records(path: Path, key: str | None, fields: dict[str, type | tuple[type, ...]]) -> list[dict[str, Any]]:
@@ -35,7 +39,7 @@ def records(path: Path, key: str | None, fields: dict[str, type | tuple[type, ..
         if not isinstance(record, dict):
             raise RequestError(f"{name}: not an object")
         if "question_id" in record:
-            name += f" (question_id {record['question_id']})"
+            name += f" (question_id {record['question_id']!r})"
         for field, kind in fields.items():
             if field not in record:
                 raise RequestError(f"{name}: has no {field!r}")
@@ -59,6 +63,6 @@ def annotation_records(path: Path) -> list[dict[str, Any]]:
     for number, record in enumerate(found):
         answers = record["answers"]
         if not answers or not all(isinstance(a, dict) and isinstance(a.get("answer"), str) for a in answers):
-            raise RequestError(f"{path}: record {number} (question_id {record['question_id']}): answers: not a list of "
+            raise RequestError(f"{path}: record {number} (question_id {record['question_id']!r}): answers: not a list of "
                                "objects with a string under 'answer'")  # fmt: skip
     return found

@@ -21,7 +21,8 @@ def decode(content: bytes, name: str) -> Image.Image:
             image = Image.open(io.BytesIO(content))
             if image.width * image.height > MAX_PIXELS:
                 raise RequestError(f"{name}: {image.width} × {image.height} pixels; at most {MAX_PIXELS} are read")
-            return ImageOps.exif_transpose(image).convert("RGB")
+            ImageOps.exif_transpose(image, in_place=True)
+            return image.convert("RGB")
     except RequestError:
         raise
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, ... by format
@@ -44,21 +45,20 @@ class Augmentation:
 
     def __call__(self, image: Image.Image, image_id: int, *, seed: int, epoch: int) -> Image.Image:
         rng = np.random.default_rng((seed, epoch, image_id))
-        pixels = np.asarray(image)
         mirror_x, mirror_y, swap = rng.random(3) < 0.5
         if self.flip and mirror_x:
-            pixels = pixels[:, ::-1]
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         if self.flip and mirror_y:
-            pixels = pixels[::-1]
+            image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
         if self.transpose and swap:
-            pixels = pixels.swapaxes(0, 1)
+            image = image.transpose(Image.Transpose.TRANSPOSE)
         if self.shift:
-            height, width = pixels.shape[:2]
+            pixels = np.asarray(image)
             dy, dx = rng.integers(-self.shift, self.shift + 1, 2)
-            rows = np.clip(np.arange(height) + dy, 0, height - 1)
-            columns = np.clip(np.arange(width) + dx, 0, width - 1)
-            pixels = pixels[rows][:, columns]
-        return Image.fromarray(np.ascontiguousarray(pixels))
+            rows = np.clip(np.arange(image.height) + dy, 0, image.height - 1)
+            columns = np.clip(np.arange(image.width) + dx, 0, image.width - 1)
+            image = Image.fromarray(pixels[rows[:, None], columns])
+        return image
 
 
 Augment = Callable[[Image.Image, int], Image.Image]  # (picture, image id) → picture

@@ -1,0 +1,66 @@
+"""Pictures and the page: what is wrong is marked, nothing of the user's text becomes markup."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vle_bench.figures import contact_sheet, learning_curve
+from vle_bench.page import write_page
+
+
+def example(correct, color=(0, 0, 255)):
+    return {"image": Image.new("RGB", (64, 64), color), "question": "what color is the shape in the picture?", "correct": correct,
+            "prediction": "red", "truth": "red" if correct else "blue"}  # fmt: skip
+
+
+def reds(path):
+    """Pixels of the frame's red, (193, 18, 31), within rounding."""
+    pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    return int((np.abs(pixels - (193, 18, 31)).max(-1) < 12).sum())
+
+
+def test_wrong_answers_have_a_red_frame_and_right_ones_none(tmp_path):
+    contact_sheet([example(True)] * 16, tmp_path / "right.png")
+    contact_sheet([example(True)] * 15 + [example(False)], tmp_path / "one.png")
+    contact_sheet([example(False)] * 16, tmp_path / "wrong.png")
+    right, one, wrong = (reds(tmp_path / f"{name}.png") for name in ("right", "one", "wrong"))
+    assert right == 0 and one > 1000 and wrong > 10 * one
+    assert min(Image.open(tmp_path / "one.png").size) > 800
+
+
+def test_a_sheet_that_is_not_full(tmp_path):
+    contact_sheet([example(True)] * 3, tmp_path / "three.png")
+    assert Image.open(tmp_path / "three.png").size[0] > 800
+
+
+def test_the_curve_draws_every_run(tmp_path):
+    def log(name, end):
+        lines = [{"step": s, "loss": 2.0 / s} for s in (1, 2, 3)]
+        lines += [{"step": s, "split": "val", "accuracy": end * s / 3, "accuracy_not_yes_no": end * s / 4} for s in (1, 2, 3)]
+        (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return tmp_path / name
+
+    one, two = log("a.jsonl", 0.9), log("b.jsonl", 0.5)
+    learning_curve([one], tmp_path / "one.png", {"baseline": 37.33})
+    learning_curve([one, two], tmp_path / "two.png", {"baseline": 37.33})
+    inks = [
+        int((np.asarray(Image.open(tmp_path / f"{n}.png").convert("RGB")) == (31, 95, 168)).all(-1).sum()) for n in ("one", "two")
+    ]
+    assert 0 < inks[0] < inks[1]
+
+
+def test_the_page_escapes_and_embeds(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "x.png")
+    write_page(
+        tmp_path / "index.html", "a <b> title", [{"": "one", "score": "<script>"}, {"": "this run", "score": "99.00 ± 0.20"}],
+        ["", "score"], {"A & B": tmp_path / "x.png"}, {"Recipe": "a: <i>"}, ["note <u>"],
+    )  # fmt: skip
+    page = (tmp_path / "index.html").read_text()
+    assert "<script>" not in page and "<i>" not in page and "<u>" not in page and "a &lt;b&gt; title" in page
+    assert page.count("data:image/png;base64,") == 1 and "http" not in page
+    assert page.count("class=this") == 1 and page.index("class=this") > page.index("&lt;script&gt;")
+    with pytest.raises(FileNotFoundError):
+        write_page(tmp_path / "no.html", "t", [], [], {"gone": tmp_path / "gone.png"}, {}, [])
+    assert not (tmp_path / "no.html").exists()

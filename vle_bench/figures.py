@@ -1,0 +1,80 @@
+"""Pictures of a run. Written with a backend that needs no display."""
+
+import io
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from vle_bench import atomic
+
+SERIES = {"accuracy": ("all questions", "#1f5fa8", "-"), "accuracy_not_yes_no": ("not yes/no", "#d9722b", "--")}
+REFERENCE = "#777777"
+WRONG, RIGHT = "#c1121f", "#2b7a3d"
+SHEET_COLUMNS = 4
+# DejaVu ships with matplotlib: the same picture on every machine.
+STYLE = {"font.family": "DejaVu Sans", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+
+
+def learning_curve(logs: list[Path], output: Path, lines: dict[str, float]) -> None:
+    """Loss and accuracy on the held-out split over the optimiser's steps, one line a run.
+
+    Args:
+        logs: `log.jsonl` of each run.
+        lines: name → percent, drawn across as references.
+    """
+    entries = [[json.loads(line) for line in path.read_text().splitlines()] for path in logs]
+    splits = {e["split"] for run in entries for e in run if "split" in e}
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10, 4.2), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(1, 1.35))
+        for run in entries:
+            losses = [(e["step"], e["loss"]) for e in run if "loss" in e]
+            left.plot(*zip(*losses, strict=True), color=SERIES["accuracy"][1], linewidth=0.8, alpha=0.8)
+            for metric, (label, color, style) in SERIES.items():
+                points = [(e["step"], 100 * e[metric]) for e in run if metric in e]
+                if points:
+                    shown = label if run is entries[0] else None
+                    right.plot(*zip(*points, strict=True), style, color=color, marker="o", markersize=3, label=shown)
+        left.set(title="training loss", xlabel="step", yscale="log")
+        right.set(title=f"accuracy on {', '.join(sorted(splits))}, %", xlabel="step", ylim=(0, 101))
+        for name, percent in lines.items():
+            right.axhline(percent, color=REFERENCE, linewidth=0.8, linestyle=":")
+            right.annotate(
+                f"{name}, {percent:.2f}", (0, percent), xytext=(3, 2), xycoords=("axes fraction", "data"),
+                textcoords="offset points", color=REFERENCE, fontsize=7,
+            )  # fmt: skip
+        right.legend(loc="lower right", frameon=False)
+        save(figure, output)
+
+
+def contact_sheet(examples: list[dict[str, Any]], output: Path) -> None:
+    """A grid of pictures, each with its question and answer; a wrong one has a red frame and says so in words.
+
+    Args:
+        examples: {image, question, prediction, truth, correct} each.
+    """
+    rows = -(-len(examples) // SHEET_COLUMNS)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(2.3 * SHEET_COLUMNS, 2.7 * rows), layout="constrained")
+        for axes, example in zip(figure.subplots(rows, SHEET_COLUMNS, squeeze=False).flat, examples, strict=False):
+            correct = example["correct"]
+            axes.imshow(example["image"], interpolation="nearest")
+            axes.set_title(textwrap.fill(example["question"], 28), fontsize=9)
+            verdict = f"✓ {example['prediction']}" if correct else f"✗ wrong: {example['prediction']}\ntruth: {example['truth']}"
+            axes.set_xlabel(verdict, color=RIGHT if correct else WRONG, fontweight="normal" if correct else "bold")
+            axes.set(xticks=[], yticks=[])
+            for spine in axes.spines.values():
+                spine.set(visible=True, color="#bbbbbb" if correct else WRONG, linewidth=0.8 if correct else 4)
+        for axes in figure.axes[len(examples) :]:
+            axes.set_axis_off()
+        save(figure, output)
+
+
+def save(figure: Figure, output: Path) -> None:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    atomic.write_bytes(output, buffer.getvalue())
