@@ -16,7 +16,7 @@ REFERENCE = "#777777"
 WRONG, RIGHT = "#c1121f", "#2b7a3d"
 SHEET_COLUMNS = 4
 # DejaVu ships with matplotlib: the same picture on every machine.
-STYLE = {"font.family": "DejaVu Sans", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+STYLE: Any = {"font.family": "DejaVu Sans", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
 
 def learning_curve(logs: list[Path], output: Path, lines: dict[str, float]) -> None:
