@@ -10,7 +10,8 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1b; background: #fff; max-width: 60rem; margin: 0 auto; padding: 1rem; }
 h1 { font-size: 1.5rem; line-height: 1.2; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; }
-th, td { padding: .35rem .8rem; text-align: right; border-bottom: 1px solid #ddd; } th:first-child, td:first-child { text-align: left; }
+th, td { padding: .35rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }
+th:first-child, td:first-child { text-align: left; }
 tr.this td { font-weight: 700; border-top: 2px solid #1b1b1b; }
 img { max-width: 100%; height: auto; } pre { overflow-x: auto; background: #f5f5f5; padding: .8rem; font-size: .8rem; }
 summary { cursor: pointer; font-weight: 600; margin-top: 1rem; }
