@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from vle_bench import atomic
 
@@ -15,6 +16,7 @@ SERIES = {"accuracy": ("all questions", "#1f5fa8", "-"), "accuracy_not_yes_no": 
 REFERENCE = "#777777"
 WRONG, RIGHT = "#c1121f", "#2b7a3d"
 SHEET_COLUMNS = 4
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}")  # 0.5, where a log axis would write 5×10⁻¹
 # DejaVu ships with matplotlib: the same picture on every machine.
 STYLE: Any = {"font.family": "DejaVu Sans", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 
@@ -29,7 +31,7 @@ def learning_curve(logs: list[Path], output: Path, lines: dict[str, float]) -> N
     entries = [[json.loads(line) for line in path.read_text().splitlines()] for path in logs]
     splits = {e["split"] for run in entries for e in run if "split" in e}
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10, 4.2), layout="constrained")
+        figure = Figure(figsize=(11, 4.2), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.35))
         for run in entries:
             losses = [(e["step"], e["loss"]) for e in run if "loss" in e]
@@ -40,13 +42,18 @@ def learning_curve(logs: list[Path], output: Path, lines: dict[str, float]) -> N
                     shown = label if run is entries[0] else None
                     right.plot(*zip(*points, strict=True), style, color=color, marker="o", markersize=3, label=shown)
         left.set(title="training loss", xlabel="step", yscale="log")
+        left.yaxis.set(major_formatter=PLAIN, minor_locator=LogLocator(subs=(2, 5)), minor_formatter=PLAIN)
         right.set(title=f"accuracy on {', '.join(sorted(splits))}, %", xlabel="step", ylim=(0, 101))
         for name, percent in lines.items():
             right.axhline(percent, color=REFERENCE, linewidth=0.8, linestyle=":")
             right.annotate(
-                f"{name}, {percent:.2f}", (0, percent), xytext=(3, 2), xycoords=("axes fraction", "data"),
-                textcoords="offset points", color=REFERENCE, fontsize=7,
-            )  # fmt: skip
+                f"{name}, {percent:.2f}",
+                (1.01, percent),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                color=REFERENCE,
+                fontsize=8,
+            )
         right.legend(loc="lower right", frameon=False)
         save(figure, output)
 
@@ -59,7 +66,7 @@ def contact_sheet(examples: list[dict[str, Any]], output: Path) -> None:
     """
     rows = -(-len(examples) // SHEET_COLUMNS)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.3 * SHEET_COLUMNS, 2.7 * rows), layout="constrained")
+        figure = Figure(figsize=(2.3 * SHEET_COLUMNS, 3.1 * rows), layout="constrained")
         for axes, example in zip(figure.subplots(rows, SHEET_COLUMNS, squeeze=False).flat, examples, strict=False):
             correct = example["correct"]
             axes.imshow(example["image"], interpolation="nearest")

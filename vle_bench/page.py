@@ -13,7 +13,7 @@ h1 { font-size: 1.5rem; line-height: 1.2; } h2 { font-size: 1.15rem; margin-top:
 th, td { padding: .35rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }
 th:first-child, td:first-child { text-align: left; }
 tr.this td { font-weight: 700; border-top: 2px solid #1b1b1b; }
-img { max-width: 100%; height: auto; } pre { overflow-x: auto; background: #f5f5f5; padding: .8rem; font-size: .8rem; }
+img { width: 100%; min-width: 40rem; } pre { overflow-x: auto; background: #f5f5f5; padding: .8rem; font-size: .8rem; }
 summary { cursor: pointer; font-weight: 600; margin-top: 1rem; }
 @media (prefers-color-scheme: dark) {
   body { color: #e8e8e8; background: #161616; } th, td { border-color: #444; } tr.this td { border-top-color: #e8e8e8; }
@@ -53,4 +53,4 @@ def write_page(
 
 def picture(caption: str, path: Path) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
-    return f'<img alt="{escape(caption)}" src="data:image/png;base64,{data}">'
+    return f'<div class="scroll"><img alt="{escape(caption)}" src="data:image/png;base64,{data}"></div>'

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LEAVES = {"errors", "atomic", "progress", "strict_yaml", "vqa_answers", "vqa_files"}
 ANYTHING = None
-COMMAND = {"train", "evaluate", "checkpoint", "tasks", "data", "models", "results", "recipe", "figures", "page"}
+COMMAND = {"train", "evaluate", "checkpoint", "tasks", "data", "models", "results", "recipe", "figures", "page", "leaderboard"}
 MAY_IMPORT: dict[str, set[str] | None] = {
     "cli": ANYTHING,
     "__main__": {"cli"},
