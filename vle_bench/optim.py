@@ -55,15 +55,23 @@ SCHEDULES: dict[str, Callable[[float], float]] = {"linear": linear, "cosine": co
 
 
 def learning_rate_schedule(
-    optimizer: torch.optim.Optimizer, schedule: str, total_steps: int, warmup_fraction: float
+    optimizer: torch.optim.Optimizer, schedule: str, total_steps: int, warmup_fraction: float, restart: int = 0
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """Linear warm-up over the first `warmup_fraction` of the optimiser's steps, then the schedule down to the last."""
+    """Linear warm-up over the first `warmup_fraction` of the optimiser's steps, then the schedule down to the last.
+
+    Args:
+        restart: step where the data change; the learning rate rises from 0 to the schedule's once more there, since new
+            kinds of question bring large gradients that undo what was learnt (0: none).
+    """
     warmup = int(total_steps * warmup_fraction)
     decay = SCHEDULES[schedule]
 
     def factor(step: int) -> float:
         if step < warmup:
             return (step + 1) / warmup
-        return decay(min(1.0, (step - warmup) / max(1, total_steps - warmup)))
+        value = decay(min(1.0, (step - warmup) / max(1, total_steps - warmup)))
+        if restart and restart <= step < restart + warmup:
+            value *= (step - restart + 1) / warmup
+        return value
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

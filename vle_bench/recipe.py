@@ -4,6 +4,7 @@ import argparse
 import difflib
 import hashlib
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,12 @@ from vle_bench.errors import RequestError
 
 COMMAND_LINE = "command line"
 PACKAGE = Path(__file__).parent
+# The official archives (https://visualqa.org/download.html)
+VQA_URL = "https://s3.amazonaws.com/cvmlp/vqa/mscoco/vqa"
+VQA_PARTS = "Questions_Train Questions_Val Questions_Test Annotations_Train Annotations_Val"
+COCO_URL = "http://images.cocodataset.org/zips"
+COCO_PARTS = "train2014 val2014 test2015"
+VCR_URL = "https://visualcommonsense.com/download/"
 METER_URL = "https://github.com/zdou0830/METER/releases/download/checkpoint/meter_clip16_288_roberta_pretrain.ckpt"
 
 # Values of VLEConfig that a model from scratch may set. The text vocabulary comes from the tokenizer and the picture's
@@ -405,36 +412,44 @@ def default_run_folder(recipe: Recipe) -> Path:
 def missing_inputs(recipe: Recipe) -> list[str]:
     """What the recipe needs and is not there, each with the commands that bring it."""
     missing = []
-    root, source = recipe.data.root, recipe.data.source
+    root = recipe.data.root
     if not (Path(root) / "manifest.json").is_file():
-        commands = [f"vle-bench prepare {source} --output {root}"]
-        if source != "easy-vqa":
-            official = f"{root.rstrip('/')}-official"
-            commands = [
-                f"vle-bench download {source} --output {official}",
-                f"vle-bench prepare {source} --source {official} --output {root}",
-            ]
-        missing.append("\n  ".join([f"{root}: no prepared data there (no manifest.json); it comes with", *commands]))
+        missing.append(
+            "\n  ".join([f"{root}: no prepared data there (no manifest.json); it comes with", *data_commands(recipe.data)])
+        )
     checkpoint = recipe.model.checkpoint
     if checkpoint is not None:
         folder = Path(checkpoint)
         if not any((f / "config.json").is_file() for f in (folder, folder / "best", folder / "last")):
-            lines = [
-                f"{checkpoint}: no checkpoint there (no config.json); it comes with",
-                *checkpoint_commands(checkpoint),
-            ]
+            lines = [f"{checkpoint}: no checkpoint there (no config.json); it comes with", *checkpoint_commands(checkpoint)]
             missing.append("\n  ".join(lines))
     return missing
 
 
+def data_commands(data: DataGroup) -> list[str]:
+    """Shell commands that bring the official files and prepare them."""
+    official = shlex.quote(f"{data.root.rstrip('/')}-official")
+    prepare = f"vle-bench prepare {data.source} --source {official} --output {shlex.quote(data.root)}"
+    if data.source == "easy-vqa":
+        return [f"vle-bench prepare easy-vqa --output {shlex.quote(data.root)}"]
+    if data.source == "vqav2":
+        fetch = f"curl --fail --location --create-dirs --output-dir {official} --remote-name"
+        return [
+            f'for part in {VQA_PARTS}; do {fetch} {VQA_URL}/v2_"$part"_mscoco.zip; done',
+            f'for part in {COCO_PARTS}; do {fetch} {COCO_URL}/"$part".zip; done',
+            f'for file in {official}/*.zip; do unzip -n -q "$file" -d {official}; done',
+            prepare,
+        ]
+    return [f"the files of {VCR_URL} (after its form); this version does not prepare VCR yet"]
+
+
 def checkpoint_commands(checkpoint: str) -> list[str]:
-    name = Path(checkpoint).name
+    name, target = Path(checkpoint).name, shlex.quote(checkpoint)
     if name.startswith("meter"):
-        fetch = f"curl -L --create-dirs -o {checkpoint}.ckpt {METER_URL}"
-        return [fetch, f"vle-bench convert {checkpoint}.ckpt --output {checkpoint}"]
+        return [f"{METER_URL}; this version does not convert METER's checkpoints yet"]
     if name.startswith("vle"):
-        return [f"hf download hfl/{name} --local-dir {checkpoint}"]
-    return [f"hf download OWNER/MODEL --local-dir {checkpoint}   (or name another folder: model.checkpoint=FOLDER)"]
+        return [f"hf download hfl/{name} --local-dir {target}"]
+    return [f"hf download OWNER/MODEL --local-dir {target}   (or name another folder: model.checkpoint=FOLDER)"]
 
 
 def main() -> None:

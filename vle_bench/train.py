@@ -46,6 +46,7 @@ class Run:
     accumulation: int
     steps_per_epoch: int
     total_steps: int
+    stage_steps: int  # of them in the first stage
     step: int = 0
     best: float = -1.0
     training_seconds: float = 0.0
@@ -120,10 +121,13 @@ def build(recipe: Recipe, folder: Path) -> Run:
     if not steps_per_epoch:
         raise RequestError(f"data.train: {recipe.data.train} has {len(questions)} questions, too few for one batch")
     total_steps = recipe.train.max_steps or math.ceil(recipe.train.epochs * steps_per_epoch)
-    schedule = learning_rate_schedule(optimizer, recipe.train.schedule, total_steps, recipe.train.warmup_fraction)
+    stage_steps = round(recipe.data.first_stage.fraction * total_steps) if recipe.data.first_stage else 0
+    schedule = learning_rate_schedule(
+        optimizer, recipe.train.schedule, total_steps, recipe.train.warmup_fraction, restart=stage_steps
+    )
     return Run(
         recipe, folder, accelerator, task, data, questions, data.labels, model, processor, optimizer, schedule,
-        accumulation, steps_per_epoch, total_steps,
+        accumulation, steps_per_epoch, total_steps, stage_steps,
     )  # fmt: skip
 
 
@@ -174,18 +178,18 @@ def epoch_batches(run: Run, epoch: int, stage: np.ndarray | None) -> list[list[n
     return [np.array_split(batch, parts) for batch in batches if len(batch) >= parts]
 
 
-def first_stage(run: Run) -> tuple[np.ndarray | None, int]:
-    """Which questions the first stage sees, and how many steps it lasts."""
+def first_stage(run: Run) -> np.ndarray | None:
+    """(questions,) bool, which questions the first stage sees; None without one."""
     stage = run.recipe.data.first_stage
     if stage is None:
-        return None, 0
+        return None
     types = np.asarray(run.questions["question_type"])
     if unknown := set(stage.question_types) - set(types):
         raise RequestError(
             f"data.first_stage.question_types: no question of {recipe_split(run)} has the type {', '.join(sorted(unknown))}; "
             f"there are {', '.join(sorted(set(types))[:8])}"
         )
-    return np.isin(types, stage.question_types), round(stage.fraction * run.total_steps)
+    return np.isin(types, stage.question_types)
 
 
 def recipe_split(run: Run) -> str:
@@ -198,13 +202,13 @@ Step = tuple[int, int, list[dict[str, Any]]]  # epoch, questions in the global b
 def steps(run: Run) -> Iterator[Step]:
     """Collated steps, for ever: the first stage's, then those of all questions."""
     recipe, world, rank = run.recipe, run.accelerator.num_processes, run.accelerator.process_index
-    stage, stage_steps = first_stage(run)
+    stage = first_stage(run)
     done = 0
     for epoch in itertools.count():
-        in_stage = done < stage_steps
+        in_stage = done < run.stage_steps
         batches = epoch_batches(run, epoch, stage if in_stage else None)
         if in_stage:
-            batches = batches[: stage_steps - done]
+            batches = batches[: run.stage_steps - done]
         augment = run.task.augmentation(recipe.augment.model_dump(), recipe.train.seed, epoch)
         collate = run.task.collator(
             run.questions, run.data.images, run.processor, run.labels, recipe.model.max_text_length, augment

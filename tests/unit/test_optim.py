@@ -35,3 +35,19 @@ def test_warm_up_then_decay(schedule, middle):
         scheduler.step()
     assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0)
     assert rates[55] == pytest.approx(middle) and rates[99] < (0.03 if schedule != "constant" else 2)
+
+
+def test_a_new_stage_warms_up_again():
+    def rates(restart):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        scheduler = learning_rate_schedule(optimizer, "linear", 100, 0.1, restart=restart)
+        found = []
+        for _ in range(100):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            scheduler.step()
+        return found
+
+    plain, again = rates(0), rates(40)
+    assert [a / p for a, p in zip(again[40:50], plain[40:50], strict=True)] == pytest.approx([0.1 * i for i in range(1, 11)])
+    assert again[:40] == plain[:40] and again[50:] == plain[50:]

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -9,7 +10,8 @@ from accelerate import Accelerator
 from vle_bench import checkpoint
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.models import VLEForVQA
-from vle_bench.train import checked_loss, precision
+from vle_bench.tasks import TASKS
+from vle_bench.train import checked_loss, epoch_batches, precision, steps
 
 
 def test_a_loss_that_is_not_finite_names_the_step_and_the_examples():
@@ -39,3 +41,49 @@ def test_loading_names_every_weight_that_does_not_fit(tmp_path):
     assert torch.equal(fresh.vle.token_type_embeddings.weight, golden.vle.token_type_embeddings.weight)
     with pytest.raises(RequestError, match="nowhere"):
         checkpoint.resolve(tmp_path / "nowhere")
+
+
+class Unread:
+    """Stands for images and processor where nothing is decoded."""
+
+
+def staged_run(stage_steps, accumulation=2):
+    kinds = ["shape", "color", "yes"] * 40
+    questions = {"question_type": kinds, "image_row": np.arange(120) // 4}
+
+    class Questions(dict):
+        def __len__(self):
+            return 120
+
+    task = SimpleNamespace(
+        training_order=TASKS["vqa"].training_order,
+        augmentation=lambda *_: None,
+        collator=lambda *_: lambda part: {"ids": list(part)},
+    )
+    recipe = SimpleNamespace(
+        train=SimpleNamespace(seed=3, batch_size=16, num_workers=0),
+        data=SimpleNamespace(grouping="image", questions_per_image=2, first_stage=SimpleNamespace(question_types=["shape"])),
+        augment=SimpleNamespace(model_dump=dict), model=SimpleNamespace(max_text_length=8),
+    )  # fmt: skip
+    return SimpleNamespace(
+        recipe=recipe, task=task, questions=Questions(questions), data=Unread(), processor=None, labels=[],
+        accelerator=SimpleNamespace(num_processes=1, process_index=0), accumulation=accumulation, stage_steps=stage_steps,
+    )  # fmt: skip
+
+
+def test_the_first_stage_sees_its_kinds_only_and_ends_on_its_step():
+    run = staged_run(stage_steps=5)
+    run.data.images = None
+    stream = steps(run)
+    seen = [[int(i) for batch in next(stream)[2] for i in batch["ids"]] for _ in range(13)]
+    kinds = [{run.questions["question_type"][i] for i in ids} for ids in seen]
+    assert kinds[:5] == [{"shape"}] * 5 and all(len(k) > 1 for k in kinds[5:])
+    assert sorted(i for ids in seen[5:13] for i in ids) == list(range(120))  # then every question once an epoch
+
+
+def test_an_epoch_is_a_function_of_the_seed_and_the_epoch():
+    one, two = (epoch_batches(staged_run(0), 1, None) for _ in range(2))
+    assert [[list(p) for p in b] for b in one] == [[list(p) for p in b] for b in two]
+    other = epoch_batches(staged_run(0), 2, None)
+    assert list(one[0][0]) != list(other[0][0])
+    assert [len(b) for b in one] == [2] * 8 and sum(len(p) for b in one for p in b) == 120
