@@ -1,0 +1,143 @@
+"""Every command and every table of the README, run as it stands there, on small data in the place of the large."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from vle_bench import recipe
+from vle_bench.demo import own_row, published_rows, results_table
+from vle_bench.results import load_record
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+FEW_STEPS = "train.max_steps=4 train.evaluate_every=4 train.batch_size=32 train.per_device_batch_size=32"
+MINIATURE = "train.epochs=1 train.batch_size=4 train.per_device_batch_size=2 train.num_workers=0 model.image_size=64"
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands():
+    lines = [line for block in blocks("bash") for line in block.replace("\\\n", " ").splitlines()]
+    return [parts for line in lines if (parts := shlex.split(line, comments=True))]
+
+
+def execute(command, folder):
+    """Run one command in `folder`, with the interpreter of the tests; returns what it prints."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"{shlex.join(map(str, command))}\n{done.stdout}{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def make(parts, folder, arguments="", dry=False):
+    given = [p for p in parts[1:] if not p.startswith(("ARGS=", "VENV=", "LAUNCH="))]
+    own = " ".join(p.removeprefix("ARGS=") for p in parts if p.startswith("ARGS="))
+    flags = ["-n"] if dry else []
+    return execute(
+        ["make", *flags, "-f", ROOT / "Makefile", *given, "VENV=", f"PYTHON={sys.executable}", f"ARGS={own} {arguments}"], folder
+    )
+
+
+def miniature_vqav2(folder):
+    """The official layout with six training and four other images."""
+    annotated = {"train2014": ("train2014", range(1, 7)), "val2014": ("val2014", range(11, 15))}
+    plain = {"test-dev2015": ("test2015", range(21, 23)), "test2015": ("test2015", range(21, 25))}
+    for name, (images, ids) in (annotated | plain).items():
+        (folder / images).mkdir(parents=True, exist_ok=True)
+        questions, annotations = [], []
+        for i in ids:
+            Image.new("RGB", (60, 40), (i, 0, 0)).save(folder / images / f"COCO_{images}_{i:012d}.jpg")
+            for k in range(2):
+                both = {"question_id": i * 1000 + k, "image_id": i}
+                answer = ("two", "red")[k]
+                questions.append({**both, "question": ("how many?", "what color?")[k]})
+                answers = [{"answer_id": n, "answer": answer, "answer_confidence": "yes"} for n in range(1, 11)]
+                annotations.append({**both, "question_type": "what", "answer_type": "other", "multiple_choice_answer": answer,
+                                    "answers": answers})  # fmt: skip
+        (folder / f"v2_OpenEnded_mscoco_{name}_questions.json").write_text(json.dumps({"questions": questions}))
+        if name in annotated:
+            (folder / f"v2_mscoco_{name}_annotations.json").write_text(json.dumps({"annotations": annotations}))
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("readme")
+    run = [sys.executable, "-m", "vle_bench"]
+    execute([*run, "prepare", "easy-vqa", "--output", "data/easy-vqa", "--limit-images", "40"], folder)
+    miniature_vqav2(folder / "data" / "vqav2-official")
+    (folder / "predictions.json").write_text("[]")
+    return folder
+
+
+def test_every_command(work):
+    """One test, in the README's order: later commands use what earlier ones wrote."""
+    seen = []
+    for parts in commands():
+        line = shlex.join(parts)
+        if parts[:2] == ["make", "demo"] and "VENV=" not in line:
+            several = ["--seeds" in line]
+            shown = make(parts, work, FEW_STEPS + (" --output-dir runs/three" if any(several) else ""))
+            assert "index.html" in shown and "easy-VQA-keras" in shown
+        elif parts == ["make", "test"]:
+            assert "-m pytest" in make(parts, work, dry=True)
+        elif parts[0] == "pip":
+            assert parts == ["pip", "install", "."]  # the wheel: tests/unit/test_packaging.py
+        elif parts[:2] == ["hf", "download"]:
+            assert line in recipe.checkpoint_commands("checkpoints/vle-base")
+            target = work / parts[-1]
+            target.parent.mkdir(parents=True)
+            (work / "runs" / "demo" / "seed-0" / "last").rename(target)  # a small checkpoint of the same layout
+            (target / "label_map.json").unlink()
+        elif parts[:2] == ["make", "vqa-base"]:
+            if not any(p.startswith("LAUNCH=") for p in parts):
+                assert "written: runs/vle-base-vqa/" in make(parts, work, MINIATURE)
+            else:
+                assert "accelerate.commands.launch --num_processes 8 -m vle_bench" in execute(
+                    ["make", "-n", "-f", ROOT / "Makefile", *parts[1:], "VENV="], work
+                )
+        elif parts[:3] == ["vle-bench", "score", "vqa"]:
+            questions = json.loads((work / "data/easy-vqa-official/questions-test.json").read_text())["questions"]
+            answers = [{"question_id": q["question_id"], "answer": "no"} for q in questions]
+            (work / "predictions.json").write_text(json.dumps(answers))
+            assert "accuracy" in execute([sys.executable, "-m", "vle_bench", *parts[1:]], work)
+        elif parts[0] == "vle-bench":
+            small = ["--limit-images", "40"] if parts[1:3] == ["prepare", "easy-vqa"] else []
+            assert execute([sys.executable, "-m", "vle_bench", *parts[1:], *small], work).strip()
+        else:
+            raise AssertionError(f"the README has a command that no test runs: {line}")
+        seen.append(parts[0])
+    assert {"make", "pip", "vle-bench", "hf"} <= set(seen)
+
+
+def test_python(work):
+    if not (work / "runs" / "demo" / "seed-0" / "best").is_dir():
+        make(["make", "demo"], work, FEW_STEPS)
+    for block in blocks("python"):
+        execute([sys.executable, "-c", block], work)
+
+
+def test_the_demo_output_is_that_of_the_record():
+    (path,) = (ROOT / "leaderboards" / "results" / "vqa").glob("vqa-tiny*.json")
+    record = load_record(path)
+    console = Console(width=100, file=open(os.devnull, "w"), record=True)
+    console.print(results_table([*published_rows(), own_row([record])], record.n))
+    lines = [line.rstrip() for line in console.export_text().splitlines()]
+    missing = [line for line in lines if line.strip() and line.strip() not in README]
+    assert not missing, "\n".join(lines)
+
+
+def test_the_comparison_is_the_rendered_one():
+    lines = [line for line in (ROOT / "leaderboards" / "comparison.md").read_text().splitlines() if line.startswith("|")]
+    assert len(lines) == 10
+    assert all(line in README for line in lines), "\n".join(lines)
