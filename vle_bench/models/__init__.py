@@ -9,17 +9,44 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vle_bench.models.vle.configuration import VLEConfig
-    from vle_bench.models.vle.modeling import VLEForVQA, VLEModel, VLEPreTrainedModel
+    from vle_bench.models.vle.modeling import (
+        VLEForITM,
+        VLEForMLM,
+        VLEForMPC,
+        VLEForPBC,
+        VLEForVCRQ2A,
+        VLEForVCRQA2R,
+        VLEForVQA,
+        VLEModel,
+        VLEPreTrainedModel,
+    )
     from vle_bench.models.vle.processing import VLEProcessor
 
-_MODULES = {
-    "VLEConfig": "configuration",
-    "VLEModel": "modeling",
-    "VLEForVQA": "modeling",
-    "VLEPreTrainedModel": "modeling",
-    "VLEProcessor": "processing",
-}
-__all__ = ["VLEConfig", "VLEForVQA", "VLEModel", "VLEPreTrainedModel", "VLEProcessor"]
+_HEADS = (
+    "VLEForITM",
+    "VLEForMLM",
+    "VLEForMPC",
+    "VLEForPBC",
+    "VLEForVCRQ2A",
+    "VLEForVCRQA2R",
+    "VLEForVQA",
+    "VLEModel",
+    "VLEPreTrainedModel",
+)
+_MODULES = {"VLEConfig": "configuration", "VLEProcessor": "processing", **dict.fromkeys(_HEADS, "modeling")}
+__all__ = [
+    "VLEConfig",
+    "VLEForITM",
+    "VLEForMLM",
+    "VLEForMPC",
+    "VLEForPBC",
+    "VLEForVCRQ2A",
+    "VLEForVCRQA2R",
+    "VLEForVQA",
+    "VLEModel",
+    "VLEPreTrainedModel",
+    "VLEProcessor",
+]
 
 
 def __getattr__(name: str) -> Any:

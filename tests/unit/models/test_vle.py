@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_refused():
             attention_mask=inputs["attention_mask"],
             pixel_values=inputs["pixel_values"][:1],
         )
-    with pytest.raises(ValueError, match="labels have the shape"):
+    with pytest.raises(ValueError, match="labels: the shape"):
         model(**{**inputs, "labels": inputs["labels"][:, :3]})
     with pytest.raises(ValueError, match="does not divide by patch_size"):
         VLEConfig(vision_config={"image_size": 30, "patch_size": 8})

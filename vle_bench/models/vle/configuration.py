@@ -58,5 +58,10 @@ class VLEConfig(PreTrainedConfig):
             raise ValueError(f"image_size {vision.image_size} does not divide by patch_size {vision.patch_size}")
         super().__post_init__(**kwargs)
 
+    @property
+    def num_patches(self) -> int:
+        """P, without CLS."""
+        return (self.vision_config.image_size // self.vision_config.patch_size) ** 2
+
 
 AutoConfig.register("vle", VLEConfig)

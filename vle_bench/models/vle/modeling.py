@@ -34,6 +34,23 @@ class VLEClassifierOutput(ModelOutput):
     logits: Tensor | None = None
 
 
+def check_shape(name: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
+    if tuple(tensor.shape) != expected:
+        raise ValueError(f"{name}: the shape {expected} is expected, {tuple(tensor.shape)} came")
+
+
+def check_range(name: str, tensor: Tensor, end: int, ignored: int | None = None) -> None:
+    """Refuse values outside 0..end-1. Only on the CPU, where looking at values costs no wait for a device."""
+    if tensor.device.type != "cpu" or torch.compiler.is_compiling() or not tensor.numel():
+        return
+    wrong = (tensor < 0) | (tensor >= end)
+    if ignored is not None:
+        wrong &= tensor != ignored
+    if wrong.any():
+        place = tuple(wrong.nonzero()[0].tolist())
+        raise ValueError(f"{name}: values of 0 to {end - 1} are expected, {tensor[place].item()} came at {place}")
+
+
 class VLEAttentionProjections(nn.Module):
     def __init__(self, config: VLEConfig) -> None:
         super().__init__()
@@ -134,6 +151,20 @@ class VLEPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
+        if isinstance(module, VLEForMPC):
+            nn.init.normal_(module.mpc_mask_embedding, std=self.config.initializer_range)
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """What is not the encoder: the group that METER and VLE train with `lr_mult_head`."""
+        encoder = {id(p) for p in self.base_model.parameters()}
+        return [p for p in self.parameters() if id(p) not in encoder]
+
+    def cross_modal_parameters(self) -> list[nn.Parameter]:
+        """The fusion layers and their poolers: the group that METER and VLE train with `lr_mult_cross_modal`."""
+        base: Any = self.base_model
+        modules = (base.cross_modal_image_layers, base.cross_modal_text_layers,
+                   base.cross_modal_image_pooler, base.cross_modal_text_pooler)  # fmt: skip
+        return [p for module in modules for p in module.parameters()]
 
 
 class VLEModel(VLEPreTrainedModel):
@@ -161,17 +192,30 @@ class VLEModel(VLEPreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.text_model.set_input_embeddings(value)
 
-    def cross_modal_parameters(self) -> list[nn.Parameter]:
-        """The fusion layers and their poolers: the group that METER and VLE train with `lr_mult_cross_modal`."""
-        modules = (self.cross_modal_image_layers, self.cross_modal_text_layers,
-                   self.cross_modal_image_pooler, self.cross_modal_text_pooler)  # fmt: skip
-        return [p for module in modules for p in module.parameters()]
+    def encode_image(
+        self, pixel_values: Tensor, masked_patches: Tensor | None = None, mask_embedding: Tensor | None = None
+    ) -> Tensor:
+        """pixel_values (N, 3, H, W) → projected CLS and patches (N, 1 + P, D).
 
-    def encode_image(self, pixel_values: Tensor) -> Tensor:
-        """pixel_values (N, 3, H, W) → projected CLS and patches (N, 1 + P, D)."""
-        hidden = self.vision_model(pixel_values).last_hidden_state
+        Args:
+            masked_patches: (N, P) bool, patches that `mask_embedding` (width of the vision encoder,) takes the place of.
+        """
+        vision, size = self.vision_model, self.config.vision_config.image_size
+        check_shape("pixel_values", pixel_values, (pixel_values.shape[0], self.config.vision_config.num_channels, size, size))
+        if masked_patches is None or mask_embedding is None:
+            hidden = vision(pixel_values).last_hidden_state
+        else:
+            embeddings = vision.embeddings
+            patches = (
+                embeddings.patch_embedding(pixel_values.to(embeddings.patch_embedding.weight.dtype)).flatten(2).transpose(1, 2)
+            )
+            check_shape("masked_patches", masked_patches, tuple(patches.shape[:2]))
+            patches = torch.where(masked_patches.bool()[..., None], mask_embedding, patches)
+            first = embeddings.class_embedding.expand(patches.shape[0], 1, -1)
+            hidden = torch.cat([first, patches], 1) + embeddings.position_embedding.weight
+            hidden = vision.encoder(inputs_embeds=vision.pre_layrnorm(hidden)).last_hidden_state
         # Published: CLIP's post-layer-norm runs over all tokens, where CLIP itself normalises CLS only.
-        return self.image_projection_layer(self.vision_model.post_layernorm(hidden))
+        return self.image_projection_layer(vision.post_layernorm(hidden))
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """input_ids, attention_mask (B, T) → projected text (B, T, D)."""
@@ -188,7 +232,8 @@ class VLEModel(VLEPreTrainedModel):
         object_patch_mask: Tensor | None = None,
         object_token_type_ids: Tensor | None = None,
         object_mask: Tensor | None = None,
-        **_: Any,
+        masked_patches: Tensor | None = None,
+        mask_embedding: Tensor | None = None,
     ) -> VLEModelOutput:
         """Encode B texts, each looking at one of N images.
 
@@ -200,21 +245,36 @@ class VLEModel(VLEPreTrainedModel):
             object_patch_mask: (B, K, P) bool, patch p (row-major, without CLS) is covered by object k.
             object_token_type_ids: (B, K), 2 + i.
             object_mask: (B, K), 1 for a real object.
+            masked_patches, mask_embedding: as in `encode_image`, for pre-training.
+
+        Raises:
+            ValueError: shapes that do not belong together, types beyond `num_token_types`.
         """
-        if image_index is None and pixel_values.shape[0] != input_ids.shape[0]:
-            raise ValueError(
-                f"{input_ids.shape[0]} texts and {pixel_values.shape[0]} images: image_index must say which image each text sees"
-            )
+        texts = input_ids.shape[0]
+        if image_index is None and pixel_values.shape[0] != texts:
+            raise ValueError(f"{texts} texts and {pixel_values.shape[0]} images: image_index must say which image each text sees")
+        check_shape("attention_mask", attention_mask, tuple(input_ids.shape))
+        if image_index is not None:
+            check_shape("image_index", image_index, (texts,))
+            check_range("image_index", image_index, pixel_values.shape[0])
+        if token_type_ids is not None:
+            check_shape("token_type_ids", token_type_ids, tuple(input_ids.shape))
+            check_range("token_type_ids", token_type_ids, self.config.num_token_types)
+        if object_patch_mask is not None:
+            if object_mask is None or object_token_type_ids is None:
+                raise ValueError("object_patch_mask comes with object_mask and object_token_type_ids, (B, K) each")
+            check_shape("object_patch_mask", object_patch_mask, (texts, object_patch_mask.shape[1], self.config.num_patches))
+            check_shape("object_mask", object_mask, tuple(object_patch_mask.shape[:2]))
+            check_shape("object_token_type_ids", object_token_type_ids, tuple(object_patch_mask.shape[:2]))
+            check_range("object_token_type_ids", object_token_type_ids, self.config.num_token_types)
         text = self.encode_text(input_ids, attention_mask)
-        image = self.encode_image(pixel_values)  # (N, 1 + P, D)
+        image = self.encode_image(pixel_values, masked_patches, mask_embedding)  # (N, 1 + P, D)
         if image_index is not None:
             image = image.index_select(0, image_index)
         types = self.token_type_embeddings.weight
         image_mask = None
         objects = None
-        if object_patch_mask is not None:
-            if object_mask is None or object_token_type_ids is None:
-                raise ValueError("object_patch_mask comes with object_mask and object_token_type_ids, (B, K) each")
+        if object_patch_mask is not None and object_mask is not None:
             covered = object_patch_mask.to(image.dtype)  # (B, K, P)
             count = covered.sum(-1, keepdim=True).clamp(min=1)
             objects = covered @ image[:, 1:] / count + self.token_type_embeddings(object_token_type_ids)
@@ -233,23 +293,31 @@ class VLEModel(VLEPreTrainedModel):
         return VLEModelOutput(pooler_output=pooled, text_embeds=text, image_embeds=image)
 
 
+def classifier(width: int, num_labels: int) -> nn.Sequential:
+    """The published two-layer head; layer norm with torch's eps of 1e-5, exact GELU."""
+    return nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width), nn.GELU(), nn.Linear(width, num_labels))
+
+
+def patch_loss(logits: Tensor, labels: Tensor, counted: Tensor | None) -> Tensor:
+    """Cross-entropy over the patches that count; 0 where none does.
+
+    Args:
+        logits: (B, P, classes); labels: (B, P), -100 for a patch that does not count; counted: (B, P) bool.
+    """
+    if counted is not None:
+        labels = labels.masked_fill(~counted.bool(), -100)
+    total = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="sum")
+    return total / (labels != -100).sum().clamp(min=1)
+
+
 class VLEForVQA(VLEPreTrainedModel):
     """Answers as classes: a two-layer head on the pooled pair."""
 
     def __init__(self, config: VLEConfig) -> None:
         super().__init__(config)
         self.vle = VLEModel(config)
-        width = 2 * config.hidden_size
-        self.vqa_classifier = nn.Sequential(
-            nn.Linear(width, width), nn.LayerNorm(width), nn.GELU(), nn.Linear(width, len(config.id2label or {}))
-        )
+        self.vqa_classifier = classifier(2 * config.hidden_size, len(config.id2label or {}))
         self.post_init()
-
-    def head_parameters(self) -> list[nn.Parameter]:
-        return list(self.vqa_classifier.parameters())
-
-    def cross_modal_parameters(self) -> list[nn.Parameter]:
-        return self.vle.cross_modal_parameters()
 
     def forward(self, labels: Tensor | None = None, **inputs: Any) -> VLEClassifierOutput:
         """As `VLEModel.forward`, with labels (B, num_labels) soft targets in 0..1.
@@ -260,9 +328,225 @@ class VLEForVQA(VLEPreTrainedModel):
         logits = self.vqa_classifier(self.vle(**inputs).pooler_output)
         loss = None
         if labels is not None:
-            if labels.shape != logits.shape:
-                raise ValueError(f"labels have the shape {tuple(labels.shape)}, logits {tuple(logits.shape)}")
+            check_shape("labels", labels, tuple(logits.shape))
             loss = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none").sum(-1).mean()
+        return VLEClassifierOutput(loss=loss, logits=logits)
+
+
+class VLEForMultipleChoice(VLEPreTrainedModel):
+    """One score a choice; the image goes through its encoder once for all C choices of a question."""
+
+    head_name: str
+
+    def __init__(self, config: VLEConfig) -> None:
+        super().__init__(config)
+        self.vle = VLEModel(config)
+        setattr(self, self.head_name, classifier(2 * config.hidden_size, 1))
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        pixel_values: Tensor,
+        token_type_ids: Tensor | None = None,
+        object_patch_mask: Tensor | None = None,
+        object_token_type_ids: Tensor | None = None,
+        object_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> VLEClassifierOutput:
+        """Score C choices for each of B questions; the loss is the cross-entropy over the choices, in float32.
+
+        Args:
+            input_ids, attention_mask, token_type_ids: (B, C, T).
+            pixel_values: (B, 3, H, W), one image a question.
+            object_patch_mask: (B, C, K, P) bool.
+            object_token_type_ids, object_mask: (B, C, K).
+            labels: (B,), the right choice.
+        """
+        if input_ids.dim() != 3:
+            raise ValueError(f"input_ids: (questions, choices, tokens) is expected, {tuple(input_ids.shape)} came")
+        questions, choices = input_ids.shape[:2]
+        check_shape("pixel_values", pixel_values, (questions, *pixel_values.shape[1:]))
+        every_choice = {
+            "input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids,
+            "object_patch_mask": object_patch_mask, "object_token_type_ids": object_token_type_ids, "object_mask": object_mask,
+        }  # fmt: skip
+        for name, value in every_choice.items():
+            if value is not None:
+                check_shape(name, value, (questions, choices, *value.shape[2:]))
+        flat = {name: value.flatten(0, 1) for name, value in every_choice.items() if value is not None}
+        index = torch.arange(questions * choices, device=input_ids.device) // choices
+        pooled = self.vle(pixel_values=pixel_values, image_index=index, **flat).pooler_output
+        logits = getattr(self, self.head_name)(pooled).view(questions, choices)
+        loss = None
+        if labels is not None:
+            check_shape("labels", labels, (questions,))
+            check_range("labels", labels, choices)
+            loss = F.cross_entropy(logits.float(), labels)
+        return VLEClassifierOutput(loss=loss, logits=logits)
+
+
+class VLEForVCRQ2A(VLEForMultipleChoice):
+    """VCR, question to answer."""
+
+    head_name = "vcr_q2a_logit"
+
+
+class VLEForVCRQA2R(VLEForMultipleChoice):
+    """VCR, question and answer to rationale."""
+
+    head_name = "vcr_qa2r_logit"
+
+
+class VLEMatchingHead(nn.Module):
+    def __init__(self, config: VLEConfig) -> None:
+        super().__init__()
+        self.fc = nn.Linear(2 * config.hidden_size, 2)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        return self.fc(pooled)
+
+
+class VLEForITM(VLEPreTrainedModel):
+    """Does the text belong to the image? Class 1 is yes."""
+
+    def __init__(self, config: VLEConfig) -> None:
+        super().__init__(config)
+        self.vle = VLEModel(config)
+        self.itm_score = VLEMatchingHead(config)
+        self.post_init()
+
+    def forward(self, labels: Tensor | None = None, **inputs: Any) -> VLEClassifierOutput:
+        """As `VLEModel.forward`, with labels (B,) in 0, 1; logits (B, 2)."""
+        logits = self.itm_score(self.vle(**inputs).pooler_output)
+        loss = None
+        if labels is not None:
+            check_shape("labels", labels, (logits.shape[0],))
+            check_range("labels", labels, 2)
+            loss = F.cross_entropy(logits.float(), labels)
+        return VLEClassifierOutput(loss=loss, logits=logits)
+
+
+class VLEForPBC(VLEPreTrainedModel):
+    """Patch-box classification: which patches does the text speak of?"""
+
+    def __init__(self, config: VLEConfig) -> None:
+        super().__init__(config)
+        self.vle = VLEModel(config)
+        width = config.hidden_size
+        self.pbc_classifier = classifier(width, 2)
+        self.post_init()
+
+    def forward(self, labels: Tensor | None = None, patch_mask: Tensor | None = None, **inputs: Any) -> VLEClassifierOutput:
+        """As `VLEModel.forward`; logits (B, P, 2).
+
+        Args:
+            labels: (B, P), 1 for a patch that the text speaks of, 0 for one that it does not, -100 for one that does not count.
+            patch_mask: (B, P) bool, the patches that count; None: all.
+        """
+        logits = self.pbc_classifier(self.vle(**inputs).image_embeds[:, 1 : 1 + self.config.num_patches])
+        loss = None
+        if labels is not None:
+            check_shape("labels", labels, tuple(logits.shape[:2]))
+            check_range("labels", labels, 2, ignored=-100)
+            if patch_mask is not None:
+                check_shape("patch_mask", patch_mask, tuple(labels.shape))
+            loss = patch_loss(logits, labels, patch_mask)
+        return VLEClassifierOutput(loss=loss, logits=logits)
+
+
+class VLEForMPC(VLEPreTrainedModel):
+    """Masked patch-box classification: the class of the object behind patches that the model does not see.
+
+    A masked patch is replaced by a learnt embedding after the patch embedding and before the position is added. The published
+    code has no such head; this follows the description of the pre-training objective.
+    """
+
+    def __init__(self, config: VLEConfig) -> None:
+        super().__init__(config)
+        self.vle = VLEModel(config)
+        self.mpc_mask_embedding = nn.Parameter(torch.zeros(config.vision_config.hidden_size))
+        self.mpc_classifier = classifier(config.hidden_size, len(config.id2label or {}))
+        self.post_init()
+
+    def forward(self, masked_patches: Tensor, labels: Tensor | None = None, **inputs: Any) -> VLEClassifierOutput:
+        """As `VLEModel.forward`; logits (B, P, num_labels). The loss is over masked patches that an object covers.
+
+        Args:
+            masked_patches: (B, P) bool; every text has an image of its own here (no `image_index`).
+            labels: (B, P), the class of the object that covers a patch, -100 where none does.
+        """
+        hidden = self.vle(**inputs, masked_patches=masked_patches, mask_embedding=self.mpc_mask_embedding).image_embeds
+        logits = self.mpc_classifier(hidden[:, 1 : 1 + self.config.num_patches])
+        loss = None
+        if labels is not None:
+            check_shape("labels", labels, tuple(logits.shape[:2]))
+            check_range("labels", labels, logits.shape[-1], ignored=-100)
+            loss = patch_loss(logits, labels, masked_patches)
+        return VLEClassifierOutput(loss=loss, logits=logits)
+
+
+class VLEVocabularyTransform(nn.Module):
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.LayerNorm(self.activation(self.dense(hidden)))
+
+
+class VLEVocabularyPredictions(nn.Module):
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.transform = VLEVocabularyTransform(config)
+        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))  # published under both names; tied to the decoder's
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.decoder(self.transform(hidden))
+
+
+class VLEVocabularyHead(nn.Module):
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.predictions = VLEVocabularyPredictions(config)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.predictions(hidden)
+
+
+class VLEForMLM(VLEPreTrainedModel):
+    """Masked words, predicted with the word embeddings themselves."""
+
+    _tied_weights_keys = {
+        "mlm_score.1.predictions.decoder.weight": "vle.text_model.embeddings.word_embeddings.weight",
+        "mlm_score.1.predictions.bias": "mlm_score.1.predictions.decoder.bias",
+    }
+
+    def __init__(self, config: VLEConfig) -> None:
+        super().__init__(config)
+        self.vle = VLEModel(config)
+        text = config.text_config
+        self.mlm_score: Any = nn.Sequential(nn.Linear(config.hidden_size, text.hidden_size), VLEVocabularyHead(text))
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.mlm_score[1].predictions.decoder
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.mlm_score[1].predictions.decoder = new_embeddings
+
+    def forward(self, labels: Tensor | None = None, **inputs: Any) -> VLEClassifierOutput:
+        """As `VLEModel.forward`, with labels (B, T), -100 for a token that does not count; logits (B, T, vocab_size)."""
+        logits = self.mlm_score(self.vle(**inputs).text_embeds)
+        loss = None
+        if labels is not None:
+            check_shape("labels", labels, tuple(logits.shape[:2]))
+            check_range("labels", labels, logits.shape[-1], ignored=-100)
+            loss = patch_loss(logits, labels, None)
         return VLEClassifierOutput(loss=loss, logits=logits)
 
 
