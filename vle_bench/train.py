@@ -145,13 +145,10 @@ def build_model(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any]:
         folder = checkpoint.resolve(Path(recipe.model.checkpoint))
         if (folder / "label_map.json").exists():
             check_labels(checkpoint.load_labels(folder), data)
-        model = checkpoint.load_model(folder, task.architecture, head_may_be_new=True, **label_maps)
-        if model.config.vision_config.image_size != recipe.model.image_size:
-            raise RequestError(
-                f"model.image_size: {recipe.model.image_size}, but {folder} takes {model.config.vision_config.image_size} pixels a "
-                "side; this version does not change the size of a trained model"
-            )
-        return model, checkpoint.load_processor(folder)
+        model = checkpoint.load_model(
+            folder, task.architecture, head_may_be_new=True, image_size=recipe.model.image_size, **label_maps
+        )
+        return model, checkpoint.load_processor(folder, recipe.model.image_size)
     assert recipe.model.config is not None  # the schema asks for a checkpoint or a config
     tokenizer = task.tokenizer(data, recipe.data.train, recipe.model.tokenizer.vocab_size)
     values = dict(recipe.model.config)

@@ -38,6 +38,7 @@ class VLEConfig(PreTrainedConfig):
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
     classifier_dropout: float | int | None = None
+    tie_word_embeddings: bool = True  # VLEForMLM's; transformers' own default is not to tie
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.text_config is None:
