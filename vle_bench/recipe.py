@@ -57,7 +57,9 @@ class FirstStage(Group):
     fraction: float = Field(gt=0, lt=1)
     """Part of all steps."""
     question_types: list[str] = Field(min_length=1)
-    """The only questions that these steps see."""
+    """The questions that these steps see."""
+    other_share: float = Field(0.0, ge=0, lt=1)
+    """Share of all other questions among them, drawn anew each epoch."""
 
 
 class DataGroup(Group):
