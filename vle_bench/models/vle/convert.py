@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer
@@ -116,10 +116,10 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
         with torch.serialization.safe_globals(_LIGHTNING_NAMES):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        reason = " ".join(str(error).partition("GLOBAL ")[2].split()[:1])
-        reason = f"it asks for {reason}" if reason else "it is damaged or not a checkpoint"
-        raise RequestError(f"{path}: only tensors and plain values are read from a checkpoint, and {reason}") from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError, KeyError, IndexError, AttributeError) as error:
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        problem = f"it asks for {code[1]}" if code else "it is damaged or not a checkpoint"
+        raise RequestError(f"{path}: only tensors and plain values are read from a checkpoint, and {problem}") from error
+    except Exception as error:  # a damaged file can fail anywhere in its reader
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise RequestError(f"{path}: truncated or not a checkpoint: {reason[0]}") from error
     if not isinstance(content, dict):
@@ -190,6 +190,8 @@ def _filled_model(converted: Converted) -> Any:
         for here, there in ((first, second), (second, first)):
             if here not in tensors and there in tensors:
                 tensors[here] = tensors[there]
+        if first in tensors and second in tensors and not torch.equal(tensors[first], tensors[second]):
+            raise RequestError(f"{first} and {second} differ: in {converted.architecture} they are one tensor")
     _check_fit(tensors, model.state_dict())
     model.load_state_dict(tensors, strict=True, assign=True)
     model.tie_weights()
@@ -233,7 +235,9 @@ def _summary(converted: Converted, names: list[str]) -> list[str]:
     }
     lines = [f"{part:8}{counts[part]:5} tensors  {what}" for part, what in described.items() if counts[part]]
     if converted.dropped:
-        lines.append(f"dropped {len(converted.dropped):5} tensors  {', '.join(converted.dropped)}")
+        groups = Counter(re.sub(r"(\.layers?\.\d+)\..*", r"\1", name) for name in converted.dropped)
+        named = (name if name in converted.dropped else f"{name} ({count})" for name, count in groups.items())
+        lines.append(f"dropped {len(converted.dropped):5} tensors  {', '.join(named)}")
     return lines
 
 

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor
-from transformers import CLIPVisionConfig
-from transformers.models.auto import CONFIG_MAPPING
+from transformers import BertConfig, CLIPVisionConfig, DebertaV2Config, RobertaConfig
 
 from vle_bench.errors import RequestError
 from vle_bench.models.vle.configuration import VLEConfig
@@ -71,7 +70,7 @@ def infer_config(tensors: Mapping[str, Tensor], tokenizer: str = "") -> VLEConfi
 
 def _text_config(tensors: Mapping[str, Tensor], tokenizer: str) -> Any:
     vocabulary, width = _shape(tensors, "text_model.embeddings.word_embeddings.weight")
-    sizes = {
+    sizes: dict[str, Any] = {
         "vocab_size": vocabulary,
         "hidden_size": width,
         "num_hidden_layers": _layers(tensors, "text_model.encoder.layer."),
@@ -79,7 +78,7 @@ def _text_config(tensors: Mapping[str, Tensor], tokenizer: str) -> Any:
         "intermediate_size": _shape(tensors, "text_model.encoder.layer.0.intermediate.dense.weight")[0],
     }
     if "text_model.encoder.rel_embeddings.weight" in tensors:
-        return CONFIG_MAPPING["deberta-v2"](**sizes, **_deberta_settings(tensors))
+        return DebertaV2Config(**sizes, **_deberta_settings(tensors))
     types = _shape(tensors, "text_model.embeddings.token_type_embeddings.weight")[0]
     sizes |= {
         "max_position_embeddings": _shape(tensors, "text_model.embeddings.position_embeddings.weight")[0],
@@ -87,8 +86,8 @@ def _text_config(tensors: Mapping[str, Tensor], tokenizer: str) -> Any:
     }
     # RoBERTa has one type of token and BERT two, where no name says which of the two it is.
     if "roberta" in tokenizer.lower() or (not tokenizer and types == 1):
-        return CONFIG_MAPPING["roberta"](**sizes, layer_norm_eps=1e-5, pad_token_id=1, bos_token_id=0, eos_token_id=2)
-    return CONFIG_MAPPING["bert"](**sizes, layer_norm_eps=1e-12, pad_token_id=0)
+        return RobertaConfig(**sizes, layer_norm_eps=1e-5, pad_token_id=1, bos_token_id=0, eos_token_id=2)
+    return BertConfig(**sizes, layer_norm_eps=1e-12, pad_token_id=0)
 
 
 def _deberta_settings(tensors: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """A fresh VLE from a text encoder and a CLIP, each a `from_pretrained` folder."""
 
 import copy
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +90,9 @@ def _read_config(folder: Path) -> Any:
 def _load(cls: Any, folder: Path, config: Any, droppable: tuple[str, ...], may_be_new: tuple[str, ...]) -> tuple[Any, list[str]]:
     """Load an encoder; a key that is missing, or left over and not in `droppable`, is an error that names it."""
     try:
-        with warnings.catch_warnings(action="ignore"):
-            model, info = cls.from_pretrained(
-                str(folder), config=config, output_loading_info=True, local_files_only=True, weights_only=True, dtype=torch.float32
-            )
+        model, info = cls.from_pretrained(
+            str(folder), config=config, output_loading_info=True, local_files_only=True, weights_only=True, dtype=torch.float32
+        )
     except Exception as error:  # safetensors and pickle have error types of their own
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise RequestError(f"{folder}: the weights cannot be loaded: {reason[0]}") from error
