@@ -24,6 +24,8 @@ from typer.testing import CliRunner
 from vle_bench import cli
 from vle_bench.errors import RequestError
 from vle_bench.models import VLEConfig, VLEForMLM, VLEForMPC, VLEForVQA, VLEModel, VLEProcessor
+from vle_bench.models.vle import convert_vle as convert_vle_module
+from vle_bench.models.vle import modeling
 from vle_bench.models.vle.convert import convert_checkpoint, convert_encoders
 from vle_bench.models.vle.convert_meter import convert_meter, rename
 from vle_bench.models.vle.convert_vle import convert_vle
@@ -215,6 +217,10 @@ def test_tied_weights_are_one_tensor(tmp_path):
     torch.save(tensors | {"mlm_score.1.predictions.decoder.weight": decoder + 1}, tmp_path / "step.ckpt")
     with pytest.raises(RequestError, match="decoder.weight and vle.text_model.embeddings.word_embeddings.weight differ"):
         convert_checkpoint(tmp_path / "step.ckpt", tmp_path / "other")
+
+
+def test_every_head_has_a_class():
+    assert set(convert_vle_module.HEADS) == set(modeling.HEADS)
 
 
 def test_several_heads_are_dropped_and_named(vqa):
