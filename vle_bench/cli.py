@@ -148,6 +148,36 @@ def prepare(
     print(f"written: {output}")
 
 
+@app.command(
+    epilog="Example: vle-bench convert meter_clip16_224_roberta_pretrain.ckpt --output meter-base --tokenizer roberta-base"
+)
+def convert(
+    output: Annotated[Path, typer.Option(help="folder to write; new or empty")],
+    checkpoint: Annotated[Path | None, typer.Argument(help="METER's or VLE's training checkpoint, one file")] = None,
+    config: Annotated[Path | None, typer.Option(help="VLEConfig (JSON) for what tensors cannot tell: head counts, answers")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="folder of the text encoder's tokenizer, for the processor")] = None,
+    text: Annotated[Path | None, typer.Option(help="instead of CHECKPOINT: folder of a DeBERTa or RoBERTa ...")] = None,
+    vision: Annotated[Path | None, typer.Option(help="... and of a CLIP, to build a fresh VLE from")] = None,
+    keep_last_vision_layer: Annotated[
+        bool, typer.Option("--keep-last-vision-layer", help="fresh VLE: the published models drop CLIP's last layer")
+    ] = False,
+) -> None:
+    """A training checkpoint, or two encoders, → a folder that from_pretrained loads."""
+    fresh = text is not None or vision is not None
+    if fresh == (checkpoint is not None) or (fresh and (text is None or vision is None)):
+        raise RequestError("convert: give either a CHECKPOINT, or --text and --vision")
+    if checkpoint is not None and keep_last_vision_layer:
+        raise RequestError("convert: --keep-last-vision-layer goes with --text and --vision")
+    quiet_libraries()
+    from vle_bench.models.vle.convert import convert_checkpoint, convert_encoders
+
+    if text is not None and vision is not None:
+        lines = convert_encoders(text, vision, output, config, tokenizer, keep_last_vision_layer)
+    elif checkpoint is not None:
+        lines = convert_checkpoint(checkpoint, output, config, tokenizer)
+    print("\n".join(lines))
+
+
 @app.command(epilog="Example: vle-bench validate recipes/vqa/vle-base.yaml train.batch_size=512")
 def validate(
     recipes: Annotated[list[str], typer.Argument(metavar="RECIPE... [key=value]...", help="recipes and keys to change")],
