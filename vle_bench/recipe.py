@@ -448,7 +448,12 @@ def data_commands(data: DataGroup) -> list[str]:
 def checkpoint_commands(checkpoint: str) -> list[str]:
     name, target = Path(checkpoint).name, shlex.quote(checkpoint)
     if name.startswith("meter"):
-        return [f"{METER_URL}; this version does not convert METER's checkpoints yet"]
+        weights, tokenizer = shlex.quote(f"{checkpoint}.ckpt"), shlex.quote(str(Path(checkpoint).with_name("roberta-base")))
+        return [
+            f"curl --fail --location --create-dirs --output {weights} {METER_URL}",
+            f"hf download FacebookAI/roberta-base --local-dir {tokenizer}",
+            f"vle-bench convert {weights} --tokenizer {tokenizer} --output {target}",
+        ]
     if name.startswith("vle"):
         return [f"hf download hfl/{name} --local-dir {target}"]
     return [f"hf download OWNER/MODEL --local-dir {target}   (or name another folder: model.checkpoint=FOLDER)"]
