@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vle_bench.models.vle.configuration import VLEConfig
+    from vle_bench.models.vle.configuration import SIZES, VLEConfig
     from vle_bench.models.vle.modeling import (
         VLEForITM,
         VLEForMLM,
@@ -33,8 +33,14 @@ _HEADS = (
     "VLEModel",
     "VLEPreTrainedModel",
 )
-_MODULES = {"VLEConfig": "configuration", "VLEProcessor": "processing", **dict.fromkeys(_HEADS, "modeling")}
+_MODULES = {
+    "SIZES": "configuration",
+    "VLEConfig": "configuration",
+    "VLEProcessor": "processing",
+    **dict.fromkeys(_HEADS, "modeling"),
+}
 __all__ = [
+    "SIZES",
     "VLEConfig",
     "VLEForITM",
     "VLEForMLM",

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from vle_bench import models
-from vle_bench.models import VLEConfig, VLEForMLM, VLEForMPC, VLEForVCRQ2A
+from vle_bench.models import SIZES, VLEConfig, VLEForMLM, VLEForMPC, VLEForVCRQ2A
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vle"
 HEADS = ["VLEForVCRQ2A", "VLEForVCRQA2R", "VLEForITM", "VLEForPBC", "VLEForMLM"]
@@ -192,32 +192,18 @@ def test_compiled_without_graph_breaks(name):
         torch.testing.assert_close(compiled(**inputs).logits, expected["logits"], atol=1e-4, rtol=0)
 
 
-def encoders(text_type, text, vision):
-    return {"text_config": {"model_type": text_type, **text}, "vision_config": vision}
-
-
-BASE_VISION = {
-    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 11, "num_attention_heads": 12, "patch_size": 16,
-}  # fmt: skip
-LARGE_VISION = {
-    "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "num_attention_heads": 16, "patch_size": 14,
-}  # fmt: skip
-DEBERTA = {"relative_attention": True, "position_buckets": 256, "norm_rel_ebd": "layer_norm", "share_att_key": True,
-           "pos_att_type": ["p2c", "c2p"], "position_biased_input": False, "type_vocab_size": 0, "vocab_size": 128100}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("config", "count"),
-    [
-        (VLEConfig(**encoders("deberta-v2", {**DEBERTA, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
-                                             "intermediate_size": 3072}, BASE_VISION)), 378_328_320),
-        (VLEConfig(**encoders("deberta-v2", {**DEBERTA, "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
-                                             "intermediate_size": 4096}, LARGE_VISION), hidden_size=1024, num_attention_heads=16,
-                   intermediate_size=4096), 930_356_224),
-    ],
-)  # fmt: skip
-def test_parameter_counts(config, count):
-    """Without heads, at 224 pixels, with the last CLIP layer dropped."""
+@pytest.mark.parametrize(("size", "count"), [("vle-base", 378_328_320), ("vle-large", 930_356_224)])
+def test_parameter_counts(size, count):
+    """Without heads, at 224 pixels, with the last CLIP layer dropped: the papers' 378M and 930M."""
     with torch.device("meta"):
-        model = VLEForVCRQ2A(config)
+        model = VLEForVCRQ2A(VLEConfig(**SIZES[size]))
     assert sum(p.numel() for p in model.vle.parameters()) == count
+
+
+def test_meter_has_the_same_fusion_and_a_roberta():
+    with torch.device("meta"):
+        meter, vle = (VLEForVCRQ2A(VLEConfig(**SIZES[size])) for size in ("meter-base", "vle-base"))
+    shapes = [{n: p.shape for n, p in m.vle.named_parameters() if not n.startswith("text_model")} for m in (meter, vle)]
+    assert shapes[0] == shapes[1] and meter.config.num_hidden_layers == 6
+    # roberta-base without its pooler (Hugging Face's model card: 125M with the language model's head)
+    assert sum(p.numel() for p in meter.vle.text_model.parameters()) == 124_055_040
