@@ -34,10 +34,9 @@ _HEADS = (
     "VLEPreTrainedModel",
 )
 _MODULES = {
-    "SIZES": "configuration",
-    "VLEConfig": "configuration",
-    "VLEProcessor": "processing",
+    **dict.fromkeys(("SIZES", "VLEConfig"), "configuration"),
     **dict.fromkeys(_HEADS, "modeling"),
+    "VLEProcessor": "processing",
 }
 __all__ = [
     "SIZES",
