@@ -57,9 +57,10 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
             image = ImageOps.exif_transpose(image)
         if image.mode == "I" or image.mode.startswith("I;16"):
             image = Image.fromarray(_eight_bit(np.asarray(image)))  # Pillow itself would clip at 255
+        image.load()  # convert() would copy what is RGB already
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Palette images with Transparency")
-            return image.convert("RGB")
+            return image if image.mode == "RGB" else image.convert("RGB")
     except Exception as error:
         raise ValueError(f"{name}: cannot be read as an image ({error})") from error
 

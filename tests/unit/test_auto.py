@@ -40,7 +40,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "imports",
     [
-        "import vle_bench; from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline",
         "from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline; import vle_bench",
         # modeling_clip itself asks for modeling_auto while it is half imported, and our model needs it.
         "import vle_bench; from transformers import CLIPModel, AutoConfig, AutoModel, AutoProcessor, pipeline",

@@ -16,6 +16,15 @@ TEXTS = ["what is this?", "a red shape", "is there a blue circle in the picture?
 CLASSES = {"vle-vqa": VLEForVQA, "vle-itm": VLEForITM, "vle-pbc": VLEForPBC}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Models this small spend their time on waking threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """task → a saved folder; "bare" → one of VLEModel."""
@@ -157,8 +166,16 @@ def test_what_is_refused(pipes, images, image, text, message, batch_size):
 
 @pytest.mark.parametrize(("task", "folder"), [("vle-vqa", "bare"), ("vle-itm", "vle-vqa"), ("vle-pbc", "vle-itm")])
 def test_a_folder_without_the_head_is_refused(folders, task, folder):
-    with pytest.raises(ValueError, match=f"needs a {CLASSES[task].__name__}"):
+    with pytest.raises(ValueError, match=f"needs a model saved as {CLASSES[task].__name__}; .* was saved as"):
         pipeline(task, model=str(folders[folder]), device="cpu")
+
+
+def test_a_model_object(pipes, folders, images):
+    model = VLEForITM.from_pretrained(folders["vle-itm"])
+    with pytest.raises(ValueError, match="comes with processor="):
+        pipeline("vle-itm", model=model, device="cpu")
+    pipe = pipeline("vle-itm", model=model, processor=VLEProcessor.from_folder(folders["vle-itm"]), device="cpu")
+    assert pipe(images[0], "a") == pipes["vle-itm"](images[0], "a")
 
 
 def test_a_parameter_that_does_not_exist_is_refused(pipes, images):

@@ -83,6 +83,7 @@ def test_boxes_turn_with_the_picture(mode, request):
     features = processor(images=[opened], boxes=[[(15, 50, 32.9, 69.9)]])
     assert torch.equal(features.pixel_values, processor(images=[upright]).pixel_values)
     assert np.array_equal(features.object_patch_mask[0, 0].numpy(), lit(processor, upright))
+    assert np.array_equal(read(read(opened, "x"), "x"), upright)  # turned once only
     assert opened.size == (96, 48)  # the user's own image is left as it was
 
 

@@ -44,11 +44,13 @@ class ImageTextPipeline(_Pipeline):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if self.processor is None:
+            raise ValueError(f"{self.task}: a model that is not a folder's name comes with processor=")
         saved = self.model.config.architectures or [type(self.model).__name__]
         if not isinstance(self.model, self.architecture) or self.architecture.__name__ not in saved:
             # Without this, a folder without the head would answer with a head of random weights.
             raise ValueError(
-                f"{self.task} needs a {self.architecture.__name__}; {self.model.name_or_path} holds {', '.join(saved)}"
+                f"{self.task} needs a model saved as {self.architecture.__name__}; {self.model.name_or_path} was saved as {', '.join(saved)}"
             )
         self.tokenizer.padding_side = "right"
 
@@ -60,6 +62,8 @@ class ImageTextPipeline(_Pipeline):
             text, question: two names of the same, a text or a list of them.
         """
         text = question if text is None else text
+        if isinstance(image, list) and not image:
+            return []
         return super().__call__(_number(image) if text is None else _pairs(image, text), **kwargs)
 
     def _sanitize_parameters(self, max_length: int | None = None, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], Any]:
@@ -101,8 +105,10 @@ class VQAPipeline(ImageTextPipeline):
 
     architecture = VLEForVQA
 
-    def _sanitize_parameters(self, top_k: int | None = None, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], Any]:
-        preprocess, forward, _ = super()._sanitize_parameters(**kwargs)
+    def _sanitize_parameters(
+        self, max_length: int | None = None, top_k: int | None = None, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], Any]:
+        preprocess, forward, _ = super()._sanitize_parameters(max_length, **kwargs)
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k: 1 or more is expected, {top_k} came")
         return preprocess, forward, {} if top_k is None else {"top_k": top_k}
