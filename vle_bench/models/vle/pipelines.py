@@ -44,14 +44,12 @@ class ImageTextPipeline(_Pipeline):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.processor is None:
-            raise ValueError(f"{self.task}: a model that is not a folder's name comes with processor=")
         saved = self.model.config.architectures or [type(self.model).__name__]
-        if not isinstance(self.model, self.architecture) or self.architecture.__name__ not in saved:
+        wanted = self.architecture.__name__
+        if not isinstance(self.model, self.architecture) or wanted not in saved:
             # Without this, a folder without the head would answer with a head of random weights.
-            raise ValueError(
-                f"{self.task} needs a model saved as {self.architecture.__name__}; {self.model.name_or_path} was saved as {', '.join(saved)}"
-            )
+            found = f"{self.model.name_or_path} was saved as {', '.join(saved)}"
+            raise ValueError(f"{self.task} needs a model saved as {wanted}; {found}")
         self.tokenizer.padding_side = "right"
 
     def __call__(self, image: Any, text: str | Sequence[str] | None = None, question: Any = None, **kwargs: Any) -> Any:
