@@ -134,6 +134,18 @@ def test_a_long_text_is_cut_to_the_positions_of_the_encoder(pipes, folders, imag
     assert short == pytest.approx(pipes["vle-itm"](images[0], "red red")["score"], abs=1e-6)
 
 
+def test_a_long_text_in_front_of_roberta(folders, images):
+    """Its positions start behind the padding index: 12 rows and padding index 0 leave 11 tokens."""
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    processor = VLEProcessor.from_folder(folders["vle-itm"])
+    text = {"model_type": "roberta", "vocab_size": 96, "max_position_embeddings": 12, "pad_token_id": 0}
+    vision = {**sizes, "image_size": SIZE, "patch_size": PATCH}
+    model = VLEForITM(VLEConfig(text_config={**sizes, **text}, vision_config=vision, **sizes))
+    pipe = pipeline("vle-itm", model=model, processor=processor, device="cpu")
+    assert pipe(images[0], "red " * 50)["score"] == pytest.approx(pipe(images[0], "red " * 9)["score"], abs=1e-6)
+    assert pipe._text_positions() == 11
+
+
 @pytest.mark.parametrize(
     ("image", "text", "message"),
     [

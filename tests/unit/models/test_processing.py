@@ -103,6 +103,19 @@ def test_boxes_that_the_crop_cuts(crop):
     assert crop.window(96, 48) == (24, 0, 48, 48)
 
 
+def test_window_of_a_tall_picture(crop):
+    """48 × 97 pixels become 32 × 64 (64.67 rounded down), of which the rows 16 to 48 are kept."""
+    assert crop.window(48, 97) == pytest.approx((0, 16 * 97 / 64, 48, 32 * 97 / 64))
+
+
+@pytest.mark.parametrize("size", [(48, 97), (97, 48), (640, 427), (1920, 797), (33, 32), (5, 99)])
+def test_sizes_after_the_resize_are_those_of_the_image_processor(crop, squash, size):
+    for processor in (crop, squash):
+        settings = processor.image_processor
+        pixels = settings.preprocess(Image.new("RGB", size), do_center_crop=False)["pixel_values"][0]
+        assert processor._resized(*size) == pixels.shape[:0:-1]
+
+
 def test_window_where_the_crop_is_larger_than_the_picture(tokenizer):
     settings = CLIPImageProcessorPil(do_resize=False, crop_size={"height": SIZE, "width": SIZE})
     processor = VLEProcessor(settings, tokenizer, PATCH)
