@@ -50,6 +50,7 @@ class ImageTextPipeline(_Pipeline):
             # Without this, a folder without the head would answer with a head of random weights.
             found = f"{self.model.name_or_path} was saved as {', '.join(saved)}"
             raise ValueError(f"{self.task} needs a model saved as {wanted}; {found}")
+        self.model.eval()  # a model object may come straight from training
         self.tokenizer.padding_side = "right"
 
     def __call__(self, image: Any, text: str | Sequence[str] | None = None, question: Any = None, **kwargs: Any) -> Any:
