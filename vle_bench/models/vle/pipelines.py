@@ -24,7 +24,7 @@ from transformers import Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from vle_bench import pictures
-from vle_bench.models.vle.modeling import VLEForITM, VLEForPBC, VLEForVQA
+from vle_bench.models.vle.modeling import VLEForITM, VLEForPBC, VLEForVQA, VLEPreTrainedModel
 
 HEAT = (255, 0, 0)
 HEAT_OPACITY = 0.6  # of a patch with probability 1: the picture stays visible
@@ -40,7 +40,7 @@ class ImageTextPipeline(_Pipeline):
     _load_image_processor = False
     _load_feature_extractor = False
     _load_tokenizer = False
-    architecture: type
+    architecture: type[VLEPreTrainedModel]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
