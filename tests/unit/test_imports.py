@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LEAVES = {"errors", "atomic", "progress", "strict_yaml", "vqa_answers", "vqa_files"}
+LEAVES = {"errors", "atomic", "progress", "strict_yaml", "vqa_answers", "vqa_files", "vcr_files", "vcr_text"}
 ANYTHING = None
 COMMAND = {"train", "evaluate", "checkpoint", "tasks", "data", "models", "results", "recipe", "figures", "page", "leaderboard"}
 MAY_IMPORT: dict[str, set[str] | None] = {
