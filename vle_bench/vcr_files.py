@@ -81,7 +81,7 @@ def check_official(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> No
 
 
 def check_metadata(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    """Refuses `width`, `height` and `boxes` (x1, y1, x2, y2[, score]) that are no picture's, or not those of the record's objects."""
+    """Refuses `width`, `height` and `boxes` (x1, y1, x2, y2[, score]) that are no picture's, or not one box an object."""
     if not isinstance(metadata, Mapping):
         raise bad_record(record, f"metadata: {_short(metadata)} is not an object")
     for key in ("width", "height", "boxes"):

@@ -1,6 +1,5 @@
 """VCR records → model inputs, against the published pipelines where those are right, and by the stated rules elsewhere."""
 
-import copy
 import json
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import pytest
 from transformers import AutoTokenizer
 
 from vle_bench.data.vcr_text import encode_record
-from vle_bench.vcr_text import NAMES, object_names, pad_choices, shorten
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "vcr_text"
 EXAMPLES = json.loads((GOLDEN / "records.json").read_text())
