@@ -160,7 +160,7 @@ def build_model(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any]:
     }  # fmt: skip
     values["vision_config"] = {**values["vision_config"], "image_size": recipe.model.image_size}
     model = getattr(models, task.architecture)(models.VLEConfig(**values, **label_maps))
-    return model, VLEProcessor.from_parts(tokenizer, recipe.model.image_size)
+    return model, VLEProcessor.from_parts(tokenizer, recipe.model.image_size, model.config.vision_config.patch_size)
 
 
 def epoch_batches(run: Run, epoch: int, stage: np.ndarray | None) -> list[list[np.ndarray]]:

@@ -1,32 +1,21 @@
 """Picture bytes → RGB, and the augmentations that keep an answer true."""
 
-import io
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from vle_bench import pictures
 from vle_bench.errors import RequestError
-
-MAX_PIXELS = 100_000_000  # COCO's largest are 0.4 million; a picture beyond this is a mistake or an attack on memory
 
 
 def decode(content: bytes, name: str) -> Image.Image:
     """Encoded bytes → an RGB picture, upright. A broken, empty or huge file is a RequestError that names it."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(content))
-            if image.width * image.height > MAX_PIXELS:
-                raise RequestError(f"{name}: {image.width} × {image.height} pixels; at most {MAX_PIXELS} are read")
-            ImageOps.exif_transpose(image, in_place=True)
-            return image.convert("RGB")
-    except RequestError:
-        raise
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, ... by format
-        raise RequestError(f"{name}: cannot be read as an image ({error})") from error
+        return pictures.decode(content, name)
+    except ValueError as error:
+        raise RequestError(str(error)) from error
 
 
 @dataclass(frozen=True)

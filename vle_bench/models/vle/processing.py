@@ -1,47 +1,156 @@
-"""Text and pictures → the tensors that the models take."""
+"""Text, pictures and boxes → the tensors that the models take."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
-from transformers import BatchFeature, CLIPImageProcessorPil, PreTrainedTokenizerBase, ProcessorMixin
+from torch import Tensor
+from transformers import AutoProcessor, BatchFeature, CLIPImageProcessorPil, PreTrainedTokenizerBase, ProcessorMixin
+from transformers.image_processing_backends import PilBackend
+
+from vle_bench import boxes as box_mapping
+from vle_bench import pictures
+from vle_bench.models.vle.configuration import VLEConfig
+
+
+class VLEFeatures(BatchFeature):
+    """The model's tensors by name, and what is no input of the model.
+
+    boxes_outside: how many boxes share nothing with what the model sees of their picture; they got the nearest patch.
+    """
+
+    boxes_outside: int = 0
 
 
 class VLEProcessor(ProcessorMixin):
     """A tokenizer and a Pillow image processor that squashes the picture to the model's square.
 
-    Squashing (no crop) keeps every pixel, and keeps boxes where the published patch mapping expects them.
+    Squashing (no crop) keeps every pixel, and keeps boxes where the published patch mapping expects them. An image processor
+    that resizes the shorter side and crops the centre is followed as well, with the boxes.
+
+    Args:
+        patch_size: of the model's vision encoder, in pixels; only boxes need it.
     """
 
     def __init__(
-        self, image_processor: CLIPImageProcessorPil | None = None, tokenizer: PreTrainedTokenizerBase | None = None
+        self,
+        image_processor: Any = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        patch_size: int | None = None,
     ) -> None:
+        if not isinstance(image_processor, PilBackend):
+            # Where torchvision is installed, transformers prefers it; its resize gives other pixels, and so other scores.
+            image_processor = CLIPImageProcessorPil.from_dict(image_processor.to_dict())
+        self.patch_size = patch_size
         super().__init__(image_processor, tokenizer)
 
     @classmethod
-    def from_parts(cls, tokenizer: PreTrainedTokenizerBase, image_size: int) -> "VLEProcessor":
+    def from_parts(cls, tokenizer: PreTrainedTokenizerBase, image_size: int, patch_size: int | None = None) -> "VLEProcessor":
         """A processor for pictures of `image_size` × `image_size` pixels after the squash."""
         size = {"height": image_size, "width": image_size}
-        return cls(CLIPImageProcessorPil(size=size, do_center_crop=False), tokenizer)
+        return cls(CLIPImageProcessorPil(size=size, do_center_crop=False), tokenizer, patch_size)
 
     def __call__(
         self,
-        images: list[Image.Image] | None = None,
-        text: list[str] | None = None,
+        images: Any = None,
+        text: str | Sequence[str] | None = None,
+        boxes: Sequence[ArrayLike] | None = None,
         max_length: int | None = None,
-    ) -> BatchFeature:
-        """Returns input_ids and attention_mask (B, T), padded to the longest text, and pixel_values (N, 3, H, W)."""
-        features: dict[str, Any] = {}
+    ) -> VLEFeatures:
+        """B texts, N images and the boxes of each image → tensors; an error says which item of the batch it is about.
+
+        Args:
+            images: one, or a list of: Pillow images of any mode, paths, arrays (H, W, 3) of uint8. They are turned as their
+                EXIF orientation says, transparency is dropped, 16 bits a channel are scaled to 8.
+            text: one, or a list.
+            boxes: for each image (K_i, 4), x1, y1, x2, y2 in pixels of the upright original; (0, 4) for none.
+            max_length: longer texts lose their end.
+
+        Returns:
+            input_ids, attention_mask (B, T), padded on the right to the longest text; pixel_values (N, 3, H, W);
+            object_patch_mask (N, K, P) bool and object_mask (N, K), padded to the most boxes of an image. As attribute
+            `boxes_outside`, the number of boxes of which the model sees nothing.
+        """
+        features = VLEFeatures()
         if text is not None:
+            texts = _texts(text)
             encoded = self.tokenizer(
-                text, padding=True, truncation=max_length is not None, max_length=max_length,
+                texts, padding=True, padding_side="right", truncation=max_length is not None, max_length=max_length,
                 return_tensors="pt", return_token_type_ids=False,
             )  # fmt: skip
             features.update(encoded)
+        if boxes is not None and images is None:
+            raise ValueError("boxes come with the images that they lie on")
         if images is not None:
-            features["pixel_values"] = self._pixel_values(images)
-        return BatchFeature(features)
+            sources = list(images) if isinstance(images, list | tuple) else [images]
+            upright = [pictures.read(source, f"images[{i}]") for i, source in enumerate(sources)]
+            features["pixel_values"] = self._pixel_values(upright)
+            if boxes is not None:
+                sizes = [image.size for image in upright]
+                features["object_patch_mask"], features["object_mask"], features.boxes_outside = self._objects(boxes, sizes)
+        return features
+
+    def window(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """What the model sees of a picture: left, top, width and height, in pixels of the picture.
+
+        The whole picture after a squash. After a resize of the shorter side and a centre crop, the part within the crop;
+        where the crop is larger than the picture, the black border belongs to the window.
+        """
+        new_width, new_height = self._resized(width, height)
+        settings = self.image_processor
+        if not settings.do_center_crop:
+            return 0, 0, width, height
+        crop_width, crop_height = settings.crop_size["width"], settings.crop_size["height"]
+        left, top = (new_width - crop_width) // 2, (new_height - crop_height) // 2
+        x, y = width / new_width, height / new_height
+        return left * x, top * y, crop_width * x, crop_height * y
+
+    def _resized(self, width: int, height: int) -> tuple[int, int]:
+        """As the image processor resizes a picture; the longer side is rounded down."""
+        settings = self.image_processor
+        size = settings.size
+        if not settings.do_resize:
+            return width, height
+        if size.get("width") and size.get("height"):
+            return size["width"], size["height"]
+        short = size.get("shortest_edge")
+        if not short or size.get("longest_edge"):
+            raise ValueError(f"boxes can follow a resize to height and width or to shortest_edge, not to {size}")
+        return (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
+
+    def _grid(self, width: int, height: int) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        if not self.patch_size:
+            raise ValueError("boxes need the processor's patch_size: that of the model's config.vision_config")
+        settings = self.image_processor
+        if settings.do_center_crop:
+            width, height = settings.crop_size["width"], settings.crop_size["height"]
+        else:
+            width, height = self._resized(width, height)
+        return height // self.patch_size, width // self.patch_size
+
+    def _objects(self, boxes: Sequence[ArrayLike], sizes: list[tuple[int, int]]) -> tuple[Tensor, Tensor, int]:
+        """Boxes of N pictures → object_patch_mask (N, K, P), object_mask (N, K), the number outside."""
+        if len(boxes) != len(sizes):
+            raise ValueError(f"boxes: an array for each of the {len(sizes)} images is expected, {len(boxes)} came")
+        masks: list[NDArray[np.bool_]] = []
+        lost = 0
+        for i, (found, size) in enumerate(zip(boxes, sizes, strict=True)):
+            try:
+                left, top, width, height = self.window(*size)
+                moved = box_mapping.box_array(found) - np.array([left, top, left, top])
+                masks.append(box_mapping.patch_mask(moved, width, height, *self._grid(*size)))
+                lost += int(box_mapping.outside(moved, width, height).sum())
+            except ValueError as error:
+                raise ValueError(f"images[{i}]: {error}") from error
+        most = max(len(mask) for mask in masks)
+        padded = np.stack([np.pad(mask, ((0, most - len(mask)), (0, 0))) for mask in masks])
+        real = np.arange(most) < np.array([len(mask) for mask in masks])[:, None]
+        return torch.from_numpy(padded), torch.from_numpy(real.astype(np.int64)), lost
 
     def _pixel_values(self, images: list[Image.Image]) -> torch.Tensor:
         """As the image processor gives them, in a third of its time: one multiplication a batch, and no resize to the same size."""
@@ -62,3 +171,16 @@ class VLEProcessor(ProcessorMixin):
     def from_folder(cls, folder: Path) -> "VLEProcessor":
         """The processor of a saved checkpoint folder."""
         return cls.from_pretrained(str(folder), local_files_only=True)
+
+
+def _texts(text: str | Sequence[str]) -> list[str]:
+    texts = [text] if isinstance(text, str) else list(text)
+    for i, entry in enumerate(texts):
+        if not isinstance(entry, str):
+            raise ValueError(f"text[{i}]: a string is expected, {type(entry).__name__} came")
+        if not entry.strip():
+            raise ValueError(f"text[{i}]: a text is expected, an empty string came")
+    return texts
+
+
+AutoProcessor.register(VLEConfig, VLEProcessor)
