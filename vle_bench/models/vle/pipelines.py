@@ -1,0 +1,177 @@
+"""Answers from a trained model in three lines, as Hugging Face pipelines.
+
+    import vle_bench
+    from transformers import pipeline
+    pipeline("vle-vqa", model="runs/demo/best")("cat.jpg", "what colour is the cat?")
+
+| task | model | one input gives |
+|---|---|---|
+| `vle-vqa` | VLEForVQA | `[{"answer", "score"}, ...]`, the `top_k` most probable answers, best first |
+| `vle-itm` | VLEForITM | `{"score"}`, the probability that text and image belong together |
+| `vle-pbc` | VLEForPBC | `{"scores", "image"}`, the probability of each patch (rows, cols), and the image with them as a heat map |
+
+Images are Pillow images, paths or arrays. An input is an image and a text, or a dictionary of both; several are lists (an image
+that all the texts look at need not be repeated), or any iterable of dictionaries. `batch_size=` puts several in a forward pass.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from transformers import Pipeline
+from transformers.pipelines import PIPELINE_REGISTRY
+
+from vle_bench import pictures
+from vle_bench.models.vle.modeling import VLEForITM, VLEForPBC, VLEForVQA
+
+HEAT = (255, 0, 0)
+HEAT_OPACITY = 0.6  # of a patch with probability 1: the picture stays visible
+
+
+class ImageTextPipeline(Pipeline):
+    """One image and one text in, the model's logits out."""
+
+    _load_processor = True
+    _load_image_processor = False
+    _load_feature_extractor = False
+    _load_tokenizer = False
+    architecture: type
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        saved = self.model.config.architectures or [type(self.model).__name__]
+        if not isinstance(self.model, self.architecture) or self.architecture.__name__ not in saved:
+            # Without this, a folder without the head would answer with a head of random weights.
+            raise ValueError(
+                f"{self.task} needs a {self.architecture.__name__}; {self.model.name_or_path} holds {', '.join(saved)}"
+            )
+        self.tokenizer.padding_side = "right"
+
+    def __call__(self, image: Any, text: str | Sequence[str] | None = None, question: Any = None, **kwargs: Any) -> Any:
+        """One result, or a list of them where a list came.
+
+        Args:
+            image: an image, or a list of them; or dictionaries {"image", "question"} or {"image", "text"} without `text`.
+            text, question: two names of the same, a text or a list of them.
+        """
+        text = question if text is None else text
+        return super().__call__(_number(image) if text is None else _pairs(image, text), **kwargs)
+
+    def _sanitize_parameters(self, max_length: int | None = None, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], Any]:
+        if kwargs:
+            raise TypeError(f"{self.task} has no parameter {', '.join(kwargs)}")
+        return {} if max_length is None else {"max_length": max_length}, {}, {}
+
+    def preprocess(self, input_: Any, max_length: int | None = None) -> dict[str, Any]:
+        """{"image", "text" or "question"} → the model's tensors for a batch of one."""
+        name = f"inputs[{input_['item']}]: " if isinstance(input_, dict) and "item" in input_ else ""
+        if not isinstance(input_, dict) or "image" not in input_ or not {"text", "question"} & set(input_):
+            raise ValueError(f'{name}an image and a text are expected, or {{"image": ..., "text": ...}}')
+        text = input_["question"] if "text" not in input_ else input_["text"]
+        try:
+            picture = pictures.read(input_["image"], "image")
+            features = self.processor(images=[picture], text=[text], max_length=max_length or self._text_positions())
+        except ValueError as error:
+            raise ValueError(f"{name}{error}") from error
+        return {**features, **self._kept(picture)}
+
+    def _text_positions(self) -> int:
+        """Tokens that the text encoder has positions for; RoBERTa counts them from its padding index on."""
+        text = self.model.config.text_config
+        offset = text.pad_token_id + 1 if text.model_type in ("roberta", "xlm-roberta") else 0
+        return int(text.max_position_embeddings) - offset
+
+    def _kept(self, picture: Image.Image) -> dict[str, Any]:
+        """What postprocess needs of the input."""
+        return {}
+
+    def _forward(self, input_tensors: dict[str, Any], **parameters: Any) -> dict[str, Any]:
+        kept = {name: value for name, value in input_tensors.items() if not hasattr(value, "shape")}
+        tensors = {name: value for name, value in input_tensors.items() if hasattr(value, "shape")}
+        return {"logits": self.model(**tensors).logits.float(), **kept}
+
+
+class VQAPipeline(ImageTextPipeline):
+    """`vle-vqa`: the most probable answers; each answer's score is a probability of its own (sigmoid)."""
+
+    architecture = VLEForVQA
+
+    def _sanitize_parameters(self, top_k: int | None = None, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], Any]:
+        preprocess, forward, _ = super()._sanitize_parameters(**kwargs)
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k: 1 or more is expected, {top_k} came")
+        return preprocess, forward, {} if top_k is None else {"top_k": top_k}
+
+    def postprocess(self, model_outputs: Any, top_k: int = 5) -> list[dict[str, Any]]:
+        scores, best = model_outputs["logits"][0].sigmoid().sort(descending=True, stable=True)
+        names = self.model.config.id2label
+        return [
+            {"answer": names[i], "score": score} for i, score in zip(best[:top_k].tolist(), scores[:top_k].tolist(), strict=True)
+        ]
+
+
+class ITMPipeline(ImageTextPipeline):
+    """`vle-itm`: the probability that text and image belong together."""
+
+    architecture = VLEForITM
+
+    def postprocess(self, model_outputs: Any) -> dict[str, float]:
+        return {"score": model_outputs["logits"][0].softmax(-1)[1].item()}
+
+
+class PBCPipeline(ImageTextPipeline):
+    """`vle-pbc`: the patches that a phrase names, row-major from the top left, as the model sees the picture."""
+
+    architecture = VLEForPBC
+
+    def _kept(self, picture: Image.Image) -> dict[str, Any]:
+        return {"picture": picture}
+
+    def postprocess(self, model_outputs: Any) -> dict[str, Any]:
+        vision = self.model.config.vision_config
+        side = vision.image_size // vision.patch_size
+        scores = model_outputs["logits"][0].softmax(-1)[:, 1].reshape(side, side).numpy()
+        picture = model_outputs["picture"]
+        return {"scores": scores, "image": heat_map(picture, scores, self.processor.window(*picture.size))}
+
+
+def heat_map(picture: Image.Image, scores: NDArray[np.float32], window: tuple[float, float, float, float]) -> Image.Image:
+    """The picture with red laid over each patch, as opaque as its score is high.
+
+    Args:
+        scores: (rows, cols) in 0..1.
+        window: left, top, width and height of what the grid covers, in pixels of the picture; what lies outside stays as it is.
+    """
+    left, top, width, height = window
+    rows, cols = scores.shape
+    row = np.floor((np.arange(picture.height) + 0.5 - top) / (height / rows)).astype(int)
+    column = np.floor((np.arange(picture.width) + 0.5 - left) / (width / cols)).astype(int)
+    seen = ((row >= 0) & (row < rows))[:, None] & ((column >= 0) & (column < cols))
+    opacity = np.where(seen, scores[np.clip(row, 0, rows - 1)[:, None], np.clip(column, 0, cols - 1)], 0)[..., None] * HEAT_OPACITY
+    pixels = np.asarray(picture) * (1 - opacity) + np.array(HEAT) * opacity
+    return Image.fromarray(pixels.round().astype(np.uint8))
+
+
+def _pairs(images: Any, texts: str | Sequence[str]) -> Any:
+    """An image and a text → their dictionary; where one of them is a list, a list of dictionaries."""
+    if not isinstance(images, list | tuple) and isinstance(texts, str):
+        return {"image": images, "text": texts}
+    count = len(texts) if not isinstance(texts, str) else len(images)
+    every_image = images if isinstance(images, list | tuple) else [images] * count
+    every_text = [texts] * count if isinstance(texts, str) else texts
+    if len(every_image) != len(every_text):
+        raise ValueError(f"{len(every_image)} images and {len(every_text)} texts: one of each, or as many of both, are expected")
+    return _number([{"image": i, "text": t} for i, t in zip(every_image, every_text, strict=True)])
+
+
+def _number(inputs: Any) -> Any:
+    """The entries of a list learn their place in it, so that an error can say which it is about."""
+    if not isinstance(inputs, list):
+        return inputs
+    return [{**entry, "item": i} if isinstance(entry, dict) else entry for i, entry in enumerate(inputs)]
+
+
+for _task, _pipeline in (("vle-vqa", VQAPipeline), ("vle-itm", ITMPipeline), ("vle-pbc", PBCPipeline)):
+    PIPELINE_REGISTRY.register_pipeline(_task, _pipeline, pt_model=_pipeline.architecture, type="multimodal")
