@@ -3,8 +3,9 @@
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from vle_bench.errors import RequestError
 
@@ -13,11 +14,23 @@ CHOICES = 4
 
 def jsonl_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number from 1, record) of a JSON-lines file, one line in memory at a time; empty lines are passed over."""
+    with _open(path) as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield number, _parse(line, f"{path}: line {number}")
+
+
+def read_metadata(path: Path) -> Any:
+    """The metadata file of an image; `check_metadata` says whether it is a record's."""
+    with _open(path) as file:
+        return _parse(file.read(), str(path))
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[BinaryIO]:
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, _parse(line, f"{path}: line {number}")
+            yield file
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such file") from error
     except IsADirectoryError as error:

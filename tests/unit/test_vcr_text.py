@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+from vle_bench.data.boxes import patch_mask
 from vle_bench.data.vcr_text import encode_record, object_names, pad_choices
 from vle_bench.vcr_text import NAMES, shorten
 
@@ -18,16 +19,6 @@ ENCODED = [(example, task) for example in EXAMPLES for task in example["tasks"]]
 @pytest.fixture(scope="module")
 def tokenizer():
     return AutoTokenizer.from_pretrained(GOLDEN / "tokenizer")
-
-
-def patch_mask(boxes, width, height, rows, cols):
-    """The stated mapping, by the letter: floor(x / patch width), clipped."""
-    mask = np.zeros((len(boxes), rows, cols), bool)
-    for k, (x1, y1, x2, y2, *_) in enumerate(boxes):
-        left, right = (int(np.clip(x // (width / cols), 0, cols - 1)) for x in (x1, x2))
-        top, bottom = (int(np.clip(y // (height / rows), 0, rows - 1)) for y in (y1, y2))
-        mask[k, top : bottom + 1, left : right + 1] = True
-    return mask.reshape(len(boxes), rows * cols)
 
 
 @pytest.mark.parametrize(("example", "task"), ENCODED, ids=[f"{e['name']}-{t}" for e, t in ENCODED])
