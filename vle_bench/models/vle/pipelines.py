@@ -13,7 +13,7 @@
 `vle-vcr`, for VCR records, is in `vcr_pipeline`.
 
 Images are Pillow images, paths or arrays. An input is an image and a text, or a dictionary of both; several are lists (an image
-that all the texts look at need not be repeated), or any iterable of dictionaries. `batch_size=` puts several in a forward pass.
+that all the texts look at need not be repeated), or a generator of dictionaries. `batch_size=` puts several in a forward pass.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,10 @@ HEAT = (255, 0, 0)
 HEAT_OPACITY = 0.6  # of a patch with probability 1: the picture stays visible
 
 
-class ImageTextPipeline(Pipeline):
+_Pipeline: Any = Pipeline  # its annotations refuse the overrides that its documentation asks for
+
+
+class ImageTextPipeline(_Pipeline):
     """One image and one text in, the model's logits out."""
 
     _load_processor = True
