@@ -59,6 +59,26 @@ def test_objects_of_eight_and_more_stand_in_ascending_order(tokenizer):
     assert list(dict.fromkeys(first["token_type_ids"])) == [0, 4, 3, 5, 2]
 
 
+def test_each_word_is_tokenised_once_a_record_after_a_space():
+    class Letters:
+        """One id a character, as a byte-level tokenizer without merges would give."""
+
+        cls_token_id, sep_token_id = -1, -2
+        seen: list[str] = []
+
+        def __call__(self, texts, **how):
+            assert how["add_special_tokens"] is False
+            self.seen += texts
+            return {"input_ids": [[ord(c) for c in text] for text in texts]}
+
+    twice = record(question=["Hi", [0, 1]], answers=[["Hi"], []], objects=["cat", "person"])
+    first, second = encode_record(twice, Letters(), "q2a")
+    assert Letters.seen == [" Hi", " cat", " and", " Casey"]
+    question = [-1, *map(ord, " Hi cat and Casey"), -2]
+    assert first["input_ids"] == [*question, *map(ord, " Hi"), -2] and second["input_ids"] == [*question, -2]
+    assert first["token_type_ids"][:19] == [0] * 4 + [2] * 4 + [0] * 4 + [3] * 6 + [0]
+
+
 def test_an_input_depends_on_its_own_record_only(tokenizer):
     one, other = (e["record"] for e in EXAMPLES[:2])
     alone = encode_record(one, tokenizer, "qa2r")

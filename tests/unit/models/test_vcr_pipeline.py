@@ -75,6 +75,10 @@ def test_batches_of_unequal_records_change_nothing(pipes):
             np.testing.assert_allclose(ours["scores"], theirs["scores"], atol=1e-6)
 
 
+def test_no_input_gives_no_output(pipes):
+    assert pipes["q2a"]([]) == []
+
+
 def test_answer_and_length_reach_the_encoding(pipes):
     one = given("multi_tag")
     for how in ({"answer": 2}, {"max_length": 30}):
