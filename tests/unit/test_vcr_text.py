@@ -159,7 +159,7 @@ def test_one_batch_is_padded_to_its_longest_text_and_most_objects(tokenizer):
     examples = [e for e in EXAMPLES if e["name"] in ("multi_tag", "no_tags_in_one_choice")]
     questions = [encode_record(e["record"], tokenizer, "q2a") for e in examples]
     masks = [patch_mask(e["boxes"], e["width"], e["height"], 4, 4) for e in examples]
-    batch = pad_choices(questions, masks, tokenizer.pad_token_id)
+    batch = pad_choices(questions, masks, pad_token_id=9)
     assert {name: (value.shape, value.dtype.name) for name, value in batch.items()} == {
         "input_ids": ((2, 4, 51), "int64"), "attention_mask": ((2, 4, 51), "int64"), "token_type_ids": ((2, 4, 51), "int64"),
         "object_patch_mask": ((2, 4, 4, 16), "bool"), "object_token_type_ids": ((2, 4, 4), "int64"),
@@ -168,7 +168,7 @@ def test_one_batch_is_padded_to_its_longest_text_and_most_objects(tokenizer):
     for b, (choices, mask) in enumerate(zip(questions, masks, strict=True)):
         for c, encoding in enumerate(choices):
             length, count = len(encoding["input_ids"]), len(encoding["objects"])
-            assert batch["input_ids"][b, c].tolist() == encoding["input_ids"] + [tokenizer.pad_token_id] * (51 - length)
+            assert batch["input_ids"][b, c].tolist() == encoding["input_ids"] + [9] * (51 - length)
             assert batch["attention_mask"][b, c].tolist() == [1] * length + [0] * (51 - length)
             assert batch["token_type_ids"][b, c].tolist() == encoding["token_type_ids"] + [0] * (51 - length)
             assert batch["object_token_type_ids"][b, c].tolist() == encoding["object_token_type_ids"] + [0] * (4 - count)
