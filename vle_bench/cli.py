@@ -31,7 +31,7 @@ def show_version(value: bool) -> None:
 @app.callback()
 def options(
     debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True)] = False,
+    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="show the version")] = False,
 ) -> None: ...
 
 
@@ -42,7 +42,7 @@ def train(
     output_dir: Annotated[Path | None, typer.Option(help="run folder; runs/<recipe name> if not given")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check the recipe and stop, as `validate` does")] = False,
 ) -> None:
-    """Fine-tune as a recipe says, evaluate, and write the result record."""
+    """Fine-tune as a recipe says, evaluate, write the record."""
     from vle_bench.recipe import default_run_folder, load_recipe, missing_inputs
 
     loaded = load_recipe(recipe, overrides or [])
@@ -67,7 +67,10 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="split to score; the recipe's `report` if not given")] = None,
     output: Annotated[Path | None, typer.Option(help="result record to write")] = None,
 ) -> None:
-    """Score a checkpoint on a split with labels; print the table and write the record."""
+    """Score a checkpoint on a split with labels.
+
+    Prints the scores and writes the result record and the predictions.
+    """
     from vle_bench.recipe import load_recipe
 
     source = recipe or next((str(p) for p in (checkpoint / "recipe.yaml", checkpoint.parent / "recipe.yaml") if p.is_file()), None)
@@ -140,7 +143,10 @@ def prepare(
     ] = None,
     limit_images: Annotated[int | None, typer.Option(min=10, help="easy-vqa: only so many images a split, for trials")] = None,
 ) -> None:
-    """Official files → images and questions tables, label map and manifest."""
+    """Official files → tables of images and questions.
+
+    Writes Arrow tables, the label map and a manifest; refuses files that contradict each other.
+    """
     if source == "easy-vqa":
         from vle_bench.data.easy_vqa import prepare_easy_vqa
 
@@ -159,12 +165,45 @@ def prepare(
     print(f"written: {output}")
 
 
+@app.command(
+    epilog="Example: vle-bench convert meter_clip16_224_roberta_pretrain.ckpt --output meter-base --tokenizer roberta-base"
+)
+def convert(
+    output: Annotated[Path, typer.Option(help="folder to write; new or empty")],
+    checkpoint: Annotated[Path | None, typer.Argument(help="METER's or VLE's training checkpoint, one file")] = None,
+    config: Annotated[Path | None, typer.Option(help="VLEConfig (JSON) for what tensors cannot tell: head counts, answers")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="folder of the text encoder's tokenizer, for the processor")] = None,
+    text: Annotated[Path | None, typer.Option(help="instead of CHECKPOINT: folder of a DeBERTa or RoBERTa ...")] = None,
+    vision: Annotated[Path | None, typer.Option(help="... and of a CLIP, to build a fresh VLE from")] = None,
+    keep_last_vision_layer: Annotated[
+        bool, typer.Option("--keep-last-vision-layer", help="fresh VLE: the published models drop CLIP's last layer")
+    ] = False,
+) -> None:
+    """A training checkpoint, or two encoders, → a folder that from_pretrained loads."""
+    fresh = text is not None or vision is not None
+    if fresh == (checkpoint is not None) or (fresh and (text is None or vision is None)):
+        raise RequestError("convert: give either a CHECKPOINT, or --text and --vision")
+    if checkpoint is not None and keep_last_vision_layer:
+        raise RequestError("convert: --keep-last-vision-layer goes with --text and --vision")
+    quiet_libraries()
+    from vle_bench.models.vle.convert import convert_checkpoint, convert_encoders
+
+    if text is not None and vision is not None:
+        lines = convert_encoders(text, vision, output, config, tokenizer, keep_last_vision_layer)
+    elif checkpoint is not None:
+        lines = convert_checkpoint(checkpoint, output, config, tokenizer)
+    print("\n".join(lines))
+
+
 @app.command(epilog="Example: vle-bench validate recipes/vqa/vle-base.yaml train.batch_size=512")
 def validate(
     recipes: Annotated[list[str], typer.Argument(metavar="RECIPE... [key=value]...", help="recipes and keys to change")],
     overrides: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Check recipes without loading data or weights; print them resolved, with the derived numbers."""
+    """Check recipes and print them resolved.
+
+    Loads neither data nor weights; prints the derived numbers and what is missing to run.
+    """
     from vle_bench.recipe import batch_layout, load_recipe, missing_inputs
 
     changes = [a for a in recipes if "=" in a] + list(overrides or [])
@@ -183,7 +222,7 @@ def table(
     check: Annotated[bool, typer.Option("--check", help="write nothing; exit 1 if a file would change")] = False,
     root: Annotated[Path, typer.Option(help="the leaderboards folder")] = Path("leaderboards"),
 ) -> None:
-    """Regenerate the tables from the result records and published.yaml."""
+    """Regenerate leaderboards/ from the records."""
     from vle_bench.leaderboard import write_tables
 
     changed = write_tables(root, check=check)
@@ -202,7 +241,10 @@ def demo(
     seeds: Annotated[int, typer.Option(min=1, help="how many seeds to train")] = 1,
     output_dir: Annotated[Path, typer.Option(help="folder of the runs and pictures")] = Path("runs/demo"),
 ) -> None:
-    """The whole road on real data, in minutes, on a CPU: prepare, fine-tune, evaluate, tabulate."""
+    """The whole road on real data, on a CPU.
+
+    Prepares easy-VQA, fine-tunes, evaluates on the official test set, prints the table and draws the pictures.
+    """
     quiet_libraries()
     from vle_bench.demo import run_demo
 
@@ -215,7 +257,10 @@ def bench(
     overrides: Overrides = None,
     steps: Annotated[int, typer.Option(min=1, help="training steps to time, after three that are not counted")] = 20,
 ) -> None:
-    """Questions a second of training, of evaluation and of data loading alone, and the peak memory."""
+    """Speed and memory of a recipe.
+
+    Questions a second of training, of evaluation and of data loading alone, and the peak memory.
+    """
     from vle_bench.recipe import load_recipe, missing_inputs
 
     loaded = load_recipe(recipe, overrides or [])

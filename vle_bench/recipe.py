@@ -57,7 +57,9 @@ class FirstStage(Group):
     fraction: float = Field(gt=0, lt=1)
     """Part of all steps."""
     question_types: list[str] = Field(min_length=1)
-    """The only questions that these steps see."""
+    """The questions that these steps see."""
+    other_share: float = Field(0.0, ge=0, lt=1)
+    """Share of all other questions among them, drawn anew each epoch."""
 
 
 class DataGroup(Group):
@@ -446,7 +448,12 @@ def data_commands(data: DataGroup) -> list[str]:
 def checkpoint_commands(checkpoint: str) -> list[str]:
     name, target = Path(checkpoint).name, shlex.quote(checkpoint)
     if name.startswith("meter"):
-        return [f"{METER_URL}; this version does not convert METER's checkpoints yet"]
+        weights, tokenizer = shlex.quote(f"{checkpoint}.ckpt"), shlex.quote(str(Path(checkpoint).with_name("roberta-base")))
+        return [
+            f"curl --fail --location --create-dirs --output {weights} {METER_URL}",
+            f"hf download FacebookAI/roberta-base --local-dir {tokenizer}",
+            f"vle-bench convert {weights} --tokenizer {tokenizer} --output {target}",
+        ]
     if name.startswith("vle"):
         return [f"hf download hfl/{name} --local-dir {target}"]
     return [f"hf download OWNER/MODEL --local-dir {target}   (or name another folder: model.checkpoint=FOLDER)"]

@@ -145,13 +145,10 @@ def build_model(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any]:
         folder = checkpoint.resolve(Path(recipe.model.checkpoint))
         if (folder / "label_map.json").exists():
             check_labels(checkpoint.load_labels(folder), data)
-        model = checkpoint.load_model(folder, task.architecture, head_may_be_new=True, **label_maps)
-        if model.config.vision_config.image_size != recipe.model.image_size:
-            raise RequestError(
-                f"model.image_size: {recipe.model.image_size}, but {folder} takes {model.config.vision_config.image_size} pixels a "
-                "side; this version does not change the size of a trained model"
-            )
-        return model, checkpoint.load_processor(folder)
+        model = checkpoint.load_model(
+            folder, task.architecture, head_may_be_new=True, image_size=recipe.model.image_size, **label_maps
+        )
+        return model, checkpoint.load_processor(folder, recipe.model.image_size)
     assert recipe.model.config is not None  # the schema asks for a checkpoint or a config
     tokenizer = task.tokenizer(data, recipe.data.train, recipe.model.tokenizer.vocab_size)
     values = dict(recipe.model.config)
@@ -182,22 +179,15 @@ def epoch_batches(run: Run, epoch: int, stage: np.ndarray | None) -> list[list[n
     return [np.array_split(batch, parts) for batch in batches if len(batch) >= parts]
 
 
-def first_stage(run: Run) -> np.ndarray | None:
-    """(questions,) bool, which questions the first stage sees; None without one."""
-    stage = run.recipe.data.first_stage
+def first_stage(run: Run, epoch: int) -> np.ndarray | None:
+    """(questions,) bool, which questions the first stage sees in this epoch."""
+    stage, data = run.recipe.data.first_stage, run.recipe.data
     if stage is None:
         return None
-    types = np.asarray(run.questions["question_type"])
-    if unknown := set(stage.question_types) - set(types):
-        raise RequestError(
-            f"data.first_stage.question_types: no question of {recipe_split(run)} has the type {', '.join(sorted(unknown))}; "
-            f"there are {', '.join(sorted(set(types))[:8])}"
-        )
-    return np.isin(types, stage.question_types)
-
-
-def recipe_split(run: Run) -> str:
-    return f"{run.recipe.data.train} in {run.recipe.data.root}"
+    try:
+        return run.task.first_stage(run.questions, stage.question_types, stage.other_share, run.recipe.train.seed, epoch)
+    except ValueError as error:
+        raise RequestError(f"data.first_stage.question_types: {data.train} in {data.root}: {error}") from error
 
 
 Step = tuple[int, int, list[dict[str, Any]]]  # epoch, questions in the global batch, this process's micro-batches
@@ -206,11 +196,10 @@ Step = tuple[int, int, list[dict[str, Any]]]  # epoch, questions in the global b
 def steps(run: Run) -> Iterator[Step]:
     """Collated steps, for ever: the first stage's, then those of all questions."""
     recipe, world, rank = run.recipe, run.accelerator.num_processes, run.accelerator.process_index
-    stage = first_stage(run)
     done = 0
     for epoch in itertools.count():
         in_stage = done < run.stage_steps
-        batches = epoch_batches(run, epoch, stage if in_stage else None)
+        batches = epoch_batches(run, epoch, first_stage(run, epoch) if in_stage else None)
         if in_stage:
             batches = batches[: run.stage_steps - done]
         augment = run.task.augmentation(recipe.augment.model_dump(), recipe.train.seed, epoch)

@@ -72,13 +72,6 @@ def test_the_predictions_score_the_same_in_the_official_format(trained, work):
     assert json.loads(shown)["accuracy"] == record["metrics"]["accuracy"]["value"]
 
 
-def test_a_first_stage_of_a_kind_that_nobody_asks(work):
-    stage = ["data.first_stage.fraction=0.5", "data.first_stage.question_types=[what colour]"]
-    kept = [each for each in SMALL if "first_stage" not in each]
-    shown = run("train", "demo/vqa-tiny", *kept, *stage, "--output-dir", "runs/x", cwd=work, code=2)
-    assert "what colour" in shown and "what color" in shown
-
-
 def test_training_on_the_scored_split_is_marked(work):
     run("train", "demo/vqa-tiny", *SMALL, "data.train=train+test", "--output-dir", "runs/both", cwd=work)
     assert json.loads((work / "runs" / "both" / "results" / "vqa.test.json").read_text())["contaminated"] is True

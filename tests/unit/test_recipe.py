@@ -248,7 +248,7 @@ def test_missing_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text("{}")
     assert missing_inputs(recipe) == []
-    assert "does not convert METER" in missing_inputs(load_recipe("vqa/meter-base"))[0]
+    assert "vle-bench convert checkpoints/meter-base.ckpt" in missing_inputs(load_recipe("vqa/meter-base"))[0]
     assert missing_inputs(load_recipe("demo/vqa-tiny"))[0].endswith("vle-bench prepare easy-vqa --output data/easy-vqa")
 
 

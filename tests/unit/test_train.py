@@ -43,37 +43,31 @@ def test_loading_names_every_weight_that_does_not_fit(tmp_path):
         checkpoint.resolve(tmp_path / "nowhere")
 
 
-class Unread:
-    """Stands for images and processor where nothing is decoded."""
-
-
-def staged_run(stage_steps, accumulation=2):
-    kinds = ["shape", "color", "yes"] * 40
-    questions = {"question_type": kinds, "image_row": np.arange(120) // 4}
-
+def staged_run(stage_steps, accumulation=2, other_share=0.0, kind="shape"):
     class Questions(dict):
         def __len__(self):
             return 120
 
+    vqa = TASKS["vqa"]
     task = SimpleNamespace(
-        training_order=TASKS["vqa"].training_order,
-        augmentation=lambda *_: None,
+        training_order=vqa.training_order, first_stage=vqa.first_stage, augmentation=lambda *_: None,
         collator=lambda *_: lambda part: {"ids": list(part)},
-    )
+    )  # fmt: skip
+    stage = SimpleNamespace(question_types=[kind], other_share=other_share)
     recipe = SimpleNamespace(
         train=SimpleNamespace(seed=3, batch_size=16, num_workers=0),
-        data=SimpleNamespace(grouping="image", questions_per_image=2, first_stage=SimpleNamespace(question_types=["shape"])),
+        data=SimpleNamespace(train="train", root="data/x", grouping="image", questions_per_image=2, first_stage=stage),
         augment=SimpleNamespace(model_dump=dict), model=SimpleNamespace(max_text_length=8),
     )  # fmt: skip
     return SimpleNamespace(
-        recipe=recipe, task=task, questions=Questions(questions), data=Unread(), processor=None, labels=[],
+        recipe=recipe, task=task, data=SimpleNamespace(images=None), processor=None, labels=[],
+        questions=Questions(question_type=["shape", "color", "yes"] * 40, image_row=np.arange(120) // 4),
         accelerator=SimpleNamespace(num_processes=1, process_index=0), accumulation=accumulation, stage_steps=stage_steps,
     )  # fmt: skip
 
 
 def test_the_first_stage_sees_its_kinds_only_and_ends_on_its_step():
     run = staged_run(stage_steps=5)
-    run.data.images = None
     stream = steps(run)
     seen = [[int(i) for batch in next(stream)[2] for i in batch["ids"]] for _ in range(13)]
     kinds = [{run.questions["question_type"][i] for i in ids} for ids in seen]
@@ -87,3 +81,15 @@ def test_an_epoch_is_a_function_of_the_seed_and_the_epoch():
     other = epoch_batches(staged_run(0), 2, None)
     assert list(one[0][0]) != list(other[0][0])
     assert [len(b) for b in one] == [2] * 8 and sum(len(p) for b in one for p in b) == 120
+
+
+def test_other_questions_have_their_share_of_the_first_stage():
+    run = staged_run(stage_steps=300, other_share=0.25)
+    stream = steps(run)
+    seen = [run.questions["question_type"][int(i)] for _ in range(300) for batch in next(stream)[2] for i in batch["ids"]]
+    assert 0.22 < 1 - seen.count("shape") / len(seen) < 0.28 and {"color", "yes"} <= set(seen)
+
+
+def test_a_first_stage_of_a_kind_that_nobody_asks():
+    with pytest.raises(RequestError, match="train in data/x: no question has the type shapes; there are color, shape, yes"):
+        next(steps(staged_run(stage_steps=5, kind="shapes")))

@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vle_bench.models.vle.configuration import VLEConfig
+    from vle_bench.models.vle.configuration import SIZES, VLEConfig
     from vle_bench.models.vle.modeling import (
         VLEForITM,
         VLEForMLM,
@@ -33,8 +33,13 @@ _HEADS = (
     "VLEModel",
     "VLEPreTrainedModel",
 )
-_MODULES = {"VLEConfig": "configuration", "VLEProcessor": "processing", **dict.fromkeys(_HEADS, "modeling")}
+_MODULES = {
+    **dict.fromkeys(("SIZES", "VLEConfig"), "configuration"),
+    **dict.fromkeys(_HEADS, "modeling"),
+    "VLEProcessor": "processing",
+}
 __all__ = [
+    "SIZES",
     "VLEConfig",
     "VLEForITM",
     "VLEForMLM",

@@ -44,6 +44,12 @@ class Task(Protocol):
         """Every example once, in the order of this epoch; at most `per_image` of one image stand together."""
         ...
 
+    def first_stage(
+        self, questions: Any, question_types: list[str], other_share: float, seed: int, epoch: int
+    ) -> NDArray[np.bool_]:
+        """(questions,) the questions of these types and a share of others; ValueError for a type that nobody asks."""
+        ...
+
     def evaluation_order(self, questions: Any) -> NDArray[np.int64]:
         """Every example once, cheap to encode."""
         ...

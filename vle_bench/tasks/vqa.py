@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vle_bench.data.collate import QuestionCollator
 from vle_bench.data.images import Augment, Augmentation
 from vle_bench.data.prepared import PreparedData, open_prepared
-from vle_bench.data.samplers import grouped_order, image_order
+from vle_bench.data.samplers import grouped_order, image_order, with_others
 from vle_bench.data.tokenizer import train_tokenizer
 from vle_bench.metrics.bootstrap import interval
 from vle_bench.metrics.vqa import vqa_accuracy
@@ -35,6 +35,15 @@ class VQA:
 
     def training_order(self, questions: Any, seed: int, epoch: int, per_image: int) -> NDArray[np.int64]:
         return grouped_order(np.asarray(questions["image_row"]), seed, epoch, per_image)
+
+    def first_stage(
+        self, questions: Any, question_types: list[str], other_share: float, seed: int, epoch: int
+    ) -> NDArray[np.bool_]:
+        types = np.asarray(questions["question_type"])
+        if unknown := set(question_types) - set(types):
+            there = ", ".join(sorted(set(types))[:8])
+            raise ValueError(f"no question has the type {', '.join(sorted(unknown))}; there are {there}")
+        return with_others(np.isin(types, question_types), other_share, seed, epoch)
 
     def evaluation_order(self, questions: Any) -> NDArray[np.int64]:
         return image_order(np.asarray(questions["image_row"]))

@@ -3,6 +3,7 @@
 Shapes: B texts, N images, T text tokens, P patches, K objects, S = 1 + P + K image tokens, D fusion width.
 """
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,11 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
 from vle_bench.models.vle.configuration import VLEConfig
+
+logger = logging.getLogger(__name__)
+# Every head that a checkpoint may carry; a model without it leaves it out and says so.
+HEADS = ("vqa_classifier", "vcr_q2a_logit", "vcr_qa2r_logit", "itm_score", "pbc_classifier", "mpc_classifier", "mpc_mask_embedding",
+         "mlm_score")  # fmt: skip
 
 
 @dataclass
@@ -153,6 +159,90 @@ class VLEPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, VLEForMPC):
             nn.init.normal_(module.mpc_mask_embedding, std=self.config.initializer_range)
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_model_name_or_path: Any, *args: Any, num_token_types: int | None = None, image_size: int | None = None,
+        output_loading_info: bool = False, **kwargs: Any,
+    ) -> Any:  # fmt: skip
+        """Hugging Face's `from_pretrained`, which here passes over nothing in silence.
+
+        A checkpoint without this model's head gives a new one, and a head that this model has not is left out: a warning names
+        every such weight. Buffers of position ids, which older checkpoints carry, are ignored.
+
+        Args:
+            num_token_types: grow the fusion's type table; the trained rows stay.
+            image_size: pixels a side; the position table is interpolated and the configuration says the new size.
+            ignore_mismatched_sizes: start the head afresh where it has another number of classes.
+
+        Raises:
+            ValueError: weights of the encoder missing or of another shape, a head that is there in part, or unknown weights.
+        """
+        loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        model, info = loaded
+        model._account_for(info, str(pretrained_model_name_or_path))
+        if num_token_types is not None:
+            model.resize_token_types(num_token_types)
+        if image_size is not None:
+            model.resize_images(image_size)
+        return (model, info) if output_loading_info else model
+
+    def _account_for(self, info: dict[str, Any], source: str) -> None:
+        """Every missing, mismatched or unexpected key is on a list of what may be, or an error."""
+        own_heads = tuple(name for name, _ in self.named_children() if name in HEADS) + tuple(
+            name for name, _ in self.named_parameters(recurse=False)
+        )
+        mismatched = {entry[0] for entry in info["mismatched_keys"]}
+        missing = set(info["missing_keys"])
+        head = {name for name in self.state_dict() if name.startswith(own_heads)} if own_heads else set()
+        tied = set(self.all_tied_weights_keys) if hasattr(self, "all_tied_weights_keys") else set()
+        problems = {
+            "missing": sorted(missing - head - tied),
+            "of another shape": sorted(mismatched - head),
+            "of the head, which is there in part": sorted(missing & head) if missing & head and head - missing - tied else [],
+            "unknown": sorted(name for name in info["unexpected_keys"] if not name.startswith(HEADS)),
+        }
+        for what, names in problems.items():
+            if names:
+                raise ValueError(f"{source}: {len(names)} weights {what} for {type(self).__name__}: {', '.join(names)}")
+        unused = sorted(info["unexpected_keys"])
+        for what, names in (("new", sorted((missing | mismatched) - tied)), ("left out", unused)):
+            if names:
+                logger.warning("%s from %s: %d weights %s: %s", type(self).__name__, source, len(names), what, ", ".join(names))
+
+    @torch.no_grad()
+    def resize_token_types(self, num_token_types: int) -> None:
+        """Grow the fusion's type table; the trained rows stay, new ones are initialised."""
+        base: Any = self.base_model
+        old = base.token_type_embeddings
+        if num_token_types < old.num_embeddings:
+            raise ValueError(
+                f"num_token_types: {num_token_types} would throw away {old.num_embeddings - num_token_types} trained rows"
+            )
+        new = nn.Embedding(num_token_types, old.embedding_dim, device=old.weight.device, dtype=old.weight.dtype)
+        new.weight.normal_(std=self.config.initializer_range)
+        new.weight[: old.num_embeddings] = old.weight
+        base.token_type_embeddings = new
+        self.config.num_token_types = num_token_types
+
+    @torch.no_grad()
+    def resize_images(self, image_size: int) -> None:
+        """Take images of image_size × image_size pixels: interpolates the position table as published (bicubic, CLS kept)."""
+        base: Any = self.base_model
+        vision = base.vision_model
+        config, embeddings = self.config.vision_config, vision.embeddings
+        if image_size % config.patch_size:
+            raise ValueError(f"image_size: {image_size} does not divide by the patch size {config.patch_size}")
+        table = embeddings.position_embedding.weight
+        rows, wanted = config.image_size // config.patch_size, image_size // config.patch_size
+        if wanted != rows:
+            grid = table[1:].float().T.unflatten(1, (rows, rows))[None]  # (1, D, rows, rows)
+            grid = F.interpolate(grid, size=(wanted, wanted), mode="bicubic", align_corners=False)
+            table = torch.cat([table[:1], grid[0].flatten(1).T.to(table.dtype)])
+        embeddings.position_embedding = nn.Embedding.from_pretrained(table.clone(), freeze=False)
+        embeddings.position_ids = torch.arange(len(table), device=table.device)[None]
+        embeddings.image_size, embeddings.num_patches, embeddings.num_positions = image_size, len(table) - 1, len(table)
+        config.image_size = vision.config.image_size = image_size
 
     def head_parameters(self) -> list[nn.Parameter]:
         """What is not the encoder: the group that METER and VLE train with `lr_mult_head`."""

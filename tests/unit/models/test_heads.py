@@ -1,0 +1,209 @@
+"""Every head against the outputs and gradients of the published program, and what the published program cannot do."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vle_bench import models
+from vle_bench.models import SIZES, VLEConfig, VLEForMLM, VLEForMPC, VLEForVCRQ2A
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "vle"
+HEADS = ["VLEForVCRQ2A", "VLEForVCRQA2R", "VLEForITM", "VLEForPBC", "VLEForMLM"]
+
+
+def golden(name, **kwargs):
+    model = getattr(models, name).from_pretrained(str(GOLDEN / name), **kwargs).eval()
+    return model, *(load_file(GOLDEN / name / f"{part}.safetensors") for part in ("inputs", "expected"))
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", HEADS)
+def test_outputs_and_gradients(name, attention):
+    model, inputs, expected = golden(name, attn_implementation=attention)
+    output = model(**inputs)
+    ours, theirs = output.logits, expected["logits"]
+    if name == "VLEForMLM":  # what stands at padded positions is undefined
+        ours, theirs = ours[inputs["attention_mask"].bool()], theirs[inputs["attention_mask"].bool()]
+    torch.testing.assert_close(ours, theirs, atol=5e-5 if name == "VLEForMLM" else 1e-5, rtol=0)
+    if "loss" in expected:
+        torch.testing.assert_close(output.loss, expected["loss"].squeeze(), atol=1e-5, rtol=0)
+    if (GOLDEN / name / "grad_norms.json").exists():
+        output.loss.backward()
+        parameters = dict(model.named_parameters())
+        norms = json.loads((GOLDEN / name / "grad_norms.json").read_text())
+        assert len(norms) == len(parameters)
+        for key, norm in norms.items():
+            grad = parameters[key.replace("vision_model.vision_model", "vision_model")].grad
+            assert abs((0 if grad is None else grad.norm().item()) - norm) <= 1e-4 * norm + 1e-5, key
+
+
+def parts(inputs, rows):
+    return {name: value[rows] for name, value in inputs.items() if name != "labels"}
+
+
+def test_choices_do_not_depend_on_the_batch_the_padding_or_the_number_of_objects():
+    model, inputs, expected = golden("VLEForVCRQ2A")
+    wider = parts(inputs, slice(1, 2))
+    for name, extra in (("input_ids", 5), ("attention_mask", 5), ("token_type_ids", 5)):
+        wider[name] = torch.nn.functional.pad(wider[name], (0, extra))
+    for name in ("object_token_type_ids", "object_mask"):
+        wider[name] = torch.nn.functional.pad(wider[name], (0, 3))
+    wider["object_patch_mask"] = torch.nn.functional.pad(wider["object_patch_mask"], (0, 0, 0, 3))
+    with torch.inference_mode():
+        torch.testing.assert_close(model(**wider).logits, expected["logits"][1:2], atol=1e-5, rtol=0)
+
+
+def test_no_objects_in_a_choice_and_in_a_batch():
+    model, inputs, _ = golden("VLEForVCRQ2A")
+    text = {name: value for name, value in inputs.items() if not name.startswith("object") and name != "labels"}
+    masked = {**parts(inputs, slice(None)), "object_mask": torch.zeros_like(inputs["object_mask"])}
+    empty = {**text, "object_mask": inputs["object_mask"][:, :, :0], "object_patch_mask": inputs["object_patch_mask"][:, :, :0],
+             "object_token_type_ids": inputs["object_token_type_ids"][:, :, :0]}  # fmt: skip
+    with torch.inference_mode():
+        none, hidden, zero = (model(**each).logits for each in (text, masked, empty))
+    torch.testing.assert_close(none, hidden, atol=1e-5, rtol=0)
+    torch.testing.assert_close(none, zero, atol=1e-5, rtol=0)
+
+
+def test_an_image_is_encoded_once_a_question():
+    model, inputs, _ = golden("VLEForVCRQ2A")
+    seen = []
+    model.vle.vision_model.register_forward_hook(lambda module, args, output: seen.append(len(args[0])))
+    with torch.inference_mode():
+        model(**inputs)
+    assert seen == [3]
+
+
+def test_patches_that_do_not_count_change_no_loss():
+    model, inputs, expected = golden("VLEForPBC")
+    logits = expected["logits"]
+    labels = torch.randint(0, 2, logits.shape[:2], generator=torch.Generator().manual_seed(0))
+    mask = torch.rand(labels.shape, generator=torch.Generator().manual_seed(1)) < 0.5
+    with torch.inference_mode():
+        loss = model(**inputs, labels=labels, patch_mask=mask).loss
+        ignored = model(**inputs, labels=labels.masked_fill(~mask, -100)).loss
+        nothing = model(**inputs, labels=labels, patch_mask=torch.zeros_like(mask)).loss
+    chosen = -logits.log_softmax(-1).gather(-1, labels[..., None])[..., 0]
+    torch.testing.assert_close(loss, chosen[mask].mean(), atol=1e-5, rtol=0)
+    assert loss == ignored and nothing == 0
+
+
+def tiny(**changes):
+    config = json.loads((GOLDEN / "VLEForPBC" / "config.json").read_text())
+    return VLEConfig(**{**config, "id2label": {0: "cat", 1: "dog", 2: "cup"}, **changes})
+
+
+def test_masked_patches_are_not_seen():
+    torch.manual_seed(0)
+    _, inputs, _ = golden("VLEForPBC")
+    model = VLEForMPC(tiny()).eval()
+    assert model.mpc_mask_embedding.std() > 0
+    masked = torch.zeros(3, 16, dtype=torch.bool)
+    masked[:, 5] = True
+    labels = torch.full((3, 16), -100)
+    labels[:, 5], labels[0, 7] = 2, 1  # the seventh is not masked: it does not count
+    other = inputs["pixel_values"].clone()
+    other[:, :, 8:16, 8:16] += 1  # patch 5 of a grid of four by four patches of 8 pixels
+    with torch.inference_mode():
+        first = model(**inputs, masked_patches=masked, labels=labels)
+        second = model(**{**inputs, "pixel_values": other}, masked_patches=masked, labels=labels)
+        third = model(**{**inputs, "pixel_values": other}, masked_patches=~masked)
+    assert first.logits.shape == (3, 16, 3)
+    torch.testing.assert_close(first.logits, second.logits)
+    assert not torch.allclose(first.logits, third.logits)
+    torch.testing.assert_close(first.loss, -first.logits[:, 5].log_softmax(-1)[:, 2].mean())
+    model.train()(**inputs, masked_patches=masked, labels=labels).loss.backward()
+    assert model.mpc_mask_embedding.grad.norm() > 0
+
+
+def test_nothing_masked_is_the_plain_encoder():
+    _, inputs, _ = golden("VLEForPBC")
+    model = VLEForMPC(tiny()).eval()
+    with torch.inference_mode():
+        plain = model.vle(**inputs).image_embeds
+        same = model.vle(**inputs, masked_patches=torch.zeros(3, 16, dtype=torch.bool), mask_embedding=model.mpc_mask_embedding)
+    torch.testing.assert_close(plain, same.image_embeds, atol=1e-5, rtol=0)
+
+
+def test_word_embeddings_are_tied(tmp_path):
+    model, inputs, _ = golden("VLEForMLM")
+    head = model.mlm_score[1].predictions
+    assert head.decoder.weight is model.vle.text_model.embeddings.word_embeddings.weight and head.bias is head.decoder.bias
+    model.save_pretrained(tmp_path)
+    with torch.inference_mode():
+        assert torch.equal(model(**inputs).logits, VLEForMLM.from_pretrained(str(tmp_path)).eval()(**inputs).logits)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"token_type_ids": torch.full((3, 4, 30), 23)}, "token_type_ids: values of 0 to 22 are expected, 23 came"),
+        ({"object_mask": torch.ones(3, 4, 4, dtype=torch.long)}, "object_mask: the shape"),
+        ({"object_patch_mask": torch.ones(3, 4, 5, 9, dtype=torch.bool)}, "object_patch_mask: the shape"),
+        ({"object_mask": None}, "comes with object_mask"),
+        ({"labels": torch.tensor([0, 4, 0])}, "labels: values of 0 to 3 are expected, 4 came at"),
+        ({"labels": torch.tensor([0, 1])}, "labels: the shape"),
+        ({"attention_mask": torch.ones(3, 4, 29, dtype=torch.long)}, "attention_mask: the shape"),
+        ({"pixel_values": torch.zeros(3, 3, 48, 48)}, r"pixel_values: the shape \(3, 3, 32, 32\) is expected"),
+        ({"pixel_values": torch.zeros(2, 3, 32, 32)}, "pixel_values: the shape"),
+    ],
+)
+def test_inputs_that_do_not_fit(change, message):
+    model, inputs, _ = golden("VLEForVCRQ2A")
+    with pytest.raises(ValueError, match=message):
+        model(**{**inputs, **change})
+
+
+def test_gradient_checkpointing_changes_nothing():
+    model, inputs, _ = golden("VLEForVCRQ2A")
+    norms = []
+    for checkpointing in (False, True):
+        if checkpointing:
+            model.train()
+            for module in model.modules():
+                if isinstance(module, torch.nn.Dropout):
+                    module.p = 0.0
+                if hasattr(module, "dropout") and isinstance(module.dropout, float):
+                    module.dropout = 0.0
+            model.gradient_checkpointing_enable()
+        model.zero_grad()
+        model(**inputs).loss.backward()
+        norms.append(torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]))
+    torch.testing.assert_close(norms[0], norms[1], atol=1e-5, rtol=1e-4)
+
+
+def test_bfloat16_stays_close():
+    model, inputs, expected = golden("VLEForVCRQ2A", dtype=torch.bfloat16)
+    with torch.inference_mode():
+        output = model(**{**inputs, "pixel_values": inputs["pixel_values"].bfloat16()})
+    assert output.logits.dtype == torch.bfloat16 and output.loss.dtype == torch.float32
+    torch.testing.assert_close(output.logits.float(), expected["logits"], atol=0.1, rtol=0.1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["VLEForVQA", "VLEForVCRQ2A"])
+def test_compiled_without_graph_breaks(name):
+    model, inputs, expected = golden(name)
+    compiled = torch.compile(model, fullgraph=True, dynamic=True)
+    with torch.inference_mode():
+        torch.testing.assert_close(compiled(**inputs).logits, expected["logits"], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("size", "count"), [("vle-base", 378_328_320), ("vle-large", 930_356_224)])
+def test_parameter_counts(size, count):
+    """Without heads, at 224 pixels, with the last CLIP layer dropped: the papers' 378M and 930M."""
+    with torch.device("meta"):
+        model = VLEForVCRQ2A(VLEConfig(**SIZES[size]))
+    assert sum(p.numel() for p in model.vle.parameters()) == count
+
+
+def test_meter_has_the_same_fusion_and_a_roberta():
+    with torch.device("meta"):
+        meter, vle = (VLEForVCRQ2A(VLEConfig(**SIZES[size])) for size in ("meter-base", "vle-base"))
+    shapes = [{n: p.shape for n, p in m.vle.named_parameters() if not n.startswith("text_model")} for m in (meter, vle)]
+    assert shapes[0] == shapes[1] and meter.config.num_hidden_layers == 6
+    # roberta-base without its pooler (Hugging Face's model card: 125M with the language model's head)
+    assert sum(p.numel() for p in meter.vle.text_model.parameters()) == 124_055_040
