@@ -117,6 +117,23 @@ def score_vqa(
         print(f"written: {per_question}")
 
 
+@score_app.command("vcr", epilog="Example: vle-bench score vcr --annotations val.jsonl --predictions leaderboard.csv")
+def score_vcr(
+    annotations: Annotated[Path, typer.Option(help="official JSON-lines file with labels")],
+    predictions: Annotated[Path, typer.Option(help="leaderboard CSV: annot_id, 4 answer and 16 rationale scores")],
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object, fractions in 0..1")] = False,
+) -> None:
+    """Accuracy of Q2A, QA2R and Q2AR, as the VCR leaderboard counts them."""
+    from vle_bench.metrics.vcr import score_vcr_files
+
+    result = score_vcr_files(annotations, predictions)
+    del result["per_record"]
+    if as_json:
+        print(json.dumps(result))
+        return
+    print_rows([(name, result[name], result["n"]) for name in ("q2a", "qa2r", "q2ar")])
+
+
 @app.command(epilog="Example: vle-bench prepare easy-vqa --output data/easy-vqa")
 def prepare(
     source: Annotated[str, typer.Argument(help="easy-vqa or vqav2")],

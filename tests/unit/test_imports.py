@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LEAVES = {"errors", "atomic", "progress", "strict_yaml", "vqa_answers", "vqa_files", "auto_classes", "boxes", "pictures"}
+LEAVES = {
+    "errors", "atomic", "progress", "strict_yaml", "vqa_answers", "vqa_files", "vcr_files", "vcr_text", "auto_classes", "boxes",
+    "pictures",
+}  # fmt: skip
 ANYTHING = None
 COMMAND = {"train", "evaluate", "checkpoint", "tasks", "data", "models", "results", "recipe", "figures", "page", "leaderboard"}
 MAY_IMPORT: dict[str, set[str] | None] = {

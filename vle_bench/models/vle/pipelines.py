@@ -10,6 +10,8 @@
 | `vle-itm` | VLEForITM | `{"score"}`, the probability that text and image belong together |
 | `vle-pbc` | VLEForPBC | `{"scores", "image"}`, the probability of each patch (rows, cols), and the image with them as a heat map |
 
+`vle-vcr`, for VCR records, is in `vcr_pipeline`.
+
 Images are Pillow images, paths or arrays. An input is an image and a text, or a dictionary of both; several are lists (an image
 that all the texts look at need not be repeated), or a generator of dictionaries. `batch_size=` puts several in a forward pass.
 """
@@ -24,6 +26,7 @@ from transformers import Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from vle_bench import pictures
+from vle_bench.models.vle import vcr_pipeline  # noqa: F401 - registers `vle-vcr`
 from vle_bench.models.vle.modeling import VLEForITM, VLEForPBC, VLEForVQA, VLEPreTrainedModel
 
 HEAT = (255, 0, 0)
