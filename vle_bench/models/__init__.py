@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vle_bench.models.vle.configuration import SIZES, VLEConfig
-    from vle_bench.models.vle.modeling import (
+    from vle_bench.models.vle.heads import (
         VLEForITM,
         VLEForMLM,
         VLEForMPC,
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
         VLEForVCRQ2A,
         VLEForVCRQA2R,
         VLEForVQA,
-        VLEModel,
-        VLEPreTrainedModel,
     )
+    from vle_bench.models.vle.modeling import VLEModel, VLEPreTrainedModel
     from vle_bench.models.vle.processing import VLEProcessor
 
 _HEADS = (
@@ -30,12 +29,11 @@ _HEADS = (
     "VLEForVCRQ2A",
     "VLEForVCRQA2R",
     "VLEForVQA",
-    "VLEModel",
-    "VLEPreTrainedModel",
 )
 _MODULES = {
     **dict.fromkeys(("SIZES", "VLEConfig"), "configuration"),
-    **dict.fromkeys(_HEADS, "modeling"),
+    **dict.fromkeys(("VLEModel", "VLEPreTrainedModel"), "modeling"),
+    **dict.fromkeys(_HEADS, "heads"),
     "VLEProcessor": "processing",
 }
 __all__ = [

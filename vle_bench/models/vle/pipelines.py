@@ -2,7 +2,7 @@
 
     import vle_bench
     from transformers import pipeline
-    pipeline("vle-vqa", model="runs/demo/best")("cat.jpg", "what colour is the cat?")
+    pipeline("vle-vqa", model="runs/demo/seed-0/best")("cat.jpg", "what colour is the cat?")
 
 | task | model | one input gives |
 |---|---|---|
@@ -27,7 +27,8 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from vle_bench import pictures
 from vle_bench.models.vle import vcr_pipeline  # noqa: F401 - registers `vle-vcr`
-from vle_bench.models.vle.modeling import VLEForITM, VLEForPBC, VLEForVQA, VLEPreTrainedModel
+from vle_bench.models.vle.heads import VLEForITM, VLEForPBC, VLEForVQA
+from vle_bench.models.vle.modeling import VLEPreTrainedModel
 
 HEAT = (255, 0, 0)
 HEAT_OPACITY = 0.6  # of a patch with probability 1: the picture stays visible

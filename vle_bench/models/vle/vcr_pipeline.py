@@ -20,7 +20,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from vle_bench import pictures
 from vle_bench.models.vle.configuration import VLEConfig
-from vle_bench.models.vle.modeling import VLEForMultipleChoice, VLEForVCRQ2A, VLEForVCRQA2R
+from vle_bench.models.vle.heads import VLEForMultipleChoice, VLEForVCRQ2A, VLEForVCRQA2R
 from vle_bench.vcr_files import bad_record, check_metadata, read_metadata
 from vle_bench.vcr_text import Task, encode_record, pad_choices
 

@@ -1,0 +1,287 @@
+"""What VLE is asked: answers, choices, matching, patches, words.
+
+Shapes: B texts, C choices, T text tokens, P patches, K objects, D fusion width.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.activations import ACT2FN
+from transformers.utils import ModelOutput
+
+from vle_bench.models.vle.configuration import VLEConfig
+from vle_bench.models.vle.modeling import VLEModel, VLEPreTrainedModel, check_range, check_shape
+
+
+@dataclass
+class VLEClassifierOutput(ModelOutput):
+    """loss (): the mean over the batch when labels were given; logits (B, num_labels)."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+
+
+def classifier(width: int, num_labels: int) -> nn.Sequential:
+    """The published two-layer head; layer norm with torch's eps of 1e-5, exact GELU."""
+    return nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width), nn.GELU(), nn.Linear(width, num_labels))
+
+
+def patch_loss(logits: Tensor, labels: Tensor, counted: Tensor | None) -> Tensor:
+    """Cross-entropy over the patches that count; 0 where none does.
+
+    Args:
+        logits: (B, P, classes); labels: (B, P), -100 for a patch that does not count; counted: (B, P) bool.
+    """
+    if counted is not None:
+        labels = labels.masked_fill(~counted.bool(), -100)
+    total = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="sum")
+    return total / (labels != -100).sum().clamp(min=1)
+
+
+class VLEForVQA(VLEPreTrainedModel):
+    """Answers as classes: a two-layer head on the pooled pair."""
+
+    def __init__(self, config: VLEConfig) -> None:
+        super().__init__(config)
+        self.vle = VLEModel(config)
+        self.vqa_classifier = classifier(2 * config.hidden_size, len(config.id2label or {}))
+        self.post_init()
+
+    def forward(self, labels: Tensor | None = None, **inputs: Any) -> VLEClassifierOutput:
+        """As `VLEModel.forward`, with labels (B, num_labels) soft targets in 0..1.
+
+        The loss is the binary cross-entropy summed over the classes and averaged over the questions (METER, `objectives.py`:
+        mean over both, times the number of classes), computed in float32.
+        """
+        logits = self.vqa_classifier(self.vle(**inputs).pooler_output)
+        loss = None
+        if labels is not None:
+            check_shape("labels", labels, tuple(logits.shape))
+            loss = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none").sum(-1).mean()
+        return VLEClassifierOutput(loss=loss, logits=logits)
+
+
+class VLEForMultipleChoice(VLEPreTrainedModel):
+    """One score a choice; the image goes through its encoder once for all C choices of a question."""
+
+    head_name: str
+
+    def __init__(self, config: VLEConfig) -> None:
+        super().__init__(config)
+        self.vle = VLEModel(config)
+        setattr(self, self.head_name, classifier(2 * config.hidden_size, 1))
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        pixel_values: Tensor,
+        token_type_ids: Tensor | None = None,
+        object_patch_mask: Tensor | None = None,
+        object_token_type_ids: Tensor | None = None,
+        object_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> VLEClassifierOutput:
+        """Score C choices for each of B questions; the loss is the cross-entropy over the choices, in float32.
+
+        Args:
+            input_ids, attention_mask, token_type_ids: (B, C, T).
+            pixel_values: (B, 3, H, W), one image a question.
+            object_patch_mask: (B, C, K, P) bool.
+            object_token_type_ids, object_mask: (B, C, K).
+            labels: (B,), the right choice.
+        """
+        if input_ids.dim() != 3:
+            raise ValueError(f"input_ids: (questions, choices, tokens) is expected, {tuple(input_ids.shape)} came")
+        questions, choices = input_ids.shape[:2]
+        check_shape("pixel_values", pixel_values, (questions, *pixel_values.shape[1:]))
+        every_choice = {
+            "input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids,
+            "object_patch_mask": object_patch_mask, "object_token_type_ids": object_token_type_ids, "object_mask": object_mask,
+        }  # fmt: skip
+        for name, value in every_choice.items():
+            if value is not None:
+                check_shape(name, value, (questions, choices, *value.shape[2:]))
+        flat = {name: value.flatten(0, 1) for name, value in every_choice.items() if value is not None}
+        index = torch.arange(questions * choices, device=input_ids.device) // choices
+        pooled = self.vle(pixel_values=pixel_values, image_index=index, **flat).pooler_output
+        logits = getattr(self, self.head_name)(pooled).view(questions, choices)
+        loss = None
+        if labels is not None:
+            check_shape("labels", labels, (questions,))
+            check_range("labels", labels, choices)
+            loss = F.cross_entropy(logits.float(), labels)
+        return VLEClassifierOutput(loss=loss, logits=logits)
+
+
+class VLEForVCRQ2A(VLEForMultipleChoice):
+    """VCR, question to answer."""
+
+    head_name = "vcr_q2a_logit"
+
+
+class VLEForVCRQA2R(VLEForMultipleChoice):
+    """VCR, question and answer to rationale."""
+
+    head_name = "vcr_qa2r_logit"
+
+
+class VLEMatchingHead(nn.Module):
+    def __init__(self, config: VLEConfig) -> None:
+        super().__init__()
+        self.fc = nn.Linear(2 * config.hidden_size, 2)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        return self.fc(pooled)
+
+
+class VLEForITM(VLEPreTrainedModel):
+    """Does the text belong to the image? Class 1 is yes."""
+
+    def __init__(self, config: VLEConfig) -> None:
+        super().__init__(config)
+        self.vle = VLEModel(config)
+        self.itm_score = VLEMatchingHead(config)
+        self.post_init()
+
+    def forward(self, labels: Tensor | None = None, **inputs: Any) -> VLEClassifierOutput:
+        """As `VLEModel.forward`, with labels (B,) in 0, 1; logits (B, 2)."""
+        logits = self.itm_score(self.vle(**inputs).pooler_output)
+        loss = None
+        if labels is not None:
+            check_shape("labels", labels, (logits.shape[0],))
+            check_range("labels", labels, 2)
+            loss = F.cross_entropy(logits.float(), labels)
+        return VLEClassifierOutput(loss=loss, logits=logits)
+
+
+class VLEForPBC(VLEPreTrainedModel):
+    """Patch-box classification: which patches does the text speak of?"""
+
+    def __init__(self, config: VLEConfig) -> None:
+        super().__init__(config)
+        self.vle = VLEModel(config)
+        width = config.hidden_size
+        self.pbc_classifier = classifier(width, 2)
+        self.post_init()
+
+    def forward(self, labels: Tensor | None = None, patch_mask: Tensor | None = None, **inputs: Any) -> VLEClassifierOutput:
+        """As `VLEModel.forward`; logits (B, P, 2).
+
+        Args:
+            labels: (B, P), 1 for a patch that the text speaks of, 0 for one that it does not, -100 for one that does not count.
+            patch_mask: (B, P) bool, the patches that count; None: all.
+        """
+        logits = self.pbc_classifier(self.vle(**inputs).image_embeds[:, 1 : 1 + self.config.num_patches])
+        loss = None
+        if labels is not None:
+            check_shape("labels", labels, tuple(logits.shape[:2]))
+            check_range("labels", labels, 2, ignored=-100)
+            if patch_mask is not None:
+                check_shape("patch_mask", patch_mask, tuple(labels.shape))
+            loss = patch_loss(logits, labels, patch_mask)
+        return VLEClassifierOutput(loss=loss, logits=logits)
+
+
+class VLEForMPC(VLEPreTrainedModel):
+    """Masked patch-box classification: the class of the object behind patches that the model does not see.
+
+    A masked patch is replaced by a learnt embedding after the patch embedding and before the position is added. The published
+    code has no such head; this follows the description of the pre-training objective.
+    """
+
+    def __init__(self, config: VLEConfig) -> None:
+        super().__init__(config)
+        self.vle = VLEModel(config)
+        self.mpc_mask_embedding = nn.Parameter(torch.zeros(config.vision_config.hidden_size))
+        self.mpc_classifier = classifier(config.hidden_size, len(config.id2label or {}))
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self:
+            nn.init.normal_(self.mpc_mask_embedding, std=self.config.initializer_range)
+
+    def forward(self, masked_patches: Tensor, labels: Tensor | None = None, **inputs: Any) -> VLEClassifierOutput:
+        """As `VLEModel.forward`; logits (B, P, num_labels). The loss is over masked patches that an object covers.
+
+        Args:
+            masked_patches: (B, P) bool; every text has an image of its own here (no `image_index`).
+            labels: (B, P), the class of the object that covers a patch, -100 where none does.
+        """
+        hidden = self.vle(**inputs, masked_patches=masked_patches, mask_embedding=self.mpc_mask_embedding).image_embeds
+        logits = self.mpc_classifier(hidden[:, 1 : 1 + self.config.num_patches])
+        loss = None
+        if labels is not None:
+            check_shape("labels", labels, tuple(logits.shape[:2]))
+            check_range("labels", labels, logits.shape[-1], ignored=-100)
+            loss = patch_loss(logits, labels, masked_patches)
+        return VLEClassifierOutput(loss=loss, logits=logits)
+
+
+class VLEVocabularyTransform(nn.Module):
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.activation = ACT2FN[config.hidden_act]
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.LayerNorm(self.activation(self.dense(hidden)))
+
+
+class VLEVocabularyPredictions(nn.Module):
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.transform = VLEVocabularyTransform(config)
+        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))  # published under both names; tied to the decoder's
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.decoder(self.transform(hidden))
+
+
+class VLEVocabularyHead(nn.Module):
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.predictions = VLEVocabularyPredictions(config)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.predictions(hidden)
+
+
+class VLEForMLM(VLEPreTrainedModel):
+    """Masked words, predicted with the word embeddings themselves."""
+
+    _tied_weights_keys = {
+        "mlm_score.1.predictions.decoder.weight": "vle.text_model.embeddings.word_embeddings.weight",
+        "mlm_score.1.predictions.bias": "mlm_score.1.predictions.decoder.bias",
+    }
+
+    def __init__(self, config: VLEConfig) -> None:
+        super().__init__(config)
+        self.vle = VLEModel(config)
+        text = config.text_config
+        self.mlm_score: Any = nn.Sequential(nn.Linear(config.hidden_size, text.hidden_size), VLEVocabularyHead(text))
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.mlm_score[1].predictions.decoder
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.mlm_score[1].predictions.decoder = new_embeddings
+
+    def forward(self, labels: Tensor | None = None, **inputs: Any) -> VLEClassifierOutput:
+        """As `VLEModel.forward`, with labels (B, T), -100 for a token that does not count; logits (B, T, vocab_size)."""
+        logits = self.mlm_score(self.vle(**inputs).text_embeds)
+        loss = None
+        if labels is not None:
+            check_shape("labels", labels, tuple(logits.shape[:2]))
+            check_range("labels", labels, logits.shape[-1], ignored=-100)
+            loss = patch_loss(logits, labels, None)
+        return VLEClassifierOutput(loss=loss, logits=logits)
