@@ -134,6 +134,32 @@ def score_vcr(
     print_rows([(name, result[name], result["n"]) for name in ("q2a", "qa2r", "q2ar")])
 
 
+@app.command(epilog="Example: vle-bench download vqav2 --output data/vqav2-official")
+def download(
+    source: Annotated[str, typer.Argument(help="vqav2")],
+    output: Annotated[Path | None, typer.Option(help="folder for the official files, as `prepare --source` reads it")] = None,
+    list_urls: Annotated[bool, typer.Option("--list", help="print the URLs and stop, to fetch them another way")] = False,
+    keep_archives: Annotated[bool, typer.Option("--keep-archives", help="do not remove the archives once unpacked")] = False,
+) -> None:
+    """Official archives, fetched, checked and unpacked.
+
+    The same command again goes on where it was stopped. Archives that lie in the folder already are unpacked without the network.
+    """
+    from vle_bench.data.download import VQAV2, url_lines
+    from vle_bench.data.download import download as download_archives
+
+    if source != "vqav2":
+        raise RequestError(f"download: nothing to fetch for {source!r}; there is vqav2")
+    if list_urls:
+        print("\n".join(url_lines(VQAV2)))
+        print("put them into one folder; `vle-bench download vqav2 --output FOLDER` checks and unpacks them", file=sys.stderr)
+        return
+    if output is None:
+        raise RequestError("download vqav2: --output names the folder to download to (or --list prints the URLs)")
+    fresh = download_archives(VQAV2, output, keep_archives=keep_archives)
+    print(f"written: {output}" if fresh else f"{output}: everything is there, nothing to do")
+
+
 @app.command(epilog="Example: vle-bench prepare easy-vqa --output data/easy-vqa")
 def prepare(
     source: Annotated[str, typer.Argument(help="easy-vqa or vqav2")],

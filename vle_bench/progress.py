@@ -6,7 +6,15 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 15.0
@@ -16,10 +24,11 @@ class Bar:
     """Counts towards `total` and shows a free text (loss, learning rate, ...) beside the count; a context manager.
 
     Args:
+        in_bytes: what is counted are bytes, shown as MB or GB.
         enabled: False on processes other than the first, which then print nothing.
     """
 
-    def __init__(self, description: str, total: int, *, initial: int = 0, enabled: bool = True) -> None:
+    def __init__(self, description: str, total: int, *, initial: int = 0, enabled: bool = True, in_bytes: bool = False) -> None:
         self.description, self.total, self.done, self.initial, self.enabled = (
             description,
             total,
@@ -27,6 +36,7 @@ class Bar:
             initial,
             enabled,
         )
+        self.in_bytes = in_bytes
         self._console = Console(stderr=True)
         self._live: Progress | None = None
         self._text = ""
@@ -35,7 +45,8 @@ class Bar:
         self._start = self._last_line = time.monotonic()
         if self.enabled and self._console.is_terminal:
             columns = (
-                TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
+                TextColumn("{task.description}"), BarColumn(bar_width=24),
+                DownloadColumn() if self.in_bytes else MofNCompleteColumn(),
                 TextColumn("{task.fields[text]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
             )  # fmt: skip
             self._live = Progress(*columns, console=self._console)
@@ -55,14 +66,25 @@ class Bar:
                 fresh = max(self.done - self.initial, 1)
                 left = (now - self._start) / fresh * (self.total - self.done)
                 text = f"{self._text}, " if self._text else ""
-                print(f"{self.description}: {self.done}/{self.total}, {text}{left:.0f} s left", file=sys.stderr, flush=True)
+                print(f"{self.description}: {self.count()}, {text}{left:.0f} s left", file=sys.stderr, flush=True)
+
+    def count(self) -> str:
+        return f"{in_words(self.done)} of {in_words(self.total)}" if self.in_bytes else f"{self.done}/{self.total}"
 
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
         elif self.enabled and self.done:
             seconds = time.monotonic() - self._start
-            print(f"{self.description}: {self.done}/{self.total} in {seconds:.1f} s", file=sys.stderr, flush=True)
+            print(f"{self.description}: {self.count()} in {seconds:.1f} s", file=sys.stderr, flush=True)
+
+
+def in_words(size: int) -> str:
+    """Bytes, in the unit that fits; decimal units, as servers and disks count."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} bytes"
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:

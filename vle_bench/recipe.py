@@ -19,11 +19,6 @@ from vle_bench.errors import RequestError
 
 COMMAND_LINE = "command line"
 PACKAGE = Path(__file__).parent
-# The official archives (https://visualqa.org/download.html)
-VQA_URL = "https://s3.amazonaws.com/cvmlp/vqa/mscoco/vqa"
-VQA_PARTS = "Questions_Train Questions_Val Questions_Test Annotations_Train Annotations_Val"
-COCO_URL = "http://images.cocodataset.org/zips"
-COCO_PARTS = "train2014 val2014 test2015"
 VCR_URL = "https://visualcommonsense.com/download/"
 METER_URL = "https://github.com/zdou0830/METER/releases/download/checkpoint/meter_clip16_288_roberta_pretrain.ckpt"
 
@@ -435,13 +430,7 @@ def data_commands(data: DataGroup) -> list[str]:
     if data.source == "easy-vqa":
         return [f"vle-bench prepare easy-vqa --output {shlex.quote(data.root)}"]
     if data.source == "vqav2":
-        fetch = f"curl --fail --location --create-dirs --output-dir {official} --remote-name"
-        return [
-            f'for part in {VQA_PARTS}; do {fetch} {VQA_URL}/v2_"$part"_mscoco.zip; done',
-            f'for part in {COCO_PARTS}; do {fetch} {COCO_URL}/"$part".zip; done',
-            f'for file in {official}/*.zip; do unzip -n -q "$file" -d {official}; done',
-            prepare,
-        ]
+        return [f"vle-bench download vqav2 --output {official}", prepare]
     return [f"the files of {VCR_URL} (after its form); this version does not prepare VCR yet"]
 
 

@@ -93,6 +93,8 @@ def test_every_command(work):
             assert "-m pytest" in make(parts, work, dry=True)
         elif parts[0] == "pip":
             assert parts == ["pip", "install", "."]  # the wheel: tests/unit/test_packaging.py
+        elif parts[:2] == ["vle-bench", "download"]:
+            assert line in recipe.data_commands(recipe.load_recipe("vqa/vle-base").data)  # tests/unit/data/test_download.py runs it
         elif parts[:2] == ["hf", "download"]:
             assert line in recipe.checkpoint_commands("checkpoints/vle-base")
             target = work / parts[-1]
