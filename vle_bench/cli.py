@@ -71,12 +71,7 @@ def evaluate(
 
     Prints the scores and writes the result record and the predictions.
     """
-    from vle_bench.recipe import load_recipe
-
-    source = recipe or next((str(p) for p in (checkpoint / "recipe.yaml", checkpoint.parent / "recipe.yaml") if p.is_file()), None)
-    if source is None:
-        raise RequestError(f"{checkpoint}: no recipe.yaml beside it; name the recipe with --recipe")
-    loaded = load_recipe(source, [])
+    loaded = recipe_of(checkpoint, recipe)
     quiet_libraries()
     from accelerate import Accelerator
 
@@ -89,6 +84,37 @@ def evaluate(
     if is_first_process():
         print_record(record)
         print(f"written: {target}")
+
+
+def recipe_of(checkpoint: Path, recipe: str | None) -> Any:
+    """The recipe that is named, else the one that was trained with."""
+    from vle_bench.recipe import load_recipe
+
+    source = recipe or next((str(p) for p in (checkpoint / "recipe.yaml", checkpoint.parent / "recipe.yaml") if p.is_file()), None)
+    if source is None:
+        raise RequestError(f"{checkpoint}: no recipe.yaml beside it; name the recipe with --recipe")
+    return load_recipe(source, [])
+
+
+@app.command(epilog="Example: vle-bench predict runs/vle-base-vqa --split test --output vqa_test.json")
+def predict(
+    checkpoint: Annotated[Path, typer.Argument(help="a run folder or a checkpoint folder")],
+    split: Annotated[str, typer.Option(help="split to answer; it needs no labels")],
+    output: Annotated[Path, typer.Option(help="results file to write; must not exist yet")],
+    recipe: Annotated[str | None, typer.Option(help="recipe that names the data; the checkpoint's own if not given")] = None,
+) -> None:
+    """Answer a split in the official submission format."""
+    loaded = recipe_of(checkpoint, recipe)
+    quiet_libraries()
+    from accelerate import Accelerator
+
+    from vle_bench.evaluate import predict_checkpoint
+
+    count, source = predict_checkpoint(checkpoint, Path(loaded.data.root), split, output, accelerator=Accelerator())
+    if is_first_process():
+        print(f"written: {output} ({count:,} answers, each question of {split} once)")
+        if source == "vqav2":
+            print("The VQA v2 server wants every question of test2015 answered, for test-dev too: --split test")
 
 
 @score_app.command("vqa", epilog="Example: vle-bench score vqa --questions Q.json --annotations A.json --predictions P.json")

@@ -45,6 +45,15 @@ def _leave_one_out(hits: tuple[bool, ...]) -> float:
     return sum(min(1.0, (total - hit) / 3) for hit in hits) / len(hits)
 
 
+def in_vocabulary(label: int, label_ids: Sequence[int], label_scores: Sequence[float]) -> float:
+    """The soft target (0, 0.3, 0.6, 0.9 or 1) of the class predicted; not the official accuracy, which has no vocabulary.
+
+    Args:
+        label_ids, label_scores: the classes among the annotators' answers and their targets (`soft_target`).
+    """
+    return next((score for known, score in zip(label_ids, label_scores, strict=True) if known == label), 0.0)
+
+
 def vqa_accuracy(predictions: Mapping[int, str], annotations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Official accuracy of a split: fractions in 0..1, overall, by answer type, by question type and per question.
 
