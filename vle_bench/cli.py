@@ -17,6 +17,8 @@ app = typer.Typer(
 )  # fmt: skip
 score_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(score_app, name="score", help="Official score of a results file from anywhere.")
+check_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(check_app, name="check-submission", help="What an official server would reject about a file.")
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="recipe file, or the name of a shipped one")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value]...", help="recipe keys to change")]
@@ -158,6 +160,42 @@ def score_vcr(
         print(json.dumps(result))
         return
     print_rows([(name, result[name], result["n"]) for name in ("q2a", "qa2r", "q2ar")])
+
+
+@check_app.command("vqa", epilog="Example: vle-bench check-submission vqa vqa_test.json --questions Q.json")
+def check_submission_vqa(
+    file: Annotated[Path, typer.Argument(help="results: [{question_id, answer}]")],
+    questions: Annotated[Path, typer.Option(help="official questions file, for the server that of test2015")],
+) -> None:
+    """Ids that are missing, double or unknown, and answers that are no strings.
+
+    Exit status 0 for a file that the server takes, 1 for one that it rejects, 2 for one that cannot be read.
+    """
+    from vle_bench.metrics.submission import check_vqa_submission
+
+    print_findings(file, questions, check_vqa_submission(file, questions))
+
+
+@check_app.command("vcr", epilog="Example: vle-bench check-submission vcr leaderboard.csv --annotations test.jsonl")
+def check_submission_vcr(
+    file: Annotated[Path, typer.Argument(help="leaderboard CSV: annot_id, 4 answer and 16 rationale scores")],
+    annotations: Annotated[Path, typer.Option(help="official JSON-lines file, with labels or without")],
+) -> None:
+    """The header, the scores, and ids that are missing, double or unknown.
+
+    Exit status 0 for a file that the server takes, 1 for one that it rejects, 2 for one that cannot be read.
+    """
+    from vle_bench.metrics.submission import check_vcr_submission
+
+    print_findings(file, annotations, check_vcr_submission(file, annotations))
+
+
+def print_findings(file: Path, expected: Path, findings: Any) -> None:
+    for line in findings.warnings:
+        print(f"{file}: warning: {line}", file=sys.stderr)
+    if findings.problems:
+        raise RunFailed("\n  ".join([f"{file}: the server would reject it", *findings.problems]))
+    print(f"{file}: fine: {findings.count:,} records, every id of {expected} once")
 
 
 @app.command(epilog="Example: vle-bench prepare easy-vqa --output data/easy-vqa")
