@@ -50,7 +50,7 @@ def check_vqa_submission(path: Path, questions: Path) -> Findings:
     content = read_json(path)
     findings = Findings()
     if not isinstance(content, list):
-        kind = {dict: "an object", str: "a string"}.get(type(content), repr(content))
+        kind = "an object" if isinstance(content, dict) else "a string" if isinstance(content, str) else repr(content)
         findings.problems.append(f'the file is {kind}, not a list of {{"question_id": ..., "answer": ...}}')
         return findings
     findings.count = len(content)
