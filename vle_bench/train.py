@@ -80,7 +80,6 @@ def refuse_unbuilt(recipe: Recipe) -> None:
     unbuilt = {
         "train.checkpoint_every": recipe.train.checkpoint_every is not None,
         "train.ema": recipe.train.ema is not None,
-        "augment.randaugment": recipe.augment.randaugment is not None,
         f"task {recipe.task}": recipe.task not in TASKS,
     }
     if names := [name for name, asked in unbuilt.items() if asked]:

@@ -51,7 +51,7 @@ class VQA:
         return image_batches(np.asarray(questions["image_row"]), batch_size)
 
     def augmentation(self, settings: dict[str, Any], seed: int, epoch: int) -> Augment | None:
-        chosen = Augmentation(flip=settings["flip"], transpose=settings["transpose"], shift=settings["shift"])
+        chosen = Augmentation(**settings)
         return partial(chosen, seed=seed, epoch=epoch) if chosen != Augmentation() else None
 
     def collator(
