@@ -106,6 +106,8 @@ def predict(
     recipe: Annotated[str | None, typer.Option(help="recipe that names the data; the checkpoint's own if not given")] = None,
 ) -> None:
     """Answer a split in the official submission format."""
+    if output.exists():
+        raise RequestError(f"{output}: exists already; name another file with --output, or remove it")
     loaded = recipe_of(checkpoint, recipe)
     quiet_libraries()
     from accelerate import Accelerator

@@ -109,8 +109,6 @@ def predict_checkpoint(
     Returns:
         How many examples were predicted, and the source of the data.
     """
-    if output.exists():
-        raise RequestError(f"{output}: exists already; name another file with --output, or remove it")
     loaded = load(folder, data_root, split, labelled=False, accelerator=accelerator)
     rows = predict_split(loaded, split, accelerator, batch_size)
     text = loaded.task.submission(rows, loaded.data.questions(split))
