@@ -17,6 +17,8 @@ app = typer.Typer(
 )  # fmt: skip
 score_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(score_app, name="score", help="Official score of a results file from anywhere.")
+check_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(check_app, name="check-submission", help="What an official server would reject about a file.")
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="recipe file, or the name of a shipped one")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value]...", help="recipe keys to change")]
@@ -71,12 +73,7 @@ def evaluate(
 
     Prints the scores and writes the result record and the predictions.
     """
-    from vle_bench.recipe import load_recipe
-
-    source = recipe or next((str(p) for p in (checkpoint / "recipe.yaml", checkpoint.parent / "recipe.yaml") if p.is_file()), None)
-    if source is None:
-        raise RequestError(f"{checkpoint}: no recipe.yaml beside it; name the recipe with --recipe")
-    loaded = load_recipe(source, [])
+    loaded = recipe_of(checkpoint, recipe)
     quiet_libraries()
     from accelerate import Accelerator
 
@@ -89,6 +86,39 @@ def evaluate(
     if is_first_process():
         print_record(record)
         print(f"written: {target}")
+
+
+def recipe_of(checkpoint: Path, recipe: str | None) -> Any:
+    """The recipe that is named, else the one that was trained with."""
+    from vle_bench.recipe import load_recipe
+
+    source = recipe or next((str(p) for p in (checkpoint / "recipe.yaml", checkpoint.parent / "recipe.yaml") if p.is_file()), None)
+    if source is None:
+        raise RequestError(f"{checkpoint}: no recipe.yaml beside it; name the recipe with --recipe")
+    return load_recipe(source, [])
+
+
+@app.command(epilog="Example: vle-bench predict runs/vle-base-vqa --split test --output vqa_test.json")
+def predict(
+    checkpoint: Annotated[Path, typer.Argument(help="a run folder or a checkpoint folder")],
+    split: Annotated[str, typer.Option(help="split to answer; it needs no labels")],
+    output: Annotated[Path, typer.Option(help="results file to write; must not exist yet")],
+    recipe: Annotated[str | None, typer.Option(help="recipe that names the data; the checkpoint's own if not given")] = None,
+) -> None:
+    """Answer a split in the official submission format."""
+    if output.exists():
+        raise RequestError(f"{output}: exists already; name another file with --output, or remove it")
+    loaded = recipe_of(checkpoint, recipe)
+    quiet_libraries()
+    from accelerate import Accelerator
+
+    from vle_bench.evaluate import predict_checkpoint
+
+    count, source = predict_checkpoint(checkpoint, Path(loaded.data.root), split, output, accelerator=Accelerator())
+    if is_first_process():
+        print(f"written: {output} ({count:,} answers, each question of {split} once)")
+        if source == "vqav2":
+            print("The VQA v2 server wants every question of test2015 answered, for test-dev too: --split test")
 
 
 @score_app.command("vqa", epilog="Example: vle-bench score vqa --questions Q.json --annotations A.json --predictions P.json")
@@ -158,6 +188,42 @@ def download(
         raise RequestError("download vqav2: --output names the folder to download to (or --list prints the URLs)")
     fresh = download_archives(VQAV2, output, keep_archives=keep_archives)
     print(f"written: {output}" if fresh else f"{output}: everything is there, nothing to do")
+
+
+@check_app.command("vqa", epilog="Example: vle-bench check-submission vqa vqa_test.json --questions Q.json")
+def check_submission_vqa(
+    file: Annotated[Path, typer.Argument(help="results: [{question_id, answer}]")],
+    questions: Annotated[Path, typer.Option(help="official questions file, for the server that of test2015")],
+) -> None:
+    """Ids that are missing, double or unknown, and answers that are no strings.
+
+    Exit status 0 for a file that the server takes, 1 for one that it rejects, 2 for one that cannot be read.
+    """
+    from vle_bench.metrics.submission import check_vqa_submission
+
+    print_findings(file, questions, check_vqa_submission(file, questions))
+
+
+@check_app.command("vcr", epilog="Example: vle-bench check-submission vcr leaderboard.csv --annotations test.jsonl")
+def check_submission_vcr(
+    file: Annotated[Path, typer.Argument(help="leaderboard CSV: annot_id, 4 answer and 16 rationale scores")],
+    annotations: Annotated[Path, typer.Option(help="official JSON-lines file, with labels or without")],
+) -> None:
+    """The header, the scores, and ids that are missing, double or unknown.
+
+    Exit status 0 for a file that the server takes, 1 for one that it rejects, 2 for one that cannot be read.
+    """
+    from vle_bench.metrics.submission import check_vcr_submission
+
+    print_findings(file, annotations, check_vcr_submission(file, annotations))
+
+
+def print_findings(file: Path, expected: Path, findings: Any) -> None:
+    for line in findings.warnings:
+        print(f"{file}: warning: {line}", file=sys.stderr)
+    if findings.problems:
+        raise RunFailed("\n  ".join([f"{file}: the server would reject it", *findings.problems]))
+    print(f"{file}: fine: {findings.count:,} records, every id of {expected} once")
 
 
 @app.command(epilog="Example: vle-bench prepare easy-vqa --output data/easy-vqa")

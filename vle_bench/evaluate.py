@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,7 @@ def predict(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Predictions for every example of a split as rows keyed by id, ordered by id, the same on every process."""
     questions = data.questions(split)
-    order = task.evaluation_order(questions)
-    batches: Any = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    batches = batches[accelerator.process_index :: accelerator.num_processes]
+    batches: Any = task.evaluation_batches(questions, batch_size)[accelerator.process_index :: accelerator.num_processes]
     collate = task.collator(questions, data.images, processor, labels, max_text_length, None)
     rows: list[dict[str, Any]] = []
     was_training = model.training
@@ -61,24 +60,72 @@ def check_labels(labels: list[str], data: Data) -> None:
         )
 
 
+def check_labelled(data: Data, split: str) -> None:
+    """A split without answers can be neither trained on nor scored."""
+    for part in sorted(split_parts(split)):
+        if not data.manifest["splits"].get(part, {}).get("labelled", True):
+            raise RequestError(f"{data.root}: split {part!r} has no labels; `vle-bench predict` writes the answers to it")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint with the data that it is asked about."""
+
+    folder: Path
+    training: dict[str, Any]  # what was saved with it: see checkpoint.save
+    task: Task
+    data: Data
+    model: Any
+    labels: list[str]
+
+
+def load(folder: Path, data_root: Path, split: str, *, labelled: bool, accelerator: Accelerator) -> Loaded:
+    """Open a checkpoint and the data, the data first: a wrong split is told before weights are read."""
+    folder = checkpoint.resolve(folder)
+    training = checkpoint.read_json(folder / checkpoint.TRAINING_FILE)
+    task = TASKS[training["task"]]
+    data = task.open(data_root)
+    data.questions(split)
+    if labelled:
+        check_labelled(data, split)
+    labels = checkpoint.load_labels(folder)
+    check_labels(labels, data)
+    model = checkpoint.load_model(folder, task.architecture).to(accelerator.device)
+    return Loaded(folder, training, task, data, model, labels)
+
+
+def predict_split(loaded: Loaded, split: str, accelerator: Accelerator, batch_size: int) -> list[dict[str, Any]]:
+    return predict(
+        loaded.model, checkpoint.load_processor(loaded.folder), loaded.task, loaded.data, split, loaded.labels,
+        accelerator=accelerator, batch_size=batch_size, max_text_length=loaded.training["max_text_length"],
+    )  # fmt: skip
+
+
+def predict_checkpoint(
+    folder: Path, data_root: Path, split: str, output: Path, *, accelerator: Accelerator, batch_size: int = EVALUATION_BATCH_SIZE
+) -> tuple[int, str]:  # fmt: skip
+    """Write a checkpoint's predictions for a split, with labels or without, in the official submission format.
+
+    Returns:
+        How many examples were predicted, and the source of the data.
+    """
+    loaded = load(folder, data_root, split, labelled=False, accelerator=accelerator)
+    rows = predict_split(loaded, split, accelerator, batch_size)
+    text = loaded.task.submission(rows, loaded.data.questions(split))
+    if accelerator.is_main_process:
+        atomic.write_text(output, text)
+    return len(rows), loaded.data.manifest["source"]
+
+
 def evaluate_checkpoint(
     folder: Path, data_root: Path, split: str, output: Path, *, accelerator: Accelerator, batch_size: int = EVALUATION_BATCH_SIZE
 ) -> Record:  # fmt: skip
     """Score a checkpoint on a split; writes the record to `output` and the predictions beside it."""
     started = time.monotonic()
-    folder = checkpoint.resolve(folder)
-    training = checkpoint.read_json(folder / checkpoint.TRAINING_FILE)
-    task = TASKS[training["task"]]
-    data = task.open(data_root)
-    questions = data.questions(split)
-    labels = checkpoint.load_labels(folder)
-    check_labels(labels, data)
-    model = checkpoint.load_model(folder, task.architecture).to(accelerator.device)
-    rows = predict(
-        model, checkpoint.load_processor(folder), task, data, split, labels,
-        accelerator=accelerator, batch_size=batch_size, max_text_length=training["max_text_length"],
-    )  # fmt: skip
-    scores = task.score(rows, questions)
+    loaded = load(folder, data_root, split, labelled=True, accelerator=accelerator)
+    training, task, data = loaded.training, loaded.task, loaded.data
+    rows = predict_split(loaded, split, accelerator, batch_size)
+    scores = task.score(rows, data.questions(split))
     record = Record(
         schema_version=SCHEMA_VERSION, task=task.name, task_version=task.version, split=split, n=scores["n"],
         metrics=scores["metrics"], primary_metric=task.primary_metric,
@@ -87,8 +134,8 @@ def evaluate_checkpoint(
         contaminated=bool(split_parts(split) & set(training["training_splits"])),
         model={
             "name": training["recipe"]["name"],
-            "parameters": sum(p.numel() for p in model.parameters()),
-            "checkpoint_sha256": file_sha256(folder / "model.safetensors"),
+            "parameters": sum(p.numel() for p in loaded.model.parameters()),
+            "checkpoint_sha256": file_sha256(loaded.folder / "model.safetensors"),
         },
         data={"source": data.manifest["source"], "manifest_hash": data.manifest["hash"]},
         seed=training["seed"], code=code_version(), libraries=library_versions(), device=device_name(accelerator),

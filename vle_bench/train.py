@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from vle_bench import atomic, checkpoint, models
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.evaluate import EVALUATION_BATCH_SIZE, check_labels, evaluate_checkpoint, predict
+from vle_bench.evaluate import EVALUATION_BATCH_SIZE, check_labelled, check_labels, evaluate_checkpoint, predict
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.optim import learning_rate_schedule, parameter_groups
 from vle_bench.progress import Bar
@@ -80,7 +80,6 @@ def refuse_unbuilt(recipe: Recipe) -> None:
     unbuilt = {
         "train.checkpoint_every": recipe.train.checkpoint_every is not None,
         "train.ema": recipe.train.ema is not None,
-        "augment.randaugment": recipe.augment.randaugment is not None,
         f"task {recipe.task}": recipe.task not in TASKS,
     }
     if names := [name for name, asked in unbuilt.items() if asked]:
@@ -103,6 +102,8 @@ def build(recipe: Recipe, folder: Path) -> Run:
     task = TASKS[recipe.task]
     data = task.open(Path(recipe.data.root))
     questions = data.questions(recipe.data.train)
+    for split in (recipe.data.train, recipe.data.evaluate, recipe.data.report):
+        check_labelled(data, split)
     model, processor = build_model(recipe, task, data)
     if recipe.train.gradient_checkpointing:
         model.gradient_checkpointing_enable()

@@ -31,13 +31,13 @@ def commands():
     return [parts for line in lines if (parts := shlex.split(line, comments=True))]
 
 
-def execute(command, folder):
-    """Run one command in `folder`, with the interpreter of the tests; returns what it prints."""
+def execute(command, folder, code=0):
+    """Run one command in `folder`, with the interpreter of the tests; returns what it prints, on stderr where it is to fail."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, f"{shlex.join(map(str, command))}\n{done.stdout}{done.stderr}"
+    assert done.returncode == code, f"{shlex.join(map(str, command))}\n{done.stdout}{done.stderr}"
     assert "Traceback" not in done.stderr
-    return done.stdout
+    return done.stdout if code == 0 else done.stderr
 
 
 def make(parts, folder, arguments="", dry=False):
@@ -113,6 +113,11 @@ def test_every_command(work):
             answers = [{"question_id": q["question_id"], "answer": "no"} for q in questions]
             (work / "predictions.json").write_text(json.dumps(answers))
             assert "accuracy" in execute([sys.executable, "-m", "vle_bench", *parts[1:]], work)
+        elif parts[:2] == ["vle-bench", "predict"]:
+            shown = execute([sys.executable, "-m", "vle_bench", *parts[1:]], work)
+            assert "8 answers" in shown and "every question of test2015" in shown
+            unlabelled = ["evaluate", "runs/vle-base-vqa", "--split", "test"]
+            assert "'test' has no labels" in execute([sys.executable, "-m", "vle_bench", *unlabelled], work, code=2)
         elif parts[0] == "vle-bench":
             small = ["--limit-images", "40"] if parts[1:3] == ["prepare", "easy-vqa"] else []
             assert execute([sys.executable, "-m", "vle_bench", *parts[1:], *small], work).strip()

@@ -72,6 +72,16 @@ def test_the_predictions_score_the_same_in_the_official_format(trained, work):
     assert json.loads(shown)["accuracy"] == record["metrics"]["accuracy"]["value"]
 
 
+def test_two_processes_predict_what_one_evaluated(trained, work):
+    sent = ("predict", "runs/a/best", "--split", "test", "--output", "sent/test.json")
+    shown = launched(*sent, cwd=work)
+    rows = [json.loads(line) for line in (trained / "predictions" / "vqa.test.jsonl").read_text().splitlines()]
+    expected = [{"question_id": row["id"], "answer": row["answer"]} for row in rows]
+    assert json.loads((work / "sent" / "test.json").read_text()) == sorted(expected, key=lambda r: r["question_id"])
+    assert shown.count(f"written: sent/test.json ({len(rows):,} answers, each question of test once)") == 1
+    assert "sent/test.json: exists already" in run(*sent, cwd=work, code=2)
+
+
 def test_training_on_the_scored_split_is_marked(work):
     run("train", "demo/vqa-tiny", *SMALL, "data.train=train+test", "--output-dir", "runs/both", cwd=work)
     assert json.loads((work / "runs" / "both" / "results" / "vqa.test.json").read_text())["contaminated"] is True
@@ -89,13 +99,17 @@ def test_same_seed_same_weights_and_accumulation_changes_nothing(trained, work):
     assert losses[0] == pytest.approx(losses[1], abs=2e-4)
 
 
-def test_two_processes_train_and_score_as_one(trained, work):
-    # `accelerate launch` starts several processes without GPUs only through MPI; torchrun sets the same variables.
+def launched(*arguments, cwd):
+    """The command line in two processes, as `accelerate launch` starts it; without GPUs that one needs MPI, hence torchrun."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "vle_bench", "train",
-               "demo/vqa-tiny", *SMALL, "train.per_device_batch_size=16", "--output-dir", "runs/two"]  # fmt: skip
-    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "vle_bench", *arguments]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_two_processes_train_and_score_as_one(trained, work):
+    launched("train", "demo/vqa-tiny", *SMALL, "train.per_device_batch_size=16", "--output-dir", "runs/two", cwd=work)
     one, two = (json.loads((f / "results" / "vqa.test.json").read_text()) for f in (trained, work / "runs" / "two"))
     assert two["processes"] == 2 and two["n"] == one["n"]
     losses = [
@@ -116,6 +130,8 @@ def test_two_processes_train_and_score_as_one(trained, work):
         (["train", "demo/vqa-tiny", "train.ema=0.99", "--output-dir", "runs/x"], "train.ema"),
         (["train", "demo/vqa-tiny", "data.train=tran", "--output-dir", "runs/x"], "no split 'tran'"),
         (["evaluate", "nowhere"], "nowhere"),
+        (["predict", "nowhere", "--split", "test", "--output", "p.json"], "nowhere: no recipe.yaml"),
+        (["check-submission", "vqa", "p", "--questions", "q"], "q: no such file"),
         (["prepare", "vqav3", "--output", "x"], "vqav3"),
         (["score", "vqa", "--questions", "q", "--annotations", "a", "--predictions", "p"], "q: no such file"),
     ],

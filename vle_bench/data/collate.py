@@ -37,7 +37,8 @@ class QuestionCollator:
         inputs["image_index"] = torch.from_numpy(image_index)
         inputs["labels"] = torch.zeros(len(indices), self.num_labels)
         for row, (labels, scores) in enumerate(zip(rows["label_ids"], rows["label_scores"], strict=True)):
-            inputs["labels"][row, labels] = torch.tensor(scores)
+            if labels:  # a split to predict has none
+                inputs["labels"][row, labels] = torch.tensor(scores)
         return {"ids": rows["question_id"], "inputs": inputs}
 
     def _pictures(self, image_rows: np.ndarray) -> list[Image.Image]:

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from vle_bench import pictures
+from vle_bench.data.randaugment import rand_augment
 from vle_bench.errors import RequestError
 
 
@@ -26,11 +27,13 @@ class Augmentation:
         flip: mirror it left-right and top-bottom, each with probability one half.
         transpose: exchange the axes with probability one half.
         shift: move it by up to this many pixels each way; the border repeats the edge.
+        randaugment: (operations, magnitude), after the others; see `rand_augment`.
     """
 
     flip: bool = False
     transpose: bool = False
     shift: int = 0
+    randaugment: tuple[int, int] | None = None
 
     def __call__(self, image: Image.Image, image_id: int, *, seed: int, epoch: int) -> Image.Image:
         rng = np.random.default_rng((seed, epoch, image_id))
@@ -47,6 +50,8 @@ class Augmentation:
             rows = np.clip(np.arange(image.height) + dy, 0, image.height - 1)
             columns = np.clip(np.arange(image.width) + dx, 0, image.width - 1)
             image = Image.fromarray(pixels[rows[:, None], columns])
+        if self.randaugment is not None:
+            image = rand_augment(image, *self.randaugment, rng)
         return image
 
 

@@ -35,6 +35,21 @@ def with_others(chosen: NDArray[np.bool_], other_share: float, seed: int, epoch:
     return chosen | drawn
 
 
-def image_order(image_rows: Indices) -> Indices:
-    """Without a shuffle, questions of an image side by side, so that a batch encodes few images."""
-    return np.argsort(image_rows, kind="stable")
+def image_batches(image_rows: Indices, batch_size: int) -> list[Indices]:
+    """Every question once, without a shuffle, in batches of whole images: each image is encoded once.
+
+    A batch has at most `batch_size` questions, unless a single image has more.
+
+    Args:
+        image_rows: (questions,) the image of each.
+    """
+    order = np.argsort(image_rows, kind="stable")
+    rows = image_rows[order]
+    ends = np.r_[np.flatnonzero(rows[1:] != rows[:-1]) + 1, len(rows)]  # of each image
+    batches, start = [], 0
+    while start < len(rows):
+        fitting = ends[np.searchsorted(ends, start + batch_size, side="right") - 1]
+        end = fitting if fitting > start else ends[np.searchsorted(ends, start, side="right")]
+        batches.append(order[start:end])
+        start = end
+    return batches

@@ -50,8 +50,8 @@ class Task(Protocol):
         """(questions,) the questions of these types and a share of others; ValueError for a type that nobody asks."""
         ...
 
-    def evaluation_order(self, questions: Any) -> NDArray[np.int64]:
-        """Every example once, cheap to encode."""
+    def evaluation_batches(self, questions: Any, batch_size: int) -> list[NDArray[np.int64]]:
+        """Every example once, in batches of about `batch_size` that encode each image once."""
         ...
 
     def augmentation(self, settings: dict[str, Any], seed: int, epoch: int) -> Augment | None:
@@ -72,6 +72,10 @@ class Task(Protocol):
 
     def predictions(self, logits: torch.Tensor, ids: list[int], labels: list[str]) -> list[Row]:
         """One row an example."""
+        ...
+
+    def submission(self, rows: list[Row], questions: Any) -> str:
+        """Rows of every example of a split → the file that the official server takes; checks the ids."""
         ...
 
     def score(self, rows: list[Row], questions: Any) -> Scores:

@@ -1,5 +1,6 @@
 """Visual question answering as classification over the frequent answers (VQA v2, easy-VQA)."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 from vle_bench.data.collate import QuestionCollator
 from vle_bench.data.images import Augment, Augmentation
 from vle_bench.data.prepared import PreparedData, open_prepared
-from vle_bench.data.samplers import grouped_order, image_order, with_others
+from vle_bench.data.samplers import grouped_order, image_batches, with_others
 from vle_bench.data.tokenizer import train_tokenizer
+from vle_bench.errors import RunFailed
 from vle_bench.metrics.bootstrap import interval
-from vle_bench.metrics.vqa import vqa_accuracy
+from vle_bench.metrics.vqa import in_vocabulary, vqa_accuracy
 from vle_bench.tasks.base import Row, Scores
 
 
@@ -45,11 +47,11 @@ class VQA:
             raise ValueError(f"no question has the type {', '.join(sorted(unknown))}; there are {there}")
         return with_others(np.isin(types, question_types), other_share, seed, epoch)
 
-    def evaluation_order(self, questions: Any) -> NDArray[np.int64]:
-        return image_order(np.asarray(questions["image_row"]))
+    def evaluation_batches(self, questions: Any, batch_size: int) -> list[NDArray[np.int64]]:
+        return image_batches(np.asarray(questions["image_row"]), batch_size)
 
     def augmentation(self, settings: dict[str, Any], seed: int, epoch: int) -> Augment | None:
-        chosen = Augmentation(flip=settings["flip"], transpose=settings["transpose"], shift=settings["shift"])
+        chosen = Augmentation(**settings)
         return partial(chosen, seed=seed, epoch=epoch) if chosen != Augmentation() else None
 
     def collator(
@@ -67,14 +69,29 @@ class VQA:
         """logits (B, num_labels) → the most probable answer of each question and its probability."""
         scores, best = logits.float().sigmoid().max(-1)
         return [
-            {"id": question_id, "answer": labels[label], "score": round(score, 6)}
+            {"id": question_id, "answer": labels[label], "label": label, "score": round(score, 6)}
             for question_id, label, score in zip(ids, best.tolist(), scores.tolist(), strict=True)
         ]
 
+    def submission(self, rows: list[Row], questions: Any) -> str:
+        """The official results file, `[{"question_id": int, "answer": str}, ...]`, ordered by id.
+
+        Raises:
+            RunFailed: the rows are not one for each question.
+        """
+        ordered = sorted(rows, key=lambda row: row["id"])
+        if [row["id"] for row in ordered] != sorted(questions["question_id"]):
+            raise RunFailed(f"{len(rows)} predictions are not one for each of the {len(questions)} questions")
+        return json.dumps([{"question_id": row["id"], "answer": row["answer"]} for row in ordered]) + "\n"
+
     def score(self, rows: list[Row], questions: Any) -> Scores:
-        """The official accuracy, overall and by type, with 95 % intervals from images drawn with replacement."""
+        """The official accuracy, overall and by type, with 95 % intervals from images drawn with replacement.
+
+        Beside it `soft_score_in_vocabulary`, what METER and VLE report while they train: the mean soft target of the class
+        predicted. Questions without an answer in the vocabulary count as 0 here; the published programs leave them out.
+        """
         table = questions.select_columns(
-            ["question_id", "image_id", "question_type", "answer_type", "multiple_choice_answer", "answers"]
+            ["question_id", "image_id", "question_type", "answer_type", "answers", "label_ids", "label_scores"]
         ).to_list()
         annotations = [
             {**row, "answers": [{"answer": a, "answer_id": i + 1} for i, a in enumerate(row["answers"])]} for row in table
@@ -90,6 +107,10 @@ class VQA:
                 "interval": list(interval(scores[open_ended], images[open_ended])),
                 "n": int(open_ended.sum()),
             }
+        chosen = {row["id"]: row["label"] for row in rows}
+        soft = np.array([in_vocabulary(chosen[row["question_id"]], row["label_ids"], row["label_scores"]) for row in table])
+        soft = soft.round(6)  # the tables hold 0.3 in 32 bits
+        metrics["soft_score_in_vocabulary"] = {"value": float(soft.mean()), "interval": list(interval(soft, images))}
         return {
             "n": result["n"],
             "metrics": metrics,

@@ -1,0 +1,84 @@
+"""The metric as `evaluate` loads it: from a copy of the folder, without a network."""
+
+import doctest
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import evaluate
+import pytest
+
+import vle_bench
+
+ROOT = Path(__file__).parents[3]
+FOLDER = str(ROOT / "vle_bench" / "metrics" / "vqa_accuracy")
+GOLDEN = ROOT / "tests" / "golden" / "vqa_accuracy"
+
+
+@pytest.fixture
+def metric(tmp_path, monkeypatch):
+    return evaluate.load(FOLDER, cache_dir=str(tmp_path))
+
+
+def read(name):
+    return json.loads((GOLDEN / f"{name}.json").read_text())
+
+
+def test_the_600_golden_questions(metric):
+    predictions, references, expected = read("results"), read("annotations")["annotations"], read("expected")["accuracy"]
+    for start in range(0, 600, 100):  # in different orders: they are matched by id
+        metric.add_batch(predictions=predictions[start : start + 100], references=references[600 - start - 100 : 600 - start])
+    result = metric.compute()
+    assert result["n"] == 600 and round(100 * result["accuracy"], 2) == expected["overall"]
+    for ours, theirs in (("per_answer_type", "perAnswerType"), ("per_question_type", "perQuestionType")):
+        assert {name: round(100 * v, 2) for name, v in result[ours].items()} == expected[theirs]
+
+
+def question(number, **values):
+    answers = [{"answer_id": i, "answer": "yes"} for i in range(10)]
+    return {"question_id": number, "question_type": "is", "answer_type": "yes/no", "answers": answers, **values}
+
+
+def test_one_at_a_time_and_all_at_once(metric):
+    metric.add(prediction={"question_id": 1, "answer": "yes"}, reference=question(1))
+    metric.add(prediction={"question_id": 2, "answer": "no"}, reference=question(2, image_id=7))
+    assert metric.compute()["accuracy"] == 0.5
+    predictions = [{"question_id": 1, "answer": "yes"}]
+    assert metric.compute(predictions=predictions, references=[question(1)])["accuracy"] == 1
+
+
+def test_records_without_ids_are_no_witnesses_as_in_the_official_program(metric):
+    truth = question(1, answers=[{"answer": "yes"}] * 10)
+    assert metric.compute(predictions=[{"question_id": 1, "answer": "yes"}], references=[truth])["accuracy"] == 0
+
+
+@pytest.mark.parametrize(
+    ("predictions", "message"),
+    [
+        ([{"question_id": 1, "answer": "a"}] * 2, "question_id 1 is predicted twice"),
+        ([{"question_id": 1, "answer": "a"}, {"question_id": 3, "answer": "a"}], "without a prediction .2.; 1 .* unknown .*3"),
+        ([{"question_id": 1, "answer": "a"}, {"question_id": 2, "answer": 3}], "question_id 2: answer: 3 is not a string"),
+    ],
+)
+def test_what_is_refused(metric, predictions, message):
+    with pytest.raises(ValueError, match=message):
+        metric.compute(predictions=predictions, references=[question(1), question(2)])
+
+
+def test_the_example_and_the_citation(metric):
+    example = doctest.DocTestParser().get_doctest(metric.inputs_description, {}, "vqa_accuracy", None, 0)
+    assert len(example.examples) == 7
+    result = doctest.DocTestRunner().run(example)
+    assert result.attempted == 7 and result.failed == 0
+    assert "Goyal, Yash" in metric.citation and "vqaEval.py" in metric.description
+
+
+def test_it_loads_offline_in_a_process_of_its_own(tmp_path):
+    code = f"import evaluate; m = evaluate.load({FOLDER!r}); print(m.name, 'Goyal' in m.citation, m.__class__.__module__)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(vle_bench.__file__).parents[1]), "HF_HUB_OFFLINE": "1",
+                   "HF_HOME": str(tmp_path), "HF_MODULES_CACHE": str(tmp_path / "modules")}  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("vqa_accuracy True evaluate_modules.")  # not this file: a copy in the cache

@@ -1,0 +1,99 @@
+"""The official VQA accuracy as a module for Hugging Face's `evaluate`, which loads it from a copy of this file."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import datasets
+import evaluate
+
+from vle_bench.errors import RequestError
+from vle_bench.metrics import vqa
+
+_DESCRIPTION = """
+The accuracy of the VQA challenge, as the official evaluation program (github.com/GT-Vision-Lab/VQA, vqaEval.py) computes it: for
+each of the ten annotators in turn, min(1, matches among the other nine / 3), averaged; answers are normalised first where the
+annotators do not all agree. It is not the soft score over an answer vocabulary that training programs report.
+"""
+
+_CITATION = """\
+@inproceedings{goyal2017making,
+  title     = {Making the {V} in {VQA} Matter: Elevating the Role of Image Understanding in {V}isual {Q}uestion {A}nswering},
+  author    = {Goyal, Yash and Khot, Tejas and Summers-Stay, Douglas and Batra, Dhruv and Parikh, Devi},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
+  year      = {2017}
+}
+@inproceedings{antol2015vqa,
+  title     = {{VQA}: Visual Question Answering},
+  author    = {Antol, Stanislaw and Agrawal, Aishwarya and Lu, Jiasen and Mitchell, Margaret and Batra, Dhruv and
+               Zitnick, C. Lawrence and Parikh, Devi},
+  booktitle = {International Conference on Computer Vision (ICCV)},
+  year      = {2015}
+}
+"""
+
+_INPUTS = """
+Args:
+    predictions: results as in an official file, each {"question_id": int, "answer": str}.
+    references: official annotations, each {"question_id", "question_type", "answer_type", "answers": [{"answer_id", "answer",
+        "answer_confidence"}, ...]}; other fields are passed over. The two are matched by question_id, in whatever order.
+
+Returns:
+    accuracy, per_answer_type, per_question_type: fractions in 0..1; n: the number of questions.
+
+Example:
+    >>> import evaluate, vle_bench
+    >>> metric = evaluate.load(f"{vle_bench.__path__[0]}/metrics/vqa_accuracy")
+    >>> answers = [{"answer_id": i, "answer": "two" if i <= 3 else "3", "answer_confidence": "yes"} for i in range(1, 11)]
+    >>> truth = {"question_id": 1, "question_type": "how many", "answer_type": "number", "answers": answers}
+    >>> metric.add_batch(predictions=[{"question_id": 1, "answer": "2"}], references=[truth])
+    >>> metric.add_batch(predictions=[{"question_id": 2, "answer": "three"}], references=[{**truth, "question_id": 2}])
+    >>> {name: round(value, 4) for name, value in metric.compute()["per_answer_type"].items()}
+    {'number': 0.95}
+"""
+
+PREDICTION = {"question_id": "int64", "answer": "string"}
+REFERENCE = {"question_id": "int64", "question_type": "string", "answer_type": "string"}
+ANSWER = {"answer_id": "int64", "answer": "string", "answer_confidence": "string"}
+
+
+def _values(kinds: Mapping[str, str]) -> dict[str, Any]:
+    return {name: datasets.Value(kind) for name, kind in kinds.items()}
+
+
+def _prediction(record: Mapping[str, Any]) -> dict[str, Any]:
+    if not isinstance(record["answer"], str):  # a number would silently become its text, and the server refuses it
+        raise RequestError(f"question_id {record['question_id']}: answer: {record['answer']!r} is not a string")
+    return {name: record[name] for name in PREDICTION}
+
+
+def _reference(record: Mapping[str, Any]) -> dict[str, Any]:
+    answers = [{name: answer.get(name) for name in ANSWER} for answer in record["answers"]]
+    return {**{name: record[name] for name in REFERENCE}, "answers": answers}
+
+
+class VQAAccuracy(evaluate.Metric):
+    def _info(self) -> evaluate.MetricInfo:
+        features = {"predictions": _values(PREDICTION), "references": {**_values(REFERENCE), "answers": [_values(ANSWER)]}}
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION, citation=_CITATION, inputs_description=_INPUTS, features=datasets.Features(features),
+            reference_urls=["https://visualqa.org/evaluation.html", "https://github.com/GT-Vision-Lab/VQA"],
+        )  # fmt: skip
+
+    def add_batch(self, *, predictions: Iterable[Mapping], references: Iterable[Mapping], **kwargs: Any) -> None:
+        """Official records, with their other fields too."""
+        chosen = {"predictions": [_prediction(p) for p in predictions], "references": [_reference(r) for r in references]}
+        super().add_batch(**chosen, **kwargs)
+
+    def add(self, *, prediction: Mapping[str, Any], reference: Mapping[str, Any], **kwargs: Any) -> None:
+        """One official record of each kind."""
+        super().add(prediction=_prediction(prediction), reference=_reference(reference), **kwargs)
+
+    def _compute(self, predictions: Iterable[Mapping], references: Iterable[Mapping]) -> dict[str, Any]:
+        given: dict[int, str] = {}
+        for record in predictions:
+            if record["question_id"] in given:
+                raise RequestError(f"question_id {record['question_id']} is predicted twice")
+            given[record["question_id"]] = record["answer"]
+        result = vqa.vqa_accuracy(given, list(references))
+        del result["per_question"]
+        return result
