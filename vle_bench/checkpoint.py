@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers import CLIPImageProcessorPil
 
 from vle_bench import atomic, models
@@ -78,7 +79,7 @@ def load_model(folder: Path, architecture: str, head_may_be_new: bool = False, *
             str(folder), output_loading_info=True, local_files_only=True, weights_only=True,
             ignore_mismatched_sizes=head_may_be_new, **config,
         )  # fmt: skip
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise RequestError(f"{folder}: the weights cannot be loaded: {_one_line(error)}") from error
     if info["missing_keys"] and not head_may_be_new:
         names = sorted(info["missing_keys"])

@@ -92,6 +92,8 @@ def recipe_of(checkpoint: Path, recipe: str | None) -> Any:
     """The recipe that is named, else the one that was trained with."""
     from vle_bench.recipe import load_recipe
 
+    if not checkpoint.is_dir():
+        raise RequestError(f"{checkpoint}: no such folder")
     source = recipe or next((str(p) for p in (checkpoint / "recipe.yaml", checkpoint.parent / "recipe.yaml") if p.is_file()), None)
     if source is None:
         raise RequestError(f"{checkpoint}: no recipe.yaml beside it; name the recipe with --recipe")
@@ -424,6 +426,11 @@ def main() -> None:
             raise
         print(f"vle-bench: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, RequestError) else 1)
+    except OSError as error:  # a file where a folder should be, no permission, a full disk
+        if debug:
+            raise
+        print(f"vle-bench: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
     except Exception as error:
         if debug:
             raise

@@ -86,7 +86,7 @@ def own_row(records: list[Record]) -> dict[str, str]:
         if not values:
             shown.append("–")
         elif len(values) > 1:
-            shown.append(f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})")
+            shown.append(f"{statistics.mean(values):.2f} ({min(values):.2f}–{max(values):.2f})")
         else:
             low, high = interval or (values[0] / 100, values[0] / 100)
             shown.append(f"{values[0]:.2f} ± {50 * (high - low):.2f}")
@@ -98,7 +98,7 @@ def results_table(rows: list[dict[str, str]], n: int) -> Table:
     """Percent on the official test set; the last row is the run itself."""
     table = Table(title=f"easy-VQA, official test set: accuracy in percent, {n:,} questions")
     for number, column in enumerate(COLUMNS):
-        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=number > 0)
     for row in rows[:-1]:
         table.add_row(*row.values())
     table.add_section()
@@ -106,12 +106,19 @@ def results_table(rows: list[dict[str, str]], n: int) -> Table:
     return table
 
 
+def picked_on(record: Record) -> str:
+    split = record.training.get("split")
+    if split == record.split:
+        return f"The checkpoint was picked on the very split that is reported ({split}): the score flatters it."
+    return f"The checkpoint was picked on the split {split}; {record.split} had no part in it."
+
+
 def notes(records: list[Record]) -> list[str]:
     seconds = ", ".join(f"{r.training.get('seconds', 0):.0f} s" for r in records)
     first = records[0]
     return [
         f"Training took {seconds} on {first.device}; the model has {first.model['parameters']:,} parameters.",
-        f"The checkpoint was picked on the held-out split {first.training.get('split')}; the test set was scored once.",
+        picked_on(first),
         "± is half of the 95 % bootstrap interval over images; a range is over seeds.",
     ]
 

@@ -35,7 +35,13 @@ def learning_curve(logs: list[Path], output: Path, lines: dict[str, float]) -> N
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.35))
         for run in entries:
             losses = [(e["step"], e["loss"]) for e in run if "loss" in e]
-            left.plot(*zip(*losses, strict=True), color=SERIES["accuracy"][1], linewidth=0.8, alpha=0.8)
+            left.plot(
+                *zip(*losses, strict=True),
+                color=SERIES["accuracy"][1],
+                linewidth=0.8,
+                alpha=0.8,
+                marker="o" if len(losses) < 3 else "",
+            )
             for metric, (label, color, style) in SERIES.items():
                 points = [(e["step"], 100 * e[metric]) for e in run if metric in e]
                 if points:

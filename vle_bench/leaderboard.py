@@ -236,7 +236,7 @@ def render_tables(root: Path) -> dict[Path, str]:
 def write_tables(root: Path, check: bool = False) -> list[Path]:
     """Write the files whose content differs, or with `check` only tell; returns them."""
     if not root.is_dir():
-        raise RequestError(f"{root}: no such folder")
+        raise RequestError(f"{root}: no such folder; --root names the tables' folder, and an empty one is filled")
     changed = []
     for path, text in render_tables(root).items():
         if not path.is_file() or path.read_text(encoding="utf-8") != text:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 100_000_000  # COCO's largest are 0.4 million; a picture beyond this is a mistake or an attack on memory
 
@@ -21,6 +21,8 @@ def decode(content: bytes, name: str) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(content))
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{name}: cannot be read as an image ({len(content)} bytes of no known format)") from error
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, ... by format
         raise ValueError(f"{name}: cannot be read as an image ({error})") from error
     return upright_rgb(image, name)

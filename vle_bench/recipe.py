@@ -5,6 +5,7 @@ import difflib
 import hashlib
 import json
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +41,10 @@ FUSION_KEYS: tuple[str, ...] = (
     "intermediate_size", "hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range",
     "layer_norm_eps", "classifier_dropout",
 )  # fmt: skip
+
+COUNTS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "patch_size", "num_token_types",
+          "max_position_embeddings", "num_channels")  # fmt: skip
+TEXT_MODELS = ("deberta-v2", "roberta", "bert", "xlm-roberta")
 
 Split = Annotated[str, Field(pattern=r"^[\w.-]+(\+[\w.-]+)*$")]
 
@@ -221,6 +226,14 @@ def check_config(config: dict[str, Any], image_size: int) -> None:
         for key in values:
             if key not in keys:
                 problems.append(f"{name}.{key}: unknown key; nearest valid key: {name}.{closest(str(key), keys)}")
+            elif key in COUNTS and (type(values[key]) is not int or values[key] < 1):
+                problems.append(f"{name}.{key}: a whole number of 1 or more is expected, not {values[key]!r}")
+        width, heads = values.get("hidden_size"), values.get("num_attention_heads")
+        if type(width) is int and type(heads) is int and heads > 0 and width % heads:
+            problems.append(f"{name}.num_attention_heads: hidden_size {width} does not divide by {heads}")
+    kind = config["text_config"].get("model_type") if isinstance(config.get("text_config"), dict) else None
+    if kind is not None and kind not in TEXT_MODELS:
+        problems.append(f"model.config.text_config.model_type: {kind!r} is none of {', '.join(TEXT_MODELS)}")
     if not problems:
         patch = config["vision_config"].get("patch_size", 32)
         if not isinstance(patch, int) or patch < 1 or image_size % patch:
@@ -306,9 +319,15 @@ def read_with_bases(file: Path, below: tuple[Path, ...]) -> tuple[dict[str, Any]
     base = values.pop("extends", None)
     if base is None:
         return values, dict.fromkeys(dotted_keys(values), str(file))
-    if not isinstance(base, str) or not (file.parent / base).is_file():
-        raise RequestError(f"{file}: extends: no such file: {file.parent / str(base)}")
-    base_values, origins = read_with_bases(file.parent / base, (*below, file.resolve()))
+    base_file = file.parent / str(base)
+    if not base_file.is_file():
+        shipped = shipped_recipes()
+        name = str(base).removeprefix("recipes/")
+        found = shipped.get(name) or shipped.get(f"{name}.yaml")
+        if not isinstance(base, str) or found is None:
+            raise RequestError(f"{file}: extends: no such file: {base_file}, and no shipped recipe of that name")
+        base_file = found
+    base_values, origins = read_with_bases(base_file, (*below, file.resolve()))
     return merge(base_values, values), {**origins, **dict.fromkeys(dotted_keys(values), str(file))}
 
 
@@ -456,6 +475,8 @@ def main() -> None:
     try:
         recipe = load_recipe(known.inputs, [a for a in rest if "=" in a and not a.startswith("-")])
         if missing := missing_inputs(recipe):
+            if shutil.which("vle-bench") is None:  # make installs into .venv, which nobody may have activated
+                missing.append(f"the commands are in {Path(sys.executable).parent}: source {Path(sys.executable).parent}/activate")
             raise RequestError("\n".join(missing))
     except RequestError as error:
         print(error, file=sys.stderr)

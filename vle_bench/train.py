@@ -1,5 +1,6 @@
 """The one training loop."""
 
+import importlib.util
 import itertools
 import json
 import math
@@ -58,10 +59,12 @@ class Run:
 
 def train(recipe: Recipe, folder: Path) -> Record:
     """Fine-tune as the recipe says; writes the run folder and returns the record of the `data.report` split."""
-    if folder.exists() and any(folder.iterdir()):
-        raise RequestError(f"{folder}: holds another run; give --output-dir a new folder, or remove this one")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        held = "holds another run" if (folder / "recipe.yaml").is_file() else "is there and not an empty folder"
+        raise RequestError(f"{folder}: {held}; give --output-dir a new folder, or remove this one")
     refuse_unbuilt(recipe)
     run = build(recipe, folder)
+    first_stage(run, epoch=0)  # what it refuses is refused before anything is written
     if run.accelerator.is_main_process:
         atomic.write_text(folder / "recipe.yaml", recipe.to_yaml())
         describe(run)
@@ -82,6 +85,8 @@ def refuse_unbuilt(recipe: Recipe) -> None:
         "train.ema": recipe.train.ema is not None,
         f"task {recipe.task}": recipe.task not in TASKS,
     }
+    if missing := [name for name in recipe.train.trackers if importlib.util.find_spec(name) is None]:
+        raise RequestError(f"train.trackers: {', '.join(missing)}: not installed; pip install 'vle-bench[tracking]'")
     if names := [name for name, asked in unbuilt.items() if asked]:
         raise RequestError(f"{recipe.name}: {', '.join(names)}: not in this version yet; the recipe cannot be run as it says")
 
@@ -327,11 +332,15 @@ def evaluate_and_save(run: Run) -> None:
     run.accelerator.wait_for_everyone()
 
 
+def precision_name(run: Run) -> str:
+    return {"no": "fp32"}.get(run.accelerator.mixed_precision, run.accelerator.mixed_precision)
+
+
 def describe(run: Run) -> None:
     """What is about to run, before it runs."""
     recipe, world = run.recipe, run.accelerator.num_processes
     parameters = sum(p.numel() for p in run.model.parameters())
-    print(f"{recipe.name} ({recipe.hash}) on {world} × {run.accelerator.device}, {run.accelerator.mixed_precision} precision")
+    print(f"{recipe.name} ({recipe.hash}) on {world} × {run.accelerator.device}, {precision_name(run)}")
     print(f"model: {parameters:,} parameters; data: {len(run.questions):,} questions of {recipe.data.train} in {recipe.data.root}")
     print(
         f"batch {recipe.train.batch_size} = {world} processes × {run.accumulation} micro-batches × "

@@ -1,11 +1,14 @@
 """Pictures and the page: what is wrong is marked, nothing of the user's text becomes markup."""
 
+import io
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
+from vle_bench.demo import COLUMNS, published_rows, results_table
 from vle_bench.figures import contact_sheet, learning_curve
 from vle_bench.page import write_page
 
@@ -64,3 +67,12 @@ def test_the_page_escapes_and_embeds(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_page(tmp_path / "no.html", "t", [], [], {"gone": tmp_path / "gone.png"}, {}, [])
     assert not (tmp_path / "no.html").exists()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_table_of_several_seeds_keeps_its_numbers_on_a_narrow_terminal(width):
+    console = Console(width=width, file=io.StringIO(), record=True)
+    own = dict(zip(COLUMNS, ("this run, mean of 3 seeds", "98.15 (97.91–98.42)", "97.81 (96.50–98.99)"), strict=True))
+    console.print(results_table([*published_rows(), own], 9673))
+    shown = console.export_text()
+    assert "98.15 (97.91–98.42)" in shown and "97.81 (96.50–98.99)" in shown and "23.30" in shown

@@ -258,3 +258,12 @@ def test_missing_inputs_are_told_at_once(tmp_path: Path) -> None:
     done = subprocess.run([*command, "train.seed=1"], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 2 and "checkpoints/vle-base" in done.stderr and "Traceback" not in done.stderr
     assert time.monotonic() - started < 10
+
+
+def test_a_recipe_anywhere_extends_a_shipped_one(tmp_path: Path) -> None:
+    for name in ("vqa/vle-base", "vqa/vle-base.yaml", "recipes/vqa/vle-base.yaml"):
+        (tmp_path / "mine.yaml").write_text(f"extends: {name}\nname: mine\n")
+        assert load_recipe(str(tmp_path / "mine.yaml")).model == load_recipe("vqa/vle-base").model
+    (tmp_path / "mine.yaml").write_text("extends: vqa/vle-bas\nname: mine\n")
+    with pytest.raises(RequestError, match="extends: no such file: .* and no shipped recipe of that name"):
+        load_recipe(str(tmp_path / "mine.yaml"))

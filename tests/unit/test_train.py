@@ -10,8 +10,9 @@ from accelerate import Accelerator
 from vle_bench import checkpoint
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.models import VLEForVQA
+from vle_bench.recipe import load_recipe
 from vle_bench.tasks import TASKS
-from vle_bench.train import checked_loss, epoch_batches, precision, steps
+from vle_bench.train import checked_loss, epoch_batches, precision, refuse_unbuilt, steps
 
 
 def test_a_loss_that_is_not_finite_names_the_step_and_the_examples():
@@ -93,3 +94,10 @@ def test_other_questions_have_their_share_of_the_first_stage():
 def test_a_first_stage_of_a_kind_that_nobody_asks():
     with pytest.raises(RequestError, match="train in data/x: no question has the type shapes; there are color, shape, yes"):
         next(steps(staged_run(stage_steps=5, kind="shapes")))
+
+
+def test_a_tracker_that_is_not_installed_is_refused(monkeypatch):
+    recipe = load_recipe("demo/vqa-tiny", ["train.trackers=[mlflow]"])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(RequestError, match=r"train.trackers: mlflow: not installed; pip install 'vle-bench\[tracking\]'"):
+        refuse_unbuilt(recipe)

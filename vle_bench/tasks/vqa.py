@@ -99,7 +99,7 @@ class VQA:
         result = vqa_accuracy({row["id"]: row["answer"] for row in rows}, annotations)
         scores = np.array([result["per_question"][row["question_id"]] for row in table])
         images = np.array([row["image_id"] for row in table])
-        metrics = {"accuracy": {"value": result["accuracy"], "interval": list(interval(scores, images))}}
+        metrics = {"accuracy": {"value": result["accuracy"], "interval": list(interval(scores, images)), "n": result["n"]}}
         open_ended = np.array([row["answer_type"] != "yes/no" for row in table])
         if open_ended.any():
             metrics["accuracy_not_yes_no"] = {

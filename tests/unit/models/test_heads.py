@@ -146,6 +146,8 @@ def test_word_embeddings_are_tied(tmp_path):
         ({"object_mask": None}, "comes with object_mask"),
         ({"labels": torch.tensor([0, 4, 0])}, "labels: values of 0 to 3 are expected, 4 came at"),
         ({"labels": torch.tensor([0, 1])}, "labels: the shape"),
+        ({"input_ids": torch.full((3, 4, 30), 200)}, "input_ids: values of 0 to 199 are expected, 200 came"),
+        ({"pixel_values": torch.zeros(3, 3, 32, 32)[:0]}, "pixel_values: the shape"),
         ({"attention_mask": torch.ones(3, 4, 29, dtype=torch.long)}, "attention_mask: the shape"),
         ({"pixel_values": torch.zeros(3, 3, 48, 48)}, r"pixel_values: the shape \(3, 3, 32, 32\) is expected"),
         ({"pixel_values": torch.zeros(2, 3, 32, 32)}, "pixel_values: the shape"),

@@ -149,7 +149,7 @@ class VLEPreTrainedModel(PreTrainedModel):
     @classmethod
     def from_pretrained(  # type: ignore[override]
         cls, pretrained_model_name_or_path: Any, *args: Any, num_token_types: int | None = None, image_size: int | None = None,
-        output_loading_info: bool = False, **kwargs: Any,
+        output_loading_info: bool = False, ignore_mismatched_sizes: bool = False, **kwargs: Any,
     ) -> Any:  # fmt: skip
         """Hugging Face's `from_pretrained`, which here passes over nothing in silence.
 
@@ -164,16 +164,19 @@ class VLEPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: weights of the encoder missing or of another shape, a head that is there in part, or unknown weights.
         """
-        loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, output_loading_info=True, **kwargs)
+        # transformers would name the keys of another shape in its log only; here they are accounted for with all others.
+        loaded: Any = super().from_pretrained(
+            pretrained_model_name_or_path, *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+        )
         model, info = loaded
-        model._account_for(info, str(pretrained_model_name_or_path))
+        model._account_for(info, str(pretrained_model_name_or_path), ignore_mismatched_sizes)
         if num_token_types is not None:
             model.resize_token_types(num_token_types)
         if image_size is not None:
             model.resize_images(image_size)
         return (model, info) if output_loading_info else model
 
-    def _account_for(self, info: dict[str, Any], source: str) -> None:
+    def _account_for(self, info: dict[str, Any], source: str, head_may_differ: bool) -> None:
         """Every missing, mismatched or unexpected key is on a list of what may be, or an error."""
         own_heads = tuple(name for name, _ in self.named_children() if name in HEADS) + tuple(
             name for name, _ in self.named_parameters(recurse=False)
@@ -184,7 +187,7 @@ class VLEPreTrainedModel(PreTrainedModel):
         tied = set(self.all_tied_weights_keys) if hasattr(self, "all_tied_weights_keys") else set()
         problems = {
             "missing": sorted(missing - head - tied),
-            "of another shape": sorted(mismatched - head),
+            "of another shape": sorted(mismatched - head if head_may_differ else mismatched),
             "of the head, which is there in part": sorted(missing & head) if missing & head and head - missing - tied else [],
             "unknown": sorted(name for name in info["unexpected_keys"] if not name.startswith(HEADS)),
         }
@@ -326,6 +329,12 @@ class VLEModel(VLEPreTrainedModel):
         Raises:
             ValueError: shapes that do not belong together, types beyond `num_token_types`.
         """
+        for name, value in (("input_ids", input_ids), ("attention_mask", attention_mask), ("pixel_values", pixel_values)):
+            if value is None:
+                raise ValueError(f"{name}: a tensor is expected, None came")
+        if input_ids.dim() != 2:
+            raise ValueError(f"input_ids: (texts, tokens) is expected, {tuple(input_ids.shape)} came")
+        check_range("input_ids", input_ids, self.config.text_config.vocab_size)
         texts = input_ids.shape[0]
         if image_index is None and pixel_values.shape[0] != texts:
             raise ValueError(f"{texts} texts and {pixel_values.shape[0]} images: image_index must say which image each text sees")

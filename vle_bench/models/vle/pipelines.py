@@ -50,9 +50,10 @@ class ImageTextPipeline(_Pipeline):
         super().__init__(*args, **kwargs)
         saved = self.model.config.architectures or [type(self.model).__name__]
         wanted = self.architecture.__name__
-        if not isinstance(self.model, self.architecture) or wanted not in saved:
+        folder = self.model.name_or_path  # empty for a model that was built here
+        if not isinstance(self.model, self.architecture) or (folder and wanted not in saved):
             # Without this, a folder without the head would answer with a head of random weights.
-            found = f"{self.model.name_or_path} was saved as {', '.join(saved)}"
+            found = f"{folder} was saved as {', '.join(saved)}" if folder else f"a {type(self.model).__name__} came"
             raise ValueError(f"{self.task} needs a model saved as {wanted}; {found}")
         self.model.eval()  # a model object may come straight from training
         self.tokenizer.padding_side = "right"

@@ -87,6 +87,8 @@ class VLEProcessor(ProcessorMixin):
             raise ValueError("boxes come with the images that they lie on")
         if images is not None:
             sources = list(images) if isinstance(images, list | tuple) else [images]
+            if not sources:
+                raise ValueError("images: at least one is expected, an empty list came")
             upright = [pictures.read(source, f"images[{i}]") for i, source in enumerate(sources)]
             features["pixel_values"] = self._pixel_values(upright)
             if boxes is not None:
@@ -174,7 +176,11 @@ class VLEProcessor(ProcessorMixin):
 
 
 def _texts(text: str | Sequence[str]) -> list[str]:
+    if not isinstance(text, str | list | tuple):
+        raise ValueError(f"text: a string or a list of strings is expected, {type(text).__name__} came")
     texts = [text] if isinstance(text, str) else list(text)
+    if not texts:
+        raise ValueError("text: at least one is expected, an empty list came")
     for i, entry in enumerate(texts):
         if not isinstance(entry, str):
             raise ValueError(f"text[{i}]: a string is expected, {type(entry).__name__} came")
