@@ -73,7 +73,10 @@ def test_the_predictions_score_the_same_in_the_official_format(trained, work):
 
 
 def test_training_on_the_scored_split_is_marked(work):
-    run("train", "demo/vqa-tiny", *SMALL, "data.train=train+test", "--output-dir", "runs/both", cwd=work)
+    both = [*SMALL, "data.train=train+test", "--output-dir", "runs/both"]
+    shown = run("train", "demo/vqa-tiny", *both, cwd=work, code=2)
+    assert "data.report: test shares images with data.train: train+test" in shown and not (work / "runs" / "both").exists()
+    run("train", "demo/vqa-tiny", *both, "data.allow_contaminated=true", cwd=work)
     assert json.loads((work / "runs" / "both" / "results" / "vqa.test.json").read_text())["contaminated"] is True
 
 
