@@ -61,7 +61,8 @@ def staged_run(stage_steps, accumulation=2, other_share=0.0, kind="shape"):
     )  # fmt: skip
     return SimpleNamespace(
         recipe=recipe, task=task, data=SimpleNamespace(images=None), processor=None, labels=[],
-        questions=Questions(question_type=["shape", "color", "yes"] * 40, image_row=np.arange(120) // 4),
+        questions=Questions(question_type=["shape", "color", "yes"] * 40, image_row=np.arange(120) // 4,
+                            answerable=np.ones(120, bool)),
         accelerator=SimpleNamespace(num_processes=1, process_index=0), accumulation=accumulation, stage_steps=stage_steps,
     )  # fmt: skip
 
