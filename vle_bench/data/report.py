@@ -62,8 +62,8 @@ def lines(manifest: dict[str, Any]) -> Iterator[str]:
 
 
 def lengths(report: dict[str, Any]) -> Iterator[str]:
-    found = [(q["words"], q["question_id"], name) for name, split in report.items() for q in split["longest"]]
-    shown = ", ".join(f"{words} words ({name} {question_id})" for words, question_id, name in sorted(found, reverse=True)[:LONGEST])
+    found = [(-q["words"], name, q["question_id"]) for name, split in report.items() for q in split["longest"]]
+    shown = ", ".join(f"{-words} words ({name} {question_id})" for words, name, question_id in sorted(found)[:LONGEST])
     yield f"longest questions: {shown}"
     shortened = {name: split for name, split in report.items() if "shortened" in split}
     for name, split in shortened.items():
