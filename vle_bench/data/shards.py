@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import wait
@@ -16,7 +17,7 @@ from typing import Any
 
 from vle_bench import atomic, pictures
 from vle_bench.data.tables import IMAGES, record_batches, write_table
-from vle_bench.errors import RequestError
+from vle_bench.errors import RequestError, RunFailed
 from vle_bench.progress import Bar
 
 SHARD_BYTES = 500_000_000
@@ -95,6 +96,8 @@ def in_processes(function: Callable[[Shard], Any], shards: list[Shard], workers:
     executor = ProcessPoolExecutor(min(workers, len(shards)), context, initializer=end_with_parent)
     try:
         yield from executor.map(function, shards)
+    except BrokenProcessPool as error:
+        raise RunFailed("a process that reads images was killed, perhaps for want of memory; run again to go on") from error
     finally:
         executor.shutdown(cancel_futures=True)
 
