@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from vle_bench.errors import RequestError
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write beside the final name, flush to disk, rename."""
@@ -41,10 +43,59 @@ def folder(path: Path) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
-        old = path.with_name(f".{path.name}.{os.getpid()}.old")
-        if path.exists():
-            os.rename(path, old)
-        os.rename(partial, path)
-        shutil.rmtree(old, ignore_errors=True)
+        _take_name(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def resumed_folder(path: Path, worth_keeping: str) -> Iterator[Path]:
+    """As `folder`, but the folder beside `path` holds what an earlier, broken-off block left there.
+
+    Args:
+        worth_keeping: a pattern; after an error the folder stays if a file matches it. A killed process leaves it anyway.
+
+    Raises:
+        RequestError: another process is at it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.mkdir(exist_ok=True)
+    with _locked(partial):
+        try:
+            yield partial
+            _take_name(partial, path)
+        except Exception:
+            if not any(partial.glob(worth_keeping)):
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def _take_name(partial: Path, path: Path) -> None:
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    if path.exists():
+        os.rename(path, old)
+    os.rename(partial, path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time, as long as it lives; without a lock where the file system or the platform knows none."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise RequestError(f"{folder}: another process is writing there") from error
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)

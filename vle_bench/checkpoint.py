@@ -9,6 +9,7 @@ from transformers import CLIPImageProcessorPil
 
 from vle_bench import atomic, models
 from vle_bench.errors import RequestError
+from vle_bench.label_map import labels_digest, read_label_map
 from vle_bench.models.vle.processing import VLEProcessor
 
 TRAINING_FILE = "training.json"
@@ -23,7 +24,7 @@ def save(folder: Path, model: Any, processor: Any, labels: list[str], training: 
     with atomic.folder(folder) as partial:
         model.save_pretrained(partial)
         processor.save_pretrained(partial)
-        atomic.write_json(partial / "label_map.json", {"answers": labels})
+        atomic.write_json(partial / "label_map.json", {"answers": labels, "sha256": labels_digest(labels)})
         atomic.write_json(partial / TRAINING_FILE, training)
 
 
@@ -46,10 +47,7 @@ def read_json(path: Path) -> Any:
 
 
 def load_labels(folder: Path) -> list[str]:
-    answers = read_json(folder / "label_map.json").get("answers")
-    if not isinstance(answers, list) or not answers:
-        raise RequestError(f"{folder / 'label_map.json'}: answers: a list of strings is needed")
-    return answers
+    return read_label_map(folder / "label_map.json")
 
 
 def load_processor(folder: Path, image_size: int | None = None) -> VLEProcessor:

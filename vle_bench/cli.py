@@ -2,6 +2,7 @@
 
 import json
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,11 @@ app.add_typer(check_app, name="check-submission", help="What an official server 
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="recipe file, or the name of a shipped one")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value]...", help="recipe keys to change")]
+
+
+class OnBad(str, Enum):
+    error = "error"
+    skip = "skip"
 
 
 def show_version(value: bool) -> None:
@@ -236,26 +242,49 @@ def prepare(
         Path | None, typer.Option("--source", help="folder of the official files; easy-vqa writes them there")
     ] = None,
     limit_images: Annotated[int | None, typer.Option(min=10, help="easy-vqa: only so many images a split, for trials")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="processes that check and store images; the same bytes with any number")] = 1,
+    on_bad_image: Annotated[
+        OnBad, typer.Option(help="an image that is missing or broken: stop, or leave it out and list it")
+    ] = OnBad.error,
+    on_bad_record: Annotated[
+        OnBad, typer.Option(help="a question or annotation that is wrong: stop, or leave it out and list it")
+    ] = OnBad.error,
+    label_map: Annotated[Path | None, typer.Option(help="answers and their order, from a published checkpoint (JSON)")] = None,
+    published_targets: Annotated[
+        bool, typer.Option("--published-targets", help="look answers up as given, as METER and VLE do; ours are normalised")
+    ] = False,
+    visual_genome: Annotated[
+        Path | None, typer.Option(help="vqav2: Visual Genome's question_answers.json, for the extra training split vg")
+    ] = None,
+    vg_image_data: Annotated[Path | None, typer.Option(help="vqav2: Visual Genome's image_data.json (coco_id)")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="folder of a tokenizer, to count questions that are too long")] = None,
+    max_text_length: Annotated[int, typer.Option(min=4, help="with --tokenizer: tokens that a model reads")] = 50,
 ) -> None:
     """Official files → tables of images and questions.
 
-    Writes Arrow tables, the label map and a manifest; refuses files that contradict each other.
+    Writes Arrow tables, the label map and a manifest; refuses files that contradict each other. Stopped and started again it
+    goes on where it was.
     """
+    if (visual_genome is None) != (vg_image_data is None) or (visual_genome is not None and source != "vqav2"):
+        raise RequestError("prepare: --visual-genome and --vg-image-data go together, with vqav2")
+    if source not in ("easy-vqa", "vqav2"):
+        raise RequestError(f"prepare: no source is called {source!r}; there are easy-vqa and vqav2")
+    if source == "vqav2" and official is None:
+        raise RequestError("prepare vqav2: --source names the folder of the official files")
+    from vle_bench.data.report import lines
+    from vle_bench.data.vqav2 import Choices, prepare_vqav2
+
+    choices = Choices(
+        workers, on_bad_image.value, on_bad_record.value, label_map, published_targets, tokenizer, max_text_length
+    )  # fmt: skip
     if source == "easy-vqa":
         from vle_bench.data.easy_vqa import prepare_easy_vqa
 
-        prepare_easy_vqa(output, source=official, limit_images=limit_images)
-    elif source == "vqav2":
-        from vle_bench.data.vqav2 import prepare_vqav2
-
-        if official is None:
-            raise RequestError("prepare vqav2: --source names the folder of the official files")
-        prepare_vqav2(official, output)
-    else:
-        raise RequestError(f"prepare: no source is called {source!r}; there are easy-vqa and vqav2")
-    manifest = json.loads((output / "manifest.json").read_text())
-    for split, counts in manifest["splits"].items():
-        print(f"{split:12} {counts['questions']:>9,} questions  {counts['images']:>8,} images")
+        manifest = prepare_easy_vqa(output, official, limit_images, choices)
+    elif official is not None:
+        genome = (visual_genome, vg_image_data) if visual_genome is not None and vg_image_data is not None else None
+        manifest = prepare_vqav2(official, output, choices, genome)
+    print("\n".join(lines(manifest)))
     print(f"written: {output}")
 
 

@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader
 from vle_bench import atomic, checkpoint
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.progress import Bar
-from vle_bench.results import SCHEMA_VERSION, Record, code_version, file_sha256, library_versions, split_parts
+from vle_bench.results import SCHEMA_VERSION, Record, code_version, file_sha256, library_versions
+from vle_bench.splits import overlap, tables
 from vle_bench.tasks import TASKS, Data, Task
 
 EVALUATION_BATCH_SIZE = 128
@@ -62,7 +63,7 @@ def check_labels(labels: list[str], data: Data) -> None:
 
 def check_labelled(data: Data, split: str) -> None:
     """A split without answers can be neither trained on nor scored."""
-    for part in sorted(split_parts(split)):
+    for part in tables(split, set(data.manifest["splits"])):
         if not data.manifest["splits"].get(part, {}).get("labelled", True):
             raise RequestError(f"{data.root}: split {part!r} has no labels; `vle-bench predict` writes the answers to it")
 
@@ -131,7 +132,7 @@ def evaluate_checkpoint(
         metrics=scores["metrics"], primary_metric=task.primary_metric,
         per_answer_type=scores["per_answer_type"], per_question_type=scores["per_question_type"],
         recipe=training["recipe"], training_splits=training["training_splits"],
-        contaminated=bool(split_parts(split) & set(training["training_splits"])),
+        contaminated=overlap(split, "+".join(training["training_splits"])),
         model={
             "name": training["recipe"]["name"],
             "parameters": sum(p.numel() for p in loaded.model.parameters()),

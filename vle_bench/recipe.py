@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 
 from vle_bench import strict_yaml
 from vle_bench.errors import RequestError
+from vle_bench.splits import overlap
 
 COMMAND_LINE = "command line"
 PACKAGE = Path(__file__).parent
@@ -68,9 +69,9 @@ class DataGroup(Group):
     source: Literal["easy-vqa", "vqav2", "vcr"]
     """What was prepared."""
     train: Split
-    """Split to train on; `+` joins several."""
+    """Split to train on; `+` joins several (`train+val-minival`), `trainval` is `train+val`."""
     evaluate: Split
-    """Split that picks the best checkpoint; never one that is trained on, or the pick means nothing."""
+    """Split that picks the best checkpoint."""
     report: Split
     """Split of the result record, scored once at the end."""
     grouping: Literal["image", "question"] = "image"
@@ -79,6 +80,18 @@ class DataGroup(Group):
     """With grouping by image: at most so many questions of one image stand together; null for all of them."""
     first_stage: FirstStage | None = None
     """Start with some kinds of question only, where kinds interfere; null for all questions from the start."""
+    allow_contaminated: bool = False
+    """Let `evaluate` and `report` share images with `train`; the record is then marked and never ranked."""
+
+    @model_validator(mode="after")
+    def nothing_is_trained_and_scored(self) -> "DataGroup":
+        shared = [key for key in ("evaluate", "report") if overlap(getattr(self, key), self.train)]
+        if shared and not self.allow_contaminated:
+            raise ValueError("\n".join(
+                f"data.{key}: {getattr(self, key)} shares images with data.train: {self.train}; take other splits, or set "
+                "data.allow_contaminated: true and the record is marked" for key in shared
+            ))  # fmt: skip
+        return self
 
 
 class TokenizerGroup(Group):

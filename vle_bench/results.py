@@ -88,11 +88,6 @@ def _digest(file: Any) -> str:
     return digest.hexdigest()
 
 
-def split_parts(split: str) -> set[str]:
-    """`train+val` → {train, val}."""
-    return {part.strip() for part in split.split("+")}
-
-
 def load_record(path: Path) -> Record:
     try:
         return Record.model_validate(json.loads(path.read_text()))

@@ -25,7 +25,8 @@ from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.optim import learning_rate_schedule, parameter_groups
 from vle_bench.progress import Bar
 from vle_bench.recipe import Recipe, batch_layout
-from vle_bench.results import Record, split_parts
+from vle_bench.results import Record
+from vle_bench.splits import names
 from vle_bench.tasks import TASKS, Data, Task
 
 
@@ -122,10 +123,11 @@ def build(recipe: Recipe, folder: Path) -> Run:
         model = torch.compile(model, dynamic=True)
     model, optimizer = accelerator.prepare(model, optimizer)
     parts = accumulation * accelerator.num_processes
-    whole, rest = divmod(len(questions), recipe.train.batch_size)
+    usable = len(task.training_order(questions, recipe.train.seed, 0, 1))
+    whole, rest = divmod(usable, recipe.train.batch_size)
     steps_per_epoch = whole + (rest >= parts)  # as epoch_batches leaves out a batch too short to share
     if not steps_per_epoch:
-        raise RequestError(f"data.train: {recipe.data.train} has {len(questions)} questions, too few for one batch")
+        raise RequestError(f"data.train: {recipe.data.train} has {usable} questions to learn from, too few for one batch")
     total_steps = recipe.train.max_steps or math.ceil(recipe.train.epochs * steps_per_epoch)
     stage_steps = round(recipe.data.first_stage.fraction * total_steps) if recipe.data.first_stage else 0
     schedule = learning_rate_schedule(
@@ -324,7 +326,7 @@ def evaluate_and_save(run: Run) -> None:
         training = {
             "task": run.task.name, "recipe": {"name": recipe.name, "hash": recipe.hash}, "seed": recipe.train.seed,
             "max_text_length": recipe.model.max_text_length, "data_root": recipe.data.root,
-            "training_splits": sorted(split_parts(recipe.data.train)), "progress": progress,
+            "training_splits": sorted(names(recipe.data.train)), "progress": progress,
         }  # fmt: skip
         for name in ("last", "best") if score > run.best else ("last",):
             checkpoint.save(run.folder / name, model, run.processor, run.labels, training)

@@ -51,18 +51,26 @@ def records(path: Path, key: str | None, fields: dict[str, type | tuple[type, ..
     if not isinstance(content, list):
         raise RequestError(f"{path}: {key or 'the file'} is no list of records")
     for number, record in enumerate(content):
-        if not isinstance(record, dict):
-            raise RequestError(f"{path}: record {number}: not an object")
-        for field, kind in fields.items():
-            if field not in record:
-                raise RequestError(f"{_record_name(path, number, record)}: has no {field!r}")
-            if not isinstance(record[field], kind) or isinstance(record[field], bool):
-                raise RequestError(f"{_record_name(path, number, record)}: {field}: {record[field]!r} is not a {_name(kind)}")
+        if problem := problem_of(record, fields):
+            raise RequestError(f"{path}: {record_name(number, record)}: {problem}")
     return content
 
 
-def _record_name(path: Path, number: int, record: dict[str, Any]) -> str:
-    return f"{path}: record {number}" + (f" (question_id {record['question_id']!r})" if "question_id" in record else "")
+def record_name(number: int, record: Any) -> str:
+    known = isinstance(record, dict) and "question_id" in record
+    return f"record {number} (question_id {record['question_id']!r})" if known else f"record {number}"
+
+
+def problem_of(record: Any, fields: dict[str, type | tuple[type, ...]]) -> str | None:
+    """The first field that is missing or of a wrong type; None for a record as it should be."""
+    if not isinstance(record, dict):
+        return "not an object"
+    for field, kind in fields.items():
+        if field not in record:
+            return f"has no {field!r}"
+        if not isinstance(record[field], kind) or isinstance(record[field], bool):
+            return f"{field}: {record[field]!r} is not a {_name(kind)}"
+    return None
 
 
 def _name(kind: type | tuple[type, ...]) -> str:
@@ -78,8 +86,12 @@ def annotation_records(path: Path) -> list[dict[str, Any]]:
     """Official annotations, each answer with its text."""
     found = records(path, "annotations", dict(ANNOTATION))
     for number, record in enumerate(found):
-        answers = record["answers"]
-        if not answers or not all(isinstance(a, dict) and isinstance(a.get("answer"), str) for a in answers):
-            raise RequestError(f"{path}: record {number} (question_id {record['question_id']!r}): answers: not a list of "
-                               "objects with a string under 'answer'")  # fmt: skip
+        if problem := problem_of_answers(record["answers"]):
+            raise RequestError(f"{path}: {record_name(number, record)}: {problem}")
     return found
+
+
+def problem_of_answers(answers: list[Any]) -> str | None:
+    if answers and all(isinstance(a, dict) and isinstance(a.get("answer"), str) for a in answers):
+        return None
+    return "answers: not a list of objects with a string under 'answer'"

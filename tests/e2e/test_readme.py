@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from rich.console import Console
 
+from tests.miniature import write_vqav2
 from vle_bench import recipe
 from vle_bench.demo import own_row, published_rows, results_table
 from vle_bench.results import load_record
@@ -49,33 +49,12 @@ def make(parts, folder, arguments="", dry=False):
     )
 
 
-def miniature_vqav2(folder):
-    """The official layout with six training and four other images."""
-    annotated = {"train2014": ("train2014", range(1, 7)), "val2014": ("val2014", range(11, 15))}
-    plain = {"test-dev2015": ("test2015", range(21, 23)), "test2015": ("test2015", range(21, 25))}
-    for name, (images, ids) in (annotated | plain).items():
-        (folder / images).mkdir(parents=True, exist_ok=True)
-        questions, annotations = [], []
-        for i in ids:
-            Image.new("RGB", (60, 40), (i, 0, 0)).save(folder / images / f"COCO_{images}_{i:012d}.jpg")
-            for k in range(2):
-                both = {"question_id": i * 1000 + k, "image_id": i}
-                answer = ("two", "red")[k]
-                questions.append({**both, "question": ("how many?", "what color?")[k]})
-                answers = [{"answer_id": n, "answer": answer, "answer_confidence": "yes"} for n in range(1, 11)]
-                annotations.append({**both, "question_type": "what", "answer_type": "other", "multiple_choice_answer": answer,
-                                    "answers": answers})  # fmt: skip
-        (folder / f"v2_OpenEnded_mscoco_{name}_questions.json").write_text(json.dumps({"questions": questions}))
-        if name in annotated:
-            (folder / f"v2_mscoco_{name}_annotations.json").write_text(json.dumps({"annotations": annotations}))
-
-
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
     run = [sys.executable, "-m", "vle_bench"]
     execute([*run, "prepare", "easy-vqa", "--output", "data/easy-vqa", "--limit-images", "40"], folder)
-    miniature_vqav2(folder / "data" / "vqav2-official")
+    write_vqav2(folder / "data" / "vqav2-official", val=4)
     (folder / "predictions.json").write_text("[]")
     return folder
 

@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from tests.miniature import write_vqav2
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["train.max_steps=6", "train.evaluate_every=3", "train.log_every=2", "data.first_stage=null", "train.batch_size=32",
@@ -83,7 +86,10 @@ def test_two_processes_predict_what_one_evaluated(trained, work):
 
 
 def test_training_on_the_scored_split_is_marked(work):
-    run("train", "demo/vqa-tiny", *SMALL, "data.train=train+test", "--output-dir", "runs/both", cwd=work)
+    both = [*SMALL, "data.train=train+test", "--output-dir", "runs/both"]
+    shown = run("train", "demo/vqa-tiny", *both, cwd=work, code=2)
+    assert "data.report: test shares images with data.train: train+test" in shown and not (work / "runs" / "both").exists()
+    run("train", "demo/vqa-tiny", *both, "data.allow_contaminated=true", cwd=work)
     assert json.loads((work / "runs" / "both" / "results" / "vqa.test.json").read_text())["contaminated"] is True
 
 
@@ -117,6 +123,22 @@ def test_two_processes_train_and_score_as_one(trained, work):
         for folder in (trained, work / "runs" / "two")
     ]
     assert losses[0] == pytest.approx(losses[1], abs=2e-4)
+
+
+def test_prepare_vqav2(tmp_path):
+    write_vqav2(tmp_path / "official")
+    (tmp_path / "official" / "train2014" / "COCO_train2014_000000000002.jpg").unlink()
+    command = ["prepare", "vqav2", "--source", "official", "--output", "data", "--workers", 2]
+    assert "000000000002.jpg: no such image (image_id 2)" in run(*command, cwd=tmp_path, code=2)
+    shown = run(*command, "--on-bad-image", "skip", cwd=tmp_path)
+    assert re.search(r"minival +3 questions +1 images +66.67 % have an answer in the vocabulary, 1 not", shown)
+    assert "left out: 1 images that cannot be read, and with them 3 questions" in shown
+    for wrong, message in (
+        (["--visual-genome", "qa.json"], "--visual-genome and --vg-image-data go together"),
+        (["--label-map", "nowhere.json"], "nowhere.json: no such file"),
+        (["--on-bad-image", "ignore"], "ignore"),
+    ):
+        assert message in run(*command, *wrong, "--on-bad-record", "skip", cwd=tmp_path, code=2)
 
 
 @pytest.mark.parametrize(

@@ -98,12 +98,30 @@ def test_misspelt_key_names_file_key_and_nearest(tmp_path: Path) -> None:
         ("model.config={}", "exactly one of checkpoint and config"),
         ("train.seed.x=1", "train.seed.x: train.seed is a value, not a group of keys"),
         ("trainseed", "an override is key=value"),
+        ("data.train=train+holdout", "data.evaluate: holdout shares images with data.train: train+holdout; take other"),
+        ("data.report=train", "data.report: train shares images with data.train"),
+        ("data.train=[]", "data.train: input should be a valid string"),
     ],
 )
 def test_wrong_values(tmp_path: Path, override: str, message: str) -> None:
     path = write(tmp_path, MINIMAL + "train: {seed: 0}\n")
     found = problems(path, override)
     assert any(message in line for line in found), found
+
+
+@pytest.mark.parametrize(("train", "evaluate", "fine"), [
+    ("train+val", "minival", False), ("trainval", "minival", False), ("train+val-minival", "val", False),
+    ("train+val-minival", "minival", True), ("train", "val", True),
+])  # fmt: skip
+def test_a_split_is_not_trained_on_and_scored(tmp_path: Path, train: str, evaluate: str, fine: bool) -> None:
+    path = write(tmp_path, MINIMAL)
+    changes = [f"data.train={train}", f"data.evaluate={evaluate}", "data.report=test"]
+    if fine:
+        assert not load_recipe(path, changes).data.allow_contaminated
+    else:
+        (line,) = problems(path, *changes)
+        assert line.startswith("command line: data.evaluate: ") and "data.allow_contaminated: true" in line
+        assert load_recipe(path, [*changes, "data.allow_contaminated=true"]).data.evaluate == evaluate
 
 
 def test_all_problems_at_once(tmp_path: Path) -> None:

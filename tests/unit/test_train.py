@@ -44,6 +44,17 @@ def test_loading_names_every_weight_that_does_not_fit(tmp_path):
         checkpoint.resolve(tmp_path / "nowhere")
 
 
+def test_a_checkpoint_keeps_the_digest_of_its_answers(tmp_path):
+    golden = VLEForVQA.from_pretrained("tests/golden/vle/VLEForVQA")
+    processor = SimpleNamespace(save_pretrained=lambda folder: None)
+    checkpoint.save(tmp_path / "last", golden, processor, ["yes", "no"], {})
+    assert checkpoint.load_labels(tmp_path / "last") == ["yes", "no"]
+    path = tmp_path / "last" / "label_map.json"
+    path.write_text(path.read_text().replace('"no"', '"on"'))
+    with pytest.raises(RequestError, match="label_map.json: answers: not those that its sha256 was computed of"):
+        checkpoint.load_labels(tmp_path / "last")
+
+
 def staged_run(stage_steps, accumulation=2, other_share=0.0, kind="shape"):
     class Questions(dict):
         def __len__(self):
@@ -62,7 +73,8 @@ def staged_run(stage_steps, accumulation=2, other_share=0.0, kind="shape"):
     )  # fmt: skip
     return SimpleNamespace(
         recipe=recipe, task=task, data=SimpleNamespace(images=None), processor=None, labels=[],
-        questions=Questions(question_type=["shape", "color", "yes"] * 40, image_row=np.arange(120) // 4),
+        questions=Questions(question_type=["shape", "color", "yes"] * 40, image_row=np.arange(120) // 4,
+                            answerable=np.ones(120, bool)),
         accelerator=SimpleNamespace(num_processes=1, process_index=0), accumulation=accumulation, stage_steps=stage_steps,
     )  # fmt: skip
 

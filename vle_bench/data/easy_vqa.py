@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from vle_bench import atomic
-from vle_bench.data.vqav2 import Split, coco_name, held_out, prepare_questions
+from vle_bench.data.vqav2 import AS_USUAL, Choices, Split, coco_name, held_out, prepare_questions
 from vle_bench.errors import RequestError
 
 TEST_OFFSET = 100_000  # the package numbers the images of both splits from 0
 COLORS = {"black", "blue", "brown", "gray", "green", "red", "teal", "yellow"}
 
 
-def prepare_easy_vqa(output: Path, source: Path | None = None, limit_images: int | None = None) -> None:
-    """Write the prepared form with the splits train, val (a tenth of the training images) and test (official).
+def prepare_easy_vqa(
+    output: Path, source: Path | None = None, limit_images: int | None = None, choices: Choices = AS_USUAL
+) -> dict[str, Any]:  # fmt: skip
+    """Write the prepared form with the splits train, val (a tenth of the training images) and test (official); the manifest.
 
     Args:
         source: folder for the files in VQA v2's layout; they are kept there. None: a temporary folder.
@@ -32,11 +34,12 @@ def prepare_easy_vqa(output: Path, source: Path | None = None, limit_images: int
         train_name, test_name = coco_name("train"), coco_name("test")
         splits = {
             "train": Split(train_questions, train_annotations, lambda i: train_images / train_name(i),
-                           keep=lambda i: not held_out(i), vocabulary=True),
-            "val": Split(train_questions, train_annotations, lambda i: train_images / train_name(i), keep=held_out),
+                           lambda ids, before: [i for i in ids if not held_out(i)], vocabulary=True),
+            "val": Split(train_questions, train_annotations, lambda i: train_images / train_name(i),
+                         lambda ids, before: [i for i in ids if held_out(i)]),
             "test": Split(test_questions, test_annotations, lambda i: test_images / test_name(i)),
         }  # fmt: skip
-        prepare_questions("easy-vqa", splits, output, min_count=1)
+        return prepare_questions("easy-vqa", splits, output, 1, choices)
 
 
 def write_official(folder: Path, name: str, limit_images: int | None) -> tuple[Path, Path, Path]:

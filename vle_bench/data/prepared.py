@@ -1,6 +1,5 @@
 """The prepared form of a data set: images and questions tables in Arrow, a label map, a manifest."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import Any
 import datasets
 
 from vle_bench.errors import RequestError
+from vle_bench.splits import tables
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class PreparedData:
 
     `images` has the columns image_id, file_name, bytes (the encoded file), width, height. A questions table has question_id,
     image_id, image_row (row of `images`), question, question_type, answer_type, multiple_choice_answer, answers (the
-    annotators'), label_ids and label_scores (soft targets).
+    annotators'), label_ids and label_scores (soft targets), answerable (there is such a target: it can be trained on).
     """
 
     root: Path
@@ -28,17 +28,17 @@ class PreparedData:
     images: datasets.Dataset
 
     def questions(self, split: str) -> datasets.Dataset:
-        """The questions of a split, or of several (`train+val`)."""
-        parts = [name.strip() for name in split.split("+")]
+        """The questions of a split, or of several (`train+val-minival`); `val` and `trainval` stand for their parts."""
+        parts = tables(split, set(self.manifest["splits"]))
         if len(set(parts)) != len(parts):
             raise RequestError(f"split {split!r}: names a split twice, and so every question in it")
-        tables = []
+        found = []
         for part in parts:
             if part not in self.manifest["splits"]:
                 known = ", ".join(self.manifest["splits"])
                 raise RequestError(f"{self.root}: has no split {part!r}; it has {known}")
-            tables.append(datasets.Dataset.from_file(str(self.root / f"questions-{part}.arrow")))
-        return datasets.concatenate_datasets(tables) if len(tables) > 1 else tables[0]
+            found.append(datasets.Dataset.from_file(str(self.root / f"questions-{part}.arrow")))
+        return datasets.concatenate_datasets(found) if len(found) > 1 else found[0]
 
 
 def open_prepared(root: Path) -> PreparedData:
@@ -58,7 +58,7 @@ def open_prepared(root: Path) -> PreparedData:
         raise RequestError(
             f"{path}: schema_version {manifest.get('schema_version')}, this version reads {SCHEMA_VERSION}; prepare again"
         )
-    if missing := [key for key in ("source", "splits", "files", "labels", "hash") if key not in manifest]:
+    if missing := [key for key in ("source", "splits", "files", "images", "labels", "hash") if key not in manifest]:
         raise RequestError(f"{path}: has no {missing[0]!r}; prepare the data again")
     for name, file in manifest["files"].items():
         size = (root / name).stat().st_size if (root / name).is_file() else None
@@ -66,9 +66,5 @@ def open_prepared(root: Path) -> PreparedData:
             found = "missing" if size is None else f"{size} bytes long instead of {file['bytes']}"
             raise RequestError(f"{root / name}: {found}; prepare the data again")
     labels = json.loads((root / "label_map.json").read_text())["answers"]
-    return PreparedData(root, manifest, labels, datasets.Dataset.from_file(str(root / "images.arrow")))
-
-
-def labels_digest(labels: list[str]) -> str:
-    """Digest of a label map: the answers in their order."""
-    return hashlib.sha256(json.dumps(labels, ensure_ascii=False).encode()).hexdigest()
+    shards = [datasets.Dataset.from_file(str(root / name)) for name in manifest["images"]]
+    return PreparedData(root, manifest, labels, datasets.concatenate_datasets(shards))

@@ -1,36 +1,37 @@
 """VQA v2's official files → the prepared form; easy-VQA goes the same way."""
 
-import functools
 import hashlib
-import io
 import json
+import os
+import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-from PIL import Image
+import pyarrow.compute as pc
 
 from vle_bench import atomic
-from vle_bench.data.prepared import SCHEMA_VERSION, labels_digest
+from vle_bench.data.official import BadRecords, OnBad, read_official
+from vle_bench.data.prepared import SCHEMA_VERSION
+from vle_bench.data.report import split_report
+from vle_bench.data.shards import SHARD_BYTES, described, image_error, plan, write_shards
+from vle_bench.data.tables import OFFICIAL, ROWS_A_BATCH, map_table, write_table
+from vle_bench.data.targets import normal, with_targets
+from vle_bench.data.visual_genome import ID_OFFSET, read_visual_genome
 from vle_bench.errors import RequestError
-from vle_bench.progress import track
-from vle_bench.vqa_answers import normalize_answer, soft_target
-from vle_bench.vqa_files import QUESTION, annotation_records, records
+from vle_bench.label_map import labels_digest, read_label_map
 
 MIN_ANSWER_COUNT = 9  # METER, `write_vqa.py`: 3,129 answers remain of train and val
-ROWS_A_BATCH = 500
-# The same few answers come millions of times, and normalising one is slow; bounded, because their number is not.
-normal = functools.lru_cache(maxsize=1 << 17)(normalize_answer)
-IMAGES = pa.schema([("image_id", pa.int64()), ("file_name", pa.string()), ("bytes", pa.binary()),
-                    ("width", pa.int32()), ("height", pa.int32())])  # fmt: skip
-QUESTIONS = pa.schema([
-    ("question_id", pa.int64()), ("image_id", pa.int64()), ("image_row", pa.int64()), ("question", pa.string()),
-    ("question_type", pa.string()), ("answer_type", pa.string()), ("multiple_choice_answer", pa.string()),
-    ("answers", pa.list_(pa.string())), ("label_ids", pa.list_(pa.int64())), ("label_scores", pa.list_(pa.float32())),
-])  # fmt: skip
+MINIVAL_IMAGES = 1_000  # as many as METER and VLE hold out of the validation images
+WORK = "work"  # folder of what only an unfinished run needs
+FINISHED_SHARDS = f"{WORK}/images-*.json"
+
+Ids = np.ndarray[Any, np.dtype[np.int64]]  # image ids, each once, sorted
+Choose = Callable[[Ids, dict[str, Ids]], Iterable[int]]
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,47 @@ class Split:
 
     questions: Path
     annotations: Path | None
-    image_path: Callable[[int], Path]
-    keep: Callable[[int], bool] = lambda image_id: True
+    image_path: Callable[[int], Path] | None  # None: its images are those of splits before it
+    choose: Choose = lambda ids, before: ids  # (ids in the files, ids of the splits before) → ids of this split
     vocabulary: bool = False  # its majority answers make up the label map
+    read: Callable[[Path, Path | None, BadRecords], pa.Table] = read_official
+    extra: bool = False  # more training questions: only those with an answer in the vocabulary
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.questions,) if self.annotations is None else (self.questions, self.annotations)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How to prepare: see `vle-bench prepare --help`. None of `workers` and `shard_bytes` changes a row."""
+
+    workers: int = 1
+    on_bad_image: OnBad = "error"
+    on_bad_record: OnBad = "error"
+    label_map: Path | None = None
+    published_targets: bool = False
+    tokenizer: Path | None = None
+    max_text_length: int = 50
+    shard_bytes: int = SHARD_BYTES
+
+
+AS_USUAL = Choices()
+
+
+def by_hash(image_id: int) -> bytes:
+    return hashlib.sha256(str(image_id).encode()).digest()
 
 
 def held_out(image_id: int) -> bool:
     """Every tenth image, by a hash of its id: anyone can rebuild the split, and no order matters."""
-    return int.from_bytes(hashlib.sha256(str(image_id).encode()).digest()[:8], "big") % 10 == 0
+    return int.from_bytes(by_hash(image_id)[:8], "big") % 10 == 0
+
+
+def minival(image_ids: Iterable[int]) -> list[int]:
+    """The 1,000 images whose ids, in decimal, have the smallest SHA-256; a tenth of them where there are fewer than 10,000."""
+    ids = sorted(map(int, image_ids), key=by_hash)
+    return ids[: min(MINIVAL_IMAGES, max(1, len(ids) // 10))]
 
 
 def coco_name(folder: str) -> Callable[[int], str]:
@@ -54,47 +88,82 @@ def coco_name(folder: str) -> Callable[[int], str]:
     return lambda image_id: f"COCO_{folder}_{image_id:012d}.jpg"
 
 
-def prepare_vqav2(source: Path, output: Path) -> None:
-    """The official folder layout of VQA v2 → prepared data with train, val, test-dev and test."""
+def prepare_vqav2(
+    source: Path, output: Path, choices: Choices = AS_USUAL, visual_genome: tuple[Path, Path] | None = None
+) -> dict[str, Any]:  # fmt: skip
+    """The official folder layout of VQA v2 → prepared data; returns the manifest.
 
-    def split(folder: str, name: str, annotated: bool) -> Split:
+    Args:
+        visual_genome: its question_answers.json and image_data.json, for the splits `vg` (about images of train and
+            val-minival) and `vg-minival`.
+    """
+
+    def split(folder: str, name: str, annotated: bool, **more: Any) -> Split:
         file_name = coco_name(folder)
         return Split(
             source / f"v2_OpenEnded_mscoco_{name}_questions.json",
             source / f"v2_mscoco_{name}_annotations.json" if annotated else None,
             lambda image_id: source / folder / file_name(image_id),
-            vocabulary=annotated,
-        )
+            vocabulary=annotated, **more,
+        )  # fmt: skip
 
     splits = {
-        "train": split("train2014", "train2014", True), "val": split("val2014", "val2014", True),
+        "train": split("train2014", "train2014", True),
+        "minival": split("val2014", "val2014", True, choose=lambda ids, before: minival(ids)),
+        "val-minival": split("val2014", "val2014", True, choose=lambda ids, before: np.setdiff1d(ids, before["minival"])),
         "test-dev": split("test2015", "test-dev2015", False), "test": split("test2015", "test2015", False),
     }  # fmt: skip
-    prepare_questions("vqav2", splits, output, MIN_ANSWER_COUNT)
+    if visual_genome is not None:
+        for name, of in (("vg", ("train", "val-minival")), ("vg-minival", ("minival",))):
+            splits[name] = Split(*visual_genome, None, about_images_of(of), read=read_visual_genome, extra=True)
+    return prepare_questions("vqav2", splits, output, MIN_ANSWER_COUNT, choices)
 
 
-def prepare_questions(source: str, splits: dict[str, Split], output: Path, min_count: int) -> None:
-    """Official files → tables. Nothing appears under `output` unless all of it could be written.
+def about_images_of(names: tuple[str, ...]) -> Choose:
+    return lambda ids, before: np.intersect1d(ids, np.concatenate([before[name] for name in names]))
+
+
+def prepare_questions(
+    source: str, splits: dict[str, Split], output: Path, min_count: int, choices: Choices = AS_USUAL
+) -> dict[str, Any]:  # fmt: skip
+    """Official files → tables. Nothing appears under `output` unless all of it could be written; returns the manifest.
+
+    What a killed run has finished (a table of official records, a shard of images) the next one with the same files takes over.
 
     Args:
         min_count: how often a normalised majority answer must occur in the vocabulary's splits to become a class.
     """
     check_output(output, source)
-    labels = vocabulary([s for s in splits.values() if s.vocabulary], min_count)
-    label_ids = {label: i for i, label in enumerate(labels)}
-    with atomic.folder(output) as folder:
-        rows = write_images(folder / "images.arrow", splits)
-        counts = {
-            name: write_split(folder / f"questions-{name}.arrow", name, split, rows, label_ids) for name, split in splits.items()
-        }
+    with atomic.resumed_folder(output, FINISHED_SHARDS) as folder:
+        work = start_or_resume(folder, splits, choices)
+        official, bad_records = read_all(work, splits, choices)
+        rows = rows_of_splits(splits, official)
+        labels, origin = label_map(splits, official, rows, min_count, choices)
+        images, shards, bad_images = write_images(folder, work, splits, official, rows, choices)
+        targets = {label: i for i, label in enumerate(labels)}
+        counts, report = {}, {}
+        for name, split in splits.items():
+            chosen = official[split.files].filter(pa.array(rows[name])) if not rows[name].all() else official[split.files]
+            questions, without_image = with_targets(chosen, images, targets, choices.published_targets, split.extra)
+            write_table(folder / f"questions-{name}.arrow", questions.schema, iter(questions.to_batches(ROWS_A_BATCH)))
+            labelled = split.annotations is not None
+            counts[name] = count(questions, labelled)
+            report[name] = split_report(questions, labelled, choices.tokenizer, choices.max_text_length)
+            report[name]["left_out_with_their_image"] = without_image
         atomic.write_json(folder / "label_map.json", {"answers": labels, "sha256": labels_digest(labels)})
-        files = {p.name: {"bytes": p.stat().st_size, "sha256": digest(p)} for p in sorted(folder.iterdir())}
+        names = ["label_map.json", *(f"questions-{name}.arrow" for name in splits)]
         manifest: dict[str, Any] = {
-            "schema_version": SCHEMA_VERSION, "source": source, "splits": counts, "files": files,
-            "labels": {"count": len(labels), "sha256": labels_digest(labels), "min_count": min_count},
+            "schema_version": SCHEMA_VERSION, "source": source, "splits": counts,
+            "files": {**shards, **{name: described(folder / name) for name in names}}, "images": list(shards),
+            "labels": {"count": len(labels), "sha256": labels_digest(labels), **origin},
+            "targets": "published" if choices.published_targets else "normalised",
         }  # fmt: skip
         manifest["hash"] = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+        left_out = {"records": bad_records, "images": [{**bad, "file": Path(bad["file"]).name} for bad in bad_images]}
+        manifest |= {"report": report, "left_out": left_out}
         atomic.write_json(folder / "manifest.json", manifest)
+        remove_others(folder, {"manifest.json", *manifest["files"]})
+    return manifest
 
 
 def check_output(output: Path, source: str) -> None:
@@ -113,141 +182,124 @@ def check_output(output: Path, source: str) -> None:
         raise RequestError(f"{output}: holds {others[0]!r} beside the prepared data; move it or give another --output")
 
 
-def kept_questions(split: Split) -> list[dict[str, Any]]:
-    return [r for r in records(split.questions, "questions", dict(QUESTION)) if split.keep(r["image_id"])]
+def start_or_resume(folder: Path, splits: dict[str, Split], choices: Choices) -> Path:
+    """The folder of intermediate files; what is there of other official files, or of another version, is removed."""
+    inputs: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "on_bad_record": choices.on_bad_record}
+    for path in sorted({path for split in splits.values() for path in split.files}):
+        status = os.stat(path) if path.is_file() else None
+        inputs[str(path.absolute())] = None if status is None else [status.st_size, status.st_mtime_ns]
+    work, note = folder / WORK, folder / WORK / "inputs.json"
+    if not note.is_file() or note.read_text() != json.dumps(inputs):
+        remove_others(folder, set())
+        work.mkdir()
+        atomic.write_text(note, json.dumps(inputs))
+    return work
 
 
-def vocabulary(splits: list[Split], min_count: int) -> list[str]:
-    """Normalised majority answers by (count descending, answer)."""
+def remove_others(folder: Path, keep: set[str]) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in keep:
+            path.unlink()
+
+
+Official = dict[tuple[Path, ...], pa.Table]
+
+
+def read_all(work: Path, splits: dict[str, Split], choices: Choices) -> tuple[Official, list[dict[str, Any]]]:
+    """The official files as tables on disk, each file read once; and the records that were left out."""
+    found: Official = {}
+    left_out = []
+    for split in splits.values():
+        if split.files in found:
+            continue
+        path = work / f"official-{len(found)}.arrow"
+        note = path.with_suffix(".json")
+        if not note.is_file():
+            bad = BadRecords(choices.on_bad_record)
+            table = split.read(split.questions, split.annotations, bad)
+            write_table(path, OFFICIAL, iter(table.to_batches()))
+            del table
+            atomic.write_json(note, bad.listed)
+        found[split.files] = map_table(path)
+        left_out += json.loads(note.read_text())
+    return found, left_out
+
+
+def rows_of_splits(splits: dict[str, Split], official: Official) -> dict[str, np.ndarray]:
+    """Split → (questions of its files,) bool, which of them are its own."""
+    chosen: dict[str, Ids] = {}
+    rows: dict[str, np.ndarray] = {}
+    for name, split in splits.items():
+        table = official[split.files]
+        ids = table["image_id"].to_numpy()
+        chosen[name] = np.unique(np.asarray(list(split.choose(np.unique(ids), chosen)), dtype=np.int64))
+        rows[name] = np.isin(ids, chosen[name])
+        if not rows[name].any() and not split.extra:
+            raise RequestError(f"{split.questions}: no question for the split {name!r}")
+        if not split.extra and (highest := table["question_id"].to_numpy().max()) >= ID_OFFSET:
+            raise RequestError(f"{split.questions}: question_id {highest}: ids from {ID_OFFSET} on are Visual Genome's")
+    return rows
+
+
+def label_map(
+    splits: dict[str, Split], official: Official, rows: dict[str, np.ndarray], min_count: int, choices: Choices
+) -> tuple[list[str], dict[str, Any]]:
+    """The answers in their order, and where they come from."""
+    if choices.label_map is not None:
+        return read_label_map(choices.label_map), {"file": choices.label_map.name}
     counts: Counter[str] = Counter()
-    for split in splits:
-        assert split.annotations is not None
-        found = (r for r in annotation_records(split.annotations) if split.keep(r["image_id"]))
-        counts.update(normal(record["multiple_choice_answer"]) for record in found)
+    for name, split in splits.items():
+        if split.vocabulary:
+            counted = pc.value_counts(official[split.files]["multiple_choice_answer"].filter(pa.array(rows[name])))
+            for answer in counted.to_pylist():
+                counts[answer["values"]] += answer["counts"]
+    return vocabulary(counts, min_count), {"min_count": min_count}
+
+
+def vocabulary(answers: Counter[str], min_count: int) -> list[str]:
+    """How often each majority answer occurs → the normalised answers by (count descending, answer)."""
+    counts: Counter[str] = Counter()
+    for answer, number in answers.items():
+        counts[normal(answer)] += number
     labels = [label for label, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if count >= min_count]
     if not labels:
         raise RequestError(f"no answer occurs {min_count} times: there would be no class to predict")
     return labels
 
 
-def write_images(path: Path, splits: dict[str, Split]) -> dict[int, int]:
-    """Every image that a question asks about, once, by id; returns its row."""
-    paths: dict[int, Path] = {}
-    for split in splits.values():
-        for record in kept_questions(split):
-            image_id, path_here = record["image_id"], split.image_path(record["image_id"])
-            if (first := paths.setdefault(image_id, path_here)) != path_here:
-                raise RequestError(f"image_id {image_id} stands for two files, {first} and {path_here}")
-    order = sorted(paths)
-    rows = (image_row(image_id, paths[image_id]) for image_id in track(order, "images", len(order)))
-    write_table(path, IMAGES, rows)
-    return {image_id: row for row, image_id in enumerate(order)}
+def write_images(
+    folder: Path, work: Path, splits: dict[str, Split], official: Official, rows: dict[str, np.ndarray], choices: Choices
+) -> tuple[Ids, dict[str, Any], list[dict[str, Any]]]:
+    """Every image that a question asks about, once, by id.
+
+    Returns:
+        the ids in the order of the rows, {shard: {"bytes", "sha256"}}, and the images that cannot be read.
+    """
+    paths: dict[int, str] = {}
+    for name, split in splits.items():
+        if split.image_path is None:
+            continue
+        for image_id in np.unique(official[split.files]["image_id"].to_numpy()[rows[name]]).tolist():
+            path = str(split.image_path(image_id))
+            if (first := paths.setdefault(image_id, path)) != path:
+                raise RequestError(f"image_id {image_id} stands for two files, {first} and {path}")
+    shards, missing = plan(paths, choices.shard_bytes)
+    skip = choices.on_bad_image == "skip"
+    if missing and not skip:
+        raise image_error(missing[0])
+    files, unreadable = write_shards(folder, work, shards, choices.workers, skip)
+    bad = sorted([*missing, *unreadable], key=lambda image: image["image_id"])
+    ids = np.setdiff1d(np.fromiter(paths, np.int64, len(paths)), [image["image_id"] for image in bad])
+    return ids, files, bad
 
 
-def image_row(image_id: int, path: Path) -> dict[str, Any]:
-    """The encoded file, opened once to be sure that it is an image."""
-    try:
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            width, height = image.size
-    except FileNotFoundError as error:
-        raise RequestError(f"{path}: no such image (image_id {image_id})") from error
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, ... by format
-        raise RequestError(f"{path}: cannot be read as an image ({error})") from error
-    return {"image_id": image_id, "file_name": path.name, "bytes": content, "width": width, "height": height}
-
-
-def write_split(path: Path, name: str, split: Split, rows: dict[int, int], label_ids: dict[str, int]) -> dict[str, Any]:
-    """One questions table in the order of the ids; returns the split's counts."""
-    questions = sorted(kept_questions(split), key=lambda record: record["question_id"])
-    if not questions:
-        raise RequestError(f"{split.questions}: no question for the split {name!r}")
-    ids = [record["question_id"] for record in questions]
-    check_once(split.questions, ids)
-    truths = annotations_of(split, questions)
-    rows_of_split = (question_row(q, truths.get(q["question_id"]), rows, label_ids) for q in questions)
-    try:
-        write_table(path, QUESTIONS, track(rows_of_split, name, len(questions)))
-    except RequestError as error:
-        raise RequestError(f"{split.annotations or split.questions}: {error}") from error
+def count(questions: pa.Table, labelled: bool) -> dict[str, Any]:
+    """What the manifest says of a split; `answerable` questions have an answer in the vocabulary and can be trained on."""
+    ids = questions["question_id"].to_pylist()
     return {
-        "questions": len(ids), "images": len({q["image_id"] for q in questions}), "labelled": split.annotations is not None,
+        "questions": len(ids), "images": len(pc.unique(questions["image_id"])), "labelled": labelled,
+        "answerable": pc.sum(questions["answerable"]).as_py() or 0,
         "ids_sha256": hashlib.sha256(json.dumps(ids).encode()).hexdigest(),
     }  # fmt: skip
-
-
-def annotations_of(split: Split, questions: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
-    """Question id → its annotation; exactly the split's questions have one, about the same image. {} without a file."""
-    if split.annotations is None:
-        return {}
-    found = [r for r in annotation_records(split.annotations) if split.keep(r["image_id"])]
-    check_once(split.annotations, [record["question_id"] for record in found])
-    image_ids = {question["question_id"]: question["image_id"] for question in questions}
-    truths = {record["question_id"]: record for record in found}
-    if without := sorted(set(image_ids) - set(truths)):
-        raise RequestError(f"{split.annotations}: {len(without)} questions have no annotation, such as {without[0]}")
-    if unknown := sorted(set(truths) - set(image_ids)):
-        raise RequestError(f"{split.annotations}: {len(unknown)} annotations without a question, such as {unknown[0]}")
-    for question_id, image_id in image_ids.items():  # a wrong image would carry answers over the border of a hold-out
-        if truths[question_id]["image_id"] != image_id:
-            raise RequestError(f"{split.annotations}: question_id {question_id}: image_id "
-                               f"{truths[question_id]['image_id']}, but {image_id} in {split.questions}")  # fmt: skip
-    return truths
-
-
-def check_once(path: Path, ids: list[int]) -> None:
-    if len(set(ids)) != len(ids):
-        raise RequestError(f"{path}: question_id {Counter(ids).most_common(1)[0][0]} stands there twice")
-
-
-def question_row(
-    question: dict[str, Any], truth: dict[str, Any] | None, rows: dict[int, int], label_ids: dict[str, int]
-) -> dict[str, Any]:
-    row = {k: question[k] for k in ("question_id", "image_id", "question")} | {"image_row": rows[question["image_id"]]}
-    if truth is None:
-        return row | dict.fromkeys(
-            ("question_type", "answer_type", "multiple_choice_answer", "answers", "label_ids", "label_scores")
-        )
-    answers = [record["answer"] for record in truth["answers"]]
-    matches = Counter(normal(answer) for answer in answers)
-    targets = sorted((label_ids[a], soft_target(n)) for a, n in matches.items() if a in label_ids)
-    return row | {
-        "question_type": truth["question_type"], "answer_type": truth["answer_type"],
-        "multiple_choice_answer": truth["multiple_choice_answer"], "answers": answers,
-        "label_ids": [label for label, _ in targets], "label_scores": [score for _, score in targets],
-    }  # fmt: skip
-
-
-def write_table(path: Path, schema: pa.Schema, rows: Iterator[dict[str, Any]]) -> None:
-    """An Arrow stream, a few hundred rows at a time, so that memory does not grow with the data."""
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-        batch: list[dict[str, Any]] = []
-        for row in rows:
-            batch.append(row)
-            if len(batch) == ROWS_A_BATCH:
-                writer.write_batch(record_batch(batch, schema))
-                batch.clear()
-        if batch:
-            writer.write_batch(record_batch(batch, schema))
-
-
-def record_batch(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
-    """Rows → Arrow; half a surrogate pair or a number of more than 64 bits, which JSON may hold, names its row."""
-    try:
-        return pa.RecordBatch.from_pylist(rows, schema)
-    except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
-        if len(rows) == 1:
-            first = schema.names[0]
-            raise RequestError(f"{first} {rows[0][first]}: cannot be stored: {error}") from error
-        for row in rows:
-            record_batch([row], schema)
-        raise
-
-
-def digest(path: Path) -> str:
-    result = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            result.update(block)
-    return result.hexdigest()

@@ -41,7 +41,7 @@ class Task(Protocol):
         ...
 
     def training_order(self, questions: Any, seed: int, epoch: int, per_image: int) -> NDArray[np.int64]:
-        """Every example once, in the order of this epoch; at most `per_image` of one image stand together."""
+        """Every example that teaches something, once, in this epoch's order; at most `per_image` of one image side by side."""
         ...
 
     def first_stage(

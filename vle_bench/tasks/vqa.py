@@ -36,7 +36,9 @@ class VQA:
         return train_tokenizer(data.questions(split)["question"], vocab_size)
 
     def training_order(self, questions: Any, seed: int, epoch: int, per_image: int) -> NDArray[np.int64]:
-        return grouped_order(np.asarray(questions["image_row"]), seed, epoch, per_image)
+        # a question without an answer in the vocabulary has nothing to teach; it is scored all the same
+        answerable = np.flatnonzero(np.asarray(questions["answerable"]))
+        return answerable[grouped_order(np.asarray(questions["image_row"])[answerable], seed, epoch, per_image)]
 
     def first_stage(
         self, questions: Any, question_types: list[str], other_share: float, seed: int, epoch: int

@@ -40,7 +40,7 @@ def test_a_split_counts_once(root, split):
 @pytest.mark.parametrize(
     ("content", "message"),
     [(b"[]", "not a manifest"), (b"\xff\xfe", "not UTF-8"), (b'{"sch', "cut off or broken"), (b"", "cut off or broken"),
-     (b'{"schema_version": 1}', "has no 'source'"), (b'{"schema_version": 99}', "schema_version 99, this version reads 1")],
+     (b'{"schema_version": 2}', "has no 'source'"), (b'{"schema_version": 99}', "schema_version 99, this version reads 2")],
 )  # fmt: skip
 def test_a_broken_manifest_is_named(copy, content, message):
     (copy / "manifest.json").write_bytes(content)
@@ -50,8 +50,8 @@ def test_a_broken_manifest_is_named(copy, content, message):
 
 
 def test_a_missing_table_is_named(copy):
-    (copy / "images.arrow").unlink()
-    with pytest.raises(RequestError, match="images.arrow: missing"):
+    (copy / "images-00000-of-00001.arrow").unlink()
+    with pytest.raises(RequestError, match="images-00000-of-00001.arrow: missing"):
         open_prepared(copy)
 
 

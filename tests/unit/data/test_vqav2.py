@@ -48,15 +48,17 @@ def test_official_layout(source, tmp_path):
     prepare_vqav2(source, tmp_path / "out")
     data = open_prepared(tmp_path / "out")
     assert {name: (s["questions"], s["images"], s["labelled"]) for name, s in data.manifest["splits"].items()} == {
-        "train": (12, 6, True), "val": (8, 4, True), "test-dev": (4, 2, False), "test": (8, 4, False),
+        "train": (12, 6, True), "val-minival": (6, 3, True), "minival": (2, 1, True), "test-dev": (4, 2, False),
+        "test": (8, 4, False),
     }  # fmt: skip
     assert data.labels == ["2"]  # "3" is the majority of one question, and nine are needed
     assert data.images["image_id"] == [*range(1, 7), *range(11, 15), *range(21, 25)]
     assert data.images[6]["file_name"] == "COCO_val2014_000000000011.jpg"
     assert (data.images[6]["width"], data.images[6]["height"]) == (6, 4)
     assert data.images[6]["bytes"] == (source / "val2014" / "COCO_val2014_000000000011.jpg").read_bytes()
-    both = data.questions("train+val")
-    assert both["question_id"] == sorted(both["question_id"]) and len(both) == 20
+    train, val = (data.questions(name)["question_id"] for name in ("train", "val"))
+    assert list(train) == sorted(train) and sorted(val) == [i * 1000 + k for i in range(11, 15) for k in (0, 1)]
+    assert list(data.questions("train+val")["question_id"]) == list(data.questions("trainval")["question_id"]) == [*train, *val]
     test = data.questions("test")
     assert test["answers"] == [None] * 8 and test["label_ids"] == [None] * 8
     assert [data.images[row]["image_id"] for row in test["image_row"]] == test["image_id"]
@@ -80,7 +82,7 @@ def make_three_frequent(content):
 
 def test_the_arrow_files_load_alone(source, tmp_path):
     prepare_vqav2(source, tmp_path / "out")
-    assert len(datasets.Dataset.from_file(str(tmp_path / "out" / "questions-val.arrow"))) == 8
+    assert len(datasets.Dataset.from_file(str(tmp_path / "out" / "questions-val-minival.arrow"))) == 6
 
 
 def change(source, name, edit):
@@ -95,15 +97,14 @@ QUESTIONS, ANNOTATIONS = "v2_OpenEnded_mscoco_train2014_questions.json", "v2_msc
 @pytest.mark.parametrize(
     ("name", "edit", "message"),
     [
-        (QUESTIONS, lambda c: c["questions"].clear(), "train2014_questions.json: no question for the split 'train'"),
+        (QUESTIONS, lambda c: c["questions"].clear(), "train2014_questions.json: no question"),
         (QUESTIONS, lambda c: c["questions"].pop(0), "annotations.json: 1 annotations without a question, such as 6000"),
-        (QUESTIONS, lambda c: c["questions"][0].update(question="\ud800"), "annotations.json: question_id 6000: cannot be stored"),
+        (QUESTIONS, lambda c: c["questions"][0].update(question="\ud800"), "questions.json: question_id 6000: cannot be stored"),
         (ANNOTATIONS, lambda c: c["annotations"].append(c["annotations"][0]), "annotations.json: question_id 6000 .* twice"),
         (ANNOTATIONS, lambda c: c["annotations"].pop(0), "annotations.json: 1 questions have no annotation, such as 6000"),
         (ANNOTATIONS, lambda c: c["annotations"][0].update(image_id=1), r"question_id 6000: image_id 1, but 6 in .*questions.json"),
         (ANNOTATIONS, lambda c: c["annotations"][2].pop("answers"), r"record 2 \(question_id 5000\): has no 'answers'"),
         (ANNOTATIONS, lambda c: c["annotations"][2]["answers"][0].pop("answer"), r"record 2 \(question_id 5000\): answers: not"),
-        (QUESTIONS.replace("train", "val"), lambda c: c["questions"][0].update(image_id=1), "image_id 1 stands for two files"),
     ],
 )  # fmt: skip
 def test_refused(source, tmp_path, name, edit, message):
@@ -112,6 +113,14 @@ def test_refused(source, tmp_path, name, edit, message):
         prepare_vqav2(source, tmp_path / "out")
     assert "\n" not in str(error.value)
     assert [p.name for p in tmp_path.iterdir()] == ["source"]
+
+
+def test_an_image_id_in_two_folders_is_named(source, tmp_path):
+    for kind in ("questions", "annotations"):
+        name = QUESTIONS if kind == "questions" else ANNOTATIONS
+        change(source, name.replace("train", "val"), lambda c, kind=kind: c[kind][0].update(image_id=1))
+    with pytest.raises(RequestError, match="image_id 1 stands for two files"):
+        prepare_vqav2(source, tmp_path / "out")
 
 
 def test_a_missing_file_is_named(source, tmp_path):

@@ -1,0 +1,68 @@
+"""Arrow tables of prepared data: what is in them, and how they come to disk."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from vle_bench.errors import RequestError
+
+ROWS_A_BATCH = 500
+IMAGES = pa.schema([("image_id", pa.int64()), ("file_name", pa.string()), ("bytes", pa.binary()),
+                    ("width", pa.int32()), ("height", pa.int32())])  # fmt: skip
+ASKED = pa.schema([("question_id", pa.int64()), ("image_id", pa.int64()), ("question", pa.string())])
+TRUTHS = pa.schema([
+    ("question_id", pa.int64()), ("image_id", pa.int64()), ("question_type", pa.string()), ("answer_type", pa.string()),
+    ("multiple_choice_answer", pa.string()), ("answers", pa.list_(pa.string())),
+])  # fmt: skip
+OFFICIAL = pa.schema([*ASKED, *list(TRUTHS)[2:]])  # a question with its annotation, which is null where there is none
+QUESTIONS = pa.schema([
+    *ASKED, ("image_row", pa.int64()), *list(TRUTHS)[2:], ("label_ids", pa.list_(pa.int64())),
+    ("label_scores", pa.list_(pa.float32())), ("answerable", pa.bool_()),
+])  # fmt: skip
+
+Refuse = Callable[[dict[str, Any], str], None]  # (row, what is wrong with it): raises, or leaves the row out
+
+
+def refuse_row(row: dict[str, Any], problem: str) -> None:
+    name, value = next(iter(row.items()))
+    raise RequestError(f"{name} {value}: {problem}")
+
+
+def record_batches(
+    rows: Iterator[dict[str, Any]], schema: pa.Schema, refuse: Refuse = refuse_row, size: int = ROWS_A_BATCH
+) -> Iterator[pa.RecordBatch]:
+    """Rows → Arrow, `size` at a time, so that memory does not grow with the data."""
+    held: list[dict[str, Any]] = []
+    for row in rows:
+        held.append(row)
+        if len(held) == size:
+            yield record_batch(held, schema, refuse)
+            held.clear()
+    if held:
+        yield record_batch(held, schema, refuse)
+
+
+def record_batch(rows: list[dict[str, Any]], schema: pa.Schema, refuse: Refuse = refuse_row) -> pa.RecordBatch:
+    """Half a surrogate pair, or a number of more than 64 bits, which JSON may hold, is a refused row."""
+    try:
+        return pa.RecordBatch.from_pylist(rows, schema)
+    except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
+        if len(rows) == 1:
+            refuse(rows[0], f"cannot be stored: {error}")
+            return pa.RecordBatch.from_pylist([], schema)
+    kept = [row for row in rows if len(record_batch([row], schema, refuse))]
+    return pa.RecordBatch.from_pylist(kept, schema)
+
+
+def write_table(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
+    """An Arrow stream, as `datasets.Dataset.from_file` reads it."""
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+
+
+def map_table(path: Path) -> pa.Table:
+    """A table on disk; its pages are read when they are looked at, and take no memory of the process."""
+    return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()

@@ -1,0 +1,40 @@
+"""Names of splits: which tables a name stands for, and which splits share images."""
+
+# A name that may stand for several tables of a prepared folder. Where a folder has a table of the name itself
+# (easy-VQA's `val`), that is meant.
+ALIASES = {"val": ("val-minival", "minival"), "trainval": ("train", "val")}
+# Visual Genome's questions are about COCO images of these splits, and test-dev is a part of test.
+IMAGES_OF = {
+    "vg": ("train", "val-minival"), "vg-minival": ("minival",),
+    "test": ("test-dev", "test-rest"), **ALIASES,
+}  # fmt: skip
+
+
+def names(split: str) -> list[str]:
+    """`train+val-minival` → [train, val-minival]; `+` joins, and a minus is part of a name."""
+    return [name.strip() for name in split.split("+")]
+
+
+def tables(split: str, there: set[str]) -> list[str]:
+    """The tables of a composed split, in its order; a name that is neither there nor an alias stands for itself.
+
+    Args:
+        there: the tables of a prepared folder.
+    """
+    found = []
+    for name in names(split):
+        found += [name] if name in there or name not in ALIASES else tables("+".join(ALIASES[name]), there)
+    return found
+
+
+def atoms(split: str) -> frozenset[str]:
+    """The smallest sets of images that a composed split is made of; two splits share images if these meet."""
+    found: set[str] = set()
+    for name in names(split):
+        found |= atoms("+".join(IMAGES_OF[name])) if name in IMAGES_OF else {name}
+    return frozenset(found)
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether an image of one may be an image of the other, as far as names tell."""
+    return bool(atoms(one) & atoms(other))
