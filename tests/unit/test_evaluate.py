@@ -46,7 +46,7 @@ def data():
         "question": [("is it red?", "what color is it?", "is there a very long thing?")[i % 3] for i in range(len(rows))],
         "question_type": ["is"] * len(rows), "answer_type": ["yes/no" if t < 2 else "other" for t in truth],
         "multiple_choice_answer": [LABELS[t] for t in truth], "answers": [[LABELS[t]] * 7 + ["blue"] * 3 for t in truth],
-        "label_ids": [[t] for t in truth], "label_scores": [[1.0] for _ in truth],
+        "label_ids": [[t] for t in truth], "label_scores": [[1.0] for _ in truth], "answerable": [True] * len(truth),
     })  # fmt: skip
     splits = {"val": {"labelled": True}, "test": {"labelled": False}}
     return SimpleNamespace(root="data/x", images=images, questions=lambda split: questions, manifest={"splits": splits})

@@ -95,7 +95,7 @@ def test_questions_without_a_target_are_left_out_of_training_alone(prepared):
     task = TASKS["vqa"]
     order = task.training_order(questions, 0, 0, 2)
     assert len(set(order.tolist())) == 18 and all(questions[int(i)]["label_ids"] for i in order)
-    assert sorted(task.evaluation_order(questions)) == list(range(27))
+    assert sorted(np.concatenate(task.evaluation_batches(questions, 4))) == list(range(27))
 
 
 def test_the_same_bytes_with_several_processes(official, prepared, tmp_path):
