@@ -54,11 +54,18 @@ define launch
 	$(PYTHON) -m accelerate.commands.launch $(LAUNCH) -m vle_bench train $(1) $(ARGS)
 endef
 
-vqa-base: $(INSTALLED)  ## fine-tune VLE-base on VQA v2
-	$(call launch,recipes/vqa/vle-base.yaml)
+# The file for the challenge server. RUN names the run folder where ARGS gives another than the recipe's.
+define submission
+	$(PYTHON) -m accelerate.commands.launch $(LAUNCH) -m vle_bench predict $(or $(RUN),$(1)) --split test --output $(or $(RUN),$(1))/vqa_test.json
+endef
 
-vqa-large: $(INSTALLED)  ## fine-tune VLE-large on VQA v2
+vqa-base: $(INSTALLED)  ## fine-tune VLE-base on VQA v2, score minival, write the server's file
+	$(call launch,recipes/vqa/vle-base.yaml)
+	$(call submission,runs/vle-base-vqa)
+
+vqa-large: $(INSTALLED)  ## fine-tune VLE-large on VQA v2, score minival, write the server's file
 	$(call launch,recipes/vqa/vle-large.yaml)
+	$(call submission,runs/vle-large-vqa)
 
 vcr-q2a-base: $(INSTALLED)  ## fine-tune VLE-base on VCR, question to answer
 	$(call launch,recipes/vcr/vle-base-q2a.yaml)
@@ -72,8 +79,9 @@ vcr-qa2r-base: $(INSTALLED)  ## fine-tune VLE-base on VCR, question and answer t
 vcr-qa2r-large: $(INSTALLED)  ## fine-tune VLE-large on VCR, question and answer to rationale
 	$(call launch,recipes/vcr/vle-large-qa2r.yaml)
 
-meter-vqa: $(INSTALLED)  ## fine-tune METER-base on VQA v2
+meter-vqa: $(INSTALLED)  ## fine-tune METER-base on VQA v2, score minival, write the server's file
 	$(call launch,recipes/vqa/meter-base.yaml)
+	$(call submission,runs/meter-base-vqa)
 
 meter-vcr-q2a: $(INSTALLED)  ## fine-tune METER-base on VCR, question to answer
 	$(call launch,recipes/vcr/meter-base-q2a.yaml)

@@ -83,6 +83,7 @@ def test_every_command(work):
         elif parts[:2] == ["make", "vqa-base"]:
             if not any(p.startswith("LAUNCH=") for p in parts):
                 assert "written: runs/vle-base-vqa/" in make(parts, work, MINIATURE)
+                assert len(json.loads((work / "runs/vle-base-vqa/vqa_test.json").read_text())) > 0
             else:
                 assert "accelerate.commands.launch --num_processes 8 -m vle_bench" in execute(
                     ["make", "-n", "-f", ROOT / "Makefile", *parts[1:], "VENV="], work
@@ -109,8 +110,8 @@ def test_every_command(work):
 def test_python(work):
     if not (work / "runs" / "demo" / "seed-0" / "best").is_dir():
         make(["make", "demo"], work, FEW_STEPS)
-    for block in blocks("python"):
-        execute([sys.executable, "-c", block], work)
+    shown = [execute([sys.executable, "-c", block], work) for block in blocks("python")]
+    assert "'answer':" in shown[-1] and "'score':" in shown[-1]
 
 
 def test_the_demo_output_is_that_of_the_record():
