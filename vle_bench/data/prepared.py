@@ -7,6 +7,7 @@ from typing import Any
 
 import datasets
 
+from vle_bench.data.shards import sha256
 from vle_bench.errors import RequestError
 from vle_bench.splits import tables
 
@@ -65,6 +66,9 @@ def open_prepared(root: Path) -> PreparedData:
         if size != file["bytes"]:
             found = "missing" if size is None else f"{size} bytes long instead of {file['bytes']}"
             raise RequestError(f"{root / name}: {found}; prepare the data again")
+        # The images' shards are too large to read at every start; a picture that was changed is a matter of its decoder.
+        if name not in manifest["images"] and sha256(root / name) != file["sha256"]:
+            raise RequestError(f"{root / name}: not what was prepared, its SHA-256 is another; prepare the data again")
     labels = json.loads((root / "label_map.json").read_text())["answers"]
     shards = [datasets.Dataset.from_file(str(root / name)) for name in manifest["images"]]
     return PreparedData(root, manifest, labels, datasets.concatenate_datasets(shards))

@@ -150,10 +150,15 @@ def image_rows(shard: Shard, bad: list[Problem], skip: bool) -> Iterator[dict[st
         yield {"image_id": image_id, "file_name": Path(path).name, "bytes": content, "width": width, "height": height}
 
 
-def described(path: Path) -> dict[str, Any]:
+def sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:
-        os.fsync(file.fileno())
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
-    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+    return digest.hexdigest()
+
+
+def described(path: Path) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}

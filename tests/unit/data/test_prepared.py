@@ -58,3 +58,12 @@ def test_a_missing_table_is_named(copy):
 def test_the_manifest_names_every_file(root):
     manifest = json.loads((root / "manifest.json").read_text())
     assert {"manifest.json", *manifest["files"]} == {p.name for p in root.iterdir()}
+
+
+def test_a_changed_byte_is_named(copy):
+    path = copy / "questions-train.arrow"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(RequestError, match="questions-train.arrow: not what was prepared"):
+        open_prepared(copy)
