@@ -301,6 +301,36 @@ class VLEModel(VLEPreTrainedModel):
         hidden = self.text_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return self.text_projection_layer(hidden)
 
+    def _check(
+        self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor, image_index: Tensor | None,
+        token_type_ids: Tensor | None, object_patch_mask: Tensor | None, object_token_type_ids: Tensor | None,
+        object_mask: Tensor | None,
+    ) -> None:  # fmt: skip
+        """ValueError for the first input of `forward` that does not fit the others or the configuration."""
+        for name, value in (("input_ids", input_ids), ("attention_mask", attention_mask), ("pixel_values", pixel_values)):
+            if value is None:
+                raise ValueError(f"{name}: a tensor is expected, None came")
+        if input_ids.dim() != 2:
+            raise ValueError(f"input_ids: (texts, tokens) is expected, {tuple(input_ids.shape)} came")
+        check_range("input_ids", input_ids, self.config.text_config.vocab_size)
+        texts = input_ids.shape[0]
+        if image_index is None and pixel_values.shape[0] != texts:
+            raise ValueError(f"{texts} texts and {pixel_values.shape[0]} images: image_index must say which image each text sees")
+        check_shape("attention_mask", attention_mask, tuple(input_ids.shape))
+        if image_index is not None:
+            check_shape("image_index", image_index, (texts,))
+            check_range("image_index", image_index, pixel_values.shape[0])
+        if token_type_ids is not None:
+            check_shape("token_type_ids", token_type_ids, tuple(input_ids.shape))
+            check_range("token_type_ids", token_type_ids, self.config.num_token_types)
+        if object_patch_mask is not None:
+            if object_mask is None or object_token_type_ids is None:
+                raise ValueError("object_patch_mask comes with object_mask and object_token_type_ids, (B, K) each")
+            check_shape("object_patch_mask", object_patch_mask, (texts, object_patch_mask.shape[1], self.config.num_patches))
+            check_shape("object_mask", object_mask, tuple(object_patch_mask.shape[:2]))
+            check_shape("object_token_type_ids", object_token_type_ids, tuple(object_patch_mask.shape[:2]))
+            check_range("object_token_type_ids", object_token_type_ids, self.config.num_token_types)
+
     def forward(
         self,
         input_ids: Tensor,
@@ -329,29 +359,16 @@ class VLEModel(VLEPreTrainedModel):
         Raises:
             ValueError: shapes that do not belong together, types beyond `num_token_types`.
         """
-        for name, value in (("input_ids", input_ids), ("attention_mask", attention_mask), ("pixel_values", pixel_values)):
-            if value is None:
-                raise ValueError(f"{name}: a tensor is expected, None came")
-        if input_ids.dim() != 2:
-            raise ValueError(f"input_ids: (texts, tokens) is expected, {tuple(input_ids.shape)} came")
-        check_range("input_ids", input_ids, self.config.text_config.vocab_size)
-        texts = input_ids.shape[0]
-        if image_index is None and pixel_values.shape[0] != texts:
-            raise ValueError(f"{texts} texts and {pixel_values.shape[0]} images: image_index must say which image each text sees")
-        check_shape("attention_mask", attention_mask, tuple(input_ids.shape))
-        if image_index is not None:
-            check_shape("image_index", image_index, (texts,))
-            check_range("image_index", image_index, pixel_values.shape[0])
-        if token_type_ids is not None:
-            check_shape("token_type_ids", token_type_ids, tuple(input_ids.shape))
-            check_range("token_type_ids", token_type_ids, self.config.num_token_types)
-        if object_patch_mask is not None:
-            if object_mask is None or object_token_type_ids is None:
-                raise ValueError("object_patch_mask comes with object_mask and object_token_type_ids, (B, K) each")
-            check_shape("object_patch_mask", object_patch_mask, (texts, object_patch_mask.shape[1], self.config.num_patches))
-            check_shape("object_mask", object_mask, tuple(object_patch_mask.shape[:2]))
-            check_shape("object_token_type_ids", object_token_type_ids, tuple(object_patch_mask.shape[:2]))
-            check_range("object_token_type_ids", object_token_type_ids, self.config.num_token_types)
+        self._check(
+            input_ids,
+            attention_mask,
+            pixel_values,
+            image_index,
+            token_type_ids,
+            object_patch_mask,
+            object_token_type_ids,
+            object_mask,
+        )
         text = self.encode_text(input_ids, attention_mask)
         image = self.encode_image(pixel_values, masked_patches, mask_embedding)  # (N, 1 + P, D)
         if image_index is not None:
