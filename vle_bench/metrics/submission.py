@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vle_bench.errors import RequestError
+from vle_bench.errors import RequestError, reading
 from vle_bench.metrics.vcr import read_leaderboard
 from vle_bench.vcr_files import jsonl_records
 from vle_bench.vqa_files import QUESTION, read_json, records
@@ -103,15 +103,6 @@ def check_vcr_submission(path: Path, annotations: Path) -> Findings:
 
 
 def check_readable(path: Path) -> None:
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            while file.read(1 << 20):
-                pass
-    except FileNotFoundError as error:
-        raise RequestError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise RequestError(f"{path}: a folder, not a file") from error
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{path}: not UTF-8 text") from error
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be read: {error}") from error
+    with reading(path), path.open(encoding="utf-8-sig") as file:
+        while file.read(1 << 20):
+            pass

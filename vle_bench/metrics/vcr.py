@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vle_bench.errors import RequestError
+from vle_bench.errors import RequestError, reading
 from vle_bench.vcr_files import CHOICES, jsonl_records
 
 # The official leaderboard file: 4 answer scores, then 4 rationale scores under each of the 4 answers.
@@ -113,23 +113,15 @@ def read_leaderboard(path: Path) -> dict[str, NDArray[np.float64]]:
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line number from 1, cells) of the rows below the header, which must be `COLUMNS`; empty lines are passed over."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
+    with reading(path), path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
             header = next(reader, [])
             if tuple(header) != COLUMNS:
                 raise RequestError(f"{path}: line 1: {_header_problem(header)}")
             yield from ((reader.line_num, cells) for cells in reader if cells)
-    except FileNotFoundError as error:
-        raise RequestError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise RequestError(f"{path}: a folder, not a file") from error
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{path}: not UTF-8 text") from error
-    except csv.Error as error:
-        raise RequestError(f"{path}: line {reader.line_num}: not a row of a CSV file: {error}") from error
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be read: {error}") from error
+        except csv.Error as error:
+            raise RequestError(f"{path}: line {reader.line_num}: not a row of a CSV file: {error}") from error
 
 
 def _header_problem(header: list[str]) -> str:
