@@ -34,7 +34,7 @@ def run_bench(recipe: Recipe, count: int) -> dict[str, str]:
         evaluating = time.monotonic()
         rows = predict(
             run.bare_model, run.processor, run.task, run.data, recipe.data.evaluate, run.labels,
-            accelerator=run.accelerator, batch_size=EVALUATION_BATCH_SIZE, max_text_length=recipe.model.max_text_length,
+            accelerator=run.accelerator, batch_size=EVALUATION_BATCH_SIZE, inputs=run.inputs,
         )  # fmt: skip
         evaluating = time.monotonic() - evaluating
     questions = sum(size for _, size, _ in batches[WARM_UP:])

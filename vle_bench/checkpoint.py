@@ -19,12 +19,14 @@ def save(folder: Path, model: Any, processor: Any, labels: list[str], training: 
     """Write a `from_pretrained` folder, complete or not at all.
 
     Args:
+        labels: empty for a task that chooses among what each example brings.
         training: recipe name and hash, seed, steps, data and splits trained on; the result record repeats them.
     """
     with atomic.folder(folder) as partial:
         model.save_pretrained(partial)
         processor.save_pretrained(partial)
-        atomic.write_json(partial / "label_map.json", {"answers": labels, "sha256": labels_digest(labels)})
+        if labels:
+            atomic.write_json(partial / "label_map.json", {"answers": labels, "sha256": labels_digest(labels)})
         atomic.write_json(partial / TRAINING_FILE, training)
 
 
@@ -83,6 +85,11 @@ def load_model(folder: Path, architecture: str, head_may_be_new: bool = False, *
         names = sorted(info["missing_keys"])
         raise RequestError(f"{folder}: no trained head for {architecture}: {len(names)} weights are missing: {', '.join(names)}")
     return model
+
+
+def at_least_token_types(folder: Path, wanted: int | None) -> int | None:
+    """How many fusion types a checkpoint is to have; never fewer than it has."""
+    return None if wanted is None else max(wanted, read_json(folder / "config.json").get("num_token_types", 0))
 
 
 def _one_line(error: Exception) -> str:

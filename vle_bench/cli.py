@@ -23,6 +23,7 @@ app.add_typer(check_app, name="check-submission", help="What an official server 
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="recipe file, or the name of a shipped one")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value]...", help="recipe keys to change")]
+OtherRun = Annotated[Path | None, typer.Option("--with", metavar="RUN", help="VCR: the run of the other task, QA2R for Q2A")]
 
 
 class OnBad(str, Enum):
@@ -74,21 +75,26 @@ def evaluate(
     recipe: Annotated[str | None, typer.Option(help="recipe that names the data; the checkpoint's own if not given")] = None,
     split: Annotated[str | None, typer.Option(help="split to score; the recipe's `report` if not given")] = None,
     output: Annotated[Path | None, typer.Option(help="result record to write")] = None,
+    other: OtherRun = None,
 ) -> None:
     """Score a checkpoint on a split with labels.
 
-    Prints the scores and writes the result record and the predictions.
+    Prints the scores and writes the result record and the predictions. `evaluate Q2A_RUN --with QA2R_RUN` joins the predictions
+    of two VCR runs, both evaluated before, by annot_id: Q2AR.
     """
     loaded = recipe_of(checkpoint, recipe)
     quiet_libraries()
     from accelerate import Accelerator
 
-    from vle_bench.evaluate import evaluate_checkpoint
+    from vle_bench.evaluate import evaluate_checkpoint, join_vcr
 
     chosen = split or loaded.data.report
     run = checkpoint if (checkpoint / "recipe.yaml").is_file() else checkpoint.parent
-    target = output or run / "results" / f"{loaded.task}.{chosen}.json"
-    record = evaluate_checkpoint(checkpoint, Path(loaded.data.root), chosen, target, accelerator=Accelerator())
+    target = output or run / "results" / f"{loaded.task if other is None else 'vcr_q2ar'}.{chosen}.json"
+    if other is not None:
+        record = join_vcr(run, other, chosen, target, accelerator=Accelerator())
+    else:
+        record = evaluate_checkpoint(checkpoint, Path(loaded.data.root), chosen, target, accelerator=Accelerator())
     if is_first_process():
         print_record(record)
         print(f"written: {target}")
@@ -112,8 +118,13 @@ def predict(
     split: Annotated[str, typer.Option(help="split to answer; it needs no labels")],
     output: Annotated[Path, typer.Option(help="results file to write; must not exist yet")],
     recipe: Annotated[str | None, typer.Option(help="recipe that names the data; the checkpoint's own if not given")] = None,
+    other: OtherRun = None,
 ) -> None:
-    """Answer a split in the official submission format."""
+    """Answer a split in the official submission format.
+
+    VCR's file holds the answers of one run and the rationales of another: `predict Q2A_RUN --with QA2R_RUN`; a run of
+    vcr_joint has both.
+    """
     if output.exists():
         raise RequestError(f"{output}: exists already; name another file with --output, or remove it")
     loaded = recipe_of(checkpoint, recipe)
@@ -122,7 +133,8 @@ def predict(
 
     from vle_bench.evaluate import predict_checkpoint
 
-    count, source = predict_checkpoint(checkpoint, Path(loaded.data.root), split, output, accelerator=Accelerator())
+    root = Path(loaded.data.root)
+    count, source = predict_checkpoint(checkpoint, root, split, output, accelerator=Accelerator(), other=other)
     if is_first_process():
         print(f"written: {output} ({count:,} answers, each question of {split} once)")
         if source == "vqav2":
@@ -425,6 +437,9 @@ def print_record(record: Any) -> None:
         low, high = metric.interval
         print(f"{name:28} {100 * metric.value:6.2f}   (95 %: {100 * low:.2f} to {100 * high:.2f})")
     print_rows([(f"  {name}", value, None) for name, value in sorted(record.per_answer_type.items())])
+    for kind, groups in record.breakdown.items():
+        print(f"by {kind}")
+        print_rows([(f"  {name}", metric.value, metric.n) for name, metric in groups.items()])
     if record.contaminated:
         print(f"contaminated: {record.split} is among the training splits; this score is never ranked")
 

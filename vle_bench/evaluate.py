@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from vle_bench import atomic, checkpoint
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.progress import Bar
-from vle_bench.results import SCHEMA_VERSION, Record, code_version, file_sha256, library_versions
+from vle_bench.results import SCHEMA_VERSION, Metric, Record, code_version, file_sha256, library_versions, load_record
 from vle_bench.splits import overlap, tables
 from vle_bench.tasks import TASKS, Data, Task
 
@@ -25,20 +25,26 @@ EVALUATION_BATCH_SIZE = 128
 @torch.inference_mode()
 def predict(
     model: Any, processor: Any, task: Task, data: Data, split: str, labels: list[str], *,
-    accelerator: Accelerator, batch_size: int, max_text_length: int, num_workers: int = 0,
+    accelerator: Accelerator, batch_size: int, inputs: dict[str, Any], submission: bool = False, num_workers: int = 0,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Predictions for every example of a split as rows keyed by id, ordered by id, the same on every process."""
+    """Predictions for every example of a split as rows keyed by id, ordered by id, the same on every process.
+
+    Args:
+        inputs: see Task.inputs.
+        submission: see Task.collator.
+    """
     questions = data.questions(split)
-    batches: Any = task.evaluation_batches(questions, batch_size)[accelerator.process_index :: accelerator.num_processes]
-    collate = task.collator(questions, data.images, processor, labels, max_text_length, None)
+    all_batches = task.evaluation_batches(questions, batch_size, submission)
+    batches: Any = all_batches[accelerator.process_index :: accelerator.num_processes]
+    collate = task.collator(questions, data.images, processor, labels, inputs, submission=submission)
     rows: list[dict[str, Any]] = []
     was_training = model.training
     model.eval()
     with Bar(f"evaluate {split}", len(batches), enabled=accelerator.is_main_process) as bar:
         for batch in DataLoader(batches, batch_size=None, collate_fn=collate, num_workers=num_workers):
-            inputs = {name: value.to(accelerator.device) for name, value in batch["inputs"].items() if name != "labels"}
+            tensors = {name: value.to(accelerator.device) for name, value in batch["inputs"].items() if name != "labels"}
             with accelerator.autocast():
-                logits = model(**inputs).logits
+                logits = model(**tensors).logits
             rows += task.predictions(logits, batch["ids"], labels)
             bar.advance()
     model.train(was_training)
@@ -84,38 +90,59 @@ def load(folder: Path, data_root: Path, split: str, *, labelled: bool, accelerat
     """Open a checkpoint and the data, the data first: a wrong split is told before weights are read."""
     folder = checkpoint.resolve(folder)
     training = checkpoint.read_json(folder / checkpoint.TRAINING_FILE)
+    if "inputs" not in training:
+        raise RequestError(f"{folder / checkpoint.TRAINING_FILE}: written by an earlier version; train again")
     task = TASKS[training["task"]]
     data = task.open(data_root)
     data.questions(split)
     if labelled:
         check_labelled(data, split)
-    labels = checkpoint.load_labels(folder)
+    labels = checkpoint.load_labels(folder) if data.labels else []
     check_labels(labels, data)
+    task.check(data, split, training["inputs"])
     model = checkpoint.load_model(folder, task.architecture).to(accelerator.device)
     return Loaded(folder, training, task, data, model, labels)
 
 
-def predict_split(loaded: Loaded, split: str, accelerator: Accelerator, batch_size: int) -> list[dict[str, Any]]:
+def predict_split(
+    loaded: Loaded, split: str, accelerator: Accelerator, batch_size: int, submission: bool = False
+) -> list[dict[str, Any]]:  # fmt: skip
     return predict(
         loaded.model, checkpoint.load_processor(loaded.folder), loaded.task, loaded.data, split, loaded.labels,
-        accelerator=accelerator, batch_size=batch_size, max_text_length=loaded.training["max_text_length"],
+        accelerator=accelerator, batch_size=batch_size, inputs=loaded.training["inputs"], submission=submission,
     )  # fmt: skip
 
 
 def predict_checkpoint(
-    folder: Path, data_root: Path, split: str, output: Path, *, accelerator: Accelerator, batch_size: int = EVALUATION_BATCH_SIZE
+    folder: Path, data_root: Path, split: str, output: Path, *, accelerator: Accelerator, other: Path | None = None,
+    batch_size: int = EVALUATION_BATCH_SIZE,
 ) -> tuple[int, str]:  # fmt: skip
     """Write a checkpoint's predictions for a split, with labels or without, in the official submission format.
+
+    Args:
+        other: the checkpoint of the task that the official file needs beside (VCR's two tasks share one file).
 
     Returns:
         How many examples were predicted, and the source of the data.
     """
-    loaded = load(folder, data_root, split, labelled=False, accelerator=accelerator)
-    rows = predict_split(loaded, split, accelerator, batch_size)
-    text = loaded.task.submission(rows, loaded.data.questions(split))
+    loaded = [load(path, data_root, split, labelled=False, accelerator=accelerator) for path in (folder, other) if path]
+    check_complete([one.task for one in loaded], folder)
+    rows = [predict_split(one, split, accelerator, batch_size, submission=True) for one in loaded]
+    joined = [{key: value for row in same for key, value in row.items()} for same in zip(*rows, strict=True)]
+    text = loaded[0].task.submission(joined, loaded[0].data.questions(split))
     if accelerator.is_main_process:
         atomic.write_text(output, text)
-    return len(rows), loaded.data.manifest["source"]
+    return len(joined), loaded[0].data.manifest["source"]
+
+
+def check_complete(tasks: list[Task], folder: Path) -> None:
+    """The tasks that one official file is made of, neither fewer nor more."""
+    wanted = tasks[0].submitted_with
+    if wanted is None and len(tasks) > 1:
+        raise RequestError(f"{folder}: {tasks[0].name} needs no other checkpoint; leave --with out")
+    if wanted is not None and [task.name for task in tasks[1:]] != [wanted]:
+        came = f", not one of {tasks[1].name}" if len(tasks) > 1 else ""
+        raise RequestError(f"{folder}: the official file of {tasks[0].name} needs --with RUN, a run of {wanted}{came}")
 
 
 def evaluate_checkpoint(
@@ -130,7 +157,8 @@ def evaluate_checkpoint(
     record = Record(
         schema_version=SCHEMA_VERSION, task=task.name, task_version=task.version, split=split, n=scores["n"],
         metrics=scores["metrics"], primary_metric=task.primary_metric,
-        per_answer_type=scores["per_answer_type"], per_question_type=scores["per_question_type"],
+        per_answer_type=scores.get("per_answer_type", {}), per_question_type=scores.get("per_question_type", {}),
+        breakdown=scores["breakdown"],
         recipe=training["recipe"], training_splits=training["training_splits"],
         contaminated=overlap(split, "+".join(training["training_splits"])),
         model={
@@ -154,3 +182,56 @@ def device_name(accelerator: Accelerator) -> str:
         return torch.cuda.get_device_name(accelerator.device)
     threads = torch.get_num_threads()
     return f"cpu, {threads} thread{'s' * (threads > 1)}"
+
+
+def join_vcr(answers: Path, rationales: Path, split: str, output: Path, *, accelerator: Accelerator) -> Record:
+    """Q2AR of two runs from the predictions that `evaluate_checkpoint` wrote for each; writes the record to `output`.
+
+    Raises:
+        RequestError: a run was not evaluated on the split, its predictions are not those of its record, or the two were
+            evaluated on different data.
+    """
+    started = time.monotonic()
+    q2a, qa2r = (evaluated(run, name, split) for run, name in ((answers, "vcr_q2a"), (rationales, "vcr_qa2r")))
+    for (one, rows), other in ((q2a, qa2r), (qa2r, q2a)):
+        if one.data != other[0].data:
+            raise RequestError(f"{answers} and {rationales}: evaluated on different data; evaluate both on the same")
+        if missing := {row["id"] for row in rows} - {row["id"] for row in other[1]}:
+            raise RequestError(f"{answers} and {rationales}: {len(missing)} annot_ids are in one only, such as {min(missing)!r}")
+    root = Path(checkpoint.read_json(checkpoint.resolve(answers) / checkpoint.TRAINING_FILE)["data_root"])
+    task = TASKS["vcr_joint"]
+    questions = task.open(root).questions(split)
+    rows = [{**one, **two} for one, two in zip(q2a[1], qa2r[1], strict=True)]
+    scores = task.score(rows, questions)
+    for name, (record, _) in (("q2a", q2a), ("qa2r", qa2r)):
+        if scores["metrics"][name]["value"] != record.metrics["accuracy"].value:
+            raise RequestError(f"{answers} and {rationales}: the predictions of {name} are not those of the record; evaluate again")
+    parts = [q2a[0], qa2r[0]]
+    record = parts[0].model_copy(update={
+        "schema_version": SCHEMA_VERSION, "task": "vcr_q2ar", "task_version": task.version, "primary_metric": "q2ar",
+        "metrics": {name: Metric(**metric) for name, metric in scores["metrics"].items()},
+        "breakdown": {kind: {g: Metric(**m) for g, m in groups.items()} for kind, groups in scores["breakdown"].items()},
+        "recipe": {key: " + ".join(part.recipe[key] for part in parts) for key in ("name", "hash")},
+        "training_splits": sorted({name for part in parts for name in part.training_splits}),
+        "contaminated": any(part.contaminated for part in parts),
+        "model": {
+            "name": " + ".join(part.model["name"] for part in parts),
+            "parameters": sum(part.model["parameters"] for part in parts),
+            "checkpoint_sha256": " + ".join(part.model["checkpoint_sha256"] for part in parts),
+        },
+        "training": {"seconds": sum(part.training.get("seconds", 0) for part in parts)},
+        "seconds": round(time.monotonic() - started, 2), "command": " ".join(["vle-bench", *sys.argv[1:]]),
+    })  # fmt: skip
+    if accelerator.is_main_process:
+        atomic.write_json(output, record.model_dump(mode="json"))
+    return record
+
+
+def evaluated(run: Path, task: str, split: str) -> tuple[Record, list[dict[str, Any]]]:
+    """The record and the predictions, ordered by id, that an evaluation of a run left in its folder."""
+    result, predictions = run / "results" / f"{task}.{split}.json", run / "predictions" / f"{task}.{split}.jsonl"
+    for path in (result, predictions):
+        if not path.is_file():
+            raise RequestError(f"{path}: no such file; `vle-bench evaluate {run} --split {split}` writes it, for a run of {task}")
+    rows = [json.loads(line) for line in predictions.read_text(encoding="utf-8").splitlines()]
+    return load_record(result), rows

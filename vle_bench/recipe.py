@@ -47,6 +47,18 @@ COUNTS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermedia
           "max_position_embeddings", "num_channels")  # fmt: skip
 TEXT_MODELS = ("deberta-v2", "roberta", "bert", "xlm-roberta")
 
+VCR_SOURCES = ("vcr", "shapes-vcr")
+# Keys of one kind of task, and why another must not have them
+VQA_KEYS = {
+    "data.first_stage": "its questions have no types",
+    "augment.flip": "boxes would stay behind; there is augment.horizontal_flip",
+    **dict.fromkeys(("augment.transpose", "augment.shift", "augment.randaugment"), "the boxes would stay behind"),
+}
+VCR_KEYS = {
+    **dict.fromkeys(("model.objects", "model.alignment"), "its questions tag no objects"),
+    "augment.horizontal_flip": "there is augment.flip", "augment.shuffle_names": "its texts name no persons by tags",
+}  # fmt: skip
+
 Split = Annotated[str, Field(pattern=r"^[\w.-]+(\+[\w.-]+)*$")]
 
 
@@ -66,7 +78,7 @@ class FirstStage(Group):
 class DataGroup(Group):
     root: str
     """Folder that `vle-bench prepare` wrote."""
-    source: Literal["easy-vqa", "vqav2", "vcr"]
+    source: Literal["easy-vqa", "vqav2", "vcr", "shapes-vcr"]
     """What was prepared."""
     train: Split
     """Split to train on; `+` joins several (`train+val-minival`), `trainval` is `train+val`."""
@@ -110,6 +122,10 @@ class ModelGroup(Group):
     """Pixels a side."""
     max_text_length: int = Field(50, ge=4, le=512)
     """Tokens; longer texts are shortened."""
+    objects: Literal["tagged", "all"] = "tagged"
+    """VCR: which objects get a token: those that the question and the choice name (as published), or all of the picture."""
+    alignment: bool = True
+    """VCR: object tokens, and types that tie words to them; false for neither (the ablation)."""
 
     @model_validator(mode="after")
     def one_origin(self) -> "ModelGroup":
@@ -178,13 +194,17 @@ class TrainGroup(Group):
 
 class AugmentGroup(Group):
     flip: bool = False
-    """Mirror left and right, half of the time; wrong where questions ask for sides."""
+    """Mirror left and right, and top and bottom, each half of the time; wrong where questions ask for sides."""
     transpose: bool = False
     """Swap rows and columns, half of the time."""
     shift: int = Field(0, ge=0)
     """Move by up to so many pixels each way."""
     randaugment: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=0, le=30)]] | None = Field(None, strict=False)
     """[operations, magnitude] as METER's [2, 9]; null for none."""
+    horizontal_flip: bool = False
+    """VCR: mirror picture and boxes, half of the time, unless a text of the record says left or right."""
+    shuffle_names: bool = False
+    """VCR: give persons other names each epoch."""
 
 
 class ExpectGroup(Group):
@@ -210,9 +230,19 @@ class Recipe(Group):
     """The published score that this recipe should reproduce."""
 
     @model_validator(mode="after")
-    def task_fits_data(self) -> "Recipe":
-        if (self.data.source == "vcr") != self.task.startswith("vcr"):
+    def keys_fit_task(self) -> "Recipe":
+        vcr = self.task.startswith("vcr")
+        if (self.data.source in VCR_SOURCES) != vcr:
             raise ValueError(f"task {self.task} cannot be trained on data.source {self.data.source}")
+        groups = {"data": self.data, "model": self.model, "augment": self.augment}
+        problems = [
+            f"{key}: means nothing for task {self.task}: {why}"
+            for key, why in (VQA_KEYS if vcr else VCR_KEYS).items()
+            for group, _, name in [key.partition(".")]
+            if getattr(groups[group], name) != type(groups[group]).model_fields[name].default
+        ]
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
 
     @property

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vle_bench import __version__
 from vle_bench.errors import RequestError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: breakdown
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "numpy", "pillow")
 
 
@@ -37,6 +37,7 @@ class Record(BaseModel):
     primary_metric: str
     per_answer_type: dict[str, float] = {}
     per_question_type: dict[str, float] = {}
+    breakdown: dict[str, dict[str, Metric]] = {}  # the primary metric by what examples are like: kind → group → figure
     recipe: dict[str, str]  # name, hash
     training_splits: list[str]
     contaminated: bool

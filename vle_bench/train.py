@@ -49,6 +49,7 @@ class Run:
     steps_per_epoch: int
     total_steps: int
     stage_steps: int  # of them in the first stage
+    inputs: dict[str, Any]  # see Task.inputs
     step: int = 0
     best: float = -1.0
     training_seconds: float = 0.0
@@ -84,7 +85,6 @@ def refuse_unbuilt(recipe: Recipe) -> None:
     unbuilt = {
         "train.checkpoint_every": recipe.train.checkpoint_every is not None,
         "train.ema": recipe.train.ema is not None,
-        f"task {recipe.task}": recipe.task not in TASKS,
     }
     if missing := [name for name in recipe.train.trackers if importlib.util.find_spec(name) is None]:
         raise RequestError(f"train.trackers: {', '.join(missing)}: not installed; pip install 'vle-bench[tracking]'")
@@ -111,6 +111,9 @@ def build(recipe: Recipe, folder: Path) -> Run:
     for split in (recipe.data.train, recipe.data.evaluate, recipe.data.report):
         check_labelled(data, split)
     model, processor = build_model(recipe, task, data)
+    inputs = task.inputs(recipe.model.model_dump(), model.config.num_token_types)
+    for split in {recipe.data.train, recipe.data.evaluate, recipe.data.report}:
+        task.check(data, split, inputs)
     if recipe.train.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     groups = parameter_groups(
@@ -135,7 +138,7 @@ def build(recipe: Recipe, folder: Path) -> Run:
     )
     return Run(
         recipe, folder, accelerator, task, data, questions, data.labels, model, processor, optimizer, schedule,
-        accumulation, steps_per_epoch, total_steps, stage_steps,
+        accumulation, steps_per_epoch, total_steps, stage_steps, inputs,
     )  # fmt: skip
 
 
@@ -148,15 +151,20 @@ def precision(choice: str) -> str:
 
 def build_model(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any]:
     """From a checkpoint folder, or from scratch with a tokenizer trained on the training split."""
-    label_maps: dict[str, Any] = {"id2label": dict(enumerate(data.labels)), "label2id": {a: i for i, a in enumerate(data.labels)}}
+    label_maps: dict[str, Any] = {}
+    if data.labels:
+        label_maps = {"id2label": dict(enumerate(data.labels)), "label2id": {a: i for i, a in enumerate(data.labels)}}
     if recipe.model.checkpoint is not None:
         folder = checkpoint.resolve(Path(recipe.model.checkpoint))
-        if (folder / "label_map.json").exists():
+        if data.labels and (folder / "label_map.json").exists():
             check_labels(checkpoint.load_labels(folder), data)
         model = checkpoint.load_model(
-            folder, task.architecture, head_may_be_new=True, image_size=recipe.model.image_size, **label_maps
-        )
-        return model, checkpoint.load_processor(folder, recipe.model.image_size)
+            folder, task.architecture, head_may_be_new=True, image_size=recipe.model.image_size,
+            num_token_types=checkpoint.at_least_token_types(folder, task.num_token_types), **label_maps,
+        )  # fmt: skip
+        processor = checkpoint.load_processor(folder, recipe.model.image_size)
+        processor.patch_size = model.config.vision_config.patch_size
+        return model, processor
     assert recipe.model.config is not None  # the schema asks for a checkpoint or a config
     tokenizer = task.tokenizer(data, recipe.data.train, recipe.model.tokenizer.vocab_size)
     values = dict(recipe.model.config)
@@ -211,9 +219,7 @@ def steps(run: Run) -> Iterator[Step]:
         if in_stage:
             batches = batches[: run.stage_steps - done]
         augment = run.task.augmentation(recipe.augment.model_dump(), recipe.train.seed, epoch)
-        collate = run.task.collator(
-            run.questions, run.data.images, run.processor, run.labels, recipe.model.max_text_length, augment
-        )
+        collate = run.task.collator(run.questions, run.data.images, run.processor, run.labels, run.inputs, augment)
         mine: Any = [part for batch in batches for part in batch[rank::world]]
         loaded = iter(DataLoader(mine, batch_size=None, collate_fn=collate, num_workers=recipe.train.num_workers))
         for batch in batches:
@@ -308,7 +314,7 @@ def evaluate_and_save(run: Run) -> None:
     recipe, model = run.recipe, run.bare_model
     rows = predict(
         model, run.processor, run.task, run.data, recipe.data.evaluate, run.labels, accelerator=run.accelerator,
-        batch_size=EVALUATION_BATCH_SIZE, max_text_length=recipe.model.max_text_length,
+        batch_size=EVALUATION_BATCH_SIZE, inputs=run.inputs,
     )  # fmt: skip
     metrics = run.task.score(rows, run.data.questions(recipe.data.evaluate))["metrics"]
     score = metrics[run.task.primary_metric]["value"]
@@ -325,7 +331,7 @@ def evaluate_and_save(run: Run) -> None:
         }  # fmt: skip
         training = {
             "task": run.task.name, "recipe": {"name": recipe.name, "hash": recipe.hash}, "seed": recipe.train.seed,
-            "max_text_length": recipe.model.max_text_length, "data_root": recipe.data.root,
+            "inputs": run.inputs, "data_root": recipe.data.root,
             "training_splits": sorted(names(recipe.data.train)), "progress": progress,
         }  # fmt: skip
         for name in ("last", "best") if score > run.best else ("last",):

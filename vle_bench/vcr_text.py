@@ -24,8 +24,9 @@ Token = tuple[int, int]  # input id, fusion type
 
 
 def encode_record(
-    record: Mapping[str, Any], tokenizer: Any, task: Task, max_length: int = 80, answer: int | None = None
-) -> list[dict[str, Any]]:
+    record: Mapping[str, Any], tokenizer: Any, task: Task, max_length: int = 80, answer: int | None = None, *,
+    objects: Literal["tagged", "all"] = "tagged", most_objects: int | None = None, names: Sequence[str] = NAMES,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Encodes every choice of a record; labels are not needed, except the right answer for `qa2r` without `answer`.
 
     Args:
@@ -34,11 +35,14 @@ def encode_record(
         task: `q2a` scores the answers, `qa2r` the rationales after the question and one answer.
         max_length: most tokens of a choice, with [CLS] and [SEP].
         answer: `qa2r`: index of the answer that stands before the rationales; by default the right one.
+        objects: which objects of the record get a token: `tagged` in this question and choice (as published), or `all`.
+        most_objects: with `all`, so many at most: tagged ones first, then by index.
+        names: what persons are called, in turn; see `object_names`.
 
     Returns:
         For each of the C choices: `input_ids` (T,) and `token_type_ids` (T,), 0 or 2 + i for a word that names the i-th of
-        `objects`; `objects` (K,), ascending indices of those tagged in this question and choice; `object_token_type_ids` (K,),
-        2 + i; `shortened`, whether tokens were dropped to fit.
+        `objects`; `objects` (K,), ascending indices of those that get a token; `object_token_type_ids` (K,), 2 + i;
+        `shortened`, whether tokens were dropped to fit.
 
     Raises:
         RequestError: the record is not one that can be encoded; the line names its annot_id.
@@ -51,21 +55,27 @@ def encode_record(
     if task == "qa2r":
         before.append(record["answer_choices"][_given_answer(record, answer)])
         choices = record["rationale_choices"]
-    names = object_names(record["objects"])
-    texts = [[_pieces(segment, names) for segment in (*before, choice)] for choice in choices]
+    called = object_names(record["objects"], names)
+    texts = [[_pieces(segment, called) for segment in (*before, choice)] for choice in choices]
     ids = _word_ids((word for text in texts for segment in text for word, _ in segment), tokenizer)
-    return [_encode(text, ids, tokenizer, max_length) for text in texts]
+    others = range(len(record["objects"])) if objects == "all" else range(0)
+    return [_encode(text, ids, tokenizer, max_length, others, most_objects) for text in texts]
 
 
-def object_names(objects: Sequence[str]) -> list[str]:
-    """What each object is called in a text: a person by a gender-neutral name, anything else by its class."""
-    names, persons = [], 0
+def object_names(objects: Sequence[str], names: Sequence[str] = NAMES) -> list[str]:
+    """What each object is called in a text: the n-th person names[n mod their number], anything else by its class."""
+    called, persons = [], 0
     for name in objects:
         if name == "person":
-            name = NAMES[persons % len(NAMES)]
+            name = names[persons % len(names)]
             persons += 1
-        names.append(name)
-    return names
+        called.append(name)
+    return called
+
+
+def tagged(tokens: Sequence[str | list[int]]) -> set[int]:
+    """The objects that a text names."""
+    return {index for token in tokens if not isinstance(token, str) for index in token}
 
 
 def _given_answer(record: Mapping[str, Any], answer: int | None) -> int:
@@ -107,9 +117,13 @@ def _word_ids(words: Iterable[str], tokenizer: Any) -> dict[str, list[int]]:
     return dict(zip(distinct, encoded["input_ids"], strict=True))
 
 
-def _encode(text: list[list[Piece]], ids: Mapping[str, list[int]], tokenizer: Any, max_length: int) -> dict[str, Any]:
+def _encode(
+    text: list[list[Piece]], ids: Mapping[str, list[int]], tokenizer: Any, max_length: int, others: range, most: int | None
+) -> dict[str, Any]:  # fmt: skip
     """Question, (answer,) choice as pieces → what `encode_record` returns for one choice."""
-    objects = sorted({index for segment in text for _, index in segment if index is not None})
+    named = {index for segment in text for _, index in segment if index is not None}
+    room = len(others) if most is None else max(0, most - len(named))
+    objects = sorted(named | set([index for index in others if index not in named][:room]))
     types: dict[int | None, int] = {index: FIRST_OBJECT_TYPE + i for i, index in enumerate(objects)}
     types[None] = 0
     segments: list[list[Token]] = [[(i, types[index]) for word, index in segment for i in ids[word]] for segment in text]

@@ -69,7 +69,7 @@ def model(processor):
 def answers(model, processor, data, batch_size):
     return predict(
         model, processor, TASKS["vqa"], data, "val", LABELS, accelerator=Accelerator(cpu=True), batch_size=batch_size,
-        max_text_length=24,
+        inputs={"max_text_length": 24},
     )  # fmt: skip
 
 

@@ -69,13 +69,14 @@ def staged_run(stage_steps, accumulation=2, other_share=0.0, kind="shape"):
     recipe = SimpleNamespace(
         train=SimpleNamespace(seed=3, batch_size=16, num_workers=0),
         data=SimpleNamespace(train="train", root="data/x", grouping="image", questions_per_image=2, first_stage=stage),
-        augment=SimpleNamespace(model_dump=dict), model=SimpleNamespace(max_text_length=8),
+        augment=SimpleNamespace(model_dump=dict),
     )  # fmt: skip
     return SimpleNamespace(
         recipe=recipe, task=task, data=SimpleNamespace(images=None), processor=None, labels=[],
         questions=Questions(question_type=["shape", "color", "yes"] * 40, image_row=np.arange(120) // 4,
                             answerable=np.ones(120, bool)),
         accelerator=SimpleNamespace(num_processes=1, process_index=0), accumulation=accumulation, stage_steps=stage_steps,
+        inputs={},
     )  # fmt: skip
 
 

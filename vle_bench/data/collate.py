@@ -1,14 +1,19 @@
 """Rows of prepared data → one batch of tensors, each image in it once."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
-from vle_bench.data.images import decode
+from vle_bench.data.images import Augment, decode
+from vle_bench.data.vcr_augment import VCRAugmentation
+from vle_bench.vcr_files import CHOICES
+from vle_bench.vcr_text import encode_record, pad_choices
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class QuestionCollator:
     processor: Callable[..., Any]
     num_labels: int
     max_text_length: int
-    augment: Callable[[Image.Image, int], Image.Image] | None = None
+    augment: Augment | None = None
 
     def __call__(self, indices: np.ndarray) -> dict[str, Any]:
         """indices (B,) → {"ids": question ids, "inputs": the model's tensors with `labels` (B, num_labels)}."""
@@ -47,3 +52,88 @@ class QuestionCollator:
         if self.augment is not None:
             pictures = [self.augment(p, i) for p, i in zip(pictures, found["image_id"], strict=True)]
         return pictures
+
+
+Part = Literal["q2a", "qa2r", "qa2r, every answer"]
+WIDTH: dict[Part, int] = {"q2a": CHOICES, "qa2r": CHOICES, "qa2r, every answer": CHOICES * CHOICES}
+
+
+@dataclass(frozen=True)
+class ChoiceCollator:
+    """Collates VCR records: the choices of each part one after the other, and each picture once.
+
+    Args:
+        questions, images: the tables of a prepared folder.
+        processor: pictures and boxes → tensors.
+        parts: `q2a`, the answers; `qa2r`, the rationales after the right answer; `qa2r, every answer`, those after each of the
+            four answers in turn.
+        objects, most_objects: as in `encode_record`.
+        alignment: False: no object tokens, and types 0 for all words.
+        augment: None for evaluation.
+    """
+
+    questions: Any
+    images: Any
+    processor: Any
+    parts: tuple[Part, ...]
+    max_text_length: int
+    objects: Literal["tagged", "all"]
+    most_objects: int
+    alignment: bool
+    augment: VCRAugmentation | None = None
+
+    def __call__(self, indices: NDArray[np.int64]) -> dict[str, Any]:
+        """indices (B,) → {"ids": annot_ids, "inputs": the model's tensors, with `labels` where the split has them}.
+
+        labels are (B,) for one part and (B, parts) for several.
+        """
+        rows = self.questions[indices.tolist()]
+        records = [json.loads(record) for record in rows["record"]]
+        image_ids = rows["image_id"]
+        mirrored = [
+            self.augment is not None and self.augment.mirrors(r, i) for r, i in zip(records, image_ids, strict=True)
+        ]  # fmt: skip
+        pictures, image_index = np.unique(np.stack([rows["image_row"], mirrored], 1), axis=0, return_inverse=True)
+        image_index = image_index.reshape(-1)
+        features = self._pictures(pictures)
+        masks, counts = features["object_patch_mask"].numpy(), features["object_mask"].sum(1).numpy()
+        patches = [masks[i, : counts[i]] for i in image_index]
+        batch = pad_choices([self._encode(r) for r in records], patches, self.processor.tokenizer.pad_token_id)
+        inputs = {name: torch.from_numpy(value) for name, value in batch.items()}
+        inputs |= {"pixel_values": features["pixel_values"], "image_index": torch.from_numpy(image_index)}
+        if (labels := self._labels(rows)) is not None:
+            inputs["labels"] = labels
+        return {"ids": rows["annot_id"], "inputs": inputs}
+
+    def _pictures(self, chosen: NDArray[np.int64]) -> Any:
+        """(N, 2) row of `images` and whether it is mirrored → pixel_values, object_patch_mask and object_mask."""
+        found = self.images[chosen[:, 0].tolist()]
+        pictures = [decode(b, name) for b, name in zip(found["bytes"], found["file_name"], strict=True)]
+        boxes = [np.array(b, dtype=np.float64).reshape(-1, 4) for b in found["boxes"]]
+        for i in np.flatnonzero(chosen[:, 1]):
+            pictures[i] = pictures[i].transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            boxes[i][:, [0, 2]] = pictures[i].width - boxes[i][:, [2, 0]]
+        return self.processor(images=pictures, boxes=boxes)
+
+    def _encode(self, record: dict[str, Any]) -> list[dict[str, Any]]:
+        names = {} if self.augment is None else {"names": self.augment.names(record["annot_id"])}
+        choices: list[dict[str, Any]] = []
+        for part in self.parts:
+            task: Literal["q2a", "qa2r"] = "q2a" if part == "q2a" else "qa2r"
+            for answer in range(CHOICES) if part == "qa2r, every answer" else [None]:
+                choices += encode_record(
+                    record, self.processor.tokenizer, task, self.max_text_length, answer,
+                    objects=self.objects, most_objects=self.most_objects, **names,
+                )  # fmt: skip
+        if not self.alignment:
+            for choice in choices:
+                choice.update(objects=[], object_token_type_ids=[], token_type_ids=[0] * len(choice["input_ids"]))
+        return choices
+
+    def _labels(self, rows: dict[str, list[Any]]) -> torch.Tensor | None:
+        columns = {"q2a": rows["answer_label"], "qa2r": rows["rationale_label"]}
+        found = [columns[part] for part in self.parts if part in columns]
+        if len(found) != len(self.parts) or any(label is None for column in found for label in column):
+            return None
+        labels = torch.tensor(found).T
+        return labels[:, 0].contiguous() if len(found) == 1 else labels.contiguous()

@@ -10,9 +10,10 @@ import numpy as np
 
 from vle_bench.errors import RequestError, reading
 from vle_bench.metrics.vcr import read_leaderboard
-from vle_bench.vcr_files import jsonl_records
+from vle_bench.vcr_files import CHOICES, jsonl_records
 from vle_bench.vqa_files import QUESTION, read_json, records
 
+SUM_TOLERANCE = 1e-3  # files are written with as few as four decimals
 SHOWN = 5  # of the ids or records with the same problem
 
 
@@ -97,8 +98,9 @@ def check_vcr_submission(path: Path, annotations: Path) -> Findings:
         return findings
     findings.count = len(scores)
     findings.ids(list(scores), expected, "annot_id")
-    if outside := [annot_id for annot_id, row in scores.items() if np.any((row < 0) | (row > 1))]:
-        findings.warnings.append(f"{len(outside):,} annot_ids with scores that are no probabilities: {shown(outside)}")
+    fours = {annot_id: row.reshape(-1, CHOICES) for annot_id, row in scores.items()}
+    wrong = [i for i, four in fours.items() if four.min() < 0 or np.any(np.abs(four.sum(1) - 1) > SUM_TOLERANCE)]
+    findings.problem(wrong, "annot_ids whose scores are no probabilities (each of 0 to 1, every four of a sum of 1)")
     return findings
 
 

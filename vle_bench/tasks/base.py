@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vle_bench.data.images import Augment
 from vle_bench.data.prepared import PreparedData as Data
 
 Row = dict[str, Any]  # one prediction, keyed by "id"
@@ -32,8 +31,26 @@ class Task(Protocol):
         """Class in `vle_bench.models`."""
         ...
 
+    @property
+    def num_token_types(self) -> int | None:
+        """Rows that the fusion's type table of a checkpoint is grown to; None: as it is."""
+        ...
+
+    @property
+    def submitted_with(self) -> str | None:
+        """The task whose predictions the official file needs beside this one's; None: none."""
+        ...
+
     def open(self, root: Path) -> Data:
-        """The prepared folder; a RequestError if it is none."""
+        """The prepared folder; a RequestError if it is none, or of another kind of data."""
+        ...
+
+    def check(self, data: Data, split: str, inputs: dict[str, Any]) -> None:
+        """A RequestError for what a model with these `inputs` cannot read, before the first step."""
+        ...
+
+    def inputs(self, model: dict[str, Any], num_token_types: int) -> dict[str, Any]:
+        """The recipe's group `model` → how texts and objects are turned into tensors; saved with every checkpoint."""
         ...
 
     def tokenizer(self, data: Data, split: str, vocab_size: int) -> Any:
@@ -50,27 +67,26 @@ class Task(Protocol):
         """(questions,) the questions of these types and a share of others; ValueError for a type that nobody asks."""
         ...
 
-    def evaluation_batches(self, questions: Any, batch_size: int) -> list[NDArray[np.int64]]:
-        """Every example once, in batches of about `batch_size` that encode each image once."""
+    def evaluation_batches(self, questions: Any, batch_size: int, submission: bool = False) -> list[NDArray[np.int64]]:
+        """Every example once, in batches of about `batch_size` texts that encode each image once."""
         ...
 
-    def augmentation(self, settings: dict[str, Any], seed: int, epoch: int) -> Augment | None:
-        """(picture, image id) → picture for one epoch of training, or None."""
+    def augmentation(self, settings: dict[str, Any], seed: int, epoch: int) -> Any:
+        """What happens to the examples in one epoch of training, for `collator`; or None."""
         ...
 
     def collator(
-        self,
-        questions: Any,
-        images: Any,
-        processor: Any,
-        labels: list[str],
-        max_text_length: int,
-        augment: Augment | None,
-    ) -> Callable[[Any], dict[str, Any]]:
-        """Indices of a micro-batch → {"ids": ids, "inputs": the model's tensors}."""
+        self, questions: Any, images: Any, processor: Any, labels: list[str], inputs: dict[str, Any],
+        augment: Any = None, submission: bool = False,
+    ) -> Callable[[Any], dict[str, Any]]:  # fmt: skip
+        """Indices of a micro-batch → {"ids": ids, "inputs": the model's tensors}.
+
+        Args:
+            submission: predict what the official file asks for, which may be more than a score needs.
+        """
         ...
 
-    def predictions(self, logits: torch.Tensor, ids: list[int], labels: list[str]) -> list[Row]:
+    def predictions(self, logits: torch.Tensor, ids: list[Any], labels: list[str]) -> list[Row]:
         """One row an example."""
         ...
 
@@ -79,5 +95,5 @@ class Task(Protocol):
         ...
 
     def score(self, rows: list[Row], questions: Any) -> Scores:
-        """Rows of every example of a split → {"n", "metrics": {name: {"value", "interval"}}, ...}; checks the ids."""
+        """Rows of every example of a split → {"n", "metrics": {name: {"value", "interval"}}, "breakdown"}; checks the ids."""
         ...

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from vle_bench.data.images import Augment, Augmentation
 from vle_bench.data.prepared import PreparedData, open_prepared
 from vle_bench.data.samplers import grouped_order, image_batches, with_others
 from vle_bench.data.tokenizer import train_tokenizer
-from vle_bench.errors import RunFailed
+from vle_bench.errors import RequestError, RunFailed
 from vle_bench.metrics.bootstrap import interval
 from vle_bench.metrics.vqa import in_vocabulary, vqa_accuracy
 from vle_bench.tasks.base import Row, Scores
@@ -28,9 +28,20 @@ class VQA:
     version: int = 1
     primary_metric: str = "accuracy"
     architecture: str = "VLEForVQA"
+    num_token_types: int | None = None
+    submitted_with: str | None = None
 
     def open(self, root: Path) -> PreparedData:
-        return open_prepared(root)
+        data = open_prepared(root)
+        if not data.labels:
+            raise RequestError(f"{root}: holds prepared {data.manifest['source']}, which has no answers to choose from for vqa")
+        return data
+
+    def check(self, data: PreparedData, split: str, inputs: dict[str, Any]) -> None:
+        return None
+
+    def inputs(self, model: dict[str, Any], num_token_types: int) -> dict[str, Any]:
+        return {"max_text_length": model["max_text_length"]}
 
     def tokenizer(self, data: PreparedData, split: str, vocab_size: int) -> Any:
         return train_tokenizer(data.questions(split)["question"], vocab_size)
@@ -49,25 +60,20 @@ class VQA:
             raise ValueError(f"no question has the type {', '.join(sorted(unknown))}; there are {there}")
         return with_others(np.isin(types, question_types), other_share, seed, epoch)
 
-    def evaluation_batches(self, questions: Any, batch_size: int) -> list[NDArray[np.int64]]:
+    def evaluation_batches(self, questions: Any, batch_size: int, submission: bool = False) -> list[NDArray[np.int64]]:
         return image_batches(np.asarray(questions["image_row"]), batch_size)
 
     def augmentation(self, settings: dict[str, Any], seed: int, epoch: int) -> Augment | None:
-        chosen = Augmentation(**settings)
+        chosen = Augmentation(**{field.name: settings[field.name] for field in fields(Augmentation)})
         return partial(chosen, seed=seed, epoch=epoch) if chosen != Augmentation() else None
 
     def collator(
-        self,
-        questions: Any,
-        images: Any,
-        processor: Any,
-        labels: list[str],
-        max_text_length: int,
-        augment: Augment | None,
-    ) -> Callable[[Any], dict[str, Any]]:
-        return QuestionCollator(questions, images, processor, len(labels), max_text_length, augment)
+        self, questions: Any, images: Any, processor: Any, labels: list[str], inputs: dict[str, Any],
+        augment: Augment | None = None, submission: bool = False,
+    ) -> Callable[[Any], dict[str, Any]]:  # fmt: skip
+        return QuestionCollator(questions, images, processor, len(labels), inputs["max_text_length"], augment)
 
-    def predictions(self, logits: torch.Tensor, ids: list[int], labels: list[str]) -> list[Row]:
+    def predictions(self, logits: torch.Tensor, ids: list[Any], labels: list[str]) -> list[Row]:
         """logits (B, num_labels) → the most probable answer of each question and its probability."""
         scores, best = logits.float().sigmoid().max(-1)
         return [
@@ -118,5 +124,6 @@ class VQA:
             "metrics": metrics,
             "per_answer_type": result["per_answer_type"],
             "per_question_type": result["per_question_type"],
+            "breakdown": {},
             "per_example": result["per_question"],
         }

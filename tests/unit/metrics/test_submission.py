@@ -119,11 +119,13 @@ def test_vcr(tmp_path, annotations, rows, header, problems):
     assert findings.problems == problems and findings.warnings == []
 
 
-def test_scores_that_are_no_probabilities_are_a_warning(tmp_path, annotations):
-    logits = [["test-0", -3.0, *[0.25] * 19], ["test-1", *[0.25] * 19, 1.5], *ROWS[2:]]
-    findings = check_vcr_submission(leaderboard(tmp_path / "l.csv", logits), annotations)
-    assert findings.problems == []
-    assert findings.warnings == ["2 annot_ids with scores that are no probabilities: test-0, test-1"]
+def test_scores_that_are_no_probabilities(tmp_path, annotations):
+    rows = [["test-0", -0.5, 1.0, 0.5, *[0.25] * 17], ["test-1", *[0.25] * 19, 1.5], ["test-2", *[0.25] * 16, 0.1, 0.2, 0.3, 0.3],
+            ["test-3", *[0.25] * 16, 0.1, 0.2, 0.3, 0.3999], *ROWS[4:]]  # fmt: skip
+    findings = check_vcr_submission(leaderboard(tmp_path / "l.csv", rows), annotations)
+    assert findings.problems == [
+        "3 annot_ids whose scores are no probabilities (each of 0 to 1, every four of a sum of 1): test-0, test-1, test-2"
+    ]
 
 
 @pytest.mark.parametrize(("content", "message"), [(None, "no such file"), (b"\xff\xfe", "not UTF-8")])

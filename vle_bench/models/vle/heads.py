@@ -65,14 +65,15 @@ class VLEForVQA(VLEPreTrainedModel):
 
 
 class VLEForMultipleChoice(VLEPreTrainedModel):
-    """One score a choice; the image goes through its encoder once for all C choices of a question."""
+    """One score a choice; an image goes through its encoder once for all choices of all questions about it."""
 
-    head_name: str
+    head_names: tuple[str, ...]
 
     def __init__(self, config: VLEConfig) -> None:
         super().__init__(config)
         self.vle = VLEModel(config)
-        setattr(self, self.head_name, classifier(2 * config.hidden_size, 1))
+        for name in self.head_names:
+            setattr(self, name, classifier(2 * config.hidden_size, 1))
         self.post_init()
 
     def forward(
@@ -84,21 +85,26 @@ class VLEForMultipleChoice(VLEPreTrainedModel):
         object_patch_mask: Tensor | None = None,
         object_token_type_ids: Tensor | None = None,
         object_mask: Tensor | None = None,
+        image_index: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> VLEClassifierOutput:
         """Score C choices for each of B questions; the loss is the cross-entropy over the choices, in float32.
 
         Args:
             input_ids, attention_mask, token_type_ids: (B, C, T).
-            pixel_values: (B, 3, H, W), one image a question.
+            pixel_values: (N, 3, H, W).
             object_patch_mask: (B, C, K, P) bool.
             object_token_type_ids, object_mask: (B, C, K).
+            image_index: (B,) row of `pixel_values` for each question; None where N = B, one each.
             labels: (B,), the right choice.
         """
         if input_ids.dim() != 3:
             raise ValueError(f"input_ids: (questions, choices, tokens) is expected, {tuple(input_ids.shape)} came")
         questions, choices = input_ids.shape[:2]
-        check_shape("pixel_values", pixel_values, (questions, *pixel_values.shape[1:]))
+        if image_index is None:
+            check_shape("pixel_values", pixel_values, (questions, *pixel_values.shape[1:]))
+            image_index = torch.arange(questions, device=input_ids.device)
+        check_shape("image_index", image_index, (questions,))
         every_choice = {
             "input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids,
             "object_patch_mask": object_patch_mask, "object_token_type_ids": object_token_type_ids, "object_mask": object_mask,
@@ -107,27 +113,54 @@ class VLEForMultipleChoice(VLEPreTrainedModel):
             if value is not None:
                 check_shape(name, value, (questions, choices, *value.shape[2:]))
         flat = {name: value.flatten(0, 1) for name, value in every_choice.items() if value is not None}
-        index = torch.arange(questions * choices, device=input_ids.device) // choices
-        pooled = self.vle(pixel_values=pixel_values, image_index=index, **flat).pooler_output
-        logits = getattr(self, self.head_name)(pooled).view(questions, choices)
-        loss = None
-        if labels is not None:
-            check_shape("labels", labels, (questions,))
-            check_range("labels", labels, choices)
-            loss = F.cross_entropy(logits.float(), labels)
+        pooled = self.vle(pixel_values=pixel_values, image_index=image_index.repeat_interleave(choices), **flat).pooler_output
+        logits = self.score(pooled.view(questions, choices, -1))
+        loss = None if labels is None else self.choice_loss(logits, labels)
         return VLEClassifierOutput(loss=loss, logits=logits)
+
+    def score(self, pooled: Tensor) -> Tensor:
+        """pooled (B, C, 2D) → logits (B, C)."""
+        return getattr(self, self.head_names[0])(pooled).squeeze(-1)
+
+    def choice_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        check_shape("labels", labels, (logits.shape[0],))
+        check_range("labels", labels, logits.shape[1])
+        return F.cross_entropy(logits.float(), labels)
 
 
 class VLEForVCRQ2A(VLEForMultipleChoice):
     """VCR, question to answer."""
 
-    head_name = "vcr_q2a_logit"
+    head_names = ("vcr_q2a_logit",)
 
 
 class VLEForVCRQA2R(VLEForMultipleChoice):
     """VCR, question and answer to rationale."""
 
-    head_name = "vcr_qa2r_logit"
+    head_names = ("vcr_qa2r_logit",)
+
+
+class VLEForVCRJoint(VLEForMultipleChoice):
+    """VCR, both tasks over one pass of the vision encoder: the first four choices are answers, the others rationales.
+
+    The loss is the sum of the two tasks' (MERLOT Reserve fine-tunes on VCR so); labels (B, 2), the right answer and the right
+    one of the first four rationales.
+    """
+
+    head_names = ("vcr_q2a_logit", "vcr_qa2r_logit")
+    answers = 4  # VCR's
+
+    def score(self, pooled: Tensor) -> Tensor:
+        blocks = pooled[:, : self.answers], pooled[:, self.answers :]
+        scores = [getattr(self, name)(block) for name, block in zip(self.head_names, blocks, strict=True)]
+        return torch.cat(scores, 1).squeeze(-1)
+
+    def choice_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        check_shape("labels", labels, (logits.shape[0], 2))
+        check_shape("logits", logits, (logits.shape[0], 2 * self.answers))
+        check_range("labels", labels, self.answers)
+        answers, rationales = logits.float().split(self.answers, 1)
+        return F.cross_entropy(answers, labels[:, 0]) + F.cross_entropy(rationales, labels[:, 1])
 
 
 class VLEMatchingHead(nn.Module):
