@@ -54,9 +54,22 @@ define launch
 	$(PYTHON) -m accelerate.commands.launch $(LAUNCH) -m vle_bench train $(1) $(ARGS)
 endef
 
-# The file for the challenge server. RUN names the run folder where ARGS gives another than the recipe's.
+# The file for the challenge server, then the record among the others and the tables. RUN names the run folder where ARGS gives
+# another than the recipe's.
 define submission
 	$(PYTHON) -m accelerate.commands.launch $(LAUNCH) -m vle_bench predict $(or $(RUN),$(1)) --split test --output $(or $(RUN),$(1))/vqa_test.json
+	$(PYTHON) -m vle_bench table --add $(or $(RUN),$(1))
+endef
+
+define vcr
+	$(call launch,recipes/vcr/$(1).yaml)
+	$(PYTHON) -m vle_bench table --add $(or $(RUN),runs/$(2))
+endef
+
+# Both VCR runs are there: Q2AR of the two, and the table.
+define q2ar
+	$(PYTHON) -m vle_bench evaluate runs/$(1)-q2a --with runs/$(1)-qa2r
+	$(PYTHON) -m vle_bench table --add runs/$(1)-q2a/results/vcr_q2ar.val.json
 endef
 
 vqa-base: $(INSTALLED)  ## fine-tune VLE-base on VQA v2, score minival, write the server's file
@@ -67,26 +80,39 @@ vqa-large: $(INSTALLED)  ## fine-tune VLE-large on VQA v2, score minival, write 
 	$(call launch,recipes/vqa/vle-large.yaml)
 	$(call submission,runs/vle-large-vqa)
 
-vcr-q2a-base: $(INSTALLED)  ## fine-tune VLE-base on VCR, question to answer
-	$(call launch,recipes/vcr/vle-base-q2a.yaml)
-
-vcr-q2a-large: $(INSTALLED)  ## fine-tune VLE-large on VCR, question to answer
-	$(call launch,recipes/vcr/vle-large-q2a.yaml)
-
-vcr-qa2r-base: $(INSTALLED)  ## fine-tune VLE-base on VCR, question and answer to rationale
-	$(call launch,recipes/vcr/vle-base-qa2r.yaml)
-
-vcr-qa2r-large: $(INSTALLED)  ## fine-tune VLE-large on VCR, question and answer to rationale
-	$(call launch,recipes/vcr/vle-large-qa2r.yaml)
-
 meter-vqa: $(INSTALLED)  ## fine-tune METER-base on VQA v2, score minival, write the server's file
 	$(call launch,recipes/vqa/meter-base.yaml)
 	$(call submission,runs/meter-base-vqa)
 
+vcr-base: vcr-q2a-base vcr-qa2r-base  ## fine-tune VLE-base on both VCR tasks, and join them: Q2AR
+	$(call q2ar,vle-base-vcr)
+
+vcr-q2a-base: $(INSTALLED)  ## fine-tune VLE-base on VCR, question to answer
+	$(call vcr,vle-base-q2a,vle-base-vcr-q2a)
+
+vcr-qa2r-base: $(INSTALLED)  ## fine-tune VLE-base on VCR, question and answer to rationale
+	$(call vcr,vle-base-qa2r,vle-base-vcr-qa2r)
+
+vcr-joint-base: $(INSTALLED)  ## fine-tune VLE-base on both VCR tasks at once
+	$(call vcr,vle-base-joint,vle-base-vcr-joint)
+
+vcr-large: vcr-q2a-large vcr-qa2r-large  ## fine-tune VLE-large on both VCR tasks, and join them: Q2AR
+	$(call q2ar,vle-large-vcr)
+
+vcr-q2a-large: $(INSTALLED)  ## fine-tune VLE-large on VCR, question to answer
+	$(call vcr,vle-large-q2a,vle-large-vcr-q2a)
+
+vcr-qa2r-large: $(INSTALLED)  ## fine-tune VLE-large on VCR, question and answer to rationale
+	$(call vcr,vle-large-qa2r,vle-large-vcr-qa2r)
+
+meter-vcr: meter-vcr-q2a meter-vcr-qa2r  ## fine-tune METER-base on both VCR tasks, and join them: Q2AR
+	$(call q2ar,meter-base-vcr)
+
 meter-vcr-q2a: $(INSTALLED)  ## fine-tune METER-base on VCR, question to answer
-	$(call launch,recipes/vcr/meter-base-q2a.yaml)
+	$(call vcr,meter-base-q2a,meter-base-vcr-q2a)
 
 meter-vcr-qa2r: $(INSTALLED)  ## fine-tune METER-base on VCR, question and answer to rationale
-	$(call launch,recipes/vcr/meter-base-qa2r.yaml)
+	$(call vcr,meter-base-qa2r,meter-base-vcr-qa2r)
 
-.PHONY: vqa-base vqa-large vcr-q2a-base vcr-q2a-large vcr-qa2r-base vcr-qa2r-large meter-vqa meter-vcr-q2a meter-vcr-qa2r
+.PHONY: vqa-base vqa-large meter-vqa vcr-base vcr-q2a-base vcr-qa2r-base vcr-joint-base vcr-large vcr-q2a-large vcr-qa2r-large \
+	meter-vcr meter-vcr-q2a meter-vcr-qa2r

@@ -356,10 +356,15 @@ def validate(
 def table(
     check: Annotated[bool, typer.Option("--check", help="write nothing; exit 1 if a file would change")] = False,
     root: Annotated[Path, typer.Option(help="the leaderboards folder")] = Path("leaderboards"),
+    add: Annotated[list[Path] | None, typer.Option(metavar="RUN", help="take in a run's record, or a record file, first")] = None,
 ) -> None:
     """Regenerate leaderboards/ from the records."""
-    from vle_bench.leaderboard import write_tables
+    from vle_bench.leaderboard import add_record, write_tables
 
+    if add and check:
+        raise RequestError("table: --check writes nothing, --add does: one of the two")
+    for source in add or ():
+        print(f"written: {add_record(source, root)}")
     changed = write_tables(root, check=check)
     if check and changed:
         raise RunFailed("out of date: " + ", ".join(map(str, changed)) + "; run `vle-bench table`")

@@ -149,6 +149,13 @@ def name_of(record: Record) -> str:
     return f"{record.model['name']}, recipe {record.recipe['hash']}, seed {record.seed}{mark}"
 
 
+def columns_of(record: Record) -> dict[str, Metric]:
+    """Task of the comparison → what a record says of it; both VCR tasks of a joint model, or of two runs joined."""
+    if "q2ar" in record.metrics:
+        return {"vcr_q2a": record.metrics["q2a"], "vcr_qa2r": record.metrics["qa2r"]}
+    return {record.task: record.metrics[record.primary_metric]}
+
+
 CONTAMINATED = "\nContaminated: the split was trained on; such a score says nothing about other data and is never ranked.\n"
 
 
@@ -162,12 +169,13 @@ def comparison(published: Published, records: list[Record]) -> str:
             found = [s for s in published.scores if (s.model, s.task, s.split, s.metric) == wanted]
             cells.append(show_published(published, found))
         rows.append([model.name, *cells, show_parameters(model.parameters), show_pretraining(model.pretraining)])
-    measured = ranked(r for r in records if r.data["source"] in ("vqav2", "vcr") and r.task in COLUMNS)
+    measured = ranked(r for r in records if r.data["source"] in ("vqav2", "vcr"))
     for record in measured:
-        score = show_measured(record.metrics[record.primary_metric]) + f" on {record.split}"
-        cells = [score if task == record.task else NOTHING for task in COLUMNS]
+        shown = {task: show_measured(metric) + f" on {record.split}" for task, metric in columns_of(record).items()}
+        both = f"; Q2AR {show_measured(record.metrics['q2ar'])}" if "q2ar" in record.metrics else ""
         parameters = show_parameters(record.model.get("parameters"))
-        rows.append([f"measured: {name_of(record)}", *cells, parameters, NOTHING])
+        cells = [shown.get(task, NOTHING) for task in COLUMNS]
+        rows.append([f"measured: {name_of(record)}{both}", *cells, parameters, NOTHING])
     header = ["Model", *(title for title, _ in COLUMNS.values()), "Params", "Pre-training data"]
     return (
         f"{GENERATED}\n# Published and measured\n\nPercent; VQA on test-dev, VCR on dev.\n\n"
@@ -231,6 +239,33 @@ def render_tables(root: Path) -> dict[Path, str]:
     """Every generated file of a leaderboards folder and its content."""
     published, records = load_published(root), load_records(root)
     return {root / "comparison.md": comparison(published, records), root / "demo.md": demo(published, records)}
+
+
+def add_record(source: Path, root: Path) -> Path:
+    """Copy a record, or the one of a run's reported split, into the folder's results/; returns where it lies.
+
+    Raises:
+        RequestError: no record there, or another one has its name: records are never replaced.
+    """
+    path = source if source.is_file() else reported(source)
+    record = load_record(path)
+    name = f"{record.recipe['name'].replace(' + ', '+')}.{record.split}.seed-{record.seed}.json"
+    target = root / "results" / record.task / name
+    if target.is_file() and target.read_bytes() != path.read_bytes():
+        raise RequestError(f"{target}: another record of this recipe, split and seed is there, and records are never replaced")
+    atomic.write_bytes(target, path.read_bytes())
+    return target
+
+
+def reported(run: Path) -> Path:
+    """The record of the split that a run's recipe reports."""
+    if not (run / "recipe.yaml").is_file():
+        raise RequestError(f"{run}: neither a result record nor a run folder (recipe.yaml)")
+    recipe = strict_yaml.read_group(run / "recipe.yaml")
+    path = run / "results" / f"{recipe['task']}.{recipe['data']['report']}.json"
+    if not path.is_file():
+        raise RequestError(f"{path}: no such record; `vle-bench evaluate {run}` writes it")
+    return path
 
 
 def write_tables(root: Path, check: bool = False) -> list[Path]:

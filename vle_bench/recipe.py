@@ -124,8 +124,8 @@ class ModelGroup(Group):
     """Tokens; longer texts are shortened."""
     objects: Literal["tagged", "all"] = "tagged"
     """VCR: which objects get a token: those that the question and the choice name (as published), or all of the picture."""
-    alignment: bool = True
-    """VCR: object tokens, and types that tie words to them; false for neither (the ablation)."""
+    alignment: Literal["on", "off"] = "on"
+    """VCR: object tokens, and types that tie words to them; off for neither (the ablation)."""
 
     @model_validator(mode="after")
     def one_origin(self) -> "ModelGroup":

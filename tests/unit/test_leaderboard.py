@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from vle_bench.errors import RequestError
-from vle_bench.leaderboard import load_published, render_tables, write_tables
+from vle_bench.leaderboard import add_record, load_published, render_tables, write_tables
+from vle_bench.results import load_record
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "leaderboards"
@@ -40,7 +41,7 @@ def cells(text: str) -> list[list[str]]:
 
 def record(source: str, split: str, value: float, **changes: Any) -> dict[str, Any]:
     return {
-        "schema_version": 1, "task": "vqa", "task_version": 1, "split": split, "n": 9673,
+        "schema_version": 2, "task": "vqa", "task_version": 1, "split": split, "n": 9673,
         "metrics": {"accuracy": {"value": value, "interval": [value - 0.005, value + 0.005]},
                     "accuracy_not_yes_no": {"value": value - 0.1, "interval": [value - 0.12, value - 0.08], "n": 2537}},
         "primary_metric": "accuracy", "recipe": {"name": "vqa-tiny", "hash": "0123456789abcdef"},
@@ -100,6 +101,34 @@ def test_measured_rows_stand_beside_the_published(tmp_path: Path) -> None:
     root = folder(tmp_path, record("vqav2", "minival", 0.771))
     rows = cells(render_tables(root)[root / "comparison.md"])
     assert rows[-1][1:4] == ["77.10 ± 0.50 on minival", "–", "–"]
+
+
+def test_both_vcr_tasks_of_one_record_stand_in_one_row(tmp_path: Path) -> None:
+    metrics = {name: {"value": value, "interval": (value - 0.01, value + 0.01)} for name, value in
+               (("q2ar", 0.6), ("q2a", 0.7), ("qa2r", 0.8))}  # fmt: skip
+    joint = record("vcr", "val", 0.5, task="vcr_joint", metrics=metrics, primary_metric="q2ar")
+    root = folder(tmp_path, joint)
+    row = cells(render_tables(root)[root / "comparison.md"])[-1]
+    assert row[0].endswith("; Q2AR 60.00 ± 1.00")
+    assert row[1:4] == ["–", "80.00 ± 1.00 on val", "70.00 ± 1.00 on val"]
+
+
+def test_a_record_is_taken_in_once_and_never_replaced(tmp_path: Path) -> None:
+    root, run = folder(tmp_path / "leaderboards"), tmp_path / "run"
+    (run / "results").mkdir(parents=True)
+    (run / "recipe.yaml").write_text("task: vqa\ndata: {report: minival}\n")
+    with pytest.raises(RequestError, match=r"results/vqa.minival.json: no such record; `vle-bench evaluate .*run` writes it"):
+        add_record(run, root)
+    (run / "results" / "vqa.minival.json").write_text(json.dumps(record("vqav2", "minival", 0.771)))
+    target = add_record(run, root)
+    assert target == root / "results" / "vqa" / "vqa-tiny.minival.seed-0.json" and add_record(run, root) == target
+    assert "77.10" in render_tables(root)[root / "comparison.md"]
+    (run / "results" / "vqa.minival.json").write_text(json.dumps(record("vqav2", "minival", 0.99)))
+    with pytest.raises(RequestError, match="records are never replaced"):
+        add_record(run, root)
+    assert load_record(target).metrics["accuracy"].value == 0.771
+    with pytest.raises(RequestError, match="neither a result record nor a run folder"):
+        add_record(tmp_path, root)
 
 
 def test_write_and_check(tmp_path: Path) -> None:

@@ -124,6 +124,33 @@ def test_a_split_is_not_trained_on_and_scored(tmp_path: Path, train: str, evalua
         assert load_recipe(path, [*changes, "data.allow_contaminated=true"]).data.evaluate == evaluate
 
 
+@pytest.mark.parametrize(("name", "override", "message"), [
+    ("vcr/vle-base-q2a", "augment.flip=true", "augment.flip: means nothing for task vcr_q2a: boxes would stay behind; there is "
+     "augment.horizontal_flip"),
+    ("vcr/vle-base-joint", "augment.randaugment=[2, 9]", "augment.randaugment: means nothing for task vcr_joint: the boxes would"),
+    ("vcr/vle-base-qa2r", "data.first_stage={fraction: 0.5, question_types: [what]}", "data.first_stage: means nothing for task"),
+    ("vqa/vle-base", "model.alignment=off", "model.alignment: means nothing for task vqa: its questions tag no objects"),
+    ("vqa/vle-base", "model.objects=all", "model.objects: means nothing for task vqa"),
+    ("vqa/vle-base", "augment.shuffle_names=true", "augment.shuffle_names: means nothing for task vqa"),
+    ("vqa/vle-base", "augment.horizontal_flip=true", "augment.horizontal_flip: means nothing for task vqa: there is augment.flip"),
+    ("vcr/vle-base-q2a", "model.alignment=maybe", "model.alignment: input should be 'on' or 'off', not 'maybe'"),
+    ("vcr/vle-base-q2a", "model.objects=some", "model.objects: input should be 'tagged' or 'all', not 'some'"),
+])  # fmt: skip
+def test_keys_that_the_task_does_not_have(name: str, override: str, message: str) -> None:
+    (line,) = problems(name, override)
+    assert line.startswith(f"command line: {message}"), line
+
+
+def test_options_of_vcr() -> None:
+    chosen = ["model.objects=all", "model.alignment=off", "augment.horizontal_flip=true", "augment.shuffle_names=true"]
+    recipe = load_recipe("vcr/vle-base-joint", chosen)
+    assert (recipe.model.objects, recipe.model.alignment, recipe.expect) == ("all", "off", None)
+    assert recipe.augment.horizontal_flip and recipe.augment.shuffle_names
+    plain = load_recipe("vcr/vle-base-joint")
+    assert (plain.model.objects, plain.model.alignment, plain.train.batch_size) == ("tagged", "on", 128)
+    assert not (plain.augment.horizontal_flip or plain.augment.shuffle_names)
+
+
 def test_all_problems_at_once(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL + "train: {seed: -1, epoch: 3}\naugment: {flip: 1}\n")
     found = problems(path, "model.image=3", "data.train='a b'")

@@ -58,8 +58,10 @@ class VCR:
                 )
 
     def inputs(self, model: dict[str, Any], num_token_types: int) -> dict[str, Any]:
-        chosen = {key: model[key] for key in ("max_text_length", "objects", "alignment")}
-        return {**chosen, "most_objects": num_token_types - FIRST_OBJECT_TYPE}
+        return {
+            "max_text_length": model["max_text_length"], "objects": model["objects"], "alignment": model["alignment"] == "on",
+            "most_objects": num_token_types - FIRST_OBJECT_TYPE,
+        }  # fmt: skip
 
     def tokenizer(self, data: PreparedData, split: str, vocab_size: int) -> Any:
         return train_tokenizer((text for row in data.questions(split)["record"] for text in texts_of(json.loads(row))), vocab_size)
