@@ -374,21 +374,32 @@ def table(
         print(f"{root}: up to date")
 
 
-@app.command(epilog="Example: vle-bench demo --seeds 3")
+class Half(str, Enum):
+    vqa = "vqa"
+    vcr = "vcr"
+
+
+@app.command(epilog="Example: vle-bench demo --only vqa --seeds 3")
 def demo(
     overrides: Overrides = None,
-    recipe: Annotated[str, typer.Option(help="recipe to run")] = "recipes/demo/vqa-tiny.yaml",
-    seeds: Annotated[int, typer.Option(min=1, help="how many seeds to train")] = 1,
+    only: Annotated[Half | None, typer.Option(help="one of the two halves")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="vqa: how many seeds to train")] = 1,
     output_dir: Annotated[Path, typer.Option(help="folder of the runs and pictures")] = Path("runs/demo"),
 ) -> None:
-    """The whole road on real data, on a CPU.
+    """The whole road on embedded data, on a CPU.
 
-    Prepares easy-VQA, fine-tunes, evaluates on the official test set, prints the table and draws the pictures.
+    VQA on the real easy-VQA: prepares, fine-tunes, evaluates on the official test set, prints the table and draws the pictures.
+    VCR on drawn pictures: both tasks with the alignment of words and boxes, without it, and without pictures.
     """
     quiet_libraries()
-    from vle_bench.demo import run_demo
+    if only != Half.vcr:
+        from vle_bench.demo import run_demo
 
-    run_demo(recipe, overrides or [], seeds, output_dir)
+        run_demo("recipes/demo/vqa-tiny.yaml", overrides or [], seeds, output_dir)
+    if only != Half.vqa:
+        from vle_bench.demo_vcr import run_vcr_demo
+
+        run_vcr_demo(overrides or [], output_dir)
 
 
 @app.command(epilog="Example: vle-bench bench recipes/demo/vqa-tiny.yaml")

@@ -33,7 +33,7 @@ def run_demo(recipe_path: str, overrides: list[str], seeds: int, folder: Path) -
         prepare_easy_vqa(root)
     first = recipe.train.seed
     records = [
-        run_seed(load_recipe(recipe_path, [*overrides, f"train.seed={seed}"]), folder / f"seed-{seed}")
+        run_once(load_recipe(recipe_path, [*overrides, f"train.seed={seed}"]), folder / f"seed-{seed}")
         for seed in range(first, first + seeds)
     ]
     logs = [folder / f"seed-{seed}" / "log.jsonl" for seed in range(first, first + seeds)]
@@ -53,7 +53,7 @@ def run_demo(recipe_path: str, overrides: list[str], seeds: int, folder: Path) -
         print(f"written: {folder / name}")
 
 
-def run_seed(recipe: Recipe, folder: Path) -> Record:
+def run_once(recipe: Recipe, folder: Path) -> Record:
     """Train and evaluate, unless this very recipe was run here to the end before."""
     result = folder / "results" / f"{recipe.task}.{recipe.data.report}.json"
     if result.exists() and load_record(result).recipe["hash"] == recipe.hash:

@@ -9,7 +9,7 @@ from PIL import Image
 from rich.console import Console
 
 from vle_bench.demo import COLUMNS, published_rows, results_table
-from vle_bench.figures import contact_sheet, learning_curve
+from vle_bench.figures import ablation_curve, choices_sheet, contact_sheet, learning_curve
 from vle_bench.page import write_page
 
 
@@ -52,6 +52,36 @@ def test_the_curve_draws_every_run(tmp_path):
         int((np.asarray(Image.open(tmp_path / f"{n}.png").convert("RGB")) == (31, 95, 168)).all(-1).sum()) for n in ("one", "two")
     ]
     assert 0 < inks[0] < inks[1]
+
+
+def question(chosen, tagged):
+    return {
+        "image": Image.new("RGB", (40, 30), (240, 240, 240)), "boxes": [[2, 2, 18, 28], [20, 5, 38, 25]], "tagged": tagged,
+        "question": "What is [1] holding?", "choices": ["a cup", "a ball", "a kite", "a book"], "chosen": chosen, "truth": 1,
+    }  # fmt: skip
+
+
+def ink(path, color):
+    """Pixels of a colour, which `save` does not blend: lines are wider than a pixel."""
+    return int((np.abs(np.asarray(Image.open(path).convert("RGB")).astype(int) - color) < 12).all(-1).sum())
+
+
+def test_the_sheet_of_choices_shows_what_is_tagged_chosen_and_true(tmp_path):
+    red, blue = (193, 18, 31), (31, 95, 168)
+    for name, chosen, tagged in (("right", 1, {0}), ("wrong", 2, {0}), ("untagged", 1, set()), ("both", 1, {0, 1})):
+        choices_sheet([question(chosen, tagged)] * 3, tmp_path / f"{name}.png")
+    assert ink(tmp_path / "right.png", red) == 0 < ink(tmp_path / "wrong.png", red)
+    assert ink(tmp_path / "untagged.png", blue) == 0 < ink(tmp_path / "right.png", blue) < ink(tmp_path / "both.png", blue)
+
+
+def test_the_ablation_draws_every_run(tmp_path):
+    for name, end in (("on", 0.9), ("off", 0.3)):
+        lines = [{"step": s, "split": "val", "accuracy": end * s / 3} for s in (1, 2, 3)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    ablation_curve({"on": tmp_path / "on.jsonl"}, tmp_path / "one.png", 25)
+    ablation_curve({n: tmp_path / f"{n}.jsonl" for n in ("on", "off")}, tmp_path / "two.png", 25)
+    orange = (217, 114, 43)
+    assert ink(tmp_path / "one.png", orange) == 0 < ink(tmp_path / "two.png", orange)
 
 
 def test_the_page_escapes_and_embeds(tmp_path):

@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "cli": ANYTHING,
     "__main__": {"cli"},
     "demo": COMMAND,  # one command each; only cli imports them
+    "demo_vcr": COMMAND | {"demo"},
     "bench": COMMAND,
     "train": {"evaluate", "optim", "checkpoint", "tasks", "models", "results", "recipe"},
     "evaluate": {"tasks", "models", "checkpoint", "results", "recipe"},
