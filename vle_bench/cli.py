@@ -52,7 +52,8 @@ def train(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check the recipe and stop, as `validate` does")] = False,
 ) -> None:
     """Fine-tune as a recipe says, evaluate, write the record."""
-    from vle_bench.recipe import default_run_folder, load_recipe, missing_inputs
+    from vle_bench.inputs import missing_inputs
+    from vle_bench.recipe import default_run_folder, load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
     if dry_run:
@@ -339,7 +340,8 @@ def validate(
 
     Loads neither data nor weights; prints the derived numbers and what is missing to run.
     """
-    from vle_bench.recipe import batch_layout, load_recipe, missing_inputs
+    from vle_bench.inputs import missing_inputs
+    from vle_bench.recipe import batch_layout, load_recipe
 
     changes = [a for a in recipes if "=" in a] + list(overrides or [])
     for path in (a for a in recipes if "=" not in a):
@@ -412,7 +414,8 @@ def bench(
 
     Questions a second of training, of evaluation and of data loading alone, and the peak memory.
     """
-    from vle_bench.recipe import load_recipe, missing_inputs
+    from vle_bench.inputs import missing_inputs
+    from vle_bench.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
     if missing := missing_inputs(loaded):

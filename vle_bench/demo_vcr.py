@@ -19,7 +19,6 @@ from vle_bench.page import write_page
 from vle_bench.recipe import load_recipe
 from vle_bench.results import Metric, Record
 
-
 RECIPES = {"q2a": "demo/vcr-q2a-tiny", "qa2r": "demo/vcr-qa2r-tiny"}
 BLANK = "-blank"  # the same data with grey pictures
 # Folder's suffix → overrides, data, what the table calls it

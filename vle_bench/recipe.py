@@ -1,12 +1,8 @@
 """The recipe: one strict, typed YAML file that says what is trained, on what, and how. Imports no torch."""
 
-import argparse
 import difflib
 import hashlib
 import json
-import shlex
-import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,8 +17,6 @@ from vle_bench.splits import overlap
 
 COMMAND_LINE = "command line"
 PACKAGE = Path(__file__).parent
-VCR_URL = "https://visualcommonsense.com/download/"
-METER_URL = "https://github.com/zdou0830/METER/releases/download/checkpoint/meter_clip16_288_roberta_pretrain.ckpt"
 
 # Values of VLEConfig that a model from scratch may set. The text vocabulary comes from the tokenizer and the picture's
 # size from model.image_size, so neither is here. A test compares them with the configuration classes, which need torch.
@@ -466,65 +460,3 @@ def describe(problem: ErrorDetails, origins: dict[str, str], file: str) -> list[
 
 def default_run_folder(recipe: Recipe) -> Path:
     return Path("runs") / recipe.name
-
-
-def missing_inputs(recipe: Recipe) -> list[str]:
-    """What the recipe needs and is not there, each with the commands that bring it."""
-    missing = []
-    root = recipe.data.root
-    if not (Path(root) / "manifest.json").is_file():
-        missing.append(
-            "\n  ".join([f"{root}: no prepared data there (no manifest.json); it comes with", *data_commands(recipe.data)])
-        )
-    checkpoint = recipe.model.checkpoint
-    if checkpoint is not None:
-        folder = Path(checkpoint)
-        if not any((f / "config.json").is_file() for f in (folder, folder / "best", folder / "last")):
-            lines = [f"{checkpoint}: no checkpoint there (no config.json); it comes with", *checkpoint_commands(checkpoint)]
-            missing.append("\n  ".join(lines))
-    return missing
-
-
-def data_commands(data: DataGroup) -> list[str]:
-    """Shell commands that bring the official files and prepare them."""
-    official = shlex.quote(f"{data.root.rstrip('/')}-official")
-    prepare = f"vle-bench prepare {data.source} --source {official} --output {shlex.quote(data.root)}"
-    if data.source == "easy-vqa":
-        return [f"vle-bench prepare easy-vqa --output {shlex.quote(data.root)}"]
-    if data.source == "vqav2":
-        return [f"vle-bench download vqav2 --output {official}", prepare]
-    return [f"the files of {VCR_URL} (after its form); this version does not prepare VCR yet"]
-
-
-def checkpoint_commands(checkpoint: str) -> list[str]:
-    name, target = Path(checkpoint).name, shlex.quote(checkpoint)
-    if name.startswith("meter"):
-        weights, tokenizer = shlex.quote(f"{checkpoint}.ckpt"), shlex.quote(str(Path(checkpoint).with_name("roberta-base")))
-        return [
-            f"curl --fail --location --create-dirs --output {weights} {METER_URL}",
-            f"hf download FacebookAI/roberta-base --local-dir {tokenizer}",
-            f"vle-bench convert {weights} --tokenizer {tokenizer} --output {target}",
-        ]
-    if name.startswith("vle"):
-        return [f"hf download hfl/{name} --local-dir {target}"]
-    return [f"hf download OWNER/MODEL --local-dir {target}   (or name another folder: model.checkpoint=FOLDER)"]
-
-
-def main() -> None:
-    """`python -m vle_bench.recipe --inputs RECIPE [key=value ...]`: exit status 2 if an input is missing, at once."""
-    parser = argparse.ArgumentParser(prog="python -m vle_bench.recipe")
-    parser.add_argument("--inputs", required=True, metavar="RECIPE")
-    known, rest = parser.parse_known_args()
-    try:
-        recipe = load_recipe(known.inputs, [a for a in rest if "=" in a and not a.startswith("-")])
-        if missing := missing_inputs(recipe):
-            if shutil.which("vle-bench") is None:  # make installs into .venv, which nobody may have activated
-                missing.append(f"the commands are in {Path(sys.executable).parent}: source {Path(sys.executable).parent}/activate")
-            raise RequestError("\n".join(missing))
-    except RequestError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-
-
-if __name__ == "__main__":
-    main()

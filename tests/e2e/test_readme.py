@@ -12,8 +12,9 @@ import pytest
 from rich.console import Console
 
 from tests.miniature import write_vqav2
-from vle_bench import recipe
+from vle_bench import inputs
 from vle_bench.demo import own_row, published_rows, results_table
+from vle_bench.recipe import load_recipe
 from vle_bench.results import load_record
 
 ROOT = Path(__file__).parents[2]
@@ -73,9 +74,9 @@ def test_every_command(work):
         elif parts[0] == "pip":
             assert parts == ["pip", "install", "."]  # the wheel: tests/unit/test_packaging.py
         elif parts[:2] == ["vle-bench", "download"]:
-            assert line in recipe.data_commands(recipe.load_recipe("vqa/vle-base").data)  # tests/unit/data/test_download.py runs it
+            assert line in inputs.data_commands(load_recipe("vqa/vle-base").data)  # tests/unit/data/test_download.py runs it
         elif parts[:2] == ["hf", "download"]:
-            assert line in recipe.checkpoint_commands("checkpoints/vle-base")
+            assert line in inputs.checkpoint_commands("checkpoints/vle-base")
             target = work / parts[-1]
             target.parent.mkdir(parents=True)
             (work / "runs" / "demo" / "seed-0" / "last").rename(target)  # a small checkpoint of the same layout

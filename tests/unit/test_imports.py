@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "evaluate": {"tasks", "models", "checkpoint", "results", "recipe"},
     "checkpoint": {"models"},
     "tasks": {"data", "metrics"},
+    "inputs": {"recipe"},
     "leaderboard": {"results"},
     **dict.fromkeys(("recipe", "results", "metrics", "models", "data", "optim", "figures", "page", *LEAVES), set()),
 }

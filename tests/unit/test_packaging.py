@@ -1,4 +1,5 @@
 import configparser
+import re
 import shutil
 import subprocess
 import sys
@@ -6,6 +7,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from vle_bench.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]
 BUILT_FROM = ("vle_bench", "recipes", "leaderboards", "setup.cfg", "pyproject.toml", "LICENSE", "README.md")
@@ -35,11 +38,25 @@ def test_every_requirement_is_pinned() -> None:
 
 def test_makefile_targets() -> None:
     text = (ROOT / "Makefile").read_text()
-    for target in ("help", "demo", "test", "test-slow", "lint", "tables", "bench", "vqa-base", "meter-vcr-qa2r"):
+    for target in ("help", "demo", "test", "test-slow", "lint", "tables", "bench", "vqa-base", "vcr-base", "meter-vcr-qa2r"):
         assert f"\n{target}:" in text
-    for word in text.split():
-        if "recipes/v" in word and ".yaml" in word:
-            assert (ROOT / word.rstrip(")").split(",")[-1]).is_file(), word
+
+
+LAUNCHING = re.findall(r"^((?:vqa|vcr|meter)[\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("target", LAUNCHING)
+def test_a_target_launches_recipes_that_exist_and_names_their_run_folders(target: str) -> None:
+    command = ["make", "-n", "-f", str(ROOT / "Makefile"), target, "VENV=", "PYTHON=python"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    recipes = [load_recipe(str(ROOT / path)) for path in re.findall(r" train (\S+\.yaml)", done.stdout)]
+    folders = {f"runs/{recipe.name}" for recipe in recipes}
+    assert recipes and set(re.findall(r"runs/[\w-]+", done.stdout)) == folders
+    for recipe in recipes:  # each record goes into the tables, under the name that the run gives it
+        assert f"table --add runs/{recipe.name}\n" in done.stdout
+        if recipe.task.startswith("vcr"):
+            assert recipe.data.report == "val"  # of which `vcr_q2ar.val.json` is
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ import pytest
 
 from vle_bench import recipe as module
 from vle_bench.errors import RequestError
-from vle_bench.recipe import batch_layout, default_run_folder, load_recipe, missing_inputs, shipped_recipes
+from vle_bench.inputs import missing_inputs
+from vle_bench.recipe import batch_layout, default_run_folder, load_recipe, shipped_recipes
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(p for p in (ROOT / "recipes").rglob("*.yaml") if "accelerate" not in p.parts)
@@ -299,7 +300,7 @@ def test_missing_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_missing_inputs_are_told_at_once(tmp_path: Path) -> None:
     started = time.monotonic()
-    command = [sys.executable, "-m", "vle_bench.recipe", "--inputs", str(ROOT / "recipes/vqa/vle-base.yaml")]
+    command = [sys.executable, "-m", "vle_bench.inputs", str(ROOT / "recipes/vqa/vle-base.yaml")]
     done = subprocess.run([*command, "train.seed=1"], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert done.returncode == 2 and "checkpoints/vle-base" in done.stderr and "Traceback" not in done.stderr
     assert time.monotonic() - started < 10
