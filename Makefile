@@ -1,7 +1,7 @@
 # `make` lists the targets. The first one that needs it installs into .venv; `VENV=` (empty) uses the active environment instead.
 VENV ?= .venv
 ARGS ?=
-# Options of `accelerate launch`, such as LAUNCH="--num_processes 8" or LAUNCH="--config_file recipes/accelerate/fsdp.yaml"
+# Options of `accelerate launch`, such as LAUNCH="--num_processes 8" or LAUNCH="--config_file recipes/accelerate/fsdp2.yaml"
 LAUNCH ?=
 
 ifeq ($(strip $(VENV)),)

@@ -15,15 +15,16 @@ from vle_bench.models.vle.processing import VLEProcessor
 TRAINING_FILE = "training.json"
 
 
-def save(folder: Path, model: Any, processor: Any, labels: list[str], training: dict[str, Any]) -> None:
+def save(folder: Path, model: Any, processor: Any, labels: list[str], training: dict[str, Any], weights: Any = None) -> None:
     """Write a `from_pretrained` folder, complete or not at all.
 
     Args:
+        weights: the model's state dictionary, where its own is in shards.
         labels: empty for a task that chooses among what each example brings.
         training: recipe name and hash, seed, steps, data and splits trained on; the result record repeats them.
     """
     with atomic.folder(folder) as partial:
-        model.save_pretrained(partial)
+        model.save_pretrained(partial, state_dict=dict(weights) if weights else None)  # it empties the one it is given
         processor.save_pretrained(partial)
         if labels:
             atomic.write_json(partial / "label_map.json", {"answers": labels, "sha256": labels_digest(labels)})
@@ -67,12 +68,20 @@ def load_processor(folder: Path, image_size: int | None = None) -> VLEProcessor:
 
 
 def load_model(folder: Path, architecture: str, head_may_be_new: bool = False, **config: Any) -> Any:
+    """As `load_counting_new`, the model alone."""
+    return load_counting_new(folder, architecture, head_may_be_new, **config)[0]
+
+
+def load_counting_new(folder: Path, architecture: str, head_may_be_new: bool = False, **config: Any) -> tuple[Any, int]:
     """Load weights; whatever is missing, unexpected or of another shape is an error that names the keys.
 
     Args:
         architecture: class in `vle_bench.models`.
         head_may_be_new: a bare encoder, or another label count, is fine: the head starts afresh.
         config: configuration values to change, such as id2label, and sizes to change, such as image_size.
+
+    Returns:
+        The model, and how many of its parameters the folder did not hold: a new head, rows by which a table has grown.
     """
     try:
         model, info = getattr(models, architecture).from_pretrained(
@@ -84,7 +93,11 @@ def load_model(folder: Path, architecture: str, head_may_be_new: bool = False, *
     if info["missing_keys"] and not head_may_be_new:
         names = sorted(info["missing_keys"])
         raise RequestError(f"{folder}: no trained head for {architecture}: {len(names)} weights are missing: {', '.join(names)}")
-    return model
+    named = dict(model.named_parameters())
+    new = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
+    types: Any = model.base_model.token_type_embeddings
+    grown = types.num_embeddings - read_json(folder / "config.json").get("num_token_types", types.num_embeddings)
+    return model, sum(named[name].numel() for name in new & named.keys()) + grown * types.embedding_dim
 
 
 def at_least_token_types(folder: Path, wanted: int | None) -> int | None:

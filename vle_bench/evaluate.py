@@ -1,6 +1,7 @@
 """The one path from a checkpoint and a split to a result."""
 
 import json
+import math
 import sys
 import time
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from vle_bench.tasks import TASKS, Data, Task
 EVALUATION_BATCH_SIZE = 128
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: FSDP2 would keep what it gathers as tensors that no later step may train with
 def predict(
     model: Any, processor: Any, task: Task, data: Data, split: str, labels: list[str], *,
     accelerator: Accelerator, batch_size: int, inputs: dict[str, Any], submission: bool = False, num_workers: int = 0,
@@ -35,17 +36,22 @@ def predict(
     """
     questions = data.questions(split)
     all_batches = task.evaluation_batches(questions, batch_size, submission)
-    batches: Any = all_batches[accelerator.process_index :: accelerator.num_processes]
+    own = all_batches[accelerator.process_index :: accelerator.num_processes]
+    # Every process makes as many passes: where the weights are in shards, each pass gathers them from all.
+    passes = math.ceil(len(all_batches) / accelerator.num_processes)
+    batches: Any = own + all_batches[:1] * (passes - len(own))
     collate = task.collator(questions, data.images, processor, labels, inputs, submission=submission)
     rows: list[dict[str, Any]] = []
     was_training = model.training
     model.eval()
     with Bar(f"evaluate {split}", len(batches), enabled=accelerator.is_main_process) as bar:
-        for batch in DataLoader(batches, batch_size=None, collate_fn=collate, num_workers=num_workers):
+        loader = DataLoader(batches, batch_size=None, collate_fn=collate, num_workers=num_workers)
+        for number, batch in enumerate(loader):
             tensors = {name: value.to(accelerator.device) for name, value in batch["inputs"].items() if name != "labels"}
             with accelerator.autocast():
                 logits = model(**tensors).logits
-            rows += task.predictions(logits, batch["ids"], labels)
+            if number < len(own):
+                rows += task.predictions(logits, batch["ids"], labels)
             bar.advance()
     model.train(was_training)
     gathered = sorted(gather_object(rows), key=lambda row: row["id"])

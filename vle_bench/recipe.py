@@ -147,6 +147,8 @@ class TrainGroup(Group):
     """Times learning_rate for the task head."""
     lr_mult_cross_modal: float = Field(5, ge=0)
     """Times learning_rate for the fusion layers and their poolers."""
+    layer_decay: float | None = Field(None, gt=0, le=1)
+    """Times learning_rate once more for each layer of the text and vision encoders counted from their ends; null for 1."""
     weight_decay: float = Field(0.01, ge=0)
     """AdamW's; none on biases and norms."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field((0.9, 0.98), strict=False)
@@ -160,9 +162,11 @@ class TrainGroup(Group):
     max_grad_norm: float | None = Field(None, gt=0)
     """Clip gradients to this norm; null for never."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
-    """`auto` is bf16 on GPUs that have it, else fp32."""
+    """`auto` is bf16 on GPUs that have it, else fp32; fp16 scales the loss and needs a GPU."""
+    tf32: bool = False
+    """Let GPUs multiply float32 matrices in TF32: faster, with 10 bits of fraction in place of 23."""
     compile: bool = False
-    """Compile the model with torch.compile."""
+    """Compile the model with torch.compile; texts are then padded to a multiple of 16 tokens."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third slower."""
     num_workers: int = Field(4, ge=0)
@@ -176,7 +180,7 @@ class TrainGroup(Group):
     keep: int = Field(2, ge=1)
     """Newest training states to keep."""
     ema: float | None = Field(None, gt=0, lt=1)
-    """Decay of a moving average of the weights; null for none."""
+    """Decay a step of a moving average of the weights, which is then what is evaluated and saved; null for none."""
     trackers: list[Literal["tensorboard", "wandb", "trackio", "mlflow"]] = Field(default_factory=list)
     """Where else to log."""
 

@@ -6,25 +6,28 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import gather_object, set_seed
 from torch.utils.data import DataLoader
 
-from vle_bench import atomic, checkpoint, models
+from vle_bench import atomic, checkpoint, engine, models
+from vle_bench.announce import describe, summary
+from vle_bench.average import AverageWeights
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluate import EVALUATION_BATCH_SIZE, check_labelled, check_labels, evaluate_checkpoint, predict
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.optim import learning_rate_schedule, parameter_groups
 from vle_bench.progress import Bar
-from vle_bench.recipe import Recipe, batch_layout
+from vle_bench.recipe import Recipe
 from vle_bench.results import Record
 from vle_bench.splits import names
 from vle_bench.tasks import TASKS, Data, Task
@@ -50,8 +53,12 @@ class Run:
     total_steps: int
     stage_steps: int  # of them in the first stage
     inputs: dict[str, Any]  # see Task.inputs
+    average: AverageWeights | None = None
+    new_parameters: int = 0  # of a head or of rows that no checkpoint held
     step: int = 0
+    samples: int = 0  # trained on
     best: float = -1.0
+    last: float = -1.0
     training_seconds: float = 0.0
 
     @property
@@ -65,6 +72,7 @@ def train(recipe: Recipe, folder: Path) -> Record:
         held = "holds another run" if (folder / "recipe.yaml").is_file() else "is there and not an empty folder"
         raise RequestError(f"{folder}: {held}; give --output-dir a new folder, or remove this one")
     refuse_unbuilt(recipe)
+    started = time.monotonic()
     run = build(recipe, folder)
     first_stage(run, epoch=0)  # what it refuses is refused before anything is written
     if run.accelerator.is_main_process:
@@ -76,6 +84,8 @@ def train(recipe: Recipe, folder: Path) -> Record:
         folder, Path(recipe.data.root), recipe.data.report,
         folder / "results" / f"{run.task.name}.{recipe.data.report}.json", accelerator=run.accelerator,
     )  # fmt: skip
+    if run.accelerator.is_main_process:
+        print(summary(run, time.monotonic() - started), flush=True)
     run.accelerator.end_training()
     return record
 
@@ -84,7 +94,6 @@ def refuse_unbuilt(recipe: Recipe) -> None:
     """A key that this version reads and cannot honour stops the run; passing over it would be a wrong number."""
     unbuilt = {
         "train.checkpoint_every": recipe.train.checkpoint_every is not None,
-        "train.ema": recipe.train.ema is not None,
     }
     if missing := [name for name in recipe.train.trackers if importlib.util.find_spec(name) is None]:
         raise RequestError(f"train.trackers: {', '.join(missing)}: not installed; pip install 'vle-bench[tracking]'")
@@ -94,14 +103,7 @@ def refuse_unbuilt(recipe: Recipe) -> None:
 
 def build(recipe: Recipe, folder: Path) -> Run:
     """Data, model, optimiser and schedule of a recipe."""
-    accelerator = Accelerator(
-        mixed_precision=precision(recipe.train.precision),
-        log_with=recipe.train.trackers or None,
-        project_dir=str(folder),
-    )
-    if recipe.train.trackers:
-        accelerator.init_trackers("vle-bench", config={"recipe": recipe.name, "hash": recipe.hash})
-    accumulation = batch_layout(recipe.train.batch_size, recipe.train.per_device_batch_size, accelerator.num_processes)
+    accelerator, accumulation = engine.accelerator_for(recipe, folder)
     if accelerator.device.type == "cpu":  # torch's threads and the loading processes would take the same cores from each other
         torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - recipe.train.num_workers)))
     set_seed(recipe.train.seed)
@@ -110,47 +112,50 @@ def build(recipe: Recipe, folder: Path) -> Run:
     questions = data.questions(recipe.data.train)
     for split in (recipe.data.train, recipe.data.evaluate, recipe.data.report):
         check_labelled(data, split)
-    model, processor = build_model(recipe, task, data)
+    model, processor, new_parameters = build_model(recipe, task, data)
     inputs = task.inputs(recipe.model.model_dump(), model.config.num_token_types)
     for split in {recipe.data.train, recipe.data.evaluate, recipe.data.report}:
         task.check(data, split, inputs)
     if recipe.train.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
+        checkpoint_activations(model)
     groups = parameter_groups(
         model, recipe.train.learning_rate, recipe.train.lr_mult_head, recipe.train.lr_mult_cross_modal,
-        recipe.train.weight_decay,
+        recipe.train.weight_decay, recipe.train.layer_decay,
     )  # fmt: skip
     optimizer = torch.optim.AdamW(groups, betas=recipe.train.betas, eps=recipe.train.eps, fused=True)
-    model = model.to(accelerator.device)
-    if recipe.train.compile:
-        model = torch.compile(model, dynamic=True)
-    model, optimizer = accelerator.prepare(model, optimizer)
-    parts = accumulation * accelerator.num_processes
+    model, optimizer = engine.prepare(accelerator, model, optimizer, recipe.train.compile)
+    if accelerator.num_processes > 1:  # one seed for all gave them the same weights; one each, else they drop the same units
+        set_seed(recipe.train.seed, device_specific=True)
+    average = AverageWeights(model.parameters(), recipe.train.ema) if recipe.train.ema else None
     usable = len(task.training_order(questions, recipe.train.seed, 0, 1))
-    whole, rest = divmod(usable, recipe.train.batch_size)
-    steps_per_epoch = whole + (rest >= parts)  # as epoch_batches leaves out a batch too short to share
+    steps_per_epoch = math.ceil(usable / recipe.train.batch_size)
     if not steps_per_epoch:
-        raise RequestError(f"data.train: {recipe.data.train} has {usable} questions to learn from, too few for one batch")
+        raise RequestError(f"data.train: {recipe.data.train} has no questions to learn from")
     total_steps = recipe.train.max_steps or math.ceil(recipe.train.epochs * steps_per_epoch)
     stage_steps = round(recipe.data.first_stage.fraction * total_steps) if recipe.data.first_stage else 0
+    if recipe.train.trackers:  # last, so that a run that is refused leaves none behind
+        accelerator.init_trackers("vle-bench", config={"recipe": recipe.name, "hash": recipe.hash})
     schedule = learning_rate_schedule(
         optimizer, recipe.train.schedule, total_steps, recipe.train.warmup_fraction, restart=stage_steps
     )
     return Run(
         recipe, folder, accelerator, task, data, questions, data.labels, model, processor, optimizer, schedule,
-        accumulation, steps_per_epoch, total_steps, stage_steps, inputs,
+        accumulation, steps_per_epoch, total_steps, stage_steps, inputs, average, new_parameters,
     )  # fmt: skip
 
 
-def precision(choice: str) -> str:
-    """The recipe's word → Accelerate's; `auto` is bf16 on a GPU that has it, else float32."""
-    if choice == "auto":
-        return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
-    return {"fp32": "no"}.get(choice, choice)
+def checkpoint_activations(model: Any) -> None:
+    """Recompute activations in the backward pass. transformers 5.23 renamed the call; 5.20 has the old name only."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable()
 
 
-def build_model(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any]:
-    """From a checkpoint folder, or from scratch with a tokenizer trained on the training split."""
+def build_model(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any, int]:
+    """From a checkpoint folder, or from scratch with a tokenizer trained on the training split.
+
+    Returns:
+        The model, the processor, and how many parameters no checkpoint held.
+    """
     label_maps: dict[str, Any] = {}
     if data.labels:
         label_maps = {"id2label": dict(enumerate(data.labels)), "label2id": {a: i for i, a in enumerate(data.labels)}}
@@ -158,13 +163,13 @@ def build_model(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any]:
         folder = checkpoint.resolve(Path(recipe.model.checkpoint))
         if data.labels and (folder / "label_map.json").exists():
             check_labels(checkpoint.load_labels(folder), data)
-        model = checkpoint.load_model(
+        model, new = checkpoint.load_counting_new(
             folder, task.architecture, head_may_be_new=True, image_size=recipe.model.image_size,
             num_token_types=checkpoint.at_least_token_types(folder, task.num_token_types), **label_maps,
         )  # fmt: skip
         processor = checkpoint.load_processor(folder, recipe.model.image_size)
         processor.patch_size = model.config.vision_config.patch_size
-        return model, processor
+        return model, processor, new
     assert recipe.model.config is not None  # the schema asks for a checkpoint or a config
     tokenizer = task.tokenizer(data, recipe.data.train, recipe.model.tokenizer.vocab_size)
     values = dict(recipe.model.config)
@@ -173,14 +178,15 @@ def build_model(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any]:
     }  # fmt: skip
     values["vision_config"] = {**values["vision_config"], "image_size": recipe.model.image_size}
     model = getattr(models, task.architecture)(models.VLEConfig(**values, **label_maps))
-    return model, VLEProcessor.from_parts(tokenizer, recipe.model.image_size, model.config.vision_config.patch_size)
+    processor = VLEProcessor.from_parts(tokenizer, recipe.model.image_size, model.config.vision_config.patch_size)
+    return model, processor, sum(p.numel() for p in model.parameters())
 
 
 def epoch_batches(run: Run, epoch: int, stage: np.ndarray | None) -> list[list[np.ndarray]]:
     """The global batches of an epoch, each as its micro-batches for all processes in turn.
 
-    A function of (seed, epoch) and the batch layout. The epoch's last batch may be short; where it has fewer questions than
-    there are micro-batches it is left out.
+    A function of (seed, epoch) and the batch layout. The epoch's last batch may be short, and then some of its micro-batches
+    may be empty: no question is left out, and a global batch holds the same questions however it is shared out.
 
     Args:
         stage: (questions,) bool, which questions take part; None: all.
@@ -192,7 +198,29 @@ def epoch_batches(run: Run, epoch: int, stage: np.ndarray | None) -> list[list[n
         order = order[stage[order]]
     parts = run.accumulation * run.accelerator.num_processes
     batches = [order[start : start + settings.batch_size] for start in range(0, len(order), settings.batch_size)]
-    return [np.array_split(batch, parts) for batch in batches if len(batch) >= parts]
+    return [np.array_split(batch, parts) for batch in batches]
+
+
+TEXT_MULTIPLE = 16  # tokens; a power of two that keeps the shapes of a compiled model few
+
+
+def micro_batch(collate: Callable[[np.ndarray], dict[str, Any]], stand_in: np.ndarray, part: np.ndarray) -> dict[str, Any]:
+    """Collate a part of a global batch.
+
+    An empty part becomes a stand-in without ids, which weighs nothing in the loss: every process has to make as many passes
+    as the others, which wait for it to add up the gradients.
+    """
+    return collate(part) if len(part) else {**collate(stand_in), "ids": []}
+
+
+def padded_text(inputs: dict[str, torch.Tensor], longest: int, pad_token_id: int) -> dict[str, torch.Tensor]:
+    """Texts padded to a multiple of `TEXT_MULTIPLE` tokens, at most `longest`; (..., T) each."""
+    length = inputs["input_ids"].shape[-1]
+    more = max(length, min(math.ceil(length / TEXT_MULTIPLE) * TEXT_MULTIPLE, longest)) - length
+    fill = {"input_ids": pad_token_id, "attention_mask": 0, "token_type_ids": 0}
+    return inputs | {
+        name: torch.nn.functional.pad(inputs[name], (0, more), value=value) for name, value in fill.items() if name in inputs
+    }
 
 
 def first_stage(run: Run, epoch: int) -> np.ndarray | None:
@@ -221,6 +249,7 @@ def steps(run: Run) -> Iterator[Step]:
         augment = run.task.augmentation(recipe.augment.model_dump(), recipe.train.seed, epoch)
         collate = run.task.collator(run.questions, run.data.images, run.processor, run.labels, run.inputs, augment)
         mine: Any = [part for batch in batches for part in batch[rank::world]]
+        collate = partial(micro_batch, collate, batches[-1][0][:1])
         loaded = iter(DataLoader(mine, batch_size=None, collate_fn=collate, num_workers=recipe.train.num_workers))
         for batch in batches:
             yield epoch, sum(map(len, batch)), [next(loaded) for _ in range(run.accumulation)]
@@ -251,45 +280,70 @@ def fit(run: Run) -> None:
                 text = log_training(run, epoch, value, questions / seconds)
             bar.advance(text=text)
             if evaluating:
-                evaluate_and_save(run)
+                with run.average.in_place() if run.average else nullcontext():
+                    evaluate_and_save(run)
                 started, seconds_before, questions = time.monotonic(), run.training_seconds, 0
 
 
 def optimizer_step(run: Run, micro_batches: list[dict[str, Any]], count: int) -> torch.Tensor:
-    """One optimiser step over a global batch of `count` questions; returns this process's part of its mean loss."""
-    accelerator = run.accelerator
+    """One optimiser step over a global batch of `count` questions.
+
+    Returns:
+        (2,): this process's part of the mean loss, and the norm of all gradients; on the device, which nobody waits for.
+    """
+    accelerator, settings = run.accelerator, run.recipe.train
     total = torch.zeros((), device=accelerator.device)
-    for number, batch in enumerate(micro_batches, 1):
-        inputs = {name: value.to(accelerator.device, non_blocking=True) for name, value in batch["inputs"].items()}
-        with nullcontext() if number == len(micro_batches) else accelerator.no_sync(run.model):
+    accelerator.step = 0  # its count of micro-batches; it would go on from another number of processes after --resume
+    for batch in micro_batches:
+        inputs = batch["inputs"]
+        if settings.compile:
+            inputs = padded_text(inputs, run.inputs["max_text_length"], run.processor.tokenizer.pad_token_id)
+        inputs = {name: value.to(accelerator.device, non_blocking=True) for name, value in inputs.items()}
+        with accelerator.accumulate(run.model):  # gradients are added up over processes in the last of them only
             with accelerator.autocast():
                 loss = run.model(**inputs).loss
             # Each question weighs the same, short last batches too. DDP averages over processes, hence their number.
             share = loss * (len(batch["ids"]) / count * accelerator.num_processes)
-            accelerator.backward(share)
+            accelerator.backward(share * run.accumulation)  # which divides by it
         total += share.detach()
-    if run.recipe.train.max_grad_norm:
-        accelerator.clip_grad_norm_(run.model.parameters(), run.recipe.train.max_grad_norm)
+    norm = engine.clip_gradients(accelerator, run.model, settings.max_grad_norm)
     run.optimizer.step()
     run.schedule.step()
     run.optimizer.zero_grad(set_to_none=True)
-    return total
+    if run.average is not None:
+        run.average.update()
+    run.samples += count
+    return torch.stack([total, norm])
 
 
 def checked_loss(run: Run, pending: list[tuple[int, list[int], torch.Tensor]]) -> float:
     """The mean loss of the steps since the last check; stops the run at the first that is not finite.
 
-    Looking at every loss at once keeps the device from waiting for the host at each step.
+    Looking at every loss at once keeps the device from waiting for the host at each step. Nothing is saved without a look.
     """
     if not pending:
         return float("nan")
-    losses = run.accelerator.reduce(torch.stack([loss for _, _, loss in pending]), reduction="mean").tolist()
-    for (step, ids, _), loss in zip(pending, losses, strict=True):
-        if not math.isfinite(loss):
-            shown = ", ".join(map(str, ids[:8])) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
-            raise RunFailed(f"the loss is {loss} at step {step}; the examples of that step: {shown}")
+    figures = run.accelerator.reduce(torch.stack([figures for _, _, figures in pending]), reduction="mean").tolist()
+    for (step, ids, _), (loss, norm) in zip(pending, figures, strict=True):
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            diverged(run, step, sorted(gather_object(list(ids))), loss, norm)
     pending.clear()
-    return sum(losses) / len(losses)
+    return sum(loss for loss, _ in figures) / len(figures)
+
+
+def diverged(run: Run, step: int, ids: list[Any], loss: float, norm: float) -> None:
+    """Stop the run; best/ and last/ stay as they were before."""
+    rates = zip(run.schedule.base_lrs, run.schedule.lr_lambdas, strict=True)
+    learning_rate = max(rate * factor(step - 1) for rate, factor in rates)
+    shown = ", ".join(map(str, ids[:8])) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
+    kept = [f"{name}/" for name in ("best", "last") if (run.folder / name).is_dir()]
+    if run.accelerator.is_main_process:
+        entry = {"step": step, "learning_rate": learning_rate, "loss": str(loss), "gradient_norm": str(norm), "ids": ids}
+        atomic.write_json(run.folder / "diverged.json", entry)
+    raise RunFailed(
+        f"diverged: loss {loss}, gradient norm {norm} at step {step}, learning rate {learning_rate:.3g}; the examples of that "
+        f"step: {shown} (all in {run.folder / 'diverged.json'}); " + (f"kept: {', '.join(kept)}" if kept else "nothing saved")
+    )
 
 
 def write_log(run: Run, entry: dict[str, Any]) -> None:
@@ -317,7 +371,8 @@ def evaluate_and_save(run: Run) -> None:
         batch_size=EVALUATION_BATCH_SIZE, inputs=run.inputs,
     )  # fmt: skip
     metrics = run.task.score(rows, run.data.questions(recipe.data.evaluate))["metrics"]
-    score = metrics[run.task.primary_metric]["value"]
+    score = run.last = metrics[run.task.primary_metric]["value"]
+    weights = engine.whole_weights(run.accelerator, run.model)
     write_log(run, {
         "step": run.step, "split": recipe.data.evaluate, "seconds": round(run.training_seconds, 2),
         **{name: metric["value"] for name, metric in metrics.items()},
@@ -327,7 +382,7 @@ def evaluate_and_save(run: Run) -> None:
         print(f"step {run.step}: {recipe.data.evaluate}: {shown}", flush=True)
         progress = {
             "step": run.step, "steps": run.total_steps, "seconds": round(run.training_seconds, 1),
-            "split": recipe.data.evaluate, "score": score,
+            "split": recipe.data.evaluate, "score": score, **({"ema": recipe.train.ema} if run.average else {}),
         }  # fmt: skip
         training = {
             "task": run.task.name, "recipe": {"name": recipe.name, "hash": recipe.hash}, "seed": recipe.train.seed,
@@ -335,23 +390,6 @@ def evaluate_and_save(run: Run) -> None:
             "training_splits": sorted(names(recipe.data.train)), "progress": progress,
         }  # fmt: skip
         for name in ("last", "best") if score > run.best else ("last",):
-            checkpoint.save(run.folder / name, model, run.processor, run.labels, training)
+            checkpoint.save(run.folder / name, model, run.processor, run.labels, training, weights)
     run.best = max(run.best, score)
     run.accelerator.wait_for_everyone()
-
-
-def precision_name(run: Run) -> str:
-    return {"no": "fp32"}.get(run.accelerator.mixed_precision, run.accelerator.mixed_precision)
-
-
-def describe(run: Run) -> None:
-    """What is about to run, before it runs."""
-    recipe, world = run.recipe, run.accelerator.num_processes
-    parameters = sum(p.numel() for p in run.model.parameters())
-    print(f"{recipe.name} ({recipe.hash}) on {world} × {run.accelerator.device}, {precision_name(run)}")
-    print(f"model: {parameters:,} parameters; data: {len(run.questions):,} questions of {recipe.data.train} in {recipe.data.root}")
-    print(
-        f"batch {recipe.train.batch_size} = {world} processes × {run.accumulation} micro-batches × "
-        f"{recipe.train.per_device_batch_size}; {run.total_steps} steps; run folder {run.folder}",
-        flush=True,
-    )

@@ -1,5 +1,6 @@
 """The step: a loss that is not finite, and weights that do not fit."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,25 +9,43 @@ import torch
 from accelerate import Accelerator
 
 from vle_bench import checkpoint
+from vle_bench.engine import precision
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.models import VLEForVQA
 from vle_bench.recipe import load_recipe
 from vle_bench.tasks import TASKS
-from vle_bench.train import checked_loss, epoch_batches, precision, refuse_unbuilt, steps
+from vle_bench.train import checked_loss, epoch_batches, refuse_unbuilt, steps
 
 
-def test_a_loss_that_is_not_finite_names_the_step_and_the_examples():
-    run = SimpleNamespace(accelerator=Accelerator(cpu=True))
-    fine = [(1, [11], torch.tensor(1.0)), (2, [12], torch.tensor(3.0))]
+def test_a_run_that_diverges_names_the_step_the_rate_and_the_examples_and_says_what_is_kept(tmp_path):
+    schedule = SimpleNamespace(base_lrs=[1e-3, 1e-2], lr_lambdas=[lambda step: step / 10] * 2)
+    run = SimpleNamespace(accelerator=Accelerator(cpu=True), schedule=schedule, folder=tmp_path)
+    fine = [(1, [11], torch.tensor([1.0, 9.0])), (2, [12], torch.tensor([3.0, 9.0]))]
     assert checked_loss(run, fine) == 2.0 and fine == []
-    nan, inf = torch.tensor(float("nan")), torch.tensor(float("inf"))
-    pending = [(3, [13], torch.tensor(1.0)), (4, list(range(20, 40)), nan), (5, [1], inf)]
-    with pytest.raises(RunFailed, match="nan at step 4; the examples of that step: 20, 21, .* and 12 more"):
+    nan, inf = torch.tensor([float("nan"), 1.0]), torch.tensor([1.0, float("inf")])
+    (tmp_path / "best").mkdir()
+    pending = [(3, [13], torch.tensor([1.0, 1.0])), (4, list(range(20, 40)), nan), (5, [1], inf)]
+    told = "loss nan, gradient norm 1.0 at step 4, learning rate 0.003; the examples of that step: 20, .* and 12 more .*kept: best/"
+    with pytest.raises(RunFailed, match=told):
         checked_loss(run, pending)
+    assert json.loads((tmp_path / "diverged.json").read_text())["ids"] == list(range(20, 40))
+    with pytest.raises(
+        RunFailed, match="loss 1.0, gradient norm inf at step 5, learning rate 0.004; the examples of that step: 1 "
+    ):
+        checked_loss(run, [(5, [1], inf)])
 
 
-def test_precision_names():
-    assert precision("fp32") == "no" and precision("fp16") == "fp16" and precision("auto") in ("no", "bf16")
+def test_precision_names(monkeypatch):
+    assert precision("fp32") == "no" and precision("bf16") == "bf16" and precision("auto") in ("no", "bf16")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert precision("fp16") == "fp16" and precision("auto") == "no"  # emulated on this one: slower than float32
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: True)
+    assert precision("auto") == "bf16"
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    assert precision("auto") == "no"
+    with pytest.raises(RequestError, match="train.precision: fp16 needs a GPU; a CPU takes bf16 or fp32"):
+        precision("fp16")
 
 
 def test_loading_names_every_weight_that_does_not_fit(tmp_path):

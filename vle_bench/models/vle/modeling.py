@@ -245,6 +245,13 @@ class VLEPreTrainedModel(PreTrainedModel):
                    base.cross_modal_image_pooler, base.cross_modal_text_pooler)  # fmt: skip
         return [p for module in modules for p in module.parameters()]
 
+    def encoder_layers(self) -> dict[str, list[nn.Module]]:
+        """For each encoder its embeddings and layers, from the input up."""
+        base: Any = self.base_model
+        text, vision = base.text_model, base.vision_model
+        below = nn.ModuleList([vision.embeddings, vision.pre_layrnorm])
+        return {"text": [text.embeddings, *text.encoder.layer], "vision": [below, *vision.encoder.layers]}
+
 
 class VLEModel(VLEPreTrainedModel):
     """The encoder without a head. Keys and widths as in the released `hfl/vle-*` checkpoints."""
