@@ -7,7 +7,7 @@ from accelerate.utils import DistributedType
 
 from vle_bench.optim import warmup_steps
 
-GIB = 2**30
+MIB = 2**20
 
 
 def describe(run: Any) -> None:
@@ -17,7 +17,8 @@ def describe(run: Any) -> None:
     parameters = list(run.bare_model.parameters())
     total = sum(p.numel() for p in parameters)
     trainable = sum(p.numel() for p in parameters if p.requires_grad)
-    kind = {DistributedType.FSDP: ", FSDP2", DistributedType.DEEPSPEED: ", DeepSpeed"}.get(accelerator.distributed_type, "")
+    kinds = {DistributedType.NO: "", DistributedType.FSDP: ", FSDP2", DistributedType.DEEPSPEED: ", DeepSpeed"}
+    kind = kinds.get(accelerator.distributed_type, ", DDP")
     print(f"{recipe.name} ({recipe.hash}) on {world} × {device_words(accelerator)}, {precision_name(accelerator)}{kind}")
     print(
         f"model: {total:,} parameters, {trainable:,} trainable, {run.new_parameters:,} new; "
@@ -30,7 +31,7 @@ def describe(run: Any) -> None:
     )
     memory = memory_estimate(total, trainable, accelerator, train.ema is not None)
     print(
-        f"memory: {memory / GIB:.2f} GiB a device for weights, gradients{', averages' * bool(train.ema)} and optimiser states"
+        f"memory: {memory / MIB:,.0f} MiB a device for weights, gradients{', averages' * bool(train.ema)} and optimiser states"
         "; activations, autocast's copies of the weights and buffers come on top",
         flush=True,
     )
