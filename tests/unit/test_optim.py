@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from vle_bench import models
 from vle_bench.models import VLEForVQA
 from vle_bench.optim import learning_rate_schedule, parameter_groups
 
@@ -22,6 +23,28 @@ def test_every_parameter_is_in_one_group_with_its_rate():
         assert group["lr"] == pytest.approx(5e-4 if head else 5e-5 if cross else 1e-5), name
         norm = "norm" in name.lower() or "layrnorm" in name or name.startswith("vqa_classifier.1")
         assert group["weight_decay"] == (0 if name.endswith("bias") or norm else 0.01), name
+
+
+def test_layers_learn_slower_the_nearer_they_are_to_the_input():
+    model = VLEForVQA.from_pretrained(str(GOLDEN))
+    groups = parameter_groups(model, 1e-5, 50, 5, 0.01, layer_decay=0.5)
+    rates = {id(p): g["lr"] for g in groups for p in g["params"]}
+    assert len(rates) == len(list(model.parameters()))
+    text, vision = model.vle.text_model, model.vle.vision_model
+    for layers, embeddings in ((text.encoder.layer, text.embeddings), (vision.encoder.layers, vision.embeddings)):
+        assert len(layers) == 3
+        for module, factor in zip((*reversed(layers), embeddings), (0.5, 0.25, 0.125, 0.0625), strict=True):
+            assert {rates[id(p)] for p in module.parameters()} == {pytest.approx(1e-5 * factor)}
+    assert {rates[id(p)] for p in vision.pre_layrnorm.parameters()} == {pytest.approx(1e-5 / 16)}
+    for module, rate in ((text.encoder.rel_embeddings, 1e-5), (vision.post_layernorm, 1e-5), (model.vle.token_type_embeddings, 1e-5),
+                         (model.vle.cross_modal_text_layers, 5e-5), (model.vqa_classifier, 5e-4)):  # fmt: skip
+        assert {rates[id(p)] for p in module.parameters()} == {pytest.approx(rate)}
+
+
+@pytest.mark.parametrize("name", ["VLEForVQA", "VLEForVCRQ2A", "VLEForMLM"])
+def test_every_head_has_its_layers(name):
+    model = getattr(models, name).from_pretrained(str(GOLDEN.parent / name))
+    assert [len(layers) for layers in model.encoder_layers().values()] == [4, 4]
 
 
 @pytest.mark.parametrize(("schedule", "middle"), [("linear", 0.5), ("cosine", 0.5), ("constant", 1.0)])
