@@ -5,6 +5,7 @@ from typing import Any
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
+from vle_bench.evaluate import device_name
 from vle_bench.optim import warmup_steps
 
 MIB = 2**20
@@ -19,7 +20,7 @@ def describe(run: Any) -> None:
     trainable = sum(p.numel() for p in parameters if p.requires_grad)
     kinds = {DistributedType.NO: "", DistributedType.FSDP: ", FSDP2", DistributedType.DEEPSPEED: ", DeepSpeed"}
     kind = kinds.get(accelerator.distributed_type, ", DDP")
-    print(f"{recipe.name} ({recipe.hash}) on {world} × {device_words(accelerator)}, {precision_name(accelerator)}{kind}")
+    print(f"{recipe.name} ({recipe.hash}) on {world} × {device_name(accelerator)}, {precision_name(accelerator)}{kind}")
     print(
         f"model: {total:,} parameters, {trainable:,} trainable, {run.new_parameters:,} new; "
         f"data: {len(run.questions):,} questions of {recipe.data.train} in {recipe.data.root}"
@@ -53,12 +54,6 @@ def memory_estimate(total: int, trainable: int, accelerator: Accelerator, ema: b
 
 def precision_name(accelerator: Accelerator) -> str:
     return {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
-
-
-def device_words(accelerator: Accelerator) -> str:
-    from vle_bench.evaluate import device_name
-
-    return device_name(accelerator)
 
 
 def summary(run: Any, seconds: float) -> str:

@@ -12,12 +12,12 @@
 set -euo pipefail
 
 GPUS_PER_NODE=${GPUS_PER_NODE:-${SLURM_GPUS_ON_NODE:-8}}
-HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+mapfile -t NODES < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 
 srun torchrun \
     --nnodes "$SLURM_NNODES" \
     --nproc_per_node "$GPUS_PER_NODE" \
     --rdzv_id "$SLURM_JOB_ID" \
     --rdzv_backend c10d \
-    --rdzv_endpoint "$HEAD:29500" \
+    --rdzv_endpoint "${NODES[0]}:29500" \
     -m vle_bench train "$@"

@@ -21,13 +21,17 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "demo": COMMAND,  # one command each; only cli imports them
     "demo_vcr": COMMAND | {"demo"},
     "bench": COMMAND,
-    "train": {"evaluate", "optim", "checkpoint", "tasks", "models", "results", "recipe"},
+    "train": {"evaluate", "optim", "checkpoint", "tasks", "models", "results", "recipe", "engine", "average", "announce"},
+    "engine": {"recipe", "launch"},
+    "announce": {"evaluate", "optim"},
     "evaluate": {"tasks", "models", "checkpoint", "results", "recipe"},
     "checkpoint": {"models"},
     "tasks": {"data", "metrics"},
     "inputs": {"recipe"},
     "leaderboard": {"results"},
-    **dict.fromkeys(("recipe", "results", "metrics", "models", "data", "optim", "figures", "page", *LEAVES), set()),
+    **dict.fromkeys(
+        ("recipe", "results", "metrics", "models", "data", "optim", "figures", "page", "average", "launch", *LEAVES), set()
+    ),
 }
 
 
@@ -86,7 +90,7 @@ def test_metrics_have_no_torch() -> None:
         assert "import torch" not in text and "from torch" not in text, file
 
 
-@pytest.mark.parametrize("module", ["cli", "recipe", "results", "leaderboard"])
+@pytest.mark.parametrize("module", ["cli", "recipe", "results", "leaderboard", "launch"])
 def test_light_modules_import_no_torch(module: str) -> None:
     heavy = "('torch', 'transformers', 'datasets')"
     code = f"import sys, vle_bench.{module}; print([m for m in {heavy} if m in sys.modules])"

@@ -34,11 +34,11 @@ def test_layers_learn_slower_the_nearer_they_are_to_the_input():
     for layers, embeddings in ((text.encoder.layer, text.embeddings), (vision.encoder.layers, vision.embeddings)):
         assert len(layers) == 3
         for module, factor in zip((*reversed(layers), embeddings), (0.5, 0.25, 0.125, 0.0625), strict=True):
-            assert {rates[id(p)] for p in module.parameters()} == {pytest.approx(1e-5 * factor)}
-    assert {rates[id(p)] for p in vision.pre_layrnorm.parameters()} == {pytest.approx(1e-5 / 16)}
-    for module, rate in ((text.encoder.rel_embeddings, 1e-5), (vision.post_layernorm, 1e-5), (model.vle.token_type_embeddings, 1e-5),
-                         (model.vle.cross_modal_text_layers, 5e-5), (model.vqa_classifier, 5e-4)):  # fmt: skip
-        assert {rates[id(p)] for p in module.parameters()} == {pytest.approx(rate)}
+            assert [rates[id(p)] for p in module.parameters()] == pytest.approx([1e-5 * factor] * len(list(module.parameters())))
+    assert [rates[id(p)] for p in vision.pre_layrnorm.parameters()] == pytest.approx([1e-5 / 16] * 2)
+    shared = (text.encoder.rel_embeddings, vision.post_layernorm, model.vle.token_type_embeddings)
+    for module, rate in (*((m, 1e-5) for m in shared), (model.vle.cross_modal_text_layers, 5e-5), (model.vqa_classifier, 5e-4)):
+        assert [rates[id(p)] for p in module.parameters()] == pytest.approx([rate] * len(list(module.parameters())))
 
 
 @pytest.mark.parametrize("name", ["VLEForVQA", "VLEForVCRQ2A", "VLEForMLM"])
