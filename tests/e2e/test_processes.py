@@ -94,6 +94,7 @@ def test_shards_on_two_processes(alone, work):
     check_same(work / "runs" / "fsdp", alone)
 
 
+@pytest.mark.slow
 def test_shards_with_averaged_weights(work):
     """The average of weights in shards is that of whole ones."""
     program = (str(ROOT / "tests" / "support" / "fsdp_on_cpu.py"),)
@@ -109,6 +110,20 @@ def test_shards_with_averaged_weights(work):
     training = json.loads((work / "runs" / "fsdp-ema" / "last" / "training.json").read_text())
     assert training["progress"]["ema"] == 0.5
     assert json.loads((work / "runs" / "ema" / "results" / "vqa.test.json").read_text())["training"]["ema"] == 0.5
+
+
+@pytest.mark.slow
+def test_deepspeed_on_two_processes(alone, work):
+    """Accelerate steps, clips and zeroes inside its `backward` there; losses tell that each happened once a global batch."""
+    pytest.importorskip("deepspeed")
+    program = (str(ROOT / "tests" / "support" / "deepspeed_on_cpu.py"),)
+    zero = {"DS_ACCELERATOR": "cpu", "ACCELERATE_USE_CPU": "false", "ACCELERATE_USE_DEEPSPEED": "true",
+            "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2",
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}  # fmt: skip
+    arguments = ("train", *RECIPE, "train.per_device_batch_size=8", "--output-dir", "runs/zero")
+    shown = launched(2, *arguments, cwd=work, program=program, **zero)
+    assert ", DeepSpeed" in shown
+    check_same(work / "runs" / "zero", alone)
 
 
 def test_three_processes_score_as_one(alone, work):
