@@ -323,9 +323,10 @@ class VLEModel(VLEPreTrainedModel):
         if token_type_ids is not None:
             check_shape("token_type_ids", token_type_ids, tuple(input_ids.shape))
             check_range("token_type_ids", token_type_ids, self.config.num_token_types)
-        if object_patch_mask is not None:
-            if object_mask is None or object_token_type_ids is None:
-                raise ValueError("object_patch_mask comes with object_mask and object_token_type_ids, (B, K) each")
+        given = [value is not None for value in (object_patch_mask, object_mask, object_token_type_ids)]
+        if any(given) and not all(given):
+            raise ValueError("object_patch_mask comes with object_mask and object_token_type_ids, (B, K) each: all three or none")
+        if object_patch_mask is not None and object_mask is not None and object_token_type_ids is not None:
             check_shape("object_patch_mask", object_patch_mask, (texts, object_patch_mask.shape[1], self.config.num_patches))
             check_shape("object_mask", object_mask, tuple(object_patch_mask.shape[:2]))
             check_shape("object_token_type_ids", object_token_type_ids, tuple(object_patch_mask.shape[:2]))
