@@ -18,9 +18,10 @@ SCHEMA_VERSION = 2
 class PreparedData:
     """An opened prepared folder.
 
-    `images` has the columns image_id, file_name, bytes (the encoded file), width, height. A questions table has question_id,
-    image_id, image_row (row of `images`), question, question_type, answer_type, multiple_choice_answer, answers (the
+    `images` has the columns image_id, file_name, bytes (the encoded file), width, height. A questions table of VQA has
+    question_id, image_id, image_row (row of `images`), question, question_type, answer_type, multiple_choice_answer, answers (the
     annotators'), label_ids and label_scores (soft targets), answerable (there is such a target: it can be trained on).
+    `labels` is empty for a source without classes, such as VCR; `vle_bench.data.tables` has the columns of its tables.
     """
 
     root: Path
@@ -59,7 +60,7 @@ def open_prepared(root: Path) -> PreparedData:
         raise RequestError(
             f"{path}: schema_version {manifest.get('schema_version')}, this version reads {SCHEMA_VERSION}; prepare again"
         )
-    if missing := [key for key in ("source", "splits", "files", "images", "labels", "hash") if key not in manifest]:
+    if missing := [key for key in ("source", "splits", "files", "images", "hash") if key not in manifest]:
         raise RequestError(f"{path}: has no {missing[0]!r}; prepare the data again")
     for name, file in manifest["files"].items():
         size = (root / name).stat().st_size if (root / name).is_file() else None
@@ -69,6 +70,6 @@ def open_prepared(root: Path) -> PreparedData:
         # The images' shards are too large to read at every start; a picture that was changed is a matter of its decoder.
         if name not in manifest["images"] and sha256(root / name) != file["sha256"]:
             raise RequestError(f"{root / name}: not what was prepared, its SHA-256 is another; prepare the data again")
-    labels = json.loads((root / "label_map.json").read_text())["answers"]
+    labels = json.loads((root / "label_map.json").read_text())["answers"] if "label_map.json" in manifest["files"] else []
     shards = [datasets.Dataset.from_file(str(root / name)) for name in manifest["images"]]
     return PreparedData(root, manifest, labels, datasets.concatenate_datasets(shards))
