@@ -249,7 +249,7 @@ def print_findings(file: Path, expected: Path, findings: Any) -> None:
 
 @app.command(epilog="Example: vle-bench prepare easy-vqa --output data/easy-vqa")
 def prepare(
-    source: Annotated[str, typer.Argument(help="easy-vqa or vqav2")],
+    source: Annotated[str, typer.Argument(help="easy-vqa, vqav2 or vcr")],
     output: Annotated[Path, typer.Option(help="folder for the prepared data")],
     official: Annotated[
         Path | None, typer.Option("--source", help="folder of the official files; easy-vqa writes them there")
@@ -271,21 +271,25 @@ def prepare(
     ] = None,
     vg_image_data: Annotated[Path | None, typer.Option(help="vqav2: Visual Genome's image_data.json (coco_id)")] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="folder of a tokenizer, to count questions that are too long")] = None,
-    max_text_length: Annotated[int, typer.Option(min=4, help="with --tokenizer: tokens that a model reads")] = 50,
+    max_text_length: Annotated[
+        int | None, typer.Option(min=4, help="with --tokenizer: tokens that a model reads; 50, for vcr 80")
+    ] = None,
 ) -> None:
     """Official files → tables of images and questions.
 
-    Writes Arrow tables, the label map and a manifest; refuses files that contradict each other. Stopped and started again it
+    Writes Arrow tables, the label map of VQA and a manifest; refuses files that contradict each other. Stopped and started again it
     goes on where it was.
     """
     if (visual_genome is None) != (vg_image_data is None) or (visual_genome is not None and source != "vqav2"):
         raise RequestError("prepare: --visual-genome and --vg-image-data go together, with vqav2")
-    if source not in ("easy-vqa", "vqav2"):
-        raise RequestError(f"prepare: no source is called {source!r}; there are easy-vqa and vqav2")
-    if source == "vqav2" and official is None:
-        raise RequestError("prepare vqav2: --source names the folder of the official files")
+    if source not in ("easy-vqa", "vqav2", "vcr"):
+        raise RequestError(f"prepare: no source is called {source!r}; there are easy-vqa, vqav2 and vcr")
+    if source != "easy-vqa" and official is None:
+        raise RequestError(f"prepare {source}: --source names the folder of the official files")
+    if source == "vcr" and (label_map is not None or published_targets):
+        raise RequestError("prepare vcr: --label-map and --published-targets are for questions with answers in words")
+    from vle_bench.data.output import Choices
     from vle_bench.data.report import lines
-    from vle_bench.data.vqav2 import Choices, prepare_vqav2
 
     choices = Choices(
         workers, on_bad_image.value, on_bad_record.value, label_map, published_targets, tokenizer, max_text_length
@@ -294,7 +298,14 @@ def prepare(
         from vle_bench.data.easy_vqa import prepare_easy_vqa
 
         manifest = prepare_easy_vqa(output, official, limit_images, choices)
+    elif source == "vcr" and official is not None:
+        from vle_bench.data.vcr import prepare_vcr
+        from vle_bench.data.vcr_report import lines
+
+        manifest = prepare_vcr(official, output, choices)
     elif official is not None:
+        from vle_bench.data.vqav2 import prepare_vqav2
+
         genome = (visual_genome, vg_image_data) if visual_genome is not None and vg_image_data is not None else None
         manifest = prepare_vqav2(official, output, choices, genome)
     print("\n".join(lines(manifest)))

@@ -18,13 +18,10 @@ SCHEMA_VERSION = 2
 class PreparedData:
     """An opened prepared folder.
 
-    `images` has the columns image_id, file_name, bytes (the encoded file), width, height. A questions table has question_id,
-    image_id, image_row (row of `images`), question, question_type, answer_type, multiple_choice_answer, answers (the
+    `images` has the columns image_id, file_name, bytes (the encoded file), width, height. A questions table of VQA has
+    question_id, image_id, image_row (row of `images`), question, question_type, answer_type, multiple_choice_answer, answers (the
     annotators'), label_ids and label_scores (soft targets), answerable (there is such a target: it can be trained on).
-
-    Of VCR, which has no label map (`labels` is empty), `images` has also boxes (K, 4) in pixels of the upright picture and
-    class_names (K,); its questions have annot_id, image_id, image_row, record (JSON), answer_label, rationale_label,
-    answer_likelihood.
+    `labels` is empty for a source without classes, such as VCR; `vle_bench.data.tables` has the columns of its tables.
     """
 
     root: Path

@@ -31,18 +31,22 @@ def split_report(questions: pa.Table, labelled: bool, tokenizer: Path | None, ma
 
 def count_shortened(questions: pa.Table, tokenizer: Path, max_text_length: int) -> int:
     """Questions of more than so many tokens, special ones counted."""
-    from transformers import AutoTokenizer
-
-    try:
-        loaded = AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise RequestError(f"{tokenizer}: no tokenizer can be loaded from it: {reason}") from error
+    loaded = load_tokenizer(tokenizer)
     column = questions["question"]
     starts = range(0, len(column), TEXTS_AT_A_TIME)
     return sum(
         len(ids) > max_text_length for s in starts for ids in loaded(column[s : s + TEXTS_AT_A_TIME].to_pylist())["input_ids"]
     )
+
+
+def load_tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RequestError(f"{folder}: no tokenizer can be loaded from it: {reason}") from error
 
 
 def lines(manifest: dict[str, Any]) -> Iterator[str]:

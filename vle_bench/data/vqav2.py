@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,10 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vle_bench import atomic
-from vle_bench.data.official import BadRecords, OnBad, read_official
+from vle_bench.data.official import BadRecords, read_official
+from vle_bench.data.output import AS_USUAL, FINISHED_SHARDS, WORK, Choices, check_output, finish, remove_others
 from vle_bench.data.prepared import SCHEMA_VERSION
 from vle_bench.data.report import split_report
-from vle_bench.data.shards import SHARD_BYTES, described, image_error, plan, write_shards
+from vle_bench.data.shards import Source, described, image_error, images_only, plan, write_shards
 from vle_bench.data.tables import OFFICIAL, ROWS_A_BATCH, map_table, write_table
 from vle_bench.data.targets import normal, with_targets
 from vle_bench.data.visual_genome import ID_OFFSET, read_visual_genome
@@ -27,8 +27,7 @@ from vle_bench.label_map import labels_digest, read_label_map
 
 MIN_ANSWER_COUNT = 9  # METER, `write_vqa.py`: 3,129 answers remain of train and val
 MINIVAL_IMAGES = 1_000  # as many as METER and VLE hold out of the validation images
-WORK = "work"  # folder of what only an unfinished run needs
-FINISHED_SHARDS = f"{WORK}/images-*.json"
+MAX_TEXT_LENGTH = 50  # METER's and VLE's, for VQA
 
 Ids = np.ndarray[Any, np.dtype[np.int64]]  # image ids, each once, sorted
 Choose = Callable[[Ids, dict[str, Ids]], Iterable[int]]
@@ -49,23 +48,6 @@ class Split:
     @property
     def files(self) -> tuple[Path, ...]:
         return (self.questions,) if self.annotations is None else (self.questions, self.annotations)
-
-
-@dataclass(frozen=True)
-class Choices:
-    """How to prepare: see `vle-bench prepare --help`. None of `workers` and `shard_bytes` changes a row."""
-
-    workers: int = 1
-    on_bad_image: OnBad = "error"
-    on_bad_record: OnBad = "error"
-    label_map: Path | None = None
-    published_targets: bool = False
-    tokenizer: Path | None = None
-    max_text_length: int = 50
-    shard_bytes: int = SHARD_BYTES
-
-
-AS_USUAL = Choices()
 
 
 def by_hash(image_id: int) -> bytes:
@@ -148,7 +130,7 @@ def prepare_questions(
             write_table(folder / f"questions-{name}.arrow", questions.schema, iter(questions.to_batches(ROWS_A_BATCH)))
             labelled = split.annotations is not None
             counts[name] = count(questions, labelled)
-            report[name] = split_report(questions, labelled, choices.tokenizer, choices.max_text_length)
+            report[name] = split_report(questions, labelled, choices.tokenizer, choices.max_text_length or MAX_TEXT_LENGTH)
             report[name]["left_out_with_their_image"] = without_image
         atomic.write_json(folder / "label_map.json", {"answers": labels, "sha256": labels_digest(labels)})
         names = ["label_map.json", *(f"questions-{name}.arrow" for name in splits)]
@@ -158,28 +140,9 @@ def prepare_questions(
             "labels": {"count": len(labels), "sha256": labels_digest(labels), **origin},
             "targets": "published" if choices.published_targets else "normalised",
         }  # fmt: skip
-        manifest["hash"] = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
         left_out = {"records": bad_records, "images": [{**bad, "file": Path(bad["file"]).name} for bad in bad_images]}
-        manifest |= {"report": report, "left_out": left_out}
-        atomic.write_json(folder / "manifest.json", manifest)
-        remove_others(folder, {"manifest.json", *manifest["files"]})
+        finish(folder, manifest, report, left_out)
     return manifest
-
-
-def check_output(output: Path, source: str) -> None:
-    """Only an empty folder, or prepared data of the same source and nothing beside it, is replaced."""
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return
-    try:
-        manifest = json.loads((output / "manifest.json").read_text())
-        ours = manifest["source"] == source
-        others = sorted({p.name for p in output.iterdir()} - {"manifest.json", *manifest["files"]})
-    except (OSError, ValueError, KeyError, TypeError):
-        ours, others = False, []
-    if not ours:
-        raise RequestError(f"{output}: holds something else than prepared {source}; give another --output")
-    if others:  # the folder is replaced as a whole: what someone put beside the data would be gone
-        raise RequestError(f"{output}: holds {others[0]!r} beside the prepared data; move it or give another --output")
 
 
 def start_or_resume(folder: Path, splits: dict[str, Split], choices: Choices) -> Path:
@@ -194,14 +157,6 @@ def start_or_resume(folder: Path, splits: dict[str, Split], choices: Choices) ->
         work.mkdir()
         atomic.write_text(note, json.dumps(inputs))
     return work
-
-
-def remove_others(folder: Path, keep: set[str]) -> None:
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name not in keep:
-            path.unlink()
 
 
 Official = dict[tuple[Path, ...], pa.Table]
@@ -285,14 +240,15 @@ def write_images(
             path = str(split.image_path(image_id))
             if (first := paths.setdefault(image_id, path)) != path:
                 raise RequestError(f"image_id {image_id} stands for two files, {first} and {path}")
-    shards, missing = plan(paths, choices.shard_bytes)
+    shards, missing = plan((Source(image_id, paths[image_id]) for image_id in sorted(paths)), choices.shard_bytes)
     skip = choices.on_bad_image == "skip"
     if missing and not skip:
         raise image_error(missing[0])
-    files, unreadable = write_shards(folder, work, shards, choices.workers, skip)
+    notes = write_shards(folder, work, shards, choices.workers, images_only(skip))
+    unreadable = [bad for note in notes for bad in note["bad"]]
     bad = sorted([*missing, *unreadable], key=lambda image: image["image_id"])
     ids = np.setdiff1d(np.fromiter(paths, np.int64, len(paths)), [image["image_id"] for image in bad])
-    return ids, files, bad
+    return ids, {shard.name: note["file"] for shard, note in zip(shards, notes, strict=True)}, bad
 
 
 def count(questions: pa.Table, labelled: bool) -> dict[str, Any]:
