@@ -39,7 +39,8 @@ def run_vcr_demo(overrides: list[str], folder: Path) -> None:
         records[kind] = {}
         for task, recipe in RECIPES.items():
             print(f"\n{task}: {name}", flush=True)
-            loaded = load_recipe(recipe, [*overrides, *changes, f"data.root={roots[data]}"])
+            named = [f"name=vcr-{task}-tiny{kind}", f"data.root={roots[data]}"]
+            loaded = load_recipe(recipe, [*overrides, *changes, *named])
             records[kind][task] = run_once(loaded, folder / f"vcr-{task}{kind}")
         output = folder / f"vcr-q2a{kind}" / "results" / "vcr_q2ar.val.json"
         runs = [folder / f"vcr-{task}{kind}" for task in RECIPES]
