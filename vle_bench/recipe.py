@@ -21,7 +21,6 @@ from vle_bench.splits import overlap
 
 COMMAND_LINE = "command line"
 PACKAGE = Path(__file__).parent
-VCR_URL = "https://visualcommonsense.com/download/"
 METER_URL = "https://github.com/zdou0830/METER/releases/download/checkpoint/meter_clip16_288_roberta_pretrain.ckpt"
 
 # Values of VLEConfig that a model from scratch may set. The text vocabulary comes from the tokenizer and the picture's
@@ -461,9 +460,9 @@ def data_commands(data: DataGroup) -> list[str]:
     prepare = f"vle-bench prepare {data.source} --source {official} --output {shlex.quote(data.root)}"
     if data.source == "easy-vqa":
         return [f"vle-bench prepare easy-vqa --output {shlex.quote(data.root)}"]
-    if data.source == "vqav2":
-        return [f"vle-bench download vqav2 --output {official}", prepare]
-    return [f"the files of {VCR_URL} (after its form); this version does not prepare VCR yet"]
+    if data.source == "vcr":  # its archives come after a form, which the command names when it has none
+        return [f"vle-bench download vcr --output {official}", prepare]
+    return [f"vle-bench download vqav2 --output {official}", prepare]
 
 
 def checkpoint_commands(checkpoint: str) -> list[str]:
