@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from tests.miniature import write_vqav2
+from tests.miniature_vcr import write_vcr
 from vle_bench import recipe
 from vle_bench.demo import own_row, published_rows, results_table
 from vle_bench.results import load_record
@@ -55,6 +56,7 @@ def work(tmp_path_factory):
     run = [sys.executable, "-m", "vle_bench"]
     execute([*run, "prepare", "easy-vqa", "--output", "data/easy-vqa", "--limit-images", "40"], folder)
     write_vqav2(folder / "data" / "vqav2-official", val=4)
+    write_vcr(folder / "data" / "vcr-official", 2, 2, 2)
     (folder / "predictions.json").write_text("[]")
     return folder
 
@@ -73,7 +75,8 @@ def test_every_command(work):
         elif parts[0] == "pip":
             assert parts == ["pip", "install", "."]  # the wheel: tests/unit/test_packaging.py
         elif parts[:2] == ["vle-bench", "download"]:
-            assert line in recipe.data_commands(recipe.load_recipe("vqa/vle-base").data)  # tests/unit/data/test_download.py runs it
+            shipped = {"vqav2": "vqa/vle-base", "vcr": "vcr/vle-base-q2a"}[parts[2]]
+            assert line in recipe.data_commands(recipe.load_recipe(shipped).data)  # tests/unit/data/test_download*.py run it
         elif parts[:2] == ["hf", "download"]:
             assert line in recipe.checkpoint_commands("checkpoints/vle-base")
             target = work / parts[-1]
