@@ -187,27 +187,34 @@ def score_vcr(
 
 @app.command(epilog="Example: vle-bench download vqav2 --output data/vqav2-official")
 def download(
-    source: Annotated[str, typer.Argument(help="vqav2")],
+    source: Annotated[str, typer.Argument(help="vqav2 or vcr")],
     output: Annotated[Path | None, typer.Option(help="folder for the official files, as `prepare --source` reads it")] = None,
-    list_urls: Annotated[bool, typer.Option("--list", help="print the URLs and stop, to fetch them another way")] = False,
+    list_urls: Annotated[bool, typer.Option("--list", help="print what is needed and stop, to fetch it another way")] = False,
     keep_archives: Annotated[bool, typer.Option("--keep-archives", help="do not remove the archives once unpacked")] = False,
+    annotations: Annotated[str | None, typer.Option(metavar="URL|FILE", help="vcr: where vcr1annots.zip is")] = None,
+    images: Annotated[str | None, typer.Option(metavar="URL|FILE", help="vcr: where vcr1images.zip is")] = None,
 ) -> None:
     """Official archives, fetched, checked and unpacked.
 
     The same command again goes on where it was stopped. Archives that lie in the folder already are unpacked without the network.
+    VCR has its own licence: the command says how one comes by its archives.
     """
-    from vle_bench.data.download import VQAV2, url_lines
+    from vle_bench.data.download import VQAV2, url_lines, vcr_archives, vcr_lines
     from vle_bench.data.download import download as download_archives
 
-    if source != "vqav2":
-        raise RequestError(f"download: nothing to fetch for {source!r}; there is vqav2")
+    if source not in ("vqav2", "vcr"):
+        raise RequestError(f"download: nothing to fetch for {source!r}; there are vqav2 and vcr")
+    if source == "vqav2" and (annotations or images):
+        raise RequestError("download vqav2: --annotations and --images are for vcr; an archive that you have, put into the folder")
     if list_urls:
-        print("\n".join(url_lines(VQAV2)))
-        print("put them into one folder; `vle-bench download vqav2 --output FOLDER` checks and unpacks them", file=sys.stderr)
+        print("\n".join(url_lines(VQAV2) if source == "vqav2" else vcr_lines(output)))
+        if source == "vqav2":
+            print("put them into one folder; `vle-bench download vqav2 --output FOLDER` checks and unpacks them", file=sys.stderr)
         return
     if output is None:
-        raise RequestError("download vqav2: --output names the folder to download to (or --list prints the URLs)")
-    fresh = download_archives(VQAV2, output, keep_archives=keep_archives)
+        raise RequestError(f"download {source}: --output names the folder to download to (or --list prints what is needed)")
+    archives = VQAV2 if source == "vqav2" else vcr_archives(output, annotations, images)
+    fresh = download_archives(archives, output, keep_archives=keep_archives)
     print(f"written: {output}" if fresh else f"{output}: everything is there, nothing to do")
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from vle_bench.errors import RequestError
 from vle_bench.recipe import DataGroup, Recipe, load_recipe
 
-VCR_URL = "https://visualcommonsense.com/download/"
 METER_URL = "https://github.com/zdou0830/METER/releases/download/checkpoint/meter_clip16_288_roberta_pretrain.ckpt"
 
 
@@ -34,11 +33,10 @@ def data_commands(data: DataGroup) -> list[str]:
     """Shell commands that bring the official files and prepare them."""
     official = shlex.quote(f"{data.root.rstrip('/')}-official")
     prepare = f"vle-bench prepare {data.source} --source {official} --output {shlex.quote(data.root)}"
-    if data.source == "easy-vqa":
-        return [f"vle-bench prepare easy-vqa --output {shlex.quote(data.root)}"]
-    if data.source == "vqav2":
-        return [f"vle-bench download vqav2 --output {official}", prepare]
-    return [f"the files of {VCR_URL} (after its form); this version does not prepare VCR yet"]
+    if data.source in ("easy-vqa", "shapes-vcr"):  # made, not fetched
+        return [f"vle-bench prepare {data.source} --output {shlex.quote(data.root)}"]
+    # VCR's archives come after a form, which the command names when it has none
+    return [f"vle-bench download {data.source} --output {official}", prepare]
 
 
 def checkpoint_commands(checkpoint: str) -> list[str]:
