@@ -138,7 +138,7 @@ def predict(
     count, source = predict_checkpoint(checkpoint, root, split, output, accelerator=Accelerator(), other=other)
     if is_first_process():
         print(f"written: {output} ({count:,} answers, each question of {split} once)")
-        if source == "vqav2":
+        if source == "vqav2" and split != "test":
             print("The VQA v2 server wants every question of test2015 answered, for test-dev too: --split test")
 
 
@@ -155,15 +155,20 @@ def score_vqa(
     from vle_bench.metrics.files import score_vqa_files
 
     result = score_vqa_files(questions, annotations, predictions)
-    each = result.pop("per_question")
+    each, image_of = result.pop("per_question"), result.pop("image_of")
     if per_question is not None:
         atomic.write_json(per_question, {str(i): value for i, value in each.items()})
     if as_json:
         print(json.dumps(result))
         return
-    print_rows([("accuracy", result["accuracy"], result["n"])])
+    import numpy as np
+
+    from vle_bench.metrics.bootstrap import interval
+
+    between = interval(np.array(list(each.values())), np.array([image_of[i] for i in each]))
+    print_rows([("accuracy", result["accuracy"], between, result["n"])])
     for kind in ("per_answer_type", "per_question_type"):
-        print_rows([(f"  {name}", value, None) for name, value in sorted(result[kind].items())])
+        print_rows([(f"  {name}", value, None, None) for name, value in sorted(result[kind].items())])
     if per_question is not None:
         print(f"written: {per_question}")
 
@@ -182,7 +187,7 @@ def score_vcr(
     if as_json:
         print(json.dumps(result))
         return
-    print_rows([(name, result[name], result["n"]) for name in ("q2a", "qa2r", "q2ar")])
+    print_rows([(name, result[name], None, result["n"]) for name in ("q2a", "qa2r", "q2ar")])
 
 
 @app.command(epilog="Example: vle-bench download vqav2 --output data/vqav2-official")
@@ -463,22 +468,21 @@ def env() -> None:
         print("missing: easy-vqa (the demo's data): pip install 'vle-bench[demo]'")
 
 
-def print_rows(rows: list[tuple[str, float, int | None]]) -> None:
-    for name, value, n in rows:
-        print(f"{name:28} {100 * value:6.2f}" + (f"   ({n:,} questions)" if n is not None else ""))
+def print_rows(rows: list[tuple[str, float, tuple[float, float] | None, int | None]]) -> None:
+    """Name, fraction, interval, number of examples: percent, a line each."""
+    for name, value, interval, n in rows:
+        between = f"   (95 %: {100 * interval[0]:.2f} to {100 * interval[1]:.2f})" if interval else ""
+        print(f"{name:28} {100 * value:6.2f}{between}" + (f"   {n:,} questions" if n is not None else ""))
 
 
 def print_record(record: Any) -> None:
     print(f"\n{record.model['name']} on {record.split} of {record.data['source']}, {record.n:,} examples")
-    for name, metric in record.metrics.items():
-        low, high = metric.interval
-        print(f"{name:28} {100 * metric.value:6.2f}   (95 %: {100 * low:.2f} to {100 * high:.2f})")
-    print_rows([(f"  {name}", value, None) for name, value in sorted(record.per_answer_type.items())])
+    print_rows([(name, metric.value, metric.interval, metric.n) for name, metric in record.metrics.items()])
     for kind, groups in record.breakdown.items():
         print(f"by {kind}")
-        print_rows([(f"  {name}", metric.value, metric.n) for name, metric in groups.items()])
+        print_rows([(f"  {name}", metric.value, metric.interval, metric.n) for name, metric in groups.items()])
     if record.contaminated:
-        print(f"contaminated: {record.split} is among the training splits; this score is never ranked")
+        print(f"contaminated: {record.split} shares images with the training splits; this score is never ranked")
 
 
 def quiet_libraries() -> None:

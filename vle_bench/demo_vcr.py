@@ -43,8 +43,8 @@ def run_vcr_demo(overrides: list[str], folder: Path) -> None:
             loaded = load_recipe(recipe, [*overrides, *changes, *named])
             records[kind][task] = run_once(loaded, folder / f"vcr-{task}{kind}")
         output = folder / f"vcr-q2a{kind}" / "results" / "vcr_q2ar.val.json"
-        runs = [folder / f"vcr-{task}{kind}" for task in RECIPES]
-        records[kind]["q2ar"] = join_vcr(*runs, records[kind]["q2a"].split, output, accelerator=Accelerator())
+        q2a, qa2r = (folder / f"vcr-{task}{kind}" for task in RECIPES)
+        records[kind]["q2ar"] = join_vcr(q2a, qa2r, records[kind]["q2a"].split, output, accelerator=Accelerator())
     write_results(roots[""], folder, records)
 
 

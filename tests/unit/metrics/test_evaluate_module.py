@@ -49,6 +49,12 @@ def test_one_at_a_time_and_all_at_once(metric):
     assert metric.compute(predictions=predictions, references=[question(1)])["accuracy"] == 1
 
 
+def test_other_than_ten_answers_are_refused(metric):
+    nine = question(1, answers=question(1)["answers"][:9])
+    with pytest.raises(RequestError, match="question_id 1: answers: 9 of them, not 10"):
+        metric.compute(predictions=[{"question_id": 1, "answer": "yes"}], references=[nine])
+
+
 def test_records_without_ids_are_no_witnesses_as_in_the_official_program(metric):
     truth = question(1, answers=[{"answer": "yes"}] * 10)
     assert metric.compute(predictions=[{"question_id": 1, "answer": "yes"}], references=[truth])["accuracy"] == 0
