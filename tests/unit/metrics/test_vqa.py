@@ -192,7 +192,10 @@ def test_other_than_ten_answers_are_refused(tmp_path, count):
 
 @pytest.mark.parametrize(
     ("number", "key", "message"),
-    [(0, "questions", "record 600: question_id 331 a second time"), (1, "annotations", r"record 600 \(question_id \d+\): a second time")],
+    [
+        (0, "questions", "record 600: question_id 331 a second time"),
+        (1, "annotations", r"record 600 \(question_id \d+\): a second time"),
+    ],
 )
 def test_a_question_twice_in_an_official_file_is_refused(tmp_path, number, key, message):
     content = json.loads(FILES[number].read_text())
