@@ -11,6 +11,7 @@ import evaluate
 import pytest
 
 import vle_bench
+from vle_bench.errors import RequestError
 
 ROOT = Path(__file__).parents[3]
 FOLDER = str(ROOT / "vle_bench" / "metrics" / "vqa_accuracy")
