@@ -498,6 +498,9 @@ def data_commands(data: DataGroup) -> list[str]:
 
 def checkpoint_commands(checkpoint: str) -> list[str]:
     name, target = Path(checkpoint).name, shlex.quote(checkpoint)
+    for shipped, file in shipped_recipes().items():  # another recipe's run, such as a second stage of pre-training
+        if Path(checkpoint) == Path("runs") / str(strict_yaml.read_group(file).get("name")):
+            return [f"vle-bench train recipes/{shipped}"]
     if name.startswith("meter"):
         weights, tokenizer = shlex.quote(f"{checkpoint}.ckpt"), shlex.quote(str(Path(checkpoint).with_name("roberta-base")))
         return [
