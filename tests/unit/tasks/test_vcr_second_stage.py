@@ -31,7 +31,6 @@ from vle_bench.vcr_text import encode_record
 TASK = TASKS["vcr_second_stage"]
 INPUTS = {"max_text_length": 80, "objects": "tagged", "alignment": True, "most_objects": 14}
 OBJECTS = ["person", "dog", "person", "cup"]
-BOXES = [[0.0, 0.0, 20.0, 30.0], [10.0, 10.0, 39.0, 29.0], [5.0, 5.0, 15.0, 15.0], [30.0, 20.0, 60.0, 50.0]]
 IMAGES = pa.schema([
     ("image_id", pa.int64()), ("file_name", pa.string()), ("bytes", pa.binary()), ("width", pa.int32()), ("height", pa.int32()),
     ("boxes", pa.list_(pa.list_(pa.float64()))), ("class_names", pa.list_(pa.string())),
@@ -53,6 +52,11 @@ def record(split, number):
     }  # fmt: skip
 
 
+def boxes(row):
+    """Of the four objects of an image of 40×30; no two images have the same."""
+    return [[4.0 * row, 3.0 * i, 4.0 * row + 6, 3.0 * i + 12] for i in range(4)]
+
+
 def png(shade):
     content = io.BytesIO()
     image = Image.new("RGB", (40, 30), (shade, 255 - shade, 60))
@@ -65,7 +69,7 @@ def png(shade):
 def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared")
     images = [
-        {"image_id": 700 + i, "file_name": f"m/{i}@1.png", "bytes": png(28 * i), "width": 40, "height": 30, "boxes": BOXES,
+        {"image_id": 700 + i, "file_name": f"m/{i}@1.png", "bytes": png(28 * i), "width": 40, "height": 30, "boxes": boxes(i),
          "class_names": OBJECTS} for i in range(9)
     ]  # fmt: skip
     tables = {"images.arrow": (IMAGES, images)}
@@ -147,7 +151,9 @@ def test_a_batch_holds_the_true_text_masked_and_whole(data, processor):
         own, seen = inputs["image_index"][b].tolist()
         assert (own == seen) == bool(inputs["matches"][b])
         # the own picture's boxes lie over the other one too
-        assert torch.equal(inputs["object_patch_mask"][b, 0], inputs["object_patch_mask"][b, 1])
+        own_boxes = processor(images=[Image.new("RGB", (40, 30))], boxes=[boxes(SPLITS["train"][b])])["object_patch_mask"][0]
+        for text in range(2):
+            assert torch.equal(inputs["object_patch_mask"][b, text, :count], own_boxes[truth["objects"]])
     distinct = np.unique(inputs["image_index"].numpy())
     assert inputs["pixel_values"].shape == (len(distinct), 3, 64, 64)  # each picture once, for both
 
