@@ -215,7 +215,7 @@ class ExpectGroup(Group):
 class Recipe(Group):
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
     """Names the run folder and the record."""
-    task: Literal["vqa", "vcr_q2a", "vcr_qa2r", "vcr_joint"]
+    task: Literal["vqa", "vcr_q2a", "vcr_qa2r", "vcr_joint", "vcr_second_stage"]
     data: DataGroup
     model: ModelGroup
     train: TrainGroup = Field(default_factory=TrainGroup)
