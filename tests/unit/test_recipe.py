@@ -15,7 +15,7 @@ FILES = sorted(p for p in (ROOT / "recipes").rglob("*.yaml") if "accelerate" not
 MINIMAL = """
 name: small
 task: vqa
-data: {root: data/x, source: easy-vqa, train: train, evaluate: holdout, report: test}
+data: {root: data/x, source: easy-vqa, train: train, evaluate: val, report: test}
 model: {checkpoint: checkpoints/vle-base}
 """
 
@@ -111,7 +111,9 @@ def test_misspelt_key_names_file_key_and_nearest(tmp_path: Path) -> None:
         ("model.config={}", "exactly one of checkpoint and config"),
         ("train.seed.x=1", "train.seed.x: train.seed is a value, not a group of keys"),
         ("trainseed", "an override is key=value"),
-        ("data.train=train+holdout", "data.evaluate: holdout shares images with data.train: train+holdout; take other"),
+        ("data.train=train+val", "data.evaluate: val shares images with data.train: train+val; take other"),
+        ("data.train=nix", "data.train: 'nix' is no split of easy-vqa; there are train, val, test"),
+        ("data.train=train+train", "data.train: train+train names a split twice"),
         ("data.report=train", "data.report: train shares images with data.train"),
         ("data.train=[]", "data.train: input should be a valid string"),
     ],
@@ -128,12 +130,13 @@ def test_wrong_values(tmp_path: Path, override: str, message: str) -> None:
 ])  # fmt: skip
 def test_a_split_is_not_trained_on_and_scored(tmp_path: Path, train: str, evaluate: str, fine: bool) -> None:
     path = write(tmp_path, MINIMAL)
-    changes = [f"data.train={train}", f"data.evaluate={evaluate}", "data.report=test"]
+    changes = ["data.source=vqav2", f"data.train={train}", f"data.evaluate={evaluate}", f"data.report={evaluate}"]
     if fine:
         assert not load_recipe(path, changes).data.allow_contaminated
     else:
-        (line,) = problems(path, *changes)
-        assert line.startswith("command line: data.evaluate: ") and "data.allow_contaminated: true" in line
+        found = problems(path, *changes)
+        assert [line.split(": ")[1] for line in found] == ["data.evaluate", "data.report"]
+        assert all("data.allow_contaminated: true" in line for line in found)
         assert load_recipe(path, [*changes, "data.allow_contaminated=true"]).data.evaluate == evaluate
 
 
