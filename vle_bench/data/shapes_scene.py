@@ -13,7 +13,7 @@ Box = tuple[float, float, float, float]  # x1, y1, x2, y2, pixels of the picture
 Color = tuple[int, int, int]
 
 # Two lists that share nothing: the mean colour of a box tells a shirt from a thing.
-SHIRTS: dict[str, Color] = {"black": (35, 35, 40), "gray": (140, 140, 145), "brown": (125, 75, 35), "purple": (130, 45, 165),
+SHIRTS: dict[str, Color] = {"black": (30, 30, 35), "gray": (115, 115, 120), "brown": (125, 75, 35), "purple": (130, 45, 165),
                             "pink": (250, 150, 190), "teal": (0, 135, 135)}  # fmt: skip
 THINGS: dict[str, Color] = {"red": (225, 30, 35), "orange": (255, 140, 0), "yellow": (250, 225, 30), "green": (50, 175, 50),
                             "blue": (40, 80, 220), "white": (252, 252, 252)}  # fmt: skip
@@ -23,8 +23,8 @@ FURNITURE = ("chair", "pottedplant")
 SKINS: tuple[Color, ...] = ((250, 215, 185), (225, 180, 140), (190, 135, 95), (120, 80, 55))
 HAIRS: tuple[Color, ...] = ((45, 35, 30), (95, 65, 40), (185, 145, 85), (110, 110, 115))
 TROUSERS: tuple[Color, ...] = ((70, 75, 100), (95, 90, 80), (60, 70, 65))
-WALLS: tuple[Color, ...] = ((215, 220, 225), (230, 222, 208), (208, 222, 212), (222, 212, 222))
-COLUMNS, ROWS = 3, 2
+WALLS: tuple[Color, ...] = ((182, 187, 192), (195, 187, 173), (174, 187, 178), (187, 178, 187))
+COLUMNS, ROWS = 3, 3
 FINE = 3  # drawn so many times larger and reduced, which smooths the edges
 LEAST, MOST = 5, 6  # people in a picture
 
@@ -58,8 +58,8 @@ class Scene:
 
 
 def make_scene(rng: Random, looks: str) -> Scene:
-    """Five or six people in a free arrangement of two rows; where five are, a piece of furniture takes the sixth place."""
-    width, height = rng.randrange(210, 300), rng.randrange(150, 220)
+    """Five or six people and one or two pieces of furniture, each somewhere in a cell of its own, so that boxes hardly overlap."""
+    width, height = rng.randrange(200, 281), rng.randrange(220, 301)
     cells = rng.sample(range(COLUMNS * ROWS), COLUMNS * ROWS)
     count = rng.randint(LEAST, MOST)
     shirts, things, colors = (rng.sample(sorted(values), count) for values in (SHIRTS, WORDS, THINGS))
@@ -67,7 +67,9 @@ def make_scene(rng: Random, looks: str) -> Scene:
         Person(shirt, thing, color, _place(cell, width, height, rng), rng.random() < 0.5)
         for shirt, thing, color, cell in zip(shirts, things, colors, cells, strict=False)
     )
-    furniture = tuple((rng.choice(FURNITURE), _place(cell, width, height, rng)) for cell in cells[count:])
+    furniture = tuple(
+        (rng.choice(FURNITURE), _place(cell, width, height, rng)) for cell in cells[count : count + rng.randint(1, 2)]
+    )
     objects = [("person", person.box) for person in people]
     objects += [(person.thing, thing_box(person)) for person in people]
     objects += furniture
@@ -82,10 +84,10 @@ def make_scene(rng: Random, looks: str) -> Scene:
 
 
 def _place(cell: int, width: int, height: int, rng: Random) -> Box:
-    """A box of 70 to 90 % of a cell, anywhere in it."""
+    """A box of 75 to 95 % of a cell each way, anywhere in it."""
     row, column = divmod(cell, COLUMNS)
     cell_width, cell_height = width / COLUMNS, height / ROWS
-    w, h = cell_width * rng.uniform(0.7, 0.9), cell_height * rng.uniform(0.75, 0.92)
+    w, h = cell_width * rng.uniform(0.75, 0.95), cell_height * rng.uniform(0.8, 0.95)
     x, y = column * cell_width + rng.uniform(0, cell_width - w), row * cell_height + rng.uniform(0, cell_height - h)
     return x, y, x + w, y + h
 
@@ -106,7 +108,7 @@ def part(person: Person, x1: float, y1: float, x2: float, y2: float) -> Box:
 
 
 def thing_box(person: Person) -> Box:
-    return part(person, 0.56, 0.3, 1, 0.68)
+    return part(person, 0.48, 0.26, 1, 0.78)
 
 
 def draw(scene: Scene) -> Image.Image:
@@ -115,7 +117,7 @@ def draw(scene: Scene) -> Image.Image:
     image = Image.new("RGB", (scene.width * FINE, scene.height * FINE), rng.choice(WALLS))
     pen = ImageDraw.Draw(image)
     floor = tuple(value - rng.randrange(12, 25) for value in rng.choice(WALLS))
-    pen.rectangle((0, image.height * rng.uniform(0.45, 0.55), image.width, image.height), fill=floor)
+    pen.rectangle((0, image.height * rng.uniform(0.25, 0.45), image.width, image.height), fill=floor)
     for name, box in scene.furniture:
         FURNITURE_PENS[name](pen, _fine(box))
     for person in sorted(scene.people, key=lambda p: p.box[3]):
@@ -133,13 +135,13 @@ def _draw_person(pen: ImageDraw.ImageDraw, person: Person, skin: Color, hair: Co
         return _fine(part(person, *shares))
 
     shirt = SHIRTS[person.shirt]
-    pen.rectangle(box(0.08, 0.62, 0.26, 1), fill=trousers)
-    pen.rectangle(box(0.32, 0.62, 0.5, 1), fill=trousers)
-    pen.rounded_rectangle(box(0, 0.25, 0.58, 0.68), radius=5 * FINE, fill=shirt)
-    pen.ellipse(box(0.11, 0, 0.47, 0.27), fill=hair)
-    pen.ellipse(box(0.14, 0.07, 0.44, 0.28), fill=skin)
+    pen.rectangle(box(0.06, 0.7, 0.24, 1), fill=trousers)
+    pen.rectangle(box(0.3, 0.7, 0.48, 1), fill=trousers)
+    pen.rounded_rectangle(box(0, 0.24, 0.55, 0.76), radius=5 * FINE, fill=shirt)
+    pen.ellipse(box(0.1, 0, 0.46, 0.26), fill=hair)
+    pen.ellipse(box(0.13, 0.07, 0.43, 0.27), fill=skin)
     THING_PENS[person.thing](pen, _fine(thing_box(person)), THINGS[person.color])
-    pen.ellipse(box(0.5, 0.46, 0.62, 0.55), fill=skin)  # the hand
+    pen.ellipse(box(0.43, 0.5, 0.55, 0.58), fill=skin)  # the hand
 
 
 def _ball(pen: ImageDraw.ImageDraw, box: Box, color: Color) -> None:
