@@ -23,6 +23,13 @@ app.add_typer(check_app, name="check-submission", help="What an official server 
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="recipe file, or the name of a shipped one")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value]...", help="recipe keys to change")]
+# What `prepare` can prepare, and the options that only it has
+SOURCES: dict[str, tuple[str, ...]] = {
+    "easy-vqa": ("--limit-images", "--label-map", "--published-targets"),
+    "vqav2": ("--label-map", "--published-targets", "--visual-genome", "--vg-image-data"),
+    "vcr": (),
+    "shapes-vcr": ("--seed",),
+}
 OtherRun = Annotated[Path | None, typer.Option("--with", metavar="RUN", help="VCR: the run of the other task, QA2R for Q2A")]
 
 
@@ -261,11 +268,12 @@ def print_findings(file: Path, expected: Path, findings: Any) -> None:
 
 @app.command(epilog="Example: vle-bench prepare easy-vqa --output data/easy-vqa")
 def prepare(
-    source: Annotated[str, typer.Argument(help="easy-vqa, vqav2 or vcr")],
+    source: Annotated[str, typer.Argument(help="easy-vqa, vqav2, vcr or shapes-vcr")],
     output: Annotated[Path, typer.Option(help="folder for the prepared data")],
     official: Annotated[
-        Path | None, typer.Option("--source", help="folder of the official files; easy-vqa writes them there")
+        Path | None, typer.Option("--source", help="folder of the official files; easy-vqa and shapes-vcr write them there")
     ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="shapes-vcr: decides every picture and question; 0 if not given")] = None,
     limit_images: Annotated[int | None, typer.Option(min=10, help="easy-vqa: only so many images a split, for trials")] = None,
     workers: Annotated[int, typer.Option(min=1, help="processes that check and store images; the same bytes with any number")] = 1,
     on_bad_image: Annotated[
@@ -292,14 +300,18 @@ def prepare(
     Writes Arrow tables, the label map of VQA and a manifest; refuses files that contradict each other. Stopped and started again it
     goes on where it was.
     """
-    if (visual_genome is None) != (vg_image_data is None) or (visual_genome is not None and source != "vqav2"):
-        raise RequestError("prepare: --visual-genome and --vg-image-data go together, with vqav2")
-    if source not in ("easy-vqa", "vqav2", "vcr"):
-        raise RequestError(f"prepare: no source is called {source!r}; there are easy-vqa, vqav2 and vcr")
-    if source != "easy-vqa" and official is None:
+    if source not in SOURCES:
+        raise RequestError(f"prepare: no source is called {source!r}; there are {', '.join(SOURCES)}")
+    given = {
+        "--limit-images": limit_images, "--label-map": label_map, "--published-targets": published_targets or None,
+        "--visual-genome": visual_genome, "--vg-image-data": vg_image_data, "--seed": seed,
+    }  # fmt: skip
+    if foreign := [option for option, value in given.items() if value is not None and option not in SOURCES[source]]:
+        raise RequestError(f"prepare {source}: {', '.join(foreign)}: not for this source")
+    if (visual_genome is None) != (vg_image_data is None):
+        raise RequestError("prepare: --visual-genome and --vg-image-data go together")
+    if source in ("vqav2", "vcr") and official is None:
         raise RequestError(f"prepare {source}: --source names the folder of the official files")
-    if source == "vcr" and (label_map is not None or published_targets):
-        raise RequestError("prepare vcr: --label-map and --published-targets are for questions with answers in words")
     from vle_bench.data.output import Choices
     from vle_bench.data.report import lines
 
@@ -310,6 +322,11 @@ def prepare(
         from vle_bench.data.easy_vqa import prepare_easy_vqa
 
         manifest = prepare_easy_vqa(output, official, limit_images, choices)
+    elif source == "shapes-vcr":
+        from vle_bench.data.shapes_vcr import prepare_shapes_vcr
+        from vle_bench.data.vcr_report import lines
+
+        manifest = prepare_shapes_vcr(output, seed or 0, official, choices)
     elif source == "vcr" and official is not None:
         from vle_bench.data.vcr import prepare_vcr
         from vle_bench.data.vcr_report import lines

@@ -13,19 +13,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from PIL import Image
 
 from vle_bench import atomic
+from vle_bench.data.output import AS_USUAL, Choices
 from vle_bench.data.shapes_scene import MOST, WORDS, Box, Person, Scene, draw, make_scene
+from vle_bench.data.vcr import prepare_vcr
 from vle_bench.vcr_files import CHOICES
-
-if TYPE_CHECKING:
-    from vle_bench.data.vqav2 import Choices
 
 Tokens = list[str | list[int]]
 QUESTIONS = {"train": 12_000, "val": 1_500, "test": 500}
 AN_IMAGE = (2, 3, 3)  # questions of an image: 2.67 on average, VCR has 2.6
 IMAGES_A_MOVIE = 100
+GREY = (128, 128, 128)
 LIKELIHOODS = ("unlikely", "possible", "likely")
 # What the official test records lack.
 HIDDEN = ("answer_orig", "rationale_orig", "answer_label", "rationale_label", "answer_sources", "rationale_sources",
@@ -46,27 +48,28 @@ class Asked:
     rationale_label: int
 
 
-def prepare_shapes_vcr(output: Path, seed: int, source: Path | None = None, choices: "Choices | None" = None) -> dict[str, Any]:
-    """Write the prepared form; the manifest.
+def prepare_shapes_vcr(
+    output: Path, seed: int, source: Path | None = None, choices: Choices = AS_USUAL, *,
+    questions: Mapping[str, int] = QUESTIONS, blank: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Write the prepared form; returns the manifest. `questions` and `blank` as in `write_shapes_vcr`.
 
     Args:
         source: folder for the files in VCR's layout; they are kept there. None: a temporary folder.
     """
-    from vle_bench.data.vcr import prepare_vcr
-    from vle_bench.data.vqav2 import AS_USUAL
-
     with tempfile.TemporaryDirectory() as temporary:
-        folder = write_shapes_vcr(source or Path(temporary) / "vcr", seed)
-        return prepare_vcr(folder, output, choices or AS_USUAL, name="shapes-vcr")
+        folder = write_shapes_vcr(source or Path(temporary) / "vcr", seed, questions, blank=blank)
+        return prepare_vcr(folder, output, choices, name="shapes-vcr")
 
 
-def write_shapes_vcr(folder: Path, seed: int, questions: Mapping[str, int] = QUESTIONS) -> Path:
+def write_shapes_vcr(folder: Path, seed: int, questions: Mapping[str, int] = QUESTIONS, *, blank: bool = False) -> Path:
     """Write `{split}.jsonl` and `vcr1images/` as VCR's archives unpack, whole or not at all; returns the folder.
 
     The same seed and library versions give the same bytes. The split `test` has no labels, as the official one.
 
     Args:
         questions: split → number of questions.
+        blank: grey pictures with nothing in them, the control of what texts and boxes give away.
     """
     with atomic.folder(folder) as partial:
         for split, count in questions.items():
@@ -75,13 +78,14 @@ def write_shapes_vcr(folder: Path, seed: int, questions: Mapping[str, int] = QUE
             (partial / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
             for one in asked:
                 if one.number == 0:
-                    _write_image(partial / "vcr1images" / image_name(split, one.image), one.scene)
+                    _write_image(partial / "vcr1images" / image_name(split, one.image), one.scene, blank)
     return folder
 
 
-def _write_image(path: Path, scene: Scene) -> None:
+def _write_image(path: Path, scene: Scene, blank: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draw(scene).save(path, quality=92, subsampling=0)
+    picture = Image.new("RGB", (scene.width, scene.height), GREY) if blank else draw(scene)
+    picture.save(path, quality=92, subsampling=0)
     path.with_suffix(".json").write_text(json.dumps(metadata(scene)), encoding="utf-8")
 
 
