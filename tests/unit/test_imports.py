@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LEAVES = {
     "errors", "atomic", "progress", "strict_yaml", "vqa_answers", "vqa_files", "vcr_files", "vcr_text", "auto_classes", "boxes",
-    "pictures", "splits", "json_stream", "label_map",
+    "pictures", "splits", "json_stream", "label_map", "signals",
 }  # fmt: skip
 ANYTHING = None
 COMMAND = {"train", "evaluate", "checkpoint", "tasks", "data", "models", "results", "recipe", "figures", "page", "leaderboard"}
@@ -21,7 +21,9 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "demo": COMMAND,  # one command each; only cli imports them
     "demo_vcr": COMMAND | {"demo"},
     "bench": COMMAND,
-    "train": {"evaluate", "optim", "checkpoint", "tasks", "models", "results", "recipe"},
+    "train": {"evaluate", "optim", "checkpoint", "run_folder", "training_state", "tasks", "models", "results", "recipe"},
+    "run_folder": {"checkpoint", "training_state", "results", "recipe"},
+    "training_state": {"results"},
     "evaluate": {"tasks", "models", "checkpoint", "results", "recipe"},
     "checkpoint": {"models"},
     "tasks": {"data", "metrics"},
