@@ -47,9 +47,9 @@ def folder(path: Path) -> Iterator[Path]:
     try:
         yield partial
         for file in (*partial.rglob("*"), partial):
-            _flush(file)
+            flush(file)
         _take_name(partial, path)
-        _flush(path.parent)
+        flush(path.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -91,7 +91,7 @@ def remove_leftovers(folder: Path) -> None:
         shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Wait until a file, or a folder's list of names, is on the disk."""
     if path.is_dir() and not hasattr(os, "O_DIRECTORY"):  # a platform that cannot open folders
         return

@@ -3,32 +3,43 @@
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, parse_flag_from_env
 
 from vle_bench import atomic, checkpoint, training_state
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.recipe import load_recipe
+from vle_bench.recipe import Recipe, load_recipe
 from vle_bench.results import file_sha256, load_record
 
 
 def first_decides(action: Callable[[], Any]) -> Any:
     """What `action` returns on the first process, for all; where it fails there, all end, and the first says why."""
     outcome: list[Any] = [None, None]  # value, refusal
-    if PartialState().is_main_process:
+    # As Accelerator would make it, which comes later: the folder is looked at before a minute is spent on models and data.
+    processes = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    if processes.is_main_process:
         try:
             outcome[0] = action()
         except (RequestError, RunFailed) as error:
             outcome[1] = error
     value, refusal = broadcast_object_list(outcome)
     if refusal is not None:
-        raise refusal if PartialState().is_main_process else SystemExit(2 if isinstance(refusal, RequestError) else 1)
+        if not processes.is_main_process:
+            leave_after_the_first(2 if isinstance(refusal, RequestError) else 1)
+        raise refusal
     return value
+
+
+def leave_after_the_first(status: int) -> NoReturn:
+    """A launcher ends all processes when one has gone; the first has something to say before."""
+    time.sleep(2)
+    raise SystemExit(status)
 
 
 def take(stack: ExitStack, recipe: dict[str, Any], folder: Path, result: Path, resume: bool) -> str | None:
@@ -52,11 +63,13 @@ def take(stack: ExitStack, recipe: dict[str, Any], folder: Path, result: Path, r
     if not resume:
         held = "holds another run; " if done else "holds a run that was broken off; go on with --resume, or "
         raise RequestError(f"{folder}: {held}{way_out}")
-    refuse_other_recipe(folder, load_recipe(str(stored)).model_dump(mode="json"), recipe)
+    path, passed = (None, []) if done else training_state.newest(folder / "checkpoints")
+    # The state knows best by what it was trained: recipe.yaml may have been edited since.
+    old = Recipe.model_validate(training_state.read_progress(path)["recipe"]) if path else load_recipe(str(stored))
+    refuse_other_recipe(folder, old.model_dump(mode="json"), recipe)
     if done:
         print(f"{folder}: this run is finished; there is nothing to resume", flush=True)
         return "finished"
-    path, passed = training_state.newest(folder / "checkpoints")
     for line in passed:
         print(f"passed over {line}", flush=True)
     print(f"{folder}: going on from {path}" if path else f"{folder}: no checkpoint yet; starting from the beginning", flush=True)

@@ -20,6 +20,7 @@ SECONDS_OF_ONE_SIGNAL = 1.0
 class Stop:
     """What was asked for by a signal, and what is to lose."""
 
+    speaks: bool = True  # this process says why it ends
     signal: int = 0  # the first that came
     came: float = 0.0
     saved: str = ""  # a line to leave with, while there is nothing to lose; else empty
@@ -29,14 +30,15 @@ class Stop:
             return
         if self.signal or self.saved:
             line = self.saved or "a second signal: ended at once; --resume goes on from the newest checkpoint"
-            os.write(sys.stderr.fileno(), f"vle-bench: {line}\n".encode())
+            if self.speaks:
+                os.write(sys.stderr.fileno(), f"vle-bench: {line}\n".encode())
             os._exit(128 + number)
         self.signal, self.came = number, time.monotonic()
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Stop]:
-    stop = Stop()
+def stop_on_signals(speaks: bool) -> Iterator[Stop]:
+    stop = Stop(speaks)
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stop

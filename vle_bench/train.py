@@ -26,7 +26,6 @@ from vle_bench.evaluate import (
     EVALUATION_BATCH_SIZE,
     check_labelled,
     check_labels,
-    device_name,
     evaluate_checkpoint,
     predict,
 )
@@ -34,8 +33,9 @@ from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.optim import learning_rate_schedule, parameter_groups
 from vle_bench.progress import Bar
 from vle_bench.recipe import Recipe, batch_layout
-from vle_bench.results import Record, library_versions, load_record
-from vle_bench.run_folder import command_to_resume, first_decides
+from vle_bench.results import Record, load_record
+from vle_bench.resume import restore, save_state
+from vle_bench.run_folder import command_to_resume, first_decides, leave_after_the_first
 from vle_bench.signals import Stop, agreement, in_loader, stop_on_signals
 from vle_bench.splits import names
 from vle_bench.tasks import TASKS, Data, Task
@@ -88,13 +88,14 @@ def train(recipe: Recipe, folder: Path, resume: bool = False) -> Record:
         run = build(recipe, folder)
         first_stage(run, epoch=0)  # what it refuses is refused before anything is written
         if start is not None:
+            settle_gradients(run)
             restore(run, Path(start))
         if run.accelerator.is_main_process:
             run_folder.tidy(folder, run.log_bytes)
             atomic.write_text(folder / "recipe.yaml", recipe.to_yaml())
             describe(run)
         run.accelerator.wait_for_everyone()
-        with stop_on_signals() as stop:
+        with stop_on_signals(speaks=run.accelerator.is_main_process) as stop:
             fit(run, stop)
             stop.saved = stopped(run, "by a signal")
             record = evaluate_checkpoint(folder, Path(recipe.data.root), recipe.data.report, result, accelerator=run.accelerator)
@@ -102,44 +103,18 @@ def train(recipe: Recipe, folder: Path, resume: bool = False) -> Record:
         return record
 
 
-def made_on(run: Run) -> dict[str, Any]:
-    """What else the last bits of the weights depend on."""
-    return {
-        "processes": run.accelerator.num_processes, "device": device_name(run.accelerator).partition(",")[0],
-        "torch": library_versions()["torch"],
-    }  # fmt: skip
+def settle_gradients(run: Run) -> None:
+    """A backward pass for nothing: after its first, DDP lays the gradients out anew, and so sums and rounds them otherwise.
 
-
-def save_state(run: Run) -> None:
-    """The whole training state of this step; written by the first process, the random numbers of all in it."""
-    if run.saved_step == run.step:
-        return
-    weights, state = training_state.gather(run.accelerator, run.model, run.optimizer, run.schedule)
-    log = run.folder / "log.jsonl"
-    progress = {
-        "step": run.step, "best": run.best, "training_seconds": run.training_seconds, "losses": run.losses,
-        "log_bytes": log.stat().st_size if log.is_file() else 0, "threads": torch.get_num_threads(), "made_on": made_on(run),
-        "recipe": run.recipe.model_dump(mode="json"), "data_manifest_hash": run.data.manifest["hash"],
-    }  # fmt: skip
-    keep = run.recipe.train.keep
-    first_decides(lambda: training_state.save(run.folder / "checkpoints", weights, state, progress, keep))
-    run.saved_step = run.step
-
-
-def restore(run: Run, path: Path) -> None:
-    """Put the run where it was when the state was saved; refuses a state of other data or another model."""
-    progress = training_state.read_progress(path)
-    if (now := run.data.manifest["hash"]) != (then := progress["data_manifest_hash"]):
-        raise RequestError(f"data.root: {run.recipe.data.root}: not the data of {path}: manifest hash {then} -> {now}")
-    training_state.put_back(path, run.accelerator, run.model, run.optimizer, run.schedule)
-    run.step = run.saved_step = progress["step"]
-    run.best, run.losses, run.log_bytes = progress["best"], progress["losses"], progress["log_bytes"]
-    run.training_seconds = progress["training_seconds"]
-    if run.accelerator.device.type == "cpu":  # sums round by the number of threads, and `build` has it from the workers'
-        torch.set_num_threads(progress["threads"])
-    other, _ = training_state.changed_keys(progress["made_on"], made_on(run))
-    if other and run.accelerator.is_main_process:
-        print(f"{path}: resumed, but not bit-exact: {'; '.join(other)}", flush=True)
+    Without it, the first step of a resumed run on three or more processes differs in the last bits.
+    """
+    if run.accelerator.num_processes > 1:
+        _, _, micro_batches = next(steps(run))
+        inputs = {name: value.to(run.accelerator.device) for name, value in micro_batches[0]["inputs"].items()}
+        with run.accelerator.autocast():
+            loss = run.model(**inputs).loss
+        run.accelerator.backward(loss)
+        run.optimizer.zero_grad(set_to_none=True)
 
 
 def refuse_unbuilt(recipe: Recipe) -> None:
@@ -353,7 +328,7 @@ def checkpoint_is_due(run: Run, seconds: float) -> bool:
 
 def interrupt(run: Run, number: int) -> None:
     if not run.accelerator.is_main_process:
-        raise SystemExit(128 + number)
+        leave_after_the_first(128 + number)
     raise Interrupted(number, stopped(run, f"by {signal.Signals(number).name}"))
 
 

@@ -21,7 +21,8 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "demo": COMMAND,  # one command each; only cli imports them
     "demo_vcr": COMMAND | {"demo"},
     "bench": COMMAND,
-    "train": {"evaluate", "optim", "checkpoint", "run_folder", "training_state", "tasks", "models", "results", "recipe"},
+    "train": {"evaluate", "optim", "checkpoint", "run_folder", "resume", "training_state", "tasks", "models", "results", "recipe"},
+    "resume": {"train", "evaluate", "run_folder", "training_state", "results"},  # train: the type of a run
     "run_folder": {"checkpoint", "training_state", "results", "recipe"},
     "training_state": {"results"},
     "evaluate": {"tasks", "models", "checkpoint", "results", "recipe"},
