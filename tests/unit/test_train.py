@@ -12,17 +12,17 @@ from vle_bench.errors import RequestError, RunFailed
 from vle_bench.models import VLEForVQA
 from vle_bench.recipe import load_recipe
 from vle_bench.tasks import TASKS
-from vle_bench.train import checked_loss, epoch_batches, precision, refuse_unbuilt, steps
+from vle_bench.train import checked_losses, epoch_batches, precision, refuse_unbuilt, steps
 
 
 def test_a_loss_that_is_not_finite_names_the_step_and_the_examples():
     run = SimpleNamespace(accelerator=Accelerator(cpu=True))
     fine = [(1, [11], torch.tensor(1.0)), (2, [12], torch.tensor(3.0))]
-    assert checked_loss(run, fine) == 2.0 and fine == []
+    assert checked_losses(run, fine) == [1.0, 3.0] and fine == []
     nan, inf = torch.tensor(float("nan")), torch.tensor(float("inf"))
     pending = [(3, [13], torch.tensor(1.0)), (4, list(range(20, 40)), nan), (5, [1], inf)]
     with pytest.raises(RunFailed, match="nan at step 4; the examples of that step: 20, 21, .* and 12 more"):
-        checked_loss(run, pending)
+        checked_losses(run, pending)
 
 
 def test_precision_names():
