@@ -80,7 +80,7 @@ def save(folder: Path, model: dict[str, torch.Tensor], state: dict[str, Any], pr
     path = folder / name(progress["step"])
     try:
         with atomic.folder(path) as partial:
-            save_file({key: value.contiguous() for key, value in model.items()}, partial / MODEL)
+            save_file(unshared(model), partial / MODEL)
             torch.save(state, partial / STATE)
             atomic.write_json(partial / PROGRESS, progress)
             atomic.write_json(partial / MANIFEST, {
@@ -96,6 +96,16 @@ def save(folder: Path, model: dict[str, torch.Tensor], state: dict[str, Any], pr
         ) from error
     for old in [other for other in names(folder) if other <= path.name][:-keep]:
         shutil.rmtree(folder / old)
+
+
+def unshared(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tied weights once more under each of their names: safetensors refuses tensors that share memory."""
+    seen: set[int] = set()
+    found = {}
+    for key, value in weights.items():
+        found[key] = value.clone() if value.data_ptr() in seen else value.contiguous()
+        seen.add(value.data_ptr())
+    return found
 
 
 def free(folder: Path) -> str:
