@@ -1,5 +1,6 @@
 """The step: a loss that is not finite, and weights that do not fit."""
 
+from itertools import islice
 from types import SimpleNamespace
 
 import numpy as np
@@ -114,3 +115,17 @@ def test_a_tracker_that_is_not_installed_is_refused(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(RequestError, match=r"train.trackers: mlflow: not installed; pip install 'vle-bench\[tracking\]'"):
         refuse_unbuilt(recipe)
+
+
+def test_steps_that_are_passed_over_are_not_read():
+    """In the middle of the first stage, at its end, and epochs later."""
+
+    def ids(step):
+        return step[0], step[1], [[int(i) for i in batch["ids"]] for batch in step[2]]
+
+    whole = [ids(step) for step in islice(steps(staged_run(stage_steps=5)), 30)]
+    for start in (0, 2, 5, 7, 21):
+        run, read = staged_run(stage_steps=5), []
+        run.task.collator = lambda *_, read=read: lambda part: read.append(part) or {"ids": list(part)}
+        assert [ids(step) for step in islice(steps(run, start), 4)] == whole[start : start + 4]
+        assert len(read) == 4 * run.accumulation
