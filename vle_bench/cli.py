@@ -23,6 +23,7 @@ app.add_typer(check_app, name="check-submission", help="What an official server 
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="recipe file, or the name of a shipped one")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value]...", help="recipe keys to change")]
+LABEL_MAP = "answers and their order (JSON): a list, {answer: index}, our label_map.json, or a published checkpoint's config.json"
 OtherRun = Annotated[Path | None, typer.Option("--with", metavar="RUN", help="VCR: the run of the other task, QA2R for Q2A")]
 
 
@@ -269,7 +270,7 @@ def prepare(
     on_bad_record: Annotated[
         OnBad, typer.Option(help="a question or annotation that is wrong: stop, or leave it out and list it")
     ] = OnBad.error,
-    label_map: Annotated[Path | None, typer.Option(help="answers and their order, from a published checkpoint (JSON)")] = None,
+    label_map: Annotated[Path | None, typer.Option(help=LABEL_MAP)] = None,
     published_targets: Annotated[
         bool, typer.Option("--published-targets", help="look answers up as given, as METER and VLE do; ours are normalised")
     ] = False,
@@ -285,7 +286,7 @@ def prepare(
     """Official files → tables of images and questions.
 
     Writes Arrow tables, the label map of VQA and a manifest; refuses files that contradict each other. Stopped and started again it
-    goes on where it was.
+    goes on where it was, by whole shards (500 MB of images each).
     """
     if (visual_genome is None) != (vg_image_data is None) or (visual_genome is not None and source != "vqav2"):
         raise RequestError("prepare: --visual-genome and --vg-image-data go together, with vqav2")
@@ -293,6 +294,8 @@ def prepare(
         raise RequestError(f"prepare: no source is called {source!r}; there are easy-vqa, vqav2 and vcr")
     if source != "easy-vqa" and official is None:
         raise RequestError(f"prepare {source}: --source names the folder of the official files")
+    if source != "easy-vqa" and limit_images is not None:
+        raise RequestError(f"prepare {source}: --limit-images is for easy-vqa; the other sources are prepared whole")
     if source == "vcr" and (label_map is not None or published_targets):
         raise RequestError("prepare vcr: --label-map and --published-targets are for questions with answers in words")
     from vle_bench.data.output import Choices

@@ -40,13 +40,17 @@ def count_shortened(questions: pa.Table, tokenizer: Path, max_text_length: int) 
 
 
 def load_tokenizer(folder: Path) -> Any:
+    if not folder.is_dir():  # transformers would look for a repository of that name
+        raise RequestError(
+            f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; --tokenizer names one on this disk"
+        )
     from transformers import AutoTokenizer
 
     try:
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise RequestError(f"{folder}: no tokenizer can be loaded from it: {reason}") from error
+    except Exception as error:  # a broken file raises whatever the reader of its format raises, in paragraphs
+        expected = "a folder with tokenizer.json, or with the files of an older tokenizer and a config.json, is expected"
+        raise RequestError(f"{folder}: no tokenizer can be loaded from it; {expected}") from error
 
 
 def lines(manifest: dict[str, Any]) -> Iterator[str]:

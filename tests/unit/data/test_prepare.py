@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -213,8 +214,10 @@ BAD = [
     (A, lambda c: c["annotations"].append(c["annotations"][0]), "question_id 1011", "stands there twice", 0),
     (A, lambda c: c["annotations"].pop(0), "question_id 1011", "question without an annotation", 1),
     (A, lambda c: c["annotations"][0]["answers"].pop(), "record 0 (question_id 1011)", "answers: 9 of them, not 10", 1),
-    (A, lambda c: c["annotations"][0]["answers"][3].update(answer=4), "record 0 (question_id 1011)", "answers: not a list of", 1),
-    (A, first("annotations", answers=[]), "record 0 (question_id 1011)", "answers: not a list of", 1),
+    (A, lambda c: c["annotations"][0]["answers"][3].update(answer=4), "record 0 (question_id 1011)",
+     "answers: number 4 of 10: answer: 4 is not a string", 1),
+    (A, first("annotations", answers=["x"]), "record 0 (question_id 1011)", "answers: number 1 of 1: 'x' is not an object", 1),
+    (A, first("annotations", answers=[]), "record 0 (question_id 1011)", "answers: an empty list", 1),
     (A, first("annotations", image_id=2), "question_id 1011", "image_id 2, but 1 in", 1),
 ]  # fmt: skip
 
@@ -308,7 +311,7 @@ def test_report(official, prepared, tmp_path):
         "66 words (test 2002000), 66 words (test-dev 2002000), 66 words (train 2000)" in shown
         and "only its tokenizer can tell" in shown
     )
-    choices = Choices(tokenizer="tests/golden/vcr_text/tokenizer", max_text_length=50, shard_bytes=SMALL_SHARDS)
+    choices = Choices(tokenizer=Path("tests/golden/vcr_text/tokenizer"), max_text_length=50, shard_bytes=SMALL_SHARDS)
     manifest = prepare_vqav2(official, tmp_path / "out", choices)
     assert {name: split["shortened"] for name, split in manifest["report"].items()} == {
         "train": 1, "val-minival": 1, "minival": 0, "test-dev": 1, "test": 1,

@@ -104,7 +104,7 @@ QUESTIONS, ANNOTATIONS = "v2_OpenEnded_mscoco_train2014_questions.json", "v2_msc
         (ANNOTATIONS, lambda c: c["annotations"].pop(0), "annotations.json: 1 questions have no annotation, such as 6000"),
         (ANNOTATIONS, lambda c: c["annotations"][0].update(image_id=1), r"question_id 6000: image_id 1, but 6 in .*questions.json"),
         (ANNOTATIONS, lambda c: c["annotations"][2].pop("answers"), r"record 2 \(question_id 5000\): has no 'answers'"),
-        (ANNOTATIONS, lambda c: c["annotations"][2]["answers"][0].pop("answer"), r"record 2 \(question_id 5000\): answers: not"),
+        (ANNOTATIONS, lambda c: c["annotations"][2]["answers"][0].pop("answer"), r"answers: number 1 of 10: has no 'answer'"),
     ],
 )  # fmt: skip
 def test_refused(source, tmp_path, name, edit, message):
