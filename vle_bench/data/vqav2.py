@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vle_bench import atomic
-from vle_bench.data.official import BadRecords, read_official
+from vle_bench.data.official import BadRecords, only_within, read_official
 from vle_bench.data.output import AS_USUAL, FINISHED_SHARDS, WORK, Choices, check_output, finish, remove_others
 from vle_bench.data.prepared import SCHEMA_VERSION
 from vle_bench.data.report import split_report
@@ -27,6 +27,7 @@ from vle_bench.label_map import labels_digest, read_label_map
 
 MIN_ANSWER_COUNT = 9  # METER, `write_vqa.py`: 3,129 answers remain of train and val
 MINIVAL_IMAGES = 1_000  # as many as METER and VLE hold out of the validation images
+OFFICIAL_CHECKS = 2  # higher when the official files are read in another way: what was read before is not taken over then
 MAX_TEXT_LENGTH = 50  # METER's and VLE's, for VQA
 
 Ids = np.ndarray[Any, np.dtype[np.int64]]  # image ids, each once, sorted
@@ -44,6 +45,7 @@ class Split:
     vocabulary: bool = False  # its majority answers make up the label map
     read: Callable[[Path, Path | None, BadRecords], pa.Table] = read_official
     extra: bool = False  # more training questions: only those with an answer in the vocabulary
+    within: str | None = None  # another split, in which every question must stand as it does here
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -93,7 +95,7 @@ def prepare_vqav2(
         "train": split("train2014", "train2014", True),
         "minival": split("val2014", "val2014", True, choose=lambda ids, before: minival(ids)),
         "val-minival": split("val2014", "val2014", True, choose=lambda ids, before: np.setdiff1d(ids, before["minival"])),
-        "test-dev": split("test2015", "test-dev2015", False), "test": split("test2015", "test2015", False),
+        "test-dev": split("test2015", "test-dev2015", False, within="test"), "test": split("test2015", "test2015", False),
     }  # fmt: skip
     if visual_genome is not None:
         for name, of in (("vg", ("train", "val-minival")), ("vg-minival", ("minival",))):
@@ -118,7 +120,7 @@ def prepare_questions(
     check_output(output, source)
     with atomic.resumed_folder(output, FINISHED_SHARDS) as folder:
         work = start_or_resume(folder, splits, choices)
-        official, bad_records = read_all(work, splits, choices)
+        official, bad = read_all(work, splits, choices)
         rows = rows_of_splits(splits, official)
         labels, origin = label_map(splits, official, rows, min_count, choices)
         images, shards, bad_images = write_images(folder, work, splits, official, rows, choices)
@@ -132,6 +134,7 @@ def prepare_questions(
             counts[name] = count(questions, labelled)
             report[name] = split_report(questions, labelled, choices.tokenizer, choices.max_text_length or MAX_TEXT_LENGTH)
             report[name]["left_out_with_their_image"] = without_image
+            report[name]["left_out_as_bad_records"] = bad_questions(name, splits, official, rows, bad)
         atomic.write_json(folder / "label_map.json", {"answers": labels, "sha256": labels_digest(labels)})
         names = ["label_map.json", *(f"questions-{name}.arrow" for name in splits)]
         manifest: dict[str, Any] = {
@@ -140,14 +143,14 @@ def prepare_questions(
             "labels": {"count": len(labels), "sha256": labels_digest(labels), **origin},
             "targets": "published" if choices.published_targets else "normalised",
         }  # fmt: skip
-        left_out = {"records": bad_records, "images": [{**bad, "file": Path(bad["file"]).name} for bad in bad_images]}
+        left_out = {"records": bad.listed, "images": [{**bad, "file": Path(bad["file"]).name} for bad in bad_images]}
         finish(folder, manifest, report, left_out)
     return manifest
 
 
 def start_or_resume(folder: Path, splits: dict[str, Split], choices: Choices) -> Path:
     """The folder of intermediate files; what is there of other official files, or of another version, is removed."""
-    inputs: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "on_bad_record": choices.on_bad_record}
+    inputs: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "checks": OFFICIAL_CHECKS, "on_bad_record": choices.on_bad_record}
     for path in sorted({path for split in splits.values() for path in split.files}):
         status = os.stat(path) if path.is_file() else None
         inputs[str(path.absolute())] = None if status is None else [status.st_size, status.st_mtime_ns]
@@ -162,10 +165,10 @@ def start_or_resume(folder: Path, splits: dict[str, Split], choices: Choices) ->
 Official = dict[tuple[Path, ...], pa.Table]
 
 
-def read_all(work: Path, splits: dict[str, Split], choices: Choices) -> tuple[Official, list[dict[str, Any]]]:
+def read_all(work: Path, splits: dict[str, Split], choices: Choices) -> tuple[Official, BadRecords]:
     """The official files as tables on disk, each file read once; and the records that were left out."""
     found: Official = {}
-    left_out = []
+    all_bad = BadRecords(choices.on_bad_record)
     for split in splits.values():
         if split.files in found:
             continue
@@ -176,10 +179,33 @@ def read_all(work: Path, splits: dict[str, Split], choices: Choices) -> tuple[Of
             table = split.read(split.questions, split.annotations, bad)
             write_table(path, OFFICIAL, iter(table.to_batches()))
             del table
-            atomic.write_json(note, bad.listed)
+            atomic.write_json(note, {"listed": bad.listed, "outside_coco": bad.outside_coco})
         found[split.files] = map_table(path)
-        left_out += json.loads(note.read_text())
-    return found, left_out
+        noted = json.loads(note.read_text())
+        all_bad.listed += noted["listed"]
+        all_bad.outside_coco += noted["outside_coco"]
+    for split in splits.values():
+        if split.within is not None:
+            whole = splits[split.within]
+            found[split.files] = only_within(split.questions, found[split.files], whole.questions, found[whole.files], all_bad)
+    return found, all_bad
+
+
+def bad_questions(name: str, splits: dict[str, Split], official: Official, rows: dict[str, np.ndarray], bad: BadRecords) -> int:
+    """How many questions a split lacks for bad records.
+
+    Splits share files: a record counts for the split that has its image, and for each of them where none is known to. A question
+    without an id counts as one; an annotation without an id is missed by its question, which has one.
+    """
+    split = splits[name]
+    table = official[split.files]
+    listed = [record for record in bad.listed if record["file"] in {path.name for path in split.files}]
+    shared = [rows[other] for other, of in splits.items() if of.files == split.files and other != name] if listed else []
+    elsewhere = {i for others in shared for i in np.unique(table["image_id"].to_numpy()[others]).tolist()}
+    ours = [record for record in listed if record["image_id"] not in elsewhere]
+    ids = np.array([record["question_id"] for record in ours if record["question_id"] is not None], dtype=np.int64)
+    lost = len(np.setdiff1d(ids, table["question_id"].to_numpy()))
+    return lost + sum(record["question_id"] is None and record["file"] == split.questions.name for record in ours)
 
 
 def rows_of_splits(splits: dict[str, Split], official: Official) -> dict[str, np.ndarray]:
