@@ -24,6 +24,13 @@ app.add_typer(check_app, name="check-submission", help="What an official server 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="recipe file, or the name of a shipped one")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value]...", help="recipe keys to change")]
 LABEL_MAP = "answers and their order (JSON): a list, {answer: index}, our label_map.json, or a published checkpoint's config.json"
+# What `prepare` can prepare, and the options that only it has
+SOURCES: dict[str, tuple[str, ...]] = {
+    "easy-vqa": ("--limit-images", "--label-map", "--published-targets"),
+    "vqav2": ("--label-map", "--published-targets", "--visual-genome", "--vg-image-data"),
+    "vcr": (),
+    "shapes-vcr": ("--seed",),
+}
 OtherRun = Annotated[Path | None, typer.Option("--with", metavar="RUN", help="VCR: the run of the other task, QA2R for Q2A")]
 
 
@@ -139,7 +146,7 @@ def predict(
     count, source = predict_checkpoint(checkpoint, root, split, output, accelerator=Accelerator(), other=other)
     if is_first_process():
         print(f"written: {output} ({count:,} answers, each question of {split} once)")
-        if source == "vqav2":
+        if source == "vqav2" and split != "test":
             print("The VQA v2 server wants every question of test2015 answered, for test-dev too: --split test")
 
 
@@ -156,15 +163,20 @@ def score_vqa(
     from vle_bench.metrics.files import score_vqa_files
 
     result = score_vqa_files(questions, annotations, predictions)
-    each = result.pop("per_question")
+    each, image_of = result.pop("per_question"), result.pop("image_of")
     if per_question is not None:
         atomic.write_json(per_question, {str(i): value for i, value in each.items()})
     if as_json:
         print(json.dumps(result))
         return
-    print_rows([("accuracy", result["accuracy"], result["n"])])
+    import numpy as np
+
+    from vle_bench.metrics.bootstrap import interval
+
+    between = interval(np.array(list(each.values())), np.array([image_of[i] for i in each]))
+    print_rows([("accuracy", result["accuracy"], between, result["n"])])
     for kind in ("per_answer_type", "per_question_type"):
-        print_rows([(f"  {name}", value, None) for name, value in sorted(result[kind].items())])
+        print_rows([(f"  {name}", value, None, None) for name, value in sorted(result[kind].items())])
     if per_question is not None:
         print(f"written: {per_question}")
 
@@ -183,7 +195,7 @@ def score_vcr(
     if as_json:
         print(json.dumps(result))
         return
-    print_rows([(name, result[name], result["n"]) for name in ("q2a", "qa2r", "q2ar")])
+    print_rows([(name, result[name], None, result["n"]) for name in ("q2a", "qa2r", "q2ar")])
 
 
 @app.command(epilog="Example: vle-bench download vqav2 --output data/vqav2-official")
@@ -257,11 +269,12 @@ def print_findings(file: Path, expected: Path, findings: Any) -> None:
 
 @app.command(epilog="Example: vle-bench prepare easy-vqa --output data/easy-vqa")
 def prepare(
-    source: Annotated[str, typer.Argument(help="easy-vqa, vqav2 or vcr")],
+    source: Annotated[str, typer.Argument(help="easy-vqa, vqav2, vcr or shapes-vcr")],
     output: Annotated[Path, typer.Option(help="folder for the prepared data")],
     official: Annotated[
-        Path | None, typer.Option("--source", help="folder of the official files; easy-vqa writes them there")
+        Path | None, typer.Option("--source", help="folder of the official files; easy-vqa and shapes-vcr write them there")
     ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="shapes-vcr: decides every picture and question; 0 if not given")] = None,
     limit_images: Annotated[int | None, typer.Option(min=10, help="easy-vqa: only so many images a split, for trials")] = None,
     workers: Annotated[int, typer.Option(min=1, help="processes that check and store images; the same bytes with any number")] = 1,
     on_bad_image: Annotated[
@@ -288,16 +301,18 @@ def prepare(
     Writes Arrow tables, the label map of VQA and a manifest; refuses files that contradict each other. Stopped and started again it
     goes on where it was, by whole shards (500 MB of images each).
     """
-    if (visual_genome is None) != (vg_image_data is None) or (visual_genome is not None and source != "vqav2"):
-        raise RequestError("prepare: --visual-genome and --vg-image-data go together, with vqav2")
-    if source not in ("easy-vqa", "vqav2", "vcr"):
-        raise RequestError(f"prepare: no source is called {source!r}; there are easy-vqa, vqav2 and vcr")
-    if source != "easy-vqa" and official is None:
+    if source not in SOURCES:
+        raise RequestError(f"prepare: no source is called {source!r}; there are {', '.join(SOURCES)}")
+    given = {
+        "--limit-images": limit_images, "--label-map": label_map, "--published-targets": published_targets or None,
+        "--visual-genome": visual_genome, "--vg-image-data": vg_image_data, "--seed": seed,
+    }  # fmt: skip
+    if foreign := [option for option, value in given.items() if value is not None and option not in SOURCES[source]]:
+        raise RequestError(f"prepare {source}: {', '.join(foreign)}: not for this source")
+    if (visual_genome is None) != (vg_image_data is None):
+        raise RequestError("prepare: --visual-genome and --vg-image-data go together")
+    if source in ("vqav2", "vcr") and official is None:
         raise RequestError(f"prepare {source}: --source names the folder of the official files")
-    if source != "easy-vqa" and limit_images is not None:
-        raise RequestError(f"prepare {source}: --limit-images is for easy-vqa; the other sources are prepared whole")
-    if source == "vcr" and (label_map is not None or published_targets):
-        raise RequestError("prepare vcr: --label-map and --published-targets are for questions with answers in words")
     from vle_bench.data.output import Choices
     from vle_bench.data.report import lines
 
@@ -308,6 +323,11 @@ def prepare(
         from vle_bench.data.easy_vqa import prepare_easy_vqa
 
         manifest = prepare_easy_vqa(output, official, limit_images, choices)
+    elif source == "shapes-vcr":
+        from vle_bench.data.shapes_vcr import prepare_shapes_vcr
+        from vle_bench.data.vcr_report import lines
+
+        manifest = prepare_shapes_vcr(output, seed or 0, official, choices)
     elif source == "vcr" and official is not None:
         from vle_bench.data.vcr import prepare_vcr
         from vle_bench.data.vcr_report import lines
@@ -466,22 +486,21 @@ def env() -> None:
         print("missing: easy-vqa (the demo's data): pip install 'vle-bench[demo]'")
 
 
-def print_rows(rows: list[tuple[str, float, int | None]]) -> None:
-    for name, value, n in rows:
-        print(f"{name:28} {100 * value:6.2f}" + (f"   ({n:,} questions)" if n is not None else ""))
+def print_rows(rows: list[tuple[str, float, tuple[float, float] | None, int | None]]) -> None:
+    """Name, fraction, interval, number of examples: percent, a line each."""
+    for name, value, interval, n in rows:
+        between = f"   (95 %: {100 * interval[0]:.2f} to {100 * interval[1]:.2f})" if interval else ""
+        print(f"{name:28} {100 * value:6.2f}{between}" + (f"   {n:,} questions" if n is not None else ""))
 
 
 def print_record(record: Any) -> None:
     print(f"\n{record.model['name']} on {record.split} of {record.data['source']}, {record.n:,} examples")
-    for name, metric in record.metrics.items():
-        low, high = metric.interval
-        print(f"{name:28} {100 * metric.value:6.2f}   (95 %: {100 * low:.2f} to {100 * high:.2f})")
-    print_rows([(f"  {name}", value, None) for name, value in sorted(record.per_answer_type.items())])
+    print_rows([(name, metric.value, metric.interval, metric.n) for name, metric in record.metrics.items()])
     for kind, groups in record.breakdown.items():
         print(f"by {kind}")
-        print_rows([(f"  {name}", metric.value, metric.n) for name, metric in groups.items()])
+        print_rows([(f"  {name}", metric.value, metric.interval, metric.n) for name, metric in groups.items()])
     if record.contaminated:
-        print(f"contaminated: {record.split} is among the training splits; this score is never ranked")
+        print(f"contaminated: {record.split} shares images with the training splits; this score is never ranked")
 
 
 def quiet_libraries() -> None:

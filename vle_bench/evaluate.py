@@ -40,7 +40,7 @@ def predict(
     rows: list[dict[str, Any]] = []
     was_training = model.training
     model.eval()
-    with Bar(f"evaluate {split}", len(batches), enabled=accelerator.is_main_process) as bar:
+    with Bar(f"{'predict' if submission else 'evaluate'} {split}", len(batches), enabled=accelerator.is_main_process) as bar:
         for batch in DataLoader(batches, batch_size=None, collate_fn=collate, num_workers=num_workers):
             tensors = {name: value.to(accelerator.device) for name, value in batch["inputs"].items() if name != "labels"}
             with accelerator.autocast():
@@ -126,6 +126,7 @@ def predict_checkpoint(
         How many examples were predicted, and the source of the data.
     """
     loaded = [load(path, data_root, split, labelled=False, accelerator=accelerator) for path in (folder, other) if path]
+    check_whole(loaded[0].data, split)
     check_complete([one.task for one in loaded], folder)
     rows = [predict_split(one, split, accelerator, batch_size, submission=True) for one in loaded]
     joined = [{key: value for row in same for key, value in row.items()} for same in zip(*rows, strict=True)]
@@ -133,6 +134,18 @@ def predict_checkpoint(
     if accelerator.is_main_process:
         atomic.write_text(output, text)
     return len(joined), loaded[0].data.manifest["source"]
+
+
+def check_whole(data: Data, split: str) -> None:
+    """The server takes no file without the questions that a preparation has left out."""
+    report = data.manifest.get("report", {})
+    for part in tables(split, set(data.manifest["splits"])):
+        found = report.get("splits", report).get(part, {})
+        if count := found.get("left_out_with_their_image", 0) + found.get("left_out_records", 0):
+            raise RequestError(
+                f"{data.root}: {count:,} questions of {part} were left out when it was prepared (manifest.json, left_out): the "
+                "official file needs them all; prepare the data again without skipping"
+            )
 
 
 def check_complete(tasks: list[Task], folder: Path) -> None:

@@ -6,8 +6,9 @@ import shutil
 import sys
 from pathlib import Path
 
+from vle_bench import strict_yaml
 from vle_bench.errors import RequestError
-from vle_bench.recipe import DataGroup, Recipe, load_recipe
+from vle_bench.recipe import DataGroup, Recipe, load_recipe, shipped_recipes
 
 METER_URL = "https://github.com/zdou0830/METER/releases/download/checkpoint/meter_clip16_288_roberta_pretrain.ckpt"
 
@@ -41,6 +42,9 @@ def data_commands(data: DataGroup) -> list[str]:
 
 def checkpoint_commands(checkpoint: str) -> list[str]:
     name, target = Path(checkpoint).name, shlex.quote(checkpoint)
+    for shipped, file in shipped_recipes().items():  # another recipe's run, such as a second stage of pre-training
+        if Path(checkpoint) == Path("runs") / str(strict_yaml.read_group(file).get("name")):
+            return [f"vle-bench train recipes/{shipped}"]
     if name.startswith("meter"):
         weights, tokenizer = shlex.quote(f"{checkpoint}.ckpt"), shlex.quote(str(Path(checkpoint).with_name("roberta-base")))
         return [

@@ -150,7 +150,7 @@ def test_prepare_vqav2(tmp_path):
         (["train", "demo/vqa-tiny", "--output-dir", "runs/a"], "runs/a: holds another run"),
         (["train", "demo/vqa-tiny", "data.root=elsewhere"], "elsewhere: no prepared data"),
         (["train", "demo/vqa-tiny", "train.ema=0.99", "--output-dir", "runs/x"], "train.ema"),
-        (["train", "demo/vqa-tiny", "data.train=tran", "--output-dir", "runs/x"], "no split 'tran'"),
+        (["train", "demo/vqa-tiny", "data.train=tran", "--output-dir", "runs/x"], "'tran' is no split of easy-vqa"),
         (["train", "demo/vqa-tiny", "model.config.num_attention_heads=5"], "hidden_size 64 does not divide by 5"),
         (["train", "demo/vqa-tiny", "model.config.text_config.hidden_size=-64"], "1 or more is expected, not -64"),
         (["train", "demo/vqa-tiny", "model.config.text_config.model_type=bart"], "'bart' is none of deberta-v2"),

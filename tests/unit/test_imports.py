@@ -14,7 +14,20 @@ LEAVES = {
     "pictures", "splits", "json_stream", "label_map",
 }  # fmt: skip
 ANYTHING = None
-COMMAND = {"train", "evaluate", "checkpoint", "tasks", "data", "models", "results", "recipe", "figures", "page", "leaderboard"}
+COMMAND = {
+    "train",
+    "evaluate",
+    "checkpoint",
+    "tasks",
+    "data",
+    "metrics",
+    "models",
+    "results",
+    "recipe",
+    "figures",
+    "page",
+    "leaderboard",
+}
 MAY_IMPORT: dict[str, set[str] | None] = {
     "cli": ANYTHING,
     "__main__": {"cli"},

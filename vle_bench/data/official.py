@@ -12,10 +12,9 @@ import pyarrow.compute as pc
 from vle_bench.data.tables import ASKED, OFFICIAL, TRUTHS, record_batches
 from vle_bench.errors import RequestError
 from vle_bench.json_stream import stream
-from vle_bench.vqa_files import ANNOTATION, QUESTION, problem_of, problem_of_answers, record_name
+from vle_bench.vqa_files import ANNOTATION, NUMBER_OF_ANSWERS, QUESTION, problem_of, problem_of_answers, record_name
 
 OnBad = Literal["error", "skip"]
-NUMBER_OF_ANSWERS = 10  # official: every question was answered by ten people
 ANSWER_TYPES = ("yes/no", "number", "other")
 ANSWER_ROWS = 5_000
 

@@ -65,7 +65,7 @@ class Known:
         self.left_out.append(left_out_record(path, line, annot_id, str(error).split(": ", 1)[1]))
 
 
-def prepare_vcr(source: Path, output: Path, choices: Choices = AS_USUAL) -> dict[str, Any]:
+def prepare_vcr(source: Path, output: Path, choices: Choices = AS_USUAL, name: str = "vcr") -> dict[str, Any]:
     """VCR's files, unpacked → prepared data; returns the manifest.
 
     Nothing appears under `output` unless all of it could be written. The shards of images that a killed run has finished the next
@@ -73,8 +73,9 @@ def prepare_vcr(source: Path, output: Path, choices: Choices = AS_USUAL) -> dict
 
     Args:
         source: has train.jsonl, val.jsonl, test.jsonl (or some of them; vcr1annots/ is looked into as well) and vcr1images/.
+        name: what the manifest calls the source of the data.
     """
-    check_output(output, "vcr")
+    check_output(output, name)
     paths = annotation_files(source)
     if choices.tokenizer is not None:
         load_tokenizer(choices.tokenizer)  # what is wrong with it should show before the work
@@ -82,31 +83,33 @@ def prepare_vcr(source: Path, output: Path, choices: Choices = AS_USUAL) -> dict
         work = folder / WORK
         work.mkdir(exist_ok=True)
         known = Known(choices.on_bad_record)
-        for name, path in paths.items():
-            read_split(path, name, work / f"records-{name}.arrow", known)
+        for split, path in paths.items():
+            read_split(path, split, work / f"records-{split}.arrow", known)
         shards, notes, missing = write_images(folder, work, source / IMAGES, known, choices)
         bad = {found["image_id"]: found for found in (*missing, *(b for note in notes for b in note["bad"]))}
-        stored = np.array([image_id(name) for name in sorted(known.images) if image_id(name) not in bad], dtype=np.int64)
+        stored = np.array(
+            [image_id(file_name) for file_name in sorted(known.images) if image_id(file_name) not in bad], dtype=np.int64
+        )
         counts, report = {}, {}
-        for name, path in paths.items():
+        for split, path in paths.items():
             questions = Questions(path, stored, bad)
-            target = folder / f"questions-{name}.arrow"
-            write_table(target, VCR_QUESTIONS, questions.batches(work / f"records-{name}.arrow"))
+            target = folder / f"questions-{split}.arrow"
+            write_table(target, VCR_QUESTIONS, questions.batches(work / f"records-{split}.arrow"))
             if not questions.annot_ids:
-                raise RequestError(f"{path}: no record is left for the split {name!r}")
-            counts[name] = questions.counts()
+                raise RequestError(f"{path}: no record is left for the split {split!r}")
+            counts[split] = questions.counts()
             known.left_out += questions.left_out
-            report[name] = {"left_out_with_their_image": questions.with_their_image}
-            report[name] |= text_report(target, len(questions.annot_ids), name, choices, MAX_TEXT_LENGTH)
+            report[split] = {"left_out_with_their_image": questions.with_their_image}
+            report[split] |= text_report(target, len(questions.annot_ids), split, choices, MAX_TEXT_LENGTH)
         files = {shard.name: note["file"] for shard, note in zip(shards, notes, strict=True)}
-        tables = {f"questions-{name}.arrow": described(folder / f"questions-{name}.arrow") for name in paths}
+        tables = {f"questions-{split}.arrow": described(folder / f"questions-{split}.arrow") for split in paths}
         manifest: dict[str, Any] = {
-            "schema_version": SCHEMA_VERSION, "source": "vcr", "splits": counts,
+            "schema_version": SCHEMA_VERSION, "source": name, "splits": counts,
             "files": {**files, **tables}, "images": list(files),
         }  # fmt: skip
         whole = {
             "splits": report, "images": sum_of_shards(note["counts"] for note in notes),
-            "missing_splits": [name for name in SPLITS if name not in paths], "tags_out_of_range": known.tags_out_of_range,
+            "missing_splits": [split for split in SPLITS if split not in paths], "tags_out_of_range": known.tags_out_of_range,
         }  # fmt: skip
         finish(folder, manifest, whole, {"records": in_order(known.left_out), "images": left_out_images(bad, known)})
     return manifest

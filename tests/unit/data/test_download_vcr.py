@@ -7,9 +7,10 @@ from typer.testing import CliRunner
 
 from tests.miniature_vcr import stem, write_vcr
 from tests.unit.data.test_download import server  # noqa: F401
-from vle_bench import recipe
 from vle_bench.cli import app, main
 from vle_bench.data.prepared import open_prepared
+from vle_bench.inputs import data_commands
+from vle_bench.recipe import load_recipe
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +115,8 @@ def test_wrong_requests(monkeypatch, capsys, arguments, message):
 
 
 def test_a_recipe_without_data_names_the_commands():
-    data = recipe.load_recipe("vcr/vle-base-q2a").data
+    data = load_recipe("vcr/vle-base-q2a").data
     official = f"{data.root}-official"
-    assert recipe.data_commands(data) == [
+    assert data_commands(data) == [
         f"vle-bench download vcr --output {official}", f"vle-bench prepare vcr --source {official} --output {data.root}",
     ]  # fmt: skip

@@ -25,10 +25,10 @@ def refused(monkeypatch, capsys, *arguments):
     return shown.err.removeprefix("vle-bench: ").rstrip("\n")
 
 
-@pytest.mark.parametrize("source", ["vqav2", "vcr"])
+@pytest.mark.parametrize("source", ["vqav2", "vcr", "shapes-vcr"])
 def test_limit_images_is_for_easy_vqa(official, tmp_path, monkeypatch, capsys, source):
     command = (source, "--source", official, "--output", tmp_path / "out", "--limit-images", 20)
-    assert refused(monkeypatch, capsys, *command).startswith(f"prepare {source}: --limit-images is for easy-vqa")
+    assert refused(monkeypatch, capsys, *command) == f"prepare {source}: --limit-images: not for this source"
 
 
 def test_an_output_that_cannot_be_is_named_as_it_was_given(official, tmp_path, monkeypatch, capsys):

@@ -142,7 +142,7 @@ def test_an_incomplete_leaderboard_file_is_refused(work, command, message):
 @pytest.mark.parametrize(("overrides", "message"), [
     (["model.config.num_token_types=3"], "objects in one choice, and the model has types for 1: model.config.num_token_types"),
     (["data.evaluate=test"], "split 'test' has no labels"),
-    (["data.train=trian"], "has no split 'trian'; it has test, train, val"),
+    (["data.train=trian"], "'trian' is no split of vcr; there are train, val, test"),
     (["task=vqa"], "task vqa cannot be trained on data.source vcr"),
 ])  # fmt: skip
 def test_what_training_refuses(work, overrides, message):
