@@ -313,6 +313,7 @@ def prepare(
         raise RequestError("prepare: --visual-genome and --vg-image-data go together")
     if source in ("vqav2", "vcr") and official is None:
         raise RequestError(f"prepare {source}: --source names the folder of the official files")
+    from vle_bench.data.making import Standing
     from vle_bench.data.output import Choices
     from vle_bench.data.report import lines
 
@@ -338,8 +339,12 @@ def prepare(
 
         genome = (visual_genome, vg_image_data) if visual_genome is not None and vg_image_data is not None else None
         manifest = prepare_vqav2(official, output, choices, genome)
+    standing = isinstance(manifest, Standing)
+    if standing:
+        print(f"{output}: everything is there, nothing to do")
     print("\n".join(lines(manifest)))
-    print(f"written: {output}")
+    if not standing:
+        print(f"written: {output}")
 
 
 @app.command(

@@ -129,6 +129,7 @@ def test_stopped_and_started_again(own, prepared, tmp_path, monkeypatch):
 def test_a_changed_image_or_file_is_read_again(own, tmp_path, monkeypatch):
     out, choices = tmp_path / "out", Choices(shard_bytes=SMALL_SHARDS)
     manifest = prepare_vqav2(own, out, choices)
+    shutil.rmtree(out)
 
     def killed(*_):
         raise KeyboardInterrupt
@@ -260,6 +261,11 @@ def test_visual_genome(official, tmp_path):
     assert len(data.questions("train+val-minival+vg")) == 69 + 4
     assert not set(data.questions("trainval+test")["question_id"]) & set(vg["question_id"])
     assert manifest["splits"]["vg"]["answerable"] == 4
+    assert manifest["left_out"]["visual_genome"] == {"outside_coco": 3, "of_other_splits": 6, "outside_vocabulary": 3}
+    assert (
+        "left out of Visual Genome: 3 questions about images that COCO has not, 6 about images outside train and val, "
+        "3 with answers outside the vocabulary"
+    ) in lines(manifest)
     assert len(TASKS["vqa"].training_order(vg, 0, 0, 1)) == 4
 
 
@@ -306,11 +312,9 @@ def test_report(official, prepared, tmp_path):
     assert report["train"]["coverage"] == 18 / 27 and "coverage" not in report["test"]
     assert report["train"]["longest"][0] == {"question_id": 2000, "words": 66}
     shown = "\n".join(lines(open_prepared(prepared).manifest))
-    assert "66.67 % have an answer in the vocabulary, 9 not: left out of training" in shown
-    assert (
-        "66 words (test 2002000), 66 words (test-dev 2002000), 66 words (train 2000)" in shown
-        and "only its tokenizer can tell" in shown
-    )
+    assert "66.67 % have an answer in the vocabulary, 9 have none" in shown and "never where it is scored" in shown
+    assert "66 words (test 2002000), 66 words (train 2000), 66 words (val-minival 1002000)" in shown  # not test-dev's as well
+    assert "only its tokenizer can tell" in shown
     choices = Choices(tokenizer=Path("tests/golden/vcr_text/tokenizer"), max_text_length=50, shard_bytes=SMALL_SHARDS)
     manifest = prepare_vqav2(official, tmp_path / "out", choices)
     assert {name: split["shortened"] for name, split in manifest["report"].items()} == {

@@ -136,10 +136,14 @@ def test_prepared_data_is_replaced_but_nothing_beside_it(source, tmp_path):
     prepare_vqav2(source, out)
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
     (out / "notes.txt").write_text("mine")
+    prepare_vqav2(source, out)
+    (out / "questions-train.arrow").unlink()  # damaged, hence made again as a whole
     with pytest.raises(RequestError, match="holds 'notes.txt' beside the prepared data"):
         prepare_vqav2(source, out)
     assert (out / "notes.txt").read_text() == "mine"
     (out / "notes.txt").unlink()
+    prepare_vqav2(source, out)
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == before
     change(out, "manifest.json", lambda manifest: manifest.update(source="easy-vqa"))
     with pytest.raises(RequestError, match="holds something else than prepared vqav2"):
         prepare_vqav2(source, out)
