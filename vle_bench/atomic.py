@@ -40,10 +40,9 @@ def folder(path: Path) -> Iterator[Path]:
 
     What is in it is on the disk before it takes the name, so that a machine that goes down leaves no empty files under it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    _make(partial, path)
     try:
         yield partial
         for file in (*partial.rglob("*"), partial):
@@ -62,11 +61,10 @@ def resumed_folder(path: Path, worth_keeping: str) -> Iterator[Path]:
         worth_keeping: a pattern; after an error the folder stays if a file matches it. A killed process leaves it anyway.
 
     Raises:
-        RequestError: another process is at it.
+        RequestError: another process is at it, or nothing can be created there.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.mkdir(exist_ok=True)
+    _make(partial, path)
     with _locked(partial):
         try:
             yield partial
@@ -75,6 +73,16 @@ def resumed_folder(path: Path, worth_keeping: str) -> Iterator[Path]:
             if not any(partial.glob(worth_keeping)):
                 shutil.rmtree(partial, ignore_errors=True)
             raise
+
+
+def _make(partial: Path, path: Path) -> None:
+    """The folder that is written to, if it is not there; an error names what was asked for."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir(exist_ok=True)
+    except OSError as error:
+        above = isinstance(error, FileExistsError | NotADirectoryError)
+        raise RequestError(f"{path}: cannot be created: {'a file is in the way' if above else error.strerror}") from error
 
 
 def _take_name(partial: Path, path: Path) -> None:

@@ -24,6 +24,7 @@ app.add_typer(check_app, name="check-submission", help="What an official server 
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="recipe file, or the name of a shipped one")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value]...", help="recipe keys to change")]
+LABEL_MAP = "answers and their order (JSON): a list, {answer: index}, our label_map.json, or a published checkpoint's config.json"
 # What `prepare` can prepare, and the options that only it has
 SOURCES: dict[str, tuple[str, ...]] = {
     "easy-vqa": ("--limit-images", "--label-map", "--published-targets"),
@@ -287,7 +288,7 @@ def prepare(
     on_bad_record: Annotated[
         OnBad, typer.Option(help="a question or annotation that is wrong: stop, or leave it out and list it")
     ] = OnBad.error,
-    label_map: Annotated[Path | None, typer.Option(help="answers and their order, from a published checkpoint (JSON)")] = None,
+    label_map: Annotated[Path | None, typer.Option(help=LABEL_MAP)] = None,
     published_targets: Annotated[
         bool, typer.Option("--published-targets", help="look answers up as given, as METER and VLE do; ours are normalised")
     ] = False,
@@ -303,7 +304,7 @@ def prepare(
     """Official files → tables of images and questions.
 
     Writes Arrow tables, the label map of VQA and a manifest; refuses files that contradict each other. Stopped and started again it
-    goes on where it was.
+    goes on where it was, by whole shards (500 MB of images each).
     """
     if source not in SOURCES:
         raise RequestError(f"prepare: no source is called {source!r}; there are {', '.join(SOURCES)}")
@@ -317,6 +318,7 @@ def prepare(
         raise RequestError("prepare: --visual-genome and --vg-image-data go together")
     if source in ("vqav2", "vcr") and official is None:
         raise RequestError(f"prepare {source}: --source names the folder of the official files")
+    from vle_bench.data.making import Standing
     from vle_bench.data.output import Choices
     from vle_bench.data.report import lines
 
@@ -342,8 +344,12 @@ def prepare(
 
         genome = (visual_genome, vg_image_data) if visual_genome is not None and vg_image_data is not None else None
         manifest = prepare_vqav2(official, output, choices, genome)
+    standing = isinstance(manifest, Standing)
+    if standing:
+        print(f"{output}: everything is there, nothing to do")
     print("\n".join(lines(manifest)))
-    print(f"written: {output}")
+    if not standing:
+        print(f"written: {output}")
 
 
 @app.command(

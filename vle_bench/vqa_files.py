@@ -104,4 +104,9 @@ def annotation_records(path: Path) -> list[dict[str, Any]]:
 def problem_of_answers(answers: list[Any]) -> str | None:
     if answers and all(isinstance(a, dict) and isinstance(a.get("answer"), str) for a in answers):
         return None
-    return "answers: not a list of objects with a string under 'answer'"
+    if not answers:
+        return "answers: an empty list"
+    number, answer, problem = next((n, a, p) for n, a in enumerate(answers, 1) if (p := problem_of(a, {"answer": str})))
+    return f"answers: number {number} of {len(answers)}: " + (
+        problem if isinstance(answer, dict) else f"{answer!r} is not an object"
+    )

@@ -131,7 +131,7 @@ def test_prepare_vqav2(tmp_path):
     command = ["prepare", "vqav2", "--source", "official", "--output", "data", "--workers", 2]
     assert "000000000002.jpg: no such image (image_id 2)" in run(*command, cwd=tmp_path, code=2)
     shown = run(*command, "--on-bad-image", "skip", cwd=tmp_path)
-    assert re.search(r"minival +3 questions +1 images +66.67 % have an answer in the vocabulary, 1 not", shown)
+    assert re.search(r"minival +3 questions +1 images +66.67 % have an answer in the vocabulary, 1 have none", shown)
     assert "left out: 1 images that cannot be read, and with them 3 questions" in shown
     for wrong, message in (
         (["--visual-genome", "qa.json"], "--visual-genome and --vg-image-data go together"),

@@ -1,4 +1,4 @@
-"""What every source's preparation shares: how it may be asked, where it may write, and how it ends."""
+"""What every source's preparation shares: how it may be asked, and how it ends."""
 
 import hashlib
 import json
@@ -10,7 +10,6 @@ from typing import Any
 from vle_bench import atomic
 from vle_bench.data.official import OnBad
 from vle_bench.data.shards import SHARD_BYTES
-from vle_bench.errors import RequestError
 
 WORK = "work"  # folder of what only an unfinished run needs
 FINISHED_SHARDS = f"{WORK}/images-*.json"
@@ -33,22 +32,6 @@ class Choices:
 AS_USUAL = Choices()
 
 
-def check_output(output: Path, source: str) -> None:
-    """Only an empty folder, or prepared data of the same source and nothing beside it, is replaced."""
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
-        return
-    try:
-        manifest = json.loads((output / "manifest.json").read_text())
-        ours = manifest["source"] == source
-        others = sorted({p.name for p in output.iterdir()} - {"manifest.json", *manifest["files"]})
-    except (OSError, ValueError, KeyError, TypeError):
-        ours, others = False, []
-    if not ours:
-        raise RequestError(f"{output}: holds something else than prepared {source}; give another --output")
-    if others:  # the folder is replaced as a whole: what someone put beside the data would be gone
-        raise RequestError(f"{output}: holds {others[0]!r} beside the prepared data; move it or give another --output")
-
-
 def remove_others(folder: Path, keep: set[str]) -> None:
     for path in folder.iterdir():
         if path.is_dir():
@@ -57,9 +40,14 @@ def remove_others(folder: Path, keep: set[str]) -> None:
             path.unlink()
 
 
-def finish(folder: Path, manifest: dict[str, Any], report: dict[str, Any], left_out: dict[str, Any]) -> None:
-    """Write the manifest, with its hash, the report and what was left out, and remove what only the work needed."""
+def finish(
+    folder: Path, manifest: dict[str, Any], report: dict[str, Any], left_out: dict[str, Any], inputs: dict[str, Any]
+) -> None:
+    """Write the manifest, and remove what only the work needed.
+
+    Its hash is one of the content alone: not of the report, of what was left out, or of the files that it was made from.
+    """
     manifest["hash"] = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-    manifest |= {"report": report, "left_out": left_out}
+    manifest |= {"report": report, "left_out": left_out, "inputs": inputs}
     atomic.write_json(folder / "manifest.json", manifest)
     remove_others(folder, {"manifest.json", *manifest["files"]})

@@ -59,7 +59,8 @@ def prepare_shapes_vcr(
     """
     with tempfile.TemporaryDirectory() as temporary:
         folder = write_shapes_vcr(source or Path(temporary) / "vcr", seed, questions, blank=blank)
-        return prepare_vcr(folder, output, choices, name="shapes-vcr")
+        made_from = {"--seed": seed, "questions": dict(questions), "blank": blank}
+        return prepare_vcr(folder, output, choices, "shapes-vcr", made_from)
 
 
 def write_shapes_vcr(folder: Path, seed: int, questions: Mapping[str, int] = QUESTIONS, *, blank: bool = False) -> Path:

@@ -197,7 +197,9 @@ def image_row(image: Source, bad: list[Problem], skip: bool) -> dict[str, Any] |
         content = Path(image.path).read_bytes()
         width, height = pictures.decode(content, "").size
     except (OSError, ValueError) as error:
-        bad.append(problem(image, str(error).removeprefix(": ")))
+        # a system's error names the path, as the line that shows the problem does
+        reason = f"cannot be read: {error.strerror}" if isinstance(error, OSError) and error.strerror else str(error)
+        bad.append(problem(image, reason.removeprefix(": ")))
         if not skip:
             raise image_error(bad[-1]) from error
         return None

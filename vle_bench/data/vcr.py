@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from vle_bench import atomic
 from vle_bench.boxes import box_array
-from vle_bench.data.output import AS_USUAL, FINISHED_SHARDS, WORK, Choices, check_output, finish
+from vle_bench.data.making import making_of
+from vle_bench.data.output import AS_USUAL, FINISHED_SHARDS, WORK, Choices, finish
 from vle_bench.data.prepared import SCHEMA_VERSION
 from vle_bench.data.report import load_tokenizer
 from vle_bench.data.shards import Problem, Shard, Source, Table, described, image_error, image_row, plan, problem, write_shards
@@ -65,20 +66,26 @@ class Known:
         self.left_out.append(left_out_record(path, line, annot_id, str(error).split(": ", 1)[1]))
 
 
-def prepare_vcr(source: Path, output: Path, choices: Choices = AS_USUAL, name: str = "vcr") -> dict[str, Any]:
+def prepare_vcr(
+    source: Path, output: Path, choices: Choices = AS_USUAL, name: str = "vcr", made_from: dict[str, Any] | None = None
+) -> dict[str, Any]:  # fmt: skip
     """VCR's files, unpacked → prepared data; returns the manifest.
 
     Nothing appears under `output` unless all of it could be written. The shards of images that a killed run has finished the next
-    one takes over.
+    one takes over. An output that is finished stands: its manifest comes back as a `Standing`.
 
     Args:
         source: has train.jsonl, val.jsonl, test.jsonl (or some of them; vcr1annots/ is looked into as well) and vcr1images/.
         name: what the manifest calls the source of the data.
+        made_from: as `making_of` takes it.
     """
-    check_output(output, name)
     paths = annotation_files(source)
     if choices.tokenizer is not None:
         load_tokenizer(choices.tokenizer)  # what is wrong with it should show before the work
+    making = making_of(name, paths.values(), choices, lambda bad: source / IMAGES / bad["file"], made_from)
+    if (there := making.standing(output, paths)) is not None:
+        making.count_again(output, there, there["report"]["splits"], lambda split: lengths_of(output, there, split, choices))
+        return there
     with atomic.resumed_folder(output, FINISHED_SHARDS) as folder:
         work = folder / WORK
         work.mkdir(exist_ok=True)
@@ -90,17 +97,7 @@ def prepare_vcr(source: Path, output: Path, choices: Choices = AS_USUAL, name: s
         stored = np.array(
             [image_id(file_name) for file_name in sorted(known.images) if image_id(file_name) not in bad], dtype=np.int64
         )
-        counts, report = {}, {}
-        for split, path in paths.items():
-            questions = Questions(path, stored, bad)
-            target = folder / f"questions-{split}.arrow"
-            write_table(target, VCR_QUESTIONS, questions.batches(work / f"records-{split}.arrow"))
-            if not questions.annot_ids:
-                raise RequestError(f"{path}: no record is left for the split {split!r}")
-            counts[split] = questions.counts()
-            known.left_out += questions.left_out
-            report[split] = {"left_out_with_their_image": questions.with_their_image}
-            report[split] |= text_report(target, len(questions.annot_ids), split, choices, MAX_TEXT_LENGTH)
+        counts, report = write_questions(folder, paths, stored, bad, known, choices)
         files = {shard.name: note["file"] for shard, note in zip(shards, notes, strict=True)}
         tables = {f"questions-{split}.arrow": described(folder / f"questions-{split}.arrow") for split in paths}
         manifest: dict[str, Any] = {
@@ -111,8 +108,36 @@ def prepare_vcr(source: Path, output: Path, choices: Choices = AS_USUAL, name: s
             "splits": report, "images": sum_of_shards(note["counts"] for note in notes),
             "missing_splits": [split for split in SPLITS if split not in paths], "tags_out_of_range": known.tags_out_of_range,
         }  # fmt: skip
-        finish(folder, manifest, whole, {"records": in_order(known.left_out), "images": left_out_images(bad, known)})
+        left_out = {"records": in_order(known.left_out), "images": left_out_images(bad, known)}
+        finish(folder, manifest, whole, left_out, making.noted(left_out))
     return manifest
+
+
+def write_questions(
+    folder: Path, paths: dict[str, Path], stored: np.ndarray, bad: dict[int, Problem], known: Known, choices: Choices
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The questions tables; for the manifest, by split: what is in it, and its report."""
+    counts, report = {}, {}
+    for split, path in paths.items():
+        questions = Questions(path, stored, bad)
+        target = folder / f"questions-{split}.arrow"
+        write_table(target, VCR_QUESTIONS, questions.batches(folder / WORK / f"records-{split}.arrow"))
+        if not questions.annot_ids:
+            raise RequestError(f"{path}: no record is left for the split {split!r}")
+        counts[split] = questions.counts()
+        known.left_out += questions.left_out
+        wrong = [record["annot_id"] for record in known.left_out if record["file"] == path.name]
+        report[split] = {
+            "left_out_with_their_image": questions.with_their_image,
+            "left_out_as_bad_records": len({*wrong} - {None, *questions.annot_ids}) + wrong.count(None),
+        }
+        report[split] |= text_report(target, len(questions.annot_ids), split, choices, MAX_TEXT_LENGTH)
+    return counts, report
+
+
+def lengths_of(output: Path, manifest: dict[str, Any], split: str, choices: Choices) -> dict[str, Any]:
+    questions = manifest["splits"][split]["questions"]
+    return text_report(output / f"questions-{split}.arrow", questions, split, choices, MAX_TEXT_LENGTH)
 
 
 def annotation_files(source: Path) -> dict[str, Path]:

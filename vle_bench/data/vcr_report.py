@@ -91,7 +91,7 @@ def cached_tokenizer(folder: str) -> Any:
 def lines(manifest: dict[str, Any]) -> Iterator[str]:
     """The report of a manifest, to print."""
     report = manifest["report"]
-    images, splits = report["images"], report["splits"]
+    images, splits = report["images"], {name: report["splits"][name] for name in manifest["splits"]}
     for name, counts in manifest["splits"].items():
         unlabelled = "" if counts["labelled"] else "  without labels"
         yield f"{name:12} {counts['questions']:>9,} questions  {counts['images']:>8,} images{unlabelled}"

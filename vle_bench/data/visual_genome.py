@@ -46,10 +46,12 @@ def rows(path: Path, images: dict[int, int], bad: BadRecords) -> Iterator[dict[s
     for number, record in enumerate(stream(path, None)):
         if problem := problem_of(record, {"id": int, "qas": list}):
             bad.add(path, f"record {number}", problem)
-        elif record["id"] in images:
+        elif record["id"] not in images:
+            bad.outside_coco += len(record["qas"])
+        else:
             for asked in record["qas"]:
                 if problem := problem_of(asked, {"qa_id": int, "question": str, "answer": str}):
-                    bad.add(path, f"record {number} (image {record['id']})", problem)
+                    bad.add(path, f"record {number} (image {record['id']})", problem, {"image_id": images[record["id"]]})
                 else:
                     yield row(asked, images[record["id"]])
 

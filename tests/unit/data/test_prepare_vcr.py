@@ -265,8 +265,9 @@ def test_two_at_once_are_refused(official, tmp_path):
 def test_nothing_else_is_replaced(official, tmp_path):
     out = tmp_path / "out"
     prepare_vcr(official, out)
-    prepare_vcr(official, out)
     (out / "notes.txt").write_text("mine")
+    prepare_vcr(official, out)
+    (out / "questions-val.arrow").unlink()  # damaged, hence made again as a whole
     with pytest.raises(RequestError, match="holds 'notes.txt' beside the prepared data"):
         prepare_vcr(official, out)
 
@@ -329,7 +330,10 @@ def test_command(official, tmp_path, monkeypatch, capsys):
     assert done.exit_code == 0 and "shortened at 80 tokens" in done.output and f"written: {out}" in done.output
     for arguments, message in (
         (["--output", str(out)], "prepare vcr: --source names the folder of the official files"),
-        (["--output", str(out), "--source", str(official), "--published-targets"], "prepare vcr: --label-map and"),
+        (
+            ["--output", str(out), "--source", str(official), "--published-targets"],
+            "prepare vcr: --published-targets: not for this source",
+        ),
         (["--output", str(out), "--source", str(tmp_path / "none")], "none: no train.jsonl"),
     ):
         monkeypatch.setattr("sys.argv", ["vle-bench", "prepare", "vcr", *arguments])

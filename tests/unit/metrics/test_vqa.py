@@ -185,7 +185,7 @@ def test_other_than_ten_answers_are_refused(tmp_path, count):
     record = content["annotations"][3]
     record["answers"] = (record["answers"] * 2)[:count]
     (tmp_path / "a.json").write_text(json.dumps(content))
-    expected = f"{count} of them, not 10" if count else "not a list"
+    expected = f"{count} of them, not 10" if count else "an empty list"
     with pytest.raises(RequestError, match=rf"a.json: record 3 \(question_id {record['question_id']}\): answers: .*{expected}"):
         score_vqa_files(FILES[0], tmp_path / "a.json", FILES[2])
 
