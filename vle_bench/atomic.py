@@ -35,20 +35,24 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def folder(path: Path) -> Iterator[Path]:
+def folder(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield an empty folder beside `path`; it takes the name `path` (replacing what was there) when the block ends well.
 
-    What is in it is on the disk before it takes the name, so that a machine that goes down leaves no empty files under it.
+    Args:
+        durable: what is in it is on the disk before it takes the name, so that a machine that goes down leaves no empty files
+            under it; False for thousands of files that are soon made again.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     _make(partial, path)
     try:
         yield partial
-        for file in (*partial.rglob("*"), partial):
-            flush(file)
+        if durable:
+            for file in (*partial.rglob("*"), partial):
+                flush(file)
         _take_name(partial, path)
-        flush(path.parent)
+        if durable:
+            flush(path.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -72,7 +72,7 @@ def write_shapes_vcr(folder: Path, seed: int, questions: Mapping[str, int] = QUE
         questions: split → number of questions.
         blank: grey pictures with nothing in them, the control of what texts and boxes give away.
     """
-    with atomic.folder(folder) as partial:
+    with atomic.folder(folder, durable=False) as partial:
         for split, count in questions.items():
             asked = ask(split, seed, count)
             lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records(split, seed, asked)]
