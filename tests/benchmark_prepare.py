@@ -8,6 +8,7 @@ Scale 1 is 1.1 million questions and 204,721 images of about 10 kB (COCO's have 
 import argparse
 import io
 import json
+import random
 import resource
 import subprocess
 import sys
@@ -42,10 +43,15 @@ def simulate(folder: Path, scale: float) -> None:
         for i in range(images if name != "test-dev2015" else 0):
             (place / f"COCO_{place.name}_{FIRST_ID[name] + i:012d}.jpg").write_bytes(pictures[i % PICTURES])
         ids = [(FIRST_ID[name] + k % images, k // images) for k in range(questions)]
-        asked = ({"image_id": i, "question": " ".join(rng.choice(WORDS, 6)) + "?", "question_id": i * 1000 + k} for i, k in ids)
+        asked = ({"image_id": i, "question": text(i * 1000 + k), "question_id": i * 1000 + k} for i, k in ids)
         write(folder / f"v2_OpenEnded_mscoco_{name}_questions.json", "questions", asked)
         if not name.startswith("test"):
             write(folder / f"v2_mscoco_{name}_annotations.json", "annotations", (annotation(rng, answers, i, k) for i, k in ids))
+
+
+def text(question_id: int) -> str:
+    """The same for a question of test-dev as in test."""
+    return " ".join(random.Random(question_id).choices(WORDS, k=6)) + "?"
 
 
 def jpeg(rng: np.random.Generator) -> bytes:

@@ -1,17 +1,22 @@
 """What a run says before its first step and after its last."""
 
-from typing import Any
+import time
+from typing import TYPE_CHECKING
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
+from vle_bench.engine import NO_STATES
 from vle_bench.evaluate import device_name
 from vle_bench.optim import warmup_steps
+
+if TYPE_CHECKING:
+    from vle_bench.train import Run
 
 MIB = 2**20
 
 
-def describe(run: Any) -> None:
+def describe(run: "Run") -> None:
     """What is about to run, before it runs."""
     recipe, accelerator = run.recipe, run.accelerator
     train, world = recipe.train, accelerator.num_processes
@@ -30,6 +35,8 @@ def describe(run: Any) -> None:
         f"micro-batch{'es' * (run.accumulation > 1)} × {train.per_device_batch_size}; {run.total_steps} steps, "
         f"{warmup_steps(run.total_steps, train.warmup_fraction)} of them warm-up; run folder {run.folder}"
     )
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        print(NO_STATES)
     memory = memory_estimate(total, trainable, accelerator, train.ema is not None)
     print(
         f"memory: {memory / MIB:,.0f} MiB a device for weights, gradients{', averages' * bool(train.ema)} and optimiser states"
@@ -56,8 +63,9 @@ def precision_name(accelerator: Accelerator) -> str:
     return {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
 
 
-def summary(run: Any, seconds: float) -> str:
-    """What came of a run: best and last score on the split that picks the checkpoint, and times."""
+def summary(run: "Run") -> str:
+    """What came of a run, with all its parts if it was resumed: scores on the split that picks the checkpoint, and times."""
+    seconds = time.monotonic() - run.started
     rate = run.samples / max(run.training_seconds, 1e-9)
     return (
         f"{run.recipe.data.evaluate}: best {100 * run.best:.2f}, last {100 * run.last:.2f}; "

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 class AverageWeights:
@@ -43,9 +44,12 @@ class AverageWeights:
             average.copy_(held)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"averages": self.averages}
+        """Whole averages on the CPU; every process has to call this where they are in shards."""
+        return {"averages": [(a.full_tensor() if isinstance(a, DTensor) else a).cpu() for a in self.averages]}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for average, saved in zip(self.averages, state["averages"], strict=True):
+            if isinstance(average, DTensor):  # all have the same: nothing to send around
+                saved = distribute_tensor(saved.to(average.device), average.device_mesh, average.placements, src_data_rank=None)
             average.copy_(saved)

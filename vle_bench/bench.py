@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 
+from vle_bench.batches import steps
 from vle_bench.evaluate import EVALUATION_BATCH_SIZE, predict
 from vle_bench.recipe import Recipe
-from vle_bench.train import build, optimizer_step, steps
+from vle_bench.train import build, optimizer_step
 
 WARM_UP = 3  # the first steps allocate memory and fill caches
 

@@ -1,5 +1,6 @@
 """The command line: parse, load, call one function. Nothing heavy is imported before a command needs it."""
 
+import errno
 import json
 import sys
 from enum import Enum
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from vle_bench import __version__
-from vle_bench.errors import RequestError, RunFailed
+from vle_bench.errors import Interrupted, RequestError, RunFailed
 
 app = typer.Typer(
     name="vle-bench", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -23,6 +24,14 @@ app.add_typer(check_app, name="check-submission", help="What an official server 
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="recipe file, or the name of a shipped one")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value]...", help="recipe keys to change")]
+LABEL_MAP = "answers and their order (JSON): a list, {answer: index}, our label_map.json, or a published checkpoint's config.json"
+# What `prepare` can prepare, and the options that only it has
+SOURCES: dict[str, tuple[str, ...]] = {
+    "easy-vqa": ("--limit-images", "--label-map", "--published-targets"),
+    "vqav2": ("--label-map", "--published-targets", "--visual-genome", "--vg-image-data"),
+    "vcr": (),
+    "shapes-vcr": ("--seed",),
+}
 OtherRun = Annotated[Path | None, typer.Option("--with", metavar="RUN", help="VCR: the run of the other task, QA2R for Q2A")]
 
 
@@ -49,9 +58,13 @@ def train(
     recipe: RecipeArgument,
     overrides: Overrides = None,
     output_dir: Annotated[Path | None, typer.Option(help="run folder; runs/<recipe name> if not given")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with a run that was broken off")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check the recipe and stop, as `validate` does")] = False,
 ) -> None:
-    """Fine-tune as a recipe says, evaluate, write the record."""
+    """Fine-tune as a recipe says, evaluate, write the record.
+
+    SIGTERM and SIGINT (Ctrl-C) end a run after the step, with all of it saved; the same command with --resume goes on.
+    """
     from vle_bench.inputs import missing_inputs
     from vle_bench.recipe import default_run_folder, load_recipe
 
@@ -64,7 +77,7 @@ def train(
     from vle_bench.train import train as run_training
 
     folder = output_dir or default_run_folder(loaded)
-    record = run_training(loaded, folder)
+    record = run_training(loaded, folder, resume)
     if is_first_process():
         print_record(record)
         print(f"written: {folder}/ (best/, last/, log.jsonl, results/, predictions/)")
@@ -138,7 +151,7 @@ def predict(
     count, source = predict_checkpoint(checkpoint, root, split, output, accelerator=Accelerator(), other=other)
     if is_first_process():
         print(f"written: {output} ({count:,} answers, each question of {split} once)")
-        if source == "vqav2":
+        if source == "vqav2" and split != "test":
             print("The VQA v2 server wants every question of test2015 answered, for test-dev too: --split test")
 
 
@@ -155,15 +168,20 @@ def score_vqa(
     from vle_bench.metrics.files import score_vqa_files
 
     result = score_vqa_files(questions, annotations, predictions)
-    each = result.pop("per_question")
+    each, image_of = result.pop("per_question"), result.pop("image_of")
     if per_question is not None:
         atomic.write_json(per_question, {str(i): value for i, value in each.items()})
     if as_json:
         print(json.dumps(result))
         return
-    print_rows([("accuracy", result["accuracy"], result["n"])])
+    import numpy as np
+
+    from vle_bench.metrics.bootstrap import interval
+
+    between = interval(np.array(list(each.values())), np.array([image_of[i] for i in each]))
+    print_rows([("accuracy", result["accuracy"], between, result["n"])])
     for kind in ("per_answer_type", "per_question_type"):
-        print_rows([(f"  {name}", value, None) for name, value in sorted(result[kind].items())])
+        print_rows([(f"  {name}", value, None, None) for name, value in sorted(result[kind].items())])
     if per_question is not None:
         print(f"written: {per_question}")
 
@@ -182,32 +200,39 @@ def score_vcr(
     if as_json:
         print(json.dumps(result))
         return
-    print_rows([(name, result[name], result["n"]) for name in ("q2a", "qa2r", "q2ar")])
+    print_rows([(name, result[name], None, result["n"]) for name in ("q2a", "qa2r", "q2ar")])
 
 
 @app.command(epilog="Example: vle-bench download vqav2 --output data/vqav2-official")
 def download(
-    source: Annotated[str, typer.Argument(help="vqav2")],
+    source: Annotated[str, typer.Argument(help="vqav2 or vcr")],
     output: Annotated[Path | None, typer.Option(help="folder for the official files, as `prepare --source` reads it")] = None,
-    list_urls: Annotated[bool, typer.Option("--list", help="print the URLs and stop, to fetch them another way")] = False,
+    list_urls: Annotated[bool, typer.Option("--list", help="print what is needed and stop, to fetch it another way")] = False,
     keep_archives: Annotated[bool, typer.Option("--keep-archives", help="do not remove the archives once unpacked")] = False,
+    annotations: Annotated[str | None, typer.Option(metavar="URL|FILE", help="vcr: where vcr1annots.zip is")] = None,
+    images: Annotated[str | None, typer.Option(metavar="URL|FILE", help="vcr: where vcr1images.zip is")] = None,
 ) -> None:
     """Official archives, fetched, checked and unpacked.
 
     The same command again goes on where it was stopped. Archives that lie in the folder already are unpacked without the network.
+    VCR has its own licence: the command says how one comes by its archives.
     """
-    from vle_bench.data.download import VQAV2, url_lines
+    from vle_bench.data.download import VQAV2, url_lines, vcr_archives, vcr_lines
     from vle_bench.data.download import download as download_archives
 
-    if source != "vqav2":
-        raise RequestError(f"download: nothing to fetch for {source!r}; there is vqav2")
+    if source not in ("vqav2", "vcr"):
+        raise RequestError(f"download: nothing to fetch for {source!r}; there are vqav2 and vcr")
+    if source == "vqav2" and (annotations or images):
+        raise RequestError("download vqav2: --annotations and --images are for vcr; an archive that you have, put into the folder")
     if list_urls:
-        print("\n".join(url_lines(VQAV2)))
-        print("put them into one folder; `vle-bench download vqav2 --output FOLDER` checks and unpacks them", file=sys.stderr)
+        print("\n".join(url_lines(VQAV2) if source == "vqav2" else vcr_lines(output)))
+        if source == "vqav2":
+            print("put them into one folder; `vle-bench download vqav2 --output FOLDER` checks and unpacks them", file=sys.stderr)
         return
     if output is None:
-        raise RequestError("download vqav2: --output names the folder to download to (or --list prints the URLs)")
-    fresh = download_archives(VQAV2, output, keep_archives=keep_archives)
+        raise RequestError(f"download {source}: --output names the folder to download to (or --list prints what is needed)")
+    archives = VQAV2 if source == "vqav2" else vcr_archives(output, annotations, images)
+    fresh = download_archives(archives, output, keep_archives=keep_archives)
     print(f"written: {output}" if fresh else f"{output}: everything is there, nothing to do")
 
 
@@ -249,11 +274,12 @@ def print_findings(file: Path, expected: Path, findings: Any) -> None:
 
 @app.command(epilog="Example: vle-bench prepare easy-vqa --output data/easy-vqa")
 def prepare(
-    source: Annotated[str, typer.Argument(help="easy-vqa or vqav2")],
+    source: Annotated[str, typer.Argument(help="easy-vqa, vqav2, vcr or shapes-vcr")],
     output: Annotated[Path, typer.Option(help="folder for the prepared data")],
     official: Annotated[
-        Path | None, typer.Option("--source", help="folder of the official files; easy-vqa writes them there")
+        Path | None, typer.Option("--source", help="folder of the official files; easy-vqa and shapes-vcr write them there")
     ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="shapes-vcr: decides every picture and question; 0 if not given")] = None,
     limit_images: Annotated[int | None, typer.Option(min=10, help="easy-vqa: only so many images a split, for trials")] = None,
     workers: Annotated[int, typer.Option(min=1, help="processes that check and store images; the same bytes with any number")] = 1,
     on_bad_image: Annotated[
@@ -262,7 +288,7 @@ def prepare(
     on_bad_record: Annotated[
         OnBad, typer.Option(help="a question or annotation that is wrong: stop, or leave it out and list it")
     ] = OnBad.error,
-    label_map: Annotated[Path | None, typer.Option(help="answers and their order, from a published checkpoint (JSON)")] = None,
+    label_map: Annotated[Path | None, typer.Option(help=LABEL_MAP)] = None,
     published_targets: Annotated[
         bool, typer.Option("--published-targets", help="look answers up as given, as METER and VLE do; ours are normalised")
     ] = False,
@@ -271,21 +297,30 @@ def prepare(
     ] = None,
     vg_image_data: Annotated[Path | None, typer.Option(help="vqav2: Visual Genome's image_data.json (coco_id)")] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="folder of a tokenizer, to count questions that are too long")] = None,
-    max_text_length: Annotated[int, typer.Option(min=4, help="with --tokenizer: tokens that a model reads")] = 50,
+    max_text_length: Annotated[
+        int | None, typer.Option(min=4, help="with --tokenizer: tokens that a model reads; 50, for vcr 80")
+    ] = None,
 ) -> None:
     """Official files → tables of images and questions.
 
-    Writes Arrow tables, the label map and a manifest; refuses files that contradict each other. Stopped and started again it
-    goes on where it was.
+    Writes Arrow tables, the label map of VQA and a manifest; refuses files that contradict each other. Stopped and started again it
+    goes on where it was, by whole shards (500 MB of images each).
     """
-    if (visual_genome is None) != (vg_image_data is None) or (visual_genome is not None and source != "vqav2"):
-        raise RequestError("prepare: --visual-genome and --vg-image-data go together, with vqav2")
-    if source not in ("easy-vqa", "vqav2"):
-        raise RequestError(f"prepare: no source is called {source!r}; there are easy-vqa and vqav2")
-    if source == "vqav2" and official is None:
-        raise RequestError("prepare vqav2: --source names the folder of the official files")
+    if source not in SOURCES:
+        raise RequestError(f"prepare: no source is called {source!r}; there are {', '.join(SOURCES)}")
+    given = {
+        "--limit-images": limit_images, "--label-map": label_map, "--published-targets": published_targets or None,
+        "--visual-genome": visual_genome, "--vg-image-data": vg_image_data, "--seed": seed,
+    }  # fmt: skip
+    if foreign := [option for option, value in given.items() if value is not None and option not in SOURCES[source]]:
+        raise RequestError(f"prepare {source}: {', '.join(foreign)}: not for this source")
+    if (visual_genome is None) != (vg_image_data is None):
+        raise RequestError("prepare: --visual-genome and --vg-image-data go together")
+    if source in ("vqav2", "vcr") and official is None:
+        raise RequestError(f"prepare {source}: --source names the folder of the official files")
+    from vle_bench.data.making import Standing
+    from vle_bench.data.output import Choices
     from vle_bench.data.report import lines
-    from vle_bench.data.vqav2 import Choices, prepare_vqav2
 
     choices = Choices(
         workers, on_bad_image.value, on_bad_record.value, label_map, published_targets, tokenizer, max_text_length
@@ -294,11 +329,27 @@ def prepare(
         from vle_bench.data.easy_vqa import prepare_easy_vqa
 
         manifest = prepare_easy_vqa(output, official, limit_images, choices)
+    elif source == "shapes-vcr":
+        from vle_bench.data.shapes_vcr import prepare_shapes_vcr
+        from vle_bench.data.vcr_report import lines
+
+        manifest = prepare_shapes_vcr(output, seed or 0, official, choices)
+    elif source == "vcr" and official is not None:
+        from vle_bench.data.vcr import prepare_vcr
+        from vle_bench.data.vcr_report import lines
+
+        manifest = prepare_vcr(official, output, choices)
     elif official is not None:
+        from vle_bench.data.vqav2 import prepare_vqav2
+
         genome = (visual_genome, vg_image_data) if visual_genome is not None and vg_image_data is not None else None
         manifest = prepare_vqav2(official, output, choices, genome)
+    standing = isinstance(manifest, Standing)
+    if standing:
+        print(f"{output}: everything is there, nothing to do")
     print("\n".join(lines(manifest)))
-    print(f"written: {output}")
+    if not standing:
+        print(f"written: {output}")
 
 
 @app.command(
@@ -445,22 +496,21 @@ def env() -> None:
         print("missing: easy-vqa (the demo's data): pip install 'vle-bench[demo]'")
 
 
-def print_rows(rows: list[tuple[str, float, int | None]]) -> None:
-    for name, value, n in rows:
-        print(f"{name:28} {100 * value:6.2f}" + (f"   ({n:,} questions)" if n is not None else ""))
+def print_rows(rows: list[tuple[str, float, tuple[float, float] | None, int | None]]) -> None:
+    """Name, fraction, interval, number of examples: percent, a line each."""
+    for name, value, interval, n in rows:
+        between = f"   (95 %: {100 * interval[0]:.2f} to {100 * interval[1]:.2f})" if interval else ""
+        print(f"{name:28} {100 * value:6.2f}{between}" + (f"   {n:,} questions" if n is not None else ""))
 
 
 def print_record(record: Any) -> None:
     print(f"\n{record.model['name']} on {record.split} of {record.data['source']}, {record.n:,} examples")
-    for name, metric in record.metrics.items():
-        low, high = metric.interval
-        print(f"{name:28} {100 * metric.value:6.2f}   (95 %: {100 * low:.2f} to {100 * high:.2f})")
-    print_rows([(f"  {name}", value, None) for name, value in sorted(record.per_answer_type.items())])
+    print_rows([(name, metric.value, metric.interval, metric.n) for name, metric in record.metrics.items()])
     for kind, groups in record.breakdown.items():
         print(f"by {kind}")
-        print_rows([(f"  {name}", metric.value, metric.n) for name, metric in groups.items()])
+        print_rows([(f"  {name}", metric.value, metric.interval, metric.n) for name, metric in groups.items()])
     if record.contaminated:
-        print(f"contaminated: {record.split} is among the training splits; this score is never ranked")
+        print(f"contaminated: {record.split} shares images with the training splits; this score is never ranked")
 
 
 def quiet_libraries() -> None:
@@ -489,11 +539,14 @@ def main() -> None:
             raise
         print(f"vle-bench: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, RequestError) else 1)
+    except Interrupted as error:
+        print(f"vle-bench: {error}", file=sys.stderr)
+        sys.exit(128 + error.signal)
     except OSError as error:  # a file where a folder should be, no permission, a full disk
         if debug:
             raise
         print(f"vle-bench: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 2)
     except Exception as error:
         if debug:
             raise

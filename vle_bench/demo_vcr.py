@@ -1,7 +1,6 @@
 """The demo's second half: VCR's two tasks on drawn pictures whose questions only the tagged boxes can answer."""
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from vle_bench.data.shapes_vcr import prepare_shapes_vcr
 from vle_bench.demo import run_once
 from vle_bench.evaluate import join_vcr
 from vle_bench.figures import ablation_curve, choices_sheet
+from vle_bench.metrics.vcr_controls import majority_baseline, text_baseline
 from vle_bench.page import write_page
 from vle_bench.recipe import load_recipe
 from vle_bench.results import Metric, Record
@@ -39,11 +39,12 @@ def run_vcr_demo(overrides: list[str], folder: Path) -> None:
         records[kind] = {}
         for task, recipe in RECIPES.items():
             print(f"\n{task}: {name}", flush=True)
-            loaded = load_recipe(recipe, [*overrides, *changes, f"data.root={roots[data]}"])
+            named = [f"name=vcr-{task}-tiny{kind}", f"data.root={roots[data]}"]
+            loaded = load_recipe(recipe, [*overrides, *changes, *named])
             records[kind][task] = run_once(loaded, folder / f"vcr-{task}{kind}")
         output = folder / f"vcr-q2a{kind}" / "results" / "vcr_q2ar.val.json"
-        runs = [folder / f"vcr-{task}{kind}" for task in RECIPES]
-        records[kind]["q2ar"] = join_vcr(*runs, records[kind]["q2a"].split, output, accelerator=Accelerator())
+        q2a, qa2r = (folder / f"vcr-{task}{kind}" for task in RECIPES)
+        records[kind]["q2ar"] = join_vcr(q2a, qa2r, records[kind]["q2a"].split, output, accelerator=Accelerator())
     write_results(roots[""], folder, records)
 
 
@@ -60,7 +61,7 @@ def prepare(overrides: list[str]) -> dict[str, Path]:
 
 def write_results(root: Path, folder: Path, records: dict[str, dict[str, Record]]) -> None:
     split = records[""]["q2a"].split
-    rows = [majority_row(root, split), *(row_of(KINDS[kind][2], records[kind]) for kind in ("-text", "-off", ""))]
+    rows = [*control_rows(root, split), *(row_of(KINDS[kind][2], records[kind]) for kind in ("-text", "-off", ""))]
     table = Table(title=f"shapes-VCR, {split}: accuracy in percent, {records['']['q2a'].n:,} questions; chance is 25, 25, 6.25")
     for number, column in enumerate(COLUMNS):
         table.add_column(column, justify="left" if number == 0 else "right", no_wrap=number > 0)
@@ -97,17 +98,17 @@ def percent(metric: Metric) -> str:
     return f"{100 * metric.value:.2f} ± {50 * (high - low):.2f}"
 
 
-def majority_row(root: Path, split: str) -> dict[str, str]:
-    """Always the choice that is most often right in training."""
+def control_rows(root: Path, split: str) -> list[dict[str, str]]:
+    """What the labels alone, and what the words alone are worth: no model is trained for these."""
     data = open_prepared(root)
-    train, scored = data.questions("train"), data.questions(split)
-    hits = []
-    for column in ("answer_label", "rationale_label"):
-        frequent = Counter(train[column]).most_common(1)[0][0]
-        hits.append([label == frequent for label in scored[column]])
-    both = [a and r for a, r in zip(*hits, strict=True)]
-    cells = [f"{100 * sum(found) / len(found):.2f}" for found in (*hits, both)]
-    return dict(zip(COLUMNS, ("majority: the most frequent label", *cells), strict=True))
+    train, scored = ([json.loads(record) for record in data.questions(name)["record"]] for name in ("train", split))
+    labels = {"q2a": "answer_label", "qa2r": "rationale_label"}
+    majority = [majority_baseline((r[key] for r in train), [r[key] for r in scored]) for key in labels.values()]
+    words = [text_baseline(train, scored, task) for task in labels]
+    return [
+        dict(zip(COLUMNS, (name, *(f"{100 * value:.2f}" for value in values), "–"), strict=True))
+        for name, values in (("majority: the most frequent label", majority), ("words alone: naive Bayes", words))
+    ]
 
 
 def notes(records: dict[str, dict[str, Record]]) -> list[str]:

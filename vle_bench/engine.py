@@ -12,7 +12,7 @@ from accelerate.utils.environment import parse_flag_from_env
 
 from vle_bench.errors import RequestError
 from vle_bench.launch import check_launch
-from vle_bench.recipe import Recipe, batch_layout
+from vle_bench.recipe import Recipe, TrainGroup, batch_layout
 
 
 def accelerator_for(recipe: Recipe, folder: Path) -> tuple[Accelerator, int]:
@@ -32,10 +32,7 @@ def accelerator_for(recipe: Recipe, folder: Path) -> tuple[Accelerator, int]:
     accumulation = batch_layout(settings.batch_size, settings.per_device_batch_size, accelerator.num_processes)
     accelerator.gradient_accumulation_steps = accumulation
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
-        if settings.ema is not None:
-            raise RequestError(
-                "train.ema: not with DeepSpeed, which keeps the trained weights to itself; take DDP or FSDP2, or null"
-            )
+        check_deepspeed(settings)
         accelerator.state.deepspeed_plugin.deepspeed_config |= {
             "train_micro_batch_size_per_gpu": settings.per_device_batch_size,
             "gradient_accumulation_steps": accumulation,
@@ -44,6 +41,16 @@ def accelerator_for(recipe: Recipe, folder: Path) -> tuple[Accelerator, int]:
     if accelerator.is_fsdp2 and settings.compile:
         raise RequestError("train.compile: not with FSDP2 in this version; take DDP, or train.compile=false")
     return accelerator, accumulation
+
+
+NO_STATES = "with DeepSpeed, which keeps the optimiser to itself, no training state is saved or put back; take DDP or FSDP2"
+
+
+def check_deepspeed(settings: TrainGroup) -> None:
+    if settings.ema is not None:
+        raise RequestError("train.ema: not with DeepSpeed, which keeps the trained weights to itself; take DDP or FSDP2, or null")
+    if settings.checkpoint_every is not None:
+        raise RequestError(f"train.checkpoint_every: {NO_STATES}, or null")
 
 
 def precision(choice: str) -> str:

@@ -17,6 +17,7 @@ from vle_bench import atomic, checkpoint
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.progress import Bar
 from vle_bench.results import SCHEMA_VERSION, Metric, Record, code_version, file_sha256, library_versions, load_record
+from vle_bench.signals import in_loader
 from vle_bench.splits import overlap, tables
 from vle_bench.tasks import TASKS, Data, Task
 
@@ -44,8 +45,11 @@ def predict(
     rows: list[dict[str, Any]] = []
     was_training = model.training
     model.eval()
-    with Bar(f"evaluate {split}", len(batches), enabled=accelerator.is_main_process) as bar:
-        loader = DataLoader(batches, batch_size=None, collate_fn=collate, num_workers=num_workers)
+    with Bar(f"{'predict' if submission else 'evaluate'} {split}", len(batches), enabled=accelerator.is_main_process) as bar:
+        loader = DataLoader(
+            batches, batch_size=None, collate_fn=collate, num_workers=num_workers, worker_init_fn=in_loader,
+            generator=torch.Generator(),  # an evaluation must not take from the numbers that training uses
+        )  # fmt: skip
         for number, batch in enumerate(loader):
             tensors = {name: value.to(accelerator.device) for name, value in batch["inputs"].items() if name != "labels"}
             with accelerator.autocast():
@@ -132,6 +136,7 @@ def predict_checkpoint(
         How many examples were predicted, and the source of the data.
     """
     loaded = [load(path, data_root, split, labelled=False, accelerator=accelerator) for path in (folder, other) if path]
+    check_whole(loaded[0].data, split)
     check_complete([one.task for one in loaded], folder)
     rows = [predict_split(one, split, accelerator, batch_size, submission=True) for one in loaded]
     joined = [{key: value for row in same for key, value in row.items()} for same in zip(*rows, strict=True)]
@@ -139,6 +144,18 @@ def predict_checkpoint(
     if accelerator.is_main_process:
         atomic.write_text(output, text)
     return len(joined), loaded[0].data.manifest["source"]
+
+
+def check_whole(data: Data, split: str) -> None:
+    """The server takes no file without the questions that a preparation has left out."""
+    report = data.manifest.get("report", {})
+    for part in tables(split, set(data.manifest["splits"])):
+        found = report.get("splits", report).get(part, {})
+        if count := found.get("left_out_with_their_image", 0) + found.get("left_out_records", 0):
+            raise RequestError(
+                f"{data.root}: {count:,} questions of {part} were left out when it was prepared (manifest.json, left_out): the "
+                "official file needs them all; prepare the data again without skipping"
+            )
 
 
 def check_complete(tasks: list[Task], folder: Path) -> None:

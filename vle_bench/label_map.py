@@ -16,15 +16,19 @@ def labels_digest(labels: list[str]) -> str:
 
 
 def read_label_map(path: Path) -> list[str]:
-    """{"answers": [...]}, {answer: index}, {"label2id": {answer: index}}, or a model's config.json with id2label.
+    """[answer, ...] by index, {"answers": [...]}, {answer: index}, {"label2id": {answer: index}}, or a config.json with id2label.
 
     Raises:
         RequestError: an index that is missing or stands twice, an answer twice, or another content.
     """
     content = read_json(path)
-    if not isinstance(content, dict) or not content:
-        raise RequestError(f"{path}: no label map: an object with answers, label2id or id2label, or of answers and indices")
-    if isinstance(content.get("answers"), list):
+    if not isinstance(content, dict | list) or not content:
+        raise RequestError(
+            f"{path}: no label map: a list of answers, or an object with answers, label2id or id2label, or of answers and indices"
+        )
+    if isinstance(content, list):
+        labels = content
+    elif isinstance(content.get("answers"), list):
         labels = content["answers"]
         if content.get("sha256", labels_digest(labels)) != labels_digest(labels):
             raise RequestError(f"{path}: answers: not those that its sha256 was computed of")

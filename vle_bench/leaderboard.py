@@ -214,6 +214,21 @@ def demo(published: Published, records: list[Record]) -> str:
         + "\n"
         + measured_note(measured, "the demo's model")
         + "\nSources: " + "; ".join(source_titles(published, ("easy-vqa",))) + ".\n"
+        + shapes_vcr(records)
+    )  # fmt: skip
+
+
+def shapes_vcr(records: list[Record]) -> str:
+    """Both VCR tasks on the drawn pictures: two runs joined, or one joint model."""
+    measured = ranked(r for r in records if r.data["source"] == "shapes-vcr" and "q2ar" in r.metrics)
+    if not measured:
+        return ""
+    rows = [[f"measured: {name_of(r)}", *(show_measured(r.metrics[m]) for m in ("q2a", "qa2r", "q2ar"))] for r in measured]
+    return (
+        f"\n# shapes-VCR, {', '.join(sorted({r.split for r in measured}))}\n\n"
+        "Accuracy in percent; chance is 25, 25 and 6.25. `off`: without the alignment of words and boxes; `text`: with grey "
+        "pictures.\n\n"
+        + markdown(["", "Q2A", "QA2R", "Q2AR"], rows)
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from vle_bench import strict_yaml
 from vle_bench.errors import RequestError
-from vle_bench.splits import overlap
+from vle_bench.splits import overlap, wrong_split
 
 COMMAND_LINE = "command line"
 PACKAGE = Path(__file__).parent
@@ -88,6 +88,13 @@ class DataGroup(Group):
     """Start with some kinds of question only, where kinds interfere; null for all questions from the start."""
     allow_contaminated: bool = False
     """Let `evaluate` and `report` share images with `train`; the record is then marked and never ranked."""
+
+    @model_validator(mode="after")
+    def splits_exist(self) -> "DataGroup":
+        found = {key: wrong_split(getattr(self, key), self.source) for key in ("train", "evaluate", "report")}
+        if any(found.values()):
+            raise ValueError("\n".join(f"data.{key}: {what}" for key, what in found.items() if what))
+        return self
 
     @model_validator(mode="after")
     def nothing_is_trained_and_scored(self) -> "DataGroup":
@@ -219,7 +226,7 @@ class ExpectGroup(Group):
 class Recipe(Group):
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
     """Names the run folder and the record."""
-    task: Literal["vqa", "vcr_q2a", "vcr_qa2r", "vcr_joint"]
+    task: Literal["vqa", "vcr_q2a", "vcr_qa2r", "vcr_joint", "vcr_second_stage"]
     data: DataGroup
     model: ModelGroup
     train: TrainGroup = Field(default_factory=TrainGroup)

@@ -10,6 +10,26 @@ IMAGES_OF = {
 }  # fmt: skip
 
 
+# The names that a recipe may give, by source: of splits with labels, and of those without.
+KNOWN = {
+    "easy-vqa": (("train", "val", "test"), ()),
+    "vqav2": (("train", "val-minival", "minival", "val", "trainval", "vg", "vg-minival"), ("test-dev", "test")),
+    **dict.fromkeys(("vcr", "shapes-vcr"), (("train", "val", "test"), ())),  # a copy of test may have labels; its manifest says
+}
+
+
+def wrong_split(split: str, source: str) -> str | None:
+    """What is wrong with a split to train on or to score, as far as names tell."""
+    labelled, unlabelled = KNOWN[source]
+    for name in names(split):
+        if name in unlabelled:
+            return f"{name} of {source} has no labels; `vle-bench predict` writes the answers to it"
+        if name not in labelled:
+            return f"{name!r} is no split of {source}; there are {', '.join(labelled)}"
+    parts = tables(split, set(labelled) - set(ALIASES)) if source == "vqav2" else names(split)
+    return f"{split} names a split twice, and so every question in it" if len(set(parts)) != len(parts) else None
+
+
 def names(split: str) -> list[str]:
     """`train+val-minival` → [train, val-minival]; `+` joins, and a minus is part of a name."""
     return [name.strip() for name in split.split("+")]

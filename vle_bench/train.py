@@ -1,34 +1,35 @@
 """The one training loop."""
 
 import importlib.util
-import itertools
 import json
 import math
 import os
+import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, set_seed
-from torch.utils.data import DataLoader
 
-from vle_bench import atomic, checkpoint, engine, models
+from vle_bench import atomic, checkpoint, engine, models, run_folder, training_state
 from vle_bench.announce import describe, summary
 from vle_bench.average import AverageWeights
-from vle_bench.errors import RequestError, RunFailed
+from vle_bench.batches import first_stage, model_inputs, steps
+from vle_bench.errors import Interrupted, RequestError, RunFailed
 from vle_bench.evaluate import EVALUATION_BATCH_SIZE, check_labelled, check_labels, evaluate_checkpoint, predict
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.optim import learning_rate_schedule, parameter_groups
 from vle_bench.progress import Bar
 from vle_bench.recipe import Recipe
-from vle_bench.results import Record
+from vle_bench.results import Record, load_record
+from vle_bench.resume import restore, save_state
+from vle_bench.run_folder import command_to_resume, first_decides, leave_after_the_first
+from vle_bench.signals import Stop, agreement, stop_on_signals
 from vle_bench.splits import names
 from vle_bench.tasks import TASKS, Data, Task
 
@@ -60,45 +61,54 @@ class Run:
     best: float = -1.0
     last: float = -1.0
     training_seconds: float = 0.0
+    started: float = field(default_factory=time.monotonic)  # moved back by what the run took before it was resumed
+    losses: list[float] = field(default_factory=list)  # of the steps since the last line of the log
+    saved_step: int = 0  # of the newest training state
+    log_bytes: int = 0  # of log.jsonl then
 
     @property
     def bare_model(self) -> Any:
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
 
-def train(recipe: Recipe, folder: Path) -> Record:
-    """Fine-tune as the recipe says; writes the run folder and returns the record of the `data.report` split."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        held = "holds another run" if (folder / "recipe.yaml").is_file() else "is there and not an empty folder"
-        raise RequestError(f"{folder}: {held}; give --output-dir a new folder, or remove this one")
-    refuse_unbuilt(recipe)
+def train(recipe: Recipe, folder: Path, resume: bool = False) -> Record:
+    """Fine-tune as the recipe says; writes the run folder and returns the record of the `data.report` split.
+
+    Args:
+        resume: go on from the newest whole training state in the folder, or from the beginning where there is none.
+    """
+    check_trackers(recipe)
     started = time.monotonic()
-    run = build(recipe, folder)
-    first_stage(run, epoch=0)  # what it refuses is refused before anything is written
-    if run.accelerator.is_main_process:
-        atomic.write_text(folder / "recipe.yaml", recipe.to_yaml())
-        describe(run)
-    run.accelerator.wait_for_everyone()
-    fit(run)
-    record = evaluate_checkpoint(
-        folder, Path(recipe.data.root), recipe.data.report,
-        folder / "results" / f"{run.task.name}.{recipe.data.report}.json", accelerator=run.accelerator,
-    )  # fmt: skip
-    if run.accelerator.is_main_process:
-        print(summary(run, time.monotonic() - started), flush=True)
-    run.accelerator.end_training()
-    return record
+    result = folder / "results" / f"{recipe.task}.{recipe.data.report}.json"
+    with ExitStack() as stack:
+        start = first_decides(lambda: run_folder.take(stack, recipe.model_dump(mode="json"), folder, result, resume))
+        if start == "finished":
+            return load_record(result)
+        run = build(recipe, folder)
+        run.started = started
+        first_stage(run, epoch=0)  # what it refuses is refused before anything is written
+        if recipe.train.trackers:  # which may draw random numbers, so before those of the state are put back
+            run.accelerator.init_trackers("vle-bench", config={"recipe": recipe.name, "hash": recipe.hash})
+        if start is not None:
+            restore(run, Path(start))
+        if run.accelerator.is_main_process:
+            run_folder.tidy(folder, run.log_bytes)
+            atomic.write_text(folder / "recipe.yaml", recipe.to_yaml())
+            describe(run)
+        run.accelerator.wait_for_everyone()
+        with stop_on_signals(speaks=run.accelerator.is_main_process) as stop:
+            fit(run, stop)
+            stop.saved = stopped(run, "by a signal")
+            record = evaluate_checkpoint(folder, Path(recipe.data.root), recipe.data.report, result, accelerator=run.accelerator)
+        if run.accelerator.is_main_process:
+            print(summary(run), flush=True)
+        run.accelerator.end_training()
+        return record
 
 
-def refuse_unbuilt(recipe: Recipe) -> None:
-    """A key that this version reads and cannot honour stops the run; passing over it would be a wrong number."""
-    unbuilt = {
-        "train.checkpoint_every": recipe.train.checkpoint_every is not None,
-    }
+def check_trackers(recipe: Recipe) -> None:
     if missing := [name for name in recipe.train.trackers if importlib.util.find_spec(name) is None]:
         raise RequestError(f"train.trackers: {', '.join(missing)}: not installed; pip install 'vle-bench[tracking]'")
-    if names := [name for name, asked in unbuilt.items() if asked]:
-        raise RequestError(f"{recipe.name}: {', '.join(names)}: not in this version yet; the recipe cannot be run as it says")
 
 
 def build(recipe: Recipe, folder: Path) -> Run:
@@ -133,8 +143,6 @@ def build(recipe: Recipe, folder: Path) -> Run:
         raise RequestError(f"data.train: {recipe.data.train} has no questions to learn from")
     total_steps = recipe.train.max_steps or math.ceil(recipe.train.epochs * steps_per_epoch)
     stage_steps = round(recipe.data.first_stage.fraction * total_steps) if recipe.data.first_stage else 0
-    if recipe.train.trackers:  # last, so that a run that is refused leaves none behind
-        accelerator.init_trackers("vle-bench", config={"recipe": recipe.name, "hash": recipe.hash})
     schedule = learning_rate_schedule(
         optimizer, recipe.train.schedule, total_steps, recipe.train.warmup_fraction, restart=stage_steps
     )
@@ -182,107 +190,74 @@ def build_model(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any, int]:
     return model, processor, sum(p.numel() for p in model.parameters())
 
 
-def epoch_batches(run: Run, epoch: int, stage: np.ndarray | None) -> list[list[np.ndarray]]:
-    """The global batches of an epoch, each as its micro-batches for all processes in turn.
-
-    A function of (seed, epoch) and the batch layout. The epoch's last batch may be short, and then some of its micro-batches
-    may be empty: no question is left out, and a global batch holds the same questions however it is shared out.
-
-    Args:
-        stage: (questions,) bool, which questions take part; None: all.
-    """
-    settings, data = run.recipe.train, run.recipe.data
-    per_image = 1 if data.grouping == "question" else data.questions_per_image or len(run.questions)
-    order = run.task.training_order(run.questions, settings.seed, epoch, per_image)
-    if stage is not None:
-        order = order[stage[order]]
-    parts = run.accumulation * run.accelerator.num_processes
-    batches = [order[start : start + settings.batch_size] for start in range(0, len(order), settings.batch_size)]
-    return [np.array_split(batch, parts) for batch in batches]
-
-
-TEXT_MULTIPLE = 16  # tokens; a power of two that keeps the shapes of a compiled model few
-
-
-def micro_batch(collate: Callable[[np.ndarray], dict[str, Any]], stand_in: np.ndarray, part: np.ndarray) -> dict[str, Any]:
-    """Collate a part of a global batch.
-
-    An empty part becomes a stand-in without ids, which weighs nothing in the loss: every process has to make as many passes
-    as the others, which wait for it to add up the gradients.
-    """
-    return collate(part) if len(part) else {**collate(stand_in), "ids": []}
-
-
-def padded_text(inputs: dict[str, torch.Tensor], longest: int, pad_token_id: int) -> dict[str, torch.Tensor]:
-    """Texts padded to a multiple of `TEXT_MULTIPLE` tokens, at most `longest`; (..., T) each."""
-    length = inputs["input_ids"].shape[-1]
-    more = max(length, min(math.ceil(length / TEXT_MULTIPLE) * TEXT_MULTIPLE, longest)) - length
-    fill = {"input_ids": pad_token_id, "attention_mask": 0, "token_type_ids": 0}
-    return inputs | {
-        name: torch.nn.functional.pad(inputs[name], (0, more), value=value) for name, value in fill.items() if name in inputs
-    }
-
-
-def first_stage(run: Run, epoch: int) -> np.ndarray | None:
-    """(questions,) bool, which questions the first stage sees in this epoch."""
-    stage, data = run.recipe.data.first_stage, run.recipe.data
-    if stage is None:
-        return None
-    try:
-        return run.task.first_stage(run.questions, stage.question_types, stage.other_share, run.recipe.train.seed, epoch)
-    except ValueError as error:
-        raise RequestError(f"data.first_stage.question_types: {data.train} in {data.root}: {error}") from error
-
-
-Step = tuple[int, int, list[dict[str, Any]]]  # epoch, questions in the global batch, this process's micro-batches
-
-
-def steps(run: Run) -> Iterator[Step]:
-    """Collated steps, for ever: the first stage's, then those of all questions."""
-    recipe, world, rank = run.recipe, run.accelerator.num_processes, run.accelerator.process_index
-    done = 0
-    for epoch in itertools.count():
-        in_stage = done < run.stage_steps
-        batches = epoch_batches(run, epoch, first_stage(run, epoch) if in_stage else None)
-        if in_stage:
-            batches = batches[: run.stage_steps - done]
-        augment = run.task.augmentation(recipe.augment.model_dump(), recipe.train.seed, epoch)
-        collate = run.task.collator(run.questions, run.data.images, run.processor, run.labels, run.inputs, augment)
-        mine: Any = [part for batch in batches for part in batch[rank::world]]
-        collate = partial(micro_batch, collate, batches[-1][0][:1])
-        loaded = iter(DataLoader(mine, batch_size=None, collate_fn=collate, num_workers=recipe.train.num_workers))
-        for batch in batches:
-            yield epoch, sum(map(len, batch)), [next(loaded) for _ in range(run.accumulation)]
-        done += len(batches)
-
-
-def fit(run: Run) -> None:
-    """Optimiser steps until `total_steps`, with logging, evaluation and the best and last checkpoints."""
-    settings = run.recipe.train
-    evaluate_every = settings.evaluate_every or run.steps_per_epoch
-    pending: list[tuple[int, list[int], torch.Tensor]] = []  # (step, ids, loss) since the last check
-    started, seconds_before, questions = time.monotonic(), run.training_seconds, 0
+def fit(run: Run, stop: Stop) -> None:
+    """Optimiser steps until `total_steps`, with logging, evaluation, training states, and the best and last checkpoints."""
+    settings, first = run.recipe.train, run.accelerator.is_main_process
+    agree = agreement(run.accelerator.num_processes)
+    if evaluation_is_due(run):  # a state is saved before its step's evaluation, so that a kill in that costs no step
+        evaluate(run, stop)
+    pending: list[tuple[int, list[int], torch.Tensor]] = []  # (step, ids, loss and norm) since the last check
+    mark = saved = time.monotonic()
+    seconds_before, questions = run.training_seconds, 0
     run.model.train()
-    stream = steps(run)
-    with Bar(f"train {run.recipe.name}", run.total_steps, enabled=run.accelerator.is_main_process) as bar:
+    stream = steps(run, run.step)
+    with Bar(f"train {run.recipe.name}", run.total_steps, initial=run.step, enabled=first) as bar:
         while run.step < run.total_steps:
             epoch, count, micro_batches = next(stream)
             loss = optimizer_step(run, micro_batches, count)
             run.step += 1
             questions += count
             pending.append((run.step, [i for batch in micro_batches for i in batch["ids"]], loss))
-            evaluating = run.step % evaluate_every == 0 or run.step == run.total_steps
+            evaluating = evaluation_is_due(run)
+            logging = evaluating or run.step % settings.log_every == 0
+            number, saving = agree(stop.signal, checkpoint_is_due(run, time.monotonic() - saved))
             text = ""
-            if evaluating or run.step % settings.log_every == 0:
-                value = checked_loss(run, pending)
-                seconds = time.monotonic() - started
-                run.training_seconds = seconds_before + seconds
-                text = log_training(run, epoch, value, questions / seconds)
+            if logging or saving or number:
+                run.losses += checked_losses(run, pending)
+                now = time.monotonic()
+                run.training_seconds, mark = run.training_seconds + now - mark, now
+            if logging:
+                text = log_training(run, epoch, questions / (run.training_seconds - seconds_before))
             bar.advance(text=text)
+            if saving or number:
+                save_state(run)
+                mark = saved = time.monotonic()
+                number, _ = agree(stop.signal, False)  # one that came meanwhile
+            if number:
+                interrupt(run, number)
             if evaluating:
-                with run.average.in_place() if run.average else nullcontext():
-                    evaluate_and_save(run)
-                started, seconds_before, questions = time.monotonic(), run.training_seconds, 0
+                evaluate(run, stop)
+                mark = time.monotonic()
+                seconds_before, questions = run.training_seconds, 0
+
+
+def evaluation_is_due(run: Run) -> bool:
+    every = run.recipe.train.evaluate_every or run.steps_per_epoch
+    return run.step > 0 and (run.step % every == 0 or run.step == run.total_steps)
+
+
+def checkpoint_is_due(run: Run, seconds: float) -> bool:
+    """Args: seconds: since the last; the first process's clock counts."""
+    every = run.recipe.train.checkpoint_every
+    if every is None or run.step == run.total_steps:
+        return evaluation_is_due(run)
+    if isinstance(every, int):
+        return run.step % every == 0
+    return run.accelerator.is_main_process and seconds >= 60 * int(every.removesuffix("min"))
+
+
+def interrupt(run: Run, number: int) -> None:
+    if not run.accelerator.is_main_process:
+        leave_after_the_first(128 + number)
+    raise Interrupted(number, stopped(run, f"by {signal.Signals(number).name}"))
+
+
+def stopped(run: Run, how: str) -> str:
+    where = f"stopped {how} at step {run.step} of {run.total_steps}"
+    if run.saved_step != run.step:
+        return f"{where}; {engine.NO_STATES}"
+    saved = run.folder / "checkpoints" / training_state.name(run.step)
+    return f"{where}; {saved} holds all of it; go on with: {command_to_resume()}"
 
 
 def optimizer_step(run: Run, micro_batches: list[dict[str, Any]], count: int) -> torch.Tensor:
@@ -295,10 +270,7 @@ def optimizer_step(run: Run, micro_batches: list[dict[str, Any]], count: int) ->
     total = torch.zeros((), device=accelerator.device)
     accelerator.step = 0  # its count of micro-batches; it would go on from another number of processes after --resume
     for batch in micro_batches:
-        inputs = batch["inputs"]
-        if settings.compile:
-            inputs = padded_text(inputs, run.inputs["max_text_length"], run.processor.tokenizer.pad_token_id)
-        inputs = {name: value.to(accelerator.device, non_blocking=True) for name, value in inputs.items()}
+        inputs = model_inputs(run, batch)
         with accelerator.accumulate(run.model):  # gradients are added up over processes in the last of them only
             with accelerator.autocast():
                 loss = run.model(**inputs).loss
@@ -316,30 +288,30 @@ def optimizer_step(run: Run, micro_batches: list[dict[str, Any]], count: int) ->
     return torch.stack([total, norm])
 
 
-def checked_loss(run: Run, pending: list[tuple[int, list[int], torch.Tensor]]) -> float:
-    """The mean loss of the steps since the last check; stops the run at the first that is not finite.
+def checked_losses(run: Run, pending: list[tuple[int, list[int], torch.Tensor]]) -> list[float]:
+    """The losses of the steps since the last check; stops the run at the first that is not finite.
 
     Looking at every loss at once keeps the device from waiting for the host at each step. Nothing is saved without a look.
     """
-    if not pending:
-        return float("nan")
     figures = run.accelerator.reduce(torch.stack([figures for _, _, figures in pending]), reduction="mean").tolist()
     for (step, ids, _), (loss, norm) in zip(pending, figures, strict=True):
         if not (math.isfinite(loss) and math.isfinite(norm)):
             diverged(run, step, sorted(gather_object(list(ids))), loss, norm)
     pending.clear()
-    return sum(loss for loss, _ in figures) / len(figures)
+    return [loss for loss, _ in figures]
 
 
 def diverged(run: Run, step: int, ids: list[Any], loss: float, norm: float) -> None:
-    """Stop the run; best/ and last/ stay as they were before."""
+    """Stop the run; best/, last/ and the training states stay as they were before."""
+    if not run.accelerator.is_main_process:
+        leave_after_the_first(1)
     rates = zip(run.schedule.base_lrs, run.schedule.lr_lambdas, strict=True)
     learning_rate = max(rate * factor(step - 1) for rate, factor in rates)
     shown = ", ".join(map(str, ids[:8])) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
     kept = [f"{name}/" for name in ("best", "last") if (run.folder / name).is_dir()]
-    if run.accelerator.is_main_process:
-        entry = {"step": step, "learning_rate": learning_rate, "loss": str(loss), "gradient_norm": str(norm), "ids": ids}
-        atomic.write_json(run.folder / "diverged.json", entry)
+    kept += [f"checkpoints/{name}/" for name in training_state.names(run.folder / "checkpoints")[-1:]]
+    entry = {"step": step, "learning_rate": learning_rate, "loss": str(loss), "gradient_norm": str(norm), "ids": ids}
+    atomic.write_json(run.folder / "diverged.json", entry)
     raise RunFailed(
         f"diverged: loss {loss}, gradient norm {norm} at step {step}, learning rate {learning_rate:.3g}; the examples of that "
         f"step: {shown} (all in {run.folder / 'diverged.json'}); " + (f"kept: {', '.join(kept)}" if kept else "nothing saved")
@@ -354,13 +326,23 @@ def write_log(run: Run, entry: dict[str, Any]) -> None:
         run.accelerator.log({k: v for k, v in entry.items() if isinstance(v, float | int)}, step=run.step)
 
 
-def log_training(run: Run, epoch: int, loss: float, samples_per_second: float) -> str:
+def log_training(run: Run, epoch: int, samples_per_second: float) -> str:
+    loss = sum(run.losses) / len(run.losses)
+    run.losses = []
     learning_rate = max(run.schedule.get_last_lr())
     write_log(run, {
         "step": run.step, "epoch": epoch, "loss": round(loss, 6), "lr": learning_rate,
         "samples_per_second": round(samples_per_second, 1), "seconds": round(run.training_seconds, 2),
     })  # fmt: skip
     return f"loss {loss:.4f}  lr {learning_rate:.1e}  {samples_per_second:.0f} questions/s"
+
+
+def evaluate(run: Run, stop: Stop) -> None:
+    if run.saved_step == run.step:
+        stop.saved = stopped(run, "in the evaluation")
+    with run.average.in_place() if run.average else nullcontext():
+        evaluate_and_save(run)
+    stop.saved = ""
 
 
 def evaluate_and_save(run: Run) -> None:
@@ -380,16 +362,15 @@ def evaluate_and_save(run: Run) -> None:
     if run.accelerator.is_main_process:
         shown = "  ".join(f"{name} {100 * metric['value']:.2f}" for name, metric in metrics.items())
         print(f"step {run.step}: {recipe.data.evaluate}: {shown}", flush=True)
-        progress = {
-            "step": run.step, "steps": run.total_steps, "seconds": round(run.training_seconds, 1),
-            "split": recipe.data.evaluate, "score": score, **({"ema": recipe.train.ema} if run.average else {}),
-        }  # fmt: skip
-        training = {
-            "task": run.task.name, "recipe": {"name": recipe.name, "hash": recipe.hash}, "seed": recipe.train.seed,
-            "inputs": run.inputs, "data_root": recipe.data.root,
-            "training_splits": sorted(names(recipe.data.train)), "progress": progress,
-        }  # fmt: skip
-        for name in ("last", "best") if score > run.best else ("last",):
-            checkpoint.save(run.folder / name, model, run.processor, run.labels, training, weights)
+    progress = {
+        "step": run.step, "steps": run.total_steps, "seconds": round(run.training_seconds, 1),
+        "split": recipe.data.evaluate, "score": score, **({"ema": recipe.train.ema} if run.average else {}),
+    }  # fmt: skip
+    training = {
+        "task": run.task.name, "recipe": {"name": recipe.name, "hash": recipe.hash}, "seed": recipe.train.seed,
+        "inputs": run.inputs, "data_root": recipe.data.root,
+        "training_splits": sorted(names(recipe.data.train)), "progress": progress,
+    }  # fmt: skip
+    for name in ("best", "last") if score > run.best else ("last",):  # once `last/` is of the last step, `best/` stays
+        first_decides(partial(checkpoint.save, run.folder / name, model, run.processor, run.labels, training, weights))
     run.best = max(run.best, score)
-    run.accelerator.wait_for_everyone()

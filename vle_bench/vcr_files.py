@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,16 +15,22 @@ CHOICES = 4
 
 def jsonl_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number from 1, record) of a JSON-lines file, one line in memory at a time; empty lines are passed over."""
+    for number, line in jsonl_lines(path):
+        yield number, parse(line, f"{path}: line {number}")
+
+
+def jsonl_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """(line number from 1, line), for who wants to go on after a line that `parse` refuses."""
     with _open(path) as file:
         for number, line in enumerate(file, 1):
             if line.strip():
-                yield number, _parse(line, f"{path}: line {number}")
+                yield number, line
 
 
 def read_metadata(path: Path) -> Any:
     """The metadata file of an image; `check_metadata` says whether it is a record's."""
     with _open(path) as file:
-        return _parse(file.read(), str(path))
+        return parse(file.read(), str(path))
 
 
 @contextmanager
@@ -39,7 +46,8 @@ def _open(path: Path) -> Iterator[BinaryIO]:
         raise RequestError(f"{path}: cannot be read: {error}") from error
 
 
-def _parse(line: bytes, name: str) -> dict[str, Any]:
+def parse(line: bytes, name: str) -> dict[str, Any]:
+    """A JSON object; `name` is what the error calls it."""
     try:
         record = json.loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
@@ -51,6 +59,12 @@ def _parse(line: bytes, name: str) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise RequestError(f"{name}: {_short(record)} is not an object")
     return record
+
+
+def annot_id_of(line: bytes) -> str | None:
+    """The id in a line that is no JSON, where it can be found."""
+    found = re.search(rb'"annot_id": ?"([\w-]+)"', line)
+    return None if found is None else found[1].decode()
 
 
 def check_record(record: Mapping[str, Any], task: str = "qa2r") -> None:
@@ -82,6 +96,12 @@ def check_record(record: Mapping[str, Any], task: str = "qa2r") -> None:
 
 def check_official(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
     """Refuses what `check_record` does, and what no official record has: other than 4 choices, an empty text, other boxes."""
+    check_official_record(record)
+    check_metadata(record, metadata)
+
+
+def check_official_record(record: Mapping[str, Any]) -> None:
+    """The half of `check_official` that needs no metadata."""
     check_record(record)
     for key in ("answer_choices", "rationale_choices"):
         if len(record[key]) != CHOICES:
@@ -90,7 +110,6 @@ def check_official(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> No
             raise bad_record(record, f"{key}[{record[key].index([])}]: empty")
     if not record["question"]:
         raise bad_record(record, "question: empty")
-    check_metadata(record, metadata)
 
 
 def check_metadata(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
@@ -143,7 +162,10 @@ def _check_tokens(record: Mapping[str, Any], key: str, tokens: Any, objects: int
 
 
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # JSON's whole numbers know no limit
+        return False
 
 
 def _short(value: Any) -> str:

@@ -93,7 +93,7 @@ def _pieces(tokens: Sequence[str | list[int]], names: Sequence[str]) -> list[Pie
     pieces: list[Piece] = []
     for token in tokens:
         if isinstance(token, str):
-            if not _is_private(token):
+            if not is_private(token):
                 pieces.append((token, None))
             continue
         for position, index in enumerate(token):
@@ -103,7 +103,7 @@ def _pieces(tokens: Sequence[str | list[int]], names: Sequence[str]) -> list[Pie
     return pieces
 
 
-def _is_private(word: str) -> bool:
+def is_private(word: str) -> bool:
     """Private-use code points stand in for what the annotators' characters were before they were lost."""
     return any("\ue000" <= c <= "\uf8ff" or c >= "\U000f0000" for c in word)
 

@@ -82,16 +82,31 @@ ANNOTATION = {"question_id": int, "image_id": int, "question_type": str, "answer
               "multiple_choice_answer": str, "answers": list}  # fmt: skip
 
 
+NUMBER_OF_ANSWERS = 10  # official: every question was answered by ten people
+
+
 def annotation_records(path: Path) -> list[dict[str, Any]]:
-    """Official annotations, each answer with its text."""
+    """Official annotations, each question once, with the texts of ten answers."""
     found = records(path, "annotations", dict(ANNOTATION))
+    seen = set()
     for number, record in enumerate(found):
-        if problem := problem_of_answers(record["answers"]):
+        problem = problem_of_answers(record["answers"])
+        if problem is None and len(record["answers"]) != NUMBER_OF_ANSWERS:
+            problem = f"answers: {len(record['answers'])} of them, not {NUMBER_OF_ANSWERS}"
+        if problem is None and record["question_id"] in seen:
+            problem = "a second time"
+        if problem:
             raise RequestError(f"{path}: {record_name(number, record)}: {problem}")
+        seen.add(record["question_id"])
     return found
 
 
 def problem_of_answers(answers: list[Any]) -> str | None:
     if answers and all(isinstance(a, dict) and isinstance(a.get("answer"), str) for a in answers):
         return None
-    return "answers: not a list of objects with a string under 'answer'"
+    if not answers:
+        return "answers: an empty list"
+    number, answer, problem = next((n, a, p) for n, a in enumerate(answers, 1) if (p := problem_of(a, {"answer": str})))
+    return f"answers: number {number} of {len(answers)}: " + (
+        problem if isinstance(answer, dict) else f"{answer!r} is not an object"
+    )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,11 +99,9 @@ def test_shards_on_two_processes(alone, work):
 def test_shards_with_averaged_weights(work):
     """The average of weights in shards is that of whole ones."""
     program = (str(ROOT / "tests" / "support" / "fsdp_on_cpu.py"),)
-    arguments = [*RECIPE, "train.max_steps=4", "train.evaluate_every=2", "train.ema=0.5"]
-    launched(1, "train", *arguments, "train.per_device_batch_size=32", "--output-dir", "runs/ema", cwd=work)
-    launched(
-        2, "train", *arguments, "train.per_device_batch_size=32", "--output-dir", "runs/fsdp-ema", cwd=work, program=program, **FSDP
-    )
+    arguments = [*RECIPE, "train.max_steps=4", "train.evaluate_every=2", "train.ema=0.5", "train.per_device_batch_size=32"]
+    launched(1, "train", *arguments, "--output-dir", "runs/ema", cwd=work)
+    launched(2, "train", *arguments, "--output-dir", "runs/fsdp-ema", cwd=work, program=program, **FSDP)
     one, two = (load_file(work / "runs" / name / "last" / "model.safetensors") for name in ("ema", "fsdp-ema"))
     assert all(np.abs(one[name] - two[name]).max() < 1e-2 for name in one)
     head = "vqa_classifier.3.weight"
@@ -110,6 +109,20 @@ def test_shards_with_averaged_weights(work):
     training = json.loads((work / "runs" / "fsdp-ema" / "last" / "training.json").read_text())
     assert training["progress"]["ema"] == 0.5
     assert json.loads((work / "runs" / "ema" / "results" / "vqa.test.json").read_text())["training"]["ema"] == 0.5
+    # A state of shards is whole: it goes on in shards to the bit, and in one piece to the rounding.
+    for name in ("again", "alone-again"):
+        broken = work / "runs" / name
+        shutil.copytree(work / "runs" / "fsdp-ema", broken)
+        for left in (broken / "checkpoints" / "step-00000004", broken / "last", broken / "best", broken / "results"):
+            shutil.rmtree(left)
+    shown = launched(2, "train", *arguments, "--output-dir", "runs/again", "--resume", cwd=work, program=program, **FSDP)
+    assert "going on from runs/again/checkpoints/step-00000002" in shown and "not bit-exact" not in shown
+    again = work / "runs" / "again" / "last" / "model.safetensors"
+    assert again.read_bytes() == (work / "runs" / "fsdp-ema" / "last" / "model.safetensors").read_bytes()
+    shown = launched(1, "train", *arguments, "--output-dir", "runs/alone-again", "--resume", cwd=work)
+    assert "resumed, but not bit-exact: processes: 2 -> 1; shards: True -> False" in shown
+    three = load_file(work / "runs" / "alone-again" / "last" / "model.safetensors")
+    assert np.abs(two[head] - three[head]).max() < 1e-5
 
 
 @pytest.mark.slow
@@ -124,6 +137,8 @@ def test_deepspeed_on_two_processes(alone, work):
     shown = launched(2, *arguments, cwd=work, program=program, **zero)
     assert ", DeepSpeed" in shown
     check_same(work / "runs" / "zero", alone)
+    assert "with DeepSpeed, which keeps the optimiser to itself, no training state is saved or put back" in shown
+    assert not (work / "runs" / "zero" / "checkpoints").exists()
 
 
 def test_three_processes_score_as_one(alone, work):

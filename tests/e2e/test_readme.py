@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from tests.miniature import write_vqav2
+from tests.miniature_vcr import write_vcr
 from vle_bench import inputs
 from vle_bench.demo import own_row, published_rows, results_table
 from vle_bench.recipe import load_recipe
@@ -56,6 +57,7 @@ def work(tmp_path_factory):
     run = [sys.executable, "-m", "vle_bench"]
     execute([*run, "prepare", "easy-vqa", "--output", "data/easy-vqa", "--limit-images", "40"], folder)
     write_vqav2(folder / "data" / "vqav2-official", val=4)
+    write_vcr(folder / "data" / "vcr-official", 2, 2, 2)
     (folder / "predictions.json").write_text("[]")
     return folder
 
@@ -74,7 +76,8 @@ def test_every_command(work):
         elif parts[0] == "pip":
             assert parts == ["pip", "install", "."]  # the wheel: tests/unit/test_packaging.py
         elif parts[:2] == ["vle-bench", "download"]:
-            assert line in inputs.data_commands(load_recipe("vqa/vle-base").data)  # tests/unit/data/test_download.py runs it
+            shipped = {"vqav2": "vqa/vle-base", "vcr": "vcr/vle-base-q2a"}[parts[2]]
+            assert line in inputs.data_commands(load_recipe(shipped).data)  # tests/unit/data/test_download*.py run it
         elif parts[:2] == ["hf", "download"]:
             assert line in inputs.checkpoint_commands("checkpoints/vle-base")
             target = work / parts[-1]
@@ -89,6 +92,10 @@ def test_every_command(work):
                 assert "accelerate.commands.launch --num_processes 8 -m vle_bench" in execute(
                     ["make", "-n", "-f", ROOT / "Makefile", *parts[1:], "VENV="], work
                 )
+        elif parts == ["make", "vcr-base"]:
+            shown = make(parts, work, MINIATURE)
+            assert "written: runs/vle-base-vcr-q2a/results/vcr_q2ar.val.json" in shown
+            assert "; Q2AR " in (work / "leaderboards" / "comparison.md").read_text()
         elif parts[:3] == ["vle-bench", "score", "vqa"]:
             questions = json.loads((work / "data/easy-vqa-official/questions-test.json").read_text())["questions"]
             answers = [{"question_id": q["question_id"], "answer": "no"} for q in questions]
@@ -96,9 +103,12 @@ def test_every_command(work):
             assert "accuracy" in execute([sys.executable, "-m", "vle_bench", *parts[1:]], work)
         elif parts[:2] == ["vle-bench", "predict"]:
             shown = execute([sys.executable, "-m", "vle_bench", *parts[1:]], work)
-            assert "each question of test once" in shown and "every question of test2015" in shown
+            assert "each question of test once" in shown
             unlabelled = ["evaluate", "runs/vle-base-vqa", "--split", "test"]
             assert "'test' has no labels" in execute([sys.executable, "-m", "vle_bench", *unlabelled], work, code=2)
+        elif parts[-1] == "--resume":
+            shown = execute([sys.executable, "-m", "vle_bench", *parts[1:], *MINIATURE.split()], work)
+            assert "runs/vle-base-vqa: this run is finished" in shown
         elif parts[0] == "vle-bench":
             small = ["--limit-images", "40"] if parts[1:3] == ["prepare", "easy-vqa"] else []
             assert execute([sys.executable, "-m", "vle_bench", *parts[1:], *small], work).strip()

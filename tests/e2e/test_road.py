@@ -131,7 +131,7 @@ def test_prepare_vqav2(tmp_path):
     command = ["prepare", "vqav2", "--source", "official", "--output", "data", "--workers", 2]
     assert "000000000002.jpg: no such image (image_id 2)" in run(*command, cwd=tmp_path, code=2)
     shown = run(*command, "--on-bad-image", "skip", cwd=tmp_path)
-    assert re.search(r"minival +3 questions +1 images +66.67 % have an answer in the vocabulary, 1 not", shown)
+    assert re.search(r"minival +3 questions +1 images +66.67 % have an answer in the vocabulary, 1 have none", shown)
     assert "left out: 1 images that cannot be read, and with them 3 questions" in shown
     for wrong, message in (
         (["--visual-genome", "qa.json"], "--visual-genome and --vg-image-data go together"),
@@ -150,7 +150,7 @@ def test_prepare_vqav2(tmp_path):
         (["train", "demo/vqa-tiny", "--output-dir", "runs/a"], "runs/a: holds another run"),
         (["train", "demo/vqa-tiny", "data.root=elsewhere"], "elsewhere: no prepared data"),
         (["train", "demo/vqa-tiny", "train.precision=fp16", "--output-dir", "runs/x"], "train.precision: fp16 needs a GPU"),
-        (["train", "demo/vqa-tiny", "data.train=tran", "--output-dir", "runs/x"], "no split 'tran'"),
+        (["train", "demo/vqa-tiny", "data.train=tran", "--output-dir", "runs/x"], "'tran' is no split of easy-vqa"),
         (["train", "demo/vqa-tiny", "model.config.num_attention_heads=5"], "hidden_size 64 does not divide by 5"),
         (["train", "demo/vqa-tiny", "model.config.text_config.hidden_size=-64"], "1 or more is expected, not -64"),
         (["train", "demo/vqa-tiny", "model.config.text_config.model_type=bart"], "'bart' is none of deberta-v2"),

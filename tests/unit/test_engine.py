@@ -15,15 +15,21 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 
+import vle_bench.train
 from vle_bench.announce import memory_estimate
 from vle_bench.average import AverageWeights
+from vle_bench.batches import micro_batch, padded_text, steps
 from vle_bench.cli import main
-from vle_bench.engine import clip_gradients
+from vle_bench.engine import check_deepspeed, clip_gradients
+from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluate import predict
 from vle_bench.models import VLEForVQA
 from vle_bench.recipe import load_recipe
+from vle_bench.resume import restore, save_state
+from vle_bench.signals import Stop
 from vle_bench.tasks import TASKS
-from vle_bench.train import build, checkpoint_activations, fit, micro_batch, optimizer_step, padded_text, steps
+from vle_bench.train import build, checkpoint_activations, fit, optimizer_step, stopped, train
+from vle_bench.training_state import changed_keys
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "vle" / "VLEForVQA"
 # 361 questions: the sixth batch of 64 has 41. Dropout is 0 in this recipe.
@@ -127,8 +133,6 @@ def test_clipping_reports_the_norm_before(root, tmp_path):
 
 
 def test_a_run_that_diverges_keeps_the_last_good_checkpoint(root, tmp_path):
-    from vle_bench.errors import RunFailed
-
     run = started(root, tmp_path, "train.max_steps=6", "train.evaluate_every=3", "train.log_every=50")
     plain, calls = run.optimizer.step, []
 
@@ -140,8 +144,8 @@ def test_a_run_that_diverges_keeps_the_last_good_checkpoint(root, tmp_path):
         return plain()
 
     run.optimizer.step = step
-    with pytest.raises(RunFailed, match=r"diverged: loss nan.* at step 5, .*kept: best/, last/"):
-        fit(run)
+    with pytest.raises(RunFailed, match=r"diverged: loss nan.* at step 5, .*kept: best/, last/, checkpoints/step-00000003/$"):
+        fit(run, Stop())
     told = json.loads((tmp_path / "diverged.json").read_text())
     assert told["step"] == 5 and len(told["ids"]) == 64 and told["learning_rate"] == pytest.approx(1e-3 * 2 / 6)
     for name in ("best", "last"):
@@ -224,7 +228,7 @@ def test_the_average_is_what_is_evaluated_and_saved(root, tmp_path):
         seen.append({name: p.detach().clone() for name, p in run.bare_model.named_parameters()})
 
     run.optimizer.step = step
-    fit(run)
+    fit(run, Stop())
     expected = first
     for weights in seen:
         expected = {name: 0.5 * expected[name] + 0.5 * weights[name] for name in expected}
@@ -245,6 +249,62 @@ def test_an_average_resumes_where_it_was():
     other = AverageWeights(iter([torch.nn.Parameter(torch.zeros(3))]), 0.9)
     other.load_state_dict(state)
     assert torch.equal(other.averages[0], state["averages"][0])
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(("place", "call", "state"), [("optimizer_step", 5, 3), ("evaluate_and_save", 2, 8)])
+def test_a_run_with_an_average_goes_on_as_if_it_had_not_stopped(root, tmp_path, monkeypatch, capsys, place, call, state):
+    """Killed between two states, and in an evaluation, which has the averages in the place of the weights."""
+    settings = [f"data.root={root}", "train.max_steps=8", "train.evaluate_every=4", "train.checkpoint_every=3", "train.ema=0.8"]
+    recipe = load_recipe("demo/vqa-tiny", [*RECIPE, *settings, "model.config.hidden_dropout_prob=0.1"])
+    train(recipe, tmp_path / "whole")
+    plain, calls = getattr(vle_bench.train, place), []
+
+    def killed(*arguments):
+        calls.append(1)
+        if len(calls) == call:
+            raise Killed
+        return plain(*arguments)
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(vle_bench.train, place, killed)
+        train(recipe, tmp_path / "killed")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    capsys.readouterr()
+    train(recipe, tmp_path / "killed", resume=True)
+    assert f"going on from {tmp_path / 'killed' / 'checkpoints'}/step-{state:08d}" in capsys.readouterr().out
+    for name in ("best", "last"):
+        one, two = ((tmp_path / run / name / "model.safetensors").read_bytes() for run in ("whole", "killed"))
+        assert one == two
+    one, two = (json.loads((tmp_path / r / "checkpoints/step-00000008/progress.json").read_text()) for r in ("whole", "killed"))
+    assert all(one[key] == two[key] for key in ("step", "samples", "best", "last", "losses")) and one["samples"] == 361 + 2 * 64
+
+
+def test_what_changes_the_result_is_compared_when_a_run_goes_on():
+    recipe = load_recipe("demo/vqa-tiny", []).model_dump(mode="json")
+    for key in ("tf32=true", "layer_decay=0.9", "ema=0.9", "precision=bf16", "compile=true", "gradient_checkpointing=true"):
+        assert changed_keys(recipe, load_recipe("demo/vqa-tiny", [f"train.{key}"]).model_dump(mode="json"))[0]
+
+
+def test_deepspeed_has_no_states_to_go_on_from(tmp_path):
+    check_deepspeed(load_recipe("demo/vqa-tiny", []).train)
+    with pytest.raises(
+        RequestError, match="train.checkpoint_every: with DeepSpeed, .*no training state .*take DDP or FSDP2, or null"
+    ):
+        check_deepspeed(load_recipe("demo/vqa-tiny", ["train.checkpoint_every=5"]).train)
+    with pytest.raises(RequestError, match="train.ema: not with DeepSpeed"):
+        check_deepspeed(load_recipe("demo/vqa-tiny", ["train.ema=0.9"]).train)
+    run = SimpleNamespace(accelerator=SimpleNamespace(distributed_type=DistributedType.DEEPSPEED), step=5, saved_step=0)
+    with pytest.raises(RequestError, match="step-00000005: with DeepSpeed, .*no training state .*or give another --output-dir"):
+        restore(run, tmp_path / "step-00000005")  # a state of DDP's
+    save_state(run)
+    assert run.saved_step == 0
+    run.total_steps, run.folder = 9, tmp_path
+    assert stopped(run, "by SIGTERM").startswith("stopped by SIGTERM at step 5 of 9; with DeepSpeed")
 
 
 def test_memory_is_divided_over_what_is_in_shards():
@@ -288,9 +348,8 @@ def test_a_tracker_is_given_every_number(root, tmp_path, monkeypatch):
 
 def test_tensorboard_reads_what_a_run_wrote(root, tmp_path):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    run = started(root, tmp_path, "train.max_steps=2", "train.trackers=[tensorboard]", "train.evaluate_every=2")
-    fit(run)
-    run.accelerator.end_training()
+    settings = [f"data.root={root}", "train.max_steps=2", "train.trackers=[tensorboard]", "train.evaluate_every=2"]
+    train(load_recipe("demo/vqa-tiny", [*RECIPE, *settings]), tmp_path)
     files = [Path(folder) / name for folder, _, names in os.walk(tmp_path) for name in names if name.startswith("events.out")]
     found = events.EventAccumulator(str(next(f for f in files if f.stat().st_size > 500)))
     found.Reload()

@@ -15,7 +15,7 @@ from vle_bench.data.collate import QuestionCollator
 from vle_bench.data.samplers import image_batches
 from vle_bench.data.tokenizer import train_tokenizer
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.evaluate import check_labelled, predict
+from vle_bench.evaluate import check_labelled, check_whole, predict
 from vle_bench.metrics.vqa import in_vocabulary
 from vle_bench.models import VLEConfig, VLEForVQA
 from vle_bench.models.vle.processing import VLEProcessor
@@ -104,6 +104,10 @@ def test_batches_are_whole_images(data, batch_size):
         assert len(batch) + (rows == rows[following[0]]).sum() > batch_size
 
 
+def test_an_image_with_more_questions_than_fit_is_a_batch_alone_at_the_start_too():
+    assert [batch.tolist() for batch in image_batches(np.array([0, 0, 0, 1, 2, 2, 2]), 2)] == [[0, 1, 2], [3], [4, 5, 6]]
+
+
 def test_no_questions_no_batches():
     assert image_batches(np.array([], dtype=np.int64), 8) == []
 
@@ -174,6 +178,29 @@ def test_the_submission_holds_every_id_once_in_order(data):
     for wrong in (rows[1:], [*rows, rows[0]], [*rows[1:], {**rows[0], "id": 7}]):
         with pytest.raises(RunFailed, match=f"{len(wrong)} predictions are not one for each of the 61 questions"):
             TASKS["vqa"].submission(wrong, questions)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_split_with_questions_left_out_makes_no_submission(nested):
+    found = {"train": {"left_out_with_their_image": 7}, "val": {"left_out_with_their_image": 0},
+             "test": {"left_out_with_their_image": 2, "left_out_records": 1}}  # fmt: skip
+    report = {"splits": found} if nested else found
+    data = SimpleNamespace(root="data/x", manifest={"splits": found, "report": report})
+    check_whole(data, "val")
+    with pytest.raises(RequestError, match="data/x: 3 questions of test were left out when it was prepared"):
+        check_whole(data, "val+test")
+
+
+def test_types_have_their_own_intervals(data):
+    questions = data.questions("val")
+    rows = [{"id": q["question_id"], "answer": "yes", "label": 0, "score": 1.0} for q in questions]
+    scored = TASKS["vqa"].score(rows, questions)
+    right = [q["multiple_choice_answer"] == "yes" for q in questions if q["answer_type"] == "yes/no"]
+    found = scored["breakdown"]["answer_type"]["yes/no"]
+    assert found["n"] == len(right) and found["value"] == pytest.approx(sum(right) / len(right))
+    assert found["interval"][0] < found["value"] < found["interval"][1]
+    assert scored["breakdown"]["answer_type"]["other"] == {"value": 0.0, "interval": [0.0, 0.0], "n": len(questions) - len(right)}
+    assert all(metric["n"] for metric in scored["metrics"].values())
 
 
 def test_a_split_without_labels_is_told_apart(data):

@@ -11,19 +11,52 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LEAVES = {
     "errors", "atomic", "progress", "strict_yaml", "vqa_answers", "vqa_files", "vcr_files", "vcr_text", "auto_classes", "boxes",
-    "pictures", "splits", "json_stream", "label_map",
+    "pictures", "splits", "json_stream", "label_map", "signals",
 }  # fmt: skip
 ANYTHING = None
-COMMAND = {"train", "evaluate", "checkpoint", "tasks", "data", "models", "results", "recipe", "figures", "page", "leaderboard"}
+COMMAND = {
+    "train",
+    "evaluate",
+    "checkpoint",
+    "tasks",
+    "data",
+    "metrics",
+    "models",
+    "results",
+    "recipe",
+    "figures",
+    "page",
+    "leaderboard",
+}
 MAY_IMPORT: dict[str, set[str] | None] = {
     "cli": ANYTHING,
     "__main__": {"cli"},
     "demo": COMMAND,  # one command each; only cli imports them
     "demo_vcr": COMMAND | {"demo"},
-    "bench": COMMAND,
-    "train": {"evaluate", "optim", "checkpoint", "tasks", "models", "results", "recipe", "engine", "average", "announce"},
+    "bench": COMMAND | {"batches"},
+    "train": {
+        "evaluate",
+        "optim",
+        "checkpoint",
+        "tasks",
+        "models",
+        "results",
+        "recipe",
+        "batches",
+        "engine",
+        "average",
+        "announce",
+        "run_folder",
+        "resume",
+        "training_state",
+        "launch",
+    },
+    "batches": {"train"},  # the type of a run, here as in the next
+    "resume": {"train", "evaluate", "batches", "engine", "run_folder", "training_state", "results"},
+    "announce": {"train", "evaluate", "optim", "engine"},
     "engine": {"recipe", "launch"},
-    "announce": {"evaluate", "optim"},
+    "run_folder": {"checkpoint", "training_state", "results", "recipe"},
+    "training_state": {"results", "average"},
     "evaluate": {"tasks", "models", "checkpoint", "results", "recipe"},
     "checkpoint": {"models"},
     "tasks": {"data", "metrics"},

@@ -18,6 +18,7 @@ def write(tmp_path, content):
 @pytest.mark.parametrize(
     "content",
     [
+        ANSWERS,
         {"answers": ANSWERS},
         {"answers": ANSWERS, "sha256": labels_digest(ANSWERS)},
         {"2": 2, "yes": 0, "no": 1},
@@ -49,6 +50,8 @@ def test_forms(tmp_path, content):
         ({"answers": ["yes"], "sha256": labels_digest(["no"])}, "not those that its sha256 was computed of"),
         ({}, "no label map"),
         ([], "no label map"),
+        (["yes", "no", "yes"], "'yes' stands there twice"),
+        (["yes", 2], "2 is not a string"),
     ],
 )
 def test_refused(tmp_path, content, message):

@@ -113,6 +113,20 @@ def test_both_vcr_tasks_of_one_record_stand_in_one_row(tmp_path: Path) -> None:
     assert row[1:4] == ["–", "80.00 ± 1.00 on val", "70.00 ± 1.00 on val"]
 
 
+def test_the_demo_shows_both_vcr_tasks(tmp_path: Path) -> None:
+    def joined(name: str, value: float) -> dict[str, Any]:
+        metrics = {m: {"value": v, "interval": (v - 0.01, v + 0.01)} for m, v in
+                   (("q2ar", value), ("q2a", value + 0.1), ("qa2r", value + 0.05))}  # fmt: skip
+        recipe = {"name": name, "hash": "a + b"}
+        return record("shapes-vcr", "val", 0, task="vcr_q2ar", metrics=metrics, primary_metric="q2ar", recipe=recipe)
+
+    root = folder(tmp_path, joined("off", 0.1), joined("on", 0.8))
+    text = render_tables(root)[root / "demo.md"]
+    rows = cells(text[text.index("# shapes-VCR") :])
+    assert [row[1:] for row in rows[1:]] == [["90.00 ± 1.00", "85.00 ± 1.00", "80.00 ± 1.00"],
+                                             ["20.00 ± 1.00", "15.00 ± 1.00", "10.00 ± 1.00"]]  # fmt: skip
+
+
 def test_a_record_is_taken_in_once_and_never_replaced(tmp_path: Path) -> None:
     root, run = folder(tmp_path / "leaderboards"), tmp_path / "run"
     (run / "results").mkdir(parents=True)

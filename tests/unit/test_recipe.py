@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ FILES = sorted(p for p in (ROOT / "recipes").rglob("*.yaml") if "accelerate" not
 MINIMAL = """
 name: small
 task: vqa
-data: {root: data/x, source: easy-vqa, train: train, evaluate: holdout, report: test}
+data: {root: data/x, source: easy-vqa, train: train, evaluate: val, report: test}
 model: {checkpoint: checkpoints/vle-base}
 """
 
@@ -74,6 +75,17 @@ def test_published_values(name: str, learning_rate: float, batch: int, epochs: i
     assert recipe.expect is not None and recipe.expect.value == expected
 
 
+@pytest.mark.parametrize("name", ["vle-base", "vle-large", "meter-base"])
+def test_uniters_values_of_the_second_stage(name: str) -> None:
+    """ChenRocks/UNITER, config/pretrain-vcr-{base,large}-4gpu.json and optim/."""
+    recipe = load_recipe(f"vcr/{name}-second-stage")
+    train = recipe.train
+    assert (train.learning_rate, train.betas, train.eps, train.weight_decay) == (3e-5, (0.9, 0.98), 1e-6, 0.01)
+    assert (train.warmup_fraction, train.schedule, train.max_grad_norm) == (0.1, "linear", None)
+    assert (train.lr_mult_head, train.lr_mult_cross_modal) == (1, 1)
+    assert recipe.model.checkpoint == f"checkpoints/{name}" and recipe.name == f"{name}-vcr-second-stage" and recipe.expect is None
+
+
 def test_misspelt_key_names_file_key_and_nearest(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL + "train: {learnig_rate: 1e-5}\n")
     assert problems(path) == [f"{path}: train.learnig_rate: unknown key; nearest valid key: train.learning_rate"]
@@ -95,11 +107,14 @@ def test_misspelt_key_names_file_key_and_nearest(tmp_path: Path) -> None:
         ("train.betas=[0.9, 2]", "train.betas"),
         ("train.checkpoint_every=10m", "train.checkpoint_every"),
         ("train.schedule=liner", "train.schedule: input should be 'linear', 'constant' or 'cosine'"),
+        ("task=vcr_second_stage", "task vcr_second_stage cannot be trained on data.source easy-vqa"),
         ("task=vcr_q2a", "task vcr_q2a cannot be trained on data.source easy-vqa"),
         ("model.config={}", "exactly one of checkpoint and config"),
         ("train.seed.x=1", "train.seed.x: train.seed is a value, not a group of keys"),
         ("trainseed", "an override is key=value"),
-        ("data.train=train+holdout", "data.evaluate: holdout shares images with data.train: train+holdout; take other"),
+        ("data.train=train+val", "data.evaluate: val shares images with data.train: train+val; take other"),
+        ("data.train=nix", "data.train: 'nix' is no split of easy-vqa; there are train, val, test"),
+        ("data.train=train+train", "data.train: train+train names a split twice"),
         ("data.report=train", "data.report: train shares images with data.train"),
         ("data.train=[]", "data.train: input should be a valid string"),
     ],
@@ -116,12 +131,13 @@ def test_wrong_values(tmp_path: Path, override: str, message: str) -> None:
 ])  # fmt: skip
 def test_a_split_is_not_trained_on_and_scored(tmp_path: Path, train: str, evaluate: str, fine: bool) -> None:
     path = write(tmp_path, MINIMAL)
-    changes = [f"data.train={train}", f"data.evaluate={evaluate}", "data.report=test"]
+    changes = ["data.source=vqav2", f"data.train={train}", f"data.evaluate={evaluate}", f"data.report={evaluate}"]
     if fine:
         assert not load_recipe(path, changes).data.allow_contaminated
     else:
-        (line,) = problems(path, *changes)
-        assert line.startswith("command line: data.evaluate: ") and "data.allow_contaminated: true" in line
+        found = problems(path, *changes)
+        assert [line.split(": ")[1] for line in found] == ["data.evaluate", "data.report"]
+        assert all("data.allow_contaminated: true" in line for line in found)
         assert load_recipe(path, [*changes, "data.allow_contaminated=true"]).data.evaluate == evaluate
 
 
@@ -295,7 +311,28 @@ def test_missing_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         (tmp_path / name).write_text("{}")
     assert missing_inputs(recipe) == []
     assert "vle-bench convert checkpoints/meter-base.ckpt" in missing_inputs(load_recipe("vqa/meter-base"))[0]
+    for model in ("vle-base", "meter-base"):  # a run of a shipped recipe comes with that recipe
+        after = load_recipe(f"vcr/{model}-q2a", [f"model.checkpoint=runs/{model}-vcr-second-stage"])
+        assert missing_inputs(after)[-1].splitlines()[1:] == [f"  vle-bench train recipes/vcr/{model}-second-stage.yaml"]
     assert missing_inputs(load_recipe("demo/vqa-tiny"))[0].endswith("vle-bench prepare easy-vqa --output data/easy-vqa")
+
+
+def test_an_occupied_run_folder_is_told_before_a_launcher_starts(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "vle-base-vqa").mkdir(parents=True)
+    (tmp_path / "runs" / "vle-base-vqa" / "recipe.yaml").write_text("")
+    command = [sys.executable, "-m", "vle_bench.inputs", str(ROOT / "recipes/vqa/vle-base.yaml")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def said(*arguments: str) -> str:
+        done = subprocess.run([*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 2
+        return done.stderr
+
+    assert (
+        said().startswith("runs/vle-base-vqa: holds a run; with ARGS=--resume make goes on with it") and "data/vqav2" not in said()
+    )
+    for arguments in (["--resume"], ["--output-dir", "runs/other"]):
+        assert "holds a run" not in said(*arguments) and "data/vqav2: no prepared data there" in said(*arguments)
 
 
 def test_missing_inputs_are_told_at_once(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The step: a loss that is not finite, and weights that do not fit."""
 
 import json
+from itertools import islice
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,30 +10,35 @@ import torch
 from accelerate import Accelerator
 
 from vle_bench import checkpoint
+from vle_bench.batches import epoch_batches, steps
 from vle_bench.engine import precision
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.models import VLEForVQA
 from vle_bench.recipe import load_recipe
 from vle_bench.tasks import TASKS
-from vle_bench.train import checked_loss, epoch_batches, refuse_unbuilt, steps
+from vle_bench.train import check_trackers, checked_losses
 
 
 def test_a_run_that_diverges_names_the_step_the_rate_and_the_examples_and_says_what_is_kept(tmp_path):
     schedule = SimpleNamespace(base_lrs=[1e-3, 1e-2], lr_lambdas=[lambda step: step / 10] * 2)
     run = SimpleNamespace(accelerator=Accelerator(cpu=True), schedule=schedule, folder=tmp_path)
     fine = [(1, [11], torch.tensor([1.0, 9.0])), (2, [12], torch.tensor([3.0, 9.0]))]
-    assert checked_loss(run, fine) == 2.0 and fine == []
+    assert checked_losses(run, fine) == [1.0, 3.0] and fine == []
     nan, inf = torch.tensor([float("nan"), 1.0]), torch.tensor([1.0, float("inf")])
     (tmp_path / "best").mkdir()
+    (tmp_path / "checkpoints" / "step-00000002").mkdir(parents=True)
     pending = [(3, [13], torch.tensor([1.0, 1.0])), (4, list(range(20, 40)), nan), (5, [1], inf)]
-    told = "loss nan, gradient norm 1.0 at step 4, learning rate 0.003; the examples of that step: 20, .* and 12 more .*kept: best/"
+    told = (
+        "loss nan, gradient norm 1.0 at step 4, learning rate 0.003; the examples of that step: 20, .* and 12 more "
+        ".*kept: best/, checkpoints/step-00000002/"
+    )
     with pytest.raises(RunFailed, match=told):
-        checked_loss(run, pending)
+        checked_losses(run, pending)
     assert json.loads((tmp_path / "diverged.json").read_text())["ids"] == list(range(20, 40))
     with pytest.raises(
         RunFailed, match="loss 1.0, gradient norm inf at step 5, learning rate 0.004; the examples of that step: 1 "
     ):
-        checked_loss(run, [(5, [1], inf)])
+        checked_losses(run, [(5, [1], inf)])
 
 
 def test_precision_names(monkeypatch):
@@ -132,4 +138,18 @@ def test_a_tracker_that_is_not_installed_is_refused(monkeypatch):
     recipe = load_recipe("demo/vqa-tiny", ["train.trackers=[mlflow]"])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(RequestError, match=r"train.trackers: mlflow: not installed; pip install 'vle-bench\[tracking\]'"):
-        refuse_unbuilt(recipe)
+        check_trackers(recipe)
+
+
+def test_steps_that_are_passed_over_are_not_read():
+    """In the middle of the first stage, at its end, and epochs later."""
+
+    def ids(step):
+        return step[0], step[1], [[int(i) for i in batch["ids"]] for batch in step[2]]
+
+    whole = [ids(step) for step in islice(steps(staged_run(stage_steps=5)), 30)]
+    for start in (0, 2, 5, 7, 21):
+        run, read = staged_run(stage_steps=5), []
+        run.task.collator = lambda *_, read=read: lambda part: read.append(part) or {"ids": list(part)}
+        assert [ids(step) for step in islice(steps(run, start), 4)] == whole[start : start + 4]
+        assert len(read) == 4 * run.accumulation

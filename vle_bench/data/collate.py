@@ -95,17 +95,17 @@ class ChoiceCollator:
         ]  # fmt: skip
         pictures, image_index = np.unique(np.stack([rows["image_row"], mirrored], 1), axis=0, return_inverse=True)
         image_index = image_index.reshape(-1)
-        features = self._pictures(pictures)
+        features = self.pictures(pictures)
         masks, counts = features["object_patch_mask"].numpy(), features["object_mask"].sum(1).numpy()
         patches = [masks[i, : counts[i]] for i in image_index]
-        batch = pad_choices([self._encode(r) for r in records], patches, self.processor.tokenizer.pad_token_id)
+        batch = pad_choices([self.encode(r) for r in records], patches, self.processor.tokenizer.pad_token_id)
         inputs = {name: torch.from_numpy(value) for name, value in batch.items()}
         inputs |= {"pixel_values": features["pixel_values"], "image_index": torch.from_numpy(image_index)}
         if (labels := self._labels(rows)) is not None:
             inputs["labels"] = labels
         return {"ids": rows["annot_id"], "inputs": inputs}
 
-    def _pictures(self, chosen: NDArray[np.int64]) -> Any:
+    def pictures(self, chosen: NDArray[np.int64]) -> Any:
         """(N, 2) row of `images` and whether it is mirrored → pixel_values, object_patch_mask and object_mask."""
         found = self.images[chosen[:, 0].tolist()]
         pictures = [decode(b, name) for b, name in zip(found["bytes"], found["file_name"], strict=True)]
@@ -115,7 +115,8 @@ class ChoiceCollator:
             boxes[i][:, [0, 2]] = pictures[i].width - boxes[i][:, [2, 0]]
         return self.processor(images=pictures, boxes=boxes)
 
-    def _encode(self, record: dict[str, Any]) -> list[dict[str, Any]]:
+    def encode(self, record: dict[str, Any]) -> list[dict[str, Any]]:
+        """What `encode_record` says of the choices of each part, one part after the other."""
         names = {} if self.augment is None else {"names": self.augment.names(record["annot_id"])}
         choices: list[dict[str, Any]] = []
         for part in self.parts:

@@ -1,4 +1,4 @@
-"""The official archives of VQA v2: fetched, resumed after a break, and unpacked into the layout that `prepare` reads."""
+"""The official archives of VQA v2 and VCR: fetched, resumed after a break, and unpacked into the layout that `prepare` reads."""
 
 import functools
 import hashlib
@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,6 +33,7 @@ class Archive:
     """One official archive; nobody publishes checksums of these, so `sha256` is None until somebody does."""
 
     url: str
+    """Empty for one that is there already."""
     holds: tuple[str, ...]
     """What it must bring: files, and folders with a slash at the end. Nothing else in it is unpacked."""
     about: str = ""
@@ -40,10 +41,17 @@ class Archive:
     growth: float = 1.02
     """Bytes on disk per byte of archive, until the archive itself says; JPEG files do not shrink, but end within a block."""
     sha256: str | None = None
+    saved_as: str = ""
+    """Its name, where the URL does not end in it."""
+    file: Path | None = None
+    """Where it lies, if not in the folder to unpack to; it stays there."""
 
     @property
     def name(self) -> str:
-        return self.url.rsplit("/", 1)[-1]
+        return self.saved_as or self.url.rsplit("/", 1)[-1]
+
+    def path(self, output: Path) -> Path:
+        return self.file or output / self.name
 
 
 def json_archive(part: str, *files: str) -> Archive:
@@ -62,6 +70,13 @@ VQAV2 = (
     Archive(f"{COCO_URL}/train2014.zip", ("train2014/",), "about 13.5 GB"),
     Archive(f"{COCO_URL}/val2014.zip", ("val2014/",), "about 6.6 GB"),
     Archive(f"{COCO_URL}/test2015.zip", ("test2015/",), "about 13.2 GB"),
+)
+
+
+VCR_FORM = "https://visualcommonsense.com/download/"
+VCR = (  # its metadata files are JSON, a part of the images' archive that shrinks
+    Archive("", ("train.jsonl", "val.jsonl", "test.jsonl"), "the questions", growth=25, saved_as="vcr1annots.zip"),
+    Archive("", ("vcr1images/",), "the images and their boxes", growth=1.3, saved_as="vcr1images.zip"),
 )
 
 
@@ -100,12 +115,12 @@ def download(
         missing = [archive for archive in archives if not is_unpacked(archive, output)]
         check_space(output, needed_bytes(missing, output, keep_archives, waits))
         for archive in missing:
-            path = output / archive.name
+            path = archive.path(output)
             if not path.exists():
                 fetch(archive, path, waits)
             files = unpack(path, output, archive.holds)
             atomic.write_json(marker_of(archive, output), files)
-            if not keep_archives:
+            if not keep_archives and archive.file is None:
                 path.unlink()
     except OSError as error:
         raise RunFailed(f"{error.filename or output}: {error.strerror or error}") from error
@@ -114,6 +129,43 @@ def download(
 
 def url_lines(archives: Sequence[Archive]) -> list[str]:
     return [f"{archive.url}  {archive.about}".rstrip() for archive in archives]
+
+
+def vcr_archives(output: Path, annotations: str | None, images: str | None) -> list[Archive]:
+    """VCR's two archives, from where the user says: a URL or a file each, or None for what lies in `output`.
+
+    Raises:
+        RequestError: an archive is nowhere; the lines say how one comes by it.
+    """
+    found = []
+    for archive, given, option in zip(VCR, (annotations, images), ("--annotations", "--images"), strict=True):
+        if given is None:
+            if not is_unpacked(archive, output) and not archive.path(output).is_file():
+                first = f"download vcr: {archive.name} is not in {output}, and no {option} says where it is"
+                raise RequestError("\n".join([first, *vcr_lines(output)]))
+            found.append(archive)
+        elif given.startswith(("http://", "https://")):
+            found.append(replace(archive, url=given))
+        elif Path(given).is_file():
+            found.append(replace(archive, file=Path(given)))
+        else:
+            raise RequestError(f"download vcr: {option} {given}: no such file, and no URL with http:// or https://")
+    return found
+
+
+def vcr_lines(output: Path | None) -> list[str]:
+    """How one comes by VCR's archives."""
+    command = f"vle-bench download vcr --output {'FOLDER' if output is None else output}"
+    return [
+        f"VCR is given out under its own licence, to those who accept it in the form at {VCR_FORM}",
+        "The page then links to two archives:",
+        *(f"  {archive.name}: {archive.about} ({', '.join(archive.holds)})" for archive in VCR),
+        "With the links, or with the archives wherever they lie:",
+        f"  {command} --annotations URL|FILE --images URL|FILE",
+        "With both archives in the folder:",
+        f"  {command}",
+        "What is unpacked already goes straight to `vle-bench prepare vcr --source FOLDER`.",
+    ]
 
 
 def marker_of(archive: Archive, output: Path) -> Path:
@@ -133,7 +185,7 @@ def needed_bytes(archives: Sequence[Archive], output: Path, keep_archives: bool,
     """Most additional disk space at any moment, in bytes; exact for archives that are there, else from the server's sizes."""
     used = most = 0
     for archive in archives:
-        path = output / archive.name
+        path = archive.path(output)
         if path.exists():
             with opened(path) as content:
                 unpacked = missing_bytes(members(path, content, archive.holds), output)
@@ -143,7 +195,7 @@ def needed_bytes(archives: Sequence[Archive], output: Path, keep_archives: bool,
             unpacked, fresh = int(size * archive.growth), size - part_bytes(part_of(path))
         used += fresh + unpacked
         most = max(most, used)
-        if not keep_archives:
+        if not keep_archives and archive.file is None:
             used -= size
     return most
 

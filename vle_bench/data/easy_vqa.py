@@ -39,7 +39,7 @@ def prepare_easy_vqa(
                          lambda ids, before: [i for i in ids if held_out(i)]),
             "test": Split(test_questions, test_annotations, lambda i: test_images / test_name(i)),
         }  # fmt: skip
-        return prepare_questions("easy-vqa", splits, output, 1, choices)
+        return prepare_questions("easy-vqa", splits, output, 1, choices, {"--limit-images": limit_images})
 
 
 def write_official(folder: Path, name: str, limit_images: int | None) -> tuple[Path, Path, Path]:

@@ -18,13 +18,14 @@ SCHEMA_VERSION = 2
 class PreparedData:
     """An opened prepared folder.
 
-    `images` has the columns image_id, file_name, bytes (the encoded file), width, height. A questions table has question_id,
-    image_id, image_row (row of `images`), question, question_type, answer_type, multiple_choice_answer, answers (the
+    `images` has the columns image_id, file_name, bytes (the encoded file), width, height. A questions table of VQA has
+    question_id, image_id, image_row (row of `images`), question, question_type, answer_type, multiple_choice_answer, answers (the
     annotators'), label_ids and label_scores (soft targets), answerable (there is such a target: it can be trained on).
-
-    Of VCR, which has no label map (`labels` is empty), `images` has also boxes (K, 4) in pixels of the upright picture and
-    class_names (K,); its questions have annot_id, image_id, image_row, record (JSON), answer_label, rationale_label,
-    answer_likelihood.
+    `manifest["report"][split]` (for VCR `manifest["report"]["splits"][split]`) says how many questions the split lacks:
+    `left_out_with_their_image` for images that are missing or cannot be read, `left_out_as_bad_records` for records that are wrong,
+    both 0 unless `prepare` was told to skip them. `manifest["left_out"]` lists them. `manifest["inputs"]` says what the data were
+    made from, and is no part of the hash.
+    `labels` is empty for a source without classes, such as VCR; `vle_bench.data.tables` has the columns of its tables.
     """
 
     root: Path
@@ -65,14 +66,21 @@ def open_prepared(root: Path) -> PreparedData:
         )
     if missing := [key for key in ("source", "splits", "files", "images", "hash") if key not in manifest]:
         raise RequestError(f"{path}: has no {missing[0]!r}; prepare the data again")
+    if found := damage(root, manifest):
+        raise RequestError(f"{found}; prepare the data again")
+    labels = json.loads((root / "label_map.json").read_text())["answers"] if "label_map.json" in manifest["files"] else []
+    shards = [datasets.Dataset.from_file(str(root / name)) for name in manifest["images"]]
+    return PreparedData(root, manifest, labels, datasets.concatenate_datasets(shards))
+
+
+def damage(root: Path, manifest: dict[str, Any]) -> str | None:
+    """The first file that is not what was prepared, and how it differs; None where all is whole."""
     for name, file in manifest["files"].items():
         size = (root / name).stat().st_size if (root / name).is_file() else None
         if size != file["bytes"]:
             found = "missing" if size is None else f"{size} bytes long instead of {file['bytes']}"
-            raise RequestError(f"{root / name}: {found}; prepare the data again")
+            return f"{root / name}: {found}"
         # The images' shards are too large to read at every start; a picture that was changed is a matter of its decoder.
         if name not in manifest["images"] and sha256(root / name) != file["sha256"]:
-            raise RequestError(f"{root / name}: not what was prepared, its SHA-256 is another; prepare the data again")
-    labels = json.loads((root / "label_map.json").read_text())["answers"] if "label_map.json" in manifest["files"] else []
-    shards = [datasets.Dataset.from_file(str(root / name)) for name in manifest["images"]]
-    return PreparedData(root, manifest, labels, datasets.concatenate_datasets(shards))
+            return f"{root / name}: not what was prepared, its SHA-256 is another"
+    return None

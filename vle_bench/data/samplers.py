@@ -45,7 +45,7 @@ def image_batches(image_rows: Indices, batch_size: int) -> list[Indices]:
     """
     order = np.argsort(image_rows, kind="stable")
     rows = image_rows[order]
-    ends = np.r_[np.flatnonzero(rows[1:] != rows[:-1]) + 1, len(rows)]  # of each image
+    ends = np.r_[0, np.flatnonzero(rows[1:] != rows[:-1]) + 1, len(rows)]  # of nothing, then of each image
     batches, start = [], 0
     while start < len(rows):
         fitting = ends[np.searchsorted(ends, start + batch_size, side="right") - 1]

@@ -21,6 +21,13 @@ QUESTIONS = pa.schema([
     *ASKED, ("image_row", pa.int64()), *list(TRUTHS)[2:], ("label_ids", pa.list_(pa.int64())),
     ("label_scores", pa.list_(pa.float32())), ("answerable", pa.bool_()),
 ])  # fmt: skip
+# Boxes (K, 4): x1, y1, x2, y2 in pixels of the stored picture, one for each of the K objects; also such as lie outside.
+VCR_IMAGES = pa.schema([*IMAGES, ("boxes", pa.list_(pa.list_(pa.float64()))), ("class_names", pa.list_(pa.string()))])
+VCR_RECORDS = pa.schema([
+    ("annot_id", pa.string()), ("image_id", pa.int64()), ("record", pa.string()),  # JSON: what `encode_record` takes, and labels
+    ("answer_label", pa.int8()), ("rationale_label", pa.int8()), ("answer_likelihood", pa.string()),
+])  # fmt: skip
+VCR_QUESTIONS = VCR_RECORDS.insert(2, pa.field("image_row", pa.int64()))
 
 Refuse = Callable[[dict[str, Any], str], None]  # (row, what is wrong with it): raises, or leaves the row out
 

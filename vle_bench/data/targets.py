@@ -15,8 +15,8 @@ normal = functools.lru_cache(maxsize=1 << 17)(normalize_answer)
 
 def with_targets(
     official: pa.Table, images: np.ndarray, label_ids: dict[str, int], published: bool, only_answerable: bool
-) -> tuple[pa.Table, int]:
-    """The columns of OFFICIAL → those of QUESTIONS; and how many questions are left out because their image is.
+) -> tuple[pa.Table, np.ndarray]:
+    """The columns of OFFICIAL → those of QUESTIONS; and the ids of the questions that are left out because their image is.
 
     Args:
         images: (images,) ids in the order of the rows of the images table, sorted.
@@ -29,7 +29,7 @@ def with_targets(
     table = pa.Table.from_batches(batches, QUESTIONS)
     if only_answerable:
         table = table.filter(table["answerable"])
-    return table.combine_chunks(), int((~known).sum())
+    return table.combine_chunks(), official["question_id"].to_numpy()[~known]
 
 
 def batch_with_targets(batch: pa.RecordBatch, images: np.ndarray, label_ids: dict[str, int], published: bool) -> pa.RecordBatch:

@@ -32,8 +32,13 @@ class VCRAugmentation:
     def names(self, annot_id: str) -> tuple[str, ...]:
         if not self.shuffle_names:
             return NAMES
-        number = int.from_bytes(hashlib.sha256(annot_id.encode()).digest()[:8], "big")
-        return tuple(NAMES[i] for i in np.random.default_rng((self.seed, self.epoch, number)).permutation(len(NAMES)))
+        rng = np.random.default_rng((self.seed, self.epoch, id_number(annot_id)))
+        return tuple(NAMES[i] for i in rng.permutation(len(NAMES)))
+
+
+def id_number(annot_id: str) -> int:
+    """64 bits of an annot_id, for a random generator's seed; the same on every machine."""
+    return int.from_bytes(hashlib.sha256(annot_id.encode()).digest()[:8], "big")
 
 
 def says_a_side(record: dict[str, Any]) -> bool:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from vle_bench.data.official import NUMBER_OF_ANSWERS, BadRecords, table
+from vle_bench.data.official import BadRecords, table
 from vle_bench.data.tables import OFFICIAL
 from vle_bench.json_stream import stream
-from vle_bench.vqa_files import problem_of
+from vle_bench.vqa_files import NUMBER_OF_ANSWERS, problem_of
 
 # Added to Visual Genome's qa_id (below 2 million): VQA v2's ids are image_id * 1000 + k, below 600 million.
 ID_OFFSET = 10_000_000_000
@@ -46,10 +46,12 @@ def rows(path: Path, images: dict[int, int], bad: BadRecords) -> Iterator[dict[s
     for number, record in enumerate(stream(path, None)):
         if problem := problem_of(record, {"id": int, "qas": list}):
             bad.add(path, f"record {number}", problem)
-        elif record["id"] in images:
+        elif record["id"] not in images:
+            bad.outside_coco += len(record["qas"])
+        else:
             for asked in record["qas"]:
                 if problem := problem_of(asked, {"qa_id": int, "question": str, "answer": str}):
-                    bad.add(path, f"record {number} (image {record['id']})", problem)
+                    bad.add(path, f"record {number} (image {record['id']})", problem, {"image_id": images[record["id"]]})
                 else:
                     yield row(asked, images[record["id"]])
 

@@ -1,7 +1,21 @@
 """Intervals by resampling."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+
+def figure(scores: NDArray[np.floating], groups: NDArray[np.integer]) -> dict[str, Any]:
+    """The mean of scores (examples,) with its interval and their number, as a record holds it."""
+    return {"value": float(scores.mean()), "interval": list(interval(scores, groups)), "n": len(scores)}
+
+
+def figures(scores: NDArray[np.floating], groups: NDArray[np.integer], kinds: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """`figure` of the examples of each kind; kinds: (examples,)."""
+    names = np.array(kinds)
+    return {name: figure(scores[names == name], groups[names == name]) for name in np.unique(names).tolist()}
 
 
 def interval(

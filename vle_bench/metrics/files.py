@@ -9,7 +9,7 @@ from vle_bench.vqa_files import QUESTION, annotation_records, records
 
 
 def score_vqa_files(questions: Path, annotations: Path, predictions: Path) -> dict[str, Any]:
-    """The official accuracy of a results file; see `vqa_accuracy` for what it holds."""
+    """The official accuracy of a results file; see `vqa_accuracy` for what it holds, and `image_of`: question id → image id."""
     asked = set()
     for number, record in enumerate(records(questions, "questions", dict(QUESTION))):
         if record["question_id"] in asked:
@@ -25,6 +25,6 @@ def score_vqa_files(questions: Path, annotations: Path, predictions: Path) -> di
             raise RequestError(f"{predictions}: record {number}: question_id {record['question_id']} a second time")
         given[record["question_id"]] = record["answer"]
     try:
-        return vqa_accuracy(given, truths)
+        return vqa_accuracy(given, truths) | {"image_of": {record["question_id"]: record["image_id"] for record in truths}}
     except RequestError as error:
         raise RequestError(f"{predictions}: {error}") from error

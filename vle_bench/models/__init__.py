@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         VLEForVCRJoint,
         VLEForVCRQ2A,
         VLEForVCRQA2R,
+        VLEForVCRSecondStage,
         VLEForVQA,
     )
     from vle_bench.models.vle.modeling import VLEModel, VLEPreTrainedModel
@@ -30,6 +31,7 @@ _HEADS = (
     "VLEForVCRJoint",
     "VLEForVCRQ2A",
     "VLEForVCRQA2R",
+    "VLEForVCRSecondStage",
     "VLEForVQA",
 )
 _MODULES = {
@@ -48,6 +50,7 @@ __all__ = [
     "VLEForVCRJoint",
     "VLEForVCRQ2A",
     "VLEForVCRQA2R",
+    "VLEForVCRSecondStage",
     "VLEForVQA",
     "VLEModel",
     "VLEPreTrainedModel",

@@ -18,7 +18,7 @@ from vle_bench.data.samplers import grouped_order, image_batches
 from vle_bench.data.tokenizer import train_tokenizer
 from vle_bench.data.vcr_augment import VCRAugmentation
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.metrics.bootstrap import interval
+from vle_bench.metrics.bootstrap import figure, figures
 from vle_bench.metrics.vcr import COLUMNS, vcr_accuracy
 from vle_bench.tasks.base import Row, Scores
 from vle_bench.vcr_files import CHOICES
@@ -146,18 +146,17 @@ def vcr_scores(rows: list[Row], questions: Any, parts: list[str]) -> Scores:
     names = {"q2ar": "q2ar", "q2a": "q2a", "qa2r": "qa2r"} if len(parts) == 2 else {parts[0]: "accuracy"}
     images = np.array([row["image_id"] for row in table])
     hits = {shown: np.array([result["per_record"][row["annot_id"]][name] for row in table], float) for name, shown in names.items()}
-    metrics = {
-        name: {"value": float(values.mean()), "interval": list(interval(values, images)), "n": len(values)}
-        for name, values in hits.items()
-    }  # fmt: skip
+    metrics = {name: figure(values, images) for name, values in hits.items()}
     primary = next(iter(hits.values()))
     return {
-        "n": result["n"], "metrics": metrics, "breakdown": breakdown(table, primary, parts),
+        "n": result["n"], "metrics": metrics, "breakdown": breakdown(table, primary, images, parts),
         "per_example": {row["annot_id"]: float(value) for row, value in zip(table, primary, strict=True)},
     }  # fmt: skip
 
 
-def breakdown(table: list[dict[str, Any]], hits: NDArray[np.float64], parts: list[str]) -> dict[str, dict[str, Any]]:
+def breakdown(
+    table: list[dict[str, Any]], hits: NDArray[np.float64], images: NDArray[np.int64], parts: list[str]
+) -> dict[str, dict[str, Any]]:
     """The primary metric by objects tagged in the right texts, by words of the question, and by the answer's likelihood."""
     groups: dict[str, list[str]] = {"objects tagged": [], "words in the question": [], "answer_likelihood": []}
     for row in table:
@@ -170,14 +169,8 @@ def breakdown(table: list[dict[str, Any]], hits: NDArray[np.float64], parts: lis
         words = len(record["question"])
         groups["words in the question"].append(next((name for most, name in LENGTHS if words <= most), "13 or more"))
         groups["answer_likelihood"].append(row["answer_likelihood"] or "not given")
-    found: dict[str, dict[str, Any]] = {}
-    for name, values in groups.items():
-        values_array = np.array(values)
-        found[name] = {
-            value: {"value": float(hits[values_array == value].mean()), "n": int((values_array == value).sum())}
-            for value in sorted(set(values), key=natural)
-        }  # fmt: skip
-    return found
+    found = {name: figures(hits, images, values) for name, values in groups.items()}
+    return {name: {kind: values[kind] for kind in sorted(values, key=natural)} for name, values in found.items()}
 
 
 def natural(group: str) -> tuple[int, str]:

@@ -17,7 +17,7 @@ from vle_bench.data.prepared import PreparedData, open_prepared
 from vle_bench.data.samplers import grouped_order, image_batches, with_others
 from vle_bench.data.tokenizer import train_tokenizer
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.metrics.bootstrap import interval
+from vle_bench.metrics.bootstrap import figure, figures
 from vle_bench.metrics.vqa import in_vocabulary, vqa_accuracy
 from vle_bench.tasks.base import Row, Scores
 
@@ -107,23 +107,19 @@ class VQA:
         result = vqa_accuracy({row["id"]: row["answer"] for row in rows}, annotations)
         scores = np.array([result["per_question"][row["question_id"]] for row in table])
         images = np.array([row["image_id"] for row in table])
-        metrics = {"accuracy": {"value": result["accuracy"], "interval": list(interval(scores, images)), "n": result["n"]}}
+        metrics = {"accuracy": {**figure(scores, images), "value": result["accuracy"]}}
         open_ended = np.array([row["answer_type"] != "yes/no" for row in table])
         if open_ended.any():
-            metrics["accuracy_not_yes_no"] = {
-                "value": float(scores[open_ended].mean()),
-                "interval": list(interval(scores[open_ended], images[open_ended])),
-                "n": int(open_ended.sum()),
-            }
+            metrics["accuracy_not_yes_no"] = figure(scores[open_ended], images[open_ended])
         chosen = {row["id"]: row["label"] for row in rows}
         soft = np.array([in_vocabulary(chosen[row["question_id"]], row["label_ids"], row["label_scores"]) for row in table])
-        soft = soft.round(6)  # the tables hold 0.3 in 32 bits
-        metrics["soft_score_in_vocabulary"] = {"value": float(soft.mean()), "interval": list(interval(soft, images))}
+        metrics["soft_score_in_vocabulary"] = figure(soft.round(6), images)  # the tables hold 0.3 in 32 bits
+        kinds = {name: [row[name] for row in table] for name in ("answer_type", "question_type")}
         return {
             "n": result["n"],
             "metrics": metrics,
             "per_answer_type": result["per_answer_type"],
             "per_question_type": result["per_question_type"],
-            "breakdown": {},
+            "breakdown": {name: figures(scores, images, values) for name, values in kinds.items()},
             "per_example": result["per_question"],
         }

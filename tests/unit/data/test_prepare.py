@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,6 +129,7 @@ def test_stopped_and_started_again(own, prepared, tmp_path, monkeypatch):
 def test_a_changed_image_or_file_is_read_again(own, tmp_path, monkeypatch):
     out, choices = tmp_path / "out", Choices(shard_bytes=SMALL_SHARDS)
     manifest = prepare_vqav2(own, out, choices)
+    shutil.rmtree(out)
 
     def killed(*_):
         raise KeyboardInterrupt
@@ -213,8 +215,10 @@ BAD = [
     (A, lambda c: c["annotations"].append(c["annotations"][0]), "question_id 1011", "stands there twice", 0),
     (A, lambda c: c["annotations"].pop(0), "question_id 1011", "question without an annotation", 1),
     (A, lambda c: c["annotations"][0]["answers"].pop(), "record 0 (question_id 1011)", "answers: 9 of them, not 10", 1),
-    (A, lambda c: c["annotations"][0]["answers"][3].update(answer=4), "record 0 (question_id 1011)", "answers: not a list of", 1),
-    (A, first("annotations", answers=[]), "record 0 (question_id 1011)", "answers: not a list of", 1),
+    (A, lambda c: c["annotations"][0]["answers"][3].update(answer=4), "record 0 (question_id 1011)",
+     "answers: number 4 of 10: answer: 4 is not a string", 1),
+    (A, first("annotations", answers=["x"]), "record 0 (question_id 1011)", "answers: number 1 of 1: 'x' is not an object", 1),
+    (A, first("annotations", answers=[]), "record 0 (question_id 1011)", "answers: an empty list", 1),
     (A, first("annotations", image_id=2), "question_id 1011", "image_id 2, but 1 in", 1),
 ]  # fmt: skip
 
@@ -257,6 +261,11 @@ def test_visual_genome(official, tmp_path):
     assert len(data.questions("train+val-minival+vg")) == 69 + 4
     assert not set(data.questions("trainval+test")["question_id"]) & set(vg["question_id"])
     assert manifest["splits"]["vg"]["answerable"] == 4
+    assert manifest["left_out"]["visual_genome"] == {"outside_coco": 3, "of_other_splits": 6, "outside_vocabulary": 3}
+    assert (
+        "left out of Visual Genome: 3 questions about images that COCO has not, 6 about images outside train and val, "
+        "3 with answers outside the vocabulary"
+    ) in lines(manifest)
     assert len(TASKS["vqa"].training_order(vg, 0, 0, 1)) == 4
 
 
@@ -303,12 +312,10 @@ def test_report(official, prepared, tmp_path):
     assert report["train"]["coverage"] == 18 / 27 and "coverage" not in report["test"]
     assert report["train"]["longest"][0] == {"question_id": 2000, "words": 66}
     shown = "\n".join(lines(open_prepared(prepared).manifest))
-    assert "66.67 % have an answer in the vocabulary, 9 not: left out of training" in shown
-    assert (
-        "66 words (test 2002000), 66 words (test-dev 2002000), 66 words (train 2000)" in shown
-        and "only its tokenizer can tell" in shown
-    )
-    choices = Choices(tokenizer="tests/golden/vcr_text/tokenizer", max_text_length=50, shard_bytes=SMALL_SHARDS)
+    assert "66.67 % have an answer in the vocabulary, 9 have none" in shown and "never where it is scored" in shown
+    assert "66 words (test 2002000), 66 words (train 2000), 66 words (val-minival 1002000)" in shown  # not test-dev's as well
+    assert "only its tokenizer can tell" in shown
+    choices = Choices(tokenizer=Path("tests/golden/vcr_text/tokenizer"), max_text_length=50, shard_bytes=SMALL_SHARDS)
     manifest = prepare_vqav2(official, tmp_path / "out", choices)
     assert {name: split["shortened"] for name, split in manifest["report"].items()} == {
         "train": 1, "val-minival": 1, "minival": 0, "test-dev": 1, "test": 1,

@@ -11,6 +11,7 @@ import evaluate
 import pytest
 
 import vle_bench
+from vle_bench.errors import RequestError
 
 ROOT = Path(__file__).parents[3]
 FOLDER = str(ROOT / "vle_bench" / "metrics" / "vqa_accuracy")
@@ -47,6 +48,12 @@ def test_one_at_a_time_and_all_at_once(metric):
     assert metric.compute()["accuracy"] == 0.5
     predictions = [{"question_id": 1, "answer": "yes"}]
     assert metric.compute(predictions=predictions, references=[question(1)])["accuracy"] == 1
+
+
+def test_other_than_ten_answers_are_refused(metric):
+    nine = question(1, answers=question(1)["answers"][:9])
+    with pytest.raises(RequestError, match="question_id 1: answers: 9 of them, not 10"):
+        metric.compute(predictions=[{"question_id": 1, "answer": "yes"}], references=[nine])
 
 
 def test_records_without_ids_are_no_witnesses_as_in_the_official_program(metric):

@@ -162,7 +162,7 @@ def test_command(write):
     arguments = ("--annotations", annotations, "--predictions", predictions)
     found = command(*arguments, "--json")
     assert (found.returncode, json.loads(found.stdout)) == (0, {"q2a": 1 / 3, "qa2r": 1.0, "q2ar": 1 / 3, "n": 3})
-    assert command(*arguments).stdout.splitlines()[0].split() == ["q2a", "33.33", "(3", "questions)"]
+    assert command(*arguments).stdout.splitlines()[0].split() == ["q2a", "33.33", "3", "questions"]
     predictions.write_text("annot_id\n")
     refused = command(*arguments)
     assert (refused.returncode, refused.stdout) == (2, "")

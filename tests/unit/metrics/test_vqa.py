@@ -179,9 +179,23 @@ def test_bad_predictions_get_one_line(tmp_path, content, message):
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("count", [0, 9, 11])
+def test_other_than_ten_answers_are_refused(tmp_path, count):
+    content = json.loads(FILES[1].read_text())
+    record = content["annotations"][3]
+    record["answers"] = (record["answers"] * 2)[:count]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    expected = f"{count} of them, not 10" if count else "an empty list"
+    with pytest.raises(RequestError, match=rf"a.json: record 3 \(question_id {record['question_id']}\): answers: .*{expected}"):
+        score_vqa_files(FILES[0], tmp_path / "a.json", FILES[2])
+
+
 @pytest.mark.parametrize(
     ("number", "key", "message"),
-    [(0, "questions", "record 600: question_id 331 a second time"), (1, "annotations", "1 question ids twice in the annotations")],
+    [
+        (0, "questions", "record 600: question_id 331 a second time"),
+        (1, "annotations", r"record 600 \(question_id \d+\): a second time"),
+    ],
 )
 def test_a_question_twice_in_an_official_file_is_refused(tmp_path, number, key, message):
     content = json.loads(FILES[number].read_text())

@@ -144,6 +144,7 @@ def test_word_embeddings_are_tied(tmp_path):
         ({"object_mask": torch.ones(3, 4, 4, dtype=torch.long)}, "object_mask: the shape"),
         ({"object_patch_mask": torch.ones(3, 4, 5, 9, dtype=torch.bool)}, "object_patch_mask: the shape"),
         ({"object_mask": None}, "comes with object_mask"),
+        ({"object_patch_mask": None}, "all three or none"),
         ({"labels": torch.tensor([0, 4, 0])}, "labels: values of 0 to 3 are expected, 4 came at"),
         ({"labels": torch.tensor([0, 1])}, "labels: the shape"),
         ({"input_ids": torch.full((3, 4, 30), 200)}, "input_ids: values of 0 to 199 are expected, 200 came"),

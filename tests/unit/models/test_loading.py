@@ -9,7 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vle_bench.models import VLEForITM, VLEForVCRQ2A, VLEForVQA, VLEModel
+from vle_bench.models import (
+    VLEForITM,
+    VLEForMLM,
+    VLEForMPC,
+    VLEForVCRQ2A,
+    VLEForVCRSecondStage,
+    VLEForVQA,
+    VLEModel,
+)
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vle"
 
@@ -116,3 +124,21 @@ def test_position_interpolation(tmp_path):
             assert torch.equal(model.eval().encode_image(pixels), again.eval().encode_image(pixels))
     with pytest.raises(ValueError, match="does not divide by the patch size"):
         VLEForVCRQ2A.from_pretrained(str(GOLDEN / "VLEForVCRQ2A"), image_size=30)
+
+
+def test_of_several_heads_each_is_judged_by_itself(tmp_path):
+    whole = VLEForVCRSecondStage.from_pretrained(str(GOLDEN / "VLEForMLM")).eval()  # a new head for ITM beside the trained one
+    assert torch.equal(whole.mlm_score[0].weight, VLEForMLM.from_pretrained(str(GOLDEN / "VLEForMLM")).mlm_score[0].weight)
+    whole.save_pretrained(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    del state["itm_score.fc.bias"]
+    save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=r"1 weights of the head, which is there in part for .*: itm_score.fc.bias"):
+        VLEForVCRSecondStage.from_pretrained(str(tmp_path))
+    # a parameter of no module belongs to the head beside it
+    VLEForMPC.from_pretrained(str(GOLDEN / "VLEForITM"), id2label={0: "a"}).save_pretrained(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    del state["mpc_mask_embedding"]
+    save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match="there in part for VLEForMPC: mpc_mask_embedding"):
+        VLEForMPC.from_pretrained(str(tmp_path))

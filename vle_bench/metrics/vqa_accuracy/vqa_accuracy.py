@@ -8,6 +8,7 @@ import evaluate
 
 from vle_bench.errors import RequestError
 from vle_bench.metrics import vqa
+from vle_bench.vqa_files import NUMBER_OF_ANSWERS
 
 _DESCRIPTION = """
 The accuracy of the VQA challenge, as the official evaluation program (github.com/GT-Vision-Lab/VQA, vqaEval.py) computes it: for
@@ -67,6 +68,8 @@ def _prediction(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reference(record: Mapping[str, Any]) -> dict[str, Any]:
+    if (count := len(record["answers"])) != NUMBER_OF_ANSWERS:
+        raise RequestError(f"question_id {record['question_id']}: answers: {count} of them, not {NUMBER_OF_ANSWERS}")
     answers = [{name: answer.get(name) for name in ANSWER} for answer in record["answers"]]
     return {**{name: record[name] for name in REFERENCE}, "answers": answers}
 

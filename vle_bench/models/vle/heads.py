@@ -318,3 +318,61 @@ class VLEForMLM(VLEPreTrainedModel):
             check_range("labels", labels, logits.shape[-1], ignored=-100)
             loss = patch_loss(logits, labels, None)
         return VLEClassifierOutput(loss=loss, logits=logits)
+
+
+class VLEForVCRSecondStage(VLEForMLM):
+    """Pre-training on VCR's texts: masked words, and whether a text belongs to a picture; each picture is encoded once for both.
+
+    The heads are VLEForMLM's and VLEForITM's, under their names.
+    """
+
+    def __init__(self, config: VLEConfig) -> None:
+        super().__init__(config)
+        self.itm_score = VLEMatchingHead(config)
+        self.post_init()
+
+    def forward(  # type: ignore[override]
+        self, pixel_values: Tensor, image_index: Tensor, masked_positions: Tensor, masked_words: Tensor, matches: Tensor,
+        **texts: Tensor,
+    ) -> VLEClassifierOutput:  # fmt: skip
+        """Two texts a question: its masked copy, and the whole text, which may look at another picture.
+
+        The loss is the mean over the questions of the sum of both: the mean cross-entropy of the question's own masked words,
+        and that of its match, in float32. So a question weighs the same in any batch, however many words are masked in it.
+
+        Args:
+            pixel_values: (N, 3, H, W).
+            image_index: (B, 2) row of `pixel_values` for each text.
+            masked_positions: (B, M) where words are masked in the first text; anything where there are fewer than M.
+            masked_words: (B, M) the ids that stood there; -100 where there are fewer than M.
+            matches: (B,) 1 if the second text looks at its own picture, else 0.
+            texts: `input_ids`, `attention_mask`, `token_type_ids` (B, 2, T), and objects as in `VLEModel.forward`, (B, 2, K).
+
+        Returns:
+            logits (B, M + 1): how far the right word's logit is below the highest, and last the right match's: 0 where the
+            model chooses right, infinite where there is no masked word.
+        """
+        questions = matches.shape[0]
+        for name, value in {"image_index": image_index, **texts}.items():
+            check_shape(name, value, (questions, 2, *value.shape[2:]))
+        check_shape("masked_words", masked_words, tuple(masked_positions.shape))
+        check_range("masked_words", masked_words, self.config.text_config.vocab_size, ignored=-100)
+        check_range("matches", matches, 2)
+        flat = {name: value.flatten(0, 1) for name, value in texts.items()}
+        encoded = self.vle(pixel_values=pixel_values, image_index=image_index.flatten(), **flat)
+        masked = encoded.text_embeds[::2]  # (B, T, D)
+        masked = masked.gather(1, masked_positions[..., None].expand(-1, -1, masked.shape[-1]))
+        words = self.mlm_score(masked).float()  # (B, M, vocab_size)
+        match = self.itm_score(encoded.pooler_output[1::2]).float()  # (B, 2)
+        counted = masked_words != -100
+        word_losses = F.cross_entropy(words.flatten(0, 1), masked_words.flatten(), reduction="none").view_as(masked_words)
+        word_loss = word_losses.sum(1) / counted.sum(1).clamp(min=1)
+        loss = (word_loss + F.cross_entropy(match, matches, reduction="none")).mean()
+        behind = below_highest(words, masked_words.clamp(min=0)).masked_fill(~counted, float("inf"))
+        return VLEClassifierOutput(loss=loss, logits=torch.cat([behind, below_highest(match, matches)[:, None]], 1))
+
+
+@torch.no_grad()
+def below_highest(scores: Tensor, right: Tensor) -> Tensor:
+    """scores (..., classes), right (...) → how far the right class's score is below the highest (...)."""
+    return scores.amax(-1) - scores.gather(-1, right[..., None]).squeeze(-1)

@@ -177,18 +177,24 @@ class VLEPreTrainedModel(PreTrainedModel):
         return (model, info) if output_loading_info else model
 
     def _account_for(self, info: dict[str, Any], source: str, head_may_differ: bool) -> None:
-        """Every missing, mismatched or unexpected key is on a list of what may be, or an error."""
-        own_heads = tuple(name for name, _ in self.named_children() if name in HEADS) + tuple(
-            name for name, _ in self.named_parameters(recurse=False)
-        )
+        """Every missing, mismatched or unexpected key is on a list of what may be, or an error.
+
+        A model of several heads may find some of them whole and start the others afresh.
+        """
+        loose = tuple(name for name, _ in self.named_parameters(recurse=False))  # part of a head too
+        heads = [
+            {key for key in self.state_dict() if key.startswith((name, *loose))}
+            for name, _ in self.named_children() if name in HEADS
+        ]  # fmt: skip
         mismatched = {entry[0] for entry in info["mismatched_keys"]}
         missing = set(info["missing_keys"])
-        head = {name for name in self.state_dict() if name.startswith(own_heads)} if own_heads else set()
+        head: set[str] = set().union(*heads)
         tied = set(self.all_tied_weights_keys) if hasattr(self, "all_tied_weights_keys") else set()
+        in_part = {key for one in heads if one - missing - tied for key in one & missing}
         problems = {
             "missing": sorted(missing - head - tied),
             "of another shape": sorted(mismatched - head if head_may_differ else mismatched),
-            "of the head, which is there in part": sorted(missing & head) if missing & head and head - missing - tied else [],
+            "of the head, which is there in part": sorted(in_part),
             "unknown": sorted(name for name in info["unexpected_keys"] if not name.startswith(HEADS)),
         }
         for what, names in problems.items():
@@ -330,9 +336,10 @@ class VLEModel(VLEPreTrainedModel):
         if token_type_ids is not None:
             check_shape("token_type_ids", token_type_ids, tuple(input_ids.shape))
             check_range("token_type_ids", token_type_ids, self.config.num_token_types)
-        if object_patch_mask is not None:
-            if object_mask is None or object_token_type_ids is None:
-                raise ValueError("object_patch_mask comes with object_mask and object_token_type_ids, (B, K) each")
+        given = [value is not None for value in (object_patch_mask, object_mask, object_token_type_ids)]
+        if any(given) and not all(given):
+            raise ValueError("object_patch_mask comes with object_mask and object_token_type_ids, (B, K) each: all three or none")
+        if object_patch_mask is not None and object_mask is not None and object_token_type_ids is not None:
             check_shape("object_patch_mask", object_patch_mask, (texts, object_patch_mask.shape[1], self.config.num_patches))
             check_shape("object_mask", object_mask, tuple(object_patch_mask.shape[:2]))
             check_shape("object_token_type_ids", object_token_type_ids, tuple(object_patch_mask.shape[:2]))
