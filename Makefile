@@ -57,6 +57,7 @@ endef
 # The file for the challenge server, then the record among the others and the tables. RUN names the run folder where ARGS gives
 # another than the recipe's.
 define submission
+	test -f $(or $(RUN),$(1))/vqa_test.json || \
 	$(PYTHON) -m accelerate.commands.launch $(LAUNCH) -m vle_bench predict $(or $(RUN),$(1)) --split test --output $(or $(RUN),$(1))/vqa_test.json
 	$(PYTHON) -m vle_bench table --add $(or $(RUN),$(1))
 endef

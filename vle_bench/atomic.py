@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,19 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; it takes the name `path` (replacing what was there) when the block ends well."""
+    """Yield an empty folder beside `path`; it takes the name `path` (replacing what was there) when the block ends well.
+
+    What is in it is on the disk before it takes the name, so that a machine that goes down leaves no empty files under it.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     _make(partial, path)
     try:
         yield partial
+        for file in (*partial.rglob("*"), partial):
+            flush(file)
         _take_name(partial, path)
+        flush(path.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -87,6 +93,53 @@ def _take_name(partial: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """What killed writers left beside the names that they were to take; nobody else may be writing there."""
+    for left in (*folder.glob(".*.partial"), *folder.glob(".*.old")):
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
+    if path.is_dir() and not hasattr(os, "O_DIRECTORY"):  # a platform that cannot open folders
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Make `folder` if need be, and keep other processes out as long as this one lives; an empty one goes again.
+
+    Raises:
+        RequestError: another process is at it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+
+
+_held: set[int] = set()  # handles of the locks
+
+
+def _let_go() -> None:
+    for handle in _held:
+        os.close(handle)
+    _held.clear()
+
+
+# A forked process (a DataLoader's worker) shares its parent's lock, and would keep it for the seconds that it outlives it.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """One process at a time, as long as it lives; without a lock where the file system or the platform knows none."""
@@ -103,7 +156,10 @@ def _locked(folder: Path) -> Iterator[None]:
         raise RequestError(f"{folder}: another process is writing there") from error
     except OSError:
         pass
+    _held.add(handle)
     try:
         yield
     finally:
-        os.close(handle)
+        if handle in _held:  # else this is a forked process, which has let it go
+            _held.remove(handle)
+            os.close(handle)

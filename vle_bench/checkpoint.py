@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from transformers import CLIPImageProcessorPil
 
 from vle_bench import atomic, models
-from vle_bench.errors import RequestError
+from vle_bench.errors import RequestError, RunFailed
 from vle_bench.label_map import labels_digest, read_label_map
 from vle_bench.models.vle.processing import VLEProcessor
 
@@ -16,18 +16,21 @@ TRAINING_FILE = "training.json"
 
 
 def save(folder: Path, model: Any, processor: Any, labels: list[str], training: dict[str, Any]) -> None:
-    """Write a `from_pretrained` folder, complete or not at all.
+    """Write a `from_pretrained` folder, complete or not at all; RunFailed where it cannot be written.
 
     Args:
         labels: empty for a task that chooses among what each example brings.
         training: recipe name and hash, seed, steps, data and splits trained on; the result record repeats them.
     """
-    with atomic.folder(folder) as partial:
-        model.save_pretrained(partial)
-        processor.save_pretrained(partial)
-        if labels:
-            atomic.write_json(partial / "label_map.json", {"answers": labels, "sha256": labels_digest(labels)})
-        atomic.write_json(partial / TRAINING_FILE, training)
+    try:
+        with atomic.folder(folder) as partial:
+            model.save_pretrained(partial)
+            processor.save_pretrained(partial)
+            if labels:
+                atomic.write_json(partial / "label_map.json", {"answers": labels, "sha256": labels_digest(labels)})
+            atomic.write_json(partial / TRAINING_FILE, training)
+    except (OSError, SafetensorError) as error:  # the latter is safetensors' own for a full disk
+        raise RunFailed(f"{folder}: cannot be written: {_one_line(error)}; make room, and go on with --resume") from error
 
 
 def resolve(checkpoint: Path) -> Path:

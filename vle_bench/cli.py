@@ -1,5 +1,6 @@
 """The command line: parse, load, call one function. Nothing heavy is imported before a command needs it."""
 
+import errno
 import json
 import sys
 from enum import Enum
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from vle_bench import __version__
-from vle_bench.errors import RequestError, RunFailed
+from vle_bench.errors import Interrupted, RequestError, RunFailed
 
 app = typer.Typer(
     name="vle-bench", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -57,9 +58,13 @@ def train(
     recipe: RecipeArgument,
     overrides: Overrides = None,
     output_dir: Annotated[Path | None, typer.Option(help="run folder; runs/<recipe name> if not given")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with a run that was broken off")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check the recipe and stop, as `validate` does")] = False,
 ) -> None:
-    """Fine-tune as a recipe says, evaluate, write the record."""
+    """Fine-tune as a recipe says, evaluate, write the record.
+
+    SIGTERM and SIGINT (Ctrl-C) end a run after the step, with all of it saved; the same command with --resume goes on.
+    """
     from vle_bench.inputs import missing_inputs
     from vle_bench.recipe import default_run_folder, load_recipe
 
@@ -72,7 +77,7 @@ def train(
     from vle_bench.train import train as run_training
 
     folder = output_dir or default_run_folder(loaded)
-    record = run_training(loaded, folder)
+    record = run_training(loaded, folder, resume)
     if is_first_process():
         print_record(record)
         print(f"written: {folder}/ (best/, last/, log.jsonl, results/, predictions/)")
@@ -534,11 +539,14 @@ def main() -> None:
             raise
         print(f"vle-bench: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, RequestError) else 1)
+    except Interrupted as error:
+        print(f"vle-bench: {error}", file=sys.stderr)
+        sys.exit(128 + error.signal)
     except OSError as error:  # a file where a folder should be, no permission, a full disk
         if debug:
             raise
         print(f"vle-bench: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 2)
     except Exception as error:
         if debug:
             raise

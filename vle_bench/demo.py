@@ -1,7 +1,6 @@
 """`vle-bench demo`: the whole road on easy-VQA, and what it found as a table, pictures and a page."""
 
 import json
-import shutil
 import statistics
 from pathlib import Path
 from typing import Any
@@ -59,10 +58,7 @@ def run_once(recipe: Recipe, folder: Path) -> Record:
     if result.exists() and load_record(result).recipe["hash"] == recipe.hash:
         print(f"{folder}: this recipe was run here before, showing its result; remove the folder to run it again")
         return load_record(result)
-    if (folder / "recipe.yaml").exists() and not result.exists():
-        print(f"{folder}: a run that was broken off, starting again")
-        shutil.rmtree(folder)
-    return train(recipe, folder)
+    return train(recipe, folder, resume=(folder / "recipe.yaml").exists())
 
 
 def published_rows() -> list[dict[str, str]]:

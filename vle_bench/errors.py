@@ -1,4 +1,4 @@
-"""The two ways in which a command can fail for a reason that we can name."""
+"""The ways in which a command can end early for a reason that we can name."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +11,14 @@ class RequestError(ValueError):
 
 class RunFailed(RuntimeError):
     """The request was fine and the run failed (a non-finite loss, a full disk): one line; exit status 1."""
+
+
+class Interrupted(Exception):
+    """A signal ended the run after all of it was saved: one line; exit status 128 + the signal's number."""
+
+    def __init__(self, signal: int, line: str) -> None:
+        super().__init__(line)
+        self.signal = signal
 
 
 @contextmanager

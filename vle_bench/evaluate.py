@@ -16,6 +16,7 @@ from vle_bench import atomic, checkpoint
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.progress import Bar
 from vle_bench.results import SCHEMA_VERSION, Metric, Record, code_version, file_sha256, library_versions, load_record
+from vle_bench.signals import in_loader
 from vle_bench.splits import overlap, tables
 from vle_bench.tasks import TASKS, Data, Task
 
@@ -41,7 +42,10 @@ def predict(
     was_training = model.training
     model.eval()
     with Bar(f"{'predict' if submission else 'evaluate'} {split}", len(batches), enabled=accelerator.is_main_process) as bar:
-        for batch in DataLoader(batches, batch_size=None, collate_fn=collate, num_workers=num_workers):
+        for batch in DataLoader(
+            batches, batch_size=None, collate_fn=collate, num_workers=num_workers, worker_init_fn=in_loader,
+            generator=torch.Generator(),  # an evaluation must not take from the numbers that training uses
+        ):  # fmt: skip
             tensors = {name: value.to(accelerator.device) for name, value in batch["inputs"].items() if name != "labels"}
             with accelerator.autocast():
                 logits = model(**tensors).logits

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vle_bench import strict_yaml
 from vle_bench.errors import RequestError
-from vle_bench.recipe import DataGroup, Recipe, load_recipe, shipped_recipes
+from vle_bench.recipe import DataGroup, Recipe, default_run_folder, load_recipe, shipped_recipes
 
 METER_URL = "https://github.com/zdou0830/METER/releases/download/checkpoint/meter_clip16_288_roberta_pretrain.ckpt"
 
@@ -57,13 +57,26 @@ def checkpoint_commands(checkpoint: str) -> list[str]:
     return [f"hf download OWNER/MODEL --local-dir {target}   (or name another folder: model.checkpoint=FOLDER)"]
 
 
+def refuse_occupied(folder: Path) -> None:
+    """As `train` does, but before a launcher starts: its processes would each end with a traceback of the launcher's."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise RequestError(
+            f"{folder}: holds a run; with ARGS=--resume make goes on with it, or with what comes after it; "
+            f'ARGS="--output-dir DIR" RUN=DIR takes another folder'
+        )
+
+
 def main() -> None:
     """`python -m vle_bench.inputs RECIPE [key=value ...]`: exit status 2 if an input is missing, at once."""
     parser = argparse.ArgumentParser(prog="python -m vle_bench.inputs")
     parser.add_argument("recipe", metavar="RECIPE")
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--output-dir", type=Path)
     known, rest = parser.parse_known_args()
     try:
         recipe = load_recipe(known.recipe, [a for a in rest if "=" in a and not a.startswith("-")])
+        if not known.resume:
+            refuse_occupied(known.output_dir or default_run_folder(recipe))
         if missing := missing_inputs(recipe):
             if shutil.which("vle-bench") is None:  # make installs into .venv, which nobody may have activated
                 missing.append(f"the commands are in {Path(sys.executable).parent}: source {Path(sys.executable).parent}/activate")

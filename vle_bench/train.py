@@ -5,10 +5,12 @@ import itertools
 import json
 import math
 import os
+import signal
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,23 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch.utils.data import DataLoader
 
-from vle_bench import atomic, checkpoint, models
-from vle_bench.errors import RequestError, RunFailed
-from vle_bench.evaluate import EVALUATION_BATCH_SIZE, check_labelled, check_labels, evaluate_checkpoint, predict
+from vle_bench import atomic, checkpoint, models, run_folder, training_state
+from vle_bench.errors import Interrupted, RequestError, RunFailed
+from vle_bench.evaluate import (
+    EVALUATION_BATCH_SIZE,
+    check_labelled,
+    check_labels,
+    evaluate_checkpoint,
+    predict,
+)
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.optim import learning_rate_schedule, parameter_groups
 from vle_bench.progress import Bar
 from vle_bench.recipe import Recipe, batch_layout
-from vle_bench.results import Record
+from vle_bench.results import Record, load_record
+from vle_bench.resume import restore, save_state
+from vle_bench.run_folder import command_to_resume, first_decides, leave_after_the_first
+from vle_bench.signals import Stop, agreement, in_loader, stop_on_signals
 from vle_bench.splits import names
 from vle_bench.tasks import TASKS, Data, Task
 
@@ -53,37 +64,62 @@ class Run:
     step: int = 0
     best: float = -1.0
     training_seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)  # of the steps since the last line of the log
+    saved_step: int = 0  # of the newest training state
+    log_bytes: int = 0  # of log.jsonl then
 
     @property
     def bare_model(self) -> Any:
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
 
-def train(recipe: Recipe, folder: Path) -> Record:
-    """Fine-tune as the recipe says; writes the run folder and returns the record of the `data.report` split."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        held = "holds another run" if (folder / "recipe.yaml").is_file() else "is there and not an empty folder"
-        raise RequestError(f"{folder}: {held}; give --output-dir a new folder, or remove this one")
+def train(recipe: Recipe, folder: Path, resume: bool = False) -> Record:
+    """Fine-tune as the recipe says; writes the run folder and returns the record of the `data.report` split.
+
+    Args:
+        resume: go on from the newest whole training state in the folder, or from the beginning where there is none.
+    """
     refuse_unbuilt(recipe)
-    run = build(recipe, folder)
-    first_stage(run, epoch=0)  # what it refuses is refused before anything is written
-    if run.accelerator.is_main_process:
-        atomic.write_text(folder / "recipe.yaml", recipe.to_yaml())
-        describe(run)
-    run.accelerator.wait_for_everyone()
-    fit(run)
-    record = evaluate_checkpoint(
-        folder, Path(recipe.data.root), recipe.data.report,
-        folder / "results" / f"{run.task.name}.{recipe.data.report}.json", accelerator=run.accelerator,
-    )  # fmt: skip
-    run.accelerator.end_training()
-    return record
+    result = folder / "results" / f"{recipe.task}.{recipe.data.report}.json"
+    with ExitStack() as stack:
+        start = first_decides(lambda: run_folder.take(stack, recipe.model_dump(mode="json"), folder, result, resume))
+        if start == "finished":
+            return load_record(result)
+        run = build(recipe, folder)
+        first_stage(run, epoch=0)  # what it refuses is refused before anything is written
+        if start is not None:
+            settle_gradients(run)
+            restore(run, Path(start))
+        if run.accelerator.is_main_process:
+            run_folder.tidy(folder, run.log_bytes)
+            atomic.write_text(folder / "recipe.yaml", recipe.to_yaml())
+            describe(run)
+        run.accelerator.wait_for_everyone()
+        with stop_on_signals(speaks=run.accelerator.is_main_process) as stop:
+            fit(run, stop)
+            stop.saved = stopped(run, "by a signal")
+            record = evaluate_checkpoint(folder, Path(recipe.data.root), recipe.data.report, result, accelerator=run.accelerator)
+        run.accelerator.end_training()
+        return record
+
+
+def settle_gradients(run: Run) -> None:
+    """A backward pass for nothing: after its first, DDP lays the gradients out anew, and so sums and rounds them otherwise.
+
+    Without it, the first step of a resumed run on three or more processes differs in the last bits.
+    """
+    if run.accelerator.num_processes > 1:
+        _, _, micro_batches = next(steps(run))
+        inputs = {name: value.to(run.accelerator.device) for name, value in micro_batches[0]["inputs"].items()}
+        with run.accelerator.autocast():
+            loss = run.model(**inputs).loss
+        run.accelerator.backward(loss)
+        run.optimizer.zero_grad(set_to_none=True)
 
 
 def refuse_unbuilt(recipe: Recipe) -> None:
     """A key that this version reads and cannot honour stops the run; passing over it would be a wrong number."""
     unbuilt = {
-        "train.checkpoint_every": recipe.train.checkpoint_every is not None,
         "train.ema": recipe.train.ema is not None,
     }
     if missing := [name for name in recipe.train.trackers if importlib.util.find_spec(name) is None]:
@@ -209,8 +245,8 @@ def first_stage(run: Run, epoch: int) -> np.ndarray | None:
 Step = tuple[int, int, list[dict[str, Any]]]  # epoch, questions in the global batch, this process's micro-batches
 
 
-def steps(run: Run) -> Iterator[Step]:
-    """Collated steps, for ever: the first stage's, then those of all questions."""
+def steps(run: Run, start: int = 0) -> Iterator[Step]:
+    """Collated steps, for ever: the first stage's, then those of all questions; the first `start` are passed over unread."""
     recipe, world, rank = run.recipe, run.accelerator.num_processes, run.accelerator.process_index
     done = 0
     for epoch in itertools.count():
@@ -218,41 +254,87 @@ def steps(run: Run) -> Iterator[Step]:
         batches = epoch_batches(run, epoch, first_stage(run, epoch) if in_stage else None)
         if in_stage:
             batches = batches[: run.stage_steps - done]
+        passed = min(max(start - done, 0), len(batches))
+        done += len(batches)
+        batches = batches[passed:]
+        if not batches:
+            continue
         augment = run.task.augmentation(recipe.augment.model_dump(), recipe.train.seed, epoch)
         collate = run.task.collator(run.questions, run.data.images, run.processor, run.labels, run.inputs, augment)
         mine: Any = [part for batch in batches for part in batch[rank::world]]
-        loaded = iter(DataLoader(mine, batch_size=None, collate_fn=collate, num_workers=recipe.train.num_workers))
+        loaded = iter(DataLoader(
+            mine, batch_size=None, collate_fn=collate, num_workers=recipe.train.num_workers, worker_init_fn=in_loader,
+            generator=torch.Generator(),  # its seed for the workers would else be drawn from the numbers that dropout uses
+        ))  # fmt: skip
         for batch in batches:
             yield epoch, sum(map(len, batch)), [next(loaded) for _ in range(run.accumulation)]
-        done += len(batches)
 
 
-def fit(run: Run) -> None:
-    """Optimiser steps until `total_steps`, with logging, evaluation and the best and last checkpoints."""
-    settings = run.recipe.train
-    evaluate_every = settings.evaluate_every or run.steps_per_epoch
+def fit(run: Run, stop: Stop) -> None:
+    """Optimiser steps until `total_steps`, with logging, evaluation, training states, and the best and last checkpoints."""
+    settings, first = run.recipe.train, run.accelerator.is_main_process
+    agree = agreement(run.accelerator.num_processes)
+    if evaluation_is_due(run):  # a state is saved before its step's evaluation, so that a kill in that costs no step
+        evaluate_and_save(run, stop)
     pending: list[tuple[int, list[int], torch.Tensor]] = []  # (step, ids, loss) since the last check
-    started, seconds_before, questions = time.monotonic(), run.training_seconds, 0
+    mark = saved = time.monotonic()
+    seconds_before, questions = run.training_seconds, 0
     run.model.train()
-    stream = steps(run)
-    with Bar(f"train {run.recipe.name}", run.total_steps, enabled=run.accelerator.is_main_process) as bar:
+    stream = steps(run, run.step)
+    with Bar(f"train {run.recipe.name}", run.total_steps, initial=run.step, enabled=first) as bar:
         while run.step < run.total_steps:
             epoch, count, micro_batches = next(stream)
             loss = optimizer_step(run, micro_batches, count)
             run.step += 1
             questions += count
             pending.append((run.step, [i for batch in micro_batches for i in batch["ids"]], loss))
-            evaluating = run.step % evaluate_every == 0 or run.step == run.total_steps
+            evaluating = evaluation_is_due(run)
+            logging = evaluating or run.step % settings.log_every == 0
+            number, saving = agree(stop.signal, checkpoint_is_due(run, time.monotonic() - saved))
             text = ""
-            if evaluating or run.step % settings.log_every == 0:
-                value = checked_loss(run, pending)
-                seconds = time.monotonic() - started
-                run.training_seconds = seconds_before + seconds
-                text = log_training(run, epoch, value, questions / seconds)
+            if logging or saving or number:
+                run.losses += checked_losses(run, pending)
+                now = time.monotonic()
+                run.training_seconds, mark = run.training_seconds + now - mark, now
+            if logging:
+                text = log_training(run, epoch, questions / (run.training_seconds - seconds_before))
             bar.advance(text=text)
+            if saving or number:
+                save_state(run)
+                mark = saved = time.monotonic()
+                number, _ = agree(stop.signal, False)  # one that came meanwhile
+            if number:
+                interrupt(run, number)
             if evaluating:
-                evaluate_and_save(run)
-                started, seconds_before, questions = time.monotonic(), run.training_seconds, 0
+                evaluate_and_save(run, stop)
+                mark = time.monotonic()
+                seconds_before, questions = run.training_seconds, 0
+
+
+def evaluation_is_due(run: Run) -> bool:
+    every = run.recipe.train.evaluate_every or run.steps_per_epoch
+    return run.step > 0 and (run.step % every == 0 or run.step == run.total_steps)
+
+
+def checkpoint_is_due(run: Run, seconds: float) -> bool:
+    """Args: seconds: since the last; the first process's clock counts."""
+    every = run.recipe.train.checkpoint_every
+    if every is None or run.step == run.total_steps:
+        return evaluation_is_due(run)
+    if isinstance(every, int):
+        return run.step % every == 0
+    return run.accelerator.is_main_process and seconds >= 60 * int(every.removesuffix("min"))
+
+
+def interrupt(run: Run, number: int) -> None:
+    if not run.accelerator.is_main_process:
+        leave_after_the_first(128 + number)
+    raise Interrupted(number, stopped(run, f"by {signal.Signals(number).name}"))
+
+
+def stopped(run: Run, how: str) -> str:
+    saved = run.folder / "checkpoints" / training_state.name(run.step)
+    return f"stopped {how} at step {run.step} of {run.total_steps}; {saved} holds all of it; go on with: {command_to_resume()}"
 
 
 def optimizer_step(run: Run, micro_batches: list[dict[str, Any]], count: int) -> torch.Tensor:
@@ -276,20 +358,18 @@ def optimizer_step(run: Run, micro_batches: list[dict[str, Any]], count: int) ->
     return total
 
 
-def checked_loss(run: Run, pending: list[tuple[int, list[int], torch.Tensor]]) -> float:
-    """The mean loss of the steps since the last check; stops the run at the first that is not finite.
+def checked_losses(run: Run, pending: list[tuple[int, list[int], torch.Tensor]]) -> list[float]:
+    """The losses of the steps since the last check; stops the run at the first that is not finite.
 
     Looking at every loss at once keeps the device from waiting for the host at each step.
     """
-    if not pending:
-        return float("nan")
-    losses = run.accelerator.reduce(torch.stack([loss for _, _, loss in pending]), reduction="mean").tolist()
+    losses: list[float] = run.accelerator.reduce(torch.stack([loss for _, _, loss in pending]), reduction="mean").tolist()
     for (step, ids, _), loss in zip(pending, losses, strict=True):
         if not math.isfinite(loss):
             shown = ", ".join(map(str, ids[:8])) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
             raise RunFailed(f"the loss is {loss} at step {step}; the examples of that step: {shown}")
     pending.clear()
-    return sum(losses) / len(losses)
+    return losses
 
 
 def write_log(run: Run, entry: dict[str, Any]) -> None:
@@ -300,7 +380,9 @@ def write_log(run: Run, entry: dict[str, Any]) -> None:
         run.accelerator.log({k: v for k, v in entry.items() if isinstance(v, float | int)}, step=run.step)
 
 
-def log_training(run: Run, epoch: int, loss: float, samples_per_second: float) -> str:
+def log_training(run: Run, epoch: int, samples_per_second: float) -> str:
+    loss = sum(run.losses) / len(run.losses)
+    run.losses = []
     learning_rate = max(run.schedule.get_last_lr())
     write_log(run, {
         "step": run.step, "epoch": epoch, "loss": round(loss, 6), "lr": learning_rate,
@@ -309,9 +391,11 @@ def log_training(run: Run, epoch: int, loss: float, samples_per_second: float) -
     return f"loss {loss:.4f}  lr {learning_rate:.1e}  {samples_per_second:.0f} questions/s"
 
 
-def evaluate_and_save(run: Run) -> None:
+def evaluate_and_save(run: Run, stop: Stop) -> None:
     """Score the `data.evaluate` split; `last/` is replaced, `best/` too where the score is the best so far."""
     recipe, model = run.recipe, run.bare_model
+    if run.saved_step == run.step:
+        stop.saved = stopped(run, "in the evaluation")
     rows = predict(
         model, run.processor, run.task, run.data, recipe.data.evaluate, run.labels, accelerator=run.accelerator,
         batch_size=EVALUATION_BATCH_SIZE, inputs=run.inputs,
@@ -325,19 +409,19 @@ def evaluate_and_save(run: Run) -> None:
     if run.accelerator.is_main_process:
         shown = "  ".join(f"{name} {100 * metric['value']:.2f}" for name, metric in metrics.items())
         print(f"step {run.step}: {recipe.data.evaluate}: {shown}", flush=True)
-        progress = {
-            "step": run.step, "steps": run.total_steps, "seconds": round(run.training_seconds, 1),
-            "split": recipe.data.evaluate, "score": score,
-        }  # fmt: skip
-        training = {
-            "task": run.task.name, "recipe": {"name": recipe.name, "hash": recipe.hash}, "seed": recipe.train.seed,
-            "inputs": run.inputs, "data_root": recipe.data.root,
-            "training_splits": sorted(names(recipe.data.train)), "progress": progress,
-        }  # fmt: skip
-        for name in ("last", "best") if score > run.best else ("last",):
-            checkpoint.save(run.folder / name, model, run.processor, run.labels, training)
+    progress = {
+        "step": run.step, "steps": run.total_steps, "seconds": round(run.training_seconds, 1),
+        "split": recipe.data.evaluate, "score": score,
+    }  # fmt: skip
+    training = {
+        "task": run.task.name, "recipe": {"name": recipe.name, "hash": recipe.hash}, "seed": recipe.train.seed,
+        "inputs": run.inputs, "data_root": recipe.data.root,
+        "training_splits": sorted(names(recipe.data.train)), "progress": progress,
+    }  # fmt: skip
+    for name in ("best", "last") if score > run.best else ("last",):  # once `last/` is of the last step, `best/` stays
+        first_decides(partial(checkpoint.save, run.folder / name, model, run.processor, run.labels, training))
     run.best = max(run.best, score)
-    run.accelerator.wait_for_everyone()
+    stop.saved = ""
 
 
 def precision_name(run: Run) -> str:

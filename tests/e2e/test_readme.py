@@ -106,6 +106,9 @@ def test_every_command(work):
             assert "each question of test once" in shown
             unlabelled = ["evaluate", "runs/vle-base-vqa", "--split", "test"]
             assert "'test' has no labels" in execute([sys.executable, "-m", "vle_bench", *unlabelled], work, code=2)
+        elif parts[-1] == "--resume":
+            shown = execute([sys.executable, "-m", "vle_bench", *parts[1:], *MINIATURE.split()], work)
+            assert "runs/vle-base-vqa: this run is finished" in shown
         elif parts[0] == "vle-bench":
             small = ["--limit-images", "40"] if parts[1:3] == ["prepare", "easy-vqa"] else []
             assert execute([sys.executable, "-m", "vle_bench", *parts[1:], *small], work).strip()

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LEAVES = {
     "errors", "atomic", "progress", "strict_yaml", "vqa_answers", "vqa_files", "vcr_files", "vcr_text", "auto_classes", "boxes",
-    "pictures", "splits", "json_stream", "label_map",
+    "pictures", "splits", "json_stream", "label_map", "signals",
 }  # fmt: skip
 ANYTHING = None
 COMMAND = {
@@ -34,7 +34,10 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "demo": COMMAND,  # one command each; only cli imports them
     "demo_vcr": COMMAND | {"demo"},
     "bench": COMMAND,
-    "train": {"evaluate", "optim", "checkpoint", "tasks", "models", "results", "recipe"},
+    "train": {"evaluate", "optim", "checkpoint", "run_folder", "resume", "training_state", "tasks", "models", "results", "recipe"},
+    "resume": {"train", "evaluate", "run_folder", "training_state", "results"},  # train: the type of a run
+    "run_folder": {"checkpoint", "training_state", "results", "recipe"},
+    "training_state": {"results"},
     "evaluate": {"tasks", "models", "checkpoint", "results", "recipe"},
     "checkpoint": {"models"},
     "tasks": {"data", "metrics"},

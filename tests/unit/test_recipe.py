@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import time
@@ -314,6 +315,24 @@ def test_missing_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         after = load_recipe(f"vcr/{model}-q2a", [f"model.checkpoint=runs/{model}-vcr-second-stage"])
         assert missing_inputs(after)[-1].splitlines()[1:] == [f"  vle-bench train recipes/vcr/{model}-second-stage.yaml"]
     assert missing_inputs(load_recipe("demo/vqa-tiny"))[0].endswith("vle-bench prepare easy-vqa --output data/easy-vqa")
+
+
+def test_an_occupied_run_folder_is_told_before_a_launcher_starts(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "vle-base-vqa").mkdir(parents=True)
+    (tmp_path / "runs" / "vle-base-vqa" / "recipe.yaml").write_text("")
+    command = [sys.executable, "-m", "vle_bench.inputs", str(ROOT / "recipes/vqa/vle-base.yaml")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def said(*arguments: str) -> str:
+        done = subprocess.run([*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 2
+        return done.stderr
+
+    assert (
+        said().startswith("runs/vle-base-vqa: holds a run; with ARGS=--resume make goes on with it") and "data/vqav2" not in said()
+    )
+    for arguments in (["--resume"], ["--output-dir", "runs/other"]):
+        assert "holds a run" not in said(*arguments) and "data/vqav2: no prepared data there" in said(*arguments)
 
 
 def test_missing_inputs_are_told_at_once(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The step: a loss that is not finite, and weights that do not fit."""
 
+from itertools import islice
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,17 +13,17 @@ from vle_bench.errors import RequestError, RunFailed
 from vle_bench.models import VLEForVQA
 from vle_bench.recipe import load_recipe
 from vle_bench.tasks import TASKS
-from vle_bench.train import checked_loss, epoch_batches, precision, refuse_unbuilt, steps
+from vle_bench.train import checked_losses, epoch_batches, precision, refuse_unbuilt, steps
 
 
 def test_a_loss_that_is_not_finite_names_the_step_and_the_examples():
     run = SimpleNamespace(accelerator=Accelerator(cpu=True))
     fine = [(1, [11], torch.tensor(1.0)), (2, [12], torch.tensor(3.0))]
-    assert checked_loss(run, fine) == 2.0 and fine == []
+    assert checked_losses(run, fine) == [1.0, 3.0] and fine == []
     nan, inf = torch.tensor(float("nan")), torch.tensor(float("inf"))
     pending = [(3, [13], torch.tensor(1.0)), (4, list(range(20, 40)), nan), (5, [1], inf)]
     with pytest.raises(RunFailed, match="nan at step 4; the examples of that step: 20, 21, .* and 12 more"):
-        checked_loss(run, pending)
+        checked_losses(run, pending)
 
 
 def test_precision_names():
@@ -114,3 +115,17 @@ def test_a_tracker_that_is_not_installed_is_refused(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(RequestError, match=r"train.trackers: mlflow: not installed; pip install 'vle-bench\[tracking\]'"):
         refuse_unbuilt(recipe)
+
+
+def test_steps_that_are_passed_over_are_not_read():
+    """In the middle of the first stage, at its end, and epochs later."""
+
+    def ids(step):
+        return step[0], step[1], [[int(i) for i in batch["ids"]] for batch in step[2]]
+
+    whole = [ids(step) for step in islice(steps(staged_run(stage_steps=5)), 30)]
+    for start in (0, 2, 5, 7, 21):
+        run, read = staged_run(stage_steps=5), []
+        run.task.collator = lambda *_, read=read: lambda part: read.append(part) or {"ids": list(part)}
+        assert [ids(step) for step in islice(steps(run, start), 4)] == whole[start : start + 4]
+        assert len(read) == 4 * run.accumulation

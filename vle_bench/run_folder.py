@@ -1,0 +1,114 @@
+"""The run folder at the start: who may write there, what is there already, and where a run goes on."""
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NoReturn
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, parse_flag_from_env
+
+from vle_bench import atomic, checkpoint, training_state
+from vle_bench.errors import RequestError, RunFailed
+from vle_bench.recipe import Recipe, load_recipe
+from vle_bench.results import file_sha256, load_record
+
+
+def first_decides(action: Callable[[], Any]) -> Any:
+    """What `action` returns on the first process, for all; where it fails there, all end, and the first says why."""
+    outcome: list[Any] = [None, None]  # value, refusal
+    # As Accelerator would make it, which comes later: the folder is looked at before a minute is spent on models and data.
+    processes = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    if processes.is_main_process:
+        try:
+            outcome[0] = action()
+        except (RequestError, RunFailed) as error:
+            outcome[1] = error
+    value, refusal = broadcast_object_list(outcome)
+    if refusal is not None:
+        if not processes.is_main_process:
+            leave_after_the_first(2 if isinstance(refusal, RequestError) else 1)
+        raise refusal
+    return value
+
+
+def leave_after_the_first(status: int) -> NoReturn:
+    """A launcher ends all processes when one has gone; the first has something to say before."""
+    time.sleep(2)
+    raise SystemExit(status)
+
+
+def take(stack: ExitStack, recipe: dict[str, Any], folder: Path, result: Path, resume: bool) -> str | None:
+    """Lock the run folder and say where to start: `finished`, a training state's path, or None for the beginning.
+
+    Args:
+        stack: holds the lock.
+        result: the record that a run ends with.
+    """
+    stored, way_out = folder / "recipe.yaml", "give --output-dir a new folder, or remove this one"
+    if not folder.is_dir() and folder.exists():
+        raise RequestError(f"{folder}: is there and not an empty folder; {way_out}")
+    stack.enter_context(atomic.sole_writer(folder))
+    if not any(folder.iterdir()):
+        if resume:
+            print(f"{folder}: no run there to resume; starting from the beginning", flush=True)
+        return None
+    if not stored.is_file():
+        raise RequestError(f"{folder}: is there and not an empty folder; {way_out}")
+    done = finished(folder, result)
+    if not resume:
+        held = "holds another run; " if done else "holds a run that was broken off; go on with --resume, or "
+        raise RequestError(f"{folder}: {held}{way_out}")
+    path, passed = (None, []) if done else training_state.newest(folder / "checkpoints")
+    # The state knows best by what it was trained: recipe.yaml may have been edited since.
+    old = Recipe.model_validate(training_state.read_progress(path)["recipe"]) if path else load_recipe(str(stored))
+    refuse_other_recipe(folder, old.model_dump(mode="json"), recipe)
+    if done:
+        print(f"{folder}: this run is finished; there is nothing to resume", flush=True)
+        return "finished"
+    for line in passed:
+        print(f"passed over {line}", flush=True)
+    print(f"{folder}: going on from {path}" if path else f"{folder}: no checkpoint yet; starting from the beginning", flush=True)
+    return str(path) if path else None
+
+
+def finished(folder: Path, result: Path) -> bool:
+    """All steps are done, and the record is that of the best weights."""
+    if not result.is_file() or not (folder / "last" / checkpoint.TRAINING_FILE).is_file():
+        return False
+    progress = checkpoint.read_json(folder / "last" / checkpoint.TRAINING_FILE)["progress"]
+    weights = folder / "best" / "model.safetensors"
+    if progress["step"] != progress["steps"] or not weights.is_file():
+        return False
+    return load_record(result).model["checkpoint_sha256"] == file_sha256(weights)
+
+
+def refuse_other_recipe(where: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    deciding, harmless = training_state.changed_keys(old, new)
+    if deciding:
+        raise RequestError(
+            f"{where}: was trained by another recipe: {'; '.join(deciding)}; give --output-dir a new folder, or the old values"
+        )
+    if harmless:
+        print(f"{where}: changed, to no effect on the result: {'; '.join(harmless)}", flush=True)
+
+
+def tidy(folder: Path, log_bytes: int) -> None:
+    """Take away what killed writers left; what was logged after the state that the run goes on from is logged again."""
+    for place in (folder, *(folder / name for name in ("checkpoints", "results", "predictions"))):
+        atomic.remove_leftovers(place)
+    log = folder / "log.jsonl"
+    if (size := log.stat().st_size if log.is_file() else 0) < log_bytes:
+        print(f"{log}: shorter than when the checkpoint was written; some of its lines are lost", flush=True)
+    elif size:
+        os.truncate(log, log_bytes)
+
+
+def command_to_resume() -> str:
+    """What was typed, as far as a process can know: of a launcher's own part it knows nothing."""
+    resume = ["--resume"] if "train" in sys.argv and "--resume" not in sys.argv else []
+    return shlex.join(["vle-bench", *sys.argv[1:], *resume])
