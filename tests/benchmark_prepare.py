@@ -10,6 +10,7 @@ import io
 import json
 import random
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -90,6 +91,7 @@ def main() -> None:
     if not source.is_dir():
         simulate(source, given.scale)
     command = ["prepare", "vqav2", "--source", source, "--output", given.folder / "out", "--workers", given.workers]
+    shutil.rmtree(given.folder / "out", ignore_errors=True)  # finished data would be left as they are
     started = time.monotonic()
     subprocess.run([sys.executable, "-m", "vle_bench", *map(str, command)], check=True)
     seconds = time.monotonic() - started

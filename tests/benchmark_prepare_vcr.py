@@ -9,6 +9,7 @@ about 500 kB: reading and decoding them takes longer.
 import argparse
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -81,6 +82,7 @@ def main() -> None:
         simulate(source, given.scale)
     command = ["prepare", "vcr", "--source", source, "--output", given.folder / "out", "--workers", given.workers]
     command += [] if given.tokenizer is None else ["--tokenizer", given.tokenizer]
+    shutil.rmtree(given.folder / "out", ignore_errors=True)  # finished data would be left as they are
     started = time.monotonic()
     subprocess.run([sys.executable, "-m", "vle_bench", *map(str, command)], check=True)
     seconds = time.monotonic() - started

@@ -62,14 +62,7 @@ def prepare(overrides: list[str]) -> dict[str, Path]:
 def write_results(root: Path, folder: Path, records: dict[str, dict[str, Record]]) -> None:
     split = records[""]["q2a"].split
     rows = [*control_rows(root, split), *(row_of(KINDS[kind][2], records[kind]) for kind in ("-text", "-off", ""))]
-    table = Table(title=f"shapes-VCR, {split}: accuracy in percent, {records['']['q2a'].n:,} questions; chance is 25, 25, 6.25")
-    for number, column in enumerate(COLUMNS):
-        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=number > 0)
-    for row in rows[:-1]:
-        table.add_row(*row.values())
-    table.add_section()
-    table.add_row(*rows[-1].values(), style="bold")
-    Console().print(table)
+    Console().print(results_table(rows, split, records[""]["q2a"].n))
     logs = {
         f"{task.upper()}, {KINDS[kind][2].partition(':')[0]}": folder / f"vcr-{task}{kind}" / "log.jsonl"
         for task in RECIPES for kind in KINDS
@@ -85,6 +78,18 @@ def write_results(root: Path, folder: Path, records: dict[str, dict[str, Record]
     )  # fmt: skip
     for name in ("vcr.html", "vcr-learning-curve.png", "vcr-contact-sheet.png"):
         print(f"written: {folder / name}")
+
+
+def results_table(rows: list[dict[str, str]], split: str, n: int) -> Table:
+    """Percent; the last row is what the others are held against."""
+    table = Table(title=f"shapes-VCR, {split}: accuracy in percent, {n:,} questions; chance is 25, 25, 6.25")
+    for number, column in enumerate(COLUMNS):
+        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+    for row in rows[:-1]:
+        table.add_row(*row.values())
+    table.add_section()
+    table.add_row(*rows[-1].values(), style="bold")
+    return table
 
 
 def row_of(name: str, records: dict[str, Record]) -> dict[str, str]:
@@ -107,7 +112,7 @@ def control_rows(root: Path, split: str) -> list[dict[str, str]]:
     words = [text_baseline(train, scored, task) for task in labels]
     return [
         dict(zip(COLUMNS, (name, *(f"{100 * value:.2f}" for value in values), "–"), strict=True))
-        for name, values in (("majority: the most frequent label", majority), ("words alone: naive Bayes", words))
+        for name, values in (("majority label", majority), ("words alone, naive Bayes", words))
     ]
 
 

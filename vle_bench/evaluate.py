@@ -151,7 +151,7 @@ def check_whole(data: Data, split: str) -> None:
     report = data.manifest.get("report", {})
     for part in tables(split, set(data.manifest["splits"])):
         found = report.get("splits", report).get(part, {})
-        if count := found.get("left_out_with_their_image", 0) + found.get("left_out_records", 0):
+        if count := found.get("left_out_with_their_image", 0) + found.get("left_out_as_bad_records", 0):
             raise RequestError(
                 f"{data.root}: {count:,} questions of {part} were left out when it was prepared (manifest.json, left_out): the "
                 "official file needs them all; prepare the data again without skipping"

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from tests.miniature import write_vqav2
 from tests.miniature_vcr import write_vcr
-from vle_bench import inputs
+from vle_bench import demo_vcr, inputs
+from vle_bench.data.shapes_vcr import prepare_shapes_vcr
 from vle_bench.demo import own_row, published_rows, results_table
 from vle_bench.recipe import load_recipe
 from vle_bench.results import load_record
@@ -58,6 +59,8 @@ def work(tmp_path_factory):
     execute([*run, "prepare", "easy-vqa", "--output", "data/easy-vqa", "--limit-images", "40"], folder)
     write_vqav2(folder / "data" / "vqav2-official", val=4)
     write_vcr(folder / "data" / "vcr-official", 2, 2, 2)
+    for name, blank in (("shapes-vcr", False), ("shapes-vcr-blank", True)):
+        prepare_shapes_vcr(folder / "data" / name, 0, questions={"train": 64, "val": 16, "test": 4}, blank=blank)
     (folder / "predictions.json").write_text("[]")
     return folder
 
@@ -71,6 +74,7 @@ def test_every_command(work):
             several = ["--seeds" in line]
             shown = make(parts, work, FEW_STEPS + (" --output-dir runs/three" if any(several) else ""))
             assert "index.html" in shown and "easy-VQA-keras" in shown
+            assert "vcr.html" in shown and "alignment off: picture, no boxes" in shown
         elif parts == ["make", "test"]:
             assert "-m pytest" in make(parts, work, dry=True)
         elif parts[0] == "pip":
@@ -133,6 +137,16 @@ def test_the_demo_output_is_that_of_the_record():
     lines = [line.rstrip() for line in console.export_text().splitlines()]
     missing = [line for line in lines if line.strip() and line.strip() not in README]
     assert not missing, "\n".join(lines)
+
+
+def test_the_vcr_demo_output_is_that_of_its_records():
+    records = [load_record(path) for path in (ROOT / "leaderboards" / "results" / "vcr_q2ar").glob("*.json")]
+    assert len(records) == len(demo_vcr.KINDS)
+    for kind, (_, _, shown) in demo_vcr.KINDS.items():
+        name = " + ".join(f"vcr-{task}-tiny{kind}" for task in demo_vcr.RECIPES)
+        (record,) = [r for r in records if r.recipe["name"] == name]
+        row = demo_vcr.row_of(shown, {"q2ar": record})
+        assert any(all(cell in line for cell in row.values()) for line in README.splitlines()), row
 
 
 def test_the_comparison_is_the_rendered_one():

@@ -183,7 +183,7 @@ def test_the_submission_holds_every_id_once_in_order(data):
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_split_with_questions_left_out_makes_no_submission(nested):
     found = {"train": {"left_out_with_their_image": 7}, "val": {"left_out_with_their_image": 0},
-             "test": {"left_out_with_their_image": 2, "left_out_records": 1}}  # fmt: skip
+             "test": {"left_out_with_their_image": 2, "left_out_as_bad_records": 1}}  # fmt: skip
     report = {"splits": found} if nested else found
     data = SimpleNamespace(root="data/x", manifest={"splits": found, "report": report})
     check_whole(data, "val")
