@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LEAVES = {
     "errors", "atomic", "progress", "strict_yaml", "vqa_answers", "vqa_files", "vcr_files", "vcr_text", "auto_classes", "boxes",
-    "pictures", "splits", "json_stream", "label_map", "signals",
+    "pictures", "splits", "json_stream", "label_map", "signals", "config_keys", "rounding",
 }  # fmt: skip
 ANYTHING = None
 COMMAND = {
@@ -56,7 +56,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "announce": {"train", "evaluate", "optim", "engine"},
     "engine": {"recipe", "launch"},
     "run_folder": {"checkpoint", "training_state", "results", "recipe"},
-    "training_state": {"results", "average"},
+    "training_state": {"results", "average", "recipe"},
     "evaluate": {"tasks", "models", "checkpoint", "results", "recipe"},
     "checkpoint": {"models"},
     "tasks": {"data", "metrics"},
