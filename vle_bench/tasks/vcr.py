@@ -166,11 +166,14 @@ def breakdown(
             texts.append(record["rationale_choices"][row["rationale_label"]])
         count = len(set().union(*map(tagged, texts)))
         groups["objects tagged"].append(str(count) if count < 4 else "4 or more")
-        words = len(record["question"])
-        groups["words in the question"].append(next((name for most, name in LENGTHS if words <= most), "13 or more"))
+        groups["words in the question"].append(length_group(len(record["question"])))
         groups["answer_likelihood"].append(row["answer_likelihood"] or "not given")
     found = {name: figures(hits, images, values) for name, values in groups.items()}
     return {name: {kind: values[kind] for kind in sorted(values, key=natural)} for name, values in found.items()}
+
+
+def length_group(words: int) -> str:
+    return next((name for most, name in LENGTHS if words <= most), "13 or more")
 
 
 def natural(group: str) -> tuple[int, str]:
