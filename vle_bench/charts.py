@@ -78,7 +78,7 @@ def reliability_diagram(title: str, bins: list[dict[str, Any]]) -> Html:
     fifths = [k / 5 for k in range(6)]
     parts = axes(place, fifths, fifths, (0.0, 0.0), "confidence", height)
     most = max(found["n"] for found in bins)
-    parts.append(f'<text x="{LEFT}" y="{TOP + 2}">examples, at most {most:,} in a bin</text>')
+    parts.append(f'<text x="{LEFT}" y="{TOP + 2}">questions, at most {most:,} in a bin</text>')
     for found in bins:
         if not found["n"]:
             continue
@@ -92,8 +92,13 @@ def reliability_diagram(title: str, bins: list[dict[str, Any]]) -> Html:
         ]  # fmt: skip
     (x1, y1), (x2, y2) = place(0, 0), place(1, 1)
     parts.append(f'<line class="diagonal" x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"/>')
-    words = [f"{one['low']:.1f} to {one['high']:.1f}: {one['n']:,} examples, score {one['score']:.2f}" for one in bins if one["n"]]
-    return figure(title, f"{title}: score in each bin of confidence. {'; '.join(words)}", height, parts, [])
+    words = [f"{one['low']:.1f} to {one['high']:.1f}: {one['n']:,} questions, score {one['score']:.2f}" for one in bins if one["n"]]
+    drawn = figure(title, f"{title}: score in each bin of confidence. {'; '.join(words)}", height, parts, [])
+    swatch = '<svg viewBox="0 0 32 10" aria-hidden="true"><rect class="{}" width="32" height="10"/></svg>'
+    said = {"accuracy": "mean score", "gap": "from there to the mean confidence", "count": "questions"}
+    return Html(
+        f'{drawn}<ul class="legend">{"".join(f"<li>{swatch.format(kind)}{words}</li>" for kind, words in said.items())}</ul>'
+    )
 
 
 def axes(

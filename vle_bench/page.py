@@ -28,13 +28,18 @@ a { color: var(--link); } p, li { max-width: 48rem; } .small { font-size: .85rem
   outline: 2px solid var(--link); outline-offset: 2px; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .4rem 0 1rem; }
 caption { text-align: left; font-weight: 600; padding-bottom: .3rem; }
+caption span { display: block; position: sticky; left: 0; width: fit-content; max-width: min(100%, calc(100vw - 2rem)); }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--line); vertical-align: top; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; } tbody th { font-weight: 400; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; position: sticky; left: 0; background: var(--page); }
+@media (max-width: 30rem) { th, td { padding: .3rem .4rem; } table { font-size: .9rem; } }
+ tbody th { font-weight: 400; }
 tr.this > * { font-weight: 700; border-top: 2px solid var(--text); }
 img.wide { width: 100%; min-width: 40rem; background: #fff; }
 pre { overflow-x: auto; background: var(--soft); padding: .8rem; font-size: .8rem; white-space: pre; }
 summary { cursor: pointer; font-weight: 600; margin-top: 1rem; }
-.bar { display: block; width: 7rem; height: 1.5em; } .bar rect { fill: rgb(var(--mark) / .45); } .bar line { stroke: var(--text); }
+.bar { display: block; width: 100%; min-width: 7rem; height: .5em; background: var(--soft); }
+.bar rect { fill: rgb(var(--mark) / .6); } .bar line { stroke: var(--text); }
+.tables { display: flex; flex-wrap: wrap; gap: 0 4rem; } .nowrap { white-space: nowrap; }
 .alert { border: 2px solid var(--warn-line); background: var(--warn); padding: .6rem .9rem; max-width: none; }
 nav ul { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; list-style: none; padding: 0; }
 dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .3rem 1rem; } dt { color: var(--muted); }
@@ -120,7 +125,7 @@ def table(
         cells = "".join(f"<td{style[n]}>{text(cell)}</td>" for n, cell in enumerate(row[1:]))
         kind = " class=this" if last_stands_out and k == len(rows) - 1 else ""
         body += f'<tr{kind}><th scope="row">{text(row[0])}</th>{cells}</tr>\n'
-    title = f"<caption>{text(caption)}</caption>" if caption else ""
+    title = f"<caption><span>{text(caption)}</span></caption>" if caption else ""
     return scrolling(caption or "table", f"<table>{title}<thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>")
 
 
@@ -135,7 +140,7 @@ def bar(value: float, interval: Sequence[float] | None) -> Html:
     return Html(
         '<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
         f'<rect width="{100 * value:.1f}" height="10"/>'
-        f'<line x1="{low:.1f}" x2="{high:.1f}" y1="5" y2="5" stroke-width="1.5"/></svg>'
+        f'<line x1="{low:.1f}" x2="{high:.1f}" y1="5" y2="5" stroke-width="3"/></svg>'
     )
 
 

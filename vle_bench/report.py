@@ -128,7 +128,7 @@ def scores_part(found: Evaluation) -> list[Html]:
     names = sorted(record.metrics, key=lambda name: name != record.primary_metric)
     rows = [figure_row(name, record.metrics[name].model_dump()) for name in names]
     parts = [
-        table("Percent", ["", "score", "95 % interval", "questions", ""], rows),
+        table("Percent", ["", "score", "95 % interval", "questions"], rows),
         paragraph("Intervals are from a bootstrap over images, as questions about one image are not independent.", "small"),
     ]
     if record.expect is not None:
@@ -140,38 +140,41 @@ def scores_part(found: Evaluation) -> list[Html]:
 
 
 def figure_row(name: str, figure: dict[str, Any]) -> list[object]:
-    """A name and a figure as a record holds it → the cells of a row."""
+    """A name and a figure as a record holds it → the cells of a row; the bar lies under the name, to fit on a phone."""
     interval = figure["interval"]
-    between = " to ".join(map(percent, interval)) if interval else "–"
+    between = Html(f'<span class="nowrap">{" to ".join(map(percent, interval))}</span>') if interval else "–"
     count = "–" if figure["n"] is None else f"{figure['n']:,}"
-    return [name, percent(figure["value"]), between, count, bar(figure["value"], interval)]
+    return [Html(text(name) + bar(figure["value"], interval)), percent(figure["value"]), between, count]
 
 
 def kinds_part(found: Evaluation, examples: Examples) -> list[Html]:
     own = {kind: figures(examples.score, examples.images, groups) for kind, groups in examples.kinds.items()}
     parts = [paragraph(
-        f"{found.record.primary_metric}, percent, with 95 % intervals. Words are what spaces part; in VCR tags and marks count, and "
-        "the objects tagged are those of the question and the right choice.", "small",
+        f"{found.record.primary_metric}, percent, with 95 % intervals. Words are what spaces part; in VCR tags and marks count, "
+        "and the objects tagged are those of the question and the right choice.", "small",
     )]  # fmt: skip
+    tables = []
     for kind, groups in (found.scores["breakdown"] | own).items():
+        shown = kind.replace("_", " ")
+        if len(groups) == 1:
+            parts.append(paragraph(f"{shown}: {next(iter(groups))}, for every question", "small"))
+            continue
         order = sorted(groups, key=natural)
         if len(groups) > GROUPS:
             order.sort(key=lambda name: -groups[name]["n"])
         rows = [figure_row(name, groups[name]) for name in order]
-        shown = kind.replace("_", " ")
-        columns = [shown, "score", "95 % interval", "questions", ""]
-        parts.append(table(f"By {shown}", columns, rows[:GROUPS]))
-        if rest := rows[GROUPS:]:
-            parts.append(folded(f"{len(rest)} more, less frequent", table(f"By {shown}", columns, rest)))
-    return parts
+        columns = [shown, "score", "95 % interval", "questions"]
+        rest = rows[GROUPS:]
+        more = folded(f"{len(rest)} more, less frequent", table(f"By {shown}", columns, rest)) if rest else ""
+        tables.append(f"<div>{table(f'By {shown}', columns, rows[:GROUPS])}{more}</div>")
+    return [*parts, Html(f'<div class="tables">{"".join(tables)}</div>')]
 
 
 def calibration_part(examples: Examples) -> list[Html]:
     found = {title: calibration(*pair) for title, pair in examples.calibrated.items()}
     parts = [paragraph(
-        f"{examples.confidence_is} Expected calibration error: the mean over questions of |mean confidence − mean score| of the bin "
-        "of confidence (ten of equal width) that each lies in; 0 where confidence can be taken at its word. Bars are scores, the second "
-        "colour is the gap to the mean confidence of the bin."
+        f"{examples.confidence_is} Expected calibration error: the mean over questions of |mean confidence − mean score| of "
+        "the bin of confidence (ten of equal width) that each lies in; 0 where confidence can be taken at its word."
     )]  # fmt: skip
     diagrams = []
     for title, one in found.items():

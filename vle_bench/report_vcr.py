@@ -87,10 +87,10 @@ def position_table(part: str, right: list[int], chosen: list[int]) -> Html:
     """Rows and columns are the places of the choices: a model that prefers one whatever it says shows a dark column."""
     counts = confusion(right, chosen, range(CHOICES))[:CHOICES, :CHOICES]
     totals, columns = counts.sum(1), counts.sum(0)
-    rows = [[f"right: {k + 1}", *counts[k].tolist(), int(totals[k])] for k in range(CHOICES)]
+    rows = [[f"right: {k + 1}", *counts[k], totals[k]] for k in range(CHOICES)] + [["all", *columns, totals.sum()]]
     return table(
         f"{TITLES[part]}. Place of the right choice (rows) and of the one chosen (columns): questions",
-        ["", *(f"chosen: {k + 1}" for k in range(CHOICES)), "all"], [*rows, ["all", *columns.tolist(), int(totals.sum())]],
+        ["place", *(f"chosen: {k + 1}" for k in range(CHOICES)), "all"], [[name, *(f"{n:,}" for n in cells)] for name, *cells in rows],
         shades=(counts / np.maximum(totals, 1)[:, None]).tolist(),
     )  # fmt: skip
 

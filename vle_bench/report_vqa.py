@@ -46,7 +46,8 @@ def examples(rows: list[Row], questions: list[dict[str, Any]], scores: dict[str,
         )],
         confidence_is="Confidence is the sigmoid of the answer's logit; the score is the official accuracy, which may lie between "
                       "0 and 1.",
-        mistake_is="A mistake is an answer of official accuracy 0: no annotator gave it.",
+        mistake_is="A mistake is an answer of official accuracy 0: no annotator gave it. The truth shown is the most frequent "
+                   "answer.",
         card=partial(card, predicted, questions),
     )  # fmt: skip
 
@@ -63,7 +64,7 @@ def confusion_table(truths: Sequence[str], predictions: Sequence[str]) -> Html:
     counts = confusion(truths, predictions, names)
     shown = [*names, OTHER] if counts[-1].any() or counts[:, -1].any() else names
     counts = counts[: len(shown), : len(shown)]
-    rows = [[name, *row, sum(row)] for name, row in zip(shown, counts.tolist(), strict=True)]
+    rows = [[name, *(f"{n:,}" for n in (*row, sum(row)))] for name, row in zip(shown, counts.tolist(), strict=True)]
     return table(
         f"The {len(names)} most frequent true answers (rows) and what was answered (columns): questions",
         ["true answer", *shown, "all"], rows, shades=(counts / np.maximum(counts.sum(1), 1)[:, None]).tolist(),
@@ -79,7 +80,7 @@ def card(predicted: list[Row], questions: list[dict[str, Any]], k: int, image: I
         f'<article class="card"><img class="{kind}" width="{image.width}" height="{image.height}" src="{address}" '
         f'alt="picture {attribute(stored["file_name"])}"><h3>{text(question["question"])}</h3><dl>'
         f'<dt>answered</dt><dd class="wrong">✗ {text(row["answer"])} <span class="small">({percent(row["score"])} %)</span></dd>'
-        f'<dt>most frequent</dt><dd class="right">✓ {text(question["multiple_choice_answer"])}</dd>'
+        f'<dt>truth</dt><dd class="right">✓ {text(question["multiple_choice_answer"])}</dd>'
         f"<dt>annotators</dt><dd>{answers}</dd></dl>"
         f'<p class="small">question {row["id"]}, {text(question["answer_type"])}, {text(question["question_type"])}</p></article>'
     )
