@@ -90,7 +90,8 @@ def position_table(part: str, right: list[int], chosen: list[int]) -> Html:
     rows = [[f"right: {k + 1}", *counts[k], totals[k]] for k in range(CHOICES)] + [["all", *columns, totals.sum()]]
     return table(
         f"{TITLES[part]}. Place of the right choice (rows) and of the one chosen (columns): questions",
-        ["place", *(f"chosen: {k + 1}" for k in range(CHOICES)), "all"], [[name, *(f"{n:,}" for n in cells)] for name, *cells in rows],
+        ["place", *(f"chosen: {k + 1}" for k in range(CHOICES)), "all"],
+        [[name, *(f"{n:,}" for n in cells)] for name, *cells in rows],
         shades=(counts / np.maximum(totals, 1)[:, None]).tolist(),
     )  # fmt: skip
 
