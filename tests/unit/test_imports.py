@@ -61,9 +61,10 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "checkpoint": {"models"},
     "tasks": {"data", "metrics"},
     "inputs": {"recipe"},
-    "leaderboard": {"results"},
+    "leaderboard": {"results", "experiments", "published", "table", "board_page", "board_figures"},
+    "experiments": {"results"},
     **dict.fromkeys(
-        ("recipe", "results", "metrics", "models", "data", "optim", "figures", "page", "average", "launch", *LEAVES), set()
+        ("recipe", "results", "metrics", "models", "data", "optim", "figures", "page", "average", "launch", "table", *LEAVES), set()
     ),
 }
 
