@@ -27,6 +27,7 @@ COMMAND = {
     "figures",
     "page",
     "leaderboard",
+    "published",
 }
 MAY_IMPORT: dict[str, set[str] | None] = {
     "cli": ANYTHING,
@@ -66,9 +67,26 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "checkpoint": {"models"},
     "tasks": {"data", "metrics"},
     "inputs": {"recipe"},
-    "leaderboard": {"results"},
+    "leaderboard": {"results", "experiments", "published", "table", "board_tables", "board_page", "board_figures"},
+    "experiments": {"results"},
+    "board_tables": {"results", "experiments", "published", "table"},
     **dict.fromkeys(
-        ("recipe", "results", "metrics", "models", "data", "optim", "figures", "page", "average", "launch", *LEAVES), set()
+        (
+            "recipe",
+            "results",
+            "metrics",
+            "models",
+            "data",
+            "optim",
+            "figures",
+            "page",
+            "average",
+            "launch",
+            "table",
+            "published",
+            *LEAVES,
+        ),
+        set(),
     ),
 }
 
