@@ -39,7 +39,8 @@ MEASURE = """<script>addEventListener('load', () => {
     loaded: performance.getEntriesByType('resource').map(one => one.name).filter(name => !name.startsWith('data:')),
   }), '*'); });</script>"""
 # Headless windows have a least width of 500 pixels, a frame has none.
-FRAME = """<!doctype html><style>:root {{ color-scheme: light dark }} iframe {{ border: 0; width: {width}px; height: 800px }}</style>
+FRAME = """<!doctype html><style>:root {{ color-scheme: light dark }}
+iframe {{ border: 0; width: {width}px; height: 800px }}</style>
 <pre></pre>
 <script>addEventListener("message", sent => document.querySelector("pre").textContent = sent.data)</script>
 <iframe src="measured.html"></iframe>"""

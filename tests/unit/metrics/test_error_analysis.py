@@ -53,7 +53,7 @@ def test_confusion_by_hand():
 
 
 def test_confident_mistakes_are_those_without_any_score_and_ties_go_by_id():
-    confidence, score = np.array([0.9, 0.5, 0.9, 0.99, 0.95, 0.1]), np.array([0.0, 0.0, 0.0, 0.3, 1.0, 0.0])
-    assert confident_mistakes([7, 1, 3, 4, 5, 6], confidence, score, 3) == ([2, 0, 1], 4)
-    assert confident_mistakes(["b", "x", "a", "c", "d", "e"], confidence, score, 9) == ([2, 0, 1, 5], 4)
+    confidence, score = np.array([0.9, 0.5, 0.9, 0.99, 0.95, 0.9]), np.array([0.0, 0.0, 0.0, 0.3, 1.0, 0.0])
+    assert confident_mistakes([7, 1, 3, 4, 5, 6], confidence, score, 3) == ([2, 5, 0], 4)
+    assert confident_mistakes(["b", "x", "c", "c", "d", "a"], confidence, score, 9) == ([5, 0, 2, 1], 4)
     assert confident_mistakes([1], np.array([0.5]), np.array([1.0]), 9) == ([], 0)
