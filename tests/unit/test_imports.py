@@ -63,10 +63,13 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "inputs": {"recipe"},
     "leaderboard": {"results", "experiments", "published", "table", "board_page", "board_figures"},
     "experiments": {"results"},
+    "board_page": {"table"},
+    "board_figures": {"scatter"},
     **dict.fromkeys(
-        ("recipe", "results", "metrics", "models", "data", "optim", "figures", "page", "average", "launch", "table", *LEAVES), set()
+        ("recipe", "results", "metrics", "models", "data", "optim", "figures", "page", "average", "launch", "table", "scatter",
+         *LEAVES), set(),
     ),
-}
+}  # fmt: skip
 
 
 def part_of(file: Path) -> str:
