@@ -5,13 +5,13 @@
   const tables = [...document.querySelectorAll("table")].map(table => ({
     body: table.tBodies[0],
     heads: [...table.tHead.rows[0].cells],
-    rows: [...table.tBodies[0].rows].map(row => ({ row, text: row.textContent.toLowerCase() })),
+    rows: [...table.tBodies[0].rows].map(row => ({ row, text: [...row.cells].map(cell => cell.textContent).join("\n").toLowerCase() })),
     count: table.closest("section").querySelector(".count"),
   }));
 
   // What a cell is sorted by; null where it holds nothing.
-  const key = (cell, numeric) => {
-    if (numeric) return cell.dataset.order === undefined ? null : Number(cell.dataset.order);
+  const key = (cell, numbers) => {
+    if (numbers) return cell.dataset.order === undefined ? null : Number(cell.dataset.order);
     return cell.classList.contains("none") ? null : cell.lastChild.textContent;
   };
 
@@ -21,7 +21,8 @@
       if (i === column && direction) head.setAttribute("aria-sort", direction);
       else head.removeAttribute("aria-sort");
     });
-    const keyed = table.rows.map(({ row }) => ({ row, key: key(row.cells[column], table.heads[column].className === "number") }));
+    const numbers = "numbers" in table.heads[column].dataset;
+    const keyed = table.rows.map(({ row }) => ({ row, key: key(row.cells[column], numbers) }));
     const sign = direction === "ascending" ? 1 : -1;
     if (direction) keyed.sort((a, b) => {
       if (a.key === null || b.key === null) return (a.key === null) - (b.key === null);
@@ -30,9 +31,9 @@
     table.body.append(...keyed.map(({ row }) => row));
   };
 
-  // A score is sorted from the best, a text from A; a third press gives the order back that the table came in.
+  // Numbers are sorted from the highest, texts from A; a third press gives the order back that the table came in.
   for (const table of tables) table.heads.forEach((head, column) => {
-    const turns = head.className === "number" ? ["descending", "ascending", null] : ["ascending", "descending", null];
+    const turns = "numbers" in head.dataset ? ["descending", "ascending", null] : ["ascending", "descending", null];
     const button = document.createElement("button");
     button.type = "button";
     button.append(...head.childNodes);

@@ -81,7 +81,10 @@ def page_section(page: Page) -> str:
 
 def table_section(table: Table, level: int) -> str:
     name = escape(table.name)
-    head = "".join(f'<th scope="col"{class_of(column, None)}>{escape(column.title) or "Name"}</th>' for column in table.columns)
+    for row in table.rows:
+        if len(row.cells) != len(table.columns):
+            raise ValueError(f"{table.name}: a row of {len(row.cells)} cells in a table of {len(table.columns)} columns: {row}")
+    head = "".join(column_head(table, i) for i in range(len(table.columns)))
     rows = "\n".join(table_row(table, row) for row in table.rows)
     return "\n".join([
         f'<section id="table-{name}">', f'<h{level} id="title-{name}">{escape(table.title)}</h{level}>',
@@ -92,9 +95,14 @@ def table_section(table: Table, level: int) -> str:
     ])  # fmt: skip
 
 
+def column_head(table: Table, index: int) -> str:
+    """A column that holds anything to sort by is sorted by that, be it right-aligned or not: 2.1 B, 345M."""
+    column = table.columns[index]
+    numbers = column.numeric or any(row.cells[index].order is not None for row in table.rows)
+    return f'<th scope="col"{class_of(column, None)}{" data-numbers" if numbers else ""}>{escape(column.title) or "Name"}</th>'
+
+
 def table_row(table: Table, row: Row) -> str:
-    if len(row.cells) != len(table.columns):
-        raise ValueError(f"{table.name}: a row of {len(row.cells)} cells in a table of {len(table.columns)} columns: {row}")
     (head, name), *others = ((attributes(table, column, cell), cell) for column, cell in zip(table.columns, row.cells, strict=True))
     sign = f'<span class="kind" role="img" aria-label="{row.kind}">{SIGNS[row.kind]}</span>'
     cells = "".join(f"<td{given}>{escape(cell.text)}</td>" for given, cell in others)
@@ -104,7 +112,7 @@ def table_row(table: Table, row: Row) -> str:
 def attributes(table: Table, column: Column, cell: Cell) -> str:
     if cell.order is not None and math.isnan(cell.order):
         raise ValueError(f"{table.name}: {cell.text} in column {column.title} cannot be sorted: NaN")
-    order = f' data-order="{float(cell.order)!r}"' if column.numeric and cell.order is not None else ""
+    order = f' data-order="{float(cell.order)!r}"' if cell.order is not None else ""
     return class_of(column, cell) + order
 
 

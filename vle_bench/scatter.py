@@ -1,7 +1,7 @@
 """Where everything of a scatter plot stands: axes, ticks, marks, and labels that do not overlap. Plain arithmetic, no drawing."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -13,7 +13,8 @@ LEFT, TOP, RIGHT, BOTTOM = 48, 76, 706, 388  # of the axes in it
 FONT, TITLE = 13, 16  # heights of the letters
 RADIUS = 5  # of a mark
 GAP = 4  # between a mark and its label
-NEAR, FAR = 0, 72  # how far a label may be from its mark; beyond NEAR a line leads to it
+FARTHEST = 120  # of a label from its mark; a line leads to it if it is not beside it
+CROWD = 80  # points: in more than these nobody follows a line
 
 # No character of DejaVu Sans is wider, in heights of the letters; tests compare them with the font.
 NARROW, WIDE = 0.42, 1.0
@@ -145,7 +146,7 @@ def scatter_shapes(points: Sequence[Point], title: str, x_label: str, y_label: s
     labels, leaders = place_labels(marks, [p.name for p in points], bars)
     left_out = len(points) - len(labels)
     if left_out:
-        said = f"{left_out} without a label, for want of room"
+        said = f"{left_out} of {len(points)} without a name, for want of room"
         shapes.append(Text(RIGHT, HEIGHT - 10, said, "end", "muted"))
     above = sorted(marks, key=lambda mark: mark.kind == "published")  # through a ring one sees what lies below
     return [*shapes, *leaders, *bars, *above, *labels]
@@ -155,9 +156,9 @@ def span(values: Iterable[float], log: bool) -> tuple[float, float]:
     """The range of an axis: that of the values, and some room."""
     low, high = min(values := list(values)), max(values)
     if log:
-        room = 0.08 * math.log10(high / low) or 0.3
+        room = 0.14 * math.log10(high / low) or 0.3
         return low / 10**room, high * 10**room
-    room = 0.1 * (high - low) or abs(high) * 0.05 or 1.0
+    room = 0.15 * (high - low) or abs(high) * 0.05 or 1.0
     return low - room, high + room
 
 
@@ -196,45 +197,76 @@ def error_bar(x: float, low: float, high: float) -> list[Line]:
 
 
 def place_labels(marks: Sequence[Mark], names: Sequence[str], bars: Sequence[Line]) -> tuple[list[Text], list[Line]]:
-    """Each name at the first of eight places around its mark, near it or farther, that is free; a name without room is left out."""
+    """Each name at the first place around its mark that is free, beside it or farther; a name without room is left out.
+
+    Returns:
+        the names, and for each that stands apart the line that leads to it, past all other marks and names.
+    """
     taken = [(m.x - RADIUS - 1, m.y - RADIUS - 1, m.x + RADIUS + 1, m.y + RADIUS + 1) for m in marks]
     taken += [
         (bar.start[0] - 4, min(bar.start[1], bar.end[1]), bar.start[0] + 4, max(bar.start[1], bar.end[1])) for bar in bars[::3]
     ]
-    boxes = np.array([*taken, *[(0.0, 0.0, 0.0, 0.0)] * len(names)])
-    used = len(taken)
+    boxes = np.array(taken)
     labels, leaders = [], []
     for mark, name in zip(marks, names, strict=True):
-        for distance in range(NEAR, FAR + 1, 12):
-            free = (label for label in around(mark, name, distance) if is_free(text_box(label), boxes[:used]))
-            if (label := next(free, None)) is not None:
+        for label, way in around(mark, name, FARTHEST if len(marks) <= CROWD else 0):
+            box = text_box(label)
+            if is_inside(box) and not hit(box, boxes) and not any(hit(step, boxes) for step in way):
+                labels.append(label)
+                boxes = np.vstack([boxes, box, *way])
+                if way:
+                    leaders.append(leader(mark, nearest(mark, box)))
                 break
-        if label is None:
-            continue
-        labels.append(label)
-        boxes[used] = text_box(label)
-        used += 1
-        if distance > NEAR:
-            left, top, right, bottom = text_box(label)
-            end = (round(min(max(mark.x, left), right), 1), round(min(max(mark.y, top), bottom), 1))
-            leaders.append(Line((mark.x, mark.y), end, "axis", 0.7))
     return labels, leaders
 
 
-def around(mark: Mark, name: str, distance: int) -> Iterable[Text]:
-    """Right, left, above, below, and the four corners."""
-    side, above, below = RADIUS + GAP + distance, RADIUS + GAP + distance, RADIUS + GAP + 0.8 * FONT + distance
-    near, middle = round(0.7 * side, 1), 0.28 * FONT
-    places: tuple[tuple[float, float, Anchor], ...] = (
-        (side, middle, "start"), (-side, middle, "end"), (0, -above, "middle"), (0, below, "middle"),
-        (near, -near, "start"), (near, 0.7 * below, "start"), (-near, -near, "end"), (-near, 0.7 * below, "end"),
-    )  # fmt: skip
-    for right, down, anchor in places:
-        yield Text(round(mark.x + right, 1), round(mark.y + down, 1), name, anchor)
+def around(mark: Mark, name: str, farthest: int) -> Iterator[tuple[Text, list[Box]]]:
+    """Right, left, above, below, and the four corners; then ever farther, where there are directions between these, too.
+
+    Yields:
+        a label, and the small boxes that a line to it runs through.
+    """
+    for distance in range(0, farthest + 1, 12):
+        side, below, middle = RADIUS + GAP + distance, RADIUS + GAP + 0.8 * FONT + distance, 0.28 * FONT
+        near, under = 0.7 * side, 0.7 * below
+        places: tuple[tuple[float, float, Anchor], ...] = (
+            (side, middle, "start"), (-side, middle, "end"), (0, -side, "middle"), (0, below, "middle"),
+            (near, -near, "start"), (near, under, "start"), (-near, -near, "end"), (-near, under, "end"),
+        )  # fmt: skip
+        between: tuple[tuple[float, float, Anchor], ...] = (
+            (side, -side / 2, "start"), (side, below / 2, "start"), (-side, -side / 2, "end"), (-side, below / 2, "end"),
+            (side / 2, -side, "start"), (side / 2, below, "start"), (-side / 2, -side, "end"), (-side / 2, below, "end"),
+        )  # fmt: skip
+        for right, down, anchor in (*places, *between) if distance else places:
+            label = Text(round(mark.x + right, 1), round(mark.y + down, 1), name, anchor)
+            yield label, steps(mark, nearest(mark, text_box(label))) if distance else []
 
 
-def is_free(box: Box, taken: np.ndarray) -> bool:
+def nearest(mark: Mark, box: Box) -> tuple[float, float]:
     left, top, right, bottom = box
-    if left < LEFT or right > WIDTH - 4 or top < TOP - 8 or bottom > BOTTOM - 2:
-        return False
-    return not bool(((taken[:, 0] < right) & (taken[:, 2] > left) & (taken[:, 1] < bottom) & (taken[:, 3] > top)).any())
+    return round(min(max(mark.x, left), right), 1), round(min(max(mark.y, top), bottom), 1)
+
+
+def leader(mark: Mark, end: tuple[float, float]) -> Line:
+    """From the edge of a mark."""
+    part = RADIUS / math.dist((mark.x, mark.y), end)
+    return Line((round(mark.x + part * (end[0] - mark.x), 1), round(mark.y + part * (end[1] - mark.y), 1)), end, "axis", 0.7)
+
+
+def steps(mark: Mark, end: tuple[float, float]) -> list[Box]:
+    """A line from clear of its mark, in boxes of two pixels, four pixels apart."""
+    right, down = end[0] - mark.x, end[1] - mark.y
+    length = math.hypot(right, down)
+    along = [at / length for at in range(2 * RADIUS + 2, int(length), 4)]
+    return [(x - 1, y - 1, x + 1, y + 1) for t in along for x, y in [(mark.x + t * right, mark.y + t * down)]]
+
+
+def is_inside(box: Box) -> bool:
+    left, top, right, bottom = box
+    return left >= LEFT and right <= WIDTH - 4 and top >= TOP - 8 and bottom <= BOTTOM - 2
+
+
+def hit(box: Box, taken: np.ndarray) -> bool:
+    """Whether a box overlaps one of `taken` (N, 4), or all but touches it."""
+    left, top, right, bottom = box
+    return bool(((taken[:, 0] < right + 1) & (taken[:, 2] > left - 1) & (taken[:, 1] < bottom) & (taken[:, 3] > top)).any())

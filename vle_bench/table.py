@@ -109,6 +109,7 @@ SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "†": r"\textdagger{}", "‡": r"\textdaggerdbl{}", "§": r"\S{}",
     "±": r"$\pm$", "−": "$-$", "–": "--", "×": r"$\times$", "→": r"$\rightarrow$",
+    "‼": "!!", "◊": r"$\diamond$", "[": "{[}",  # a bracket after a line's end would be read as its option
 }  # fmt: skip
 
 

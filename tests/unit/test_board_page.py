@@ -85,6 +85,15 @@ def test_each_cell_is_there_once_with_what_it_is_sorted_by():
     assert [a["class"] for a in Elements(page).named("tr") if a] == ["published", "published", "baseline", "measured", "measured"]
 
 
+def test_a_column_with_numbers_to_sort_by_is_sorted_by_them_however_it_is_aligned():
+    rows = (Row("published", (Cell("a"), Cell("2.1 B", 2.1e9), Cell("82.3", 82.3))), Row("published", (Cell("b"), Cell(), Cell())))
+    table = Table("t", "t", "t", (Column("Model"), Column("Params"), Column("VQA", True)), rows)
+    elements = Elements(index_page([Page("p", "p", (table,))], NOTE, {}))
+    heads = [a for a in elements.named("th") if a["scope"] == "col"]
+    assert [("data-numbers" in a, a.get("class")) for a in heads] == [(False, None), (True, None), (True, "number")]
+    assert [a.get("data-order") for a in elements.named("td")] == ["2100000000.0", "82.3", None, None]
+
+
 def test_footnotes_sources_and_the_way_to_each_table():
     page = index_page(PAGES, NOTE, {"vqa": drawing()})
     assert "<p>† reproduced.</p><p>I-T: image-text pairs.</p>" in page and page.count(NOTE) == 2

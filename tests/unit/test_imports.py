@@ -27,6 +27,7 @@ COMMAND = {
     "figures",
     "page",
     "leaderboard",
+    "published",
 }
 MAY_IMPORT: dict[str, set[str] | None] = {
     "cli": ANYTHING,
@@ -61,15 +62,31 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "checkpoint": {"models"},
     "tasks": {"data", "metrics"},
     "inputs": {"recipe"},
-    "leaderboard": {"results", "experiments", "published", "table", "board_page", "board_figures"},
+    "leaderboard": {"results", "experiments", "published", "table", "board_tables", "board_page", "board_figures"},
     "experiments": {"results"},
     "board_page": {"table"},
     "board_figures": {"scatter"},
+    "board_tables": {"results", "experiments", "published", "table"},
     **dict.fromkeys(
-        ("recipe", "results", "metrics", "models", "data", "optim", "figures", "page", "average", "launch", "table", "scatter",
-         *LEAVES), set(),
+        (
+            "recipe",
+            "results",
+            "metrics",
+            "models",
+            "data",
+            "optim",
+            "figures",
+            "page",
+            "average",
+            "launch",
+            "table",
+            "published",
+            "scatter",
+            *LEAVES,
+        ),
+        set(),
     ),
-}  # fmt: skip
+}
 
 
 def part_of(file: Path) -> str:
