@@ -85,7 +85,7 @@ BLIP | lavis-benchmark | 96.9 87.5 82.0 64.5
 FIBER ‖ | fiber-readme | 95.10 84.10 75.14 59.03
 BEiT-3-base | beit3-readme | 96.3 86.2 79.1 61.4
 BEiT-3-large | beit3-readme | 97.2 88.1 82.1 63.4
-CLIP # | lavis-benchmark | 86.5 67.0 57.2 36.5
+CLIP ⁰ | lavis-benchmark | 86.5 67.0 57.2 36.5
 """
 EASY = """
 most frequent answer | easy-vqa | 37.33 -
