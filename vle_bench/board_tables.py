@@ -107,7 +107,10 @@ def parts_of(group: tuple[Record, ...]) -> dict[str, Experiment]:
 
 
 def score_cell(experiment: Experiment | None) -> Cell:
-    return Cell(experiment.show_score(), experiment.mean) if experiment else Cell()
+    """A contaminated score has nothing to be sorted by: it is never ranked."""
+    if experiment is None:
+        return Cell()
+    return Cell(experiment.show_score(), None if experiment.first.contaminated else experiment.mean)
 
 
 def comparison(published: Published, groups: list[tuple[Record, ...]]) -> Table:
@@ -231,7 +234,7 @@ def type_cell(group: tuple[Record, ...], answer_type: str) -> Cell:
     if len(values) < len(group):
         return Cell()
     mean = sum(values, Decimal()) / len(values)
-    return Cell(rounded(100 * mean, 2), float(mean))
+    return Cell(rounded(100 * mean, 2), None if group[0].contaminated else float(mean))
 
 
 def vcr_table(published: Published, groups: list[tuple[Record, ...]]) -> Table:

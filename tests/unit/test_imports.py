@@ -67,9 +67,12 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "checkpoint": {"models"},
     "tasks": {"data", "metrics"},
     "inputs": {"recipe"},
-    "leaderboard": {"results", "experiments", "published", "table", "board_tables", "board_page", "board_figures"},
+    "leaderboard": {"results", "experiments", "published", "table", "board_tables", "board_points", "board_page", "board_figures"},
     "experiments": {"results"},
+    "board_page": {"table"},
+    "board_figures": {"scatter"},
     "board_tables": {"results", "experiments", "published", "table"},
+    "board_points": {"results", "experiments", "published", "board_tables", "scatter"},
     **dict.fromkeys(
         (
             "recipe",
@@ -84,6 +87,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
             "launch",
             "table",
             "published",
+            "scatter",
             *LEAVES,
         ),
         set(),

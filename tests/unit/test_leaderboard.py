@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from vle_bench.board_points import drawings
 from vle_bench.errors import RequestError
+from vle_bench.experiments import experiments
 from vle_bench.leaderboard import add_record, load_records, render, write_tables
 from vle_bench.published import load_published
 from vle_bench.results import ids_digest, load_record
@@ -268,10 +270,36 @@ def test_write_and_check(tmp_path: Path) -> None:
         write_tables(tmp_path / "nowhere")
 
 
+def test_figures_show_published_and_measured(tmp_path: Path) -> None:
+    seeds = [record("vqav2", "test-dev", v, seed=s, n=107394) for s, v in enumerate((0.772, 0.770, 0.777))]
+    root = folder(tmp_path, *seeds, record("vqav2", "minival", 0.99, seed=7, n=5000))
+    svg = render(root, ["figures"])[root / "figures" / "vqa-parameters.svg"].decode()
+    assert "vle-base-vqa" in svg and "VLE-base" in svg and 'class="diamond"' in svg
+    published = load_published(root)
+    (drawing,) = [d for d in drawings(published, experiments(load_records(root, published).values())) if d.name == "vqa-parameters"]
+    shown = [(p.name, p.x, p.y, p.kind) for p in drawing.points if p.name.startswith(("METER-base", "vle", "VLE-base"))]
+    assert shown == [
+        ("METER-base", 345e6, 77.7, "published"), ("METER-base †‡", 345e6, 76.8, "published"),
+        ("VLE-base ‡", 378e6, 77.6, "published"), ("vle-base-vqa", 378e6, pytest.approx(77.3), "measured"),
+    ]  # fmt: skip
+    assert drawing.points[-1].interval == pytest.approx((76.8, 77.8))
+    names = {path.name for path in render(root, ["figures"])}
+    assert names == {f"{t}-{a}.{e}" for t in ("vqa", "vcr_q2a", "vcr_qa2r") for a in ("parameters", "pretraining")
+                     for e in ("svg", "png")}  # fmt: skip
+
+
+def test_an_edited_figure_is_found(tmp_path: Path) -> None:
+    root = folder(tmp_path)
+    assert len(write_tables(root, ["figures", "html"])) == 13 and write_tables(root, ["figures", "html"], check=True) == []
+    edited = root / "figures" / "vqa-parameters.svg"
+    edited.write_text(edited.read_text().replace("CoCa", "Koka"))
+    assert write_tables(root, ["figures"], check=True) == [edited]
+
+
 def test_five_hundred_records_take_less_than_five_seconds(tmp_path: Path) -> None:
     root = folder(tmp_path, *(record("vqav2", "minival", 0.5 + i / 2000, seed=i, n=5000) for i in range(500)))
     started = time.process_time()
     assert len(load_records(root, load_published(root))) == 500
-    files = render(root, TEXTS)
+    files = render(root)
     assert time.process_time() - started < 5
     assert b"500 seeds, sd 7.22" in files[root / "comparison.md"]
