@@ -132,7 +132,7 @@ def test_all_answers_of_the_annotators_are_shown_with_counts():
     }  # fmt: skip
     row = {"id": 3, "answer": "d", "label": 0, "score": 0.98765}
     card = report_vqa.card([row], [question], 0, Image.new("RGB", (640, 480)), {"file_name": "x.jpg"})
-    assert "<dd>b ×&nbsp;7, a ×&nbsp;2, c</dd>" in card and "✗ d" in card and "✓ b" in card and "(98.77 %)" in card
+    assert "<dd>b ×&nbsp;7, a ×&nbsp;2, c</dd>" in card and "✗ d" in card and "✓ b" in card and "(98.77&nbsp;%)" in card
     assert 'width="640" height="480"' in card
 
 
@@ -204,10 +204,10 @@ def test_a_card_marks_the_choice_and_the_truth():
     row = {"id": "val-1", "q2a": 0, "q2a_scores": [0.7, 0.1, 0.15, 0.05]}
     shown = report_vcr.choice_list("q2a", row, record, ["person1", "dog2"])
     assert re.findall(r'<li class="(\w*)">(.*?)</li>', shown) == [
-        ("wrong", 'person1 waits. <strong>✗ chosen</strong> <span class="small">70.00 %</span>'),
-        ("", 'No. <span class="small">10.00 %</span>'),
-        ("right", 'dog2 and person1. <strong>✓ right</strong> <span class="small">15.00 %</span>'),
-        ("", 'x <span class="small">5.00 %</span>'),
+        ("wrong", 'person1 waits. <strong>✗ chosen</strong> <span class="small">70.00&nbsp;%</span>'),
+        ("", 'No. <span class="small">10.00&nbsp;%</span>'),
+        ("right", 'dog2 and person1. <strong>✓ right</strong> <span class="small">15.00&nbsp;%</span>'),
+        ("", 'x <span class="small">5.00&nbsp;%</span>'),
     ]
 
 
