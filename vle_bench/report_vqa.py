@@ -76,10 +76,11 @@ def card(predicted: list[Row], questions: list[dict[str, Any]], k: int, image: I
     address, kind = shrunk(image)
     given = sorted(Counter(question["answers"]).items(), key=lambda found: (-found[1], found[0]))
     answers = ", ".join(text(answer) + (f" ×&nbsp;{count}" if count > 1 else "") for answer, count in given)
+    sure = f"({percent(row['score'])}&nbsp;%)"
     return Html(
         f'<article class="card"><img class="{kind}" width="{image.width}" height="{image.height}" src="{address}" '
         f'alt="picture {attribute(stored["file_name"])}"><h3>{text(question["question"])}</h3><dl>'
-        f'<dt>answered</dt><dd class="wrong">✗ {text(row["answer"])} <span class="small">({percent(row["score"])}&nbsp;%)</span></dd>'
+        f'<dt>answered</dt><dd class="wrong">✗ {text(row["answer"])} <span class="small">{sure}</span></dd>'
         f'<dt>truth</dt><dd class="right">✓ {text(question["multiple_choice_answer"])}</dd>'
         f"<dt>annotators</dt><dd>{answers}</dd></dl>"
         f'<p class="small">question {row["id"]}, {text(question["answer_type"])}, {text(question["question_type"])}</p></article>'
