@@ -114,6 +114,25 @@ def evaluate(
         print(f"written: {target}")
 
 
+@app.command(epilog="Example: vle-bench report runs/vle-base-vqa --split minival")
+def report(
+    run: Annotated[Path, typer.Argument(help="a run folder")],
+    split: Annotated[str | None, typer.Option(help="split that was evaluated; the recipe's `report` if not given")] = None,
+    output: Annotated[Path | None, typer.Option(help="page to write; RUN/report.<task>.<split>.html if not given")] = None,
+    other: OtherRun = None,
+    data: Annotated[Path | None, typer.Option(help="the prepared data, where it has moved")] = None,
+) -> None:
+    """Where a run errs, on one HTML page.
+
+    Scores by what questions are like, calibration, confusion, the 50 most confident mistakes with their pictures, learning curves,
+    recipe and provenance; from the record and the predictions that `evaluate` wrote.
+    """
+    quiet_libraries()
+    from vle_bench.report import write_report
+
+    print(f"written: {write_report(run, split, output, other, data)}")
+
+
 def recipe_of(checkpoint: Path, recipe: str | None) -> Any:
     """The recipe that is named, else the one that was trained with."""
     from vle_bench.recipe import load_recipe

@@ -15,7 +15,7 @@ from vle_bench.figures import contact_sheet, learning_curve
 from vle_bench.leaderboard import load_published
 from vle_bench.page import write_page
 from vle_bench.recipe import Recipe, load_recipe
-from vle_bench.results import Record, load_record
+from vle_bench.results import Record, load_record, picked_on
 from vle_bench.train import train
 
 COLUMNS = ["", "all questions", "not yes/no"]  # "not yes/no": 2,537 of the 9,673
@@ -100,13 +100,6 @@ def results_table(rows: list[dict[str, str]], n: int) -> Table:
     table.add_section()
     table.add_row(*rows[-1].values(), style="bold")
     return table
-
-
-def picked_on(record: Record) -> str:
-    split = record.training.get("split")
-    if split == record.split:
-        return f"The checkpoint was picked on the very split that is reported ({split}): the score flatters it."
-    return f"The checkpoint was picked on the split {split}; {record.split} had no part in it."
 
 
 def notes(records: list[Record]) -> list[str]:

@@ -18,6 +18,7 @@ from vle_bench.metrics.vcr_controls import majority_baseline, text_baseline
 from vle_bench.page import write_page
 from vle_bench.recipe import load_recipe
 from vle_bench.results import Metric, Record
+from vle_bench.vcr_text import spoken
 
 RECIPES = {"q2a": "demo/vcr-q2a-tiny", "qa2r": "demo/vcr-qa2r-tiny"}
 BLANK = "-blank"  # the same data with grey pictures
@@ -143,23 +144,15 @@ def sheet_examples(root: Path, split: str, folder: Path) -> list[dict[str, Any]]
     for number, row in enumerate(list(range(len(questions)))[:: max(1, len(questions) // SHEET)][:SHEET]):
         question, task = questions[row], ("q2a", "qa2r")[number % 2]
         record, picture = json.loads(question["record"]), data.images[question["image_row"]]
-        text = spoken(record["question"])
+        names = [f"[{k + 1}]" for k in range(len(record["objects"]))]
+        text = spoken(record["question"], names)
         if task == "qa2r":
-            text += f" — {spoken(record['answer_choices'][record['answer_label']])} Why?"
+            text += f" — {spoken(record['answer_choices'][record['answer_label']], names)} Why?"
         choices = record["answer_choices" if task == "q2a" else "rationale_choices"]
         examples.append({
             "image": decode(picture["bytes"], picture["file_name"]), "boxes": picture["boxes"],
             "tagged": {i for token in record["question"] if not isinstance(token, str) for i in token},
-            "question": text, "choices": [spoken(choice) for choice in choices], "chosen": chosen[task][record["annot_id"]],
+            "question": text, "choices": [spoken(choice, names) for choice in choices], "chosen": chosen[task][record["annot_id"]],
             "truth": record["answer_label" if task == "q2a" else "rationale_label"],
         })  # fmt: skip
     return examples
-
-
-def spoken(tokens: list[Any]) -> str:
-    """Tokens → text, objects as their number from 1 in brackets."""
-    words = [token if isinstance(token, str) else " and ".join(f"[{i + 1}]" for i in token) for token in tokens]
-    text = ""
-    for word in words:
-        text += word if not text or word in (".", "?", ",", "'s") else f" {word}"
-    return text

@@ -20,6 +20,7 @@ from vle_bench.results import SCHEMA_VERSION, Metric, Record, code_version, file
 from vle_bench.signals import in_loader
 from vle_bench.splits import overlap, tables
 from vle_bench.tasks import TASKS, Data, Task
+from vle_bench.vcr_files import jsonl_records
 
 EVALUATION_BATCH_SIZE = 128
 
@@ -258,5 +259,4 @@ def evaluated(run: Path, task: str, split: str) -> tuple[Record, list[dict[str, 
     for path in (result, predictions):
         if not path.is_file():
             raise RequestError(f"{path}: no such file; `vle-bench evaluate {run} --split {split}` writes it, for a run of {task}")
-    rows = [json.loads(line) for line in predictions.read_text(encoding="utf-8").splitlines()]
-    return load_record(result), rows
+    return load_record(result), [row for _, row in jsonl_records(predictions)]

@@ -95,6 +95,16 @@ class Record(Group):
         return self
 
 
+def picked_on(record: Record) -> str:
+    """Which split chose the checkpoint among those of its training, in a sentence."""
+    split = record.training.get("split")
+    if split is None:
+        return "The record does not say on which split the checkpoint was picked."
+    if split == record.split:
+        return f"The checkpoint was picked on the very split that is reported ({split}): the score flatters it."
+    return f"The checkpoint was picked on the split {split}; {record.split} had no part in it."
+
+
 def ids_digest(ids: Iterable[Any]) -> str:
     """SHA-256 of the ids of a split's examples, in order, one a line; equal digests: the same set was scored."""
     return hashlib.sha256("".join(f"{i}\n" for i in sorted(ids)).encode()).hexdigest()

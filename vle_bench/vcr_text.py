@@ -78,6 +78,15 @@ def tagged(tokens: Sequence[str | list[int]]) -> set[int]:
     return {index for token in tokens if not isinstance(token, str) for index in token}
 
 
+def spoken(tokens: Sequence[str | list[int]], names: Sequence[str]) -> str:
+    """A text to be read by people; names: what each object is called in it."""
+    text = ""
+    for token in tokens:
+        word = token if isinstance(token, str) else " and ".join(names[i] for i in token)
+        text += word if not text or word in (".", "?", ",", "'s") else f" {word}"
+    return text
+
+
 def _given_answer(record: Mapping[str, Any], answer: int | None) -> int:
     if answer is None:
         answer = record.get("answer_label")

@@ -34,6 +34,11 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "demo": COMMAND,  # one command each; only cli imports them
     "demo_vcr": COMMAND | {"demo"},
     "bench": COMMAND | {"batches"},
+    "report": COMMAND | {"charts", "report_evaluation", "report_examples", "report_vqa", "report_vcr"},
+    "report_evaluation": {"evaluate", "recipe", "results", "tasks", "report_vqa", "report_vcr"},
+    **dict.fromkeys(("report_vqa", "report_vcr"), {"page", "metrics", "tasks", "report_examples"}),
+    "report_examples": {"page"},
+    "charts": {"page"},
     "train": {
         "evaluate",
         "optim",

@@ -167,10 +167,13 @@ def kinds_of(table: list[dict[str, Any]], parts: list[str]) -> dict[str, list[st
             texts.append(record["rationale_choices"][row["rationale_label"]])
         count = len(set().union(*map(tagged, texts)))
         groups["objects tagged"].append(str(count) if count < 4 else "4 or more")
-        words = len(record["question"])
-        groups["words in the question"].append(next((name for most, name in LENGTHS if words <= most), "13 or more"))
+        groups["words in the question"].append(length_group(len(record["question"])))
         groups["answer_likelihood"].append(row["answer_likelihood"] or "not given")
     return groups
+
+
+def length_group(words: int) -> str:
+    return next((name for most, name in LENGTHS if words <= most), "13 or more")
 
 
 def natural(group: str) -> tuple[int, str]:

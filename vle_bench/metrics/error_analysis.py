@@ -1,0 +1,69 @@
+"""Where a model errs: whether its confidence can be trusted, what it takes for what, and its most confident mistakes."""
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+BINS = 10
+Id = TypeVar("Id", int, str)
+
+
+def calibration(confidence: NDArray[np.floating], score: NDArray[np.floating], bins: int = BINS) -> dict[str, Any]:
+    """Confidence against score, in bins of equal width; a bin holds its lower end, the last one 1 too.
+
+    The expected calibration error is the mean over examples of |mean confidence − mean score| of the bin that each lies in
+    (Guo et al., "On Calibration of Modern Neural Networks", 2017).
+
+    Args:
+        confidence: (examples,) in 0..1, how probable the model says its own answer is.
+        score: (examples,) in 0..1, what the answer was worth.
+
+    Returns:
+        {"error", "bins": [{"low", "high", "n", "confidence", "score"}]}; the means of an empty bin are None.
+
+    Raises:
+        ValueError: no example, or a figure outside 0..1.
+    """
+    for name, values in (("confidence", confidence), ("score", score)):
+        if not len(values) or not ((values >= 0) & (values <= 1)).all():  # a NaN is neither
+            raise ValueError(f"{name}: one or more figures in 0..1 are expected")
+    edges = np.arange(bins + 1) / bins
+    index = np.searchsorted(edges[1:-1], confidence, side="right")
+    counts = np.bincount(index, minlength=bins)
+    sums = {
+        "confidence": np.bincount(index, confidence, minlength=bins),
+        "score": np.bincount(index, score, minlength=bins),
+    }
+    found: list[dict[str, Any]] = [
+        {"low": float(edges[k]), "high": float(edges[k + 1]), "n": int(n)} for k, n in enumerate(counts)
+    ]  # fmt: skip
+    for k, one in enumerate(found):
+        one.update({name: float(total[k] / one["n"]) if one["n"] else None for name, total in sums.items()})
+    error = float(np.abs(sums["confidence"] - sums["score"]).sum() / len(score))
+    return {"error": error, "bins": found}
+
+
+def most_frequent(values: Sequence[str], most: int) -> list[str]:
+    """The values that occur most often, in that order; of equally frequent ones the alphabetically first."""
+    counts = Counter(values)
+    return sorted(counts, key=lambda value: (-counts[value], value))[:most]
+
+
+def confusion(truths: Sequence[Hashable], predictions: Sequence[Hashable], names: Sequence[Hashable]) -> NDArray[np.int64]:
+    """(names + 1, names + 1): how often each truth (row) was given each prediction (column); the last is any other value."""
+    place = {name: k for k, name in enumerate(names)}
+    counts = np.zeros((len(names) + 1, len(names) + 1), np.int64)
+    rows, columns = ([place.get(value, len(names)) for value in values] for values in (truths, predictions))
+    np.add.at(counts, (rows, columns), 1)
+    return counts
+
+
+def confident_mistakes(
+    ids: Sequence[Id], confidence: NDArray[np.floating], score: NDArray[np.floating], most: int
+) -> tuple[list[int], int]:
+    """Places of the examples with a score of 0, the most confident first and by id where that is equal, and how many there are."""
+    wrong = np.flatnonzero(score == 0).tolist()
+    return sorted(wrong, key=lambda k: (-float(confidence[k]), ids[k]))[:most], len(wrong)
