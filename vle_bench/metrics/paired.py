@@ -12,8 +12,9 @@ RESAMPLES, SEED = 10_000, 0
 CELLS = 1 << 22  # of the matrix of resamples × images that is held at a time; VQA v2's validation has 40,504 images
 
 METHOD = (
-    f"95 % percentile interval of a paired bootstrap: whole images drawn with replacement, the same for both runs, {RESAMPLES:,} times "
-    f"(seed {SEED}); p: twice the smaller share of the draws on either side of no difference, those at none counted on both"
+    "95 % percentile interval of a paired bootstrap: whole images drawn with replacement, the same for both runs, "
+    f"{RESAMPLES:,} times (seed {SEED}); p: twice the smaller share of the draws on either side of no difference, those at none "
+    "counted on both"
 )
 
 
