@@ -83,7 +83,7 @@ def metadata(recipe: Recipe, ranked: Sequence[Record]) -> ModelCardData:
     ]  # fmt: skip
     return ModelCardData(
         library_name="vle-bench", tags=["vle-bench", "vision-language", recipe.task], datasets=[recipe.data.source],
-        metrics=["accuracy"], pipeline_tag="visual-question-answering" if vqa else None, model_name=recipe.name,
+        metrics=["accuracy"], pipeline_tag="visual-question-answering" if vqa else None, model_name=recipe.name if results else None,
         eval_results=results or None,
     )  # fmt: skip
 
@@ -138,7 +138,7 @@ def training_part(training: dict[str, Any], digest: str) -> list[str]:
     return [
         f"- recipe `{recipe['name']}`, hash `{recipe['hash']}`{experiment}",
         f"- seed {training['seed']}, step {progress['step']:,} of {progress['steps']:,}{average}",
-        f"- {percent(progress['score'])} on `{progress['split']}` while training, which picked the best checkpoint",
+        f"- {percent(progress['score'])} on `{progress['split']}` at that step; the best score there picks the run's `best/`",
         f"- SHA-256 of `model.safetensors`: `{digest}`",
     ]  # fmt: skip
 

@@ -88,14 +88,16 @@ def why_nothing(what: str, run: Path | None, recipe: Recipe, expect: Expect, con
     if contaminated:
         return f"only contaminated records, which never count: {', '.join(map(str, contaminated))}; train on other splits"
     folder = run or default_run_folder(recipe)
-    missing = f"{expect.metric} on {expect.split} is expected, and nothing is measured there yet"
+    steps = [] if run else [f"vle-bench train {what}"]
     if expect.split in KNOWN[recipe.data.source][1]:
-        return (
-            f"{missing}: only the server scores it. `vle-bench predict {folder} --split test --output vqa_test.json` writes what "
-            f"to send there, `vle-bench evaluate {folder} --split {expect.split} --server-result FILE` takes its answer in"
-        )
-    measure = f"`vle-bench evaluate {folder} --split {expect.split}` measures it"
-    return f"{missing}; " + (measure if run else f"`vle-bench train {what}` trains it, {measure}")
+        steps += [f"vle-bench predict {folder} --split test --output vqa_test.json", f"vle-bench evaluate {folder} --split "
+                  f"{expect.split} --server-result FILE"]  # fmt: skip
+        how = f"only the server scores it; FILE is its answer to vqa_test.json: {'; '.join(f'`{step}`' for step in steps)}"
+    else:
+        if run or expect.split != recipe.data.report:  # which training ends with
+            steps.append(f"vle-bench evaluate {folder} --split {expect.split}")
+        how = f"it comes with {'; '.join(f'`{step}`' for step in steps)}"
+    return f"{expect.metric} on {expect.split} is expected, and nothing is measured there yet: {how}"
 
 
 def report_lines(found: Measured) -> list[str]:
