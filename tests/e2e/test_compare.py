@@ -1,17 +1,16 @@
 """Two runs held against each other: hand-made predictions on miniatures, scored and recorded by the tasks themselves."""
 
-import contextlib
-import io
 import json
-import os
 import shutil
-import sys
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from tests.in_process import run
 from tests.miniature import write_vqav2
 from tests.miniature_vcr import change_line, write_vcr
-from vle_bench.cli import main
+from vle_bench.compare import most_changed
 from vle_bench.data.output import Choices
 from vle_bench.data.vcr import prepare_vcr
 from vle_bench.data.vqav2 import prepare_vqav2
@@ -20,25 +19,6 @@ from vle_bench.results import SCHEMA_VERSION, Record, ids_digest
 from vle_bench.tasks import TASKS
 
 SPLITS = {"vqa": ("vqav2", "minival"), "vcr_q2a": ("vcr", "val"), "vcr_joint": ("vcr", "val")}
-
-
-def run(*arguments, cwd, code=0):
-    """Run `vle-bench` in this process; returns stdout and stderr."""
-    shown, errors, before = io.StringIO(), io.StringIO(), (sys.argv, os.getcwd())
-    sys.argv = ["vle-bench", *map(str, arguments)]
-    os.chdir(cwd)
-    try:
-        with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(errors):
-            main()
-        done = 0
-    except SystemExit as stop:
-        done = stop.code or 0
-    finally:
-        sys.argv = before[0]
-        os.chdir(before[1])
-    assert done == code, shown.getvalue() + errors.getvalue()
-    assert code == 0 or not shown.getvalue()
-    return shown.getvalue(), errors.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +159,20 @@ def test_contamination_is_said_loudly(work):
     assert shown.startswith("CONTAMINATED: runs/vcr_q2a-contaminated was trained on images of val")
     out, errors = run("compare", "runs/vcr_q2a-a", "runs/vcr_q2a-contaminated", "--json", cwd=work)
     assert json.loads(out)["b"]["contaminated"] is True and "CONTAMINATED" in errors
+
+
+def test_the_order_of_what_changed_most():
+    """By how much, up or down; as much in the order of their ids; twenty at most, and none that stayed."""
+    after = np.array([0.3, 0.9, 0.6, 1.0, 0.0, *[0.9] * 30])
+    before = np.array([0.0, 0.6, 0.6, 0.0, 1.0, *[0.7] * 30])
+    ids = [50, 40, 1, 30, 20, *range(100, 130)]
+    rows = [{"id": i, "answer": "x"} for i in ids]
+    side = SimpleNamespace(
+        scores={"per_example": dict.fromkeys(ids)}, rows=rows, record=SimpleNamespace(task="vqa"),
+        questions=[{"question": "?", "multiple_choice_answer": "y"}] * len(ids),
+    )  # fmt: skip
+    found = [row["id"] for row in most_changed(side, side, before, after)]
+    assert found == [20, 30, 40, 50, *range(100, 116)]
 
 
 def refused(work, *arguments):

@@ -85,7 +85,14 @@ def test_p_of_no_difference_and_of_a_certain_one():
 
 @pytest.mark.parametrize(
     ("only_a", "only_b", "p"),
-    [(0, 0, 1), (1, 0, 1), (3, 3, 1), (1, 5, Fraction(2 * (1 + 6), 64)), (10, 0, Fraction(2, 1024)), (2, 8, Fraction(2 * 56, 1024))],
+    [
+        (0, 0, 1),
+        (1, 0, 1),
+        (3, 3, 1),
+        (1, 5, Fraction(2 * (1 + 6), 64)),
+        (10, 0, Fraction(2, 1024)),
+        (2, 8, Fraction(2 * 56, 1024)),
+    ],
 )
 def test_mcnemar_by_hand(only_a, only_b, p):
     both = [(1, 1)] * 4 + [(0, 0)] * 3
