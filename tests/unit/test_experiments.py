@@ -63,7 +63,7 @@ def test_what_is_another_experiment(changes: dict[str, Any]) -> None:
 
 
 def test_contaminated_comes_last() -> None:
-    found = experiments([record(0.99, 1, contaminated=True), record(0.5, 2), record(0.6, 3, split="minival")])
+    found = experiments([record(0.97, 1, contaminated=True), record(0.5, 2), record(0.6, 3, split="minival")])
     assert [group[0].seed for group in found] == [3, 2, 1]
 
 

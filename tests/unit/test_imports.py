@@ -27,6 +27,7 @@ COMMAND = {
     "figures",
     "page",
     "leaderboard",
+    "published",
 }
 MAY_IMPORT: dict[str, set[str] | None] = {
     "cli": ANYTHING,
@@ -72,10 +73,30 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "checkpoint": {"models"},
     "tasks": {"data", "metrics"},
     "inputs": {"recipe"},
-    "leaderboard": {"results", "experiments", "published", "table", "board_page", "board_figures"},
+    "leaderboard": {"results", "experiments", "published", "table", "board_tables", "board_points", "board_page", "board_figures"},
     "experiments": {"results"},
+    "board_page": {"table"},
+    "board_figures": {"scatter"},
+    "board_tables": {"results", "experiments", "published", "table"},
+    "board_points": {"results", "experiments", "published", "board_tables", "scatter"},
     **dict.fromkeys(
-        ("recipe", "results", "metrics", "models", "data", "optim", "figures", "page", "average", "launch", "table", *LEAVES), set()
+        (
+            "recipe",
+            "results",
+            "metrics",
+            "models",
+            "data",
+            "optim",
+            "figures",
+            "page",
+            "average",
+            "launch",
+            "table",
+            "published",
+            "scatter",
+            *LEAVES,
+        ),
+        set(),
     ),
 }
 
