@@ -83,8 +83,8 @@ def metadata(recipe: Recipe, ranked: Sequence[Record]) -> ModelCardData:
     ]  # fmt: skip
     return ModelCardData(
         library_name="vle-bench", tags=["vle-bench", "vision-language", recipe.task], datasets=[recipe.data.source],
-        metrics=["accuracy"], pipeline_tag="visual-question-answering" if vqa else None, model_name=recipe.name if results else None,
-        eval_results=results or None,
+        metrics=["accuracy"], pipeline_tag="visual-question-answering" if vqa else None,
+        model_name=recipe.name if results else None, eval_results=results or None,
     )  # fmt: skip
 
 

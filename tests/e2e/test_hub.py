@@ -20,7 +20,8 @@ from vle_bench.model_card import WRITTEN, write_cards
 from vle_bench.results import load_record
 
 SMALL = ["data.root=data/vqav2", "data.source=vqav2", "data.evaluate=minival", "data.report=minival", "data.first_stage=null",
-         "train.max_steps=2", "train.evaluate_every=1", "train.batch_size=8", "train.per_device_batch_size=8", "train.num_workers=0",
+         "train.max_steps=2", "train.evaluate_every=1", "train.batch_size=8", "train.per_device_batch_size=8",
+         "train.num_workers=0",
          "expect.metric=accuracy", "expect.split=test-dev", "expect.value=71.0", "expect.tolerance=0.32",
          "expect.source=somewhere"]  # fmt: skip
 ANSWER = [{"test-dev": {"yes/no": 87.44, "number": 50.2, "other": 62.38, "overall": 71.32}}, {"test-standard": {"overall": 71.4}}]

@@ -124,9 +124,9 @@ def test_what_is_refused_of_a_run(work, records, expect, message, capsys, monkey
 
 
 @pytest.mark.parametrize(("what", "message"), [
-    ("vqa/vle-base", "only the server scores it; FILE is its answer to vqa_test.json: `vle-bench train vqa/vle-base`; `vle-bench "
-                     "predict runs/vle-base-vqa --split test --output vqa_test.json`; `vle-bench evaluate runs/vle-base-vqa --split "
-                     "test-dev --server-result FILE`"),
+    ("vqa/vle-base", "only the server scores it; FILE is its answer to vqa_test.json: `vle-bench train vqa/vle-base`; "
+                     "`vle-bench predict runs/vle-base-vqa --split test --output vqa_test.json`; "
+                     "`vle-bench evaluate runs/vle-base-vqa --split test-dev --server-result FILE`"),
     (RECIPE, "it comes with `vle-bench train vcr/vle-base-q2a`"),
     ("demo/vqa-tiny", "the recipe has no `expect`"),
     ("nowhere", "nowhere: no such recipe"),
