@@ -240,6 +240,7 @@ def type_cell(group: tuple[Record, ...], answer_type: str) -> Cell:
 def vcr_table(published: Published, groups: list[tuple[Record, ...]]) -> Table:
     scores = [score for score in published.scores if score.data == "vcr"]
     places: list[Place] = [("vcr", split, task, "accuracy") for split in ("val", "test") for task in VCR_PARTS]
+    places += dict.fromkeys(("vcr", s.split, s.task, "accuracy") for s in scores if s.split == "unstated")
     rows = published_rows(published, scores, places)
     for group in groups:
         parts = parts_of(group)

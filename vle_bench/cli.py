@@ -457,7 +457,7 @@ def table(
         raise RequestError("table: --check writes nothing, --add does: one of the two")
     for source in add or ():
         path, marks = add_record(source, root)
-        print(f"written: {path}" + (f" ({'; '.join(marks)})" if marks else ""))
+        print(f"in the tables: {path}" + (f" ({'; '.join(marks)})" if marks else ""))
     changed = write_tables(root, chosen, check=check)
     if check and changed:
         raise RunFailed("out of date: " + ", ".join(map(str, changed)) + "; run `vle-bench table`")

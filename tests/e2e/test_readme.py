@@ -63,6 +63,13 @@ def work(tmp_path_factory):
     for name, blank in (("shapes-vcr", False), ("shapes-vcr-blank", True)):
         prepare_shapes_vcr(folder / "data" / name, 0, questions={"train": 64, "val": 16, "test": 4}, blank=blank)
     (folder / "predictions.json").write_text("[]")
+    (folder / "leaderboards").mkdir()
+    published = (ROOT / "leaderboards" / "published.yaml").read_text()
+    questions = len((folder / "data" / "vcr-official" / "val.jsonl").read_text().splitlines())  # VCR's val is the miniature's here
+    assert "split: val, n: 26_534" in published
+    (folder / "leaderboards" / "published.yaml").write_text(
+        published.replace("split: val, n: 26_534", f"split: val, n: {questions}")
+    )
     return folder
 
 

@@ -199,7 +199,9 @@ def test_a_record_is_taken_in_once_and_never_replaced(tmp_path: Path) -> None:
     run_folder(run, record("vqav2", "minival", 0.771))
     target, marks = add_record(run, root)
     assert target == root / "results" / "vqa" / "vle-base-vqa.minival.seed-0.00000000.json" and marks == []
-    assert add_record(run, root) == (target, ["there already"])
+    (run / "results" / "vqa.minival.json").write_text(json.dumps(record("vqav2", "minival", 0.771, seconds=7.0, command="again")))
+    assert add_record(run, root) == (target, ["there already, with the same figures"])
+    assert load_record(target).command == "vle-bench train"
     assert "77.10" in page(root, "comparison")
     (run / "results" / "vqa.minival.json").write_text(json.dumps(record("vqav2", "minival", 0.99)))
     with pytest.raises(RequestError, match=r"vqa.minival.json: a duplicate of .*seed-0.00000000.json.*never replaced"):
