@@ -19,7 +19,7 @@ STYLE = """
 .chart svg { width: 100%; height: auto; display: block; font-size: 11px; font-variant-numeric: tabular-nums; }
 .chart svg text { fill: var(--text); } .axis { stroke: var(--muted); } .grid { stroke: var(--line); }
 .curve { fill: none; stroke-width: 1.8; stroke-linejoin: round; } .diagonal { stroke: var(--muted); stroke-dasharray: 4 3; }
-.accuracy { fill: var(--s0); } .gap { fill: var(--s1); fill-opacity: .3; stroke: var(--s1); } .count { fill: var(--muted); }
+.accuracy { fill: var(--s0); } .gap { fill: var(--s1); fill-opacity: .5; stroke: var(--s1); } .count { fill: var(--muted); }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .2rem 1rem; margin: .2rem 0; padding: 0; font-size: .85rem; }
 .legend svg { width: 1.6rem; height: .7rem; display: inline-block; vertical-align: baseline; margin-right: .3rem; }
 """ + "".join(

@@ -39,7 +39,7 @@ pre { overflow-x: auto; background: var(--soft); padding: .8rem; font-size: .8re
 summary { cursor: pointer; font-weight: 600; margin-top: 1rem; }
 .bar { display: block; width: 100%; min-width: 7rem; height: .5em; background: var(--soft); }
 .bar rect { fill: rgb(var(--mark) / .6); } .bar line { stroke: var(--text); }
-.tables { display: flex; flex-wrap: wrap; gap: 0 4rem; } .nowrap { white-space: nowrap; }
+.tables { display: flex; flex-wrap: wrap; gap: 0 4rem; } .tables > * { max-width: 100%; } .nowrap { white-space: nowrap; }
 .alert { border: 2px solid var(--warn-line); background: var(--warn); padding: .6rem .9rem; max-width: none; }
 nav ul { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; list-style: none; padding: 0; }
 dl { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .3rem 1rem; } dt { color: var(--muted); }

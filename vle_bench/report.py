@@ -126,9 +126,9 @@ def alert(mark: str, words: str) -> Html:
 def scores_part(found: Evaluation) -> list[Html]:
     record = found.record
     names = sorted(record.metrics, key=lambda name: name != record.primary_metric)
-    rows = [figure_row(name, record.metrics[name].model_dump()) for name in names]
+    rows = [figure_row(name.replace("_", " "), record.metrics[name].model_dump()) for name in names]
     parts = [
-        table("Percent", ["", "score", "95 % interval", "questions"], rows),
+        table("Percent", ["metric", "score", "95 % interval", "n"], rows),
         paragraph("Intervals are from a bootstrap over images, as questions about one image are not independent.", "small"),
     ]
     if record.expect is not None:
@@ -150,7 +150,7 @@ def figure_row(name: str, figure: dict[str, Any]) -> list[object]:
 def kinds_part(found: Evaluation, examples: Examples) -> list[Html]:
     own = {kind: figures(examples.score, examples.images, groups) for kind, groups in examples.kinds.items()}
     parts = [paragraph(
-        f"{found.record.primary_metric}, percent, with 95 % intervals. Words are what spaces part; in VCR tags and marks count, "
+        f"The figures are {found.record.primary_metric} in percent. Words are what spaces part; in VCR tags and marks count, "
         "and the objects tagged are those of the question and the right choice.", "small",
     )]  # fmt: skip
     tables = []
@@ -163,7 +163,7 @@ def kinds_part(found: Evaluation, examples: Examples) -> list[Html]:
         if len(groups) > GROUPS:
             order.sort(key=lambda name: -groups[name]["n"])
         rows = [figure_row(name, groups[name]) for name in order]
-        columns = [shown, "score", "95 % interval", "questions"]
+        columns = [shown, "score", "95 % interval", "n"]
         rest = rows[GROUPS:]
         more = folded(f"{len(rest)} more, less frequent", table(f"By {shown}", columns, rest)) if rest else ""
         tables.append(f"<div>{table(f'By {shown}', columns, rows[:GROUPS])}{more}</div>")
@@ -191,10 +191,8 @@ def calibration_part(examples: Examples) -> list[Html]:
 
 def mistakes_part(found: Evaluation, examples: Examples) -> list[Html]:
     places, count = confident_mistakes(examples.ids, examples.confidence, examples.score, MISTAKES)
-    said = paragraph(
-        f"{examples.mistake_is} There are {count:,}; the {len(places)} that the model was surest of follow, equally sure ones by "
-        "id."
-    )  # fmt: skip
+    shown = f"; the {len(places)} that the model was surest of follow" if len(places) < count else ", the surest first"
+    said = paragraph(f"{examples.mistake_is} There are {count:,}{shown}; equally sure ones come by id.")
     cards = []
     for k in track(places, "pictures", len(places)):
         stored = found.data.images[examples.image_rows[k]]
@@ -216,7 +214,7 @@ def curves_part(runs: Sequence[Path]) -> list[Html]:
         for kind, series in curves.items():
             together[kind] |= {f"{name} ({run.name})" if len(runs) > 1 else name: points for name, points in series.items()}
     titles = {
-        "loss": "Training loss",
+        "loss": "Training loss, on a logarithmic scale",
         "lr": "Learning rate, the largest of the groups",
         "score": f"Score on {', '.join(sorted(splits))}",
     }

@@ -44,7 +44,11 @@ def read_evaluation(run: Path, split: str | None, other: Path | None, moved: Pat
         raise RequestError(f"{run} --with {other}: a run of vcr_q2a with one of vcr_qa2r is expected, not {' with '.join(tasks)}")
     split = split or recipes[0].data.report
     left = [evaluated(folder, task, split) for folder, task in zip(runs, tasks, strict=True)]
-    for folder, task, (_, rows) in zip(runs, tasks, left, strict=True):
+    for folder, task, (found, rows) in zip(runs, tasks, left, strict=True):
+        if (found.task, found.split) != (task, split):
+            raise RequestError(
+                f"{folder / 'results'}: {task}.{split}.json is a record of {found.task} on {found.split}; evaluate again"
+            )
         check_rows(folder / "predictions" / f"{task}.{split}.jsonl", task, rows)
     record, rows = left[0]
     if other is not None:

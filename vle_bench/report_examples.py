@@ -11,7 +11,7 @@ from PIL import Image
 
 from vle_bench.page import Html, data_address
 
-LONGEST_SIDE = 400  # pixels of a picture on the page; fifty of them are some 1 to 2 MB
+LONGEST_SIDE = 480  # pixels of a picture on the page; fifty photographs are some 2 MB of it
 TINY = 200  # pixels; a drawn picture this small is enlarged without being blurred
 
 

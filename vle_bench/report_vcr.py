@@ -90,7 +90,8 @@ def position_table(part: str, right: list[int], chosen: list[int]) -> Html:
     rows = [[f"right: {k + 1}", *counts[k], totals[k]] for k in range(CHOICES)] + [["all", *columns, totals.sum()]]
     return table(
         f"{TITLES[part]}. Place of the right choice (rows) and of the one chosen (columns): questions",
-        ["place", *(f"chosen: {k + 1}" for k in range(CHOICES)), "all"], [[name, *(f"{n:,}" for n in cells)] for name, *cells in rows],
+        ["place", *(f"chosen: {k + 1}" for k in range(CHOICES)), "all"],
+        [[name, *(f"{n:,}" for n in cells)] for name, *cells in rows],
         shades=(counts / np.maximum(totals, 1)[:, None]).tolist(),
     )  # fmt: skip
 
@@ -107,7 +108,8 @@ def card(
         texts.append(right)
         asked += f"<p>{text(spoken(right, names))} <strong>Why?</strong></p>"
     named = sorted(set().union(*map(tagged, texts)))
-    lists = "".join(choice_list(part, row, record, names) for part in parts)
+    heading = '<p class="small">{}</p>' if len(parts) > 1 else ""  # which of the two lists is which
+    lists = "".join(heading.format(TITLES[part]) + choice_list(part, row, record, names) for part in parts)
     sure = percent(float(np.prod([row[f"{part}_scores"][row[part]] for part in parts])))
     return Html(
         f'<article class="card">{picture(image, stored, names, named)}{asked}{lists}'
@@ -124,7 +126,7 @@ def choice_list(part: str, row: Row, record: dict[str, Any], names: list[str]) -
                                           ("✓ right", right and not chosen)) if holds]  # fmt: skip
         said = f" <strong>{marks[0]}</strong>" if marks else ""
         items.append(
-            f'<li class="{kind}">{text(spoken(choice, names))}{said} <span class="small">{percent(probable)} %</span></li>'
+            f'<li class="{kind}">{text(spoken(choice, names))}{said} <span class="small">{percent(probable)}&nbsp;%</span></li>'
         )
     return f"<ol>{''.join(items)}</ol>"
 

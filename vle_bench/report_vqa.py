@@ -79,7 +79,7 @@ def card(predicted: list[Row], questions: list[dict[str, Any]], k: int, image: I
     return Html(
         f'<article class="card"><img class="{kind}" width="{image.width}" height="{image.height}" src="{address}" '
         f'alt="picture {attribute(stored["file_name"])}"><h3>{text(question["question"])}</h3><dl>'
-        f'<dt>answered</dt><dd class="wrong">✗ {text(row["answer"])} <span class="small">({percent(row["score"])} %)</span></dd>'
+        f'<dt>answered</dt><dd class="wrong">✗ {text(row["answer"])} <span class="small">({percent(row["score"])}&nbsp;%)</span></dd>'
         f'<dt>truth</dt><dd class="right">✓ {text(question["multiple_choice_answer"])}</dd>'
         f"<dt>annotators</dt><dd>{answers}</dd></dl>"
         f'<p class="small">question {row["id"]}, {text(question["answer_type"])}, {text(question["question_type"])}</p></article>'

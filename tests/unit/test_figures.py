@@ -92,7 +92,7 @@ def test_the_page_escapes_and_embeds(tmp_path):
     )  # fmt: skip
     page = (tmp_path / "index.html").read_text()
     assert "<script>" not in page and "<i>" not in page and "<u>" not in page and "a &lt;b&gt; title" in page
-    assert page.count("data:image/png;base64,") == 1 and "http" not in page
+    assert page.count("data:image/png;base64,") == 1 and "://" not in page
     assert page.count("class=this") == 1 and page.index("class=this") > page.index("&lt;script&gt;")
     with pytest.raises(FileNotFoundError):
         write_page(tmp_path / "no.html", "t", [], [], {"gone": tmp_path / "gone.png"}, {}, [])
