@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vle_bench import __version__
+from vle_bench import __version__, cli_runs
 from vle_bench.errors import Interrupted, RequestError, RunFailed
 
 app = typer.Typer(
@@ -90,12 +90,17 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="split to score; the recipe's `report` if not given")] = None,
     output: Annotated[Path | None, typer.Option(help="result record to write")] = None,
     other: OtherRun = None,
+    server_result: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="vqav2, --split test-dev: the result file of the challenge's server")
+    ] = None,
 ) -> None:
     """Score a checkpoint on a split with labels.
 
     Prints the scores and writes the result record and the predictions. `evaluate Q2A_RUN --with QA2R_RUN` joins the predictions
-    of two VCR runs, both evaluated before, by annot_id: Q2AR.
+    of two VCR runs, both evaluated before, by annot_id: Q2AR. With --server-result the scores are the server's, and no model runs.
     """
+    if server_result is not None and (split is None or other is not None):
+        raise RequestError("evaluate: --server-result goes with --split test-dev, and without --with")
     loaded = recipe_of(checkpoint, recipe)
     quiet_libraries()
     from accelerate import Accelerator
@@ -105,7 +110,12 @@ def evaluate(
     chosen = split or loaded.data.report
     run = checkpoint if (checkpoint / "recipe.yaml").is_file() else checkpoint.parent
     target = output or run / "results" / f"{loaded.task if other is None else 'vcr_q2ar'}.{chosen}.json"
-    if other is not None:
+    if server_result is not None:
+        from vle_bench.server_result import record_server_result
+
+        root = Path(loaded.data.root)
+        record = record_server_result(checkpoint, root, chosen, server_result, target, accelerator=Accelerator())
+    elif other is not None:
         record = join_vcr(run, other, chosen, target, accelerator=Accelerator())
     else:
         record = evaluate_checkpoint(checkpoint, Path(loaded.data.root), chosen, target, accelerator=Accelerator())
@@ -455,6 +465,10 @@ def table(
         print(f"written: {path}")
     if not changed:
         print(f"{root}: up to date")
+
+
+app.command(epilog="Example: vle-bench compare runs/vle-base-vqa runs/vle-base-vqa-seed-1")(cli_runs.compare)
+app.command(epilog="Example: vle-bench reproduce recipes/vqa/vle-base.yaml")(cli_runs.reproduce)
 
 
 class Half(str, Enum):

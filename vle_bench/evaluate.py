@@ -4,6 +4,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from vle_bench import atomic, checkpoint
 from vle_bench.errors import RequestError, RunFailed
+from vle_bench.model_card import write_cards
 from vle_bench.progress import Bar
 from vle_bench.results import SCHEMA_VERSION, Metric, Record, code_version, file_sha256, ids_digest, library_versions, load_record
 from vle_bench.signals import in_loader
@@ -175,12 +177,31 @@ def evaluate_checkpoint(
     """Score a checkpoint on a split; writes the record to `output` and the predictions beside it."""
     started = time.monotonic()
     loaded = load(folder, data_root, split, labelled=True, accelerator=accelerator)
-    training, task, data = loaded.training, loaded.task, loaded.data
+    task = loaded.task
     rows = predict_split(loaded, split, accelerator, batch_size)
-    scores = task.score(rows, data.questions(split))
-    record = Record(
+    scores = task.score(rows, loaded.data.questions(split))
+    record = record_of(
+        loaded, split, scores, (row["id"] for row in rows), device=device_name(accelerator),
+        processes=accelerator.num_processes, batch_size=batch_size, seconds=round(time.monotonic() - started, 2),
+    )  # fmt: skip
+    if accelerator.is_main_process:
+        write_predictions(output.parent.parent / "predictions" / f"{task.name}.{split}.jsonl", rows)
+        atomic.write_json(output, record.model_dump(mode="json"))
+        write_cards(loaded.folder.parent)
+    return record
+
+
+def record_of(loaded: Loaded, split: str, scores: dict[str, Any], ids: Iterable[Any], **measured: Any) -> Record:
+    """The record of scores: what was trained is taken from the checkpoint, the rest from this process.
+
+    Args:
+        scores: see Task.score.
+        measured: device, processes, batch_size and seconds of the evaluation.
+    """
+    training, task, data = loaded.training, loaded.task, loaded.data
+    return Record(
         schema_version=SCHEMA_VERSION, task=task.name, task_version=task.version, split=split, n=scores["n"],
-        ids_sha256=ids_digest(row["id"] for row in rows), expect=training.get("expect"),
+        ids_sha256=ids_digest(ids), expect=training.get("expect"),
         metrics=scores["metrics"], primary_metric=task.primary_metric,
         per_answer_type=scores.get("per_answer_type", {}), per_question_type=scores.get("per_question_type", {}),
         breakdown=scores["breakdown"],
@@ -192,14 +213,9 @@ def evaluate_checkpoint(
             "checkpoint_sha256": file_sha256(loaded.folder / "model.safetensors"),
         },
         data={"source": data.manifest["source"], "manifest_hash": data.manifest["hash"]},
-        seed=training["seed"], code=code_version(), libraries=library_versions(), device=device_name(accelerator),
-        processes=accelerator.num_processes, batch_size=batch_size, seconds=round(time.monotonic() - started, 2),
-        training=training["progress"], command=" ".join(["vle-bench", *sys.argv[1:]]),
+        seed=training["seed"], code=code_version(), libraries=library_versions(),
+        training=training["progress"], command=" ".join(["vle-bench", *sys.argv[1:]]), **measured,
     )  # fmt: skip
-    if accelerator.is_main_process:
-        write_predictions(output.parent.parent / "predictions" / f"{task.name}.{split}.jsonl", rows)
-        atomic.write_json(output, record.model_dump(mode="json"))
-    return record
 
 
 def device_name(accelerator: Accelerator) -> str:

@@ -22,6 +22,7 @@ from vle_bench.average import AverageWeights
 from vle_bench.batches import first_stage, model_inputs, steps
 from vle_bench.errors import Interrupted, RequestError, RunFailed
 from vle_bench.evaluate import EVALUATION_BATCH_SIZE, check_labelled, check_labels, evaluate_checkpoint, predict
+from vle_bench.model_card import write_cards
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.optim import learning_rate_schedule, parameter_groups
 from vle_bench.progress import Bar
@@ -83,6 +84,7 @@ def train(recipe: Recipe, folder: Path, resume: bool = False) -> Record:
     with ExitStack() as stack:
         start = first_decides(lambda: run_folder.take(stack, recipe.model_dump(mode="json"), folder, result, resume))
         if start == "finished":
+            first_decides(partial(write_cards, folder))  # in case the run was killed between its record and them
             return load_record(result)
         run = build(recipe, folder)
         run.started = started

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,17 @@ def test_every_command(work):
             assert "each question of test once" in shown
             unlabelled = ["evaluate", "runs/vle-base-vqa", "--split", "test"]
             assert "'test' has no labels" in execute([sys.executable, "-m", "vle_bench", *unlabelled], work, code=2)
+        elif "--server-result" in parts:  # tests/e2e/test_hub.py has one of as many questions
+            (work / parts[-1]).write_text('[{"test-dev": {"overall": 71.32}}]')
+            shown = execute([sys.executable, "-m", "vle_bench", *parts[1:]], work, code=2)
+            assert "questions of test-dev, the server 107,394" in shown
+        elif parts[:2] == ["vle-bench", "reproduce"]:
+            shown = execute([sys.executable, "-m", "vle_bench", *parts[1:]], work, code=2)
+            assert "accuracy on test-dev is expected, and nothing is measured there yet" in shown
+        elif parts[:2] == ["vle-bench", "compare"]:
+            shutil.copytree(work / parts[2], work / parts[3])
+            shown = execute([sys.executable, "-m", "vle_bench", *parts[1:]], work)
+            assert f"A: {parts[2]}" in shown and "No example's score changed." in shown
         elif parts[-1] == "--resume":
             shown = execute([sys.executable, "-m", "vle_bench", *parts[1:], *MINIATURE.split()], work)
             assert "runs/vle-base-vqa: this run is finished" in shown

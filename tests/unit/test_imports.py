@@ -31,11 +31,16 @@ COMMAND = {
 }
 MAY_IMPORT: dict[str, set[str] | None] = {
     "cli": ANYTHING,
+    "cli_runs": {"compare", "metrics", "reproduce"},
     "__main__": {"cli"},
     "demo": COMMAND,  # one command each; only cli imports them
     "demo_vcr": COMMAND | {"demo"},
     "bench": COMMAND | {"batches"},
     "report": COMMAND | {"charts", "report_evaluation", "report_examples", "report_vqa", "report_vcr"},
+    "compare": {"metrics", "report_evaluation", "report_vcr", "results", "tasks"},
+    "reproduce": {"experiments", "recipe", "results"},
+    "server_result": {"evaluate", "model_card", "results"},
+    "model_card": {"checkpoint", "recipe", "results"},
     "report_evaluation": {"evaluate", "recipe", "results", "tasks", "report_vqa", "report_vcr"},
     **dict.fromkeys(("report_vqa", "report_vcr"), {"page", "metrics", "tasks", "report_examples"}),
     "report_examples": {"page"},
@@ -56,6 +61,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
         "resume",
         "training_state",
         "launch",
+        "model_card",
     },
     "batches": {"train"},  # the type of a run, here as in the next
     "resume": {"train", "evaluate", "batches", "engine", "run_folder", "training_state", "results"},
@@ -63,7 +69,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "engine": {"recipe", "launch"},
     "run_folder": {"checkpoint", "training_state", "results", "recipe"},
     "training_state": {"results", "average", "recipe"},
-    "evaluate": {"tasks", "models", "checkpoint", "results", "recipe"},
+    "evaluate": {"tasks", "models", "checkpoint", "results", "recipe", "model_card"},
     "checkpoint": {"models"},
     "tasks": {"data", "metrics"},
     "inputs": {"recipe"},
@@ -150,7 +156,7 @@ def test_metrics_have_no_torch() -> None:
         assert "import torch" not in text and "from torch" not in text, file
 
 
-@pytest.mark.parametrize("module", ["cli", "recipe", "results", "leaderboard", "launch"])
+@pytest.mark.parametrize("module", ["cli", "cli_runs", "reproduce", "recipe", "results", "leaderboard", "launch"])
 def test_light_modules_import_no_torch(module: str) -> None:
     heavy = "('torch', 'transformers', 'datasets')"
     code = f"import sys, vle_bench.{module}; print([m for m in {heavy} if m in sys.modules])"

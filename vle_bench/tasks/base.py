@@ -95,5 +95,9 @@ class Task(Protocol):
         ...
 
     def score(self, rows: list[Row], questions: Any) -> Scores:
-        """Rows of every example of a split → {"n", "metrics": {name: {"value", "interval"}}, "breakdown"}; checks the ids."""
+        """Rows of every example of a split → {"n", "metrics": {name: {"value", "interval"}}, "breakdown"}; checks the ids.
+
+        Also `per_example`, id → score in the order of the questions, whose mean is the primary metric, and in the same order
+        `kinds`, what the breakdown groups the questions by: kind → the group of each.
+        """
         ...

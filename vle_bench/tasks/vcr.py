@@ -133,7 +133,7 @@ class VCR:
 
 
 def vcr_scores(rows: list[Row], questions: Any, parts: list[str]) -> Scores:
-    """Rows with a choice for each part → {"n", "metrics", "breakdown", "per_example"}; the ids must be the questions'."""
+    """Rows with a choice for each part → {"n", "metrics", "breakdown", "kinds", "per_example"}; the ids must be the questions'."""
     table = questions.select_columns(
         ["annot_id", "image_id", "record", "answer_label", "rationale_label", "answer_likelihood"]
     ).to_list()
@@ -147,17 +147,18 @@ def vcr_scores(rows: list[Row], questions: Any, parts: list[str]) -> Scores:
     images = np.array([row["image_id"] for row in table])
     hits = {shown: np.array([result["per_record"][row["annot_id"]][name] for row in table], float) for name, shown in names.items()}
     metrics = {name: figure(values, images) for name, values in hits.items()}
-    primary = next(iter(hits.values()))
+    primary, kinds = next(iter(hits.values())), kinds_of(table, parts)
+    found = {name: figures(primary, images, values) for name, values in kinds.items()}
     return {
-        "n": result["n"], "metrics": metrics, "breakdown": breakdown(table, primary, images, parts),
+        "n": result["n"], "metrics": metrics,
+        "breakdown": {name: {kind: values[kind] for kind in sorted(values, key=natural)} for name, values in found.items()},
+        "kinds": kinds,
         "per_example": {row["annot_id"]: float(value) for row, value in zip(table, primary, strict=True)},
     }  # fmt: skip
 
 
-def breakdown(
-    table: list[dict[str, Any]], hits: NDArray[np.float64], images: NDArray[np.int64], parts: list[str]
-) -> dict[str, dict[str, Any]]:
-    """The primary metric by objects tagged in the right texts, by words of the question, and by the answer's likelihood."""
+def kinds_of(table: list[dict[str, Any]], parts: list[str]) -> dict[str, list[str]]:
+    """Of each question: the objects tagged in its right texts, its words, and its answer's likelihood."""
     groups: dict[str, list[str]] = {"objects tagged": [], "words in the question": [], "answer_likelihood": []}
     for row in table:
         record = json.loads(row["record"])
@@ -168,8 +169,7 @@ def breakdown(
         groups["objects tagged"].append(str(count) if count < 4 else "4 or more")
         groups["words in the question"].append(length_group(len(record["question"])))
         groups["answer_likelihood"].append(row["answer_likelihood"] or "not given")
-    found = {name: figures(hits, images, values) for name, values in groups.items()}
-    return {name: {kind: values[kind] for kind in sorted(values, key=natural)} for name, values in found.items()}
+    return groups
 
 
 def length_group(words: int) -> str:

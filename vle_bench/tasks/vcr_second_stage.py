@@ -93,5 +93,6 @@ class VCRSecondStage(VCR):
                 "itm_accuracy": {"value": float(matched.mean()), "interval": list(interval(matched, images)), "n": len(ids)},
             },
             "breakdown": {},
+            "kinds": {},
             "per_example": dict(zip(ids, (right / np.maximum(masked, 1)).tolist(), strict=True)),
         }

@@ -122,4 +122,5 @@ class VQA:
             "per_question_type": result["per_question_type"],
             "breakdown": {name: figures(scores, images, values) for name, values in kinds.items()},
             "per_example": result["per_question"],
+            "kinds": kinds,
         }
