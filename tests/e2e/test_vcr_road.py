@@ -1,19 +1,12 @@
-"""VCR through the command line on a miniature of the official files.
+"""VCR through the command line on a miniature of the official files."""
 
-In this process: a command takes as long to import torch as all of its work here.
-"""
-
-import contextlib
 import csv
-import io
 import json
-import os
-import sys
 
 import pytest
 
+from tests import in_process
 from tests.miniature_vcr import write_vcr
-from vle_bench.cli import main
 from vle_bench.metrics.vcr import COLUMNS
 
 SMALL = ["data.root=data/vcr", "data.source=vcr", "train.max_steps=4", "train.evaluate_every=2", "train.log_every=2",
@@ -21,21 +14,9 @@ SMALL = ["data.root=data/vcr", "data.source=vcr", "train.max_steps=4", "train.ev
 
 
 def run(*arguments, cwd, code=0):
-    """Run `vle-bench`; returns stdout, or stderr where a failure is expected."""
-    shown, errors, before = io.StringIO(), io.StringIO(), (sys.argv, os.getcwd())
-    sys.argv = ["vle-bench", *map(str, arguments)]
-    os.chdir(cwd)
-    try:
-        with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(errors):
-            main()
-        done = 0
-    except SystemExit as stop:
-        done = stop.code or 0
-    finally:
-        sys.argv = before[0]
-        os.chdir(before[1])
-    assert done == code, shown.getvalue() + errors.getvalue()
-    return shown.getvalue() if code == 0 else errors.getvalue()
+    """What a command prints on stdout, or on stderr where a failure is expected."""
+    shown, errors = in_process.run(*arguments, cwd=cwd, code=code)
+    return shown if code == 0 else errors
 
 
 @pytest.fixture(scope="module")
