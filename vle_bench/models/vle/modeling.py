@@ -16,6 +16,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
 from vle_bench.models.vle.configuration import VLEConfig
+from vle_bench.models.vle.disentangled import use_short_text_attention
 
 logger = logging.getLogger(__name__)
 # Every head that a checkpoint may carry; a model without it leaves it out and says so.
@@ -124,8 +125,11 @@ class VLECrossLayer(GradientCheckpointingLayer):
         self.intermediate = VLEIntermediate(config)
         self.output = VLEResidual(config, config.intermediate_size)
 
-    def forward(self, hidden: Tensor, other: Tensor, mask: Tensor | None, other_mask: Tensor | None) -> Tensor:
-        hidden = self.attention(hidden, hidden, mask)
+    def forward(
+        self, hidden: Tensor, other: Tensor, mask: Tensor | None, other_mask: Tensor | None, first_only: bool = False
+    ) -> Tensor:
+        """hidden (B, Q, D) and other (B, L, D) → (B, Q, D), or (B, 1, D) of the first token with `first_only`."""
+        hidden = self.attention(hidden[:, :1] if first_only else hidden, hidden, mask)
         hidden = self.crossattention(hidden, other, other_mask)
         return self.output(self.intermediate(hidden), hidden)
 
@@ -268,6 +272,8 @@ class VLEModel(VLEPreTrainedModel):
         # DeBERTa has an attention of its own and refuses "sdpa"; RoBERTa and BERT would build a pooler that nothing reads.
         own = {"attn_implementation": "eager"} if config.text_config.model_type == "deberta-v2" else {"add_pooling_layer": False}
         self.text_model = AutoModel.from_config(config.text_config, **own)
+        if config.text_config.model_type == "deberta-v2":
+            use_short_text_attention(self.text_model)
         self.vision_model = CLIPVisionModel(config.vision_config)
         self.text_projection_layer = nn.Linear(config.text_config.hidden_size, width)
         self.image_projection_layer = nn.Linear(config.vision_config.hidden_size, width)
@@ -357,6 +363,7 @@ class VLEModel(VLEPreTrainedModel):
         object_mask: Tensor | None = None,
         masked_patches: Tensor | None = None,
         mask_embedding: Tensor | None = None,
+        pooled_only: bool = False,
     ) -> VLEModelOutput:
         """Encode B texts, each looking at one of N images.
 
@@ -369,6 +376,8 @@ class VLEModel(VLEPreTrainedModel):
             object_token_type_ids: (B, K), 2 + i.
             object_mask: (B, K), 1 for a real object.
             masked_patches, mask_embedding: as in `encode_image`, for pre-training.
+            pooled_only: leave out what the poolers do not read: of the last fusion layer all tokens but the first. Then
+                text_embeds and image_embeds are None.
 
         Raises:
             ValueError: shapes that do not belong together, types beyond `num_token_types`.
@@ -400,12 +409,18 @@ class VLEModel(VLEPreTrainedModel):
             image = torch.cat([image, objects], 1)  # (B, S, D)
         text = text + (types[0] if token_type_ids is None else self.token_type_embeddings(token_type_ids))
         text_mask = attention_mask[:, None, None].bool()
-        for text_layer, image_layer in zip(self.cross_modal_text_layers, self.cross_modal_image_layers, strict=True):
+        last = len(self.cross_modal_text_layers) - 1
+        for depth, (text_layer, image_layer) in enumerate(
+            zip(self.cross_modal_text_layers, self.cross_modal_image_layers, strict=True)
+        ):
+            first_only = pooled_only and depth == last
             text, image = (
-                text_layer(text, image, text_mask, image_mask),
-                image_layer(image, text, image_mask, text_mask),
+                text_layer(text, image, text_mask, image_mask, first_only),
+                image_layer(image, text, image_mask, text_mask, first_only),
             )
         pooled = torch.cat([self.cross_modal_text_pooler(text), self.cross_modal_image_pooler(image)], -1)
+        if pooled_only:
+            return VLEModelOutput(pooler_output=pooled)
         return VLEModelOutput(pooler_output=pooled, text_embeds=text, image_embeds=image)
 
 
