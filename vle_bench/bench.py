@@ -29,7 +29,7 @@ from vle_bench.train import Run, build, optimizer_step
 OURS, NAIVE = "ours", "naive"
 WARM_UP = 2  # the optimiser's states come in the first step, so the second is the first at the full memory
 SHARED_STEPS = 2  # in which the parts are timed
-PRODUCT = {"cpu": 2048, "cuda": 8192}  # rows of the square matrices whose product tells the peak
+PRODUCT_ON_CPU, PRODUCT_ON_GPU = 2048, 8192  # rows of the square matrices whose product tells the peak
 PRODUCTS = 10
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -56,23 +56,23 @@ class Timing:
 
 
 def run_bench(
-    recipe: Recipe, count: int, evaluation_batch_size: int, *, synthetic: bool = False, naive: bool = False
+    recipe: Recipe, count: int, evaluation_batch_size: int, *, synthetic: str | None = None, naive: bool = False
 ) -> dict[str, Any]:  # fmt: skip
     """Time `count` optimiser steps and as many evaluation batches of a recipe.
 
     Batches are loaded in this process between the timed steps. The time of a step's parts comes from steps of their own.
 
     Args:
-        synthetic: data and weights that are made here, of the recipe's sizes, in the place of the recipe's own.
+        synthetic: why data and weights of the recipe's sizes are made here, in the place of the recipe's own; None: they are not.
         naive: run each step also as the published programs do, in turn with ours.
 
     Raises:
         RequestError: what cannot be measured so; RunFailed: no memory for it.
     """
-    check(recipe, naive)
+    check(recipe, count, evaluation_batch_size, naive)
+    asked = recipe
     recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"num_workers": 0, "trackers": []})})
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    check_memory(recipe, torch.device(device))
+    check_memory(recipe)
     with tempfile.TemporaryDirectory() as folder:
         if synthetic:
             recipe = with_synthetic_data(recipe, Path(folder) / "data", count + WARM_UP, evaluation_batch_size)
@@ -80,7 +80,7 @@ def run_bench(
         if run.accelerator.num_processes > 1:
             raise RequestError("bench: measures one process; start it without a launcher")
         try:
-            return measure(run, count, evaluation_batch_size, synthetic, naive)
+            found = measure(run, count, evaluation_batch_size, synthetic, naive)
         except (RuntimeError, MemoryError) as error:  # torch has no class of its own for a CPU that has no memory left
             if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
                 size = recipe.train.per_device_batch_size
@@ -88,14 +88,19 @@ def run_bench(
                     f"bench: no memory for micro-batches of {size} questions; give a smaller train.per_device_batch_size"
                 ) from error
             raise
+    data = "synthetic" if synthetic else asked.data.root
+    return {"recipe": asked.name, "recipe_hash": asked.hash, "data": data, "synthetic_because": synthetic, **found}
 
 
-def check(recipe: Recipe, naive: bool) -> None:
+def check(recipe: Recipe, count: int, evaluation_batch_size: int, naive: bool) -> None:
+    for option, value in (("--steps", count), ("--evaluation-batch-size", evaluation_batch_size)):
+        if value < 1:
+            raise RequestError(f"bench {option}: 1 or more is expected, not {value}")
     if naive and recipe.train.compile:
         raise RequestError("bench --naive: the published way is not compiled, so the two would not compare; train.compile=false")
 
 
-def measure(run: Run, count: int, evaluation_batch_size: int, synthetic: bool, naive: bool) -> dict[str, Any]:
+def measure(run: Run, count: int, evaluation_batch_size: int, synthetic: str | None, naive: bool) -> dict[str, Any]:
     device = run.accelerator.device
     ways: dict[str, Callable[[], AbstractContextManager[None]]] = {OURS: nullcontext}
     if naive:
@@ -110,9 +115,7 @@ def measure(run: Run, count: int, evaluation_batch_size: int, synthetic: bool, n
         peak = max(peak, matmul_peak(device, DTYPES[run.accelerator.mixed_precision]))  # once more: others may have been busy then
     train = run.recipe.train
     found: dict[str, Any] = {
-        "recipe": run.recipe.name, "recipe_hash": run.recipe.hash, "task": run.task.name,
-        "data": "synthetic" if synthetic else run.recipe.data.root, "device": device_name(run.accelerator),
-        "precision": precision_name(run.accelerator), "parameters": sum(p.numel() for p in run.bare_model.parameters()),
+        "task": run.task.name, "device": device_name(run.accelerator), "precision": precision_name(run.accelerator), "parameters": sum(p.numel() for p in run.bare_model.parameters()),
         "image_size_pixels": run.recipe.model.image_size, "steps": count, "questions_per_step": train.batch_size,
         "questions_per_micro_batch": train.per_device_batch_size, "matmul_peak_tflop_per_second": peak / 1e12,
         "training_time_shares": {part: seconds / sum(shares.values()) for part, seconds in shares.items()},
@@ -284,7 +287,7 @@ def time_shares(run: Run, bar: Bar) -> dict[str, float]:
 
 def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
     """FLOP/s of the fastest of some products of large square matrices, in the precision that training multiplies in."""
-    rows = PRODUCT[device.type]
+    rows = PRODUCT_ON_GPU if device.type == "cuda" else PRODUCT_ON_CPU
     one, other = (torch.randn(rows, rows, device=device, dtype=dtype) for _ in range(2))
     fastest = float("inf")
     for _ in range(PRODUCTS):
@@ -296,4 +299,3 @@ def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
             torch.cuda.synchronize()
         fastest = min(fastest, time.perf_counter() - started)
     return 2 * rows**3 / fastest
-

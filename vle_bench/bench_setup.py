@@ -8,6 +8,7 @@ import torch
 
 from vle_bench import models
 from vle_bench.data.synthetic import write_synthetic
+from vle_bench.engine import on_gpu, precision
 from vle_bench.errors import RequestError
 from vle_bench.models import SIZES, VLEConfig
 from vle_bench.models.vle.processing import VLEProcessor
@@ -91,9 +92,9 @@ def sized_model(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any, int]:
     return model, processor, sum(p.numel() for p in model.parameters())
 
 
-def check_memory(recipe: Recipe, device: torch.device) -> None:
+def check_memory(recipe: Recipe) -> None:
     """Refuse a micro-batch that cannot fit into the memory that is free now, before any of it is taken."""
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    free = torch.cuda.mem_get_info()[0] if on_gpu() else psutil.virtual_memory().available
     states, each = least_memory(recipe)
     size = recipe.train.per_device_batch_size
     if states + size * each <= free:
@@ -119,7 +120,7 @@ def least_memory(recipe: Recipe) -> tuple[float, float]:
     with torch.device("meta"):
         model = getattr(models, task.architecture)(config)
     parameters = sum(p.numel() for p in model.parameters())
-    value = 4 if recipe.train.precision in ("fp32", "auto") and not torch.cuda.is_available() else 2
+    value = 4 if precision(recipe.train.precision) == "no" else 2
     image, vision, text = config.num_patches + 1, config.vision_config, config.text_config
     kept = image * vision.num_hidden_layers * LAYER * vision.hidden_size
     one = FEWEST_TOKENS * text.num_hidden_layers * LAYER * text.hidden_size

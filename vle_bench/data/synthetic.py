@@ -51,7 +51,7 @@ def write_synthetic(folder: Path, source: str, splits: dict[str, int], seed: int
         rng = np.random.default_rng((seed, number))
         rows = list(image_rows(rng, source, count, FIRST_ID * (number + 1)))
         of_image = np.repeat(np.arange(len(rows)), list(image_counts(source, count)))
-        questions = (vcr_question if vcr else vqa_question)
+        questions = vcr_question if vcr else vqa_question
         asked.append((f"questions-{split}.arrow", [
             questions(rng, source, f"{split}-{n}", rows[i]["image_id"], len(images) + int(i)) for n, i in enumerate(of_image)
         ]))  # fmt: skip

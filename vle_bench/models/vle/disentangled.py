@@ -22,12 +22,8 @@ class ShortTextAttention(DisentangledSelfAttention):
         """hidden_states (B, T, D), attention_mask (B, 1, T, T), relative_pos (1, T, T), rel_embeddings (2 span, D)."""
         if not self.relative_attention or query_states is not None or relative_pos is None or rel_embeddings is None:
             # no table, or one of the uses that VLE does not make of it
-            return super().forward(
-                hidden_states, attention_mask, output_attentions, query_states, relative_pos, rel_embeddings
-            )
-        query, key, value = (
-            self._heads(layer(hidden_states)) for layer in (self.query_proj, self.key_proj, self.value_proj)
-        )
+            return super().forward(hidden_states, attention_mask, output_attentions, query_states, relative_pos, rel_embeddings)
+        query, key, value = (self._heads(layer(hidden_states)) for layer in (self.query_proj, self.key_proj, self.value_proj))
         scores = query @ key.transpose(-1, -2)  # (B, heads, T, T)
         first, last = self._used_rows(hidden_states.shape[1])
         rows = self.pos_dropout(rel_embeddings[first : last + 1])

@@ -65,21 +65,37 @@ class VLEAttentionProjections(nn.Module):
 
     def forward(self, hidden: Tensor, other: Tensor, mask: Tensor | None) -> Tensor:
         """hidden (B, Q, D) attends to other (B, L, D) where mask (B, 1, 1, L) is true; returns (B, Q, D)."""
-        query, key, value = (
-            self._heads(self.query(hidden)),
-            self._heads(self.key(other)),
-            self._heads(self.value(other)),
-        )
-        dropout = self.dropout if self.training else 0.0
-        if self.eager:
-            scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-            if mask is not None:
-                scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-            weights = F.dropout(scores.softmax(-1, dtype=torch.float32).to(value.dtype), dropout)
-            context = weights @ value
+        query, dropout = self._heads(self.query(hidden)), self.dropout if self.training else 0.0
+        if hidden.shape[1] == 1 and not self.eager:
+            return self._of_one_query(query, other, mask, dropout)
+        key, value = self._heads(self.key(other)), self._heads(self.value(other))
+        # On a CPU torch has no fused kernel with dropout, and what it falls back to is slower than this.
+        if self.eager or (dropout and hidden.device.type == "cpu"):
+            weights = self._weights(query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2), mask, dropout)
+            context = weights.to(value.dtype) @ value
         else:
             context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         return context.transpose(1, 2).flatten(2)
+
+    def _of_one_query(self, query: Tensor, other: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+        """query (B, heads, 1, D / heads) → (B, 1, D), without the keys and values of every token of other.
+
+        query · (W x) = (Wᵀ query) · x, and a weighted mean of values is the value projection of the weighted mean of x.
+        """
+        heads = (self.num_heads, -1, other.shape[-1])  # of a weight (D, D), by what it puts out
+        query = query[:, :, 0] * query.shape[-1] ** -0.5  # (B, heads, D / heads)
+        constant = (query * self.key.bias.view(self.num_heads, -1)).sum(-1)[..., None]
+        scores = torch.einsum("bhd,hde->bhe", query, self.key.weight.view(heads)) @ other.transpose(1, 2) + constant
+        weights = self._weights(scores, None if mask is None else mask[:, 0], dropout).to(other.dtype)  # (B, heads, L)
+        context = torch.einsum("bhe,hde->bhd", weights @ other, self.value.weight.view(heads))
+        context = context + weights.sum(-1, keepdim=True) * self.value.bias.view(self.num_heads, -1)
+        return context.flatten(1)[:, None]
+
+    @staticmethod
+    def _weights(scores: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+        if mask is not None:
+            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        return F.dropout(scores.softmax(-1, dtype=torch.float32), dropout)
 
 
 class VLEResidual(nn.Module):
