@@ -115,7 +115,8 @@ def measure(run: Run, count: int, evaluation_batch_size: int, synthetic: str | N
         peak = max(peak, matmul_peak(device, DTYPES[run.accelerator.mixed_precision]))  # once more: others may have been busy then
     train = run.recipe.train
     found: dict[str, Any] = {
-        "task": run.task.name, "device": device_name(run.accelerator), "precision": precision_name(run.accelerator), "parameters": sum(p.numel() for p in run.bare_model.parameters()),
+        "task": run.task.name, "device": device_name(run.accelerator), "precision": precision_name(run.accelerator),
+        "parameters": sum(p.numel() for p in run.bare_model.parameters()),
         "image_size_pixels": run.recipe.model.image_size, "steps": count, "questions_per_step": train.batch_size,
         "questions_per_micro_batch": train.per_device_batch_size, "matmul_peak_tflop_per_second": peak / 1e12,
         "training_time_shares": {part: seconds / sum(shares.values()) for part, seconds in shares.items()},

@@ -103,7 +103,7 @@ def clip_gradients(accelerator: Accelerator, model: Any, max_norm: float | None)
     """
     if max_norm is None and accelerator.distributed_type in PLAIN and accelerator.mixed_precision != "fp16":
         # clipping to infinity would read and write every gradient once more, to multiply it by 1
-        norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+        norm: Any = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
     else:
         norm = accelerator.clip_grad_norm_(model.parameters(), math.inf if max_norm is None else max_norm)
     if accelerator.mixed_precision == "fp16" or norm is None:

@@ -75,10 +75,13 @@ def fusion_flops(config: VLEConfig, tokens: int, image_tokens: int, objects: int
     width, inner = config.hidden_size, config.intermediate_size
     seen = image_tokens + objects
 
+    def attention(queries: int, others: int) -> float:
+        if queries == 1:  # keys and values are made of the query and of the mean, not of every token
+            return 8 * width**2 + 4 * config.num_attention_heads * others * width
+        return 4 * (queries + others) * width**2 + 4 * queries * others * width
+
     def side(queries: int, own: int, other: int) -> float:
-        # query and output projections of the queries, key and value projections of what they attend to, twice over
-        projections = 2 * (2 * 2 * queries + 2 * own + 2 * other) * width**2
-        return projections + 4 * queries * (own + other) * width + 4 * queries * width * inner
+        return attention(queries, own) + attention(queries, other) + 4 * queries * width * inner
 
     whole = side(tokens, tokens, seen) + side(seen, seen, tokens)
     last = side(1, tokens, seen) + side(1, seen, tokens) if pooled_only else whole

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention
 
@@ -36,7 +36,7 @@ def published_way(model: Any, max_text_length: int, pad_token_id: int) -> Iterat
         )
 
     configs = [base.vision_model.config]
-    deberta = [module for module in base.text_model.modules() if isinstance(module, DisentangledSelfAttention)]
+    deberta: list[nn.Module] = [module for module in base.text_model.modules() if isinstance(module, DisentangledSelfAttention)]
     if not deberta:
         configs.append(base.text_model.config)
     fusion = [module for module in base.modules() if isinstance(module, VLEAttentionProjections)]
@@ -45,16 +45,16 @@ def published_way(model: Any, max_text_length: int, pad_token_id: int) -> Iterat
         base.forward = forward
         for config in configs:
             config._attn_implementation = "eager"
-        for module in fusion:
-            module.eager = True
+        for attention in fusion:
+            attention.eager = True
         for module in deberta:
-            module.forward = partial(DisentangledSelfAttention.forward, module)
+            module.forward = partial(DisentangledSelfAttention.forward, module)  # type: ignore[arg-type]
         yield
     finally:
         del base.forward
         for config, name in zip(configs, chosen[0], strict=True):
             config._attn_implementation = name
-        for module, eager in zip(fusion, chosen[1], strict=True):
-            module.eager = eager
+        for attention, eager in zip(fusion, chosen[1], strict=True):
+            attention.eager = eager
         for module in deberta:
             del module.forward

@@ -33,7 +33,10 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "__main__": {"cli"},
     "demo": COMMAND,  # one command each; only cli imports them
     "demo_vcr": COMMAND | {"demo"},
-    "bench": COMMAND | {"batches"},
+    "bench": COMMAND | {"batches", "announce", "bench_setup", "flops", "naive", "shares"},
+    "bench_setup": COMMAND | {"engine"},
+    "flops": {"models"},
+    "naive": {"models"},
     "train": {
         "evaluate",
         "optim",
@@ -63,7 +66,22 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "inputs": {"recipe"},
     "leaderboard": {"results"},
     **dict.fromkeys(
-        ("recipe", "results", "metrics", "models", "data", "optim", "figures", "page", "average", "launch", *LEAVES), set()
+        (
+            "recipe",
+            "results",
+            "metrics",
+            "models",
+            "data",
+            "optim",
+            "figures",
+            "page",
+            "average",
+            "launch",
+            "shares",
+            "bench_table",
+            *LEAVES,
+        ),
+        set(),
     ),
 }
 

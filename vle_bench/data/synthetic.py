@@ -46,7 +46,8 @@ def write_synthetic(folder: Path, source: str, splits: dict[str, int], seed: int
     """
     folder.mkdir(parents=True, exist_ok=True)
     vcr = source not in ANSWERS
-    asked, images = [], []
+    asked: list[tuple[str, list[dict[str, Any]]]] = []
+    images: list[dict[str, Any]] = []
     for number, (split, count) in enumerate(splits.items()):
         rng = np.random.default_rng((seed, number))
         rows = list(image_rows(rng, source, count, FIRST_ID * (number + 1)))
