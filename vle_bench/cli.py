@@ -405,20 +405,31 @@ def validate(
             print("# missing: " + line.replace("\n", "\n#   "))
 
 
-@app.command(epilog="Example: vle-bench table --check")
+@app.command(epilog="Example: vle-bench table --add runs/vle-base-vqa")
 def table(
+    formats: Annotated[
+        str | None, typer.Option("--format", help="md,csv,tex,html,figures, or some of them; all if not given")
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="write nothing; exit 1 if a file would change")] = False,
     root: Annotated[Path, typer.Option(help="the leaderboards folder")] = Path("leaderboards"),
     add: Annotated[list[Path] | None, typer.Option(metavar="RUN", help="take in a run's record, or a record file, first")] = None,
 ) -> None:
-    """Regenerate leaderboards/ from the records."""
-    from vle_bench.leaderboard import add_record, write_tables
+    """Regenerate leaderboards/ from published.yaml and the records.
 
+    A record is taken in once and never replaced. One of another number of examples than its split has, or of a run that is there
+    already, is refused; one whose split was trained on, or of code that is in no commit, is marked.
+    """
+    from vle_bench.leaderboard import FORMATS, add_record, write_tables
+
+    chosen = list(FORMATS) if formats is None else [name.strip() for name in formats.split(",")]
+    if unknown := [name for name in chosen if name not in FORMATS]:
+        raise RequestError(f"table: --format: {', '.join(unknown)}: not among {', '.join(FORMATS)}")
     if add and check:
         raise RequestError("table: --check writes nothing, --add does: one of the two")
     for source in add or ():
-        print(f"written: {add_record(source, root)}")
-    changed = write_tables(root, check=check)
+        path, marks = add_record(source, root)
+        print(f"in the tables: {path}" + (f" ({'; '.join(marks)})" if marks else ""))
+    changed = write_tables(root, chosen, check=check)
     if check and changed:
         raise RunFailed("out of date: " + ", ".join(map(str, changed)) + "; run `vle-bench table`")
     for path in changed:

@@ -12,8 +12,8 @@ from vle_bench.data.easy_vqa import prepare_easy_vqa
 from vle_bench.data.images import decode
 from vle_bench.data.prepared import open_prepared
 from vle_bench.figures import contact_sheet, learning_curve
-from vle_bench.leaderboard import load_published
 from vle_bench.page import write_page
+from vle_bench.published import load_published
 from vle_bench.recipe import Recipe, load_recipe
 from vle_bench.results import Record, load_record
 from vle_bench.train import train

@@ -1,6 +1,7 @@
 """The ways in which a command can end early for a reason that we can name."""
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,3 +35,7 @@ def reading(path: Path) -> Iterator[None]:
         raise RequestError(f"{path}: not UTF-8 text") from error
     except OSError as error:
         raise RequestError(f"{path}: cannot be read: {error}") from error
+
+
+def closest(word: str, candidates: Sequence[str]) -> str:
+    return max(candidates, key=lambda c: difflib.SequenceMatcher(None, c, word).ratio())

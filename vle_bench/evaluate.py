@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from vle_bench import atomic, checkpoint
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.progress import Bar
-from vle_bench.results import SCHEMA_VERSION, Metric, Record, code_version, file_sha256, library_versions, load_record
+from vle_bench.results import SCHEMA_VERSION, Metric, Record, code_version, file_sha256, ids_digest, library_versions, load_record
 from vle_bench.signals import in_loader
 from vle_bench.splits import overlap, tables
 from vle_bench.tasks import TASKS, Data, Task
@@ -184,6 +184,7 @@ def evaluate_checkpoint(
     scores = task.score(rows, data.questions(split))
     record = Record(
         schema_version=SCHEMA_VERSION, task=task.name, task_version=task.version, split=split, n=scores["n"],
+        ids_sha256=ids_digest(row["id"] for row in rows), expect=training.get("expect"),
         metrics=scores["metrics"], primary_metric=task.primary_metric,
         per_answer_type=scores.get("per_answer_type", {}), per_question_type=scores.get("per_question_type", {}),
         breakdown=scores["breakdown"],
@@ -237,9 +238,10 @@ def join_vcr(answers: Path, rationales: Path, split: str, output: Path, *, accel
     parts = [q2a[0], qa2r[0]]
     record = parts[0].model_copy(update={
         "schema_version": SCHEMA_VERSION, "task": "vcr_q2ar", "task_version": task.version, "primary_metric": "q2ar",
+        "expect": None,
         "metrics": {name: Metric(**metric) for name, metric in scores["metrics"].items()},
         "breakdown": {kind: {g: Metric(**m) for g, m in groups.items()} for kind, groups in scores["breakdown"].items()},
-        "recipe": {key: " + ".join(part.recipe[key] for part in parts) for key in ("name", "hash")},
+        "recipe": {key: " + ".join(part.recipe[key] for part in parts) for key in parts[0].recipe if key in parts[1].recipe},
         "training_splits": sorted({name for part in parts for name in part.training_splits}),
         "contaminated": any(part.contaminated for part in parts),
         "model": {

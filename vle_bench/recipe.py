@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,34 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from vle_bench import strict_yaml
-from vle_bench.errors import RequestError
+from vle_bench.config_keys import check_config
+from vle_bench.errors import RequestError, closest
 from vle_bench.splits import overlap, wrong_split
 
 COMMAND_LINE = "command line"
 PACKAGE = Path(__file__).parent
-
-# Values of VLEConfig that a model from scratch may set. The text vocabulary comes from the tokenizer and the picture's
-# size from model.image_size, so neither is here. A test compares them with the configuration classes, which need torch.
-TEXT_KEYS: tuple[str, ...] = (
-    "model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act",
-    "hidden_dropout_prob", "attention_probs_dropout_prob", "max_position_embeddings", "type_vocab_size",
-    "initializer_range", "layer_norm_eps", "relative_attention", "max_relative_positions", "position_biased_input",
-    "pos_att_type", "position_buckets", "norm_rel_ebd", "share_att_key", "pooler_dropout", "pooler_hidden_act",
-)  # fmt: skip
-VISION_KEYS: tuple[str, ...] = (
-    "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_channels", "patch_size",
-    "hidden_act", "layer_norm_eps", "attention_dropout", "initializer_range", "initializer_factor",
-    "projection_dim",
-)  # fmt: skip
-FUSION_KEYS: tuple[str, ...] = (
-    "text_config", "vision_config", "num_token_types", "hidden_size", "num_hidden_layers", "num_attention_heads",
-    "intermediate_size", "hidden_act", "hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range",
-    "layer_norm_eps", "classifier_dropout",
-)  # fmt: skip
-
-COUNTS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "patch_size", "num_token_types",
-          "max_position_embeddings", "num_channels")  # fmt: skip
-TEXT_MODELS = ("deberta-v2", "roberta", "bert", "xlm-roberta")
 
 VCR_SOURCES = ("vcr", "shapes-vcr")
 # Keys of one kind of task, and why another must not have them
@@ -52,6 +31,12 @@ VCR_KEYS = {
     **dict.fromkeys(("model.objects", "model.alignment"), "its questions tag no objects"),
     "augment.horizontal_flip": "there is augment.flip", "augment.shuffle_names": "its texts name no persons by tags",
 }  # fmt: skip
+
+# Keys that change nothing about a run's weights, scores and record. A folder of data may have moved: what is in it is known by
+# the hash of its manifest.
+HARMLESS = re.compile(r"train\.(num_workers|log_every|checkpoint_every|keep|trackers)|data\.root|expect(\..*)?")
+# What runs of one experiment may differ in besides: the seed, and how the global batch is shared out.
+REPEATED = re.compile(r"train\.(seed|per_device_batch_size)")
 
 Split = Annotated[str, Field(pattern=r"^[\w.-]+(\+[\w.-]+)*$")]
 
@@ -253,41 +238,30 @@ class Recipe(Group):
     @property
     def hash(self) -> str:
         """16 hex digits; equal for recipes that resolve to the same values."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        return digest(self.model_dump(mode="json"))
+
+    @property
+    def experiment(self) -> str:
+        """16 hex digits; equal for recipes that are one experiment with other seeds, or the same one elsewhere."""
+        values = flat(self.model_dump(mode="json"))
+        return digest({key: v for key, v in values.items() if not HARMLESS.fullmatch(key) and not REPEATED.fullmatch(key)})
 
     def to_yaml(self) -> str:
         """Every value spelled out; load_recipe reads it back as the same recipe."""
         return strict_yaml.dump(self.model_dump(mode="json"))
 
 
-def check_config(config: dict[str, Any], image_size: int) -> None:
-    """Refuse what VLEConfig would silently ignore, and pictures that do not divide into patches."""
-    problems = []
-    parts: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {"model.config": (config, FUSION_KEYS)}
-    for part, keys in (("text_config", TEXT_KEYS), ("vision_config", VISION_KEYS)):
-        if isinstance(config.get(part), dict):
-            parts[f"model.config.{part}"] = (config[part], keys)
-        else:
-            problems.append(f"model.config.{part}: this group of keys is needed")
-    for name, (values, keys) in parts.items():
-        for key in values:
-            if key not in keys:
-                problems.append(f"{name}.{key}: unknown key; nearest valid key: {name}.{closest(str(key), keys)}")
-            elif key in COUNTS and (type(values[key]) is not int or values[key] < 1):
-                problems.append(f"{name}.{key}: a whole number of 1 or more is expected, not {values[key]!r}")
-        width, heads = values.get("hidden_size"), values.get("num_attention_heads")
-        if type(width) is int and type(heads) is int and heads > 0 and width % heads:
-            problems.append(f"{name}.num_attention_heads: hidden_size {width} does not divide by {heads}")
-    kind = config["text_config"].get("model_type") if isinstance(config.get("text_config"), dict) else None
-    if kind is not None and kind not in TEXT_MODELS:
-        problems.append(f"model.config.text_config.model_type: {kind!r} is none of {', '.join(TEXT_MODELS)}")
-    if not problems:
-        patch = config["vision_config"].get("patch_size", 32)
-        if not isinstance(patch, int) or patch < 1 or image_size % patch:
-            problems.append(f"model.image_size: {image_size} does not divide by model.config.vision_config.patch_size {patch}")
-    if problems:
-        raise ValueError("\n".join(problems))
+def digest(values: dict[str, Any]) -> str:
+    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Groups of keys → dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
 
 
 def batch_layout(batch_size: int, per_device_batch_size: int, num_processes: int) -> int:
@@ -428,10 +402,6 @@ def valid_keys(group: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
 
 def is_group(candidate: Any) -> bool:
     return isinstance(candidate, type) and issubclass(candidate, Group)
-
-
-def closest(word: str, candidates: Sequence[str]) -> str:
-    return max(candidates, key=lambda c: difflib.SequenceMatcher(None, c, word).ratio())
 
 
 def nearest_key(dotted: str) -> str:

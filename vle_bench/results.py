@@ -5,40 +5,59 @@ import importlib.metadata
 import json
 import platform
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vle_bench import __version__
 from vle_bench.errors import RequestError
 
-SCHEMA_VERSION = 2  # 2: breakdown
+SCHEMA_VERSION = 3  # 2: breakdown; 3: experiment, expect, ids_sha256
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "numpy", "pillow")
 
+ROUNDING = 1e-9  # a mean summed in another order
 
-class Metric(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    value: float  # a fraction in 0..1
-    interval: tuple[float, float] | None = None  # 95 %, bootstrap over images
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Metric(Group):
+    value: Fraction
+    interval: tuple[Fraction, Fraction] | None = None  # 95 %, bootstrap over images
     n: int | None = None
 
 
-class Record(BaseModel):
+class Expect(Group):
+    """The published score that the recipe should reproduce; `value` and `tolerance` in percent and points."""
+
+    metric: str
+    split: str
+    value: float
+    tolerance: Annotated[float, Field(ge=0)]
+    source: str
+
+
+class Record(Group):
     """One evaluation of one checkpoint on one split."""
 
-    model_config = ConfigDict(extra="forbid")
     schema_version: int
     task: str
     task_version: int
     split: str
-    n: int
+    n: Annotated[int, Field(ge=1)]
+    ids_sha256: str | None = None  # of the examples' ids, see `ids_digest`
     metrics: dict[str, Metric]
     primary_metric: str
-    per_answer_type: dict[str, float] = {}
-    per_question_type: dict[str, float] = {}
+    per_answer_type: dict[str, Fraction] = {}
+    per_question_type: dict[str, Fraction] = {}
     breakdown: dict[str, dict[str, Metric]] = {}  # the primary metric by what examples are like: kind → group → figure
-    recipe: dict[str, str]  # name, hash
+    recipe: dict[str, str]  # name, hash, and experiment: equal for other seeds of the same
+    expect: Expect | None = None
     training_splits: list[str]
     contaminated: bool
     model: dict[str, Any]  # name, parameters, checkpoint_sha256
@@ -52,6 +71,33 @@ class Record(BaseModel):
     seconds: float
     training: dict[str, Any] = {}  # steps, seconds, score on the split that picked the checkpoint
     command: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def known_version(cls, values: Any) -> Any:
+        version = values.get("schema_version") if isinstance(values, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise ValueError(f"schema_version {version} is newer than what this version reads, {SCHEMA_VERSION}; update vle-bench")
+        return values
+
+    @model_validator(mode="after")
+    def holds_together(self) -> "Record":
+        if self.primary_metric not in self.metrics:
+            raise ValueError(f"primary_metric {self.primary_metric!r} is none of the metrics: {', '.join(self.metrics)}")
+        for group, needed in (("recipe", {"name", "hash"}), ("data", {"source", "manifest_hash"}), ("model", {"name"})):
+            if missing := needed - getattr(self, group).keys():
+                raise ValueError(f"{group} has no {min(missing)!r}")
+        if self.code.get("commit") is not None and not isinstance(self.code.get("clean"), bool):
+            raise ValueError("code.clean must be true or false where code.commit is given: was the tree as committed?")
+        for name, metric in self.metrics.items():
+            if metric.interval and not metric.interval[0] - ROUNDING <= metric.value <= metric.interval[1] + ROUNDING:
+                raise ValueError(f"metrics.{name}: {metric.value} is outside of its interval {list(metric.interval)}")
+        return self
+
+
+def ids_digest(ids: Iterable[Any]) -> str:
+    """SHA-256 of the ids of a split's examples, in order, one a line; equal digests: the same set was scored."""
+    return hashlib.sha256("".join(f"{i}\n" for i in sorted(ids)).encode()).hexdigest()
 
 
 def code_version() -> dict[str, Any]:
@@ -90,12 +136,32 @@ def _digest(file: Any) -> str:
 
 
 def load_record(path: Path) -> Record:
+    """Read a record of this schema version or an earlier one.
+
+    Raises:
+        RequestError: no such file, not JSON, or no valid record; names the file and the key.
+    """
     try:
-        return Record.model_validate(json.loads(path.read_text()))
+        return Record.model_validate(json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse_constant))
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such result record") from error
     except json.JSONDecodeError as error:
         raise RequestError(f"{path}: not JSON, it ends or breaks at line {error.lineno}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        raise RequestError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        problems = [describe(problem) for problem in error.errors()]
+        raise RequestError(
+            f"{path}: " + "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" * (len(problems) > 3))
+        ) from error
+    except (OSError, ValueError) as error:  # no permission, not UTF-8, NaN
+        raise RequestError(f"{path}: no result record: {error}") from error
+
+
+def refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no figure")
+
+
+def describe(problem: Any) -> str:
+    """One of pydantic's errors → `dotted.key: what is wrong`."""
+    where = ".".join(map(str, problem["loc"]))
+    message = "unknown field" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message

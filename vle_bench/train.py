@@ -375,7 +375,8 @@ def evaluate_and_save(run: Run) -> None:
         "split": recipe.data.evaluate, "score": score, **({"ema": recipe.train.ema} if run.average else {}),
     }  # fmt: skip
     training = {
-        "task": run.task.name, "recipe": {"name": recipe.name, "hash": recipe.hash}, "seed": recipe.train.seed,
+        "task": run.task.name, "recipe": {"name": recipe.name, "hash": recipe.hash, "experiment": recipe.experiment},
+        "expect": recipe.expect.model_dump() if recipe.expect else None, "seed": recipe.train.seed,
         "inputs": run.inputs, "data_root": recipe.data.root,
         "training_splits": sorted(names(recipe.data.train)), "progress": progress,
     }  # fmt: skip

@@ -24,14 +24,10 @@ from torch.distributed.checkpoint.state_dict import (
 from vle_bench import atomic
 from vle_bench.average import AverageWeights
 from vle_bench.errors import RequestError, RunFailed
+from vle_bench.recipe import HARMLESS, flat
 from vle_bench.results import file_sha256
 
 MODEL, STATE, PROGRESS, MANIFEST = "model.safetensors", "state.pt", "progress.json", "manifest.json"
-
-# Keys of a recipe that change nothing about the run's weights, scores and record. A folder of data may have moved: what is in
-# it is known by the hash of its manifest.
-HARMLESS = re.compile(r"train\.(num_workers|log_every|checkpoint_every|keep|trackers)|data\.root|expect(\..*)?")
-
 
 OF_ALL = StateDictOptions(full_state_dict=True, cpu_offload=True)  # however the weights are wrapped or shared out
 
@@ -194,10 +190,3 @@ def changed_keys(old: dict[str, Any], new: dict[str, Any]) -> tuple[list[str], l
     lines = {key: f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed}
     deciding = [line for key, line in lines.items() if not HARMLESS.fullmatch(key)]
     return deciding, [line for key, line in lines.items() if HARMLESS.fullmatch(key)]
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return found

@@ -7,9 +7,10 @@ import pytest
 from tests.miniature import write_vqav2
 from vle_bench import strict_yaml
 from vle_bench.batches import steps
+from vle_bench.config_keys import FUSION_KEYS, TEXT_KEYS, VISION_KEYS
 from vle_bench.data.vqav2 import prepare_vqav2
 from vle_bench.models import SIZES
-from vle_bench.recipe import FUSION_KEYS, TEXT_KEYS, VISION_KEYS, load_recipe
+from vle_bench.recipe import load_recipe
 from vle_bench.train import build, optimizer_step
 
 

@@ -150,7 +150,14 @@ def test_the_table(monkeypatch, capsys):
     arguments = ["demo/vqa-tiny", *SMALL, "--synthetic", "--naive", "--steps", "1", "--evaluation-batch-size", "8"]
     code, out, _ = command(monkeypatch, capsys, *arguments)
     assert code == 0 and "synthetic data and random weights (asked for)" in out
-    for words in ("the published way", "training, samples/s", "evaluation, CPU seconds", "data ", "optimiser ", "GFLOP in training"):
+    for words in (
+        "the published way",
+        "training, samples/s",
+        "evaluation, CPU seconds",
+        "data ",
+        "optimiser ",
+        "GFLOP in training",
+    ):
         assert words in out
 
 

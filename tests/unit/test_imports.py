@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LEAVES = {
     "errors", "atomic", "progress", "strict_yaml", "vqa_answers", "vqa_files", "vcr_files", "vcr_text", "auto_classes", "boxes",
-    "pictures", "splits", "json_stream", "label_map", "signals",
+    "pictures", "splits", "json_stream", "label_map", "signals", "config_keys", "rounding",
 }  # fmt: skip
 ANYTHING = None
 COMMAND = {
@@ -27,6 +27,7 @@ COMMAND = {
     "figures",
     "page",
     "leaderboard",
+    "published",
 }
 MAY_IMPORT: dict[str, set[str] | None] = {
     "cli": ANYTHING,
@@ -59,12 +60,17 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "announce": {"train", "evaluate", "optim", "engine"},
     "engine": {"recipe", "launch"},
     "run_folder": {"checkpoint", "training_state", "results", "recipe"},
-    "training_state": {"results", "average"},
+    "training_state": {"results", "average", "recipe"},
     "evaluate": {"tasks", "models", "checkpoint", "results", "recipe"},
     "checkpoint": {"models"},
     "tasks": {"data", "metrics"},
     "inputs": {"recipe"},
-    "leaderboard": {"results"},
+    "leaderboard": {"results", "experiments", "published", "table", "board_tables", "board_points", "board_page", "board_figures"},
+    "experiments": {"results"},
+    "board_page": {"table"},
+    "board_figures": {"scatter"},
+    "board_tables": {"results", "experiments", "published", "table"},
+    "board_points": {"results", "experiments", "published", "board_tables", "scatter"},
     **dict.fromkeys(
         (
             "recipe",
@@ -79,6 +85,9 @@ MAY_IMPORT: dict[str, set[str] | None] = {
             "launch",
             "shares",
             "bench_table",
+            "table",
+            "published",
+            "scatter",
             *LEAVES,
         ),
         set(),

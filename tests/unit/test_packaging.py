@@ -79,7 +79,8 @@ def test_wheel_holds_code_recipes_and_leaderboards(wheel: zipfile.ZipFile) -> No
     code = {p.relative_to(ROOT).as_posix() for p in (ROOT / "vle_bench").rglob("*.py")}
     recipes = {f"vle_bench/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / "recipes").rglob("*.yaml")}
     tables = {f"vle_bench/leaderboards/{name}" for name in ("published.yaml", "comparison.md", "demo.md")}
-    assert code | recipes | tables <= names
+    page = {f"vle_bench/{name}" for name in ("board.css", "board.js")}
+    assert code | recipes | tables | page <= names
     assert not [name for name in names if name.startswith(("recipes/", "leaderboards/", "tests/"))]
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from vle_bench import recipe as module
 from vle_bench.errors import RequestError
 from vle_bench.inputs import missing_inputs
 from vle_bench.recipe import batch_layout, default_run_folder, load_recipe, shipped_recipes
@@ -196,13 +195,14 @@ def test_scratch_model_keys_are_checked(tmp_path: Path) -> None:
 def test_scratch_model_keys_exist_in_the_configuration_classes() -> None:
     from transformers import CLIPVisionConfig, DebertaV2Config
 
+    from vle_bench.config_keys import FUSION_KEYS, TEXT_KEYS, VISION_KEYS
     from vle_bench.models import VLEConfig
 
     vle = VLEConfig()
     for keys, config in (
-        (module.FUSION_KEYS, vle),
-        (module.TEXT_KEYS, DebertaV2Config()),
-        (module.VISION_KEYS, CLIPVisionConfig()),
+        (FUSION_KEYS, vle),
+        (TEXT_KEYS, DebertaV2Config()),
+        (VISION_KEYS, CLIPVisionConfig()),
     ):
         # These reach DebertaV2Config as extra attributes, which its layers read.
         extra = {"position_buckets", "norm_rel_ebd", "share_att_key"}
@@ -266,6 +266,26 @@ def test_hash_follows_the_values_alone(tmp_path: Path) -> None:
     spelt_out = load_recipe(write(tmp_path, "# a comment\ntrain: {epochs: 10.0}\n" + MINIMAL, "other.yaml"))
     assert plain.hash == spelt_out.hash and len(plain.hash) == 16 and int(plain.hash, 16) >= 0
     assert load_recipe(write(tmp_path, MINIMAL), ["train.seed=1"]).hash != plain.hash
+
+
+@pytest.mark.parametrize(
+    ("override", "same"),
+    [
+        ("train.seed=1", True),
+        ("train.num_workers=0", True),
+        ("train.trackers=[tensorboard]", True),
+        ("data.root=elsewhere", True),
+        ("expect={metric: accuracy, split: test, value: 1, tolerance: 1, source: us}", True),
+        ("train.per_device_batch_size=1", True),
+        ("train.learning_rate=3e-5", False),
+        ("train.batch_size=1024", False),
+        ("model.max_text_length=20", False),
+        ("augment.flip=true", False),
+    ],
+)
+def test_seeds_of_one_recipe_are_one_experiment(tmp_path: Path, override: str, same: bool) -> None:
+    plain, changed = (load_recipe(write(tmp_path, MINIMAL), overrides) for overrides in ([], [override]))
+    assert (plain.experiment == changed.experiment) is same and plain.hash != changed.hash
 
 
 def test_shipped_recipe_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

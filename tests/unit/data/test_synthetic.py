@@ -25,7 +25,9 @@ def test_the_tasks_open_and_collate_it(tmp_path, task, source):
     tokenizer = TASKS[task].tokenizer(data, "train", 1000)
     inputs = VQA_INPUTS if task == "vqa" else VCR_INPUTS
     TASKS[task].check(data, "val", inputs)
-    collate = TASKS[task].collator(data.questions("val"), data.images, VLEProcessor.from_parts(tokenizer, 32, 16), data.labels, inputs)
+    collate = TASKS[task].collator(
+        data.questions("val"), data.images, VLEProcessor.from_parts(tokenizer, 32, 16), data.labels, inputs
+    )
     batch = collate(np.arange(5))
     assert len(batch["ids"]) == len(set(batch["ids"])) == 5 and batch["inputs"]["labels"].any()
     assert len(TASKS[task].training_order(data.questions("train"), 0, 0, 1)) == 7
