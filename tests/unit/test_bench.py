@@ -62,8 +62,8 @@ def choices():
     return {
         "input_ids": torch.randint(5, 40, (3, 4, 6)), "attention_mask": (torch.arange(6) < lengths).long(),
         "token_type_ids": torch.randint(0, 6, (3, 4, 6)), "pixel_values": torch.randn(2, 3, 16, 16),
-        "image_index": torch.tensor([1, 0, 1]), "labels": torch.tensor([3, 0, 2]), "object_patch_mask": torch.rand(3, 4, 3, 4) > 0.5,
-        "object_token_type_ids": torch.tensor([2, 3, 4]).expand(3, 4, 3), "object_mask": (torch.arange(3) < objects).long(),
+        "image_index": torch.tensor([1, 0, 1]), "labels": torch.tensor([3, 0, 2]),
+        "object_patch_mask": torch.rand(3, 4, 3, 4) > 0.5, "object_token_type_ids": torch.tensor([2, 3, 4]).expand(3, 4, 3), "object_mask": (torch.arange(3) < objects).long(),
     }  # fmt: skip
 
 

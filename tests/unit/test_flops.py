@@ -49,7 +49,8 @@ def vcr_inputs(questions=2, choices=4, tokens=5, objects=3, patches=4):
         "token_type_ids": torch.zeros(questions, choices, tokens, dtype=torch.long),
         "object_patch_mask": torch.ones(questions, choices, objects, patches, dtype=torch.bool),
         "object_token_type_ids": torch.full((questions, choices, objects), 2),
-        "object_mask": torch.ones(questions, choices, objects, dtype=torch.long), "labels": torch.zeros(questions, dtype=torch.long),
+        "object_mask": torch.ones(questions, choices, objects, dtype=torch.long),
+        "labels": torch.zeros(questions, dtype=torch.long),
     }  # fmt: skip
 
 
