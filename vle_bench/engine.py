@@ -43,6 +43,7 @@ def accelerator_for(recipe: Recipe, folder: Path) -> tuple[Accelerator, int]:
     return accelerator, accumulation
 
 
+PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)  # gradients are whole on each device
 NO_STATES = "with DeepSpeed, which keeps the optimiser to itself, no training state is saved or put back; take DDP or FSDP2"
 
 
@@ -53,18 +54,22 @@ def check_deepspeed(settings: TrainGroup) -> None:
         raise RequestError(f"train.checkpoint_every: {NO_STATES}, or null")
 
 
+def on_gpu() -> bool:
+    """Whether Accelerate will take a GPU."""
+    return torch.cuda.is_available() and not parse_flag_from_env("ACCELERATE_USE_CPU")
+
+
 def precision(choice: str) -> str:
     """The recipe's word → Accelerate's; `auto` is bf16 on a GPU that computes in it, else float32.
 
     Raises:
         RequestError: fp16 without a GPU; Accelerate would leave out the scaler there without a word.
     """
-    on_gpu = torch.cuda.is_available() and not parse_flag_from_env("ACCELERATE_USE_CPU")
-    if choice == "fp16" and not on_gpu:
+    if choice == "fp16" and not on_gpu():
         raise RequestError("train.precision: fp16 needs a GPU; a CPU takes bf16 or fp32")
     if choice == "auto":
         # older GPUs only emulate it, slower than float32
-        return "bf16" if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+        return "bf16" if on_gpu() and torch.cuda.is_bf16_supported(including_emulation=False) else "no"
     return {"fp32": "no"}.get(choice, choice)
 
 
@@ -96,7 +101,11 @@ def clip_gradients(accelerator: Accelerator, model: Any, max_norm: float | None)
 
     With fp16 the scaler skips steps that overflow, so there only the loss can tell; the norm is 0 then.
     """
-    norm = accelerator.clip_grad_norm_(model.parameters(), math.inf if max_norm is None else max_norm)
+    if max_norm is None and accelerator.distributed_type in PLAIN and accelerator.mixed_precision != "fp16":
+        # clipping to infinity would read and write every gradient once more, to multiply it by 1
+        norm: Any = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    else:
+        norm = accelerator.clip_grad_norm_(model.parameters(), math.inf if max_norm is None else max_norm)
     if accelerator.mixed_precision == "fp16" or norm is None:
         norm = 0.0
     norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # a DTensor where the weights are in shards

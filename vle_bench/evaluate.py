@@ -54,9 +54,7 @@ def predict(
             generator=torch.Generator(),  # an evaluation must not take from the numbers that training uses
         )  # fmt: skip
         for number, batch in enumerate(loader):
-            tensors = {name: value.to(accelerator.device) for name, value in batch["inputs"].items() if name != "labels"}
-            with accelerator.autocast():
-                logits = model(**tensors).logits
+            logits = forward(model, batch, accelerator)
             if number < len(own):
                 rows += task.predictions(logits, batch["ids"], labels)
             bar.advance()
@@ -65,6 +63,13 @@ def predict(
     if len({row["id"] for row in gathered}) != len(gathered):
         raise RunFailed(f"{split}: an example was predicted twice")
     return gathered
+
+
+def forward(model: Any, batch: dict[str, Any], accelerator: Accelerator) -> torch.Tensor:
+    """The logits of a collated batch, which its labels have no part in."""
+    tensors = {name: value.to(accelerator.device) for name, value in batch["inputs"].items() if name != "labels"}
+    with accelerator.autocast():
+        return model(**tensors).logits
 
 
 def write_predictions(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -72,6 +73,9 @@ class Run:
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
 
+ModelBuilder = Callable[[Recipe, Task, Data], tuple[Any, Any, int]]  # see `model_of`
+
+
 def train(recipe: Recipe, folder: Path, resume: bool = False) -> Record:
     """Fine-tune as the recipe says; writes the run folder and returns the record of the `data.report` split.
 
@@ -113,8 +117,12 @@ def check_trackers(recipe: Recipe) -> None:
         raise RequestError(f"train.trackers: {', '.join(missing)}: not installed; pip install 'vle-bench[tracking]'")
 
 
-def build(recipe: Recipe, folder: Path) -> Run:
-    """Data, model, optimiser and schedule of a recipe."""
+def build(recipe: Recipe, folder: Path, build_model: ModelBuilder | None = None) -> Run:
+    """Data, model, optimiser and schedule of a recipe.
+
+    Args:
+        build_model: in the place of `model_of`.
+    """
     accelerator, accumulation = engine.accelerator_for(recipe, folder)
     if accelerator.device.type == "cpu":  # torch's threads and the loading processes would take the same cores from each other
         torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - recipe.train.num_workers)))
@@ -124,7 +132,7 @@ def build(recipe: Recipe, folder: Path) -> Run:
     questions = data.questions(recipe.data.train)
     for split in (recipe.data.train, recipe.data.evaluate, recipe.data.report):
         check_labelled(data, split)
-    model, processor, new_parameters = build_model(recipe, task, data)
+    model, processor, new_parameters = (build_model or model_of)(recipe, task, data)
     inputs = task.inputs(recipe.model.model_dump(), model.config.num_token_types)
     for split in {recipe.data.train, recipe.data.evaluate, recipe.data.report}:
         task.check(data, split, inputs)
@@ -160,7 +168,7 @@ def checkpoint_activations(model: Any) -> None:
     enable()
 
 
-def build_model(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any, int]:
+def model_of(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any, int]:
     """From a checkpoint folder, or from scratch with a tokenizer trained on the training split.
 
     Returns:

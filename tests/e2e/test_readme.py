@@ -130,6 +130,12 @@ def test_every_command(work):
             shutil.copytree(work / parts[2], work / parts[3])
             shown = execute([sys.executable, "-m", "vle_bench", *parts[1:]], work)
             assert f"A: {parts[2]}" in shown and "No example's score changed." in shown
+        elif parts == ["make", "bench"]:
+            shown = execute(["make", "-n", "-f", ROOT / "Makefile", "bench", "VENV="], work)
+            assert "bench recipes/vqa/vle-base.yaml --synthetic --naive" in shown and "vcr/vle-base-q2a.yaml" in shown
+        elif parts[:2] == ["vle-bench", "bench"]:
+            few = [*MINIATURE.split(), "--steps", "1", "--evaluation-batch-size", "8"]
+            assert "training" in execute([sys.executable, "-m", "vle_bench", *parts[1:], *few], work)
         elif parts[-1] == "--resume":
             shown = execute([sys.executable, "-m", "vle_bench", *parts[1:], *MINIATURE.split()], work)
             assert "runs/vle-base-vqa: this run is finished" in shown

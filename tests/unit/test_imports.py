@@ -35,7 +35,6 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "__main__": {"cli"},
     "demo": COMMAND,  # one command each; only cli imports them
     "demo_vcr": COMMAND | {"demo"},
-    "bench": COMMAND | {"batches"},
     "report": COMMAND | {"charts", "report_evaluation", "report_examples", "report_vqa", "report_vcr"},
     "compare": {"metrics", "report_evaluation", "report_vcr", "results", "tasks"},
     "reproduce": {"experiments", "recipe", "results"},
@@ -45,6 +44,10 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     **dict.fromkeys(("report_vqa", "report_vcr"), {"page", "metrics", "tasks", "report_examples"}),
     "report_examples": {"page"},
     "charts": {"page"},
+    "bench": COMMAND | {"batches", "announce", "bench_setup", "flops", "naive", "shares"},
+    "bench_setup": COMMAND | {"engine"},
+    "flops": {"models"},
+    "naive": {"models"},
     "train": {
         "evaluate",
         "optim",
@@ -91,6 +94,8 @@ MAY_IMPORT: dict[str, set[str] | None] = {
             "page",
             "average",
             "launch",
+            "shares",
+            "bench_table",
             "table",
             "published",
             "scatter",

@@ -56,7 +56,7 @@ class VLEForVQA(VLEPreTrainedModel):
         The loss is the binary cross-entropy summed over the classes and averaged over the questions (METER, `objectives.py`:
         mean over both, times the number of classes), computed in float32.
         """
-        logits = self.vqa_classifier(self.vle(**inputs).pooler_output)
+        logits = self.vqa_classifier(self.vle(**inputs, pooled_only=True).pooler_output)
         loss = None
         if labels is not None:
             check_shape("labels", labels, tuple(logits.shape))
@@ -113,7 +113,8 @@ class VLEForMultipleChoice(VLEPreTrainedModel):
             if value is not None:
                 check_shape(name, value, (questions, choices, *value.shape[2:]))
         flat = {name: value.flatten(0, 1) for name, value in every_choice.items() if value is not None}
-        pooled = self.vle(pixel_values=pixel_values, image_index=image_index.repeat_interleave(choices), **flat).pooler_output
+        image_index = image_index.repeat_interleave(choices)
+        pooled = self.vle(pixel_values=pixel_values, image_index=image_index, pooled_only=True, **flat).pooler_output
         logits = self.score(pooled.view(questions, choices, -1))
         loss = None if labels is None else self.choice_loss(logits, labels)
         return VLEClassifierOutput(loss=loss, logits=logits)
@@ -183,7 +184,7 @@ class VLEForITM(VLEPreTrainedModel):
 
     def forward(self, labels: Tensor | None = None, **inputs: Any) -> VLEClassifierOutput:
         """As `VLEModel.forward`, with labels (B,) in 0, 1; logits (B, 2)."""
-        logits = self.itm_score(self.vle(**inputs).pooler_output)
+        logits = self.itm_score(self.vle(**inputs, pooled_only=True).pooler_output)
         loss = None
         if labels is not None:
             check_shape("labels", labels, (logits.shape[0],))

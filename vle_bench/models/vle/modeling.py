@@ -16,6 +16,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput
 
 from vle_bench.models.vle.configuration import VLEConfig
+from vle_bench.models.vle.disentangled import use_short_text_attention
 
 logger = logging.getLogger(__name__)
 # Every head that a checkpoint may carry; a model without it leaves it out and says so.
@@ -64,21 +65,37 @@ class VLEAttentionProjections(nn.Module):
 
     def forward(self, hidden: Tensor, other: Tensor, mask: Tensor | None) -> Tensor:
         """hidden (B, Q, D) attends to other (B, L, D) where mask (B, 1, 1, L) is true; returns (B, Q, D)."""
-        query, key, value = (
-            self._heads(self.query(hidden)),
-            self._heads(self.key(other)),
-            self._heads(self.value(other)),
-        )
-        dropout = self.dropout if self.training else 0.0
-        if self.eager:
-            scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-            if mask is not None:
-                scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-            weights = F.dropout(scores.softmax(-1, dtype=torch.float32).to(value.dtype), dropout)
-            context = weights @ value
+        query, dropout = self._heads(self.query(hidden)), self.dropout if self.training else 0.0
+        if hidden.shape[1] == 1 and not self.eager:
+            return self._of_one_query(query, other, mask, dropout)
+        key, value = self._heads(self.key(other)), self._heads(self.value(other))
+        # On a CPU torch has no fused kernel with dropout, and what it falls back to is slower than this.
+        if self.eager or (dropout and hidden.device.type == "cpu"):
+            weights = self._weights(query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2), mask, dropout)
+            context = weights.to(value.dtype) @ value
         else:
             context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         return context.transpose(1, 2).flatten(2)
+
+    def _of_one_query(self, query: Tensor, other: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+        """query (B, heads, 1, D / heads) → (B, 1, D), without the keys and values of every token of other.
+
+        query · (W x) = (Wᵀ query) · x, and a weighted mean of values is the value projection of the weighted mean of x.
+        """
+        heads = (self.num_heads, -1, other.shape[-1])  # of a weight (D, D), by what it puts out
+        query = query[:, :, 0] * query.shape[-1] ** -0.5  # (B, heads, D / heads)
+        constant = (query * self.key.bias.view(self.num_heads, -1)).sum(-1)[..., None]
+        scores = torch.einsum("bhd,hde->bhe", query, self.key.weight.view(heads)) @ other.transpose(1, 2) + constant
+        weights = self._weights(scores, None if mask is None else mask[:, 0], dropout).to(other.dtype)  # (B, heads, L)
+        context = torch.einsum("bhe,hde->bhd", weights @ other, self.value.weight.view(heads))
+        context = context + weights.sum(-1, keepdim=True) * self.value.bias.view(self.num_heads, -1)
+        return context.flatten(1)[:, None]
+
+    @staticmethod
+    def _weights(scores: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+        if mask is not None:
+            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        return F.dropout(scores.softmax(-1, dtype=torch.float32), dropout)
 
 
 class VLEResidual(nn.Module):
@@ -124,8 +141,11 @@ class VLECrossLayer(GradientCheckpointingLayer):
         self.intermediate = VLEIntermediate(config)
         self.output = VLEResidual(config, config.intermediate_size)
 
-    def forward(self, hidden: Tensor, other: Tensor, mask: Tensor | None, other_mask: Tensor | None) -> Tensor:
-        hidden = self.attention(hidden, hidden, mask)
+    def forward(
+        self, hidden: Tensor, other: Tensor, mask: Tensor | None, other_mask: Tensor | None, first_only: bool = False
+    ) -> Tensor:
+        """hidden (B, Q, D) and other (B, L, D) → (B, Q, D), or (B, 1, D) of the first token with `first_only`."""
+        hidden = self.attention(hidden[:, :1] if first_only else hidden, hidden, mask)
         hidden = self.crossattention(hidden, other, other_mask)
         return self.output(self.intermediate(hidden), hidden)
 
@@ -268,6 +288,8 @@ class VLEModel(VLEPreTrainedModel):
         # DeBERTa has an attention of its own and refuses "sdpa"; RoBERTa and BERT would build a pooler that nothing reads.
         own = {"attn_implementation": "eager"} if config.text_config.model_type == "deberta-v2" else {"add_pooling_layer": False}
         self.text_model = AutoModel.from_config(config.text_config, **own)
+        if config.text_config.model_type == "deberta-v2":
+            use_short_text_attention(self.text_model)
         self.vision_model = CLIPVisionModel(config.vision_config)
         self.text_projection_layer = nn.Linear(config.text_config.hidden_size, width)
         self.image_projection_layer = nn.Linear(config.vision_config.hidden_size, width)
@@ -357,6 +379,7 @@ class VLEModel(VLEPreTrainedModel):
         object_mask: Tensor | None = None,
         masked_patches: Tensor | None = None,
         mask_embedding: Tensor | None = None,
+        pooled_only: bool = False,
     ) -> VLEModelOutput:
         """Encode B texts, each looking at one of N images.
 
@@ -369,6 +392,8 @@ class VLEModel(VLEPreTrainedModel):
             object_token_type_ids: (B, K), 2 + i.
             object_mask: (B, K), 1 for a real object.
             masked_patches, mask_embedding: as in `encode_image`, for pre-training.
+            pooled_only: leave out what the poolers do not read: of the last fusion layer all tokens but the first. Then
+                text_embeds and image_embeds are None.
 
         Raises:
             ValueError: shapes that do not belong together, types beyond `num_token_types`.
@@ -400,12 +425,18 @@ class VLEModel(VLEPreTrainedModel):
             image = torch.cat([image, objects], 1)  # (B, S, D)
         text = text + (types[0] if token_type_ids is None else self.token_type_embeddings(token_type_ids))
         text_mask = attention_mask[:, None, None].bool()
-        for text_layer, image_layer in zip(self.cross_modal_text_layers, self.cross_modal_image_layers, strict=True):
+        last = len(self.cross_modal_text_layers) - 1
+        for depth, (text_layer, image_layer) in enumerate(
+            zip(self.cross_modal_text_layers, self.cross_modal_image_layers, strict=True)
+        ):
+            first_only = pooled_only and depth == last
             text, image = (
-                text_layer(text, image, text_mask, image_mask),
-                image_layer(image, text, image_mask, text_mask),
+                text_layer(text, image, text_mask, image_mask, first_only),
+                image_layer(image, text, image_mask, text_mask, first_only),
             )
         pooled = torch.cat([self.cross_modal_text_pooler(text), self.cross_modal_image_pooler(image)], -1)
+        if pooled_only:
+            return VLEModelOutput(pooler_output=pooled)
         return VLEModelOutput(pooler_output=pooled, text_embeds=text, image_embeds=image)
 
 

@@ -1,0 +1,79 @@
+"""What `vle-bench bench` measured, for people."""
+
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def print_report(report: dict[str, Any]) -> None:
+    for line in described(report):
+        print(line)
+    Console(width=100).print(results_table(report))
+    for line in explained(report):
+        print(line)
+
+
+def described(report: dict[str, Any]) -> list[str]:
+    """What was measured, on what."""
+    data = report["data"]
+    if report["synthetic_because"] is not None:
+        data = f"synthetic data and random weights ({report['synthetic_because']})"
+    training, evaluation = report["training"], report["evaluation"]
+    return [
+        f"{report['recipe']} ({report['recipe_hash']}) on {report['device']}, {report['precision']}; {data}",
+        f"{report['parameters']:,} parameters, {report['image_size_pixels']} pixels; steps of {report['questions_per_step']} "
+        f"questions in micro-batches of {report['questions_per_micro_batch']}; median of {report['steps']}",
+        *(
+            f"{name}: {part['texts_per_image']:.1f} texts an image, {part['tokens_per_text']:.0f} tokens a text, "
+            f"{part['questions_per_batch']:.1f} questions a batch"
+            for name, part in (("training", training), ("evaluation", evaluation))
+        ),
+    ]
+
+
+def results_table(report: dict[str, Any]) -> Table:
+    naive = report.get("naive")
+    table = Table()
+    table.add_column("")
+    for name in ("ours", "the published way", "ratio") if naive else ("ours",):
+        table.add_column(name, justify="right")
+    formats: dict[str, tuple[str, Callable[[float], str]]] = {
+        "samples_per_second": ("samples/s", "{:.3g}".format),
+        "seconds_per_step": ("seconds a step", "{:.3g}".format),
+        "cpu_seconds_per_step": ("CPU seconds a step", "{:.3g}".format),
+        "model_flop_utilisation": ("of the matrix-product peak", "{:.1%}".format),
+        "peak_memory_gib": ("peak memory, GiB", "{:.2f}".format),
+    }
+    for part in ("training", "evaluation"):
+        for key, (words, shown) in formats.items():
+            own = report[part].get(key)
+            if own is None:
+                continue
+            cells = [f"{part}, {words}", shown(own)]
+            if naive:
+                ratio = {"samples_per_second": "ratio", "cpu_seconds_per_step": "ratio_of_cpu_time"}.get(key)
+                cells += [shown(naive[part][key]), f"{naive[part][ratio]:.2f}" if ratio else ""]
+            table.add_row(*cells)
+        table.add_section()
+    return table
+
+
+def explained(report: dict[str, Any]) -> list[str]:
+    shares = ", ".join(f"{part} {share:.0%}" for part, share in report["training_time_shares"].items())
+    training, evaluation = report["training"], report["evaluation"]
+    lines = [
+        f"time of a training step that loads its batch itself: {shares}",
+        f"loading, samples/s of a process: {training['loading_samples_per_second_per_process']:.3g} in training, "
+        f"{evaluation['loading_samples_per_second_per_process']:.3g} in evaluation; the samples/s above have their batches ready",
+        f"model FLOPs of a sample: {training['model_gflop_per_sample']:.4g} GFLOP in training, "
+        f"{evaluation['model_gflop_per_sample']:.4g} in evaluation; matrix-product peak here: "
+        f"{report['matmul_peak_tflop_per_second']:.3g} TFLOP/s",
+    ]
+    if "steps_of_the_recipe" in report:
+        lines.append(
+            f"the recipe's {report['steps_of_the_recipe']:,} steps: {report['hours_of_the_recipe_without_loading']:.2f} hours "
+            "where loading keeps up, without evaluation"
+        )
+    return lines
