@@ -53,11 +53,11 @@ def config_of(recipe: Recipe, task: Task) -> VLEConfig:
     else:
         folder = Path(recipe.model.checkpoint or "")
         found = next((f for f in (folder, folder / "best", folder / "last") if (f / "config.json").is_file()), None)
-        size = next((name for name in SIZES if folder.name.startswith(name)), None)
+        published = next((name for name in SIZES if folder.name.startswith(name)), None)
         if found is not None:
             config = VLEConfig.from_pretrained(found)
-        elif size is not None:
-            config = VLEConfig(**SIZES[size])
+        elif published is not None:
+            config = VLEConfig(**SIZES[published])
         else:
             raise RequestError(
                 f"model.checkpoint: {folder} is not there, and its name begins with no published size ({', '.join(SIZES)}), so "
@@ -97,13 +97,17 @@ def check_memory(recipe: Recipe) -> None:
     size = recipe.train.per_device_batch_size
     if states + size * each <= free:
         return
-    needs = f"at least {(states + size * each) / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
+    there = f"{free / 2**30:.1f} GiB are free"
     fitting = int((free - states) // each)
     if fitting < 1:
-        raise RequestError(f"bench: a model of this size trains in {needs}; a smaller model.image_size or model")
+        raise RequestError(
+            f"bench: a model of this size takes at least {(states + each) / 2**30:.1f} GiB to train on one question of "
+            f"{recipe.model.image_size} pixels, {there}; take a smaller model, or a smaller model.image_size"
+        )
     fitting = max(n for n in range(1, fitting + 1) if recipe.train.batch_size % n == 0)
     raise RequestError(
-        f"train.per_device_batch_size: {size} questions of {recipe.model.image_size} pixels need {needs}; "
+        f"train.per_device_batch_size: {size} questions of {recipe.model.image_size} pixels need at least "
+        f"{(states + size * each) / 2**30:.1f} GiB, {there}; "
         f"{fitting} may fit: train.per_device_batch_size={fitting}"
     )
 
