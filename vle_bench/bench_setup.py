@@ -15,14 +15,12 @@ from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe import Recipe
 from vle_bench.splits import tables
 from vle_bench.tasks import TASKS, Data, Task
-from vle_bench.train import model_of
+from vle_bench.train import checkpoint_activations, model_of
 
 VOCABULARY = 1000  # of the tokenizer of synthetic texts, more than they have words
 TEXTS = {"vqa": 1, "vcr_joint": 8, "vcr_second_stage": 2}  # of a question; VCR's other tasks have four
-FEWEST_TOKENS = 8  # of a text, for the least memory that a batch can take
-# Values that a transformer layer keeps for the backward pass, in units of tokens × width: Korthikanti et al. (2022, section
-# 4.1) count 34 bytes where a value has two and dropout's masks one. Cross-attention adds its own.
-LAYER, CROSS = 17, 6
+TOKENS = {"vqa": 12}  # of a text, for the memory that a batch takes; VCR's 40
+OBJECTS = 3
 
 
 def with_synthetic_data(recipe: Recipe, folder: Path, training_steps: int, evaluation_batch_size: int) -> Recipe:
@@ -55,21 +53,21 @@ def config_of(recipe: Recipe, task: Task) -> VLEConfig:
     else:
         folder = Path(recipe.model.checkpoint or "")
         found = next((f for f in (folder, folder / "best", folder / "last") if (f / "config.json").is_file()), None)
-        size = next((name for name in SIZES if folder.name.startswith(name)), None)
+        published = next((name for name in SIZES if folder.name.startswith(name)), None)
         if found is not None:
             config = VLEConfig.from_pretrained(found)
-        elif size is not None:
-            config = VLEConfig(**SIZES[size])
+        elif published is not None:
+            config = VLEConfig(**SIZES[published])
         else:
             raise RequestError(
                 f"model.checkpoint: {folder} is not there, and its name begins with no published size ({', '.join(SIZES)}), so "
                 "its sizes are not known; give a checkpoint, or model.config"
             )
         config.num_token_types = max(config.num_token_types, task.num_token_types or 0)
-    if recipe.model.image_size % config.vision_config.patch_size:
-        raise RequestError(
-            f"model.image_size: {recipe.model.image_size} does not divide by the patch size {config.vision_config.patch_size}"
-        )
+    size, patch = recipe.model.image_size, config.vision_config.patch_size
+    if size % patch:
+        below = size // patch * patch
+        raise RequestError(f"model.image_size: {size} does not divide by the patch size {patch}; {below} or {below + patch} would")
     config.vision_config.image_size = recipe.model.image_size
     return config
 
@@ -99,13 +97,17 @@ def check_memory(recipe: Recipe) -> None:
     size = recipe.train.per_device_batch_size
     if states + size * each <= free:
         return
-    needs = f"at least {(states + size * each) / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free"
+    there = f"{free / 2**30:.1f} GiB are free"
     fitting = int((free - states) // each)
     if fitting < 1:
-        raise RequestError(f"bench: a model of this size trains in {needs}; a smaller model.image_size or model")
+        raise RequestError(
+            f"bench: a model of this size takes at least {(states + each) / 2**30:.1f} GiB to train on one question of "
+            f"{recipe.model.image_size} pixels, {there}; take a smaller model, or a smaller model.image_size"
+        )
     fitting = max(n for n in range(1, fitting + 1) if recipe.train.batch_size % n == 0)
     raise RequestError(
-        f"train.per_device_batch_size: {size} questions of {recipe.model.image_size} pixels need {needs}; "
+        f"train.per_device_batch_size: {size} questions of {recipe.model.image_size} pixels need at least "
+        f"{(states + size * each) / 2**30:.1f} GiB, {there}; "
         f"{fitting} may fit: train.per_device_batch_size={fitting}"
     )
 
@@ -113,18 +115,38 @@ def check_memory(recipe: Recipe) -> None:
 def least_memory(recipe: Recipe) -> tuple[float, float]:
     """Bytes that training takes at least: what lasts from step to step, and for each question of a micro-batch.
 
-    Weights, gradients and AdamW's moments in float32; activations of short texts without padding, and of a question's own image.
+    Weights, gradients and AdamW's moments in float32; what the encoder keeps of one question and its image for the backward pass,
+    counted in a pass without data. Buffers of the moment, padding and the libraries come on top.
     """
     task = TASKS[recipe.task]
     config = config_of(recipe, task)
+    texts, tokens = TEXTS.get(recipe.task, 4), min(TOKENS.get(recipe.task, 40), recipe.model.max_text_length)
     with torch.device("meta"):
-        model = getattr(models, task.architecture)(config)
-    parameters = sum(p.numel() for p in model.parameters())
-    value = 4 if precision(recipe.train.precision) == "no" else 2
-    image, vision, text = config.num_patches + 1, config.vision_config, config.text_config
-    kept = image * vision.num_hidden_layers * LAYER * vision.hidden_size
-    one = FEWEST_TOKENS * text.num_hidden_layers * LAYER * text.hidden_size
-    one += (image + FEWEST_TOKENS) * config.num_hidden_layers * (LAYER + CROSS) * config.hidden_size
-    if recipe.train.gradient_checkpointing:  # a layer keeps its input alone
-        kept, one = kept / LAYER, one / (LAYER + CROSS)
-    return 16.0 * parameters, value * (kept + TEXTS.get(recipe.task, 4) * one)
+        model = getattr(models, task.architecture)(config).train()
+        ids = torch.zeros(texts, tokens, dtype=torch.long)
+        inputs = {
+            "input_ids": ids, "attention_mask": ids, "image_index": ids[:, 0], "pooled_only": recipe.task != "vcr_second_stage",
+            "pixel_values": torch.zeros(1, config.vision_config.num_channels, recipe.model.image_size, recipe.model.image_size),
+        }  # fmt: skip
+        if recipe.task != "vqa":
+            objects = torch.zeros(texts, OBJECTS, dtype=torch.long)
+            inputs |= {"object_patch_mask": torch.zeros(texts, OBJECTS, config.num_patches).bool(), "token_type_ids": ids,
+                       "object_mask": objects, "object_token_type_ids": objects}  # fmt: skip
+    if recipe.train.gradient_checkpointing:
+        checkpoint_activations(model)
+    if config.text_config.model_type != "deberta-v2":  # RoBERTa looks at the mask's values, which are not there: left out
+        model.base_model.encode_text = lambda ids, mask: torch.zeros(*ids.shape, config.hidden_size, device="meta")
+    kept: dict[int, tuple[torch.UntypedStorage, int]] = {}  # the storages too: one that is gone would leave its address to another
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = (storage, storage.nbytes())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = model.base_model(**inputs)
+    del output
+    own = {p.untyped_storage()._cdata for p in model.parameters()}
+    each = sum(size for address, (_, size) in kept.items() if address not in own)
+    weight = 1.0 if precision(recipe.train.precision) == "no" else 0.5  # most of it is in 16 bits then
+    return 16.0 * sum(p.numel() for p in model.parameters()), weight * each

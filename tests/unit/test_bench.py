@@ -63,7 +63,8 @@ def choices():
         "input_ids": torch.randint(5, 40, (3, 4, 6)), "attention_mask": (torch.arange(6) < lengths).long(),
         "token_type_ids": torch.randint(0, 6, (3, 4, 6)), "pixel_values": torch.randn(2, 3, 16, 16),
         "image_index": torch.tensor([1, 0, 1]), "labels": torch.tensor([3, 0, 2]),
-        "object_patch_mask": torch.rand(3, 4, 3, 4) > 0.5, "object_token_type_ids": torch.tensor([2, 3, 4]).expand(3, 4, 3), "object_mask": (torch.arange(3) < objects).long(),
+        "object_patch_mask": torch.rand(3, 4, 3, 4) > 0.5, "object_token_type_ids": torch.tensor([2, 3, 4]).expand(3, 4, 3),
+        "object_mask": (torch.arange(3) < objects).long(),
     }  # fmt: skip
 
 
@@ -180,14 +181,15 @@ def test_real_data_are_taken_where_they_are(tmp_path):
         (["demo/vqa-tiny", "--naive", "train.compile=true"], "the published way is not compiled"),
         (["demo/vqa-tiny", "train.precision=fp16"], "train.precision: fp16 needs a GPU"),
         (["vqa/vle-base", "model.checkpoint=other"], "model.checkpoint: other is not there, and its name begins with no published"),
-        (["vqa/vle-base", "model.image_size=225"], "model.image_size: 225 does not divide by the patch size 16"),
+        (["vqa/vle-base", "model.image_size=225"], "model.image_size: 225 does not divide by the patch size 16; 224 or 240 would"),
         (
-            ["vqa/vle-base", "train.per_device_batch_size=512", "model.image_size=1024"],
-            "train.per_device_batch_size: 512 questions of 1024 pixels need at least ",
+            ["vqa/vle-base", "train.per_device_batch_size=512", "model.image_size=224"],
+            "train.per_device_batch_size: 512 questions of 224 pixels need at least ",
         ),
     ],
 )
 def test_a_wrong_request_is_one_line(arguments, told, monkeypatch, capsys):
+    monkeypatch.setattr(bench_setup.psutil, "virtual_memory", lambda: SimpleNamespace(available=16 * 2**30))
     code, out, err = command(monkeypatch, capsys, *arguments)
     assert code == 2 and out == "" and told in err and err.count("\n") == 1
 
@@ -198,13 +200,17 @@ def test_a_batch_that_cannot_fit_is_refused_with_one_that_may(monkeypatch):
     with torch.device("meta"):
         model = VLEForVQA(config_of(recipe, TASKS["vqa"]))
     assert states == 16 * sum(p.numel() for p in model.parameters())  # weights, gradients and two moments
+    meter = load_recipe("vqa/meter-base", ["model.image_size=224", "train.precision=fp32"])
+    assert 0 < least_memory(meter)[1] < each  # counted without its text encoder
+    saving = load_recipe("vqa/vle-base", ["model.image_size=224", "train.precision=fp32", "train.gradient_checkpointing=true"])
+    assert least_memory(saving)[1] < each / 5
     free = SimpleNamespace(available=states + 9.5 * each)
     monkeypatch.setattr(bench_setup.psutil, "virtual_memory", lambda: free)
     with pytest.raises(ValueError, match=r"32 questions of 224 pixels need at least .* GiB are free; 8 may fit: .*size=8$"):
         bench_setup.check_memory(recipe)
     bench_setup.check_memory(load_recipe("vqa/vle-base", ["model.image_size=224", "train.per_device_batch_size=8"]))
     free.available = states
-    with pytest.raises(ValueError, match="a model of this size trains in at least"):
+    with pytest.raises(ValueError, match="a model of this size takes at least .* GiB to train on one question of 224 pixels"):
         bench_setup.check_memory(recipe)
 
 
