@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from vle_bench import __version__, cli_runs
+from vle_bench import __version__, cli_data, cli_files, cli_runs
+from vle_bench.cli_files import print_rows
 from vle_bench.errors import Interrupted, RequestError, RunFailed
 
 app = typer.Typer(
@@ -17,27 +18,12 @@ app = typer.Typer(
     help="Fine-tune and benchmark the vision-language encoders VLE and METER.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
-score_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(score_app, name="score", help="Official score of a results file from anywhere.")
-check_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(check_app, name="check-submission", help="What an official server would reject about a file.")
+app.add_typer(cli_files.score_app, name="score", help="Official score of a results file from anywhere.")
+app.add_typer(cli_files.check_app, name="check-submission", help="What an official server would reject about a file.")
 
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="recipe file, or the name of a shipped one")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value]...", help="recipe keys to change")]
-LABEL_MAP = "answers and their order (JSON): a list, {answer: index}, our label_map.json, or a published checkpoint's config.json"
-# What `prepare` can prepare, and the options that only it has
-SOURCES: dict[str, tuple[str, ...]] = {
-    "easy-vqa": ("--limit-images", "--label-map", "--published-targets"),
-    "vqav2": ("--label-map", "--published-targets", "--visual-genome", "--vg-image-data"),
-    "vcr": (),
-    "shapes-vcr": ("--seed",),
-}
 OtherRun = Annotated[Path | None, typer.Option("--with", metavar="RUN", help="VCR: the run of the other task, QA2R for Q2A")]
-
-
-class OnBad(str, Enum):
-    error = "error"
-    skip = "skip"
 
 
 def show_version(value: bool) -> None:
@@ -184,201 +170,8 @@ def predict(
             print("The VQA v2 server wants every question of test2015 answered, for test-dev too: --split test")
 
 
-@score_app.command("vqa", epilog="Example: vle-bench score vqa --questions Q.json --annotations A.json --predictions P.json")
-def score_vqa(
-    questions: Annotated[Path, typer.Option(help="official questions file")],
-    annotations: Annotated[Path, typer.Option(help="official annotations file")],
-    predictions: Annotated[Path, typer.Option(help="results: [{question_id, answer}]")],
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object, fractions in 0..1")] = False,
-    per_question: Annotated[Path | None, typer.Option(help="write {question_id: fraction} here")] = None,
-) -> None:
-    """The official VQA accuracy, as GT-Vision-Lab's program computes it."""
-    from vle_bench import atomic
-    from vle_bench.metrics.files import score_vqa_files
-
-    result = score_vqa_files(questions, annotations, predictions)
-    each, image_of = result.pop("per_question"), result.pop("image_of")
-    if per_question is not None:
-        atomic.write_json(per_question, {str(i): value for i, value in each.items()})
-    if as_json:
-        print(json.dumps(result))
-        return
-    import numpy as np
-
-    from vle_bench.metrics.bootstrap import interval
-
-    between = interval(np.array(list(each.values())), np.array([image_of[i] for i in each]))
-    print_rows([("accuracy", result["accuracy"], between, result["n"])])
-    for kind in ("per_answer_type", "per_question_type"):
-        print_rows([(f"  {name}", value, None, None) for name, value in sorted(result[kind].items())])
-    if per_question is not None:
-        print(f"written: {per_question}")
-
-
-@score_app.command("vcr", epilog="Example: vle-bench score vcr --annotations val.jsonl --predictions leaderboard.csv")
-def score_vcr(
-    annotations: Annotated[Path, typer.Option(help="official JSON-lines file with labels")],
-    predictions: Annotated[Path, typer.Option(help="leaderboard CSV: annot_id, 4 answer and 16 rationale scores")],
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object, fractions in 0..1")] = False,
-) -> None:
-    """Accuracy of Q2A, QA2R and Q2AR, as the VCR leaderboard counts them."""
-    from vle_bench.metrics.vcr import score_vcr_files
-
-    result = score_vcr_files(annotations, predictions)
-    del result["per_record"]
-    if as_json:
-        print(json.dumps(result))
-        return
-    print_rows([(name, result[name], None, result["n"]) for name in ("q2a", "qa2r", "q2ar")])
-
-
-@app.command(epilog="Example: vle-bench download vqav2 --output data/vqav2-official")
-def download(
-    source: Annotated[str, typer.Argument(help="vqav2 or vcr")],
-    output: Annotated[Path | None, typer.Option(help="folder for the official files, as `prepare --source` reads it")] = None,
-    list_urls: Annotated[bool, typer.Option("--list", help="print what is needed and stop, to fetch it another way")] = False,
-    keep_archives: Annotated[bool, typer.Option("--keep-archives", help="do not remove the archives once unpacked")] = False,
-    annotations: Annotated[str | None, typer.Option(metavar="URL|FILE", help="vcr: where vcr1annots.zip is")] = None,
-    images: Annotated[str | None, typer.Option(metavar="URL|FILE", help="vcr: where vcr1images.zip is")] = None,
-) -> None:
-    """Official archives, fetched, checked and unpacked.
-
-    The same command again goes on where it was stopped. Archives that lie in the folder already are unpacked without the network.
-    VCR has its own licence: the command says how one comes by its archives.
-    """
-    from vle_bench.data.download import VQAV2, url_lines, vcr_archives, vcr_lines
-    from vle_bench.data.download import download as download_archives
-
-    if source not in ("vqav2", "vcr"):
-        raise RequestError(f"download: nothing to fetch for {source!r}; there are vqav2 and vcr")
-    if source == "vqav2" and (annotations or images):
-        raise RequestError("download vqav2: --annotations and --images are for vcr; an archive that you have, put into the folder")
-    if list_urls:
-        print("\n".join(url_lines(VQAV2) if source == "vqav2" else vcr_lines(output)))
-        if source == "vqav2":
-            print("put them into one folder; `vle-bench download vqav2 --output FOLDER` checks and unpacks them", file=sys.stderr)
-        return
-    if output is None:
-        raise RequestError(f"download {source}: --output names the folder to download to (or --list prints what is needed)")
-    archives = VQAV2 if source == "vqav2" else vcr_archives(output, annotations, images)
-    fresh = download_archives(archives, output, keep_archives=keep_archives)
-    print(f"written: {output}" if fresh else f"{output}: everything is there, nothing to do")
-
-
-@check_app.command("vqa", epilog="Example: vle-bench check-submission vqa vqa_test.json --questions Q.json")
-def check_submission_vqa(
-    file: Annotated[Path, typer.Argument(help="results: [{question_id, answer}]")],
-    questions: Annotated[Path, typer.Option(help="official questions file, for the server that of test2015")],
-) -> None:
-    """Ids that are missing, double or unknown, and answers that are no strings.
-
-    Exit status 0 for a file that the server takes, 1 for one that it rejects, 2 for one that cannot be read.
-    """
-    from vle_bench.metrics.submission import check_vqa_submission
-
-    print_findings(file, questions, check_vqa_submission(file, questions))
-
-
-@check_app.command("vcr", epilog="Example: vle-bench check-submission vcr leaderboard.csv --annotations test.jsonl")
-def check_submission_vcr(
-    file: Annotated[Path, typer.Argument(help="leaderboard CSV: annot_id, 4 answer and 16 rationale scores")],
-    annotations: Annotated[Path, typer.Option(help="official JSON-lines file, with labels or without")],
-) -> None:
-    """The header, the scores, and ids that are missing, double or unknown.
-
-    Exit status 0 for a file that the server takes, 1 for one that it rejects, 2 for one that cannot be read.
-    """
-    from vle_bench.metrics.submission import check_vcr_submission
-
-    print_findings(file, annotations, check_vcr_submission(file, annotations))
-
-
-def print_findings(file: Path, expected: Path, findings: Any) -> None:
-    for line in findings.warnings:
-        print(f"{file}: warning: {line}", file=sys.stderr)
-    if findings.problems:
-        raise RunFailed("\n  ".join([f"{file}: the server would reject it", *findings.problems]))
-    print(f"{file}: fine: {findings.count:,} records, every id of {expected} once")
-
-
-@app.command(epilog="Example: vle-bench prepare easy-vqa --output data/easy-vqa")
-def prepare(
-    source: Annotated[str, typer.Argument(help="easy-vqa, vqav2, vcr or shapes-vcr")],
-    output: Annotated[Path, typer.Option(help="folder for the prepared data")],
-    official: Annotated[
-        Path | None, typer.Option("--source", help="folder of the official files; easy-vqa and shapes-vcr write them there")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="shapes-vcr: decides every picture and question; 0 if not given")] = None,
-    limit_images: Annotated[int | None, typer.Option(min=10, help="easy-vqa: only so many images a split, for trials")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="processes that check and store images; the same bytes with any number")] = 1,
-    on_bad_image: Annotated[
-        OnBad, typer.Option(help="an image that is missing or broken: stop, or leave it out and list it")
-    ] = OnBad.error,
-    on_bad_record: Annotated[
-        OnBad, typer.Option(help="a question or annotation that is wrong: stop, or leave it out and list it")
-    ] = OnBad.error,
-    label_map: Annotated[Path | None, typer.Option(help=LABEL_MAP)] = None,
-    published_targets: Annotated[
-        bool, typer.Option("--published-targets", help="look answers up as given, as METER and VLE do; ours are normalised")
-    ] = False,
-    visual_genome: Annotated[
-        Path | None, typer.Option(help="vqav2: Visual Genome's question_answers.json, for the extra training split vg")
-    ] = None,
-    vg_image_data: Annotated[Path | None, typer.Option(help="vqav2: Visual Genome's image_data.json (coco_id)")] = None,
-    tokenizer: Annotated[Path | None, typer.Option(help="folder of a tokenizer, to count questions that are too long")] = None,
-    max_text_length: Annotated[
-        int | None, typer.Option(min=4, help="with --tokenizer: tokens that a model reads; 50, for vcr 80")
-    ] = None,
-) -> None:
-    """Official files → tables of images and questions.
-
-    Writes Arrow tables, the label map of VQA and a manifest; refuses files that contradict each other. Stopped and started again it
-    goes on where it was, by whole shards (500 MB of images each).
-    """
-    if source not in SOURCES:
-        raise RequestError(f"prepare: no source is called {source!r}; there are {', '.join(SOURCES)}")
-    given = {
-        "--limit-images": limit_images, "--label-map": label_map, "--published-targets": published_targets or None,
-        "--visual-genome": visual_genome, "--vg-image-data": vg_image_data, "--seed": seed,
-    }  # fmt: skip
-    if foreign := [option for option, value in given.items() if value is not None and option not in SOURCES[source]]:
-        raise RequestError(f"prepare {source}: {', '.join(foreign)}: not for this source")
-    if (visual_genome is None) != (vg_image_data is None):
-        raise RequestError("prepare: --visual-genome and --vg-image-data go together")
-    if source in ("vqav2", "vcr") and official is None:
-        raise RequestError(f"prepare {source}: --source names the folder of the official files")
-    from vle_bench.data.making import Standing
-    from vle_bench.data.output import Choices
-    from vle_bench.data.report import lines
-
-    choices = Choices(
-        workers, on_bad_image.value, on_bad_record.value, label_map, published_targets, tokenizer, max_text_length
-    )  # fmt: skip
-    if source == "easy-vqa":
-        from vle_bench.data.easy_vqa import prepare_easy_vqa
-
-        manifest = prepare_easy_vqa(output, official, limit_images, choices)
-    elif source == "shapes-vcr":
-        from vle_bench.data.shapes_vcr import prepare_shapes_vcr
-        from vle_bench.data.vcr_report import lines
-
-        manifest = prepare_shapes_vcr(output, seed or 0, official, choices)
-    elif source == "vcr" and official is not None:
-        from vle_bench.data.vcr import prepare_vcr
-        from vle_bench.data.vcr_report import lines
-
-        manifest = prepare_vcr(official, output, choices)
-    elif official is not None:
-        from vle_bench.data.vqav2 import prepare_vqav2
-
-        genome = (visual_genome, vg_image_data) if visual_genome is not None and vg_image_data is not None else None
-        manifest = prepare_vqav2(official, output, choices, genome)
-    standing = isinstance(manifest, Standing)
-    if standing:
-        print(f"{output}: everything is there, nothing to do")
-    print("\n".join(lines(manifest)))
-    if not standing:
-        print(f"written: {output}")
+app.command(epilog="Example: vle-bench download vqav2 --output data/vqav2-official")(cli_data.download)
+app.command(epilog="Example: vle-bench prepare easy-vqa --output data/easy-vqa")(cli_data.prepare)
 
 
 @app.command(
@@ -553,13 +346,6 @@ def env() -> None:
     print(f"{'devices':14} {', '.join(devices) or f'CPU, {torch.get_num_threads()} threads'}")
     if importlib.util.find_spec("easy_vqa") is None:
         print("missing: easy-vqa (the demo's data): pip install 'vle-bench[demo]'")
-
-
-def print_rows(rows: list[tuple[str, float, tuple[float, float] | None, int | None]]) -> None:
-    """Name, fraction, interval, number of examples: percent, a line each."""
-    for name, value, interval, n in rows:
-        between = f"   (95 %: {100 * interval[0]:.2f} to {100 * interval[1]:.2f})" if interval else ""
-        print(f"{name:28} {100 * value:6.2f}{between}" + (f"   {n:,} questions" if n is not None else ""))
 
 
 def print_record(record: Any) -> None:

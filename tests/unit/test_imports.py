@@ -31,7 +31,7 @@ COMMAND = {
 }
 MAY_IMPORT: dict[str, set[str] | None] = {
     "cli": ANYTHING,
-    "cli_runs": {"compare", "metrics", "reproduce"},
+    **dict.fromkeys(("cli_data", "cli_files", "cli_runs"), ANYTHING),
     "__main__": {"cli"},
     "demo": COMMAND,  # one command each; only cli imports them
     "demo_vcr": COMMAND | {"demo"},
@@ -161,7 +161,9 @@ def test_metrics_have_no_torch() -> None:
         assert "import torch" not in text and "from torch" not in text, file
 
 
-@pytest.mark.parametrize("module", ["cli", "cli_runs", "reproduce", "recipe", "results", "leaderboard", "launch"])
+@pytest.mark.parametrize(
+    "module", ["cli", "cli_data", "cli_files", "cli_runs", "reproduce", "recipe", "results", "leaderboard", "launch"]
+)
 def test_light_modules_import_no_torch(module: str) -> None:
     heavy = "('torch', 'transformers', 'datasets')"
     code = f"import sys, vle_bench.{module}; print([m for m in {heavy} if m in sys.modules])"

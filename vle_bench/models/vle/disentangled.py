@@ -24,20 +24,20 @@ class ShortTextAttention(DisentangledSelfAttention):
             # no table, or one of the uses that VLE does not make of it
             return super().forward(hidden_states, attention_mask, output_attentions, query_states, relative_pos, rel_embeddings)
         query, key, value = (self._heads(layer(hidden_states)) for layer in (self.query_proj, self.key_proj, self.value_proj))
-        scores = query @ key.transpose(-1, -2)  # (B, heads, T, T)
+        terms = 1 + ("c2p" in self.pos_att_type) + ("p2c" in self.pos_att_type)
+        scale = math.sqrt(query.shape[-1] * terms)
+        scores = query @ (key / scale).transpose(-1, -2)  # (B, heads, T, T); divided before, as fp16 ends at 65,504
         first, last = self._used_rows(hidden_states.shape[1])
         rows = self.pos_dropout(rel_embeddings[first : last + 1])
         places = (relative_pos.view(relative_pos.shape[-2:]) + self.pos_ebd_size).clamp(0, 2 * self.pos_ebd_size - 1) - first
         if "c2p" in self.pos_att_type:
             position_key = self._rows(rows, self.key_proj if self.share_att_key else self.pos_key_proj)
-            scores = scores + self._picked(query, position_key, places)
+            scores = scores + self._picked(query, position_key / scale, places)
         if "p2c" in self.pos_att_type:
             position_query = self._rows(rows, self.query_proj if self.share_att_key else self.pos_query_proj)
             # the key's place seen from the query, so that the table is read from its other end
             mirrored = (self.pos_ebd_size - relative_pos.view(relative_pos.shape[-2:])).clamp(0, 2 * self.pos_ebd_size - 1) - first
-            scores = scores + self._picked(key, position_query, mirrored).transpose(-1, -2)
-        terms = 1 + ("c2p" in self.pos_att_type) + ("p2c" in self.pos_att_type)
-        scores = scores / math.sqrt(query.shape[-1] * terms)
+            scores = scores + self._picked(key, position_query / scale, mirrored).transpose(-1, -2)
         scores = scores.masked_fill(~attention_mask.bool(), torch.finfo(scores.dtype).min)
         weights = self.dropout(scores.softmax(-1))
         context = (weights @ value).transpose(1, 2).flatten(2)
