@@ -37,6 +37,8 @@ def describe(run: "Run") -> None:
     )
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         print(NO_STATES)
+    if train.compile:
+        print("compiling with the first steps, which takes minutes; signals wait for the end of a step")
     memory = memory_estimate(total, trainable, accelerator, train.ema is not None)
     print(
         f"memory: {memory / MIB:,.0f} MiB a device for weights, gradients{', averages' * bool(train.ema)} and optimiser states"

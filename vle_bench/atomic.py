@@ -49,6 +49,8 @@ def folder(path: Path, *, durable: bool = True) -> Iterator[Path]:
         yield partial
         if durable:
             for file in (*partial.rglob("*"), partial):
+                if file.is_file():
+                    file.chmod(0o666 & ~_umask())  # safetensors makes files that their owner alone can read
                 flush(file)
         _take_name(partial, path)
         if durable:
@@ -77,6 +79,13 @@ def resumed_folder(path: Path, worth_keeping: str) -> Iterator[Path]:
             if not any(partial.glob(worth_keeping)):
                 shutil.rmtree(partial, ignore_errors=True)
             raise
+
+
+def _umask() -> int:
+    """What the user takes away from new files; the system tells only in exchange for another."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _make(partial: Path, path: Path) -> None:

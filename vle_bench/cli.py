@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import sys
 from enum import Enum
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 from vle_bench import __version__, cli_data, cli_files, cli_runs
 from vle_bench.cli_files import print_rows
 from vle_bench.errors import Interrupted, RequestError, RunFailed
+from vle_bench.launch import meet_on_cpu
 
 app = typer.Typer(
     name="vle-bench", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -360,6 +362,7 @@ def print_record(record: Any) -> None:
 
 def quiet_libraries() -> None:
     """Their bars and advice would bury our own lines."""
+    meet_on_cpu(os.environ)
     from transformers.utils import logging
 
     logging.set_verbosity_error()

@@ -102,6 +102,7 @@ class Loaded:
     data: Data
     model: Any
     labels: list[str]
+    sha256: str  # of the weights
 
 
 def load(folder: Path, data_root: Path, split: str, *, labelled: bool, accelerator: Accelerator) -> Loaded:
@@ -118,8 +119,9 @@ def load(folder: Path, data_root: Path, split: str, *, labelled: bool, accelerat
     labels = checkpoint.load_labels(folder) if data.labels else []
     check_labels(labels, data)
     task.check(data, split, training["inputs"])
+    sha256 = file_sha256(folder / "model.safetensors")  # now: a run that goes on may replace its best/ at any time
     model = checkpoint.load_model(folder, task.architecture).to(accelerator.device)
-    return Loaded(folder, training, task, data, model, labels)
+    return Loaded(folder, training, task, data, model, labels, sha256)
 
 
 def predict_split(
@@ -215,7 +217,7 @@ def record_of(loaded: Loaded, split: str, scores: dict[str, Any], ids: Iterable[
         model={
             "name": training["recipe"]["name"],
             "parameters": sum(p.numel() for p in loaded.model.parameters()),
-            "checkpoint_sha256": file_sha256(loaded.folder / "model.safetensors"),
+            "checkpoint_sha256": loaded.sha256,
         },
         data={"source": data.manifest["source"], "manifest_hash": data.manifest["hash"]},
         seed=training["seed"], code=code_version(), libraries=library_versions(),

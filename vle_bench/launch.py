@@ -1,11 +1,11 @@
 """What may start a run: hardware comes from `accelerate launch`, everything that changes the result from the recipe.
 
 `accelerate launch` hands its configuration file over in environment variables (accelerate/utils/launch.py), and there is no
-other way to see it from inside a process. Imports no torch.
+other way to see it from inside a process.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def check_launch(environment: Mapping[str, str]) -> None:
     Raises:
         RequestError: every such key, one a line, with where it belongs.
     """
-    problems = []
+    problems = [LONELY] if lonely(environment) else []
     for variable, (key, empty, place) in HYPER_PARAMETERS.items():
         value = environment.get(variable, empty[0])
         if value.lower() not in empty:
@@ -64,6 +64,31 @@ def check_launch(environment: Mapping[str, str]) -> None:
         problems += deepspeed_problems(file)
     if problems:
         raise RequestError("\n".join(f"accelerate configuration: {problem}" for problem in problems))
+
+
+LONELY = (
+    "several processes are wanted, and `accelerate launch` has started one: on CPUs it starts more through MPI only; "
+    "`torchrun --nproc_per_node N -m vle_bench ...` does it, or `accelerate launch --multi_gpu --num_processes N ...`"
+)
+
+
+def lonely(environment: Mapping[str, str]) -> bool:
+    """Whether `accelerate launch --num_processes 2` has started this process alone, with an address for others to meet at.
+
+    On a machine without GPUs it does so without a word.
+    """
+    launched = "ACCELERATE_DYNAMO_BACKEND" in environment and "MASTER_ADDR" in environment
+    ranks = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # torchrun's, and MPIs'
+    return launched and not any(name in environment for name in ranks)
+
+
+def meet_on_cpu(environment: MutableMapping[str, str]) -> None:
+    """Several processes without a GPU: unless it is told so, Accelerate takes each of them for alone."""
+    if int(environment.get("WORLD_SIZE", "1")) > 1 and "ACCELERATE_USE_CPU" not in environment:
+        import torch
+
+        if not torch.accelerator.is_available():
+            environment["ACCELERATE_USE_CPU"] = "true"
 
 
 def deepspeed_problems(file: str) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from vle_bench import strict_yaml
@@ -35,8 +35,8 @@ VCR_KEYS = {
 # Keys that change nothing about a run's weights, scores and record. A folder of data may have moved: what is in it is known by
 # the hash of its manifest.
 HARMLESS = re.compile(r"train\.(num_workers|log_every|checkpoint_every|keep|trackers)|data\.root|expect(\..*)?")
-# What runs of one experiment may differ in besides: the seed, and how the global batch is shared out.
-REPEATED = re.compile(r"train\.(seed|per_device_batch_size)")
+# How the global batch is shared out: sums round otherwise, as on another number of processes.
+LAYOUT = re.compile(r"train\.per_device_batch_size")
 
 Split = Annotated[str, Field(pattern=r"^[\w.-]+(\+[\w.-]+)*$")]
 
@@ -122,6 +122,13 @@ class ModelGroup(Group):
         return self
 
 
+def steps_or_minutes(value: Any) -> Any:
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if value is not None and not whole and not re.fullmatch(r"[1-9]\d*min", str(value)):
+        raise ValueError(f"steps, such as 500, or minutes, such as 10min, are expected, not {value!r}")
+    return value
+
+
 class TrainGroup(Group):
     seed: int = Field(0, ge=0, lt=2**32)
     """Decides initial weights, order and augmentation."""
@@ -167,7 +174,7 @@ class TrainGroup(Group):
     """Steps between lines of log.jsonl."""
     evaluate_every: int | None = Field(None, ge=1)
     """Steps between evaluations; null for once an epoch."""
-    checkpoint_every: Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern=r"^[1-9]\d*min$")] | None = None
+    checkpoint_every: Annotated[int | str | None, BeforeValidator(steps_or_minutes)] = None
     """Steps, or minutes as "10min", between saves of the whole training state; null for with every evaluation."""
     keep: int = Field(2, ge=1)
     """Newest training states to keep."""
@@ -244,7 +251,13 @@ class Recipe(Group):
     def experiment(self) -> str:
         """16 hex digits; equal for recipes that are one experiment with other seeds, or the same one elsewhere."""
         values = flat(self.model_dump(mode="json"))
-        return digest({key: v for key, v in values.items() if not HARMLESS.fullmatch(key) and not REPEATED.fullmatch(key)})
+        return digest(
+            {
+                key: v
+                for key, v in values.items()
+                if not HARMLESS.fullmatch(key) and not LAYOUT.fullmatch(key) and key != "train.seed"
+            }
+        )
 
     def to_yaml(self) -> str:
         """Every value spelled out; load_recipe reads it back as the same recipe."""
@@ -394,14 +407,11 @@ def valid_keys(group: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
     keys = []
     for name, field in group.model_fields.items():
         keys.append(prefix + name)
-        inner = next((t for t in (field.annotation, *getattr(field.annotation, "__args__", ())) if is_group(t)), None)
+        types = (field.annotation, *getattr(field.annotation, "__args__", ()))
+        inner = next((t for t in types if isinstance(t, type) and issubclass(t, Group)), None)
         if inner is not None:
             keys += valid_keys(inner, f"{prefix}{name}.")
     return keys
-
-
-def is_group(candidate: Any) -> bool:
-    return isinstance(candidate, type) and issubclass(candidate, Group)
 
 
 def nearest_key(dotted: str) -> str:

@@ -14,7 +14,7 @@ from accelerate.utils import broadcast_object_list, parse_flag_from_env
 
 from vle_bench import atomic, checkpoint, training_state
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.recipe import Recipe, load_recipe
+from vle_bench.recipe import LAYOUT, Recipe, load_recipe
 from vle_bench.results import file_sha256, load_record
 
 
@@ -72,7 +72,8 @@ def take(stack: ExitStack, recipe: dict[str, Any], folder: Path, result: Path, r
         return "finished"
     for line in passed:
         print(f"passed over {line}", flush=True)
-    print(f"{folder}: going on from {path}" if path else f"{folder}: no checkpoint yet; starting from the beginning", flush=True)
+    none = "none of its checkpoints is whole" if passed else "no checkpoint yet"
+    print(f"{folder}: going on from {path}" if path else f"{folder}: {none}; starting from the beginning", flush=True)
     return str(path) if path else None
 
 
@@ -88,11 +89,14 @@ def finished(folder: Path, result: Path) -> bool:
 
 
 def refuse_other_recipe(where: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    deciding, harmless = training_state.changed_keys(old, new)
+    changed, harmless = training_state.changed_keys(old, new)
+    deciding = [line for line in changed if not LAYOUT.match(line)]
     if deciding:
         raise RequestError(
             f"{where}: was trained by another recipe: {'; '.join(deciding)}; give --output-dir a new folder, or the old values"
         )
+    if layout := [line for line in changed if LAYOUT.match(line)]:
+        print(f"{where}: changed, so that it goes on, but not bit-exact: {'; '.join(layout)}", flush=True)
     if harmless:
         print(f"{where}: changed, to no effect on the result: {'; '.join(harmless)}", flush=True)
 

@@ -315,15 +315,14 @@ def diverged(run: Run, step: int, ids: list[Any], loss: float, norm: float) -> N
     """Stop the run; best/, last/ and the training states stay as they were before."""
     if not run.accelerator.is_main_process:
         leave_after_the_first(1)
-    rates = zip(run.schedule.base_lrs, run.schedule.lr_lambdas, strict=True)
-    learning_rate = max(rate * factor(step - 1) for rate, factor in rates)
+    rate = learning_rate(run, step)
     shown = ", ".join(map(str, ids[:8])) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
     kept = [f"{name}/" for name in ("best", "last") if (run.folder / name).is_dir()]
     kept += [f"checkpoints/{name}/" for name in training_state.names(run.folder / "checkpoints")[-1:]]
-    entry = {"step": step, "learning_rate": learning_rate, "loss": str(loss), "gradient_norm": str(norm), "ids": ids}
+    entry = {"step": step, "learning_rate": rate, "loss": str(loss), "gradient_norm": str(norm), "ids": ids}
     atomic.write_json(run.folder / "diverged.json", entry)
     raise RunFailed(
-        f"diverged: loss {loss}, gradient norm {norm} at step {step}, learning rate {learning_rate:.3g}; the examples of that "
+        f"diverged: loss {loss}, gradient norm {norm} at step {step}, learning rate {rate:.3g}; the examples of that "
         f"step: {shown} (all in {run.folder / 'diverged.json'}); " + (f"kept: {', '.join(kept)}" if kept else "nothing saved")
     )
 
@@ -336,15 +335,19 @@ def write_log(run: Run, entry: dict[str, Any]) -> None:
         run.accelerator.log({k: v for k, v in entry.items() if isinstance(v, float | int)}, step=run.step)
 
 
+def learning_rate(run: Run, step: int) -> float:
+    """The rate that a step was made with, of weights without a multiplier: the recipe's learning_rate times the schedule."""
+    return run.recipe.train.learning_rate * run.schedule.lr_lambdas[0](step - 1)
+
+
 def log_training(run: Run, epoch: int, samples_per_second: float) -> str:
-    loss = sum(run.losses) / len(run.losses)
+    loss, rate = sum(run.losses) / len(run.losses), learning_rate(run, run.step)
     run.losses = []
-    learning_rate = max(run.schedule.get_last_lr())
     write_log(run, {
-        "step": run.step, "epoch": epoch, "loss": round(loss, 6), "lr": learning_rate,
+        "step": run.step, "epoch": epoch, "loss": round(loss, 6), "lr": rate,
         "samples_per_second": round(samples_per_second, 1), "seconds": round(run.training_seconds, 2),
     })  # fmt: skip
-    return f"loss {loss:.4f}  lr {learning_rate:.1e}  {samples_per_second:.0f} questions/s"
+    return f"loss {loss:.4f}  lr {rate:.1e}  {samples_per_second:.0f} questions/s"
 
 
 def evaluate(run: Run, stop: Stop) -> None:

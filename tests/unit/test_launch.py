@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,9 +14,10 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.utils import launch as environments
 
 from vle_bench.errors import RequestError
-from vle_bench.launch import check_launch
+from vle_bench.launch import check_launch, meet_on_cpu
 
-FOLDER = Path(__file__).parents[2] / "recipes" / "accelerate"
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "recipes" / "accelerate"
 SHIPPED = sorted(FOLDER.glob("*.yaml"))
 FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}
 
@@ -112,7 +114,51 @@ def test_the_slurm_script_starts_one_rendezvous_for_all_machines(tmp_path):
     assert done.returncode == 0, done.stderr
     from torch.distributed.run import get_args_parser
 
-    started = SimpleNamespace(**vars(get_args_parser().parse_args(done.stdout.split()[1:])))
+    started = SimpleNamespace(**vars(get_args_parser().parse_args(done.stdout.split()[3:])))
     assert (started.nnodes, started.nproc_per_node, started.rdzv_endpoint, started.rdzv_id) == ("2", "4", "node7:29500", "41")
     assert started.module and started.training_script == "vle_bench"
-    assert started.training_script_args == ["train", "recipes/vqa/vle-large.yaml", "train.seed=1"]
+    assert started.training_script_args == ["train", "recipes/vqa/vle-large.yaml", "train.seed=1", "--resume"]
+    assert done.stdout.split()[:3] == ["--cpus-per-task", "64", "torchrun"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "alone"),
+    [
+        ({"ACCELERATE_DYNAMO_BACKEND": "NO", "MASTER_ADDR": "127.0.0.1"}, True),
+        ({"ACCELERATE_DYNAMO_BACKEND": "NO"}, False),  # one process was wanted
+        ({"ACCELERATE_DYNAMO_BACKEND": "NO", "MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2"}, False),
+        ({"ACCELERATE_DYNAMO_BACKEND": "NO", "MASTER_ADDR": "127.0.0.1", "PMI_SIZE": "2"}, False),
+        ({"MASTER_ADDR": "127.0.0.1"}, False),  # somebody's shell
+    ],
+)
+def test_one_process_where_several_were_wanted_is_refused(environment, alone):
+    if alone:
+        with pytest.raises(RequestError, match="has started one: .*torchrun --nproc_per_node N"):
+            check_launch(environment)
+    else:
+        check_launch(environment)
+
+
+def test_what_accelerate_launch_starts_alone_says_so(tmp_path):
+    """The very command: without GPUs `accelerate launch --num_processes 2` starts one process."""
+    script = tmp_path / "alone.py"
+    script.write_text("import os\nfrom vle_bench.launch import check_launch\ncheck_launch(os.environ)\n")
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu", str(script)]
+    environment = {name: value for name, value in os.environ.items() if name not in ("WORLD_SIZE", "MASTER_ADDR")}
+    done = subprocess.run(command, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120)
+    assert "several processes are wanted, and `accelerate launch` has started one" in done.stderr
+
+
+def test_processes_without_a_gpu_are_told_to_meet_on_the_cpu(monkeypatch):
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    several: dict[str, str] = {"WORLD_SIZE": "2"}
+    meet_on_cpu(several)
+    assert several["ACCELERATE_USE_CPU"] == "true"
+    for left_alone in ({}, {"WORLD_SIZE": "1"}, {"WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "false"}):
+        before = dict(left_alone)
+        meet_on_cpu(left_alone)
+        assert left_alone == before
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: True)
+    on_gpus: dict[str, str] = {"WORLD_SIZE": "2"}
+    meet_on_cpu(on_gpus)
+    assert on_gpus == {"WORLD_SIZE": "2"}

@@ -104,7 +104,7 @@ def test_misspelt_key_names_file_key_and_nearest(tmp_path: Path) -> None:
         ("train.warmup_fraction=1.5", "train.warmup_fraction: input should be less than 1"),
         ("train.betas=[0.9]", "train.betas"),
         ("train.betas=[0.9, 2]", "train.betas"),
-        ("train.checkpoint_every=10m", "train.checkpoint_every"),
+        ("train.checkpoint_every=10m", "train.checkpoint_every: steps, such as 500, or minutes, such as 10min, are expected"),
         ("train.schedule=liner", "train.schedule: input should be 'linear', 'constant' or 'cosine'"),
         ("task=vcr_second_stage", "task vcr_second_stage cannot be trained on data.source easy-vqa"),
         ("task=vcr_q2a", "task vcr_q2a cannot be trained on data.source easy-vqa"),

@@ -20,8 +20,9 @@ from vle_bench.train import check_trackers, checked_losses
 
 
 def test_a_run_that_diverges_names_the_step_the_rate_and_the_examples_and_says_what_is_kept(tmp_path):
-    schedule = SimpleNamespace(base_lrs=[1e-3, 1e-2], lr_lambdas=[lambda step: step / 10] * 2)
-    run = SimpleNamespace(accelerator=Accelerator(cpu=True), schedule=schedule, folder=tmp_path)
+    schedule = SimpleNamespace(lr_lambdas=[lambda step: step / 10] * 2)
+    recipe = SimpleNamespace(train=SimpleNamespace(learning_rate=1e-2))
+    run = SimpleNamespace(accelerator=Accelerator(cpu=True), schedule=schedule, folder=tmp_path, recipe=recipe)
     fine = [(1, [11], torch.tensor([1.0, 9.0])), (2, [12], torch.tensor([3.0, 9.0]))]
     assert checked_losses(run, fine) == [1.0, 3.0] and fine == []
     nan, inf = torch.tensor([float("nan"), 1.0]), torch.tensor([1.0, float("inf")])

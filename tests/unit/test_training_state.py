@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -137,8 +139,54 @@ def test_a_changed_recipe_is_refused_unless_it_changes_nothing(tmp_path, capsys)
     with pytest.raises(RequestError, match="train.seed: 1 -> 0"):
         take(recipe, folder)
     assert take(other, folder) == str(folder / "checkpoints" / "step-00000005")
+    shared_out = load_recipe("demo/vqa-tiny", ["train.seed=1", "model.config.hidden_size=32", "train.per_device_batch_size=32"])
+    assert take(shared_out.model_dump(mode="json"), folder) == str(folder / "checkpoints" / "step-00000005")
+    said = capsys.readouterr().out
+    assert "goes on, but not bit-exact: train.per_device_batch_size: 64 -> 32" in said and "to no effect" not in said
     for key in ("train.evaluate_every=3", "train.per_device_batch_size=32", "train.max_steps=9", "model.image_size=32"):
         assert training_state.changed_keys(recipe, load_recipe("demo/vqa-tiny", [key]).model_dump(mode="json"))[0]
+
+
+def test_a_run_without_a_whole_checkpoint_starts_again_and_says_so(tmp_path, capsys):
+    folder = tmp_path / "run"
+    recipe = run_of(folder)
+    save(folder / "checkpoints", 5, recipe=recipe)
+    (folder / "checkpoints" / "step-00000005" / "state.pt").write_bytes(b"half")
+    assert take(recipe, folder) is None
+    said = capsys.readouterr().out
+    assert "passed over" in said and "none of its checkpoints is whole; starting from the beginning" in said
+
+
+def test_files_of_a_checkpoint_are_as_readable_as_any_other(tmp_path):
+    """safetensors gives its files to their owner alone."""
+    with atomic.folder(tmp_path / "made") as partial:
+        (partial / "a").touch(mode=0o600)
+        (partial / "b").touch()
+    modes = {(tmp_path / "made" / name).stat().st_mode for name in "ab"}
+    assert len(modes) == 1
+
+
+ENDS_WITH_A_WORKER = """
+import multiprocessing, sys, time
+from vle_bench.signals import in_loader
+
+def work(ready):
+    in_loader(0)
+    ready.send(1)
+    time.sleep(60)
+
+ours, theirs = multiprocessing.Pipe()
+multiprocessing.get_context("fork").Process(target=work, args=(theirs,), daemon=True).start()
+ours.recv()
+sys.exit(3)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are POSIX's")
+def test_a_run_that_ends_early_does_not_wait_for_its_workers():
+    """A full disk, say: workers let the first SIGTERM pass, and Python sends no other."""
+    done = subprocess.run([sys.executable, "-c", ENDS_WITH_A_WORKER], timeout=30, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    assert done.returncode == 3
 
 
 def test_a_folder_with_a_run_needs_resume(tmp_path):
