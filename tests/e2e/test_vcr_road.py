@@ -72,10 +72,11 @@ def test_a_join_of_other_rows_is_refused(work):
     try:
         predictions.write_text("".join(lines[1:]))
         assert "1 annot_ids are in one only" in run("evaluate", "runs/q2a", "--with", "runs/qa2r", cwd=work, code=2)
-        changed = json.loads(lines[0])
-        changed["qa2r"] = (changed["qa2r"] + 1) % 4
-        others = [json.dumps({**json.loads(line), "qa2r": 0}) + "\n" for line in lines[1:]]
-        predictions.write_text(json.dumps(changed) + "\n" + "".join(others))
+        truth = {
+            r["annot_id"]: r["rationale_label"] for r in map(json.loads, (work / "official/val.jsonl").read_text().splitlines())
+        }
+        right = [{**row, "qa2r": truth[row["id"]]} for row in map(json.loads, lines)]
+        predictions.write_text("".join(json.dumps(row) + "\n" for row in right))
         shown = run("evaluate", "runs/q2a", "--with", "runs/qa2r", cwd=work, code=2)
         assert "the predictions of qa2r are not those of the record; evaluate again" in shown
     finally:
