@@ -69,18 +69,18 @@ endef
 define submission
 	test -f $(or $(RUN),$(1))/vqa_test.json || \
 	$(PYTHON) -m accelerate.commands.launch $(LAUNCH) -m vle_bench predict $(or $(RUN),$(1)) --split test --output $(or $(RUN),$(1))/vqa_test.json
-	$(PYTHON) -m vle_bench table --add $(or $(RUN),$(1))
+	$(PYTHON) -m vle_bench table --if-new --add $(or $(RUN),$(1))
 endef
 
 define vcr
 	$(call launch,recipes/vcr/$(1).yaml)
-	$(PYTHON) -m vle_bench table --add $(or $(RUN),runs/$(2))
+	$(PYTHON) -m vle_bench table --if-new --add $(or $(RUN),runs/$(2))
 endef
 
 # Both VCR runs are there: Q2AR of the two, and the table.
 define q2ar
 	$(PYTHON) -m vle_bench evaluate runs/$(1)-q2a --with runs/$(1)-qa2r
-	$(PYTHON) -m vle_bench table --add runs/$(1)-q2a/results/vcr_q2ar.val.json
+	$(PYTHON) -m vle_bench table --if-new --add runs/$(1)-q2a/results/vcr_q2ar.val.json
 endef
 
 vqa-base: $(INSTALLED)  ## fine-tune VLE-base on VQA v2, score minival, write the server's file

@@ -15,7 +15,7 @@ from vle_bench.table import NOTHING, Cell, Column, Footnote, Kind, Page, Row, So
 TITLE = "vle-bench leaderboards"
 HERE = Path(__file__).parent
 SIGNS: dict[Kind, str] = {"published": "○", "baseline": "△", "measured": "◆"}  # as in the figures: not told by colour alone
-LONG = 18  # letters: a longer text may be broken into lines, figures never
+LONG = 12  # letters: a longer text may be broken into lines, figures never
 
 
 def index_page(pages: Sequence[Page], note: str, figures: Mapping[str, str]) -> str:
@@ -43,7 +43,8 @@ def index_page(pages: Sequence[Page], note: str, figures: Mapping[str, str]) -> 
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
         f"<title>{TITLE}</title>\n<style>\n{style}</style></head>\n<body><main>\n<h1>{TITLE}</h1>",
         navigation(pages, bool(figures)), filter_form(), *map(page_section, pages), figures_section(figures),
-        f'<footer class="small"><p>{escape(note)}</p></footer>', f"</main>\n<script>{script}</script></body></html>\n",
+        f'<footer class="small"><p>{escape(note.replace("`", ""))}</p></footer>',
+        f"</main>\n<script>{script}</script></body></html>\n",
     ]  # fmt: skip
     return "\n".join(part for part in parts if part)
 

@@ -62,12 +62,14 @@ def published_points(published: Published, task: str, split: str, axis: str) -> 
 def measured_points(
     published: Published, groups: Sequence[tuple[Record, ...]], task: str, split: str, axis: str
 ) -> Iterator[Point]:  # fmt: skip
-    """Experiments on the split whose recipe fine-tunes a model of the list; they stand where that model stands."""
+    """Experiments on the split; they stand where the model stands that the recipe fine-tunes, and one of no model at its own size,
+    with its head."""
     for group in groups:
         experiment, first = parts_of(group).get(task), group[0]
         names = set(first.recipe["name"].split(" + "))
-        owner = next((m for m in published.models if names <= set(m.recipes)), None)
-        if experiment is None or first.contaminated or first.split != split or owner is None or (x := place(owner, axis)) is None:
+        own = Model(name=first.recipe["name"], parameters=first.model.get("parameters"))
+        owner = next((m for m in published.models if names <= set(m.recipes)), own)
+        if experiment is None or first.contaminated or first.split != split or (x := place(owner, axis)) is None:
             continue
         low, high = experiment.interval or (experiment.mean, experiment.mean)
         yield Point(first.recipe["name"], x, 100 * experiment.mean, "measured", (100 * low, 100 * high))

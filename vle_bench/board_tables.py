@@ -113,7 +113,7 @@ def score_cell(experiment: Experiment | None) -> Cell:
     return Cell(experiment.show_score(), None if experiment.first.contaminated else experiment.mean)
 
 
-def comparison(published: Published, groups: list[tuple[Record, ...]]) -> Table:
+def comparison(published: Published, groups: list[tuple[Record, ...]], shipped: frozenset[str]) -> Table:
     """VLE's own comparison exactly as published, and in columns beside it the best that was measured of each model."""
     scores = [score for score in published.scores if score.source == COMPARISON]
     rows = []
@@ -122,7 +122,7 @@ def comparison(published: Published, groups: list[tuple[Record, ...]]) -> Table:
             figure(published, [s for s in scores if (s.model, s.task, s.split) == (model.name, task, split)])
             for task, split in COMPARED.values()
         ]
-        beside = [measured_of(model, groups, task, split) for task, split in COMPARED.values()]
+        beside = [measured_of(model, groups, task, split, shipped) for task, split in COMPARED.values()]
         rows.append(Row("published", (Cell(model.name), *cells, *about(model), *beside)))
     header = [Column("Model"), *(Column(title, numeric=True) for title in COMPARED), Column("Params"), Column("Pre-training data")]
     return Table(
@@ -132,8 +132,9 @@ def comparison(published: Published, groups: list[tuple[Record, ...]]) -> Table:
     )  # fmt: skip
 
 
-def measured_of(model: Model, groups: list[tuple[Record, ...]], task: str, split: str) -> Cell:
-    """The best experiment of the recipes that fine-tune a model; one on the published split before one on another."""
+def measured_of(model: Model, groups: list[tuple[Record, ...]], task: str, split: str, shipped: frozenset[str]) -> Cell:
+    """An experiment of the recipes that fine-tune a model: one on the published split, and of a recipe as it is shipped, where
+    there is one; the best of several."""
     found = [
         experiment for group in groups
         if not group[0].contaminated and set(group[0].recipe["name"].split(" + ")) <= set(model.recipes)
@@ -141,10 +142,15 @@ def measured_of(model: Model, groups: list[tuple[Record, ...]], task: str, split
     ]  # fmt: skip
     if not found:
         return Cell()
-    best = max(found, key=lambda e: (e.first.split == split, e.difference is not None, e.exact_mean))
+    best = max(found, key=lambda e: (e.first.split == split, as_shipped(e.first, shipped), e.difference is not None, e.exact_mean))
     where = "" if best.first.split == split else f"on {best.first.split}"
-    told = [best.show_score(), where, best.show_seeds(), best.show_difference()]
+    changed = "" if as_shipped(best.first, shipped) else "by a recipe that was changed"
+    told = [best.show_score(), where, best.show_seeds(), best.show_difference(), changed]
     return Cell("; ".join(filter(None, told)), best.mean)
+
+
+def as_shipped(record: Record, shipped: frozenset[str]) -> bool:
+    return set(record.recipe.get("experiment", "unknown").split(" + ")) <= shipped
 
 
 def measured(groups: list[tuple[Record, ...]], titles: dict[str, str]) -> Table:
@@ -294,10 +300,16 @@ def easy_vqa_table(published: Published, groups: list[tuple[Record, ...]]) -> Ta
     )  # fmt: skip
 
 
+def not_joined_elsewhere(groups: list[tuple[Record, ...]]) -> list[tuple[Record, ...]]:
+    """Without runs of one task that stand in a row with their other half."""
+    joined = {half for g in groups if g[0].task == "vcr_q2ar" for half in g[0].recipe["hash"].split(" + ")}
+    return [g for g in groups if not {record.recipe["hash"] for record in g} <= joined]
+
+
 def shapes_vcr_table(groups: list[tuple[Record, ...]]) -> Table:
-    """Both VCR tasks on the drawn pictures: two runs joined, or one joint model."""
+    """The VCR tasks on the drawn pictures: two runs joined, one joint model, or a run of one task."""
     rows = [
-        Row("measured", (Cell(f"measured: {name_of(group)}"), *(score_cell(Experiment(group, m)) for m in ("q2a", "qa2r", "q2ar"))))
+        Row("measured", (Cell(f"measured: {name_of(group)}"), *(score_cell(parts_of(group).get(task)) for task in VCR_PARTS)))
         for group in groups
     ]  # fmt: skip
     splits = ", ".join(sorted({group[0].split for group in groups})) or "val"
@@ -309,8 +321,12 @@ def shapes_vcr_table(groups: list[tuple[Record, ...]]) -> Table:
     )  # fmt: skip
 
 
-def pages(published: Published, records: Iterable[Record]) -> list[Page]:
-    """Every page, from what is published and what was measured."""
+def pages(published: Published, records: Iterable[Record], shipped: frozenset[str] = frozenset()) -> list[Page]:
+    """Every page, from what is published and what was measured.
+
+    Args:
+        shipped: the experiments of the recipes as they are shipped.
+    """
     groups = experiments(records)
 
     def of(source: str, *tasks: str) -> list[tuple[Record, ...]]:
@@ -318,11 +334,11 @@ def pages(published: Published, records: Iterable[Record]) -> list[Page]:
 
     vqa = of("vqav2", "vqa")
     vcr = of("vcr", "vcr_q2a", "vcr_qa2r", "vcr_joint", "vcr_q2ar")
-    shapes = [g for g in of("shapes-vcr") if "q2ar" in g[0].metrics]
+    shapes = not_joined_elsewhere(of("shapes-vcr", "vcr_q2a", "vcr_qa2r", "vcr_joint", "vcr_q2ar"))
     easy = [g for g in of("easy-vqa", "vqa") if g[0].split == "test"]
     titles = {"vqa": "VQA", "vcr_q2a": "VCR Q2A", "vcr_qa2r": "VCR QA2R", "vcr_q2ar": "VCR Q2AR"}
     return [
-        Page("comparison", "Published and measured", (comparison(published, vqa + vcr), measured(vqa + vcr, titles))),
+        Page("comparison", "Published and measured", (comparison(published, vqa + vcr, shipped), measured(vqa + vcr, titles))),
         Page("vqa_v2", "VQA v2", (vqa_table(published, vqa),)),
         Page("vcr", "VCR", (vcr_table(published, vcr),)),
         Page("retrieval", "Image-text retrieval", (retrieval_table(published),)),

@@ -237,6 +237,7 @@ def table(
     check: Annotated[bool, typer.Option("--check", help="write nothing; exit 1 if a file would change")] = False,
     root: Annotated[Path, typer.Option(help="the leaderboards folder")] = Path("leaderboards"),
     add: Annotated[list[Path] | None, typer.Option(metavar="RUN", help="take in a run's record, or a record file, first")] = None,
+    if_new: Annotated[bool, typer.Option("--if-new", help="with --add: pass over what is there, with the same figures")] = False,
 ) -> None:
     """Regenerate leaderboards/ from published.yaml and the records.
 
@@ -251,7 +252,7 @@ def table(
     if add and check:
         raise RequestError("table: --check writes nothing, --add does: one of the two")
     for source in add or ():
-        path, marks = add_record(source, root)
+        path, marks = add_record(source, root, if_new)
         print(f"in the tables: {path}" + (f" ({'; '.join(marks)})" if marks else ""))
     changed = write_tables(root, chosen, check=check)
     if check and changed:

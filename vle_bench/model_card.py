@@ -128,7 +128,7 @@ def scores_part(records: Sequence[Record]) -> list[str]:
     if splits := sorted({record.split for record in records if record.contaminated}):
         lines += ["", f"**Contaminated: the model was trained on images of {', '.join(splits)}. Its score there says nothing about "
                   "other data, and is never ranked.**"]  # fmt: skip
-    return [*lines, "", *dict.fromkeys(picked_on(record) for record in records)]
+    return [*lines, "", *dict.fromkeys(picked_on(record) for record in records if not record.contaminated)]
 
 
 def training_part(training: dict[str, Any], digest: str) -> list[str]:

@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import re
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,7 +20,11 @@ LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "numpy", "pillow
 
 ROUNDING = 1e-9  # a mean summed in another order
 
+# Names that become parts of file names
+NAME, PARTS = r"[A-Za-z0-9][\w.-]*", r"[\w.-]+( \+ [\w.-]+)*"
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Whole = Annotated[int, Field(strict=True, ge=0)]
 
 
 class Group(BaseModel):
@@ -29,7 +34,7 @@ class Group(BaseModel):
 class Metric(Group):
     value: Fraction
     interval: tuple[Fraction, Fraction] | None = None  # 95 %, bootstrap over images
-    n: int | None = None
+    n: Whole | None = None
 
 
 class Expect(Group):
@@ -45,11 +50,11 @@ class Expect(Group):
 class Record(Group):
     """One evaluation of one checkpoint on one split."""
 
-    schema_version: int
-    task: str
-    task_version: int
-    split: str
-    n: Annotated[int, Field(ge=1)]
+    schema_version: Annotated[int, Field(strict=True, ge=1)]
+    task: Annotated[str, Field(pattern=rf"^{NAME}$")]
+    task_version: Whole
+    split: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+-]*$")]
+    n: Annotated[int, Field(strict=True, ge=1)]
     ids_sha256: str | None = None  # of the examples' ids, see `ids_digest`
     metrics: dict[str, Metric]
     primary_metric: str
@@ -62,13 +67,13 @@ class Record(Group):
     contaminated: bool
     model: dict[str, Any]  # name, parameters, checkpoint_sha256
     data: dict[str, str]  # source, manifest_hash
-    seed: int
+    seed: Whole
     code: dict[str, Any]  # version, commit, clean
     libraries: dict[str, str]
     device: str
-    processes: int
-    batch_size: int
-    seconds: float
+    processes: Whole
+    batch_size: Whole
+    seconds: Annotated[float, Field(ge=0)]
     training: dict[str, Any] = {}  # steps, seconds, score on the split that picked the checkpoint
     command: str
 
@@ -87,6 +92,14 @@ class Record(Group):
         for group, needed in (("recipe", {"name", "hash"}), ("data", {"source", "manifest_hash"}), ("model", {"name"})):
             if missing := needed - getattr(self, group).keys():
                 raise ValueError(f"{group} has no {min(missing)!r}")
+        for key, value in self.recipe.items():
+            if not re.fullmatch(rf"{NAME}( \+ {NAME})*" if key == "name" else PARTS, value):
+                raise ValueError(f"recipe.{key}: {value!r} is no name")
+        parameters = self.model.get("parameters", 1)
+        if isinstance(parameters, bool) or not isinstance(parameters, int) or parameters < 1:
+            raise ValueError(f"model.parameters: {parameters!r} is no number of parameters")
+        if self.code.get("commit") is None and self.code.get("clean") is not None:
+            raise ValueError("code.clean says what of a commit, and code.commit is not given")
         if self.code.get("commit") is not None and not isinstance(self.code.get("clean"), bool):
             raise ValueError("code.clean must be true or false where code.commit is given: was the tree as committed?")
         for name, metric in self.metrics.items():
@@ -152,7 +165,8 @@ def load_record(path: Path) -> Record:
         RequestError: no such file, not JSON, or no valid record; names the file and the key.
     """
     try:
-        return Record.model_validate(json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse_constant))
+        text = path.read_text(encoding="utf-8")
+        return Record.model_validate(json.loads(text, parse_constant=refuse_constant, object_pairs_hook=once))
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such result record") from error
     except json.JSONDecodeError as error:
@@ -164,6 +178,15 @@ def load_record(path: Path) -> Record:
         ) from error
     except (OSError, ValueError) as error:  # no permission, not UTF-8, NaN
         raise RequestError(f"{path}: no result record: {error}") from error
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, in which every key stands once."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        double = next(key for key, _ in pairs if sum(other == key for other, _ in pairs) > 1)
+        raise ValueError(f"the key {double!r} stands twice")
+    return found
 
 
 def refuse_constant(name: str) -> None:

@@ -100,6 +100,12 @@ class Axis:
         return found
 
 
+def decimals(score: float) -> str:
+    """As papers print it, 82.0 or 77.68."""
+    shown = f"{score:.2f}"
+    return shown.removesuffix("0") if shown.endswith("0") else shown
+
+
 def count(value: float) -> str:
     """345M, 2.1 B: as the tables write them."""
     for unit, name in ((1e9, " B"), (1e6, "M"), (1e3, "k")):
@@ -139,7 +145,7 @@ def scatter_shapes(points: Sequence[Point], title: str, x_label: str, y_label: s
     x = Axis(*span([p.x for p in points], log_x), LEFT, RIGHT, log_x)
     y = Axis(*span([v for p in points for v in (p.y, *(p.interval or ()))], False), BOTTOM, TOP)
     shapes: list[Shape] = [Text(LEFT - 36, 26, title, size=TITLE, bold=True), *legend(points), *axes(x, y, x_label, y_label)]
-    marks = [Mark(x.pixel(p.x), y.pixel(p.y), p.kind, f"{p.name}: {p.y:.6g} at {count(p.x)}") for p in points]
+    marks = [Mark(x.pixel(p.x), y.pixel(p.y), p.kind, f"{p.name}: {decimals(p.y)} at {count(p.x)}") for p in points]
     bars = [
         bar for p, mark in zip(points, marks, strict=True) if p.interval for bar in error_bar(mark.x, *map(y.pixel, p.interval))
     ]

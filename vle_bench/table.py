@@ -97,11 +97,18 @@ def markdown_notes(table: Table) -> str:
 
 
 def comma_separated(table: Table) -> str:
-    """Header and rows as printed, then `kind` (published, baseline, measured); for programs, footnotes are in the Markdown."""
+    """Header and rows as printed, then `kind` (published, baseline, measured), then a number for each column that has any.
+
+    A number is the first figure of its cell: percent, parameters, image-text pairs, runs; footnotes are in the Markdown.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*(column.title for column in table.columns), "kind"])
-    writer.writerows([*(cell.text for cell in row.cells), row.kind] for row in table.rows)
+    figures = [i for i in range(len(table.columns)) if any(row.cells[i].order is not None for row in table.rows)]
+    titles = [column.title or "Name" for column in table.columns]
+    writer.writerow([*titles, "kind", *(f"{titles[i]}: number" for i in figures)])
+    for row in table.rows:
+        orders = [row.cells[i].order for i in figures]
+        writer.writerow([*(cell.text for cell in row.cells), row.kind, *("" if o is None else f"{o:.12g}" for o in orders)])
     return text.getvalue()
 
 
@@ -118,8 +125,14 @@ def latex_text(text: str) -> str:
     return "".join(SPECIAL.get(character, character) for character in text)
 
 
+FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+
+
 def latex(table: Table, note: str) -> str:
-    """A `table` environment with booktabs rules and the footnotes below; needs `\\usepackage{booktabs}`."""
+    """A `table` environment with booktabs rules and the footnotes below; needs booktabs and graphicx.
+
+    A table that is wider than the text is made smaller.
+    """
     align = "".join("r" if column.numeric else "l" for column in table.columns)
     body: list[str] = []
     for before, row in zip((None, *table.rows), table.rows, strict=False):
@@ -130,8 +143,8 @@ def latex(table: Table, note: str) -> str:
     notes += [f"Sources: {'; '.join(source.title for source in table.sources)}."] if table.sources else []
     return "\n".join([
         f"% {note}", r"\begin{table}", r"\centering", rf"\caption{{{latex_text(f'{table.title}. {table.lead}')}}}",
-        rf"\label{{tab:{table.name.replace('_', '-')}}}", rf"\begin{{tabular}}{{{align}}}", r"\toprule",
-        latex_line([column.title for column in table.columns]), r"\midrule", *body, r"\bottomrule", r"\end{tabular}",
+        rf"\label{{tab:{table.name.replace('_', '-')}}}", FIT, rf"\begin{{tabular}}{{{align}}}", r"\toprule",
+        latex_line([column.title for column in table.columns]), r"\midrule", *body, r"\bottomrule", r"\end{tabular}}",
         *([r"\par\smallskip\footnotesize", *(latex_text(line) + r"\\" for line in notes)] if notes else []), r"\end{table}",
     ]) + "\n"  # fmt: skip
 

@@ -13,11 +13,13 @@ from vle_bench.errors import RequestError
 from vle_bench.experiments import experiments
 from vle_bench.leaderboard import add_record, load_records, render, write_tables
 from vle_bench.published import load_published
+from vle_bench.recipe import load_recipe
 from vle_bench.results import ids_digest, load_record
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "leaderboards"
 TEXTS = ("md", "csv", "tex")
+EXPERIMENT = load_recipe("vqa/vle-base").experiment
 # VLE's own comparison, as it was read.
 FIRST_TABLE = """
 | Model | VQA | VCR QA2R | VCR Q2A | Params | Pre-training data |
@@ -52,7 +54,7 @@ def record(source: str, split: str, value: float, **changes: Any) -> dict[str, A
     return {
         "schema_version": 3, "task": task, "task_version": 1, "split": split, "n": 9673 if source == "easy-vqa" else 26534,
         "metrics": {"accuracy": {"value": value, "interval": [value - 0.005, value + 0.005]}}, "primary_metric": "accuracy",
-        "recipe": {"name": "vle-base-vqa", "hash": f"{seed:016x}", "experiment": "0123456789abcdef"},
+        "recipe": {"name": "vle-base-vqa", "hash": f"{seed:016x}", "experiment": EXPERIMENT},
         "training_splits": ["train"], "contaminated": False,
         "model": {"name": "vle-base-vqa", "parameters": 345678, "checkpoint_sha256": f"{source} {split} {task} {seed}"},
         "data": {"source": source, "manifest_hash": "0"}, "seed": seed,
@@ -69,7 +71,8 @@ def folder(path: Path, *records: dict[str, Any]) -> Path:
     (path / "results" / "vqa").mkdir(parents=True)
     shutil.copy(SHIPPED / "published.yaml", path)
     for number, each in enumerate(records):
-        (path / "results" / "vqa" / f"{number}.json").write_text(json.dumps(each))
+        (path / "results" / each["task"]).mkdir(exist_ok=True)
+        (path / "results" / each["task"] / f"{number}.json").write_text(json.dumps(each))
     return path
 
 
@@ -77,11 +80,11 @@ def page(root: Path, name: str) -> str:
     return render(root, ["md"])[root / f"{name}.md"].decode()
 
 
-def measured(root: Path, name: str) -> list[dict[str, str]]:
+def measured(root: Path, name: str, digest: str = EXPERIMENT) -> list[dict[str, str]]:
     """The rows of a page's measured runs, by title of the column; of the comparison those of its second table."""
     text = page(root, name)
     header, *rows = cells(text[text.index("## Everything measured") :] if name == "comparison" else text)
-    return [dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header) and "(01234567)" in row[0]]
+    return [dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header) and f"({digest[:8]})" in row[0]]
 
 
 def test_first_table_cell_by_cell() -> None:
@@ -154,15 +157,16 @@ def test_demo_references(tmp_path: Path) -> None:
     assert [row[1:3] for row in rows[1:6]] == [
         ["37.33", "–"], ["67.00", "23.30"], ["87.60", "–"], ["93.78", "–"], ["95.00 ± 0.50", "85.00 ± 2.00"],
     ]  # fmt: skip
-    assert rows[5][0] == "measured: vle-base-vqa (01234567)" and rows[5][4] == "seed 0, 130 s on cpu, 2 threads"
+    assert rows[5][0] == f"measured: vle-base-vqa ({EXPERIMENT[:8]})" and rows[5][4] == "seed 0, 130 s on cpu, 2 threads"
 
 
 def test_both_vcr_tasks_of_one_record_stand_in_one_row(tmp_path: Path) -> None:
     metrics = {name: {"value": value, "interval": (value - 0.01, value + 0.01)} for name, value in
                (("q2ar", 0.6), ("q2a", 0.7), ("qa2r", 0.8))}  # fmt: skip
-    recipe = {"name": "vle-base-vcr-joint", "hash": "0" * 16, "experiment": "0123456789abcdef"}
+    digest = load_recipe("vcr/vle-base-joint").experiment
+    recipe = {"name": "vle-base-vcr-joint", "hash": "0" * 16, "experiment": digest}
     root = folder(tmp_path, record("vcr", "val", 0.5, task="vcr_joint", metrics=metrics, primary_metric="q2ar", recipe=recipe))
-    (row,) = measured(root, "vcr")
+    (row,) = measured(root, "vcr", digest)
     assert [row[f"val {part}"] for part in ("Q2A", "QA2R", "Q2AR")] == ["70.00 ± 1.00", "80.00 ± 1.00", "60.00 ± 1.00"]
     beside = next(r for r in cells(page(root, "comparison")) if r[0] == "VLE-base")
     assert beside[7:] == ["80.00 ± 1.00; seed 0", "70.00 ± 1.00; seed 0"]
@@ -172,7 +176,7 @@ def test_the_demo_shows_both_vcr_tasks(tmp_path: Path) -> None:
     def joined(name: str, value: float, seed: int) -> dict[str, Any]:
         metrics = {m: {"value": v, "interval": (v - 0.01, v + 0.01)} for m, v in
                    (("q2ar", value), ("q2a", value + 0.1), ("qa2r", value + 0.05))}  # fmt: skip
-        recipe = {"name": name, "hash": f"{name} + b", "experiment": f"{name} + b"}
+        recipe = {"name": f"{name} + b", "hash": f"{name} + b", "experiment": f"{name} + b"}
         return record(
             "shapes-vcr", "val", 0, task="vcr_q2ar", metrics=metrics, primary_metric="q2ar", recipe=recipe, n=1500, seed=seed
         )
@@ -199,13 +203,15 @@ def test_a_record_is_taken_in_once_and_never_replaced(tmp_path: Path) -> None:
     run_folder(run, record("vqav2", "minival", 0.771))
     target, marks = add_record(run, root)
     assert target == root / "results" / "vqa" / "vle-base-vqa.minival.seed-0.00000000.json" and marks == []
+    with pytest.raises(RequestError, match=r"vqa.minival.json: a duplicate of .*seed-0.00000000.json"):
+        add_record(run, root)
     (run / "results" / "vqa.minival.json").write_text(json.dumps(record("vqav2", "minival", 0.771, seconds=7.0, command="again")))
-    assert add_record(run, root) == (target, ["there already, with the same figures"])
+    assert add_record(run, root, if_new=True) == (target, ["there already, with the same figures"])
     assert load_record(target).command == "vle-bench train"
     assert "77.10" in page(root, "comparison")
     (run / "results" / "vqa.minival.json").write_text(json.dumps(record("vqav2", "minival", 0.99)))
     with pytest.raises(RequestError, match=r"vqa.minival.json: a duplicate of .*seed-0.00000000.json.*never replaced"):
-        add_record(run, root)
+        add_record(run, root, if_new=True)
     assert load_record(target).metrics["accuracy"].value == 0.771
     with pytest.raises(RequestError, match="neither a result record nor a run folder"):
         add_record(tmp_path, root)
@@ -223,6 +229,30 @@ def test_a_record_is_taken_in_once_and_never_replaced(tmp_path: Path) -> None:
         ),
         ({"data": {"source": "vqav2", "manifest_hash": "0"}, "split": "test-dev", "n": 107393}, "test-dev of vqav2 has 107,394"),
         ({"seed": 5, "model": {"name": "x", "checkpoint_sha256": "vqav2 minival vqa 0"}}, "a duplicate of .*0.json"),
+        (
+            {
+                "seed": 0,
+                "n": 5000,
+                "recipe": {"name": "x", "hash": "1", "experiment": EXPERIMENT},
+                "model": {"name": "x", "checkpoint_sha256": "new"},
+            },
+            "a duplicate of .*0.json",
+        ),
+        (
+            {"seed": 5, "n": 5000, "training_splits": ["minival"]},
+            "contaminated is false, but minival shares images with .*: minival",
+        ),
+        ({"seed": 5, "n": 5000, "training_splits": ["val"]}, "contaminated is false"),
+        ({"seed": 5, "split": "testx"}, "vqav2 has no split 'testx'"),
+        ({"seed": 5, "task": "nlvr3"}, "task nlvr3 of vqav2 is not known; there are vqa"),
+        ({"seed": 5, "data": {"source": "imagenet", "manifest_hash": "0"}}, "data.source imagenet is not known"),
+        ({"seed": 5, "recipe": {"name": "../../evil", "hash": "0"}}, r"recipe.name: '../../evil' is no name"),
+        (
+            {"seed": 5, "n": 5000, "metrics": {"accuracy": {"value": 0.5, "n": 9000}}},
+            "metrics.accuracy: n 9,000 is more than .* 5,000",
+        ),
+        ({"seed": -3}, "seed: .*greater than or equal to 0"),
+        ({"seed": True}, "seed: .*valid integer"),
         ({"seed": 5, "n": 4999}, "4,999 examples of minival, and .*0.json has 5,000"),
         ({"seed": 5, "n": 5000, "ids_sha256": "b"}, "5,000 examples of minival, and .*0.json has others"),
         ({"seed": 5, "n": 5000, "colour": "red"}, "colour: unknown field"),
@@ -238,10 +268,53 @@ def test_what_is_refused_is_named_and_nothing_is_written(tmp_path: Path, changes
     with pytest.raises(RequestError, match=rf"record.json: .*{says}"):
         add_record(source, root)
     assert sorted(root.rglob("*")) == before
-    shutil.copy(source, root / "results" / "vqa" / "1.json")  # put there by hand, past the check
+    place = root / "results" / changes.get("task", "vqa")  # put there by hand, past the check
+    place.mkdir(exist_ok=True)
+    shutil.copy(source, place / "1.json")
     with pytest.raises(RequestError, match=says):
         write_tables(root, ["md"])
     assert not (root / "comparison.md").exists()
+
+
+def test_what_is_no_record_under_results_is_named(tmp_path: Path) -> None:
+    root = folder(tmp_path, record("vqav2", "minival", 0.77, n=5000))
+    for place in ("results/vqa/notes.txt", "results/stray.json", "results/vqa/deep/1.json"):
+        (root / place).parent.mkdir(exist_ok=True)
+        (root / place).write_text("{}")
+        with pytest.raises(RequestError, match=rf"{place}: no record; .*take it away"):
+            write_tables(root, ["md"], check=True)
+        (root / place).unlink()
+    (root / "results" / "vcr_q2a").mkdir()
+    (root / "results" / "vqa" / "0.json").rename(root / "results" / "vcr_q2a" / "0.json")
+    with pytest.raises(RequestError, match="of task vqa; it belongs into results/vqa/"):
+        write_tables(root, ["md"])
+
+
+def test_a_changed_recipe_does_not_stand_for_the_shipped_one(tmp_path: Path) -> None:
+    other = {"name": "vle-base-vqa", "hash": "f" * 16, "experiment": "f" * 16}
+    changed = record("vqav2", "test-dev", 0.774, n=107394, seed=4, expect=expecting(77.6), recipe=other)
+    root = folder(tmp_path, changed)
+    cell = next(r for r in cells(page(root, "comparison")) if r[0] == "VLE-base")[6]
+    assert cell == "77.40 ± 0.50; seed 4; −0.20, inside ±0.3; by a recipe that was changed"
+    (root / "results" / "vqa" / "1.json").write_text(json.dumps(record("vqav2", "test-dev", 0.772, n=107394)))
+    cell = next(r for r in cells(page(root, "comparison")) if r[0] == "VLE-base")[6]
+    assert cell == "77.20 ± 0.50; seed 0"
+
+
+def test_runs_of_one_task_are_shown_unless_they_are_joined(tmp_path: Path) -> None:
+    def half(task: str, hash_: str, seed: int) -> dict[str, Any]:
+        return record("shapes-vcr", "val", 0.5, task=task, seed=seed, n=1500, recipe={"name": f"n-{hash_}", "hash": hash_})
+
+    root = folder(tmp_path)
+    joined = half("vcr_q2ar", "a + b", 1) | {"recipe": {"name": "n-a + n-b", "hash": "a + b"}, "primary_metric": "q2ar"}
+    joined["metrics"] = {name: {"value": 0.5} for name in ("q2ar", "q2a", "qa2r")}
+    for number, each in enumerate((half("vcr_q2a", "a", 2), half("vcr_qa2r", "c", 3), joined)):
+        (root / "results" / each["task"]).mkdir()
+        (root / "results" / each["task"] / f"{number}.json").write_text(json.dumps(each))
+    text = page(root, "demo")
+    rows = cells(text[text.index("## shapes-VCR") :])[1:]
+    assert rows == [["measured: n-a + n-b (a + b)", "50.00", "50.00", "50.00"],
+                                     ["measured: n-c (c)", "–", "50.00 ± 0.50", "–"]]  # fmt: skip
 
 
 def test_predictions_beside_a_record_are_of_its_examples(tmp_path: Path) -> None:

@@ -30,10 +30,10 @@ def test_a_page_of_several_tables_has_headings() -> None:
 def test_csv_reads_back() -> None:
     rows = list(csv.reader(io.StringIO(comma_separated(TABLE))))
     assert rows == [
-        ["Model", "VQA | test", "kind"],
-        ["M_1", "77.7 (76.8 †‡)", "published"],
-        ["K, L", "–", "published"],
-        ["run~1 #2", "−0.5 ± 0.2", "measured"],
+        ["Model", "VQA | test", "kind", "VQA | test: number"],
+        ["M_1", "77.7 (76.8 †‡)", "published", "77.7"],
+        ["K, L", "–", "published", ""],
+        ["run~1 #2", "−0.5 ± 0.2", "measured", "-0.5"],
     ]
 
 
@@ -45,6 +45,7 @@ def test_latex() -> None:
 \centering
 \caption{A \& B. Percent; 50 \% is half.}
 \label{tab:small-one}
+\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%
 \begin{tabular}{lr}
 \toprule
 Model & VQA | test \\
@@ -54,7 +55,7 @@ K, L & -- \\
 \midrule
 run\textasciitilde{}1 \#2 & $-$0.5 $\pm$ 0.2 \\
 \bottomrule
-\end{tabular}
+\end{tabular}}
 \par\smallskip\footnotesize
 \textdagger{} reproduced by \{others\}.\\
 I: images.\\
