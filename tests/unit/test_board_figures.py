@@ -146,7 +146,7 @@ def test_scores_and_intervals_stand_at_their_values():
     assert [round(value(p), 1) for p in (bars[0].start[1], bars[0].end[1])] == [76.9, 77.6]
     marks = shapes([*VQA, MEASURED], scatter.Mark)
     found = {m.says: round(value(m.y), 1) for m in marks if m.says}
-    assert found == {f"{p.name}: {p.y:g} at {scatter.count(p.x)}": p.y for p in [*VQA, MEASURED]}
+    assert found == {f"{p.name}: {scatter.decimals(p.y)} at {scatter.count(p.x)}": p.y for p in [*VQA, MEASURED]}
 
 
 @pytest.mark.parametrize(
