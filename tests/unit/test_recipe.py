@@ -54,12 +54,12 @@ def test_names_differ() -> None:
     ("name", "learning_rate", "batch", "epochs", "image", "text", "expected"),
     [
         ("vqa/vle-base", 7e-6, 512, 10, 384, 50, 77.6),
-        ("vqa/vle-large", 7e-6, 512, 10, 384, 50, 79.3),
+        ("vqa/vle-large", 7e-6, 512, 10, 378, 50, 79.3),
         ("vqa/meter-base", 5e-6, 512, 10, 576, 50, 77.68),
         ("vcr/vle-base-q2a", 1e-5, 128, 5, 384, 80, 79.9),
         ("vcr/vle-base-qa2r", 1e-5, 128, 5, 384, 80, 83.7),
-        ("vcr/vle-large-q2a", 1e-5, 128, 5, 384, 80, 84.3),
-        ("vcr/vle-large-qa2r", 1e-5, 128, 5, 384, 80, 87.5),
+        ("vcr/vle-large-q2a", 1e-5, 128, 5, 378, 80, 84.3),
+        ("vcr/vle-large-qa2r", 1e-5, 128, 5, 378, 80, 87.5),
         ("vcr/meter-base-q2a", 1e-5, 128, 5, 384, 80, 77.6),
         ("vcr/meter-base-qa2r", 1e-5, 128, 5, 384, 80, 79.8),
     ],
@@ -370,3 +370,12 @@ def test_a_recipe_anywhere_extends_a_shipped_one(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("extends: vqa/vle-bas\nname: mine\n")
     with pytest.raises(RequestError, match="extends: no such file: .* and no shipped recipe of that name"):
         load_recipe(str(tmp_path / "mine.yaml"))
+
+
+PATCHES = {"vle-base": 16, "meter-base": 16, "vle-large": 14}  # CLIP ViT-B/16 and ViT-L/14
+
+
+@pytest.mark.parametrize("name", [n for n in shipped_recipes() if not n.startswith("demo/")])
+def test_pictures_of_shipped_recipes_divide_into_the_models_patches(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.model.image_size % PATCHES[Path(recipe.model.checkpoint or "").name] == 0
