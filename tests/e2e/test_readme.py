@@ -155,9 +155,14 @@ def test_python(work):
     assert "'answer':" in shown[-1] and "'score':" in shown[-1]
 
 
+def newest(task):
+    """The demo's records of the newest schema version: those of earlier code stay in the tables."""
+    records = [load_record(path) for path in sorted((ROOT / "leaderboards" / "results" / task).glob("*tiny*.json"))]
+    return [record for record in records if record.schema_version == max(r.schema_version for r in records)]
+
+
 def test_the_demo_output_is_that_of_the_record():
-    (path,) = (ROOT / "leaderboards" / "results" / "vqa").glob("vqa-tiny*.json")
-    record = load_record(path)
+    record = newest("vqa")[-1]
     console = Console(width=100, file=open(os.devnull, "w"), record=True)
     console.print(results_table([*published_rows(), own_row([record])], record.n))
     lines = [line.rstrip() for line in console.export_text().splitlines()]
@@ -166,7 +171,7 @@ def test_the_demo_output_is_that_of_the_record():
 
 
 def test_the_vcr_demo_output_is_that_of_its_records():
-    records = [load_record(path) for path in (ROOT / "leaderboards" / "results" / "vcr_q2ar").glob("*.json")]
+    records = newest("vcr_q2ar")
     assert len(records) == len(demo_vcr.KINDS)
     for kind, (_, _, shown) in demo_vcr.KINDS.items():
         name = " + ".join(f"vcr-{task}-tiny{kind}" for task in demo_vcr.RECIPES)
