@@ -10,6 +10,7 @@ from vle_bench.scatter import Point
 
 FEWEST = 3  # points that make a picture
 TITLES = {"vqa": "VQA v2, test-dev", "vcr_qa2r": "VCR, question and answer to rationale", "vcr_q2a": "VCR, question to answer"}
+SOURCES = {"vqa": "vqav2", "vcr_qa2r": "vcr", "vcr_q2a": "vcr"}  # the drawn and the embedded data are other tasks
 AXES = {"parameters": "parameters", "pretraining": "image-text pairs of the pre-training"}
 
 
@@ -69,7 +70,9 @@ def measured_points(
         names = set(first.recipe["name"].split(" + "))
         own = Model(name=first.recipe["name"], parameters=first.model.get("parameters"))
         owner = next((m for m in published.models if names <= set(m.recipes)), own)
-        if experiment is None or first.contaminated or first.split != split or (x := place(owner, axis)) is None:
+        if experiment is None or first.contaminated or (first.data["source"], first.split) != (SOURCES[task], split):
+            continue
+        if (x := place(owner, axis)) is None:
             continue
         low, high = experiment.interval or (experiment.mean, experiment.mean)
         yield Point(first.recipe["name"], x, 100 * experiment.mean, "measured", (100 * low, 100 * high))

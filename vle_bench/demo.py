@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def run_demo(recipe_path: str, overrides: list[str], seeds: int, folder: Path) -
     logs = [folder / f"seed-{seed}" / "log.jsonl" for seed in range(first, first + seeds)]
     references = published_rows()
     rows = [*references, own_row(records)]
-    Console().print(results_table(rows, records[0].n))
+    print_table(results_table(rows, records[0].n))
     lines = {row[""]: float(row[COLUMNS[1]]) for row in references}
     learning_curve(logs, folder / "learning-curve.png", lines)
     contact_sheet(sheet_examples(root, recipe.data.report, logs[0].parent), folder / "contact-sheet.png")
@@ -90,11 +91,16 @@ def own_row(records: list[Record]) -> dict[str, str]:
     return dict(zip(COLUMNS, (name, *shown), strict=True))
 
 
+def print_table(table: Table) -> None:
+    """Figures are never cut off: a file takes lines of any length, and a narrow terminal gets cells of several lines."""
+    Console(width=None if sys.stdout.isatty() else 100).print(table)
+
+
 def results_table(rows: list[dict[str, str]], n: int) -> Table:
     """Percent on the official test set; the last row is the run itself."""
     table = Table(title=f"easy-VQA, official test set: accuracy in percent, {n:,} questions")
     for number, column in enumerate(COLUMNS):
-        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=number > 0)
+        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
     for row in rows[:-1]:
         table.add_row(*row.values())
     table.add_section()

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
-from rich.console import Console
 from rich.table import Table
 
 from vle_bench.data.images import decode
 from vle_bench.data.prepared import open_prepared
 from vle_bench.data.shapes_vcr import prepare_shapes_vcr
-from vle_bench.demo import run_once
+from vle_bench.demo import print_table, run_once
 from vle_bench.evaluate import join_vcr
 from vle_bench.figures import ablation_curve, choices_sheet
 from vle_bench.metrics.vcr_controls import majority_baseline, text_baseline
@@ -63,7 +62,7 @@ def prepare(overrides: list[str]) -> dict[str, Path]:
 def write_results(root: Path, folder: Path, records: dict[str, dict[str, Record]]) -> None:
     split = records[""]["q2a"].split
     rows = [*control_rows(root, split), *(row_of(KINDS[kind][2], records[kind]) for kind in ("-text", "-off", ""))]
-    Console().print(results_table(rows, split, records[""]["q2a"].n))
+    print_table(results_table(rows, split, records[""]["q2a"].n))
     logs = {
         f"{task.upper()}, {KINDS[kind][2].partition(':')[0]}": folder / f"vcr-{task}{kind}" / "log.jsonl"
         for task in RECIPES for kind in KINDS
@@ -85,7 +84,7 @@ def results_table(rows: list[dict[str, str]], split: str, n: int) -> Table:
     """Percent; the last row is what the others are held against."""
     table = Table(title=f"shapes-VCR, {split}: accuracy in percent, {n:,} questions; chance is 25, 25, 6.25")
     for number, column in enumerate(COLUMNS):
-        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
+        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
     for row in rows[:-1]:
         table.add_row(*row.values())
     table.add_section()

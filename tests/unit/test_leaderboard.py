@@ -358,6 +358,8 @@ def test_figures_show_published_and_measured(tmp_path: Path) -> None:
         ("VLE-base ‡", 378e6, 77.6, "published"), ("vle-base-vqa", 378e6, pytest.approx(77.3), "measured"),
     ]  # fmt: skip
     assert drawing.points[-1].interval == pytest.approx((76.8, 77.8))
+    drawn = sorted(p.name for d in drawings(published, experiments(load_records(SHIPPED, published).values())) for p in d.points)
+    assert not [name for name in drawn if "tiny" in name]  # the demo's data are other tasks
     names = {path.name for path in render(root, ["figures"])}
     assert names == {f"{t}-{a}.{e}" for t in ("vqa", "vcr_q2a", "vcr_qa2r") for a in ("parameters", "pretraining")
                      for e in ("svg", "png")}  # fmt: skip

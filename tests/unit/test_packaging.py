@@ -54,7 +54,7 @@ def test_a_target_launches_recipes_that_exist_and_names_their_run_folders(target
     folders = {f"runs/{recipe.name}" for recipe in recipes}
     assert recipes and set(re.findall(r"runs/[\w-]+", done.stdout)) == folders
     for recipe in recipes:  # each record goes into the tables, under the name that the run gives it
-        assert f"table --add runs/{recipe.name}\n" in done.stdout
+        assert f"table --if-new --add runs/{recipe.name}\n" in done.stdout
         if recipe.task.startswith("vcr"):
             assert recipe.data.report == "val"  # of which `vcr_q2ar.val.json` is
 

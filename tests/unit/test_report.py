@@ -228,7 +228,7 @@ def test_no_text_becomes_markup_and_nothing_comes_from_elsewhere(vqa_page):
 def test_marks_are_loud_where_they_hold_and_absent_otherwise(vqa_page, vqa_data, tmp_path):
     assert not vqa_page[1].of("p", **{"class": "alert"})
     changes = {"contaminated": True, "code": {"version": "1", "commit": "abc", "clean": False}}
-    run = vqa_run(tmp_path / "run", vqa_data, recipe={"name": "vqa-tiny", "hash": "of another"}, **changes)
+    run = vqa_run(tmp_path / "run", vqa_data, recipe={"name": "vqa-tiny", "hash": "of-another"}, **changes)
     page = Page(write_report(run, None, tmp_path / "out.html"))
     assert len(page.of("p", **{"class": "alert"})) == 3
     shown = "".join(page.texts)
