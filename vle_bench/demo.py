@@ -92,7 +92,7 @@ def own_row(records: list[Record]) -> dict[str, str]:
 
 
 def print_table(table: Table) -> None:
-    """Figures are never cut off: a file takes lines of any length, and a narrow terminal gets cells of several lines."""
+    """Figures are never cut off: a file takes lines of any length, and in a narrow terminal it is the names that are folded."""
     Console(width=None if sys.stdout.isatty() else 100).print(table)
 
 
@@ -100,7 +100,7 @@ def results_table(rows: list[dict[str, str]], n: int) -> Table:
     """Percent on the official test set; the last row is the run itself."""
     table = Table(title=f"easy-VQA, official test set: accuracy in percent, {n:,} questions")
     for number, column in enumerate(COLUMNS):
-        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=number > 0)
     for row in rows[:-1]:
         table.add_row(*row.values())
     table.add_section()

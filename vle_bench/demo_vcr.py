@@ -84,7 +84,7 @@ def results_table(rows: list[dict[str, str]], split: str, n: int) -> Table:
     """Percent; the last row is what the others are held against."""
     table = Table(title=f"shapes-VCR, {split}: accuracy in percent, {n:,} questions; chance is 25, 25, 6.25")
     for number, column in enumerate(COLUMNS):
-        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=number > 0)
     for row in rows[:-1]:
         table.add_row(*row.values())
     table.add_section()
