@@ -3,6 +3,7 @@
 import json
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +99,13 @@ def print_table(table: Table) -> None:
 
 def results_table(rows: list[dict[str, str]], n: int) -> Table:
     """Percent on the official test set; the last row is the run itself."""
-    table = Table(title=f"easy-VQA, official test set: accuracy in percent, {n:,} questions")
-    for number, column in enumerate(COLUMNS):
+    return ruled_table(f"easy-VQA, official test set: accuracy in percent, {n:,} questions", COLUMNS, rows)
+
+
+def ruled_table(title: str, columns: Sequence[str], rows: Sequence[dict[str, str]]) -> Table:
+    """Rows keyed by column; the last stands out. Names are folded where there is no room, figures never."""
+    table = Table(title=title)
+    for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right", no_wrap=number > 0)
     for row in rows[:-1]:
         table.add_row(*row.values())

@@ -10,7 +10,7 @@ from rich.table import Table
 from vle_bench.data.images import decode
 from vle_bench.data.prepared import open_prepared
 from vle_bench.data.shapes_vcr import prepare_shapes_vcr
-from vle_bench.demo import print_table, run_once
+from vle_bench.demo import print_table, ruled_table, run_once
 from vle_bench.evaluate import join_vcr
 from vle_bench.figures import ablation_curve, choices_sheet
 from vle_bench.metrics.vcr_controls import majority_baseline, text_baseline
@@ -82,14 +82,8 @@ def write_results(root: Path, folder: Path, records: dict[str, dict[str, Record]
 
 def results_table(rows: list[dict[str, str]], split: str, n: int) -> Table:
     """Percent; the last row is what the others are held against."""
-    table = Table(title=f"shapes-VCR, {split}: accuracy in percent, {n:,} questions; chance is 25, 25, 6.25")
-    for number, column in enumerate(COLUMNS):
-        table.add_column(column, justify="left" if number == 0 else "right", no_wrap=number > 0)
-    for row in rows[:-1]:
-        table.add_row(*row.values())
-    table.add_section()
-    table.add_row(*rows[-1].values(), style="bold")
-    return table
+    title = f"shapes-VCR, {split}: accuracy in percent, {n:,} questions; chance is 25, 25, 6.25"
+    return ruled_table(title, COLUMNS, rows)
 
 
 def row_of(name: str, records: dict[str, Record]) -> dict[str, str]:
