@@ -3,7 +3,7 @@
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
@@ -12,16 +12,20 @@ from accelerate.utils.environment import parse_flag_from_env
 
 from vle_bench.errors import RequestError
 from vle_bench.launch import check_launch
-from vle_bench.recipe import Recipe, TrainGroup, batch_layout
+
+if TYPE_CHECKING:
+    from vle_bench.recipe import Recipe, TrainGroup
 
 
-def accelerator_for(recipe: Recipe, folder: Path) -> tuple[Accelerator, int]:
+def accelerator_for(recipe: "Recipe", folder: Path) -> tuple[Accelerator, int]:
     """The engine of a run, and the micro-batches that each process accumulates for one global batch.
 
     Raises:
         RequestError: an accelerate configuration with hyper-parameters in it; a global batch that does not divide; a choice
             that this hardware or this configuration cannot run.
     """
+    from vle_bench.recipe import batch_layout  # here: recipes need pydantic, which `make gpu-check` does without
+
     settings = recipe.train
     check_launch(os.environ)
     torch.set_float32_matmul_precision("high" if settings.tf32 else "highest")
@@ -47,7 +51,7 @@ PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GP
 NO_STATES = "with DeepSpeed, which keeps the optimiser to itself, no training state is saved or put back; take DDP or FSDP2"
 
 
-def check_deepspeed(settings: TrainGroup) -> None:
+def check_deepspeed(settings: "TrainGroup") -> None:
     if settings.ema is not None:
         raise RequestError("train.ema: not with DeepSpeed, which keeps the trained weights to itself; take DDP or FSDP2, or null")
     if settings.checkpoint_every is not None:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vle_bench import __version__
+from vle_bench.digest import file_sha256 as file_sha256
 from vle_bench.errors import RequestError
 
 SCHEMA_VERSION = 3  # 2: breakdown; 3: experiment, expect, ids_sha256
@@ -144,18 +145,6 @@ def code_version() -> dict[str, Any]:
 
 def library_versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES}
-
-
-def file_sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
-
-
-def _digest(file: Any) -> str:
-    digest = hashlib.sha256()  # Python 3.10 has no file_digest
-    for block in iter(lambda: file.read(1 << 20), b""):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def load_record(path: Path) -> Record:

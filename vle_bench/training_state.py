@@ -23,9 +23,8 @@ from torch.distributed.checkpoint.state_dict import (
 
 from vle_bench import atomic
 from vle_bench.average import AverageWeights
+from vle_bench.digest import file_sha256
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.recipe import HARMLESS, flat
-from vle_bench.results import file_sha256
 
 MODEL, STATE, PROGRESS, MANIFEST = "model.safetensors", "state.pt", "progress.json", "manifest.json"
 
@@ -185,6 +184,8 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 def changed_keys(old: dict[str, Any], new: dict[str, Any]) -> tuple[list[str], list[str]]:
     """Lines `dotted.key: old -> new`: of keys that decide the result, and of harmless ones."""
+    from vle_bench.recipe import HARMLESS, flat  # here: recipes need pydantic, which saving a state does without
+
     before, after = flat(old), flat(new)
     changed = [key for key in before | after if before.get(key) != after.get(key)]
     lines = {key: f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed}
