@@ -1,0 +1,251 @@
+"""Runs in processes of their own: a run that is killed and resumed, and FSDP2 on one device."""
+
+import hashlib
+import json
+import os
+import signal
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from torch.distributed.tensor import DTensor
+
+from tests.long.gpu_setting import Report, Setting, new_model, optimizer_of, small_config, vcr_batch
+from vle_bench import atomic, engine, training_state
+
+SAVED, STEPS = 6, 12
+CONTEXT = get_context("forkserver")
+PLAIN, DETERMINISTIC, MATH = "as training runs", "deterministic algorithms", "deterministic, plain attention"
+
+
+def start_server() -> None:
+    """Import what the processes need while the first parts run: each is a fork of one that has it all and no device."""
+    from multiprocessing import forkserver
+
+    CONTEXT.set_forkserver_preload([__name__])
+    forkserver.ensure_running()
+
+
+def started(work: Callable[..., None], folder: Path, *arguments: Any) -> Any:
+    process = CONTEXT.Process(target=guarded, args=(work, folder, *arguments), daemon=True)
+    process.start()
+    return process
+
+
+def guarded(work: Callable[..., None], folder: Path, *arguments: Any) -> None:
+    """In the process: an error goes to a file that `result` reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        work(folder, *arguments)
+    except BaseException:
+        atomic.write_json(folder / "result.json", {"error": traceback.format_exc()})
+        raise
+
+
+def result(folder: Path) -> dict[str, Any]:
+    """What a process left; a RuntimeError with the last line of its error."""
+    file = folder / "result.json"
+    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"error": "it ended without a result"}
+    if "error" in found:
+        print(found["error"], flush=True)
+        raise RuntimeError(found["error"].strip().splitlines()[-1])
+    return found
+
+
+def wait_for(setting: Setting, condition: Callable[[], bool], processes: list[Any], what: str) -> None:
+    while not condition():
+        if setting.left < 0:
+            raise TimeoutError(f"{what}: the part's time is over")
+        if any(process.exitcode for process in processes):
+            return
+        time.sleep(0.02)
+
+
+def model_config(tiny: bool, dropout: float = 0.1) -> Any:
+    """Small, with the kernels of VLE-base: heads of 64, 577 image tokens, dropout, shared pictures, objects."""
+    return small_config(32, 32, 8, 200, dropout) if tiny else small_config(256, 384, 16, 2000, dropout)
+
+
+def set_up(device: str, mode: str) -> Accelerator:
+    if mode != PLAIN:
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS has deterministic products only with it
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    if mode == MATH:
+        for switch in (torch.backends.cuda.enable_flash_sdp, torch.backends.cuda.enable_mem_efficient_sdp,
+                       torch.backends.cuda.enable_cudnn_sdp):  # fmt: skip
+            switch(False)
+    torch.set_num_threads(1)  # sums on a CPU round by the number of threads
+    return Accelerator(mixed_precision="bf16", cpu=device == "cpu")
+
+
+def train(accelerator: Accelerator, tiny: bool, folder: Path, role: str) -> str:
+    """A run of 12 steps; `killed`: saves after 6 and goes on until somebody ends it; `resumed`: goes on from there.
+
+    Returns:
+        SHA-256 of all weights.
+    """
+    config = model_config(tiny)
+    model = new_model("VLEForVCRQ2A", config, accelerator.device)
+    optimizer, schedule = optimizer_of(model)
+    model, optimizer = engine.prepare(accelerator, model, optimizer, False)
+    torch.manual_seed(1)
+    step = 0
+    if role == "resumed":
+        path, _ = training_state.newest(folder)
+        if path is None:
+            raise RuntimeError(f"{folder}: no whole training state was left")
+        training_state.put_back(path, accelerator, model, optimizer, schedule, None)
+        step = training_state.read_progress(path)["step"]
+    model.train()
+    while step < STEPS or role == "killed":
+        batch = vcr_batch(config, 4, step, device=accelerator.device)
+        batch["image_index"] = torch.tensor([0, 0, 1, 2], device=accelerator.device)
+        batch["pixel_values"] = batch["pixel_values"][:3]
+        with accelerator.autocast():
+            loss = model(**batch).loss
+        accelerator.backward(loss)
+        engine.clip_gradients(accelerator, model, 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        step += 1
+        if role == "killed" and step == SAVED:
+            weights, state = training_state.gather(accelerator, model, optimizer, schedule, None)
+            training_state.save(folder, weights, state, {"step": step}, keep=1)
+        if role == "killed" and step == SAVED + 2:
+            (folder / "on-its-way").touch()
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(name.encode() + weight.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def run(folder: Path, device: str, tiny: bool, mode: str, role: str, states: Path) -> None:
+    accelerator = set_up(device, mode)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        digests = [train(accelerator, tiny, states, role) for _ in range(2 if role == "whole" else 1)]
+    said = {str(w.message).splitlines()[0] for w in caught if "determinis" in str(w.message)}
+    atomic.write_json(folder / "result.json", {"digests": digests, "not_deterministic": sorted(said)})
+
+
+def resume(setting: Setting, report: Report) -> None:
+    """In each mode: a run twice in one process, and one that is killed after it saved and resumed in another process."""
+    modes = (PLAIN, DETERMINISTIC, MATH) if setting.on_gpu else (PLAIN,)
+    device = setting.device.type
+    with TemporaryDirectory() as root:
+        folders = {mode: Path(root) / str(number) for number, mode in enumerate(modes)}
+        wholes, killed, resumed = {}, {}, {}
+        try:
+            for mode, folder in folders.items():
+                (folder / "states").mkdir(parents=True)
+                arguments = (device, setting.tiny, mode)
+                wholes[mode] = started(run, folder / "whole", *arguments, "whole", folder / "states")
+                killed[mode] = started(run, folder / "killed", *arguments, "killed", folder / "states")
+            for mode, folder in folders.items():
+                mark = folder / "states" / "on-its-way"
+                wait_for(setting, mark.exists, [killed[mode]], f"the run to kill, {mode}")
+                os.kill(killed[mode].pid, signal.SIGKILL)
+                killed[mode].join()
+                if not mark.exists():
+                    result(folder / "killed")
+                resumed[mode] = started(run, folder / "resumed", device, setting.tiny, mode, "resumed", folder / "states")
+            for mode, folder in folders.items():
+                for process in (wholes[mode], resumed[mode]):
+                    wait_for(setting, lambda p=process: not p.is_alive(), [], f"the runs, {mode}")
+                tell(report, mode, result(folder / "whole"), result(folder / "resumed"))
+        finally:
+            for process in (*wholes.values(), *killed.values(), *resumed.values()):
+                if process.is_alive():
+                    process.kill()
+
+
+def tell(report: Report, mode: str, whole: dict[str, Any], resumed: dict[str, Any]) -> None:
+    """The run as users have it must end with the same bytes; the other modes tell what would make it so."""
+    twice = whole["digests"][0] == whole["digests"][1]
+    same = resumed["digests"][0] == whole["digests"][0]
+    text = f"killed and resumed: {'the same bytes' if same else 'OTHER bytes'}; whole run twice: {'the same' if twice else 'OTHER'}"
+    report.row(mode, text, ok=same if mode == PLAIN else None, equal_after_resume=same, equal_twice=twice,
+               not_deterministic=whole["not_deterministic"])  # fmt: skip
+    for line in whole["not_deterministic"]:
+        report.say(line)
+
+
+def sharded(folder: Path, device: str, tiny: bool) -> None:
+    """Loss and gradients of one pass, plain and with Accelerate's FSDP2 over one process."""
+    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1",
+                   "MASTER_PORT": "0"}  # fmt: skip
+    torch.set_num_threads(1)
+    kind = torch.device("cuda", 0) if device == "cuda" else torch.device("cpu")
+    if device == "cuda":
+        torch.cuda.set_device(kind)
+    torch.distributed.init_process_group(
+        "nccl" if device == "cuda" else "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1,
+    )  # fmt: skip
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    config = model_config(tiny, dropout=0.0)
+    config.text_config.attention_probs_dropout_prob = 0.0
+    batch = vcr_batch(config, 4, 0, device=kind)
+    plain = new_model("VLEForVCRQ2A", config, kind).train()
+    losses, gradients = passed(plain, batch)
+    model = new_model("VLEForVCRQ2A", config, kind).train()
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2, auto_wrap_policy="transformer_based_wrap", reshard_after_forward=True, cpu_ram_efficient_loading=False,
+    )  # fmt: skip
+    if device == "cpu":
+        say_sharded(plugin)
+    accelerator = Accelerator(fsdp_plugin=plugin, cpu=device == "cpu")
+    optimizer, _ = optimizer_of(model)
+    model, _ = engine.prepare(accelerator, model, optimizer, False)
+    if not all(isinstance(p, DTensor) for p in model.parameters()):
+        raise RuntimeError("the weights are not in shards")
+    own_losses, own = passed(model, batch)
+    found = {"loss": losses[0], "loss_fsdp2": own_losses[0]}
+    # some gradients are 0 but for rounding, those of the keys' biases
+    worst = max(((own[name] - value).norm() / (value.norm() + 1e-4)).item() for name, value in gradients.items())
+    atomic.write_json(folder / "result.json", found | {"worst_gradient": worst, "gradients": len(gradients)})
+    torch.distributed.destroy_process_group()
+
+
+def say_sharded(plugin: Any) -> None:
+    """On CPUs Accelerate 1.15 takes DDP whatever it is told (see tests/support/fsdp_on_cpu.py)."""
+    plain = AcceleratorState.__init__
+
+    def init(self: Any, *arguments: Any, fsdp_plugin: Any = None, **more: Any) -> None:
+        plain(self, *arguments, fsdp_plugin=fsdp_plugin, **more)
+        self.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+        self.fsdp_plugin = plugin
+
+    AcceleratorState.__init__ = init  # type: ignore[method-assign]
+
+
+def passed(model: Any, batch: dict[str, Any]) -> tuple[list[float], dict[str, torch.Tensor]]:
+    loss = model(**batch).loss
+    loss.backward()
+    whole = {name: p.grad.full_tensor() if isinstance(p.grad, DTensor) else p.grad for name, p in model.named_parameters()
+             if p.grad is not None}  # fmt: skip
+    return [loss.item()], {name.replace("_orig_mod.", ""): value.detach().clone() for name, value in whole.items()}
+
+
+def fsdp(setting: Setting, report: Report) -> None:
+    with TemporaryDirectory() as root:
+        process = started(sharded, Path(root) / "fsdp", setting.device.type, setting.tiny)
+        try:
+            wait_for(setting, lambda: not process.is_alive(), [], "FSDP2")
+        finally:
+            if process.is_alive():
+                process.kill()
+        found = result(Path(root) / "fsdp")
+    off = abs(found["loss"] - found["loss_fsdp2"])
+    report.row("loss and gradients beside plain", f"loss off by {off:.1e}, {found['gradients']} gradients by at most "
+               f"{found['worst_gradient']:.1e}", ok=off <= 1e-5 and found["worst_gradient"] <= 1e-4, **found)  # fmt: skip
