@@ -13,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint tables bench
+.PHONY: help install demo test test-slow lint tables bench gpu-check
 
 help:  ## this list
 	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{n = split($$1, names, " "); for (i = 1; i <= n; i++) printf "%-18s %s\n", names[i], $$2}'
@@ -57,6 +57,10 @@ else
 	$(PYTHON) -m vle_bench bench recipes/vqa/vle-base.yaml $(BENCH) $(ARGS)
 	$(PYTHON) -m vle_bench bench recipes/vcr/vle-base-q2a.yaml $(BENCH) $(ARGS)
 endif
+
+# On a machine without network: VENV= make gpu-check, with torch, transformers, accelerate and sentencepiece installed there.
+gpu-check: $(INSTALLED)  ## right numbers, speed, loading, resuming on one GPU, in at most 8 minutes
+	$(PYTHON) -m tests.long.gpu_check $(ARGS)
 
 # make TARGET ARGS="train.seed=1": what is missing is said at once, without loading torch, then the launch.
 define launch

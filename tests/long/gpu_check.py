@@ -13,6 +13,7 @@ import platform
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,10 @@ def main() -> int:
     options = parse()
     started = time.monotonic()
     if options.device == "cuda" and not torch.cuda.is_available():
-        print("gpu-check: no GPU here that torch can use; --device cpu --tiny tries the script itself", file=sys.stderr)
+        print(
+            "gpu-check: no GPU here that torch can use; --device cpu --tiny tries the script itself",
+            file=sys.stderr,
+        )
         return 2
     device = torch.device(options.device)
     if device.type == "cpu":
@@ -60,7 +64,11 @@ def main() -> int:
     if options.json is not None:
         parts = {r.name: {"status": r.status, "seconds": round(r.seconds, 1), "rows": r.rows} for r in reports}
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"machine": about, "seconds": round(total, 1), "parts": parts}, indent=1, ensure_ascii=False)
+        text = json.dumps(
+            {"machine": about, "seconds": round(total, 1), "parts": parts},
+            indent=1,
+            ensure_ascii=False,
+        )
         options.json.write_text(text + "\n", encoding="utf-8")
     return 1 if any(bad(report) for report in reports) else 0
 
@@ -68,7 +76,12 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.long.gpu_check", description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="write all figures to this file")
-    parser.add_argument("--seconds", type=float, default=410, help="for all parts together; what does not fit is left out")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=410,
+        help="for all parts together; what does not fit is left out",
+    )
     parser.add_argument("--only", action="append", choices=[*PARTS], help="this part; may be given again")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--tiny", action="store_true", help="the smallest models, to try the script itself")
@@ -88,10 +101,13 @@ def machine(device: torch.device) -> dict[str, Any]:
         properties = torch.cuda.get_device_properties(0)
         name = f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
     return {
-        "device": name, "date": time.strftime("%Y-%m-%d"), "torch": f"torch {torch.__version__}",
-        "transformers": f"transformers {transformers.__version__}", "accelerate": f"accelerate {accelerate.__version__}",
+        "device": name,
+        "date": time.strftime("%Y-%m-%d"),
+        "torch": f"torch {torch.__version__}",
+        "transformers": f"transformers {transformers.__version__}",
+        "accelerate": f"accelerate {accelerate.__version__}",
         "python": f"Python {platform.python_version()}",
-    }  # fmt: skip
+    }
 
 
 def run(setting: Setting, name: str, started: float, end: float) -> Report:
@@ -114,10 +130,8 @@ def run(setting: Setting, name: str, started: float, end: float) -> Report:
         report.status = "cut short: its time was over"
     except Exception as error:
         report.status = f"failed: {one_line(error)}"
-        import traceback
-
         traceback.print_exc()
-    if not report.status == "done":
+    if report.status != "done":
         report.say(report.status)
     report.seconds = time.monotonic() - begun
     forget(setting)
@@ -135,14 +149,15 @@ def table(about: dict[str, Any], reports: list[Report], seconds: float) -> str:
         held = sum(row["ok"] is True for row in report.rows)
         failed = sum(row["ok"] is False for row in report.rows)
         checks = f", {held} checks hold, {failed} FAILED" if held or failed else ""
-        lines += ["-" * 100, f"{report.name}: {report.status}{checks} ({report.seconds:.0f} s)"[:100]]
-        if report.name == "goldens":
-            rows = [row for row in report.rows if row["ok"] is False]
-        else:
-            rows = report.rows
-        for row in rows:
+        lines += [
+            "-" * 100,
+            f"{report.name}: {report.status}{checks} ({report.seconds:.0f} s)"[:100],
+        ]
+        for row in report.rows:
+            if report.name == "goldens" and row["ok"]:
+                continue
             mark = {True: "ok ", False: "BAD", None: "   "}[row["ok"]]
-            text = f"{mark} {row['label']:<42.42} "
+            text = f"{mark} {row['label']:<44.44} "
             room = 100 - len(text)
             words = row["text"]
             lines.append(text + words[:room])

@@ -58,19 +58,38 @@ def collator(size: int, patch: int, answers: int, contents: list[bytes]) -> Ques
     words = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
     words.pre_tokenizer = Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]")
-    questions = Table({
-        "question_id": list(range(count)), "image_row": list(range(count)), "label_ids": [[i % answers] for i in range(count)],
-        "label_scores": [[1.0]] * count, "question": [" ".join(rng.choice(WORDS, rng.integers(5, 12))) for _ in range(count)],
-    })  # fmt: skip
-    images = Table({"bytes": contents, "file_name": [f"{i}.jpg" for i in range(count)], "image_id": list(range(count))})
+    questions = Table(
+        {
+            "question_id": list(range(count)),
+            "image_row": list(range(count)),
+            "label_ids": [[i % answers] for i in range(count)],
+            "label_scores": [[1.0]] * count,
+            "question": [" ".join(rng.choice(WORDS, rng.integers(5, 12))) for _ in range(count)],
+        }
+    )
+    images = Table(
+        {
+            "bytes": contents,
+            "file_name": [f"{i}.jpg" for i in range(count)],
+            "image_id": list(range(count)),
+        }
+    )
     return QuestionCollator(questions, images, VLEProcessor.from_parts(tokenizer, size, patch), answers, 50)
 
 
 def loader(collate: QuestionCollator, batch: int, workers: int, batches: int, pinned: bool) -> Iterator[dict[str, Any]]:
     """As `vle_bench.batches.steps` loads, the same pictures again and again."""
     rows = [np.arange(start, start + batch) % PICTURES for start in range(0, batch * batches, batch)]
-    return iter(DataLoader(rows, batch_size=None, collate_fn=collate, num_workers=workers,  # type: ignore[arg-type]
-                           worker_init_fn=in_loader, pin_memory=pinned))  # fmt: skip
+    return iter(
+        DataLoader(
+            rows,
+            batch_size=None,
+            collate_fn=collate,
+            num_workers=workers,  # type: ignore[arg-type]
+            worker_init_fn=in_loader,
+            pin_memory=pinned,
+        )
+    )
 
 
 def loading(setting: Setting, report: Report) -> None:
@@ -89,8 +108,12 @@ def loading(setting: Setting, report: Report) -> None:
         except (RuntimeError, OSError) as error:
             report.row(f"pictures, {workers} workers", one_line(error), ok=False)
             continue
-        report.row(f"pictures, {workers} workers", f"{rate:.0f} /s, {rate / max(workers, 1):.0f} a worker",
-                   workers=workers, pictures_per_second=rate)  # fmt: skip
+        report.row(
+            f"pictures, {workers} workers",
+            f"{rate:.0f} /s, {rate / max(workers, 1):.0f} a worker",
+            workers=workers,
+            pictures_per_second=rate,
+        )
     workers = 1 if setting.tiny else min(16, os.cpu_count() or 1)
     for training in (True, False):
         waiting(setting, report, bench, collate, training, workers)
@@ -110,7 +133,14 @@ def pictures_a_second(setting: Setting, collate: QuestionCollator, batch: int, w
     return count / (time.perf_counter() - started)
 
 
-def waiting(setting: Setting, report: Report, bench: Bench, collate: QuestionCollator, training: bool, workers: int) -> None:
+def waiting(
+    setting: Setting,
+    report: Report,
+    bench: Bench,
+    collate: QuestionCollator,
+    training: bool,
+    workers: int,
+) -> None:
     """Steps on pictures that are loaded meanwhile, beside steps on a batch that is there."""
     size = 4 if setting.tiny else bench.work.recipe_batch
     bench.called.train(training)
@@ -130,5 +160,8 @@ def waiting(setting: Setting, report: Report, bench: Bench, collate: QuestionCol
     report.row(
         f"{'training' if training else 'evaluation'}, batches of {size}, {workers} workers",
         f"{rate:.0f} /s with loading, {needed:.0f} alone: the device waits {max(0.0, 1 - alone / loaded):.0%}",
-        workers=workers, seconds_with_loading=loaded, seconds_alone=alone, share_of_time_waiting=max(0.0, 1 - alone / loaded),
-    )  # fmt: skip
+        workers=workers,
+        seconds_with_loading=loaded,
+        seconds_alone=alone,
+        share_of_time_waiting=max(0.0, 1 - alone / loaded),
+    )

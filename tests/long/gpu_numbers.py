@@ -9,25 +9,55 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.long.gpu_setting import (
-    GOLDEN, Report, Setting, base_config, evaluation_step, exact_products, forget, new_model, on_device, one_line, optimizer_of,
-    training_step, vcr_batch, vqa_batch,
-)  # fmt: skip
+    GOLDEN,
+    Report,
+    Setting,
+    base_config,
+    evaluation_step,
+    exact_products,
+    forget,
+    new_model,
+    on_device,
+    one_line,
+    optimizer_of,
+    training_step,
+    vcr_batch,
+    vqa_batch,
+)
 from vle_bench import models
 from vle_bench.models import VLEConfig
 from vle_bench.models.vle.convert_meter import convert_meter, rename
 
-VLE = ("VLEForVQA", "VLEForVCRQ2A", "VLEForVCRQA2R", "VLEForITM", "VLEForPBC", "VLEForMLM", "VLEModel_with_objects")
+VLE = (
+    "VLEForVQA",
+    "VLEForVCRQ2A",
+    "VLEForVCRQA2R",
+    "VLEForITM",
+    "VLEForPBC",
+    "VLEForMLM",
+    "VLEModel_with_objects",
+)
 # The tests on a CPU allow 1e-5; a GPU adds up in another order. bf16 has 8 bits: a relative error of 0.4 % an operation.
 OUTPUT = {torch.float32: (1e-4, 0.0), torch.bfloat16: (0.1, 0.1)}  # absolute, relative
-LOSS = {torch.float32: 1e-4, torch.bfloat16: 0.03}  # relative to the loss, or absolute where that is below 1
-GRADIENT = {torch.float32: 1e-3, torch.bfloat16: 0.1}  # of the norm of each gradient; in bf16 of that of all together
+LOSS = {
+    torch.float32: 1e-4,
+    torch.bfloat16: 0.03,
+}  # relative to the loss, or absolute where that is below 1
+GRADIENT = {
+    torch.float32: 1e-3,
+    torch.bfloat16: 0.1,
+}  # of the norm of each gradient; in bf16 of that of all together
 NAMES = {torch.float32: "float32", torch.bfloat16: "bf16"}
 
 
 def goldens(setting: Setting, report: Report) -> None:
     """Every golden in float32 without TF32, by both ways of attention, and in bf16 as training computes in it."""
     with exact_products():
-        for dtype, attention in ((torch.float32, "sdpa"), (torch.float32, "eager"), (torch.bfloat16, "sdpa")):
+        for dtype, attention in (
+            (torch.float32, "sdpa"),
+            (torch.float32, "eager"),
+            (torch.bfloat16, "sdpa"),
+        ):
             for name in (*VLE, "meter"):
                 label = f"{name}, {NAMES[dtype]}, {attention}"
                 try:
@@ -37,7 +67,12 @@ def goldens(setting: Setting, report: Report) -> None:
                     continue
                 text = ", ".join(f"{what} off by {value:.1e}" for what, (value, _) in worst.items())
                 ok = all(value <= most for value, most in worst.values())
-                report.row(label, text, ok, **{what: {"difference": v, "tolerance": m} for what, (v, m) in worst.items()})
+                report.row(
+                    label,
+                    text,
+                    ok,
+                    **{what: {"difference": v, "tolerance": m} for what, (v, m) in worst.items()},
+                )
 
 
 def golden(setting: Setting, name: str, dtype: torch.dtype, attention: str) -> dict[str, tuple[float, float]]:
@@ -68,7 +103,10 @@ def golden(setting: Setting, name: str, dtype: torch.dtype, attention: str) -> d
         worst[key] = (((ours - theirs).abs() - relative * theirs.abs()).max().item(), absolute)
     if (folder / "grad_norms.json").exists():
         output.loss.backward()
-        worst["gradients"] = (gradients(model, json.loads((folder / "grad_norms.json").read_text()), dtype), GRADIENT[dtype])
+        worst["gradients"] = (
+            gradients(model, json.loads((folder / "grad_norms.json").read_text()), dtype),
+            GRADIENT[dtype],
+        )
     return worst
 
 
@@ -106,7 +144,10 @@ def pieces(own: dict[str, Any], name: str) -> list[Tensor | None]:
     if "attn.in_proj_" in name:
         out = rename(name.replace("in_proj_", "out_proj.")) or name
         return [own[out.removeprefix("vle.").replace("out_proj", f"{part}_proj")] for part in "qkv"]
-    for candidate in (name.removeprefix("vle."), name.removeprefix("vle.").replace("vision_model.vision_model", "vision_model")):
+    for candidate in (
+        name.removeprefix("vle."),
+        name.removeprefix("vle.").replace("vision_model.vision_model", "vision_model"),
+    ):
         if candidate in own:
             return [own[candidate]]
     return [own[(rename(name) or name).removeprefix("vle.")]]
@@ -141,16 +182,23 @@ def agreement(setting: Setting, report: Report, kind: str, model: Any, inputs: d
         off = (logits - exact).square().mean().sqrt().item()
         same = (logits.argmax(-1) == exact.argmax(-1)).float().mean().item()
         report.row(
-            f"{kind} logits, {name} beside float32", f"off by {off:.1e} (r.m.s.; spread {spread:.1e}), {same:.0%} the same choice",
-            ok=off <= 0.1 * spread, rms_difference=off, rms_of_logits=spread, same_choice=same,
-        )  # fmt: skip
+            f"{kind} logits, {name} beside float32",
+            f"off by {off:.1e} (r.m.s.; spread {spread:.1e}), {same:.0%} the same choice",
+            ok=off <= 0.1 * spread,
+            rms_difference=off,
+            rms_of_logits=spread,
+            same_choice=same,
+        )
 
 
 def waits(setting: Setting, report: Report, kind: str, model: Any, inputs: dict[str, Tensor]) -> None:
     """A step under torch's watch for synchronisation; it names the first line that waits."""
     optimizer, schedule = optimizer_of(model)
     for name, work in (
-        ("training step", lambda: training_step(setting, model.train(), optimizer, schedule, inputs)),
+        (
+            "training step",
+            lambda: training_step(setting, model.train(), optimizer, schedule, inputs),
+        ),
         ("evaluation step", lambda: evaluation_step(setting, model.eval(), inputs)),
     ):
         work()  # the optimiser's states are made in the first

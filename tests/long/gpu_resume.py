@@ -24,7 +24,11 @@ from vle_bench import atomic, engine, training_state
 
 SAVED, STEPS = 6, 12
 CONTEXT = get_context("forkserver")
-PLAIN, DETERMINISTIC, MATH = "as training runs", "deterministic algorithms", "deterministic, plain attention"
+PLAIN, DETERMINISTIC, MATH = (
+    "as training runs",
+    "deterministic algorithms",
+    "deterministic, plain attention",
+)
 
 
 def start_server() -> None:
@@ -80,8 +84,11 @@ def set_up(device: str, mode: str) -> Accelerator:
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS has deterministic products only with it
         torch.use_deterministic_algorithms(True, warn_only=True)
     if mode == MATH:
-        for switch in (torch.backends.cuda.enable_flash_sdp, torch.backends.cuda.enable_mem_efficient_sdp,
-                       torch.backends.cuda.enable_cudnn_sdp):  # fmt: skip
+        for switch in (
+            torch.backends.cuda.enable_flash_sdp,
+            torch.backends.cuda.enable_mem_efficient_sdp,
+            torch.backends.cuda.enable_cudnn_sdp,
+        ):
             switch(False)
     torch.set_num_threads(1)  # sums on a CPU round by the number of threads
     return Accelerator(mixed_precision="bf16", cpu=device == "cpu")
@@ -158,7 +165,15 @@ def resume(setting: Setting, report: Report) -> None:
                 killed[mode].join()
                 if not mark.exists():
                     result(folder / "killed")
-                resumed[mode] = started(run, folder / "resumed", device, setting.tiny, mode, "resumed", folder / "states")
+                resumed[mode] = started(
+                    run,
+                    folder / "resumed",
+                    device,
+                    setting.tiny,
+                    mode,
+                    "resumed",
+                    folder / "states",
+                )
             for mode, folder in folders.items():
                 for process in (wholes[mode], resumed[mode]):
                     wait_for(setting, lambda p=process: not p.is_alive(), [], f"the runs, {mode}")
@@ -174,23 +189,39 @@ def tell(report: Report, mode: str, whole: dict[str, Any], resumed: dict[str, An
     twice = whole["digests"][0] == whole["digests"][1]
     same = resumed["digests"][0] == whole["digests"][0]
     text = f"killed and resumed: {'the same bytes' if same else 'OTHER bytes'}; whole run twice: {'the same' if twice else 'OTHER'}"
-    report.row(mode, text, ok=same if mode == PLAIN else None, equal_after_resume=same, equal_twice=twice,
-               not_deterministic=whole["not_deterministic"])  # fmt: skip
+    report.row(
+        mode,
+        text,
+        ok=same if mode == PLAIN else None,
+        equal_after_resume=same,
+        equal_twice=twice,
+        not_deterministic=whole["not_deterministic"],
+    )
     for line in whole["not_deterministic"]:
         report.say(line)
 
 
 def sharded(folder: Path, device: str, tiny: bool) -> None:
     """Loss and gradients of one pass, plain and with Accelerate's FSDP2 over one process."""
-    os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1",
-                   "MASTER_PORT": "0"}  # fmt: skip
+    os.environ |= {
+        "RANK": "0",
+        "LOCAL_RANK": "0",
+        "WORLD_SIZE": "1",
+        "LOCAL_WORLD_SIZE": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "0",
+        "NCCL_SOCKET_IFNAME": "lo",
+    }
     torch.set_num_threads(1)
     kind = torch.device("cuda", 0) if device == "cuda" else torch.device("cpu")
     if device == "cuda":
         torch.cuda.set_device(kind)
     torch.distributed.init_process_group(
-        "nccl" if device == "cuda" else "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1,
-    )  # fmt: skip
+        "nccl" if device == "cuda" else "gloo",
+        store=torch.distributed.HashStore(),
+        rank=0,
+        world_size=1,
+    )
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
     config = model_config(tiny, dropout=0.0)
@@ -200,8 +231,11 @@ def sharded(folder: Path, device: str, tiny: bool) -> None:
     losses, gradients = passed(plain, batch)
     model = new_model("VLEForVCRQ2A", config, kind).train()
     plugin = FullyShardedDataParallelPlugin(
-        fsdp_version=2, auto_wrap_policy="transformer_based_wrap", reshard_after_forward=True, cpu_ram_efficient_loading=False,
-    )  # fmt: skip
+        fsdp_version=2,
+        auto_wrap_policy="transformer_based_wrap",
+        reshard_after_forward=True,
+        cpu_ram_efficient_loading=False,
+    )
     if device == "cpu":
         say_sharded(plugin)
     accelerator = Accelerator(fsdp_plugin=plugin, cpu=device == "cpu")
@@ -232,8 +266,11 @@ def say_sharded(plugin: Any) -> None:
 def passed(model: Any, batch: dict[str, Any]) -> tuple[list[float], dict[str, torch.Tensor]]:
     loss = model(**batch).loss
     loss.backward()
-    whole = {name: p.grad.full_tensor() if isinstance(p.grad, DTensor) else p.grad for name, p in model.named_parameters()
-             if p.grad is not None}  # fmt: skip
+    whole = {
+        name: p.grad.full_tensor() if isinstance(p.grad, DTensor) else p.grad
+        for name, p in model.named_parameters()
+        if p.grad is not None
+    }
     return [loss.item()], {name.replace("_orig_mod.", ""): value.detach().clone() for name, value in whole.items()}
 
 
@@ -247,5 +284,9 @@ def fsdp(setting: Setting, report: Report) -> None:
                 process.kill()
         found = result(Path(root) / "fsdp")
     off = abs(found["loss"] - found["loss_fsdp2"])
-    report.row("loss and gradients beside plain", f"loss off by {off:.1e}, {found['gradients']} gradients by at most "
-               f"{found['worst_gradient']:.1e}", ok=off <= 1e-5 and found["worst_gradient"] <= 1e-4, **found)  # fmt: skip
+    report.row(
+        "loss and gradients beside plain",
+        f"loss off by {off:.1e}, {found['gradients']} gradients by at most {found['worst_gradient']:.1e}",
+        ok=off <= 1e-5 and found["worst_gradient"] <= 1e-4,
+        **found,
+    )

@@ -17,12 +17,18 @@ from vle_bench.optim import learning_rate_schedule, parameter_groups
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MEDIUM = 256  # width of the models that are small but use the same kernels as VLE-base
-MAX_TEXT = {"vqa": 50, "vcr": 80}  # tokens, as in recipes/vqa/vle-base.yaml and recipes/vcr/vle-base-q2a.yaml
+MAX_TEXT = {
+    "vqa": 50,
+    "vcr": 80,
+}  # tokens, as in recipes/vqa/vle-base.yaml and recipes/vcr/vle-base-q2a.yaml
 ANSWERS = 3129  # of VQA v2 (METER)
 QUESTIONS_PER_PICTURE = (5, 6, 5, 6, 5)  # 5.4 on average, as in VQA v2
 CHOICES, OBJECTS = 4, 3
 CPU = torch.device("cpu")
-TOKENS = {"vqa": (7, 18), "vcr": (20, 56)}  # shortest and longest text that is drawn, special tokens included
+TOKENS = {
+    "vqa": (7, 18),
+    "vcr": (20, 56),
+}  # shortest and longest text that is drawn, special tokens included
 
 
 class TimeIsUp(BaseException):
@@ -97,15 +103,28 @@ def base_config(tiny: bool, pixels: int = 384) -> VLEConfig:
 
 def small_config(width: int, pixels: int, patch: int, vocabulary: int, dropout: float = 0.1) -> VLEConfig:
     """Two layers of everything, dropout everywhere that the published sizes have it."""
-    text: dict[str, Any] = {**SIZES["vle-base"]["text_config"], "vocab_size": vocabulary, "hidden_dropout_prob": dropout}
+    text: dict[str, Any] = {
+        **SIZES["vle-base"]["text_config"],
+        "vocab_size": vocabulary,
+        "hidden_dropout_prob": dropout,
+    }
     text["attention_probs_dropout_prob"] = dropout
     heads = max(2, width // 64)
-    size = {"hidden_size": width, "num_attention_heads": heads, "intermediate_size": 2 * width, "num_hidden_layers": 2}
+    size = {
+        "hidden_size": width,
+        "num_attention_heads": heads,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": 2,
+    }
     return VLEConfig(
-        text_config={**text, **size}, vision_config={**size, "image_size": pixels, "patch_size": patch}, **size,
-        hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout, num_token_types=2 + 2 * OBJECTS,
+        text_config={**text, **size},
+        vision_config={**size, "image_size": pixels, "patch_size": patch},
+        **size,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        num_token_types=2 + 2 * OBJECTS,
         id2label={i: str(i) for i in range(17)},
-    )  # fmt: skip
+    )
 
 
 def new_model(architecture: str, config: VLEConfig, device: torch.device) -> Any:
@@ -117,8 +136,13 @@ def new_model(architecture: str, config: VLEConfig, device: torch.device) -> Any
 
 
 def vqa_batch(
-    config: VLEConfig, questions: int, seed: int, shared: bool, longest: bool = False, device: torch.device = CPU
-) -> dict[str, Tensor]:  # fmt: skip
+    config: VLEConfig,
+    questions: int,
+    seed: int,
+    shared: bool,
+    longest: bool = False,
+    device: torch.device = CPU,
+) -> dict[str, Tensor]:
     """On `device`: questions with soft targets; 5.4 of them look at each picture where they are `shared`, else one.
 
     Args:
@@ -137,9 +161,7 @@ def vqa_batch(
     return on_device(inputs, device) | {"pixel_values": pictures(config, index[-1] + 1, rng, device)}
 
 
-def vcr_batch(
-    config: VLEConfig, questions: int, seed: int, longest: bool = False, device: torch.device = CPU
-) -> dict[str, Tensor]:  # fmt: skip
+def vcr_batch(config: VLEConfig, questions: int, seed: int, longest: bool = False, device: torch.device = CPU) -> dict[str, Tensor]:
     """On `device`: questions of four answers each, one picture a question, with objects."""
     rng = torch.Generator().manual_seed(seed)
     inputs = texts(config, (questions, CHOICES), "vcr", rng, longest)
@@ -152,7 +174,7 @@ def vcr_batch(
         "object_token_type_ids": torch.arange(OBJECTS).expand(shape) + 2,
         "object_mask": torch.ones(shape, dtype=torch.long),
         "labels": torch.randint(CHOICES, (questions,), generator=rng),
-    }  # fmt: skip
+    }
     return on_device(inputs, device) | {"pixel_values": pictures(config, questions, rng, device)}
 
 
@@ -212,7 +234,10 @@ def seconds_each(setting: Setting, work: Callable[[int], Any], seconds: float, w
     started = time.perf_counter()
     work(warm_up)
     setting.wait()
-    count = min(100, max(1 if setting.tiny else 3, round(seconds / max(time.perf_counter() - started, 1e-6))))
+    count = min(
+        100,
+        max(1 if setting.tiny else 3, round(seconds / max(time.perf_counter() - started, 1e-6))),
+    )
     started = time.perf_counter()
     for number in range(count):
         work(number)
