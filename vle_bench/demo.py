@@ -130,7 +130,7 @@ def sheet_examples(root: Path, split: str, run: Path) -> list[dict[str, Any]]:
     questions = data.questions(split).to_list()
     predictions = {}
     path = run / "predictions" / f"vqa.{split}.jsonl"
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         predictions[row["id"]] = row["answer"]
     by_image: dict[int, list[dict[str, Any]]] = {}

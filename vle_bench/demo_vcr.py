@@ -132,7 +132,7 @@ def sheet_examples(root: Path, split: str, folder: Path) -> list[dict[str, Any]]
     chosen: dict[str, dict[str, int]] = {}
     for task in RECIPES:
         path = folder / f"vcr-{task}" / "predictions" / f"vcr_{task}.{split}.jsonl"
-        chosen[task] = {row["id"]: row[task] for row in map(json.loads, path.read_text().splitlines())}
+        chosen[task] = {row["id"]: row[task] for row in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
     examples = []
     for number, row in enumerate(list(range(len(questions)))[:: max(1, len(questions) // SHEET)][:SHEET]):
         question, task = questions[row], ("q2a", "qa2r")[number % 2]

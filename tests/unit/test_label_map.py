@@ -11,7 +11,7 @@ ANSWERS = ["yes", "no", "2"]
 
 
 def write(tmp_path, content):
-    (tmp_path / "labels.json").write_text(json.dumps(content))
+    (tmp_path / "labels.json").write_text(json.dumps(content), encoding="utf-8")
     return tmp_path / "labels.json"
 
 

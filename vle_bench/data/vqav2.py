@@ -220,7 +220,7 @@ def start_or_resume(folder: Path, splits: dict[str, Split], choices: Choices) ->
     inputs: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "checks": OFFICIAL_CHECKS, "on_bad_record": choices.on_bad_record}
     inputs |= {str(path.absolute()): stamp(path) for path in official_files(splits)}
     work, note = folder / WORK, folder / WORK / "inputs.json"
-    if not note.is_file() or note.read_text() != json.dumps(inputs):
+    if not note.is_file() or note.read_text(encoding="utf-8") != json.dumps(inputs):
         remove_others(folder, set())
         work.mkdir()
         atomic.write_text(note, json.dumps(inputs))
@@ -243,7 +243,7 @@ def read_all(work: Path, splits: dict[str, Split], choices: Choices) -> tuple[Of
             del table
             atomic.write_json(note, {"listed": bad.listed, "outside_coco": bad.outside_coco})
         found[split.files] = map_table(path)
-        noted = json.loads(note.read_text())
+        noted = json.loads(note.read_text(encoding="utf-8"))
         all_bad.listed += noted["listed"]
         all_bad.outside_coco += noted["outside_coco"]
     for split in splits.values():

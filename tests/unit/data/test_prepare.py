@@ -240,7 +240,7 @@ def test_bad_records_stop_or_are_left_out_and_listed(own, prepared, tmp_path, na
 
 
 def test_a_cut_off_file_is_an_error_whatever_is_skipped(own, tmp_path):
-    (own / A).write_text((own / A).read_text()[:-200])
+    (own / A).write_text((own / A).read_text(encoding="utf-8")[:-200], encoding="utf-8")
     with pytest.raises(RequestError, match=f"{A}: broken or cut-off JSON"):
         prepare_vqav2(own, tmp_path / "out", Choices(on_bad_record="skip", on_bad_image="skip"))
     assert [p.name for p in tmp_path.iterdir()] == ["own"]
@@ -299,7 +299,9 @@ def test_ids_do_not_collide_with_visual_genome(own, tmp_path):
 
 
 def test_a_published_label_map(official, tmp_path):
-    (tmp_path / "config.json").write_text('{"id2label": {"1": "2", "0": "lots", "2": "maroon"}, "model_type": "vle"}')
+    (tmp_path / "config.json").write_text(
+        '{"id2label": {"1": "2", "0": "lots", "2": "maroon"}, "model_type": "vle"}', encoding="utf-8"
+    )
     manifest = prepare_vqav2(official, tmp_path / "out", Choices(label_map=tmp_path / "config.json"))
     data = open_prepared(tmp_path / "out")
     assert data.labels == ["lots", "2", "maroon"] and manifest["labels"]["file"] == "config.json"

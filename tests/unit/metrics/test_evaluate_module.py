@@ -24,7 +24,7 @@ def metric(tmp_path, monkeypatch):
 
 
 def read(name):
-    return json.loads((GOLDEN / f"{name}.json").read_text())
+    return json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def test_the_600_golden_questions(metric):
@@ -86,6 +86,8 @@ def test_it_loads_offline_in_a_process_of_its_own(tmp_path):
     code = f"import evaluate; m = evaluate.load({FOLDER!r}); print(m.name, 'Goyal' in m.citation, m.__class__.__module__)"
     environment = {**os.environ, "PYTHONPATH": str(Path(vle_bench.__file__).parents[1]), "HF_HUB_OFFLINE": "1",
                    "HF_HOME": str(tmp_path), "HF_MODULES_CACHE": str(tmp_path / "modules")}  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8", timeout=120
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("vqa_accuracy True evaluate_modules.")  # not this file: a copy in the cache

@@ -18,14 +18,16 @@ GOOD = [{"question_id": i, "answer": "yes"} for i in IDS]
 @pytest.fixture
 def questions(tmp_path):
     path = tmp_path / "questions.json"
-    path.write_text(json.dumps({"questions": [{"question_id": i, "image_id": 1, "question": "what?"} for i in IDS]}))
+    path.write_text(
+        json.dumps({"questions": [{"question_id": i, "image_id": 1, "question": "what?"} for i in IDS]}), encoding="utf-8"
+    )
     return path
 
 
 @pytest.fixture
 def annotations(tmp_path):
     path = tmp_path / "test.jsonl"
-    path.write_text("".join(json.dumps({"annot_id": f"test-{i}"}) + "\n" for i in range(8)))
+    path.write_text("".join(json.dumps({"annot_id": f"test-{i}"}) + "\n" for i in range(8)), encoding="utf-8")
     return path
 
 
@@ -63,22 +65,24 @@ def changed(number, **values):
 )  # fmt: skip
 def test_vqa(tmp_path, questions, content, problems):
     path = tmp_path / "answers.json"
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     findings = check_vqa_submission(path, questions)
     assert findings.problems == problems and findings.warnings == []
 
 
 def test_an_empty_answer_is_a_warning(tmp_path, questions):
     path = tmp_path / "answers.json"
-    path.write_text(json.dumps(changed(2, answer=" ")))
+    path.write_text(json.dumps(changed(2, answer=" ")), encoding="utf-8")
     findings = check_vqa_submission(path, questions)
     assert findings.problems == [] and findings.warnings == ["1 answers are empty: 13"]
 
 
 def test_the_questions_of_test_dev_alone_are_a_warning(tmp_path, questions):
     path = tmp_path / "answers.json"
-    path.write_text(json.dumps(GOOD))
-    questions.write_text(json.dumps({**json.loads(questions.read_text()), "data_subtype": "test-dev2015"}))
+    path.write_text(json.dumps(GOOD), encoding="utf-8")
+    questions.write_text(
+        json.dumps({**json.loads(questions.read_text(encoding="utf-8")), "data_subtype": "test-dev2015"}), encoding="utf-8"
+    )
     (warning,) = check_vqa_submission(path, questions).warnings
     assert "the server wants every question of test2015" in warning
 
@@ -94,7 +98,7 @@ def test_a_vqa_file_that_cannot_be_read(tmp_path, questions, content, message):
 
 
 def leaderboard(path, rows, header=COLUMNS):
-    path.write_text("\n".join([",".join(header), *(",".join(map(str, row)) for row in rows)]) + "\n")
+    path.write_text("\n".join([",".join(header), *(",".join(map(str, row)) for row in rows)]) + "\n", encoding="utf-8")
     return path
 
 
@@ -141,7 +145,7 @@ def test_a_vcr_file_that_cannot_be_read(tmp_path, annotations, content, message)
 
 
 def test_annotations_without_ids(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"annot_id": 1}\n')
+    (tmp_path / "a.jsonl").write_text('{"annot_id": 1}\n', encoding="utf-8")
     with pytest.raises(RequestError, match="a.jsonl: line 1: annot_id: 1 is not a string"):
         check_vcr_submission(leaderboard(tmp_path / "l.csv", ROWS), tmp_path / "a.jsonl")
 
@@ -155,7 +159,7 @@ def test_annotations_without_ids(tmp_path):
 def test_the_command(tmp_path, questions, content, code, out, err, monkeypatch, capsys):
     path = Path(tmp_path) / "answers.json"
     if content != "broken":
-        path.write_text(json.dumps(content))
+        path.write_text(json.dumps(content), encoding="utf-8")
     arguments = ["check-submission", "vqa", str(path), "--questions", str(questions)]
     monkeypatch.setattr("sys.argv", ["vle-bench", *arguments])
     with pytest.raises(SystemExit) as stop:
