@@ -45,7 +45,7 @@ def resolve(checkpoint: Path) -> Path:
 
 def read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such file") from error
     except json.JSONDecodeError as error:

@@ -24,11 +24,15 @@ def score_vqa(
     """The official VQA accuracy, as GT-Vision-Lab's program computes it."""
     from vle_bench import atomic
     from vle_bench.metrics.files import score_vqa_files
+    from vle_bench.outputs import refuse_existing
 
+    if per_question is not None:
+        refuse_existing(per_question, "--per-question")
     result = score_vqa_files(questions, annotations, predictions)
     each, image_of = result.pop("per_question"), result.pop("image_of")
     if per_question is not None:
         atomic.write_json(per_question, {str(i): value for i, value in each.items()})
+        print(f"written: {per_question}", file=sys.stderr if as_json else sys.stdout)
     if as_json:
         print(json.dumps(result))
         return
@@ -40,8 +44,6 @@ def score_vqa(
     print_rows([("accuracy", result["accuracy"], between, result["n"])])
     for kind in ("per_answer_type", "per_question_type"):
         print_rows([(f"  {name}", value, None, None) for name, value in sorted(result[kind].items())])
-    if per_question is not None:
-        print(f"written: {per_question}")
 
 
 @score_app.command("vcr", epilog="Example: vle-bench score vcr --annotations val.jsonl --predictions leaderboard.csv")

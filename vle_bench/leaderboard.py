@@ -1,6 +1,5 @@
 """The leaderboards folder: records come in, tables and figures are rendered from them, and a check tells whether they are."""
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,11 +10,13 @@ from vle_bench.board_points import drawings
 from vle_bench.board_tables import pages
 from vle_bench.errors import RequestError
 from vle_bench.experiments import experiments
+from vle_bench.outputs import predictions_file
 from vle_bench.published import Published, load_published
 from vle_bench.recipe import load_recipe, shipped_recipes
 from vle_bench.results import Record, ids_digest, load_record
 from vle_bench.splits import KNOWN, names, overlap
 from vle_bench.table import comma_separated, latex, markdown
+from vle_bench.vcr_files import jsonl_records
 
 # Tasks that a record may be of, by the source of its data
 TASKS = {
@@ -124,11 +125,11 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
 
 def check_predictions(path: Path, record: Record) -> None:
     """The rows that a record was computed from, where they lie beside it, are of its examples."""
-    predictions = path.parent.parent / "predictions" / f"{path.stem}.jsonl"
-    if record.ids_sha256 is None or path.parent.name != "results" or not predictions.is_file():
+    predictions = predictions_file(path, path.parent.parent, record.task, record.split)
+    if record.ids_sha256 is None or not predictions.is_file():
         return
     try:
-        ids = [json.loads(line)["id"] for line in predictions.read_text(encoding="utf-8").splitlines()]
+        ids = [row["id"] for _, row in jsonl_records(predictions)]
     except (ValueError, KeyError, TypeError) as error:
         raise RequestError(f"{predictions}: a line of it is no prediction; evaluate again") from error
     if len(ids) != record.n or ids_digest(ids) != record.ids_sha256:

@@ -129,7 +129,9 @@ def code_version() -> dict[str, Any]:
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, encoding="utf-8", timeout=10)
+            done = subprocess.run(
+                ["git", "-C", str(root), *arguments], capture_output=True, encoding="utf-8", errors="replace", timeout=10
+            )
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
@@ -165,7 +167,7 @@ def load_record(path: Path) -> Record:
         RequestError: no such file, not JSON, or no valid record; names the file and the key.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         return Record.model_validate(json.loads(text, parse_constant=refuse_constant, object_pairs_hook=once))
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such result record") from error

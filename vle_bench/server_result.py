@@ -64,7 +64,7 @@ def record_server_result(
 def read_result(file: Path, split: str) -> dict[str, float]:
     """Fractions by type of answer and `overall` of one phase."""
     with reading(file):
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     try:
         content = json.loads(text, parse_float=Decimal, parse_int=Decimal, parse_constant=refuse_constant)
     except json.JSONDecodeError as error:

@@ -26,7 +26,7 @@ def read_json(path: Path) -> Any:
     """A JSON file; whatever is wrong with it is one line that names it."""
     try:
         with _no_garbage_collection():
-            return json.loads(path.read_text(encoding="utf-8"))
+            return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such file") from error
     except IsADirectoryError as error:

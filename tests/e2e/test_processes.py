@@ -149,8 +149,8 @@ def test_three_processes_score_as_one(alone, work):
     metrics, n, types = scores(alone)
     assert record["processes"] == 3 and (record["metrics"], record["n"], record["per_question_type"]) == (metrics, n, types)
     rows = [
-        (work / name / "predictions" / "vqa.test.jsonl").read_text(encoding="utf-8").splitlines()
-        for name in ("three", "runs/alone")
+        (work / name).read_text(encoding="utf-8").splitlines()
+        for name in ("three/results/r.predictions.jsonl", "runs/alone/predictions/vqa.test.jsonl")
     ]
     assert [json.loads(row)["answer"] for row in rows[0]] == [json.loads(row)["answer"] for row in rows[1]]
 

@@ -55,7 +55,7 @@ class Making:
         if not output.exists() or (output.is_dir() and not any(output.iterdir())):
             return None
         try:
-            manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+            manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8-sig"))
             ours = manifest["source"] == self.source
             others = sorted({p.name for p in output.iterdir()} - {"manifest.json", *manifest["files"]})
         except (OSError, ValueError, KeyError, TypeError):

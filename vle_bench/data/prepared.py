@@ -53,7 +53,7 @@ def open_prepared(root: Path) -> PreparedData:
     if not path.is_file():
         raise RequestError(f"{root}: no prepared data there; run `vle-bench prepare SOURCE --output {root}`")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise RequestError(f"{path}: cut off or broken at line {error.lineno}; prepare the data again") from error
     except UnicodeDecodeError as error:
