@@ -131,8 +131,8 @@ def sheet_examples(root: Path, split: str, run: Path) -> list[dict[str, Any]]:
     questions = data.questions(split).to_list()
     predictions = {}
     path = run / "predictions" / f"vqa.{split}.jsonl"
-    for _, row in jsonl_records(path):
-        predictions[row["id"]] = row["answer"]
+    for _, predicted in jsonl_records(path):
+        predictions[predicted["id"]] = predicted["answer"]
     by_image: dict[int, list[dict[str, Any]]] = {}
     for question in questions:
         by_image.setdefault(question["image_row"], []).append(question)

@@ -8,12 +8,12 @@ from vle_bench.board_figures import same_figure, scatter
 from vle_bench.board_page import index_page
 from vle_bench.board_points import drawings
 from vle_bench.board_tables import pages
-from vle_bench.errors import RequestError
+from vle_bench.errors import RequestError, reading
 from vle_bench.experiments import experiments
 from vle_bench.outputs import predictions_file
 from vle_bench.published import Published, load_published
 from vle_bench.recipe import load_recipe, shipped_recipes
-from vle_bench.results import Record, ids_digest, load_record
+from vle_bench.results import Record, ids_digest, load_record, parse_record
 from vle_bench.splits import KNOWN, names, overlap
 from vle_bench.table import comma_separated, latex, markdown
 from vle_bench.vcr_files import jsonl_records
@@ -101,8 +101,10 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
     Raises:
         RequestError: no record there, or one that the tables cannot take: see `check_record`.
     """
-    path = source if source.is_file() else reported(source)
-    record = load_record(path)
+    path = reported(source) if source.is_dir() or not source.exists() else source
+    with reading(path):
+        content = path.read_bytes()  # once: it may be a pipe
+    record = parse_record(content, path)
     check_predictions(path, record)
     name = f"{record.recipe['name'].replace(' + ', '+')}.{record.split}.seed-{record.seed}"
     digests = "+".join(part[:8] for part in record.recipe["hash"].split(" + "))
@@ -116,7 +118,7 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
     check_record(path, record, others, published)
     if target.exists():
         raise RequestError(f"{target}: another record is there, and records are never replaced")
-    atomic.write_bytes(target, path.read_bytes())
+    atomic.write_bytes(target, content)
     marks = ["marked contaminated: its split was trained on"] * record.contaminated
     marks += ["marked: its code had changes that are in no commit"] * (record.code.get("clean") is False)
     beside = [str(p) for p in sorted(path.parent.glob("*.json")) if path != source and p != path]

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -187,6 +189,19 @@ def server(work, content, split="test-dev", code=0):
     file = work / "server.json"
     file.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return run("evaluate", "runs/a", "--split", split, "--server-result", "server.json", cwd=work, code=code)
+
+
+def test_the_servers_answer_from_a_pipe(work, as_many):
+    pipe, content = work / "server-pipe", json.dumps(ANSWER).encode()
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_bytes, args=(content,), daemon=True).start()
+    command = ["evaluate", "runs/a", "--split", "test-dev", "--server-result", "server-pipe", "--output", "from-pipe.json"]
+    asked = threading.Thread(target=run, args=command, kwargs={"cwd": work}, daemon=True)
+    asked.start()
+    asked.join(timeout=60)
+    record = load_record(work / "from-pipe.json")
+    assert record.metrics["accuracy"].value == 0.7132
+    assert record.data["server_result_sha256"] == hashlib.sha256(content).hexdigest()
 
 
 def test_the_servers_answer_becomes_a_record_and_is_judged(work, as_many):

@@ -41,13 +41,17 @@ def remove_others(folder: Path, keep: set[str]) -> None:
 
 
 def finish(
-    folder: Path, manifest: dict[str, Any], report: dict[str, Any], left_out: dict[str, Any], inputs: dict[str, Any]
-) -> None:
+    folder: Path, manifest: dict[str, Any], report: dict[str, Any], left_out: dict[str, Any], inputs: dict[str, Any],
+    notes: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
     """Write the manifest, and remove what only the work needed.
 
     Its hash is one of the content alone: not of the report, of what was left out, or of the files that it was made from.
+
+    Args:
+        notes: what the report says of the label map and of the annotations as a whole.
     """
     manifest["hash"] = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-    manifest |= {"report": report, "left_out": left_out, "inputs": inputs}
+    manifest |= {"report": report, "left_out": left_out, "inputs": inputs} | ({"notes": notes} if notes else {})
     atomic.write_json(folder / "manifest.json", manifest)
     remove_others(folder, {"manifest.json", *manifest["files"]})

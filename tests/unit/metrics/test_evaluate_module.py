@@ -56,9 +56,13 @@ def test_other_than_ten_answers_are_refused(metric):
         metric.compute(predictions=[{"question_id": 1, "answer": "yes"}], references=[nine])
 
 
-def test_records_without_ids_are_no_witnesses_as_in_the_official_program(metric):
-    truth = question(1, answers=[{"answer": "yes"}] * 10)
-    assert metric.compute(predictions=[{"question_id": 1, "answer": "yes"}], references=[truth])["accuracy"] == 0
+@pytest.mark.parametrize("ids", [{}, {"answer_id": None}])
+def test_answers_without_ids_are_numbered_by_their_place(metric, ids):
+    truths = [question(k, answers=[{"answer": "yes", **ids}] * 10) for k in (1, 2)]
+    with pytest.warns(UserWarning, match="answers without answer_id are numbered by their place") as said:
+        metric.add(prediction={"question_id": 1, "answer": "yes"}, reference=truths[0])
+        metric.add_batch(predictions=[{"question_id": 2, "answer": "yes"}], references=truths[1:])
+    assert metric.compute()["accuracy"] == 1 and len(said) == 2  # which Python shows once
 
 
 @pytest.mark.parametrize(

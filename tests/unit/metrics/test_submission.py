@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from vle_bench import cli
 from vle_bench.errors import RequestError
-from vle_bench.metrics.submission import check_vcr_submission, check_vqa_submission
+from vle_bench.metrics.submission import LAST_COUNTS, check_vcr_submission, check_vqa_submission
 from vle_bench.metrics.vcr import COLUMNS
 
 IDS = [11, 12, 13, 14, 15, 16, 17, 18]
@@ -43,15 +43,15 @@ def changed(number, **values):
         ([{**record, "confidence": 0.5} for record in GOOD], []),
         (GOOD[2:], ["2 question ids missing: 11, 12"]),
         ([], ["8 question ids missing: 11, 12, 13, 14, 15, ..."]),
-        ([*GOOD, GOOD[3]], ["1 question ids more than once: 14"]),
-        ([*GOOD, GOOD[3], GOOD[3], GOOD[0]], ["2 question ids more than once: 11, 14"]),
         ([*GOOD, {"question_id": 7, "answer": "no"}], ["1 question ids unknown: 7"]),
         (changed(0, question_id="11"),
          ["1 records whose question_id is not a whole number: record 0 ('11')", "1 question ids missing: 11"]),
-        (changed(0, question_id=11.0),
-         ["1 records whose question_id is not a whole number: record 0 (11.0)", "1 question ids missing: 11"]),
-        (changed(0, question_id=True),
-         ["1 records whose question_id is not a whole number: record 0 (True)", "1 question ids missing: 11"]),
+        (changed(0, question_id=11.5),
+         ["1 records whose question_id is not a whole number: record 0 (11.5)", "1 question ids missing: 11"]),
+        (changed(0, question_id=float("nan")),
+         ["1 records whose question_id is not a whole number: record 0 (nan)", "1 question ids missing: 11"]),
+        (changed(0, question_id=float("inf")),
+         ["1 records whose question_id is not a whole number: record 0 (inf)", "1 question ids missing: 11"]),
         ([{"answer": "yes"}, *GOOD], ["1 records whose question_id is not a whole number: record 0 (none)"]),
         (changed(1, answer=2), ["1 answers that are not strings: 12"]),
         (changed(1, answer=None), ["1 answers that are not strings: 12"]),
@@ -68,6 +68,36 @@ def test_vqa(tmp_path, questions, content, problems):
     path.write_text(json.dumps(content), encoding="utf-8")
     findings = check_vqa_submission(path, questions)
     assert findings.problems == problems and findings.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("content", "warnings"),
+    [
+        ([*GOOD, GOOD[3]], [f"1 question ids more than once; {LAST_COUNTS}: 14"]),
+        ([*GOOD, GOOD[3], GOOD[3], GOOD[0]], [f"2 question ids more than once; {LAST_COUNTS}: 11, 14"]),
+        (changed(0, question_id=11.0),
+         ["1 question ids are not written as whole numbers; the official reader takes each for the number that it equals: "
+          "record 0 (11.0 for 11)"]),
+        ([*GOOD, {"question_id": 12.0, "answer": "no"}],
+         ["1 question ids are not written as whole numbers; the official reader takes each for the number that it equals: "
+          "record 8 (12.0 for 12)", f"1 question ids more than once; {LAST_COUNTS}: 12"]),
+    ],
+)  # fmt: skip
+def test_what_the_official_reader_takes_is_a_warning(tmp_path, questions, content, warnings):
+    path = tmp_path / "answers.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    findings = check_vqa_submission(path, questions)
+    assert findings.problems == [] and findings.warnings == warnings
+    # the official reader: sets of ids, then an index by id
+    index = {record["question_id"]: record["answer"] for record in content}
+    assert set(index) == set(IDS) and len(index) == len(IDS)
+
+
+def test_true_is_the_id_1(tmp_path, questions):
+    questions.write_text(json.dumps({"questions": [{"question_id": 1}]}), encoding="utf-8")
+    (tmp_path / "a.json").write_text('[{"question_id": true, "answer": "yes"}]', encoding="utf-8")
+    findings = check_vqa_submission(tmp_path / "a.json", questions)
+    assert findings.problems == [] and "record 0 (true for 1)" in findings.warnings[0]
 
 
 def test_an_empty_answer_is_a_warning(tmp_path, questions):
