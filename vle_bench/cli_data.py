@@ -136,3 +136,5 @@ def prepare(
     print("\n".join(lines(manifest)))
     if not standing:
         print(f"written: {output}")
+    if official is not None and source in ("easy-vqa", "shapes-vcr"):
+        print(f"the official files: {official}")

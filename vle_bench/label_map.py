@@ -138,6 +138,8 @@ def checked(path: Path, labels: list[Any]) -> list[str]:
             raise RequestError(f"{path}: {label!r} is not a string")
         if label in seen:
             raise RequestError(f"{path}: the answer {label!r} stands there twice")
+        if re.search("[\ud800-\udfff]", label):
+            raise RequestError(f"{path}: the answer {label!r} has half of a surrogate pair, which is no text")
         seen.add(label)
     if not labels:
         raise RequestError(f"{path}: has no answer")

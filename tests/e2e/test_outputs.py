@@ -8,6 +8,7 @@ import pytest
 from tests.in_process import run
 from tests.miniature import write_vqav2
 from tests.miniature_run import prepare_miniature_vcr, vcr_run
+from vle_bench.data import shapes_vcr
 from vle_bench.data.vqav2 import prepare_vqav2
 from vle_bench.results import file_sha256
 
@@ -143,3 +144,41 @@ def test_scores_of_questions_are_not_written_over_another_file(work):
     _, error = run(*command, "--per-question", "each.json", cwd=work, code=2)
     assert error == "vle-bench: each.json: exists already; name another file with --per-question, or remove it\n"
     assert files(work) == before
+
+
+SHAPES = {"train": 30, "val": 6, "test": 6}
+
+
+def test_made_files_are_never_written_over_others(tmp_path, monkeypatch):
+    """A folder with the real VCR has files of the same names; a folder with anything else keeps it."""
+    monkeypatch.setattr(shapes_vcr.prepare_shapes_vcr, "__kwdefaults__", {"questions": SHAPES, "blank": False})
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "thesis.txt").write_text("ten years of work", encoding="utf-8")
+    (theirs / "train.jsonl").write_text("theirs", encoding="utf-8")
+    before = files(theirs)
+    _, error = run("prepare", "shapes-vcr", "--source", "theirs", "--output", "out", cwd=tmp_path, code=2)
+    assert error.startswith("vle-bench: theirs/train.jsonl: exists already, with another content; name a new folder")
+    assert files(theirs) == before and not (tmp_path / "out").exists()
+    (theirs / "train.jsonl").unlink()
+    shown, _ = run("prepare", "shapes-vcr", "--source", "theirs", "--output", "out", cwd=tmp_path)
+    assert "written: out\nthe official files: theirs\n" in shown
+    made = files(theirs)
+    assert made["thesis.txt"] == before["thesis.txt"] and "val.jsonl" in made
+    run("prepare", "shapes-vcr", "--source", "theirs", "--output", "out", cwd=tmp_path)
+    assert files(theirs) == made
+    _, error = run("prepare", "shapes-vcr", "--seed", 1, "--source", "theirs", "--output", "other", cwd=tmp_path, code=2)
+    assert "exists already, with another content" in error and files(theirs) == made
+
+
+def test_easy_vqas_files_are_never_written_over_others(tmp_path):
+    pytest.importorskip("easy_vqa")
+    command = ["prepare", "easy-vqa", "--source", "theirs", "--limit-images"]
+    shown, _ = run(*command, 12, "--output", "a", cwd=tmp_path)
+    assert "written: a\nthe official files: theirs\n" in shown
+    made = files(tmp_path / "theirs")
+    _, error = run(*command, 20, "--output", "b", cwd=tmp_path, code=2)
+    assert "theirs/annotations-test.json: exists already, with another content" in error
+    assert files(tmp_path / "theirs") == made and not (tmp_path / "b").exists()
+    run(*command, 12, "--output", "b", cwd=tmp_path)
+    assert files(tmp_path / "theirs") == made

@@ -60,6 +60,7 @@ def test_forms(tmp_path, content):
         ([], "no label map"),
         (["yes", "no", "yes"], "'yes' stands there twice"),
         (["yes", 2], "2 is not a string"),
+        (["yes", "\ud800"], "half of a surrogate pair"),
     ],
 )
 def test_refused(tmp_path, content, message):

@@ -1,5 +1,6 @@
 """What every source's preparation shares: how it may be asked, and how it ends."""
 
+import filecmp
 import hashlib
 import json
 import shutil
@@ -10,6 +11,7 @@ from typing import Any
 from vle_bench import atomic
 from vle_bench.data.official import OnBad
 from vle_bench.data.shards import SHARD_BYTES
+from vle_bench.errors import RequestError
 
 WORK = "work"  # folder of what only an unfinished run needs
 FINISHED_SHARDS = f"{WORK}/images-*.json"
@@ -30,6 +32,24 @@ class Choices:
 
 
 AS_USUAL = Choices()
+
+
+def keep_official(made: Path, folder: Path) -> None:
+    """Copy freshly made official files to the folder that --source names; what is there already must be the same.
+
+    Raises:
+        RequestError: a file of that name has another content, and nothing was copied.
+    """
+    files = [path.relative_to(made) for path in sorted(made.rglob("*")) if path.is_file()]
+    missing = [name for name in files if not (folder / name).exists()]
+    for name in sorted(set(files) - set(missing)):
+        if not (folder / name).is_file() or not filecmp.cmp(made / name, folder / name, shallow=False):
+            raise RequestError(
+                f"{folder / name}: exists already, with another content; name a new folder with --source, or remove it"
+            )
+    for name in missing:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(made / name, folder / name)
 
 
 def remove_others(folder: Path, keep: set[str]) -> None:
