@@ -102,11 +102,11 @@ def evaluate(
     from vle_bench.evaluate import evaluate_checkpoint, join_vcr
 
     chosen = split or loaded.data.report
-    run = checkpoint if (checkpoint / "recipe.yaml").is_file() else checkpoint.parent
+    run = outputs.run_of(checkpoint)
     target = output or run / "results" / f"{loaded.task if other is None else 'vcr_q2ar'}.{chosen}.json"
     if other is None:
         weights = resolve(checkpoint) / "model.safetensors"
-        outputs.check_record_output(target, checkpoint, weights, loaded.task, chosen)
+        outputs.check_record_output(target, run, weights, loaded.task, chosen)
     else:
         outputs.check_joined_output(target, run, other, chosen)
     if server_result is not None:
@@ -117,12 +117,13 @@ def evaluate(
     elif other is not None:
         record = join_vcr(run, other, chosen, target, accelerator=Accelerator())
     else:
-        record = evaluate_checkpoint(checkpoint, Path(loaded.data.root), chosen, target, accelerator=Accelerator())
+        root = Path(loaded.data.root)
+        record = evaluate_checkpoint(checkpoint, root, chosen, target, accelerator=Accelerator(), run=run)
     if is_first_process():
         print_record(record)
         print(f"written: {target}")
         if server_result is None and other is None:
-            print(f"written: {outputs.predictions_file(target, checkpoint, loaded.task, chosen)}")
+            print(f"written: {outputs.predictions_file(target, run, loaded.task, chosen)}")
 
 
 @app.command(epilog="Example: vle-bench report runs/vle-base-vqa --split minival")

@@ -20,45 +20,44 @@ def refuse_existing(path: Path, option: str = "--output") -> None:
         raise RequestError(f"{path}: exists already; name another file with {option}, or remove it")
 
 
-def predictions_file(record: Path, folder: Path, task: str, split: str) -> Path:
+def run_of(checkpoint: Path) -> Path:
+    """The run folder that a checkpoint folder lies in; a folder that lies in none stands for itself."""
+    inside = not (checkpoint / "recipe.yaml").is_file() and (checkpoint.parent / "recipe.yaml").is_file()
+    return checkpoint.parent if inside else checkpoint
+
+
+def is_own(record: Path, run: Path, task: str, split: str) -> bool:
+    """Whether a record lies where a run folder has its record of that task and split."""
+    return (run / "results" / f"{task}.{split}.json").absolute() == record.absolute()
+
+
+def predictions_file(record: Path, run: Path, task: str, split: str) -> Path:
     """Where the predictions that a record was computed from are written.
 
-    In the checkpoint's own run folder, for the record `results/<task>.<split>.json`, that is
-    `predictions/<task>.<split>.jsonl`; for a record `DIR/x.json` anywhere else `DIR/x.predictions.jsonl`.
-
-    Args:
-        folder: the run folder or the checkpoint folder.
+    For the run folder's own record, `results/<task>.<split>.json`, that is `predictions/<task>.<split>.jsonl`; for a record
+    `DIR/x.json` anywhere else `DIR/x.predictions.jsonl`.
     """
-    run = own_run(record, folder, task, split)
-    if run is not None:
+    if is_own(record, run, task, split):
         return run / "predictions" / f"{task}.{split}.jsonl"
     return record.with_name(f"{record.stem}.predictions.jsonl")
 
 
-def own_run(record: Path, folder: Path, task: str, split: str) -> Path | None:
-    """The run folder if `record` is its record of that task and split; None for a file anywhere else."""
-    in_a_run = not (folder / "recipe.yaml").is_file() and (folder.parent / "recipe.yaml").is_file()
-    run = folder.parent if in_a_run else folder
-    return run if (run / "results" / f"{task}.{split}.json").absolute() == record.absolute() else None
-
-
-def check_record_output(record: Path, folder: Path, weights: Path, task: str, split: str) -> None:
+def check_record_output(record: Path, run: Path, weights: Path, task: str, split: str) -> None:
     """Refuse to replace the record, or the predictions, of other weights.
 
     In a run folder an evaluation of the same weights may be repeated, and may replace the record of weights that the run has
     since replaced. Anywhere else nothing is replaced.
 
     Args:
-        folder: the run folder or the checkpoint folder.
+        run: the folder of the evaluation's own record.
         weights: the file of the weights to evaluate.
 
     Raises:
         RequestError: a file is in the way.
     """
-    run = own_run(record, folder, task, split)
-    if run is None:
+    if not is_own(record, run, task, split):
         refuse_existing(record)
-        refuse_existing(predictions_file(record, folder, task, split))
+        refuse_existing(predictions_file(record, run, task, split))
     elif record.exists() and weights.is_file():
         try:
             before = load_record(record).model.get("checkpoint_sha256")
@@ -66,11 +65,11 @@ def check_record_output(record: Path, folder: Path, weights: Path, task: str, sp
             raise RequestError(f"{error}; name another file with --output, or remove this one") from error
         if before == file_sha256(weights):
             return
-        for other in (run / name / weights.name for name in CHECKPOINTS):
-            if other.is_file() and file_sha256(other) == before:
-                raise RequestError(
-                    f"{record}: is the record of {other.parent}, not of {weights.parent}; name another file with --output"
-                )
+        others = [run / name / weights.name for name in CHECKPOINTS]
+        kept = [other.parent for other in others if other.is_file() and file_sha256(other) == before]
+        if kept or not (run / "recipe.yaml").is_file():
+            of = str(kept[0]) if kept else "other weights"
+            raise RequestError(f"{record}: is the record of {of}, not of {weights.parent}; name another file with --output")
 
 
 def check_joined_output(record: Path, run: Path, other: Path, split: str) -> None:
@@ -79,7 +78,7 @@ def check_joined_output(record: Path, run: Path, other: Path, split: str) -> Non
     Args:
         run, other: the run of question to answer, where the record has its place, and that of answer to rationale.
     """
-    if own_run(record, run, "vcr_q2ar", split) is None:
+    if not is_own(record, run, "vcr_q2ar", split):
         refuse_existing(record)
         return
     parts = [run / "results" / f"vcr_q2a.{split}.json", other / "results" / f"vcr_qa2r.{split}.json"]

@@ -92,6 +92,22 @@ def test_a_record_of_other_weights_is_not_replaced(work):
     assert record["model"]["checkpoint_sha256"] == file_sha256(run_folder / "best/model.safetensors")
 
 
+def test_a_checkpoint_that_lies_in_no_run_has_results_of_its_own(work):
+    for name in ("one", "two"):
+        shutil.copytree(work / "runs/a/best", work / "checkpoints" / name)
+    command = ["--recipe", "runs/a/recipe.yaml", "--split", "minival"]
+    for _ in range(2):
+        shown, _ = run("evaluate", "checkpoints/one", *command, cwd=work)
+        assert "written: checkpoints/one/results/vqa.minival.json\n" in shown
+        assert "written: checkpoints/one/predictions/vqa.minival.jsonl\n" in shown
+    run("evaluate", "checkpoints/two", *command, cwd=work)
+    change_weights(work / "checkpoints/one/model.safetensors")
+    before = files(work)
+    _, error = run("evaluate", "checkpoints/one", *command, cwd=work, code=2)
+    assert "vqa.minival.json: is the record of other weights, not of checkpoints/one; name another file" in error
+    assert files(work) == before
+
+
 def change_weights(path, by=1.0):
     from safetensors.torch import load_file, save_file
 
