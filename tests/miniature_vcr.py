@@ -63,7 +63,7 @@ def write_image(folder: Path, split: str, i: int) -> None:
         "boxes": scaled, "segms": [[[[x1, y1], [x2, y1], [x2, y2], [x1, y2]]] for x1, y1, x2, y2, _ in scaled],
         "names": objects(i), "width": SIZE[0] * scale, "height": SIZE[1] * scale,
     }  # fmt: skip
-    path.with_suffix(".json").write_text(json.dumps(metadata))
+    path.with_suffix(".json").write_text(json.dumps(metadata), encoding="utf-8")
 
 
 def record(split: str, i: int, k: int, n: int) -> dict[str, Any]:

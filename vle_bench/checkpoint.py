@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from transformers import CLIPImageProcessorPil
 
 from vle_bench import atomic, models
-from vle_bench.errors import RequestError, RunFailed
+from vle_bench.errors import RequestError, RunFailed, reading
 from vle_bench.label_map import labels_digest, read_label_map
 from vle_bench.models.vle.processing import VLEProcessor
 
@@ -45,9 +45,8 @@ def resolve(checkpoint: Path) -> Path:
 
 def read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise RequestError(f"{path}: no such file") from error
+        with reading(path):
+            return json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise RequestError(f"{path}: not JSON, it ends or breaks at line {error.lineno}") from error
 

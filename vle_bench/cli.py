@@ -1,6 +1,7 @@
 """The command line: parse, load, call one function. Nothing heavy is imported before a command needs it."""
 
 import errno
+import io
 import json
 import os
 import sys
@@ -76,7 +77,9 @@ def evaluate(
     checkpoint: Annotated[Path, typer.Argument(help="a run folder or a checkpoint folder")],
     recipe: Annotated[str | None, typer.Option(help="recipe that names the data; the checkpoint's own if not given")] = None,
     split: Annotated[str | None, typer.Option(help="split to score; the recipe's `report` if not given")] = None,
-    output: Annotated[Path | None, typer.Option(help="result record to write")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="result record to write, DIR/x.json; its predictions go to DIR/x.predictions.jsonl")
+    ] = None,
     other: OtherRun = None,
     server_result: Annotated[
         Path | None, typer.Option(metavar="FILE", help="vqav2, --split test-dev: the result file of the challenge's server")
@@ -84,8 +87,9 @@ def evaluate(
 ) -> None:
     """Score a checkpoint on a split with labels.
 
-    Prints the scores and writes the result record and the predictions. `evaluate Q2A_RUN --with QA2R_RUN` joins the predictions
-    of two VCR runs, both evaluated before, by annot_id: Q2AR. With --server-result the scores are the server's, and no model runs.
+    Prints the scores and writes the result record and the predictions, into the run folder unless --output names a place.
+    `evaluate Q2A_RUN --with QA2R_RUN` joins the predictions of two VCR runs, both evaluated before, by annot_id: Q2AR. With
+    --server-result the scores are the server's, and no model runs.
     """
     if server_result is not None and (split is None or other is not None):
         raise RequestError("evaluate: --server-result goes with --split test-dev, and without --with")
@@ -93,11 +97,18 @@ def evaluate(
     quiet_libraries()
     from accelerate import Accelerator
 
+    from vle_bench import outputs
+    from vle_bench.checkpoint import resolve
     from vle_bench.evaluate import evaluate_checkpoint, join_vcr
 
     chosen = split or loaded.data.report
-    run = checkpoint if (checkpoint / "recipe.yaml").is_file() else checkpoint.parent
+    run = outputs.run_of(checkpoint)
     target = output or run / "results" / f"{loaded.task if other is None else 'vcr_q2ar'}.{chosen}.json"
+    if other is None:
+        weights = resolve(checkpoint) / "model.safetensors"
+        outputs.check_record_output(target, run, weights, loaded.task, chosen)
+    else:
+        outputs.check_joined_output(target, run, other, chosen)
     if server_result is not None:
         from vle_bench.server_result import record_server_result
 
@@ -106,10 +117,13 @@ def evaluate(
     elif other is not None:
         record = join_vcr(run, other, chosen, target, accelerator=Accelerator())
     else:
-        record = evaluate_checkpoint(checkpoint, Path(loaded.data.root), chosen, target, accelerator=Accelerator())
+        root = Path(loaded.data.root)
+        record = evaluate_checkpoint(checkpoint, root, chosen, target, accelerator=Accelerator(), run=run)
     if is_first_process():
         print_record(record)
         print(f"written: {target}")
+        if server_result is None and other is None:
+            print(f"written: {outputs.predictions_file(target, run, loaded.task, chosen)}")
 
 
 @app.command(epilog="Example: vle-bench report runs/vle-base-vqa --split minival")
@@ -125,6 +139,10 @@ def report(
     Scores by what questions are like, calibration, confusion, the 50 most confident mistakes with their pictures, learning curves,
     recipe and provenance; from the record and the predictions that `evaluate` wrote.
     """
+    from vle_bench.outputs import refuse_existing
+
+    if output is not None:
+        refuse_existing(output)
     quiet_libraries()
     from vle_bench.report import write_report
 
@@ -156,8 +174,9 @@ def predict(
     VCR's file holds the answers of one run and the rationales of another: `predict Q2A_RUN --with QA2R_RUN`; a run of
     vcr_joint has both.
     """
-    if output.exists():
-        raise RequestError(f"{output}: exists already; name another file with --output, or remove it")
+    from vle_bench.outputs import refuse_existing
+
+    refuse_existing(output)
     loaded = recipe_of(checkpoint, recipe)
     quiet_libraries()
     from accelerate import Accelerator
@@ -376,8 +395,15 @@ def is_first_process() -> bool:
     return PartialState().is_main_process
 
 
+def show_whatever_can_be_shown() -> None:
+    """Let a terminal that has no "→" or "±" show a "?" instead; stderr escapes such characters by itself."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
 def main() -> None:
     """The console script: a known mistake is one line and exit status 2, a failed run one line and 1."""
+    show_whatever_can_be_shown()
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")  # so that it may stand anywhere

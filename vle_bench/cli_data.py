@@ -9,7 +9,10 @@ import typer
 
 from vle_bench.errors import RequestError
 
-LABEL_MAP = "answers and their order (JSON): a list, {answer: index}, our label_map.json, or a published checkpoint's config.json"
+LABEL_MAP = (
+    "answers and their order: JSON (a list, {answer: index}, our label_map.json, a published checkpoint's config.json), "
+    "or .txt or .jsonl with an answer a line"
+)
 # What `prepare` can prepare, and the options that only it has
 SOURCES: dict[str, tuple[str, ...]] = {
     "easy-vqa": ("--limit-images", "--label-map", "--published-targets"),
@@ -133,3 +136,5 @@ def prepare(
     print("\n".join(lines(manifest)))
     if not standing:
         print(f"written: {output}")
+    if official is not None and source in ("easy-vqa", "shapes-vcr"):
+        print(f"the official files: {official}")

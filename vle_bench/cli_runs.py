@@ -35,7 +35,7 @@ def compare(
         if record.contaminated:
             warning = f"CONTAMINATED: {run} was trained on images of {record.split}; what it gains there says nothing of other data"
             print(warning, file=sys.stderr if as_json else sys.stdout)
-    print(json.dumps(found.as_json(), ensure_ascii=False) if as_json else "\n".join(comparison_lines(found)))
+    print(json.dumps(found.as_json()) if as_json else "\n".join(comparison_lines(found)))
 
 
 def comparison_lines(found: "Comparison") -> list[str]:

@@ -19,6 +19,7 @@ from vle_bench.published import load_published
 from vle_bench.recipe import Recipe, load_recipe
 from vle_bench.results import Record, load_record, picked_on
 from vle_bench.train import train
+from vle_bench.vcr_files import jsonl_records
 
 COLUMNS = ["", "all questions", "not yes/no"]  # "not yes/no": 2,537 of the 9,673
 METRICS = ("accuracy", "accuracy_not_yes_no")
@@ -130,9 +131,8 @@ def sheet_examples(root: Path, split: str, run: Path) -> list[dict[str, Any]]:
     questions = data.questions(split).to_list()
     predictions = {}
     path = run / "predictions" / f"vqa.{split}.jsonl"
-    for line in path.read_text().splitlines():
-        row = json.loads(line)
-        predictions[row["id"]] = row["answer"]
+    for _, predicted in jsonl_records(path):
+        predictions[predicted["id"]] = predicted["answer"]
     by_image: dict[int, list[dict[str, Any]]] = {}
     for question in questions:
         by_image.setdefault(question["image_row"], []).append(question)

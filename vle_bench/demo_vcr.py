@@ -17,6 +17,7 @@ from vle_bench.metrics.vcr_controls import majority_baseline, text_baseline
 from vle_bench.page import write_page
 from vle_bench.recipe import load_recipe
 from vle_bench.results import Metric, Record
+from vle_bench.vcr_files import jsonl_records
 from vle_bench.vcr_text import spoken
 
 RECIPES = {"q2a": "demo/vcr-q2a-tiny", "qa2r": "demo/vcr-qa2r-tiny"}
@@ -132,7 +133,7 @@ def sheet_examples(root: Path, split: str, folder: Path) -> list[dict[str, Any]]
     chosen: dict[str, dict[str, int]] = {}
     for task in RECIPES:
         path = folder / f"vcr-{task}" / "predictions" / f"vcr_{task}.{split}.jsonl"
-        chosen[task] = {row["id"]: row[task] for row in map(json.loads, path.read_text().splitlines())}
+        chosen[task] = {row["id"]: row[task] for _, row in jsonl_records(path)}
     examples = []
     for number, row in enumerate(list(range(len(questions)))[:: max(1, len(questions) // SHEET)][:SHEET]):
         question, task = questions[row], ("q2a", "qa2r")[number % 2]

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from vle_bench import atomic, checkpoint
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.model_card import write_cards
+from vle_bench.outputs import predictions_file, run_of
 from vle_bench.progress import Bar
 from vle_bench.results import SCHEMA_VERSION, Metric, Record, code_version, file_sha256, ids_digest, library_versions, load_record
 from vle_bench.signals import in_loader
@@ -179,9 +180,14 @@ def check_complete(tasks: list[Task], folder: Path) -> None:
 
 
 def evaluate_checkpoint(
-    folder: Path, data_root: Path, split: str, output: Path, *, accelerator: Accelerator, batch_size: int = EVALUATION_BATCH_SIZE
+    folder: Path, data_root: Path, split: str, output: Path, *, accelerator: Accelerator, run: Path | None = None,
+    batch_size: int = EVALUATION_BATCH_SIZE,
 ) -> Record:  # fmt: skip
-    """Score a checkpoint on a split; writes the record to `output` and the predictions beside it."""
+    """Score a checkpoint on a split; writes the record to `output`, and the predictions where `predictions_file` says.
+
+    Args:
+        run: the folder whose own record `output` may be; the run folder that the checkpoint lies in if not given.
+    """
     started = time.monotonic()
     loaded = load(folder, data_root, split, labelled=True, accelerator=accelerator)
     task = loaded.task
@@ -192,7 +198,7 @@ def evaluate_checkpoint(
         processes=accelerator.num_processes, batch_size=batch_size, seconds=round(time.monotonic() - started, 2),
     )  # fmt: skip
     if accelerator.is_main_process:
-        write_predictions(output.parent.parent / "predictions" / f"{task.name}.{split}.jsonl", rows)
+        write_predictions(predictions_file(output, run or run_of(folder), task.name, split), rows)
         atomic.write_json(output, record.model_dump(mode="json"))
         write_cards(loaded.folder.parent)
     return record

@@ -31,7 +31,7 @@ def learning_curve(logs: list[Path], output: Path, lines: dict[str, float]) -> N
         logs: `log.jsonl` of each run.
         lines: name → percent, drawn across as references.
     """
-    entries = [[json.loads(line) for line in path.read_text().splitlines()] for path in logs]
+    entries = [[json.loads(line) for line in path.read_text(encoding="utf-8-sig").splitlines()] for path in logs]
     splits = {e["split"] for run in entries for e in run if "split" in e}
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11, 4.2), layout="constrained")
@@ -101,7 +101,7 @@ def ablation_curve(logs: dict[str, Path], output: Path, chance: float) -> None:
         figure = Figure(figsize=(8, 4.2), layout="constrained")
         axes = figure.subplots()
         for (name, path), (color, style) in zip(logs.items(), CURVES, strict=False):
-            entries = [json.loads(line) for line in path.read_text().splitlines()]
+            entries = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").splitlines()]
             points = [(e["step"], 100 * e["accuracy"]) for e in entries if "accuracy" in e]
             axes.plot(*zip(*points, strict=True), style, color=color, marker="o", markersize=3, label=name)
         axes.axhline(chance, color=REFERENCE, linewidth=0.8, linestyle=":")

@@ -72,7 +72,7 @@ def stream(path: Path, key: str | None) -> Iterator[Any]:
         RequestError: one line that names the file, at whatever place it turns out to be broken or cut off, also after the list.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             text = Text(file)
             try:
                 yield from text.values() if key is None else member(text, path, key)

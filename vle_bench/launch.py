@@ -93,7 +93,7 @@ def meet_on_cpu(environment: MutableMapping[str, str]) -> None:
 
 def deepspeed_problems(file: str) -> list[str]:
     try:
-        values = json.loads(Path(file).read_text(encoding="utf-8"))
+        values = json.loads(Path(file).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise RequestError(f"{file}: deepspeed_config_file: cannot be read as JSON: {error}") from error
     problems = [

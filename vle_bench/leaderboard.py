@@ -1,6 +1,5 @@
 """The leaderboards folder: records come in, tables and figures are rendered from them, and a check tells whether they are."""
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -9,13 +8,15 @@ from vle_bench.board_figures import same_figure, scatter
 from vle_bench.board_page import index_page
 from vle_bench.board_points import drawings
 from vle_bench.board_tables import pages
-from vle_bench.errors import RequestError
+from vle_bench.errors import RequestError, reading
 from vle_bench.experiments import experiments
+from vle_bench.outputs import predictions_file
 from vle_bench.published import Published, load_published
 from vle_bench.recipe import load_recipe, shipped_recipes
-from vle_bench.results import Record, ids_digest, load_record
+from vle_bench.results import Record, ids_digest, load_record, parse_record
 from vle_bench.splits import KNOWN, names, overlap
 from vle_bench.table import comma_separated, latex, markdown
+from vle_bench.vcr_files import jsonl_records
 
 # Tasks that a record may be of, by the source of its data
 TASKS = {
@@ -100,8 +101,10 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
     Raises:
         RequestError: no record there, or one that the tables cannot take: see `check_record`.
     """
-    path = source if source.is_file() else reported(source)
-    record = load_record(path)
+    path = reported(source) if source.is_dir() or not source.exists() else source
+    with reading(path):
+        content = path.read_bytes()  # once: it may be a pipe
+    record = parse_record(content, path)
     check_predictions(path, record)
     name = f"{record.recipe['name'].replace(' + ', '+')}.{record.split}.seed-{record.seed}"
     digests = "+".join(part[:8] for part in record.recipe["hash"].split(" + "))
@@ -115,7 +118,7 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
     check_record(path, record, others, published)
     if target.exists():
         raise RequestError(f"{target}: another record is there, and records are never replaced")
-    atomic.write_bytes(target, path.read_bytes())
+    atomic.write_bytes(target, content)
     marks = ["marked contaminated: its split was trained on"] * record.contaminated
     marks += ["marked: its code had changes that are in no commit"] * (record.code.get("clean") is False)
     beside = [str(p) for p in sorted(path.parent.glob("*.json")) if path != source and p != path]
@@ -124,11 +127,11 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
 
 def check_predictions(path: Path, record: Record) -> None:
     """The rows that a record was computed from, where they lie beside it, are of its examples."""
-    predictions = path.parent.parent / "predictions" / f"{path.stem}.jsonl"
-    if record.ids_sha256 is None or path.parent.name != "results" or not predictions.is_file():
+    predictions = predictions_file(path, path.parent.parent, record.task, record.split)
+    if record.ids_sha256 is None or not predictions.is_file():
         return
     try:
-        ids = [json.loads(line)["id"] for line in predictions.read_text(encoding="utf-8").splitlines()]
+        ids = [row["id"] for _, row in jsonl_records(predictions)]
     except (ValueError, KeyError, TypeError) as error:
         raise RequestError(f"{predictions}: a line of it is no prediction; evaluate again") from error
     if len(ids) != record.n or ids_digest(ids) != record.ids_sha256:

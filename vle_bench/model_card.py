@@ -53,7 +53,11 @@ def write_card(folder: Path, recipe: Recipe, digest: str, records: Sequence[Reco
     with atomic.sole_writer(folder):
         for place in (folder, scores.parent):
             atomic.remove_leftovers(place)
-        atomic.write_text(card, ModelCard(text).content)
+        before = card.read_text(encoding="utf-8") if card.is_file() else None
+        content = ModelCard(text).content
+        atomic.write_text(card, content)
+        if content != before:
+            print(f"written: {card}")
         if ranked:
             entries = [entry(record, name, metric) for record in ranked for name, metric in record.metrics.items()]
             shown = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True, width=120)
@@ -89,7 +93,7 @@ def metadata(recipe: Recipe, ranked: Sequence[Record]) -> ModelCardData:
 
 
 def body(folder: Path, recipe: Recipe, digest: str, records: Sequence[Record]) -> list[str]:
-    config, training = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", TRAINING_FILE))
+    config, training = (json.loads((folder / name).read_text(encoding="utf-8-sig")) for name in ("config.json", TRAINING_FILE))
     encoder, source = config["text_config"]["model_type"], DATA[recipe.data.source]
     start = f"fine-tuned from `{Path(recipe.model.checkpoint).name}`" if recipe.model.checkpoint else "trained from scratch"
     return [

@@ -130,7 +130,9 @@ def code_version() -> dict[str, Any]:
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10)
+            done = subprocess.run(
+                ["git", "-C", str(root), *arguments], capture_output=True, encoding="utf-8", errors="replace", timeout=10
+            )
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
@@ -154,10 +156,19 @@ def load_record(path: Path) -> Record:
         RequestError: no such file, not JSON, or no valid record; names the file and the key.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        return Record.model_validate(json.loads(text, parse_constant=refuse_constant, object_pairs_hook=once))
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such result record") from error
+    except OSError as error:  # no permission, a folder
+        raise RequestError(f"{path}: no result record: {error}") from error
+    return parse_record(content, path)
+
+
+def parse_record(content: bytes, path: Path) -> Record:
+    """As `load_record`, of the bytes of a file that was read before."""
+    try:
+        text = content.decode("utf-8-sig")
+        return Record.model_validate(json.loads(text, parse_constant=refuse_constant, object_pairs_hook=once))
     except json.JSONDecodeError as error:
         raise RequestError(f"{path}: not JSON, it ends or breaks at line {error.lineno}") from error
     except ValidationError as error:
@@ -165,7 +176,7 @@ def load_record(path: Path) -> Record:
         raise RequestError(
             f"{path}: " + "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" * (len(problems) > 3))
         ) from error
-    except (OSError, ValueError) as error:  # no permission, not UTF-8, NaN
+    except ValueError as error:  # not UTF-8, NaN
         raise RequestError(f"{path}: no result record: {error}") from error
 
 

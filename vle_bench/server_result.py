@@ -1,5 +1,6 @@
 """A record from what the VQA challenge's server says of a submission: only it has the answers of test-dev."""
 
+import hashlib
 import json
 import time
 from decimal import Decimal
@@ -12,7 +13,7 @@ from vle_bench import atomic
 from vle_bench.errors import RequestError, reading
 from vle_bench.evaluate import check_whole, load, record_of
 from vle_bench.model_card import write_cards
-from vle_bench.results import Record, file_sha256, refuse_constant
+from vle_bench.results import Record, refuse_constant
 
 # How many questions the server scores a split on. test-standard is a part of test2015 of which no question ids and no number are
 # given out, so that a record could not say what it is about.
@@ -35,7 +36,9 @@ def record_server_result(
     started = time.monotonic()
     if split not in QUESTIONS:
         raise RequestError(f"--server-result: records are made of {', '.join(QUESTIONS)}, not of {split}")
-    figures = read_result(file, split)
+    with reading(file):
+        content = file.read_bytes()  # once: it may be a pipe
+    figures = read_result(file, split, content)
     loaded = load(folder, data_root, split, labelled=False, accelerator=accelerator)
     if loaded.task.name != "vqa" or loaded.data.manifest["source"] != "vqav2":
         source = loaded.data.manifest["source"]
@@ -54,17 +57,17 @@ def record_server_result(
         loaded, split, scores, ids, device="the challenge's server", processes=0, batch_size=0,
         seconds=round(time.monotonic() - started, 2),
     )  # fmt: skip
-    record = record.model_copy(update={"data": record.data | {"server_result_sha256": file_sha256(file)}})
+    record = record.model_copy(update={"data": record.data | {"server_result_sha256": hashlib.sha256(content).hexdigest()}})
     if accelerator.is_main_process:
         atomic.write_json(output, record.model_dump(mode="json"))
         write_cards(loaded.folder.parent)
     return record
 
 
-def read_result(file: Path, split: str) -> dict[str, float]:
-    """Fractions by type of answer and `overall` of one phase."""
+def read_result(file: Path, split: str, given: bytes) -> dict[str, float]:
+    """Fractions by type of answer and `overall` of one phase, of the bytes of a file."""
     with reading(file):
-        text = file.read_text(encoding="utf-8")
+        text = given.decode("utf-8-sig")
     try:
         content = json.loads(text, parse_float=Decimal, parse_int=Decimal, parse_constant=refuse_constant)
     except json.JSONDecodeError as error:

@@ -58,7 +58,7 @@ def dump(value: Any) -> str:
 def read_group(file: Path) -> dict[str, Any]:
     """The keys of a YAML file."""
     try:
-        values = parse(file.read_text(encoding="utf-8"))
+        values = parse(file.read_text(encoding="utf-8-sig"))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         way_out = "; YAML takes no tabs outside of quotes, put spaces there" if r"'\t'" in str(error.problem) else ""

@@ -329,7 +329,7 @@ def diverged(run: Run, step: int, ids: list[Any], loss: float, norm: float) -> N
 
 def write_log(run: Run, entry: dict[str, Any]) -> None:
     if run.accelerator.is_main_process:
-        with open(run.folder / "log.jsonl", "a") as file:
+        with open(run.folder / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
     if run.recipe.train.trackers:
         run.accelerator.log({k: v for k, v in entry.items() if isinstance(v, float | int)}, step=run.step)

@@ -132,7 +132,7 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
 def damage(path: Path) -> str | None:
     """What is wrong with a state, or None: every file is there with the content that was written."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         files = {name: (manifest[name]["bytes"], manifest[name]["sha256"]) for name in (MODEL, STATE, PROGRESS)}
     except FileNotFoundError:
         return f"{MANIFEST} is missing"
@@ -150,7 +150,7 @@ def damage(path: Path) -> str | None:
 
 
 def read_progress(path: Path) -> dict[str, Any]:
-    progress: dict[str, Any] = json.loads((path / PROGRESS).read_text())
+    progress: dict[str, Any] = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
     return progress
 
 

@@ -26,7 +26,7 @@ def read_json(path: Path) -> Any:
     """A JSON file; whatever is wrong with it is one line that names it."""
     try:
         with _no_garbage_collection():
-            return json.loads(path.read_text(encoding="utf-8"))
+            return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such file") from error
     except IsADirectoryError as error:
@@ -43,7 +43,11 @@ def read_json(path: Path) -> Any:
 
 def records(path: Path, key: str | None, fields: dict[str, type | tuple[type, ...]]) -> list[dict[str, Any]]:
     """The list under `key` (None: the file is the list), each record with the given fields of the given types."""
-    content = read_json(path)
+    return records_of(path, read_json(path), key, fields)
+
+
+def records_of(path: Path, content: Any, key: str | None, fields: dict[str, type | tuple[type, ...]]) -> list[dict[str, Any]]:
+    """As `records`, of the content of a file that was read before."""
     if key is not None:
         if not isinstance(content, dict) or key not in content:
             raise RequestError(f"{path}: has no key {key!r}; is it the official file?")
@@ -78,16 +82,17 @@ def _name(kind: type | tuple[type, ...]) -> str:
 
 
 QUESTION = {"question_id": int, "image_id": int, "question": str}
-ANNOTATION = {"question_id": int, "image_id": int, "question_type": str, "answer_type": str,
-              "multiple_choice_answer": str, "answers": list}  # fmt: skip
+# Scoring needs no majority answer, and OK-VQA's official annotations have none.
+SCORED = {"question_id": int, "image_id": int, "question_type": str, "answer_type": str, "answers": list}
+ANNOTATION = {**SCORED, "multiple_choice_answer": str}
 
 
 NUMBER_OF_ANSWERS = 10  # official: every question was answered by ten people
 
 
 def annotation_records(path: Path) -> list[dict[str, Any]]:
-    """Official annotations, each question once, with the texts of ten answers."""
-    found = records(path, "annotations", dict(ANNOTATION))
+    """Official annotations to score against, each question once, with the texts of ten answers."""
+    found = records(path, "annotations", dict(SCORED))
     seen = set()
     for number, record in enumerate(found):
         problem = problem_of_answers(record["answers"])
@@ -99,6 +104,19 @@ def annotation_records(path: Path) -> list[dict[str, Any]]:
             raise RequestError(f"{path}: {record_name(number, record)}: {problem}")
         seen.add(record["question_id"])
     return found
+
+
+NUMBERED = "answers without answer_id are numbered by their place"
+
+
+def lack_ids(answers: list[dict[str, Any]]) -> bool:
+    """Whether one of the answers has no answer_id, by which the official program tells equal answers of two people apart."""
+    return any(answer.get("answer_id") is None for answer in answers)
+
+
+def numbered(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The answers to a question with their place, from 1, as answer_id."""
+    return [{**answer, "answer_id": place} for place, answer in enumerate(answers, 1)]
 
 
 def problem_of_answers(answers: list[Any]) -> str | None:

@@ -27,7 +27,7 @@ def test_two_steps_of_vle_base(tmp_path):
         "model": {"checkpoint": None, "config": config, "image_size": 224, "tokenizer": {"vocab_size": 64}},
         "train": {"batch_size": 4, "per_device_batch_size": 2, "max_steps": 2, "learning_rate": 1e-4, "num_workers": 0},
     }  # fmt: skip
-    (tmp_path / "recipe.yaml").write_text(strict_yaml.dump(values))
+    (tmp_path / "recipe.yaml").write_text(strict_yaml.dump(values), encoding="utf-8")
     run = build(load_recipe(str(tmp_path / "recipe.yaml")), tmp_path / "run")
     parameters = sum(p.numel() for p in run.model.vle.parameters()) - run.model.vle.get_input_embeddings().weight.numel()
     assert parameters == 378_328_320 - 128_100 * 768  # all of VLE-base but for the vocabulary

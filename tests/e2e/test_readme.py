@@ -21,7 +21,7 @@ from vle_bench.recipe import load_recipe
 from vle_bench.results import load_record
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 FEW_STEPS = "train.max_steps=4 train.evaluate_every=4 train.batch_size=32 train.per_device_batch_size=32"
 MINIATURE = "train.epochs=1 train.batch_size=4 train.per_device_batch_size=2 train.num_workers=0 model.image_size=64"
 
@@ -38,7 +38,7 @@ def commands():
 def execute(command, folder, code=0):
     """Run one command in `folder`, with the interpreter of the tests; returns what it prints, on stderr where it is to fail."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode == code, f"{shlex.join(map(str, command))}\n{done.stdout}{done.stderr}"
     assert "Traceback" not in done.stderr
     return done.stdout if code == 0 else done.stderr
@@ -62,13 +62,15 @@ def work(tmp_path_factory):
     write_vcr(folder / "data" / "vcr-official", 2, 2, 2)
     for name, blank in (("shapes-vcr", False), ("shapes-vcr-blank", True)):
         prepare_shapes_vcr(folder / "data" / name, 0, questions={"train": 64, "val": 16, "test": 4}, blank=blank)
-    (folder / "predictions.json").write_text("[]")
+    (folder / "predictions.json").write_text("[]", encoding="utf-8")
     (folder / "leaderboards").mkdir()
-    published = (ROOT / "leaderboards" / "published.yaml").read_text()
-    questions = len((folder / "data" / "vcr-official" / "val.jsonl").read_text().splitlines())  # VCR's val is the miniature's here
+    published = (ROOT / "leaderboards" / "published.yaml").read_text(encoding="utf-8")
+    questions = len(
+        (folder / "data" / "vcr-official" / "val.jsonl").read_text(encoding="utf-8").splitlines()
+    )  # VCR's val is the miniature's here
     assert "split: val, n: 26_534" in published
     (folder / "leaderboards" / "published.yaml").write_text(
-        published.replace("split: val, n: 26_534", f"split: val, n: {questions}")
+        published.replace("split: val, n: 26_534", f"split: val, n: {questions}"), encoding="utf-8"
     )
     return folder
 
@@ -99,7 +101,7 @@ def test_every_command(work):
         elif parts[:2] == ["make", "vqa-base"]:
             if not any(p.startswith("LAUNCH=") for p in parts):
                 assert "written: runs/vle-base-vqa/" in make(parts, work, MINIATURE)
-                assert len(json.loads((work / "runs/vle-base-vqa/vqa_test.json").read_text())) > 0
+                assert len(json.loads((work / "runs/vle-base-vqa/vqa_test.json").read_text(encoding="utf-8"))) > 0
             else:
                 assert "accelerate.commands.launch --num_processes 8 -m vle_bench" in execute(
                     ["make", "-n", "-f", ROOT / "Makefile", *parts[1:], "VENV="], work
@@ -107,12 +109,12 @@ def test_every_command(work):
         elif parts == ["make", "vcr-base"]:
             shown = make(parts, work, MINIATURE)
             assert "written: runs/vle-base-vcr-q2a/results/vcr_q2ar.val.json" in shown
-            shown = (work / "leaderboards" / "comparison.md").read_text()
+            shown = (work / "leaderboards" / "comparison.md").read_text(encoding="utf-8")
             assert re.search(r"\| VCR Q2AR \| val \| \d", shown), shown
         elif parts[:3] == ["vle-bench", "score", "vqa"]:
-            questions = json.loads((work / "data/easy-vqa-official/questions-test.json").read_text())["questions"]
+            questions = json.loads((work / "data/easy-vqa-official/questions-test.json").read_text(encoding="utf-8"))["questions"]
             answers = [{"question_id": q["question_id"], "answer": "no"} for q in questions]
-            (work / "predictions.json").write_text(json.dumps(answers))
+            (work / "predictions.json").write_text(json.dumps(answers), encoding="utf-8")
             assert "accuracy" in execute([sys.executable, "-m", "vle_bench", *parts[1:]], work)
         elif parts[:2] == ["vle-bench", "predict"]:
             shown = execute([sys.executable, "-m", "vle_bench", *parts[1:]], work)
@@ -120,7 +122,7 @@ def test_every_command(work):
             unlabelled = ["evaluate", "runs/vle-base-vqa", "--split", "test"]
             assert "'test' has no labels" in execute([sys.executable, "-m", "vle_bench", *unlabelled], work, code=2)
         elif "--server-result" in parts:  # tests/e2e/test_hub.py has one of as many questions
-            (work / parts[-1]).write_text('[{"test-dev": {"overall": 71.32}}]')
+            (work / parts[-1]).write_text('[{"test-dev": {"overall": 71.32}}]', encoding="utf-8")
             shown = execute([sys.executable, "-m", "vle_bench", *parts[1:]], work, code=2)
             assert "questions of test-dev, the server 107,394" in shown
         elif parts[:2] == ["vle-bench", "reproduce"]:
@@ -163,7 +165,7 @@ def newest(task):
 
 def test_the_demo_output_is_that_of_the_record():
     record = newest("vqa")[-1]
-    console = Console(width=100, file=open(os.devnull, "w"), record=True)
+    console = Console(width=100, file=open(os.devnull, "w", encoding="utf-8"), record=True)
     console.print(results_table([*published_rows(), own_row([record])], record.n))
     lines = [line.rstrip() for line in console.export_text().splitlines()]
     missing = [line for line in lines if line.strip() and line.strip() not in README]
@@ -182,7 +184,7 @@ def test_the_vcr_demo_output_is_that_of_its_records():
 
 def test_the_comparison_is_the_rendered_one():
     """The README shows the published columns; what was measured beside them is on the page."""
-    text = (ROOT / "leaderboards" / "comparison.md").read_text()
+    text = (ROOT / "leaderboards" / "comparison.md").read_text(encoding="utf-8")
     rows = [line for line in text[: text.index("## Everything measured")].splitlines() if line.startswith("| ")]
     shown = ["| " + " | ".join(line.strip("| ").split(" | ")[:6]) + " |" for line in rows]
     assert len(shown) == 10

@@ -57,7 +57,7 @@ def chromium():
 def browse(chromium, address, profile, *options, dark=False):
     command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}",
                f"--blink-settings=preferredColorScheme={0 if dark else 1}", *options, address.as_uri()]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=True).stdout
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=180, check=True).stdout
 
 
 def measured(chromium, page, folder, width, dark):
@@ -65,7 +65,7 @@ def measured(chromium, page, folder, width, dark):
     content = page.read_text(encoding="utf-8")
     assert len(policy.findall(content)) == 1
     (folder / "measured.html").write_text(policy.sub("", content) + MEASURE, encoding="utf-8")
-    (folder / "frame.html").write_text(FRAME.format(width=width))
+    (folder / "frame.html").write_text(FRAME.format(width=width), encoding="utf-8")
     options = ("--window-size=1400,900", "--virtual-time-budget=20000", "--dump-dom")
     dumped = browse(chromium, folder / "frame.html", folder / "profile", *options, dark=dark)
     return json.loads(html.unescape(re.search(r"<pre>(.*?)</pre>", dumped, re.S)[1]))
@@ -82,10 +82,12 @@ def pages(tmp_path_factory):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     for name, task in (("vqa", "vqa"), ("vcr", "vcr_joint")):
         command = [sys.executable, "-m", "vle_bench", "report", name, "--split", "val", "--output", f"{name}.html"]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=300)
         assert done.returncode == 0 and done.stdout == f"written: {name}.html\n", done.stdout + done.stderr
         assert not (folder / name / f"report.{task}.val.html").exists()
-    refused = subprocess.run([*command[:4], "nowhere"], cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    refused = subprocess.run(
+        [*command[:4], "nowhere"], cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=300
+    )
     assert (refused.returncode, refused.stderr) == (2, "vle-bench: nowhere: no such folder\n")
     return {name: folder / f"{name}.html" for name in ("vqa", "vcr")}
 

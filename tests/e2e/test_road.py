@@ -21,7 +21,7 @@ def run(*arguments, cwd, code=0):
     """Run `vle-bench`; returns stdout, or stderr where a failure is expected."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "vle_bench", *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout if code == 0 else done.stderr
@@ -42,12 +42,12 @@ def trained(work):
 
 
 def test_the_run_folder(trained):
-    log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in (trained / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [e["step"] for e in log if "loss" in e] == [2, 3, 4, 6]
     assert [e["step"] for e in log if "split" in e] == [3, 6]
-    record = json.loads((trained / "results" / "vqa.test.json").read_text())
+    record = json.loads((trained / "results" / "vqa.test.json").read_text(encoding="utf-8"))
     assert record["split"] == "test" and record["training_splits"] == ["train"] and not record["contaminated"]
-    rows = [json.loads(line) for line in (trained / "predictions" / "vqa.test.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (trained / "predictions" / "vqa.test.jsonl").read_text(encoding="utf-8").splitlines()]
     assert record["n"] == len({row["id"] for row in rows}) == len(rows)
     assert {p.name for p in (trained / "best").iterdir()} >= {
         "config.json", "model.safetensors", "label_map.json", "tokenizer.json", "training.json",
@@ -57,8 +57,8 @@ def test_the_run_folder(trained):
 
 def test_evaluating_again_gives_the_same_score_whatever_the_batch(trained, work):
     shown = run("evaluate", "runs/a", "--split", "test", "--output", "again/results/r.json", cwd=work)
-    first = json.loads((trained / "results" / "vqa.test.json").read_text())
-    second = json.loads((work / "again" / "results" / "r.json").read_text())
+    first = json.loads((trained / "results" / "vqa.test.json").read_text(encoding="utf-8"))
+    second = json.loads((work / "again" / "results" / "r.json").read_text(encoding="utf-8"))
     assert first["metrics"] == second["metrics"]
     assert f"{100 * first['metrics']['accuracy']['value']:.2f}" in shown
 
@@ -67,20 +67,20 @@ def test_the_predictions_score_the_same_in_the_official_format(trained, work):
     from vle_bench.data.easy_vqa import write_official
 
     questions, annotations, _ = write_official(work / "official", "test", 40)
-    rows = [json.loads(line) for line in (trained / "predictions" / "vqa.test.jsonl").read_text().splitlines()]
-    (work / "p.json").write_text(json.dumps([{"question_id": r["id"], "answer": r["answer"]} for r in rows]))
+    rows = [json.loads(line) for line in (trained / "predictions" / "vqa.test.jsonl").read_text(encoding="utf-8").splitlines()]
+    (work / "p.json").write_text(json.dumps([{"question_id": r["id"], "answer": r["answer"]} for r in rows]), encoding="utf-8")
     files = ("--questions", questions, "--annotations", annotations, "--predictions", "p.json")
     shown = run("score", "vqa", *files, "--json", cwd=work)
-    record = json.loads((trained / "results" / "vqa.test.json").read_text())
+    record = json.loads((trained / "results" / "vqa.test.json").read_text(encoding="utf-8"))
     assert json.loads(shown)["accuracy"] == record["metrics"]["accuracy"]["value"]
 
 
 def test_two_processes_predict_what_one_evaluated(trained, work):
     sent = ("predict", "runs/a/best", "--split", "test", "--output", "sent/test.json")
     shown = launched(*sent, cwd=work)
-    rows = [json.loads(line) for line in (trained / "predictions" / "vqa.test.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (trained / "predictions" / "vqa.test.jsonl").read_text(encoding="utf-8").splitlines()]
     expected = [{"question_id": row["id"], "answer": row["answer"]} for row in rows]
-    assert json.loads((work / "sent" / "test.json").read_text()) == sorted(expected, key=lambda r: r["question_id"])
+    assert json.loads((work / "sent" / "test.json").read_text(encoding="utf-8")) == sorted(expected, key=lambda r: r["question_id"])
     assert shown.count(f"written: sent/test.json ({len(rows):,} answers, each question of test once)") == 1
     assert "sent/test.json: exists already" in run(*sent, cwd=work, code=2)
 
@@ -90,7 +90,7 @@ def test_training_on_the_scored_split_is_marked(work):
     shown = run("train", "demo/vqa-tiny", *both, cwd=work, code=2)
     assert "data.report: test shares images with data.train: train+test" in shown and not (work / "runs" / "both").exists()
     run("train", "demo/vqa-tiny", *both, "data.allow_contaminated=true", cwd=work)
-    assert json.loads((work / "runs" / "both" / "results" / "vqa.test.json").read_text())["contaminated"] is True
+    assert json.loads((work / "runs" / "both" / "results" / "vqa.test.json").read_text(encoding="utf-8"))["contaminated"] is True
 
 
 def test_same_seed_same_weights_and_accumulation_changes_nothing(trained, work):
@@ -99,7 +99,7 @@ def test_same_seed_same_weights_and_accumulation_changes_nothing(trained, work):
     assert (work / "runs" / "twin" / name).read_bytes() == (trained / name).read_bytes()
     run("train", "demo/vqa-tiny", *SMALL, "train.per_device_batch_size=8", "--output-dir", "runs/accumulated", cwd=work)
     losses = [
-        [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines() if "loss" in line]
+        [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines() if "loss" in line]
         for folder in (trained, work / "runs" / "accumulated")
     ]
     assert losses[0] == pytest.approx(losses[1], abs=2e-4)
@@ -109,17 +109,17 @@ def launched(*arguments, cwd):
     """The command line in two processes, as `accelerate launch` starts it; without GPUs that one needs MPI, hence torchrun."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "vle_bench", *arguments]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, encoding="utf-8", timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def test_two_processes_train_and_score_as_one(trained, work):
     launched("train", "demo/vqa-tiny", *SMALL, "train.per_device_batch_size=16", "--output-dir", "runs/two", cwd=work)
-    one, two = (json.loads((f / "results" / "vqa.test.json").read_text()) for f in (trained, work / "runs" / "two"))
+    one, two = (json.loads((f / "results" / "vqa.test.json").read_text(encoding="utf-8")) for f in (trained, work / "runs" / "two"))
     assert two["processes"] == 2 and two["n"] == one["n"]
     losses = [
-        [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines() if "loss" in line]
+        [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines() if "loss" in line]
         for folder in (trained, work / "runs" / "two")
     ]
     assert losses[0] == pytest.approx(losses[1], abs=2e-4)
@@ -172,7 +172,7 @@ def test_mistakes_get_one_line_and_exit_2(trained, work, arguments, message):
 def test_help_is_quick_and_needs_no_torch():
     script = "import sys; sys.argv = ['vle-bench', '--help']\ntry:\n    from vle_bench.cli import main; main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"  # noqa: E501
     started = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, encoding="utf-8", timeout=60)
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - started < 3  # 0.5 s on a quiet machine; CI's may be busy
 

@@ -65,7 +65,7 @@ def test_two_processes_draw_the_same_bytes_in_whatever_order_the_points_come():
     for seed, step in (("1", "1"), ("2", "-1")):
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed}
         command = [sys.executable, "-c", code.replace("STEP", step)]
-        printed.add(subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout)
+        printed.add(subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8", check=True).stdout)
     assert len(printed) == 1 and len(set(re.findall("[0-9a-f]{64}", printed.pop()))) == 2
 
 

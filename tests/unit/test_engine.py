@@ -146,10 +146,10 @@ def test_a_run_that_diverges_keeps_the_last_good_checkpoint(root, tmp_path):
     run.optimizer.step = step
     with pytest.raises(RunFailed, match=r"diverged: loss nan.* at step 5, .*kept: best/, last/, checkpoints/step-00000003/$"):
         fit(run, Stop())
-    told = json.loads((tmp_path / "diverged.json").read_text())
+    told = json.loads((tmp_path / "diverged.json").read_text(encoding="utf-8"))
     assert told["step"] == 5 and len(told["ids"]) == 64 and told["learning_rate"] == pytest.approx(1e-3 * 2 / 6)
     for name in ("best", "last"):
-        assert json.loads((tmp_path / name / "training.json").read_text())["progress"]["step"] == 3
+        assert json.loads((tmp_path / name / "training.json").read_text(encoding="utf-8"))["progress"]["step"] == 3
 
 
 @pytest.mark.parametrize("batch_size", [1, 7])
@@ -236,7 +236,7 @@ def test_the_average_is_what_is_evaluated_and_saved(root, tmp_path):
     for name, parameter in saved.named_parameters():
         torch.testing.assert_close(parameter, expected[name], rtol=1e-5, atol=1e-6)
     assert all(torch.equal(p, seen[-1][name]) for name, p in run.bare_model.named_parameters())  # training goes on with its own
-    assert json.loads((tmp_path / "last" / "training.json").read_text())["progress"]["ema"] == 0.5
+    assert json.loads((tmp_path / "last" / "training.json").read_text(encoding="utf-8"))["progress"]["ema"] == 0.5
 
 
 def test_an_average_resumes_where_it_was():
@@ -280,7 +280,10 @@ def test_a_run_with_an_average_goes_on_as_if_it_had_not_stopped(root, tmp_path, 
     for name in ("best", "last"):
         one, two = ((tmp_path / run / name / "model.safetensors").read_bytes() for run in ("whole", "killed"))
         assert one == two
-    one, two = (json.loads((tmp_path / r / "checkpoints/step-00000008/progress.json").read_text()) for r in ("whole", "killed"))
+    one, two = (
+        json.loads((tmp_path / r / "checkpoints/step-00000008/progress.json").read_text(encoding="utf-8"))
+        for r in ("whole", "killed")
+    )
     assert all(one[key] == two[key] for key in ("step", "samples", "best", "last", "losses")) and one["samples"] == 361 + 2 * 64
 
 
@@ -343,7 +346,7 @@ def test_a_tracker_is_given_every_number(root, tmp_path, monkeypatch):
     run = SimpleNamespace(accelerator=accelerator, folder=tmp_path, recipe=recipe, step=7)
     write_log(run, {"step": 7, "loss": 0.5, "split": "val"})
     assert logged == [(7, {"step": 7, "loss": 0.5})]
-    assert json.loads((tmp_path / "log.jsonl").read_text()) == {"step": 7, "loss": 0.5, "split": "val"}
+    assert json.loads((tmp_path / "log.jsonl").read_text(encoding="utf-8")) == {"step": 7, "loss": 0.5, "split": "val"}
 
 
 def test_tensorboard_reads_what_a_run_wrote(root, tmp_path):
@@ -353,6 +356,6 @@ def test_tensorboard_reads_what_a_run_wrote(root, tmp_path):
     files = [Path(folder) / name for folder, _, names in os.walk(tmp_path) for name in names if name.startswith("events.out")]
     found = events.EventAccumulator(str(next(f for f in files if f.stat().st_size > 500)))
     found.Reload()
-    logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [e.value for e in found.Scalars("loss")] == pytest.approx([e["loss"] for e in logged if "loss" in e])
     assert [e.step for e in found.Scalars("accuracy")] == [2]

@@ -42,7 +42,7 @@ def test_the_curve_draws_every_run(tmp_path):
     def log(name, end):
         lines = [{"step": s, "loss": 2.0 / s} for s in (1, 2, 3)]
         lines += [{"step": s, "split": "val", "accuracy": end * s / 3, "accuracy_not_yes_no": end * s / 4} for s in (1, 2, 3)]
-        (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         return tmp_path / name
 
     one, two = log("a.jsonl", 0.9), log("b.jsonl", 0.5)
@@ -77,7 +77,7 @@ def test_the_sheet_of_choices_shows_what_is_tagged_chosen_and_true(tmp_path):
 def test_the_ablation_draws_every_run(tmp_path):
     for name, end in (("on", 0.9), ("off", 0.3)):
         lines = [{"step": s, "split": "val", "accuracy": end * s / 3} for s in (1, 2, 3)]
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     ablation_curve({"on": tmp_path / "on.jsonl"}, tmp_path / "one.png", 25)
     ablation_curve({n: tmp_path / f"{n}.jsonl" for n in ("on", "off")}, tmp_path / "two.png", 25)
     orange = (217, 114, 43)
@@ -90,7 +90,7 @@ def test_the_page_escapes_and_embeds(tmp_path):
         tmp_path / "index.html", "a <b> title", [{"": "one", "score": "<script>"}, {"": "this run", "score": "99.00 ± 0.20"}],
         ["", "score"], {"A & B": tmp_path / "x.png"}, {"Recipe": "a: <i>"}, ["note <u>"],
     )  # fmt: skip
-    page = (tmp_path / "index.html").read_text()
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "<script>" not in page and "<i>" not in page and "<u>" not in page and "a &lt;b&gt; title" in page
     assert page.count("data:image/png;base64,") == 1 and "://" not in page
     assert page.count("class=this") == 1 and page.index("class=this") > page.index("&lt;script&gt;")

@@ -72,12 +72,14 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "engine": {"recipe", "launch"},
     "run_folder": {"checkpoint", "training_state", "results", "recipe"},
     "training_state": {"results", "average", "recipe"},
-    "evaluate": {"tasks", "models", "checkpoint", "results", "recipe", "model_card"},
+    "evaluate": {"tasks", "models", "checkpoint", "results", "recipe", "model_card", "outputs"},
+    "outputs": {"results"},
     "checkpoint": {"models"},
     "tasks": {"data", "metrics"},
     "inputs": {"recipe"},
     "leaderboard": {
         "results",
+        "outputs",
         "experiments",
         "recipe",
         "published",
@@ -147,7 +149,7 @@ FILES = sorted(p for p in (ROOT / "vle_bench").rglob("*.py") if p.name != "__ini
 
 @pytest.mark.parametrize("file", FILES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_import_rules(file: Path) -> None:
-    assert refused(part_of(file), file.read_text()) == set()
+    assert refused(part_of(file), file.read_text(encoding="utf-8")) == set()
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def test_the_rules_refuse(part: str, source: str, found: set[str]) -> None:
 
 def test_metrics_have_no_torch() -> None:
     for file in (ROOT / "vle_bench" / "metrics").rglob("*.py"):
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
         assert "import torch" not in text and "from torch" not in text, file
 
 
@@ -178,5 +180,5 @@ def test_light_modules_import_no_torch(module: str) -> None:
     heavy = "('torch', 'transformers', 'datasets')"
     code = f"import sys, vle_bench.{module}; print([m for m in {heavy} if m in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.strip() == "[]"

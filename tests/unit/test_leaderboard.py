@@ -72,7 +72,7 @@ def folder(path: Path, *records: dict[str, Any]) -> Path:
     shutil.copy(SHIPPED / "published.yaml", path)
     for number, each in enumerate(records):
         (path / "results" / each["task"]).mkdir(exist_ok=True)
-        (path / "results" / each["task"] / f"{number}.json").write_text(json.dumps(each))
+        (path / "results" / each["task"] / f"{number}.json").write_text(json.dumps(each), encoding="utf-8")
     return path
 
 
@@ -190,11 +190,13 @@ def test_the_demo_shows_both_vcr_tasks(tmp_path: Path) -> None:
 
 def run_folder(path: Path, content: dict[str, Any], ids: list[int] | None = None) -> Path:
     (path / "results").mkdir(parents=True)
-    (path / "recipe.yaml").write_text("task: vqa\ndata: {report: minival}\n")
-    (path / "results" / "vqa.minival.json").write_text(json.dumps(content))
+    (path / "recipe.yaml").write_text("task: vqa\ndata: {report: minival}\n", encoding="utf-8")
+    (path / "results" / "vqa.minival.json").write_text(json.dumps(content), encoding="utf-8")
     if ids is not None:
         (path / "predictions").mkdir()
-        (path / "predictions" / "vqa.minival.jsonl").write_text("".join(f'{{"id": {i}, "answer": "no"}}\n' for i in ids))
+        (path / "predictions" / "vqa.minival.jsonl").write_text(
+            "".join(f'{{"id": {i}, "answer": "no"}}\n' for i in ids), encoding="utf-8"
+        )
     return path
 
 
@@ -205,11 +207,13 @@ def test_a_record_is_taken_in_once_and_never_replaced(tmp_path: Path) -> None:
     assert target == root / "results" / "vqa" / "vle-base-vqa.minival.seed-0.00000000.json" and marks == []
     with pytest.raises(RequestError, match=r"vqa.minival.json: a duplicate of .*seed-0.00000000.json"):
         add_record(run, root)
-    (run / "results" / "vqa.minival.json").write_text(json.dumps(record("vqav2", "minival", 0.771, seconds=7.0, command="again")))
+    (run / "results" / "vqa.minival.json").write_text(
+        json.dumps(record("vqav2", "minival", 0.771, seconds=7.0, command="again")), encoding="utf-8"
+    )
     assert add_record(run, root, if_new=True) == (target, ["there already, with the same figures"])
     assert load_record(target).command == "vle-bench train"
     assert "77.10" in page(root, "comparison")
-    (run / "results" / "vqa.minival.json").write_text(json.dumps(record("vqav2", "minival", 0.99)))
+    (run / "results" / "vqa.minival.json").write_text(json.dumps(record("vqav2", "minival", 0.99)), encoding="utf-8")
     with pytest.raises(RequestError, match=r"vqa.minival.json: a duplicate of .*seed-0.00000000.json.*never replaced"):
         add_record(run, root, if_new=True)
     assert load_record(target).metrics["accuracy"].value == 0.771
@@ -264,7 +268,7 @@ def test_what_is_refused_is_named_and_nothing_is_written(tmp_path: Path, changes
     root = folder(tmp_path / "leaderboards", record("vqav2", "minival", 0.77, n=5000, ids_sha256="a"))
     before = sorted(root.rglob("*"))
     source = tmp_path / "record.json"
-    source.write_text(json.dumps({**record("vqav2", "minival", 0.78, seed=changes.get("seed", 0)), **changes}))
+    source.write_text(json.dumps({**record("vqav2", "minival", 0.78, seed=changes.get("seed", 0)), **changes}), encoding="utf-8")
     with pytest.raises(RequestError, match=rf"record.json: .*{says}"):
         add_record(source, root)
     assert sorted(root.rglob("*")) == before
@@ -280,7 +284,7 @@ def test_what_is_no_record_under_results_is_named(tmp_path: Path) -> None:
     root = folder(tmp_path, record("vqav2", "minival", 0.77, n=5000))
     for place in ("results/vqa/notes.txt", "results/stray.json", "results/vqa/deep/1.json"):
         (root / place).parent.mkdir(exist_ok=True)
-        (root / place).write_text("{}")
+        (root / place).write_text("{}", encoding="utf-8")
         with pytest.raises(RequestError, match=rf"{place}: no record; .*take it away"):
             write_tables(root, ["md"], check=True)
         (root / place).unlink()
@@ -296,7 +300,7 @@ def test_a_changed_recipe_does_not_stand_for_the_shipped_one(tmp_path: Path) -> 
     root = folder(tmp_path, changed)
     cell = next(r for r in cells(page(root, "comparison")) if r[0] == "VLE-base")[6]
     assert cell == "77.40 ± 0.50; seed 4; −0.20, inside ±0.3; by a recipe that was changed"
-    (root / "results" / "vqa" / "1.json").write_text(json.dumps(record("vqav2", "test-dev", 0.772, n=107394)))
+    (root / "results" / "vqa" / "1.json").write_text(json.dumps(record("vqav2", "test-dev", 0.772, n=107394)), encoding="utf-8")
     cell = next(r for r in cells(page(root, "comparison")) if r[0] == "VLE-base")[6]
     assert cell == "77.20 ± 0.50; seed 0"
 
@@ -310,7 +314,7 @@ def test_runs_of_one_task_are_shown_unless_they_are_joined(tmp_path: Path) -> No
     joined["metrics"] = {name: {"value": 0.5} for name in ("q2ar", "q2a", "qa2r")}
     for number, each in enumerate((half("vcr_q2a", "a", 2), half("vcr_qa2r", "c", 3), joined)):
         (root / "results" / each["task"]).mkdir()
-        (root / "results" / each["task"] / f"{number}.json").write_text(json.dumps(each))
+        (root / "results" / each["task"] / f"{number}.json").write_text(json.dumps(each), encoding="utf-8")
     text = page(root, "demo")
     rows = cells(text[text.index("## shapes-VCR") :])[1:]
     assert rows == [["measured: n-a + n-b (a + b)", "50.00", "50.00", "50.00"],
@@ -338,7 +342,7 @@ def test_write_and_check(tmp_path: Path) -> None:
     assert sorted(path.name for path in write_tables(root, TEXTS, check=True)) == expected
     assert not (root / "demo.md").exists()
     assert len(write_tables(root, TEXTS)) == len(expected) and write_tables(root, TEXTS) == []
-    (root / "demo.md").write_text("by hand")
+    (root / "demo.md").write_text("by hand", encoding="utf-8")
     assert write_tables(root, TEXTS, check=True) == [root / "demo.md"]
     assert write_tables(root, ["csv"], check=True) == []
     with pytest.raises(RequestError, match="no such folder"):
@@ -369,7 +373,7 @@ def test_an_edited_figure_is_found(tmp_path: Path) -> None:
     root = folder(tmp_path)
     assert len(write_tables(root, ["figures", "html"])) == 13 and write_tables(root, ["figures", "html"], check=True) == []
     edited = root / "figures" / "vqa-parameters.svg"
-    edited.write_text(edited.read_text().replace("CoCa", "Koka"))
+    edited.write_text(edited.read_text(encoding="utf-8").replace("CoCa", "Koka"), encoding="utf-8")
     assert write_tables(root, ["figures"], check=True) == [edited]
 
 

@@ -27,7 +27,7 @@ def test_every_package_is_listed() -> None:
 
 
 def test_every_requirement_is_pinned() -> None:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
     config = setup_cfg()
     wanted = [*config["options"]["install_requires"].split("\n"), *config["options.extras_require"]["demo"].split("\n")]
@@ -37,18 +37,18 @@ def test_every_requirement_is_pinned() -> None:
 
 
 def test_makefile_targets() -> None:
-    text = (ROOT / "Makefile").read_text()
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in ("help", "demo", "test", "test-slow", "lint", "tables", "bench", "vqa-base", "vcr-base", "meter-vcr-qa2r"):
         assert f"\n{target}:" in text
 
 
-LAUNCHING = re.findall(r"^((?:vqa|vcr|meter)[\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+LAUNCHING = re.findall(r"^((?:vqa|vcr|meter)[\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("target", LAUNCHING)
 def test_a_target_launches_recipes_that_exist_and_names_their_run_folders(target: str) -> None:
     command = ["make", "-n", "-f", str(ROOT / "Makefile"), target, "VENV=", "PYTHON=python"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     recipes = [load_recipe(str(ROOT / path)) for path in re.findall(r" train (\S+\.yaml)", done.stdout)]
     folders = {f"runs/{recipe.name}" for recipe in recipes}
@@ -69,7 +69,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
         elif (ROOT / name).exists():
             shutil.copy(ROOT / name, source / name)
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    done = subprocess.run([*pip, "-w", str(output), "."], cwd=source, capture_output=True, text=True)
+    done = subprocess.run([*pip, "-w", str(output), "."], cwd=source, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     return zipfile.ZipFile(next(output.glob("*.whl")))
 
@@ -96,6 +96,6 @@ def test_recipes_load_from_the_wheel(wheel: zipfile.ZipFile, tmp_path: Path) -> 
     wheel.extractall(tmp_path / "site")
     code = "from vle_bench import recipe; print(recipe.__file__, recipe.load_recipe('recipes/vqa/vle-large.yaml').name)"
     output = subprocess.check_output(
-        [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "site")}, text=True
+        [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "site")}, encoding="utf-8"
     )
     assert output.startswith(str(tmp_path)) and "vle-large-vqa" in output

@@ -357,7 +357,7 @@ def test_a_tab_is_named_with_its_line(tmp_path: Path, old: str, new: str) -> Non
 
 @pytest.mark.parametrize("text", ["- a list\n", "scores: 3\n", "scores: [3]\n", "models: {a: b}\n", ""])
 def test_what_is_no_such_file_is_refused_in_short_lines(tmp_path: Path, text: str) -> None:
-    (tmp_path / "published.yaml").write_text(text)
+    (tmp_path / "published.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(RequestError, match="published.yaml") as refused:
         load_published(tmp_path)
     assert max(map(len, str(refused.value).splitlines())) < len(str(tmp_path)) + 140

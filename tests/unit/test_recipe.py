@@ -21,7 +21,7 @@ model: {checkpoint: checkpoints/vle-base}
 
 
 def write(folder: Path, text: str, name: str = "r.yaml") -> str:
-    (folder / name).write_text(text)
+    (folder / name).write_text(text, encoding="utf-8")
     return str(folder / name)
 
 
@@ -328,7 +328,7 @@ def test_missing_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert "hf download hfl/vle-base --local-dir checkpoints/vle-base" in weights
     for name in ("data/vqav2/manifest.json", "checkpoints/vle-base/config.json"):
         (tmp_path / name).parent.mkdir(parents=True)
-        (tmp_path / name).write_text("{}")
+        (tmp_path / name).write_text("{}", encoding="utf-8")
     assert missing_inputs(recipe) == []
     assert "vle-bench convert checkpoints/meter-base.ckpt" in missing_inputs(load_recipe("vqa/meter-base"))[0]
     for model in ("vle-base", "meter-base"):  # a run of a shipped recipe comes with that recipe
@@ -339,12 +339,12 @@ def test_missing_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_an_occupied_run_folder_is_told_before_a_launcher_starts(tmp_path: Path) -> None:
     (tmp_path / "runs" / "vle-base-vqa").mkdir(parents=True)
-    (tmp_path / "runs" / "vle-base-vqa" / "recipe.yaml").write_text("")
+    (tmp_path / "runs" / "vle-base-vqa" / "recipe.yaml").write_text("", encoding="utf-8")
     command = [sys.executable, "-m", "vle_bench.inputs", str(ROOT / "recipes/vqa/vle-base.yaml")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
     def said(*arguments: str) -> str:
-        done = subprocess.run([*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        done = subprocess.run([*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8")
         assert done.returncode == 2
         return done.stderr
 
@@ -358,16 +358,18 @@ def test_an_occupied_run_folder_is_told_before_a_launcher_starts(tmp_path: Path)
 def test_missing_inputs_are_told_at_once(tmp_path: Path) -> None:
     started = time.monotonic()
     command = [sys.executable, "-m", "vle_bench.inputs", str(ROOT / "recipes/vqa/vle-base.yaml")]
-    done = subprocess.run([*command, "train.seed=1"], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, "train.seed=1"], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, encoding="utf-8"
+    )
     assert done.returncode == 2 and "checkpoints/vle-base" in done.stderr and "Traceback" not in done.stderr
     assert time.monotonic() - started < 10
 
 
 def test_a_recipe_anywhere_extends_a_shipped_one(tmp_path: Path) -> None:
     for name in ("vqa/vle-base", "vqa/vle-base.yaml", "recipes/vqa/vle-base.yaml"):
-        (tmp_path / "mine.yaml").write_text(f"extends: {name}\nname: mine\n")
+        (tmp_path / "mine.yaml").write_text(f"extends: {name}\nname: mine\n", encoding="utf-8")
         assert load_recipe(str(tmp_path / "mine.yaml")).model == load_recipe("vqa/vle-base").model
-    (tmp_path / "mine.yaml").write_text("extends: vqa/vle-bas\nname: mine\n")
+    (tmp_path / "mine.yaml").write_text("extends: vqa/vle-bas\nname: mine\n", encoding="utf-8")
     with pytest.raises(RequestError, match="extends: no such file: .* and no shipped recipe of that name"):
         load_recipe(str(tmp_path / "mine.yaml"))
 

@@ -80,7 +80,7 @@ def vcr_page(request, vcr_data, tmp_path_factory):
 
 
 def predictions(run, task):
-    return [json.loads(line) for line in (run / "predictions" / f"{task}.val.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (run / "predictions" / f"{task}.val.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def check_figures(page, record):
@@ -251,8 +251,8 @@ def test_provenance_and_recipe_are_there(vqa_page):
 def joined_runs(folder, data):
     q2a, qa2r = (vcr_run(folder / name, data, f"vcr_{name}") for name in ("q2a", "qa2r"))
     (q2a / "best").mkdir()
-    (q2a / "best" / "config.json").write_text("{}")
-    (q2a / "best" / checkpoint.TRAINING_FILE).write_text(json.dumps({"data_root": str(data)}))
+    (q2a / "best" / "config.json").write_text("{}", encoding="utf-8")
+    (q2a / "best" / checkpoint.TRAINING_FILE).write_text(json.dumps({"data_root": str(data)}), encoding="utf-8")
     (q2a / "best" / "model.safetensors").write_bytes(b"")
     return q2a, qa2r, lambda: join_vcr(q2a, qa2r, "val", q2a / "results" / "vcr_q2ar.val.json", accelerator=Accelerator(cpu=True))
 
@@ -279,14 +279,14 @@ def test_two_runs_that_are_joined(vcr_data, tmp_path):
 
 def change_record(run, task, edit):
     path = run / "results" / f"{task}.val.json"
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     edit(record)
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps(record), encoding="utf-8")
 
 
 def change_rows(run, task, edit):
     path = run / "predictions" / f"{task}.val.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in edit(predictions(run, task))))
+    path.write_text("".join(json.dumps(row) + "\n" for row in edit(predictions(run, task))), encoding="utf-8")
 
 
 def first(**changes):
@@ -306,9 +306,9 @@ def record(edit):
     (lambda run: (run / "recipe.yaml").unlink(), "has no recipe.yaml; the folder of a run is expected"),
     (lambda run: (run / "results/vqa.val.json").unlink(), r"vqa.val.json: no such file; `vle-bench evaluate .* --split val` w"),
     (lambda run: (run / "predictions/vqa.val.jsonl").unlink(), r"vqa.val.jsonl: no such file; `vle-bench evaluate .* --split val`"),
-    (lambda run: (run / "predictions/vqa.val.jsonl").write_text('{"id": 1'), "vqa.val.jsonl: line 1: broken or cut-off JSON"),
+    (lambda run: (run / "predictions/vqa.val.jsonl").write_bytes(b'{"id": 1'), "vqa.val.jsonl: line 1: broken or cut-off JSON"),
     (lambda run: (run / "predictions/vqa.val.jsonl").write_bytes(b"\xff\xfe"), "vqa.val.jsonl: line 1: not UTF-8"),
-    (lambda run: (run / "predictions/vqa.val.jsonl").write_text(""), "not the questions of the split"),
+    (lambda run: (run / "predictions/vqa.val.jsonl").write_text("", encoding="utf-8"), "not the questions of the split"),
     (rows(lambda rows: rows[1:]), "not the questions of the split: 1 question ids without a prediction"),
     (rows(lambda rows: [*rows, rows[0]]), "prediction 46 .id 1001000.: a second time"),
     (rows(first(id=5)), "1 question ids unknown to the annotations"),
@@ -320,7 +320,7 @@ def record(edit):
     (record(lambda r: r.update(task_version=9)), "version 9 of the task, this is version 1"),
     (record(lambda r: r.update(ids_sha256="0")), "the record is of other questions"),
     (record(lambda r: r["data"].update(manifest_hash="0")), "other data than the record's.*data.root of"),
-    (lambda run: (run / "log.jsonl").write_text('{"step": 1, "loss": "high"}\n'), "log.jsonl: line 1: step and loss must"),
+    (lambda run: (run / "log.jsonl").write_text('{"step": 1, "loss": "high"}\n', "utf-8"), "log.jsonl: line 1: step and loss must"),
 ])  # fmt: skip
 def test_what_does_not_belong_together_is_refused(vqa_data, tmp_path, edit, message):
     run = vqa_run(tmp_path / "run", vqa_data)
@@ -375,7 +375,7 @@ def test_other_requests_that_are_refused(vqa_data, vcr_data, tmp_path):
     page = Page(write_report(run, None, tmp_path / "no-log.html"))
     assert any("log.jsonl is not there: no curves" in text for text in page.texts)
     second = vcr_run(tmp_path / "second", vcr_data, "vcr_q2a")
-    text = (second / "recipe.yaml").read_text().replace("task: vcr_q2a", "task: vcr_second_stage")
-    (second / "recipe.yaml").write_text(text)
+    text = (second / "recipe.yaml").read_text(encoding="utf-8").replace("task: vcr_q2a", "task: vcr_second_stage")
+    (second / "recipe.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(RequestError, match="vcr_second_stage answers no question; a report is about a run of vqa"):
         write_report(second, None, None)

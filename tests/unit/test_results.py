@@ -26,10 +26,10 @@ def test_what_earlier_versions_lack_is_empty() -> None:
 
 
 def changed(tmp_path: Path, edit: Any) -> Path:
-    values = json.loads((VERSIONS / "version-3.json").read_text())
+    values = json.loads((VERSIONS / "version-3.json").read_text(encoding="utf-8"))
     edit(values)
     path = tmp_path / "record.json"
-    path.write_text(json.dumps(values))
+    path.write_text(json.dumps(values), encoding="utf-8")
     return path
 
 

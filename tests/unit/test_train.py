@@ -35,7 +35,7 @@ def test_a_run_that_diverges_names_the_step_the_rate_and_the_examples_and_says_w
     )
     with pytest.raises(RunFailed, match=told):
         checked_losses(run, pending)
-    assert json.loads((tmp_path / "diverged.json").read_text())["ids"] == list(range(20, 40))
+    assert json.loads((tmp_path / "diverged.json").read_text(encoding="utf-8"))["ids"] == list(range(20, 40))
     with pytest.raises(
         RunFailed, match="loss 1.0, gradient norm inf at step 5, learning rate 0.004; the examples of that step: 1 "
     ):
@@ -76,7 +76,7 @@ def test_a_checkpoint_keeps_the_digest_of_its_answers(tmp_path):
     checkpoint.save(tmp_path / "last", golden, processor, ["yes", "no"], {})
     assert checkpoint.load_labels(tmp_path / "last") == ["yes", "no"]
     path = tmp_path / "last" / "label_map.json"
-    path.write_text(path.read_text().replace('"no"', '"on"'))
+    path.write_text(path.read_text(encoding="utf-8").replace('"no"', '"on"'), encoding="utf-8")
     with pytest.raises(RequestError, match="label_map.json: answers: not those that its sha256 was computed of"):
         checkpoint.load_labels(tmp_path / "last")
 

@@ -48,9 +48,9 @@ def flip(file: Path) -> None:
     [
         (lambda state: (state / "state.pt").unlink(), "state.pt is missing"),
         (lambda state: flip(state / "model.safetensors"), "model.safetensors was altered"),
-        (lambda state: (state / "progress.json").write_text("{}"), "progress.json has 2 bytes instead of"),
+        (lambda state: (state / "progress.json").write_text("{}", encoding="utf-8"), "progress.json has 2 bytes instead of"),
         (lambda state: (state / "manifest.json").unlink(), "manifest.json is missing"),
-        (lambda state: (state / "manifest.json").write_text('{"mod'), "manifest.json cannot be read"),
+        (lambda state: (state / "manifest.json").write_text('{"mod', encoding="utf-8"), "manifest.json cannot be read"),
     ],
 )
 def test_a_damaged_state_is_named_and_the_one_before_is_used(tmp_path, harm, said):
@@ -202,13 +202,13 @@ def test_a_folder_with_a_run_needs_resume(tmp_path):
 
 def test_what_was_logged_after_the_state_goes(tmp_path, capsys):
     log = tmp_path / "log.jsonl"
-    log.write_text("one\ntwo\n")
+    log.write_text("one\ntwo\n", encoding="utf-8")
     (tmp_path / ".last.9.partial").mkdir()
     (tmp_path / ".recipe.yaml.9.partial").touch()
     run_folder.tidy(tmp_path, 4)
-    assert log.read_text() == "one\n" and [p.name for p in tmp_path.iterdir()] == ["log.jsonl"]
+    assert log.read_text(encoding="utf-8") == "one\n" and [p.name for p in tmp_path.iterdir()] == ["log.jsonl"]
     run_folder.tidy(tmp_path, 400)
-    assert log.read_text() == "one\n" and "some of its lines are lost" in capsys.readouterr().out
+    assert log.read_text(encoding="utf-8") == "one\n" and "some of its lines are lost" in capsys.readouterr().out
 
 
 def hold(folder: Path, pids) -> None:
@@ -253,4 +253,8 @@ def test_one_signal_waits_and_a_second_does_not(monkeypatch):
 
 def test_progress_is_plain_values(tmp_path):
     save(tmp_path, 7, best=0.5, losses=[1.25])
-    assert json.loads((tmp_path / "step-00000007" / "progress.json").read_text()) == {"best": 0.5, "losses": [1.25], "step": 7}
+    assert json.loads((tmp_path / "step-00000007" / "progress.json").read_text(encoding="utf-8")) == {
+        "best": 0.5,
+        "losses": [1.25],
+        "step": 7,
+    }

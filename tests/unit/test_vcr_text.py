@@ -12,7 +12,7 @@ from vle_bench.data.vcr_text import encode_record, object_names, pad_choices
 from vle_bench.vcr_text import NAMES, shorten
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "vcr_text"
-EXAMPLES = json.loads((GOLDEN / "records.json").read_text())
+EXAMPLES = json.loads((GOLDEN / "records.json").read_text(encoding="utf-8"))
 ENCODED = [(example, task) for example in EXAMPLES for task in example["tasks"]]
 
 

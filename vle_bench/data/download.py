@@ -175,7 +175,7 @@ def marker_of(archive: Archive, output: Path) -> Path:
 
 def is_unpacked(archive: Archive, output: Path) -> bool:
     try:
-        files = json.loads(marker_of(archive, output).read_text())
+        files = json.loads(marker_of(archive, output).read_text(encoding="utf-8"))
         return bool(files) and all(has_size(output / name, size) for name, size in files.items())
     except (OSError, ValueError, AttributeError, TypeError):
         return False
@@ -346,7 +346,7 @@ def part_bytes(part: Path) -> int:
 def noted_version(part: Path) -> Version | None:
     """None if the part cannot be continued."""
     try:
-        version = Version(**json.loads(note_of(part).read_text()))
+        version = Version(**json.loads(note_of(part).read_text(encoding="utf-8")))
         return version if 0 < part.stat().st_size <= version.total else None
     except (OSError, ValueError, TypeError):
         return None

@@ -13,7 +13,7 @@ from vle_bench.data.output import Choices
 from vle_bench.data.prepared import SCHEMA_VERSION, damage
 from vle_bench.data.shards import Problem
 from vle_bench.errors import RequestError
-from vle_bench.label_map import labels_digest, read_label_map
+from vle_bench.label_map import labels_digest
 
 NAMED = 3  # differences that an error names
 
@@ -55,7 +55,7 @@ class Making:
         if not output.exists() or (output.is_dir() and not any(output.iterdir())):
             return None
         try:
-            manifest = json.loads((output / "manifest.json").read_text())
+            manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8-sig"))
             ours = manifest["source"] == self.source
             others = sorted({p.name for p in output.iterdir()} - {"manifest.json", *manifest["files"]})
         except (OSError, ValueError, KeyError, TypeError):
@@ -91,10 +91,15 @@ class Making:
 
 def making_of(
     source: str, files: Iterable[Path], choices: Choices, image_file: Callable[[Problem], Path],
-    made_from: dict[str, Any] | None = None,
+    made_from: dict[str, Any] | None = None, answers: list[str] | None = None,
 ) -> Making:  # fmt: skip
-    """Args: made_from: what decides the files' content, where they are written anew each time; it stands for them."""
-    labels = choices.label_map and f"{choices.label_map.name}, SHA-256 {labels_digest(read_label_map(choices.label_map))[:16]}"
+    """The request of a preparation.
+
+    Args:
+        made_from: what decides the files' content, where they are written anew each time; it stands for them.
+        answers: of `choices.label_map`, which is read once.
+    """
+    labels = answers and choices.label_map and f"{choices.label_map.name}, SHA-256 {labels_digest(answers)[:16]}"
     options = {
         "--on-bad-image": choices.on_bad_image, "--on-bad-record": choices.on_bad_record, "--label-map": labels,
         "--published-targets": choices.published_targets, **(made_from or {}),

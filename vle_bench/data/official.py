@@ -12,7 +12,15 @@ import pyarrow.compute as pc
 from vle_bench.data.tables import ASKED, OFFICIAL, TRUTHS, record_batches
 from vle_bench.errors import RequestError
 from vle_bench.json_stream import stream
-from vle_bench.vqa_files import ANNOTATION, NUMBER_OF_ANSWERS, QUESTION, problem_of, problem_of_answers, record_name
+from vle_bench.vqa_files import (
+    ANNOTATION,
+    NUMBER_OF_ANSWERS,
+    QUESTION,
+    lack_ids,
+    problem_of,
+    problem_of_answers,
+    record_name,
+)
 
 OnBad = Literal["error", "skip"]
 ANSWER_TYPES = ("yes/no", "number", "other")
@@ -27,6 +35,7 @@ class BadRecords:
     listed: list[dict[str, Any]] = field(default_factory=list)
     seen: set[int] = field(default_factory=set)  # ids of records that are listed: that their other halves lack them is no news
     outside_coco: int = 0  # Visual Genome's questions about images that COCO has not
+    numbered: int = 0  # questions whose answers have no answer_id, and got their place as one
 
     def add(self, path: Path, name: str, problem: str, record: Any = None) -> None:
         """`record` has the ids, as far as it has any."""
@@ -82,6 +91,7 @@ def annotations_of(path: Path, bad: BadRecords) -> Iterator[dict[str, Any]]:
         if problem := problem_of_annotation(record):
             bad.add(path, record_name(number, record), problem, record)
         else:
+            bad.numbered += lack_ids(record["answers"])
             yield {name: record[name] for name in TRUTHS.names} | {"answers": [a["answer"] for a in record["answers"]]}
 
 
@@ -96,7 +106,9 @@ def problem_of_annotation(record: Any) -> str | None:
 
 
 def problem_of_answer_ids(answers: list[dict[str, Any]]) -> str | None:
-    """By their ids the official metric tells equal answers of two people apart: without them it gives other scores."""
+    """What is wrong with ids that are there; answers without them are told apart by their place."""
+    if lack_ids(answers):
+        return None
     ids = [answer.get("answer_id") for answer in answers]
     if all(type(i) is int for i in ids) and len(set(ids)) == len(ids):
         return None

@@ -53,7 +53,7 @@ def open_prepared(root: Path) -> PreparedData:
     if not path.is_file():
         raise RequestError(f"{root}: no prepared data there; run `vle-bench prepare SOURCE --output {root}`")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise RequestError(f"{path}: cut off or broken at line {error.lineno}; prepare the data again") from error
     except UnicodeDecodeError as error:
@@ -68,7 +68,11 @@ def open_prepared(root: Path) -> PreparedData:
         raise RequestError(f"{path}: has no {missing[0]!r}; prepare the data again")
     if found := damage(root, manifest):
         raise RequestError(f"{found}; prepare the data again")
-    labels = json.loads((root / "label_map.json").read_text())["answers"] if "label_map.json" in manifest["files"] else []
+    labels = (
+        json.loads((root / "label_map.json").read_text(encoding="utf-8"))["answers"]
+        if "label_map.json" in manifest["files"]
+        else []
+    )
     shards = [datasets.Dataset.from_file(str(root / name)) for name in manifest["images"]]
     return PreparedData(root, manifest, labels, datasets.concatenate_datasets(shards))
 

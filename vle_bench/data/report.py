@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vle_bench.errors import RequestError
+from vle_bench.vqa_files import NUMBERED
 
 LONGEST = 3
 SHOWN = 10
@@ -72,8 +73,20 @@ def lines(manifest: dict[str, Any]) -> Iterator[str]:
     if unanswerable:
         yield "questions that have none are left out where a split is trained on, never where it is scored"
     yield f"vocabulary   {manifest['labels']['count']:>9,} answers    sha256 {manifest['labels']['sha256'][:16]}"
+    yield from notes_lines(manifest.get("notes", {}))
     yield from lengths({name: report[name] for name in manifest["splits"]})
     yield from what_is_left_out(left_out)
+
+
+def notes_lines(notes: dict[str, Any]) -> Iterator[str]:
+    if found := notes.get("never_given"):
+        first = ", ".join(map(repr, found["first"])) + (", ..." if found["count"] > len(found["first"]) else "")
+        yield (
+            f"label map: {found['count']:,} answers are never a target, as no normalised answer equals them: {first}; "
+            "--published-targets looks answers up as they were given"
+        )
+    if "numbered" in notes:
+        yield f"{NUMBERED} ({notes['numbered']:,} questions)"
 
 
 def lengths(report: dict[str, Any]) -> Iterator[str]:

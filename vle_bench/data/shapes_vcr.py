@@ -18,7 +18,7 @@ from typing import Any
 from PIL import Image
 
 from vle_bench import atomic
-from vle_bench.data.output import AS_USUAL, Choices
+from vle_bench.data.output import AS_USUAL, Choices, keep_official
 from vle_bench.data.shapes_scene import MOST, WORDS, Box, Person, Scene, draw, make_scene
 from vle_bench.data.vcr import prepare_vcr
 from vle_bench.vcr_files import CHOICES
@@ -59,8 +59,10 @@ def prepare_shapes_vcr(
         source: folder for the files in VCR's layout; they are kept there. None: a temporary folder.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        folder = write_shapes_vcr(source or Path(temporary) / "vcr", seed, questions, blank=blank)
-        made_from = {"--seed": seed, "questions": dict(questions), "blank": blank}
+        folder = write_shapes_vcr(Path(temporary) / "vcr", seed, questions, blank=blank)
+        if source is not None:
+            keep_official(folder, source)
+        made_from = {"--seed": seed, "questions": dict(sorted(questions.items())), "blank": blank}
         return prepare_vcr(folder, output, choices, "shapes-vcr", made_from)
 
 

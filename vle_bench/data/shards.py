@@ -154,7 +154,7 @@ def finished_or_written(folder: Path, notes: Path, table: Table, shard: Shard) -
     """The note of a shard: {"stamp", "file": {"bytes", "sha256"}, "bad", "counts"}; the shard is written if it is not there."""
     path, note_path = folder / shard.name, notes / f"{shard.name}.json"
     try:
-        note: dict[str, Any] = json.loads(note_path.read_text())
+        note: dict[str, Any] = json.loads(note_path.read_text(encoding="utf-8"))
         if note["stamp"] == shard.stamp and path.stat().st_size == note["file"]["bytes"] and table.takes_over(note["bad"]):
             return note
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,6 +1,7 @@
 """VCR: accuracy of question to answer, of answer to rationale, and of both together."""
 
 import csv
+import io
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -96,10 +97,14 @@ def _label(record: Mapping[str, Any], key: str, name: str) -> int:
     return label
 
 
-def read_leaderboard(path: Path) -> dict[str, NDArray[np.float64]]:
-    """annot_id → its 20 scores, in the order of `COLUMNS`, of a leaderboard CSV."""
+def read_leaderboard(path: Path, text: str | None = None) -> dict[str, NDArray[np.float64]]:
+    """annot_id → its 20 scores, in the order of `COLUMNS`, of a leaderboard CSV.
+
+    Args:
+        text: the file's, where it was read before.
+    """
     scores: dict[str, NDArray[np.float64]] = {}
-    for number, cells in _csv_rows(path):
+    for number, cells in _csv_rows(path, text):
         name = f"{path}: line {number}"
         if len(cells) != len(COLUMNS):
             raise RequestError(f"{name}: {len(COLUMNS)} columns are expected, {len(cells)} came")
@@ -111,9 +116,9 @@ def read_leaderboard(path: Path) -> dict[str, NDArray[np.float64]]:
     return scores
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+def _csv_rows(path: Path, text: str | None) -> Iterator[tuple[int, list[str]]]:
     """(line number from 1, cells) of the rows below the header, which must be `COLUMNS`; empty lines are passed over."""
-    with reading(path), path.open(encoding="utf-8-sig", newline="") as file:
+    with reading(path), path.open(encoding="utf-8-sig", newline="") if text is None else io.StringIO(text, newline="") as file:
         reader = csv.reader(file, strict=True)
         try:
             header = next(reader, [])

@@ -94,7 +94,7 @@ def test_the_tokenizer_is_looked_at_first(official, tmp_path, monkeypatch, capsy
 def test_folders_without_a_tokenizer(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "tokenizer.json").write_text("{")
+    (tmp_path / "broken" / "tokenizer.json").write_text("{", encoding="utf-8")
     (tmp_path / "file").touch()
     for name, message in (
         ("nix", "no such folder; --tokenizer names one on this disk"), ("file", "not a folder; "),

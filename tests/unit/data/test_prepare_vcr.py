@@ -86,8 +86,8 @@ def test_boxes_are_those_of_the_true_picture(prepared):
 
 def test_width_and_height_scale_on_their_own(own, tmp_path):
     path = own / "vcr1images" / f"{stem('val', 0)}.json"
-    metadata = json.loads(path.read_text())
-    path.write_text(json.dumps({**metadata, "width": 30, "height": 160}))  # of 60 × 40
+    metadata = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**metadata, "width": 30, "height": 160}), encoding="utf-8")  # of 60 × 40
     prepare_vcr(own, tmp_path / "out")
     expected = [[2 * x1, y1 / 4, 2 * x2, y2 / 4] for x1, y1, x2, y2, _ in BOXES]
     assert rows_by_name(tmp_path / "out")[f"{stem('val', 0)}.jpg"]["boxes"] == expected
@@ -106,9 +106,9 @@ def test_a_turned_picture_has_its_upright_size(own, tmp_path):
 
 def test_metadata_without_names(own, prepared, tmp_path):
     path = own / "vcr1images" / f"{stem('val', 0)}.json"
-    metadata = json.loads(path.read_text())
+    metadata = json.loads(path.read_text(encoding="utf-8"))
     del metadata["names"]
-    path.write_text(json.dumps(metadata))
+    path.write_text(json.dumps(metadata), encoding="utf-8")
     prepare_vcr(own, tmp_path / "out")
     assert rows_by_name(tmp_path / "out") == rows_by_name(prepared)
 
@@ -116,7 +116,7 @@ def test_metadata_without_names(own, prepared, tmp_path):
 def test_questions(official, prepared):
     data = open_prepared(prepared)
     for split in ("train", "val", "test"):
-        given = [json.loads(line) for line in (official / f"{split}.jsonl").read_text().splitlines()]
+        given = [json.loads(line) for line in (official / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()]
         rows = list(data.questions(split))
         assert [row["annot_id"] for row in rows] == [record["annot_id"] for record in given]
         for row, record in zip(rows, given, strict=True):
@@ -219,7 +219,7 @@ def test_changed_metadata_are_noticed(own, tmp_path, monkeypatch):
     out, choices = tmp_path / "out", Choices(shard_bytes=SMALL_SHARDS)
     stopped_before_the_end(own, out, choices, monkeypatch)
     path = own / "vcr1images" / f"{stem('val', 0)}.json"
-    path.write_text(path.read_text().replace("2.5, 1,", "1.25, 1,"))
+    path.write_text(path.read_text(encoding="utf-8").replace("2.5, 1,", "1.25, 1,"), encoding="utf-8")
     written, _ = rewritten(own, out, choices, monkeypatch)
     assert len(written) == 1 and rows_by_name(out)[f"{stem('val', 0)}.jpg"]["boxes"][0][0] == 1.25
 
@@ -242,7 +242,7 @@ def damage_images(folder):
 def test_a_shard_that_lacks_an_image_stands_only_while_that_is_allowed(own, tmp_path, monkeypatch):
     broken, _ = damage_images(own)
     shutil.copy(own / "vcr1images" / f"{stem('val', 2)}.jpg", own / "vcr1images" / f"{stem('val', 1)}.jpg")
-    (own / "vcr1images" / f"{stem('train', 0)}.json").write_text("{")
+    (own / "vcr1images" / f"{stem('train', 0)}.json").write_text("{", encoding="utf-8")
     out, lenient = tmp_path / "out", Choices(shard_bytes=SMALL_SHARDS, on_bad_image="skip", on_bad_record="skip")
     stopped_before_the_end(own, out, lenient, monkeypatch)
     images, records = (Choices(shard_bytes=SMALL_SHARDS, **{key: "skip"}) for key in ("on_bad_image", "on_bad_record"))
@@ -265,7 +265,7 @@ def test_two_at_once_are_refused(official, tmp_path):
 def test_nothing_else_is_replaced(official, tmp_path):
     out = tmp_path / "out"
     prepare_vcr(official, out)
-    (out / "notes.txt").write_text("mine")
+    (out / "notes.txt").write_text("mine", encoding="utf-8")
     prepare_vcr(official, out)
     (out / "questions-val.arrow").unlink()  # damaged, hence made again as a whole
     with pytest.raises(RequestError, match="holds 'notes.txt' beside the prepared data"):
@@ -299,7 +299,7 @@ def test_report_of_shortened_choices(official, prepared, tmp_path):
     manifest = prepare_vcr(official, tmp_path / "out", Choices(tokenizer=TOKENIZER, shard_bytes=SMALL_SHARDS))
     tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
     for name, answers in (("val", [None]), ("test", range(4))):
-        records = [json.loads(line) for line in (official / f"{name}.jsonl").read_text().splitlines()]
+        records = [json.loads(line) for line in (official / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
         q2a, qa2r = (
             [c["shortened"] for r in records for a in given for c in encode_record(r, tokenizer, task, 80, a)]
             for task, given in (("q2a", [None]), ("qa2r", answers))

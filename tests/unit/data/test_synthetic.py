@@ -66,5 +66,5 @@ def test_vcr_has_texts_of_20_to_60_tokens_with_two_to_four_objects(tmp_path):
 def test_the_seed_decides_every_byte(tmp_path):
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         write_synthetic(tmp_path / name, "vcr", {"train": 4}, seed)
-    manifests = [json.loads((tmp_path / name / "manifest.json").read_text())["hash"] for name in "abc"]
+    manifests = [json.loads((tmp_path / name / "manifest.json").read_text(encoding="utf-8"))["hash"] for name in "abc"]
     assert manifests[0] == manifests[1] != manifests[2]

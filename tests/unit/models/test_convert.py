@@ -72,7 +72,7 @@ def meter_model(tmp_path, meter):
 
 
 def vqa_targets():
-    meta = json.loads((METER / "meta.json").read_text())
+    meta = json.loads((METER / "meta.json").read_text(encoding="utf-8"))
     targets = torch.zeros(len(meta["vqa_labels"]), meta["num_labels"])
     for row, (labels, scores) in enumerate(zip(meta["vqa_labels"], meta["vqa_scores"], strict=True)):
         targets[row, labels] = torch.tensor(scores)
@@ -109,7 +109,7 @@ def test_meter_gradients(meter_model):
     inputs = load_file(METER / "inputs.safetensors")
     meter_model(**inputs, labels=vqa_targets()).loss.backward()
     gradients = meter_gradients(meter_model)
-    norms = json.loads((METER / "grad_norms.json").read_text())
+    norms = json.loads((METER / "grad_norms.json").read_text(encoding="utf-8"))
     covered = 0
     for name, norm in norms.items():
         pieces = [g for g in gradients(name) if g is not None]
@@ -120,7 +120,7 @@ def test_meter_gradients(meter_model):
 
 
 def test_meter_without_its_classifier_is_a_bare_model(meter):
-    config = VLEConfig.from_dict(json.loads((METER / "config.json").read_text()))
+    config = VLEConfig.from_dict(json.loads((METER / "config.json").read_text(encoding="utf-8")))
     tensors = {name: t for name, t in meter.items() if not name.startswith("vqa_classifier")}
     tensors["vit_model.token_embedding.weight"] = torch.zeros(3, 3)  # METER keeps it of CLIP's text tower
     tensors["token_type_embeddings.weight"] = torch.zeros(3, 64)  # as NLVR2 fine-tuning grows it
@@ -173,7 +173,7 @@ def test_trainers_prefixes(tmp_path, vqa, published_logits, prefix):
     lines = convert_checkpoint(tmp_path / "step.ckpt", tmp_path / "out", VQA / "config.json")
     assert lines[0].endswith(f"VLE, without the prefix {prefix}" if prefix else "VLE")
     assert torch.equal(logits(tmp_path / "out"), published_logits)
-    assert json.loads((tmp_path / "out" / "label_map.json").read_text())["answers"][:2] == ["answer0", "answer1"]
+    assert json.loads((tmp_path / "out" / "label_map.json").read_text(encoding="utf-8"))["answers"][:2] == ["answer0", "answer1"]
 
 
 @pytest.mark.parametrize("wrap", [lambda tensors: tensors, lambda tensors: {"module": tensors, "global_steps": 7}])
@@ -225,7 +225,7 @@ def test_every_head_has_a_class():
 
 def test_several_heads_are_dropped_and_named(vqa):
     tensors = vqa | {"itm_score.fc.bias": torch.zeros(2), "itm_score.fc.weight": torch.zeros(2, 128)}
-    converted = convert_vle(tensors, VLEConfig.from_dict(json.loads((VQA / "config.json").read_text())))
+    converted = convert_vle(tensors, VLEConfig.from_dict(json.loads((VQA / "config.json").read_text(encoding="utf-8"))))
     assert converted.architecture == "VLEModel"
     assert {"itm_score.fc.bias", "vqa_classifier.0.weight"} <= set(converted.dropped)
 
@@ -392,7 +392,7 @@ def test_a_truncated_file_is_refused(tmp_path, vqa, suffix):
     ],
 )
 def test_a_wrong_config_is_refused(tmp_path, content, message):
-    (tmp_path / "config.json").write_text(content)
+    (tmp_path / "config.json").write_text(content, encoding="utf-8")
     with pytest.raises(RequestError, match=message):
         convert_checkpoint(METER / "state_dict.safetensors", tmp_path / "out", tmp_path / "config.json")
     assert not (tmp_path / "out").exists()
@@ -405,10 +405,10 @@ def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path):
 
 
 def test_a_full_output_is_kept(tmp_path):
-    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(RequestError, match="it exists already"):
         convert_checkpoint(METER / "state_dict.safetensors", tmp_path, METER / "config.json")
-    assert (tmp_path / "mine.txt").read_text() == "mine"
+    assert (tmp_path / "mine.txt").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_outputs_and_gradients(name, attention):
     if (GOLDEN / name / "grad_norms.json").exists():
         output.loss.backward()
         parameters = dict(model.named_parameters())
-        norms = json.loads((GOLDEN / name / "grad_norms.json").read_text())
+        norms = json.loads((GOLDEN / name / "grad_norms.json").read_text(encoding="utf-8"))
         assert len(norms) == len(parameters)
         for key, norm in norms.items():
             grad = parameters[key.replace("vision_model.vision_model", "vision_model")].grad
@@ -92,7 +92,7 @@ def test_patches_that_do_not_count_change_no_loss():
 
 
 def tiny(**changes):
-    config = json.loads((GOLDEN / "VLEForPBC" / "config.json").read_text())
+    config = json.loads((GOLDEN / "VLEForPBC" / "config.json").read_text(encoding="utf-8"))
     return VLEConfig(**{**config, "id2label": {0: "cat", 1: "dog", 2: "cup"}, **changes})
 
 

@@ -78,7 +78,7 @@ def test_another_number_of_answers_needs_to_be_asked_for():
 
 def test_pickled_weights_are_read_with_weights_only(tmp_path):
     state = load_file(GOLDEN / "VLEForVQA" / "model.safetensors")
-    (tmp_path / "config.json").write_text((GOLDEN / "VLEForVQA" / "config.json").read_text())
+    (tmp_path / "config.json").write_text((GOLDEN / "VLEForVQA" / "config.json").read_text(encoding="utf-8"), encoding="utf-8")
     torch.save(state, tmp_path / "pytorch_model.bin")
     inputs, expected = (load_file(GOLDEN / "VLEForVQA" / f"{part}.safetensors") for part in ("inputs", "expected"))
     with torch.inference_mode():
@@ -108,7 +108,7 @@ def test_growing_the_types_keeps_the_trained_rows(tmp_path):
 
 def test_position_interpolation(tmp_path):
     tables = load_file(GOLDEN / "position_interpolation" / "tensors.safetensors")
-    sizes = json.loads((GOLDEN / "position_interpolation" / "meta.json").read_text())
+    sizes = json.loads((GOLDEN / "position_interpolation" / "meta.json").read_text(encoding="utf-8"))
     for direction in ("up", "down"):
         model = VLEModel.from_pretrained(str(GOLDEN / "VLEModel_with_objects"))
         vision = model.vision_model

@@ -14,7 +14,7 @@ from vle_bench.models import VLEConfig, VLEForVCRQ2A, VLEForVCRQA2R, VLEForVQA, 
 from vle_bench.vcr_text import encode_record, pad_choices
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vcr_text"
-EXAMPLES = {e["name"]: e for e in json.loads((GOLDEN / "records.json").read_text())}
+EXAMPLES = {e["name"]: e for e in json.loads((GOLDEN / "records.json").read_text(encoding="utf-8"))}
 MODELS = {"q2a": VLEForVCRQ2A, "qa2r": VLEForVCRQA2R, "vqa": VLEForVQA}
 
 
@@ -92,7 +92,7 @@ def test_boxes_follow_the_size_that_the_metadata_says(pipes, tmp_path):
     width, height, boxes = one["metadata"].values()
     half = {"width": width / 2, "height": height / 2, "boxes": [[v / 2 for v in b[:4]] for b in boxes]}
     whole = {"width": width, "height": height, "boxes": [[0, 0, width, height]] * len(boxes)}
-    (tmp_path / "i.json").write_text(json.dumps(half))
+    (tmp_path / "i.json").write_text(json.dumps(half), encoding="utf-8")
     one["image"].save(tmp_path / "i.png")
     same = [pipes["q2a"](**one | change)["scores"] for change in (
         {}, {"metadata": half}, {"metadata": {"boxes": boxes}}, {"metadata": tmp_path / "i.json", "image": tmp_path / "i.png"},
@@ -137,5 +137,5 @@ def test_other_requests_that_are_wrong(pipes, folders, tmp_path):
     with pytest.raises(ValueError, match="vle-vcr needs a VLEForVCRQ2A or a VLEForVCRQA2R; .* holds VLEForVQA"):
         pipeline("vle-vcr", model=str(folders / "vqa"))
     with pytest.raises(ValueError, match=r"meta\.json: broken or cut-off JSON"):
-        (tmp_path / "meta.json").write_text('{"boxes": [')
+        (tmp_path / "meta.json").write_text('{"boxes": [', encoding="utf-8")
         pipes["q2a"](**given("multi_tag") | {"metadata": tmp_path / "meta.json"})

@@ -30,7 +30,7 @@ def test_vqa_outputs_and_gradients(attention):
     torch.testing.assert_close(output.loss, expected["loss"].squeeze(), atol=1e-5, rtol=0)
     output.loss.backward()
     parameters = dict(model.named_parameters())
-    norms = json.loads((GOLDEN / "VLEForVQA" / "grad_norms.json").read_text())
+    norms = json.loads((GOLDEN / "VLEForVQA" / "grad_norms.json").read_text(encoding="utf-8"))
     assert len(norms) == len(parameters)
     for name, norm in norms.items():
         ours = parameters[name.replace("vision_model.vision_model", "vision_model")].grad

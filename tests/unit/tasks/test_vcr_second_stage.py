@@ -94,7 +94,7 @@ def root(tmp_path_factory):
         "schema_version": 2, "source": "vcr", "splits": {name: {"labelled": True} for name in SPLITS}, "files": files,
         "images": ["images.arrow"], "hash": "0",
     }  # fmt: skip
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return folder
 
 
@@ -398,7 +398,7 @@ def test_fine_tuning_starts_from_the_second_stage(root, processor, tmp_path, cap
     recipe = load_recipe("vcr/vle-base-second-stage", [*TINY, f"data.root={root}", f"model.checkpoint={tmp_path / 'published'}"])
     record = train(recipe, stage)
     assert set(record.metrics) == {"mlm_accuracy", "itm_accuracy"} and record.primary_metric == "mlm_accuracy" and record.n == 4
-    logged = [json.loads(line) for line in (stage / "log.jsonl").read_text().splitlines()]
+    logged = [json.loads(line) for line in (stage / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert all(np.isfinite(line["loss"]) for line in logged if "loss" in line)
     with pytest.raises(RequestError, match="vcr_second_stage: answers no question, so there is no file for a leaderboard; .*RUN"):
         predict_checkpoint(stage, root, "val", tmp_path / "file.csv", accelerator=Accelerator(cpu=True))

@@ -89,7 +89,7 @@ def check_output(output: Path) -> None:
 
 def read_config(path: Path) -> VLEConfig:
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise RequestError(f"{path}: it cannot be read: {error.strerror}") from error
     except ValueError as error:
