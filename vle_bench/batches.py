@@ -94,7 +94,8 @@ def steps(run: "Run", start: int = 0) -> Iterator[Step]:
         batches = batches[passed:]
         if not batches:
             continue
-        augment = run.task.augmentation(recipe.augment.model_dump(), recipe.train.seed, epoch)
+        settings = recipe.augment.model_dump() | {"one_a_question": recipe.data.grouping == "question"}
+        augment = run.task.augmentation(settings, recipe.train.seed, epoch)
         collate = run.task.collator(run.questions, run.data.images, run.processor, run.labels, run.inputs, augment)
         collate = partial(micro_batch, collate, batches[-1][0][:1])
         mine: Any = [part for batch in batches for part in batch[rank::world]]
