@@ -47,8 +47,21 @@ FLOATS: Callable[[yaml.SafeLoader, yaml.ScalarNode], float] = lambda _, node: fl
 Loader.add_constructor("tag:yaml.org,2002:float", FLOATS)
 
 
+MOST_VALUES = 100_000  # of a file; references to anchors (`*name`) can make few lines into billions
+
+
 def parse(text: str) -> Any:
-    return yaml.load(text, Loader)
+    """Raises yaml.YAMLError, or ValueError for a number of thousands of digits."""
+    content = yaml.load(text, Loader)
+    waiting, count = [content], 0
+    while waiting:
+        value = waiting.pop()
+        inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+        count += len(inner)
+        if count > MOST_VALUES:
+            raise yaml.YAMLError(f"more than {MOST_VALUES:,} values, with those that anchors repeat")
+        waiting += inner
+    return content
 
 
 def dump(value: Any) -> str:
@@ -65,6 +78,8 @@ def read_group(file: Path) -> dict[str, Any]:
         raise RequestError(f"{file}: line {line}: {error.problem}{way_out}") from error
     except (yaml.YAMLError, ValueError, OSError) as error:
         raise RequestError(f"{file}: not a YAML file: {str(error).splitlines()[0]}") from error
+    except RecursionError as error:
+        raise RequestError(f"{file}: not a recipe: its values are nested too deeply") from error
     if not isinstance(values, dict):
         raise RequestError(f"{file}: not a group of keys (`key: value` lines)")
     return values

@@ -266,6 +266,17 @@ class VLEPreTrainedModel(PreTrainedModel):
         encoder = {id(p) for p in self.base_model.parameters()}
         return [p for p in self.parameters() if id(p) not in encoder]
 
+    @torch.no_grad()
+    def reset_head(self) -> int:
+        """Draw new initial weights for all that is not the encoder; returns how many there are."""
+        for name, child in self.named_children():
+            if name in HEADS:
+                for module in child.modules():
+                    for parameter in module.parameters(recurse=False):
+                        parameter._is_hf_initialized = False  # else `_init_weights` would leave what was loaded
+                    self._init_weights(module)
+        return sum(p.numel() for p in self.head_parameters())
+
     def cross_modal_parameters(self) -> list[nn.Parameter]:
         """The group that METER and VLE train with `lr_mult_cross_modal`: the fusion layers and their poolers.
 
