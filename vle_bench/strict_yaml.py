@@ -1,5 +1,6 @@
 """YAML without its traps: 1e-5 is a number, yes is a word, a key stands once; mistakes name the file and the line."""
 
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -49,9 +50,14 @@ Loader.add_constructor("tag:yaml.org,2002:float", FLOATS)
 
 MOST_VALUES = 100_000  # of a file; references to anchors (`*name`) can make few lines into billions
 
+MOST_BRACKETS = 100  # PyYAML takes seconds for thousands within each other
+
 
 def parse(text: str) -> Any:
     """Raises yaml.YAMLError, or ValueError for a number of thousands of digits."""
+    depths = itertools.accumulate(1 if c in "[{" else -1 for c in text if c in "[]{}")
+    if max(depths, default=0) > MOST_BRACKETS:
+        raise yaml.YAMLError(f"more than {MOST_BRACKETS} brackets within each other")
     content = yaml.load(text, Loader)
     waiting, count = [content], 0
     while waiting:
