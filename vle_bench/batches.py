@@ -10,16 +10,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from vle_bench.data.samplers import questions_together
 from vle_bench.errors import RequestError
 from vle_bench.signals import in_loader
 
 if TYPE_CHECKING:
     from vle_bench.train import Run
-
-
-def questions_together(data: Any) -> int | None:
-    """How many questions of one image at most stand together in the order of a recipe's group `data`; None: all."""
-    return 1 if data.grouping == "question" else data.questions_per_image
 
 
 def epoch_batches(run: "Run", epoch: int, stage: np.ndarray | None) -> list[list[np.ndarray]]:
@@ -32,7 +28,7 @@ def epoch_batches(run: "Run", epoch: int, stage: np.ndarray | None) -> list[list
         stage: (questions,) bool, which questions take part; None: all.
     """
     settings, data = run.recipe.train, run.recipe.data
-    per_image = questions_together(data) or len(run.questions)
+    per_image = questions_together(data.grouping, data.questions_per_image) or len(run.questions)
     order = run.task.training_order(run.questions, settings.seed, epoch, per_image)
     if stage is not None:
         order = order[stage[order]]

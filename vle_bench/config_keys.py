@@ -58,8 +58,8 @@ def check_config(config: dict[str, Any], image_size: int) -> None:
             elif wrong := wrong_value(str(key), values[key]):
                 problems.append(f"{name}.{key}: {wrong}")
         width, heads = values.get("hidden_size"), values.get("num_attention_heads")
-        sizes = {"hidden_size": width, "num_attention_heads": heads}
-        if None not in sizes.values() and not any(map(wrong_value, sizes, sizes.values())) and width % heads:
+        if type(width) is int and type(heads) is int and 0 < heads <= COUNTS["num_attention_heads"] and width % heads:
+            width = str(width)[:40]
             problems.append(f"{name}.num_attention_heads: hidden_size {width} does not divide by {heads}")
     kind = config["text_config"].get("model_type") if isinstance(config.get("text_config"), dict) else None
     if kind is not None and kind not in TEXT_MODELS:

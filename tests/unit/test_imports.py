@@ -60,6 +60,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
         "engine",
         "average",
         "announce",
+        "inputs",
         "run_folder",
         "resume",
         "training_state",

@@ -273,7 +273,8 @@ class VLEPreTrainedModel(PreTrainedModel):
             if name in HEADS:
                 for module in child.modules():
                     for parameter in module.parameters(recurse=False):
-                        parameter._is_hf_initialized = False  # else `_init_weights` would leave what was loaded
+                        # Else `_init_weights` would leave weights that were loaded.
+                        parameter._is_hf_initialized = False  # type: ignore[attr-defined]
                     self._init_weights(module)
         return sum(p.numel() for p in self.head_parameters())
 
