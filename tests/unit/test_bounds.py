@@ -20,8 +20,6 @@ ROOT = Path(__file__).parents[2]
 GOLDEN = Path("tests/golden/vle/VLEForVQA")
 ENORMOUS = ["10000000019", "1" + 40 * "0", "9" * 4000, "9" * 5000, "1e308", "1.e+400"]
 ODD = ["-1", "-10000000019", "-1e308", ".nan", ".inf", "-.inf", "nan", "inf", "0"]
-VALUES = [*ENORMOUS, *ODD]
-NO_BOUND = {"train.seed"}  # only its own 32 bits
 NUMBERS = sorted(
     {key for recipe in ("demo/vqa-tiny", "vqa/meter-base") for key, value in flat(load_recipe(recipe).model_dump()).items()
      if isinstance(value, int | float) and not isinstance(value, bool)}
