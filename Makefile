@@ -99,6 +99,10 @@ meter-vqa: $(INSTALLED)  ## fine-tune METER-base on VQA v2, score minival, write
 	$(call launch,recipes/vqa/meter-base.yaml)
 	$(call submission,runs/meter-base-vqa)
 
+meter-vqa-all: $(INSTALLED)  ## METER's published run: all of train and val, last checkpoint, the server's file
+	$(call launch,recipes/vqa/meter-base-all.yaml)
+	$(call submission,runs/meter-base-vqa-all)
+
 vcr-base: vcr-q2a-base vcr-qa2r-base  ## fine-tune VLE-base on both VCR tasks, and join them: Q2AR
 	$(call q2ar,vle-base-vcr)
 
@@ -129,5 +133,5 @@ meter-vcr-q2a: $(INSTALLED)  ## fine-tune METER-base on VCR, question to answer
 meter-vcr-qa2r: $(INSTALLED)  ## fine-tune METER-base on VCR, question and answer to rationale
 	$(call vcr,meter-base-qa2r,meter-base-vcr-qa2r)
 
-.PHONY: vqa-base vqa-large meter-vqa vcr-base vcr-q2a-base vcr-qa2r-base vcr-joint-base vcr-large vcr-q2a-large vcr-qa2r-large \
+.PHONY: vqa-base vqa-large meter-vqa meter-vqa-all vcr-base vcr-q2a-base vcr-qa2r-base vcr-joint-base vcr-large vcr-q2a-large vcr-qa2r-large \
 	meter-vcr meter-vcr-q2a meter-vcr-qa2r

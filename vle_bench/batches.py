@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from vle_bench.data.samplers import questions_together
 from vle_bench.errors import RequestError
 from vle_bench.signals import in_loader
 
@@ -27,7 +28,7 @@ def epoch_batches(run: "Run", epoch: int, stage: np.ndarray | None) -> list[list
         stage: (questions,) bool, which questions take part; None: all.
     """
     settings, data = run.recipe.train, run.recipe.data
-    per_image = 1 if data.grouping == "question" else data.questions_per_image or len(run.questions)
+    per_image = questions_together(data.grouping, data.questions_per_image) or len(run.questions)
     order = run.task.training_order(run.questions, settings.seed, epoch, per_image)
     if stage is not None:
         order = order[stage[order]]
@@ -94,7 +95,8 @@ def steps(run: "Run", start: int = 0) -> Iterator[Step]:
         batches = batches[passed:]
         if not batches:
             continue
-        augment = run.task.augmentation(recipe.augment.model_dump(), recipe.train.seed, epoch)
+        settings = recipe.augment.model_dump() | {"one_a_question": recipe.data.grouping == "question"}
+        augment = run.task.augmentation(settings, recipe.train.seed, epoch)
         collate = run.task.collator(run.questions, run.data.images, run.processor, run.labels, run.inputs, augment)
         collate = partial(micro_batch, collate, batches[-1][0][:1])
         mine: Any = [part for batch in batches for part in batch[rank::world]]

@@ -28,6 +28,7 @@ from vle_bench.train import Run, build, optimizer_step
 
 OURS, NAIVE = "ours", "naive"
 WARM_UP = 2  # the optimiser's states come in the first step, so the second is the first at the full memory
+MOST = 100_000  # steps, and questions in an evaluation batch
 SHARED_STEPS = 2  # in which the parts are timed
 PRODUCT_ON_CPU, PRODUCT_ON_GPU = 2048, 8192  # rows of the square matrices whose product tells the peak
 PRODUCTS = 10
@@ -96,6 +97,8 @@ def check(recipe: Recipe, count: int, evaluation_batch_size: int, naive: bool) -
     for option, value in (("--steps", count), ("--evaluation-batch-size", evaluation_batch_size)):
         if value < 1:
             raise RequestError(f"bench {option}: 1 or more is expected, not {value}")
+        if value > MOST:
+            raise RequestError(f"bench {option}: at most {MOST:,} are possible, not {value}")
     if naive and recipe.train.compile:
         raise RequestError("bench --naive: the published way is not compiled, so the two would not compare; train.compile=false")
 

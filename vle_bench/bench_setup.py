@@ -7,6 +7,7 @@ import psutil
 import torch
 
 from vle_bench import models
+from vle_bench.data.samplers import questions_together
 from vle_bench.data.synthetic import write_synthetic
 from vle_bench.engine import on_gpu, precision
 from vle_bench.errors import RequestError
@@ -35,7 +36,9 @@ def with_synthetic_data(recipe: Recipe, folder: Path, training_steps: int, evalu
         counts[training[-1]] = max(1, wanted - sum(counts.values()) + counts[training[-1]])
     for split in (*tables(data.evaluate, there), *tables(data.report, there)):
         counts.setdefault(split, max(16, 2 * evaluation_batch_size))
-    write_synthetic(folder, data.source, counts, recipe.train.seed)
+    per_image = questions_together(data.grouping, data.questions_per_image)
+    together = {split: per_image for split in training if per_image is not None}
+    write_synthetic(folder, data.source, counts, recipe.train.seed, together)
     return recipe.model_copy(update={"data": data.model_copy(update={"root": str(folder), "first_stage": None})})
 
 

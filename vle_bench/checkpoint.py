@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import CLIPImageProcessorPil
 
@@ -35,12 +36,26 @@ def save(folder: Path, model: Any, processor: Any, labels: list[str], training: 
 
 
 def resolve(checkpoint: Path) -> Path:
-    """A run folder stands for its `best/`, else its `last/`; a `from_pretrained` folder for itself."""
-    candidates = [checkpoint, checkpoint / "best", checkpoint / "last"]
+    """A `from_pretrained` folder stands for itself; a run folder for its `best/`, else its `last/`.
+
+    Where the run's recipe says `train.selection: last`, it stands for its `last/` alone.
+    """
+    selected = [checkpoint / name for name in selection(checkpoint)]
+    candidates = [checkpoint, *selected]
     for candidate in candidates:
         if (candidate / "config.json").is_file():
             return candidate
-    raise RequestError(f"{checkpoint}: neither a run folder (best/ or last/) nor a checkpoint folder (config.json)")
+    raise RequestError(
+        f"{checkpoint}: neither a run folder ({' or '.join(f'{folder.name}/' for folder in selected)}) nor a checkpoint "
+        "folder (config.json)"
+    )
+
+
+def selection(run: Path) -> tuple[str, ...]:
+    """Which of a run's checkpoints stand for it, the first that is there."""
+    training = run / "last" / TRAINING_FILE
+    selected = read_json(training).get("selection", "best") if training.is_file() else "best"
+    return ("last",) if selected == "last" else ("best", "last")
 
 
 def read_json(path: Path) -> Any:
@@ -53,6 +68,19 @@ def read_json(path: Path) -> Any:
 
 def load_labels(folder: Path) -> list[str]:
     return read_label_map(folder / "label_map.json")
+
+
+def own_answers(folder: Path) -> list[str] | None:
+    """The answers of a checkpoint's head, by index: those of label_map.json, else config.json's `id2label`.
+
+    None where neither says: a config without them, or with transformers' place holders (LABEL_0, ...).
+    """
+    if (folder / "label_map.json").is_file():
+        return load_labels(folder)
+    names = read_json(folder / "config.json").get("id2label")
+    if not isinstance(names, dict) or not names or all(str(name).startswith("LABEL_") for name in names.values()):
+        return None
+    return read_label_map(folder / "config.json")
 
 
 def load_processor(folder: Path, image_size: int | None = None) -> VLEProcessor:
@@ -74,12 +102,15 @@ def load_model(folder: Path, architecture: str, head_may_be_new: bool = False, *
     return load_counting_new(folder, architecture, head_may_be_new, **config)[0]
 
 
-def load_counting_new(folder: Path, architecture: str, head_may_be_new: bool = False, **config: Any) -> tuple[Any, int]:
+def load_counting_new(
+    folder: Path, architecture: str, head_may_be_new: bool = False, new_head: bool = False, **config: Any
+) -> tuple[Any, int]:
     """Load weights; whatever is missing, unexpected or of another shape is an error that names the keys.
 
     Args:
         architecture: class in `vle_bench.models`.
-        head_may_be_new: a bare encoder, or another label count, is fine: the head starts afresh.
+        head_may_be_new: a bare encoder is fine: its head starts afresh.
+        new_head: the head starts afresh in any case, and the folder's may have another number of labels.
         config: configuration values to change, such as id2label, and sizes to change, such as image_size.
 
     Returns:
@@ -90,16 +121,28 @@ def load_counting_new(folder: Path, architecture: str, head_may_be_new: bool = F
             str(folder), output_loading_info=True, local_files_only=True, weights_only=True,
             ignore_mismatched_sizes=head_may_be_new, **config,
         )  # fmt: skip
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise RequestError(f"{folder}: the weights cannot be loaded: {_one_line(error)}") from error
+    if new_head:
+        return model, model.reset_head() + grown_types(folder, model)
+    if other := sorted(name for name, *_ in info["mismatched_keys"]):
+        raise RequestError(
+            f"{folder}: its head is for another number of answers ({', '.join(other)}); model.new_head: true starts with a "
+            "fresh one"
+        )
     if info["missing_keys"] and not head_may_be_new:
         names = sorted(info["missing_keys"])
         raise RequestError(f"{folder}: no trained head for {architecture}: {len(names)} weights are missing: {', '.join(names)}")
     named = dict(model.named_parameters())
-    new = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
+    new = set(info["missing_keys"]) & named.keys()
+    return model, sum(named[name].numel() for name in new) + grown_types(folder, model)
+
+
+def grown_types(folder: Path, model: Any) -> int:
+    """How many weights a model's table of fusion types has beyond the folder's."""
     types: Any = model.base_model.token_type_embeddings
     grown = types.num_embeddings - read_json(folder / "config.json").get("num_token_types", types.num_embeddings)
-    return model, sum(named[name].numel() for name in new & named.keys()) + grown * types.embedding_dim
+    return int(grown * types.embedding_dim)
 
 
 def at_least_token_types(folder: Path, wanted: int | None) -> int | None:

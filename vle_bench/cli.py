@@ -295,7 +295,7 @@ class Half(str, Enum):
 def demo(
     overrides: Overrides = None,
     only: Annotated[Half | None, typer.Option(help="one of the two halves")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="vqa: how many seeds to train")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="vqa: how many seeds to train")] = 1,
     output_dir: Annotated[Path, typer.Option(help="folder of the runs and pictures")] = Path("runs/demo"),
 ) -> None:
     """The whole road on embedded data, on a CPU.

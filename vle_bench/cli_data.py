@@ -65,9 +65,15 @@ def prepare(
     official: Annotated[
         Path | None, typer.Option("--source", help="folder of the official files; easy-vqa and shapes-vcr write them there")
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="shapes-vcr: decides every picture and question; 0 if not given")] = None,
-    limit_images: Annotated[int | None, typer.Option(min=10, help="easy-vqa: only so many images a split, for trials")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="processes that check and store images; the same bytes with any number")] = 1,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**32 - 1, help="shapes-vcr: decides every picture and question; 0 if not given")
+    ] = None,
+    limit_images: Annotated[
+        int | None, typer.Option(min=10, max=10**6, help="easy-vqa: only so many images a split, for trials")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, max=256, help="processes that check and store images; the same bytes with any number")
+    ] = 1,
     on_bad_image: Annotated[
         OnBad, typer.Option(help="an image that is missing or broken: stop, or leave it out and list it")
     ] = OnBad.error,
@@ -84,7 +90,7 @@ def prepare(
     vg_image_data: Annotated[Path | None, typer.Option(help="vqav2: Visual Genome's image_data.json (coco_id)")] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="folder of a tokenizer, to count questions that are too long")] = None,
     max_text_length: Annotated[
-        int | None, typer.Option(min=4, help="with --tokenizer: tokens that a model reads; 50, for vcr 80")
+        int | None, typer.Option(min=4, max=4096, help="with --tokenizer: tokens that a model reads; 50, for vcr 80")
     ] = None,
 ) -> None:
     """Official files → tables of images and questions.

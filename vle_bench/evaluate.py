@@ -225,7 +225,8 @@ def record_of(loaded: Loaded, split: str, scores: dict[str, Any], ids: Iterable[
             "parameters": sum(p.numel() for p in loaded.model.parameters()),
             "checkpoint_sha256": loaded.sha256,
         },
-        data={"source": data.manifest["source"], "manifest_hash": data.manifest["hash"]},
+        data={key: data.manifest[key] for key in ("source", "targets") if key in data.manifest}
+        | {"manifest_hash": data.manifest["hash"]},
         seed=training["seed"], code=code_version(), libraries=library_versions(),
         training=training["progress"], command=" ".join(["vle-bench", *sys.argv[1:]]), **measured,
     )  # fmt: skip

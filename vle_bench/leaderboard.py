@@ -69,7 +69,7 @@ def check_record(path: Path, record: Record, others: dict[Path, Record], publish
     for place, other in others.items():
         if same_run(record, other):
             raise RequestError(f"{path}: a duplicate of {place}: the same recipe, seed, split and task; records are never replaced")
-        same_data = other.data == record.data and other.split == split
+        same_data = other.data["manifest_hash"] == record.data["manifest_hash"] and other.split == split
         known = record.ids_sha256 is not None and other.ids_sha256 is not None
         if same_data and (record.n != other.n or (known and record.ids_sha256 != other.ids_sha256)):
             raise RequestError(

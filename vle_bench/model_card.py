@@ -142,7 +142,10 @@ def training_part(training: dict[str, Any], digest: str) -> list[str]:
     return [
         f"- recipe `{recipe['name']}`, hash `{recipe['hash']}`{experiment}",
         f"- seed {training['seed']}, step {progress['step']:,} of {progress['steps']:,}{average}",
-        f"- {percent(progress['score'])} on `{progress['split']}` at that step; the best score there picks the run's `best/`",
+        f"- {percent(progress['score'])} on `{progress['split']}` at that step; " + (
+            "the run is represented by its `last/`" if progress.get("selection") == "last"
+            else "the best score there picks the run's `best/`"
+        ),
         f"- SHA-256 of `model.safetensors`: `{digest}`",
     ]  # fmt: skip
 

@@ -112,6 +112,8 @@ class Record(Group):
 def picked_on(record: Record) -> str:
     """Which split chose the checkpoint among those of its training, in a sentence."""
     split = record.training.get("split")
+    if record.training.get("selection") == "last":
+        return "The checkpoint is the last of its training: no split picked it."
     if split is None:
         return "The record does not say on which split the checkpoint was picked."
     if split == record.split:

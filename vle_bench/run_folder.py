@@ -78,11 +78,11 @@ def take(stack: ExitStack, recipe: dict[str, Any], folder: Path, result: Path, r
 
 
 def finished(folder: Path, result: Path) -> bool:
-    """All steps are done, and the record is that of the best weights."""
+    """All steps are done, and the record is that of the weights that stand for the run."""
     if not result.is_file() or not (folder / "last" / checkpoint.TRAINING_FILE).is_file():
         return False
     progress = checkpoint.read_json(folder / "last" / checkpoint.TRAINING_FILE)["progress"]
-    weights = folder / "best" / "model.safetensors"
+    weights = folder / checkpoint.selection(folder)[0] / "model.safetensors"
     if progress["step"] != progress["steps"] or not weights.is_file():
         return False
     return load_record(result).model["checkpoint_sha256"] == file_sha256(weights)

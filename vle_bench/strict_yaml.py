@@ -1,5 +1,6 @@
 """YAML without its traps: 1e-5 is a number, yes is a word, a key stands once; mistakes name the file and the line."""
 
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -47,8 +48,26 @@ FLOATS: Callable[[yaml.SafeLoader, yaml.ScalarNode], float] = lambda _, node: fl
 Loader.add_constructor("tag:yaml.org,2002:float", FLOATS)
 
 
+MOST_VALUES = 100_000  # of a file; references to anchors (`*name`) can make few lines into billions
+
+MOST_BRACKETS = 100  # PyYAML takes seconds for thousands within each other
+
+
 def parse(text: str) -> Any:
-    return yaml.load(text, Loader)
+    """Raises yaml.YAMLError, or ValueError for a number of thousands of digits."""
+    depths = itertools.accumulate(1 if c in "[{" else -1 for c in text if c in "[]{}")
+    if max(depths, default=0) > MOST_BRACKETS:
+        raise yaml.YAMLError(f"more than {MOST_BRACKETS} brackets within each other")
+    content = yaml.load(text, Loader)
+    waiting, count = [content], 0
+    while waiting:
+        value = waiting.pop()
+        inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+        count += len(inner)
+        if count > MOST_VALUES:
+            raise yaml.YAMLError(f"more than {MOST_VALUES:,} values, with those that anchors repeat")
+        waiting += inner
+    return content
 
 
 def dump(value: Any) -> str:
@@ -65,6 +84,8 @@ def read_group(file: Path) -> dict[str, Any]:
         raise RequestError(f"{file}: line {line}: {error.problem}{way_out}") from error
     except (yaml.YAMLError, ValueError, OSError) as error:
         raise RequestError(f"{file}: not a YAML file: {str(error).splitlines()[0]}") from error
+    except RecursionError as error:
+        raise RequestError(f"{file}: not a recipe: its values are nested too deeply") from error
     if not isinstance(values, dict):
         raise RequestError(f"{file}: not a group of keys (`key: value` lines)")
     return values

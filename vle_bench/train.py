@@ -22,7 +22,8 @@ from vle_bench.announce import describe, summary
 from vle_bench.average import AverageWeights
 from vle_bench.batches import first_stage, model_inputs, steps
 from vle_bench.errors import Interrupted, RequestError, RunFailed
-from vle_bench.evaluate import EVALUATION_BATCH_SIZE, check_labelled, check_labels, evaluate_checkpoint, predict
+from vle_bench.evaluate import EVALUATION_BATCH_SIZE, check_labelled, evaluate_checkpoint, predict
+from vle_bench.inputs import wrong_targets
 from vle_bench.model_card import write_cards
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.optim import learning_rate_schedule, parameter_groups
@@ -132,6 +133,8 @@ def build(recipe: Recipe, folder: Path, build_model: ModelBuilder | None = None)
     questions = data.questions(recipe.data.train)
     for split in (recipe.data.train, recipe.data.evaluate, recipe.data.report):
         check_labelled(data, split)
+    if problem := wrong_targets(recipe.data, data.manifest):
+        raise RequestError(problem)
     model, processor, new_parameters = (build_model or model_of)(recipe, task, data)
     inputs = task.inputs(recipe.model.model_dump(), model.config.num_token_types)
     for split in {recipe.data.train, recipe.data.evaluate, recipe.data.report}:
@@ -179,10 +182,10 @@ def model_of(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any, int]:
         label_maps = {"id2label": dict(enumerate(data.labels)), "label2id": {a: i for i, a in enumerate(data.labels)}}
     if recipe.model.checkpoint is not None:
         folder = checkpoint.resolve(Path(recipe.model.checkpoint))
-        if data.labels and (folder / "label_map.json").exists():
-            check_labels(checkpoint.load_labels(folder), data)
+        if data.labels and not recipe.model.new_head:
+            refuse_other_answers(folder, data)
         model, new = checkpoint.load_counting_new(
-            folder, task.architecture, head_may_be_new=True, image_size=recipe.model.image_size,
+            folder, task.architecture, head_may_be_new=True, new_head=recipe.model.new_head, image_size=recipe.model.image_size,
             num_token_types=checkpoint.at_least_token_types(folder, task.num_token_types), **label_maps,
         )  # fmt: skip
         processor = checkpoint.load_processor(folder, recipe.model.image_size)
@@ -198,6 +201,16 @@ def model_of(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any, int]:
     model = getattr(models, task.architecture)(models.VLEConfig(**values, **label_maps))
     processor = VLEProcessor.from_parts(tokenizer, recipe.model.image_size, model.config.vision_config.patch_size)
     return model, processor, sum(p.numel() for p in model.parameters())
+
+
+def refuse_other_answers(folder: Path, data: Data) -> None:
+    """A checkpoint's trained head must answer with the answers that the data was prepared with."""
+    answers = checkpoint.own_answers(folder)
+    if answers is not None and answers != data.labels:
+        raise RequestError(
+            f"{folder}: its {len(answers)} answers are not the {len(data.labels)} of {data.root}: start with a fresh head "
+            f"(model.new_head: true), or prepare the data with --label-map {folder}/config.json"
+        )
 
 
 def fit(run: Run, stop: Stop) -> None:
@@ -377,10 +390,12 @@ def evaluate_and_save(run: Run) -> None:
         print(f"step {run.step}: {recipe.data.evaluate}: {shown}", flush=True)
     progress = {
         "step": run.step, "steps": run.total_steps, "seconds": round(run.training_seconds, 1),
-        "split": recipe.data.evaluate, "score": score, **({"ema": recipe.train.ema} if run.average else {}),
+        "split": recipe.data.evaluate, "score": score,
+        "selection": recipe.train.selection, **({"ema": recipe.train.ema} if run.average else {}),
     }  # fmt: skip
     training = {
-        "task": run.task.name, "recipe": {"name": recipe.name, "hash": recipe.hash, "experiment": recipe.experiment},
+        "task": run.task.name, "selection": recipe.train.selection,
+        "recipe": {"name": recipe.name, "hash": recipe.hash, "experiment": recipe.experiment},
         "expect": recipe.expect.model_dump() if recipe.expect else None, "seed": recipe.train.seed,
         "inputs": run.inputs, "data_root": recipe.data.root,
         "training_splits": sorted(names(recipe.data.train)), "progress": progress,

@@ -8,6 +8,7 @@ from tests.miniature import write_vqav2
 from vle_bench import strict_yaml
 from vle_bench.batches import steps
 from vle_bench.config_keys import FUSION_KEYS, TEXT_KEYS, VISION_KEYS
+from vle_bench.data.output import Choices
 from vle_bench.data.vqav2 import prepare_vqav2
 from vle_bench.models import SIZES
 from vle_bench.recipe import load_recipe
@@ -16,7 +17,7 @@ from vle_bench.train import build, optimizer_step
 
 @pytest.mark.slow
 def test_two_steps_of_vle_base(tmp_path):
-    prepare_vqav2(write_vqav2(tmp_path / "official"), tmp_path / "data")
+    prepare_vqav2(write_vqav2(tmp_path / "official"), tmp_path / "data", Choices(published_targets=True))
     size = SIZES["vle-base"]
     config = {name: value for name, value in size.items() if name in FUSION_KEYS}
     config["text_config"] = {name: value for name, value in size["text_config"].items() if name in TEXT_KEYS}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 from tests.miniature import write_vqav2
 from tests.miniature_vcr import write_vcr
@@ -51,6 +52,18 @@ def make(parts, folder, arguments="", dry=False):
     return execute(
         ["make", *flags, "-f", ROOT / "Makefile", *given, "VENV=", f"PYTHON={sys.executable}", f"ARGS={own} {arguments}"], folder
     )
+
+
+def without_head(folder):
+    """As the published pre-trained models: no head, and no answers in its configuration."""
+    (folder / "label_map.json").unlink()
+    weights = load_file(folder / "model.safetensors")
+    encoder = {name: value for name, value in weights.items() if name.startswith("vle.")}
+    assert 0 < len(encoder) < len(weights)
+    save_file(encoder, folder / "model.safetensors", {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    del config["id2label"], config["label2id"]
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +110,7 @@ def test_every_command(work):
             target = work / parts[-1]
             target.parent.mkdir(parents=True)
             (work / "runs" / "demo" / "seed-0" / "last").rename(target)  # a small checkpoint of the same layout
-            (target / "label_map.json").unlink()
+            without_head(target)
         elif parts[:2] == ["make", "vqa-base"]:
             if not any(p.startswith("LAUNCH=") for p in parts):
                 assert "written: runs/vle-base-vqa/" in make(parts, work, MINIATURE)

@@ -60,13 +60,14 @@ MAY_IMPORT: dict[str, set[str] | None] = {
         "engine",
         "average",
         "announce",
+        "inputs",
         "run_folder",
         "resume",
         "training_state",
         "launch",
         "model_card",
     },
-    "batches": {"train"},  # the type of a run, here as in the next
+    "batches": {"data", "train"},  # the type of a run, here as in the next
     "resume": {"train", "evaluate", "batches", "engine", "run_folder", "training_state", "results"},
     "announce": {"train", "evaluate", "optim", "engine"},
     "engine": {"recipe", "launch"},

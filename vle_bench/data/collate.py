@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from vle_bench.data.images import Augment, decode
+from vle_bench.data.images import Views, decode
 from vle_bench.data.vcr_augment import VCRAugmentation
 from vle_bench.vcr_files import CHOICES
 from vle_bench.vcr_text import encode_record, pad_choices
@@ -24,7 +24,7 @@ class QuestionCollator:
         questions, images: the tables of a prepared folder.
         processor: text and pictures → tensors.
         num_labels: width of the soft targets.
-        augment: (picture, image id) → picture; None for evaluation.
+        augment: changes training pictures; None for evaluation. With a view a question no picture is shared.
     """
 
     questions: Any
@@ -32,13 +32,18 @@ class QuestionCollator:
     processor: Callable[..., Any]
     num_labels: int
     max_text_length: int
-    augment: Augment | None = None
+    augment: Views | None = None
 
     def __call__(self, indices: np.ndarray) -> dict[str, Any]:
         """indices (B,) → {"ids": question ids, "inputs": the model's tensors with `labels` (B, num_labels)}."""
         rows = self.questions[indices.tolist()]
         image_rows, image_index = np.unique(np.asarray(rows["image_row"]), return_inverse=True)
-        inputs = dict(self.processor(images=self._pictures(image_rows), text=rows["question"], max_length=self.max_text_length))
+        pictures = self._pictures(image_rows)
+        if self.augment is not None and self.augment.one_a_question:
+            ids = zip(rows["image_id"], rows["question_id"], strict=True)
+            pictures = [self.augment(pictures[i], *both) for i, both in zip(image_index, ids, strict=True)]
+            image_index = np.arange(len(pictures))
+        inputs = dict(self.processor(images=pictures, text=rows["question"], max_length=self.max_text_length))
         inputs["image_index"] = torch.from_numpy(image_index)
         inputs["labels"] = torch.zeros(len(indices), self.num_labels)
         for row, (labels, scores) in enumerate(zip(rows["label_ids"], rows["label_scores"], strict=True)):
@@ -49,7 +54,7 @@ class QuestionCollator:
     def _pictures(self, image_rows: np.ndarray) -> list[Image.Image]:
         found = self.images[image_rows.tolist()]
         pictures = [decode(b, name) for b, name in zip(found["bytes"], found["file_name"], strict=True)]
-        if self.augment is not None:
+        if self.augment is not None and not self.augment.one_a_question:
             pictures = [self.augment(p, i) for p, i in zip(pictures, found["image_id"], strict=True)]
         return pictures
 

@@ -1,6 +1,5 @@
 """Picture bytes → RGB, and the augmentations that keep an answer true."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +20,9 @@ def decode(content: bytes, name: str) -> Image.Image:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a training picture; a pure function of (seed, epoch, image id).
+    """What may happen to a training picture; a pure function of (seed, epoch, ids).
+
+    The ids are the image's, and the question's after it where each question gets a view of its own.
 
     Args:
         flip: mirror it left-right and top-bottom, each with probability one half.
@@ -35,8 +36,8 @@ class Augmentation:
     shift: int = 0
     randaugment: tuple[int, int] | None = None
 
-    def __call__(self, image: Image.Image, image_id: int, *, seed: int, epoch: int) -> Image.Image:
-        rng = np.random.default_rng((seed, epoch, image_id))
+    def __call__(self, image: Image.Image, *ids: int, seed: int, epoch: int) -> Image.Image:
+        rng = np.random.default_rng((seed, epoch, *ids))
         mirror_x, mirror_y, swap = rng.random(3) < 0.5
         if self.flip and mirror_x:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -55,4 +56,19 @@ class Augmentation:
         return image
 
 
-Augment = Callable[[Image.Image, int], Image.Image]  # (picture, image id) → picture
+@dataclass(frozen=True)
+class Views:
+    """What happens to the training pictures of one epoch.
+
+    Args:
+        one_a_question: each question of an image looks at a view of its own, as in METER; else all of them share one.
+    """
+
+    change: Augmentation
+    seed: int
+    epoch: int
+    one_a_question: bool = False
+
+    def __call__(self, image: Image.Image, *ids: int) -> Image.Image:
+        """Args: ids: the image's; with `one_a_question` also the question's."""
+        return self.change(image, *ids, seed=self.seed, epoch=self.epoch)

@@ -72,7 +72,12 @@ class Task(Protocol):
         ...
 
     def augmentation(self, settings: dict[str, Any], seed: int, epoch: int) -> Any:
-        """What happens to the examples in one epoch of training, for `collator`; or None."""
+        """What happens to the examples in one epoch of training, for `collator`; or None.
+
+        Args:
+            settings: the recipe's group `augment`, and `one_a_question`: whether questions of an image see views
+                of their own.
+        """
         ...
 
     def collator(

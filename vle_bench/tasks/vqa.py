@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from vle_bench.data.collate import QuestionCollator
-from vle_bench.data.images import Augment, Augmentation
+from vle_bench.data.images import Augmentation, Views
 from vle_bench.data.prepared import PreparedData, open_prepared
 from vle_bench.data.samplers import grouped_order, image_batches, with_others
 from vle_bench.data.tokenizer import train_tokenizer
@@ -63,13 +62,13 @@ class VQA:
     def evaluation_batches(self, questions: Any, batch_size: int, submission: bool = False) -> list[NDArray[np.int64]]:
         return image_batches(np.asarray(questions["image_row"]), batch_size)
 
-    def augmentation(self, settings: dict[str, Any], seed: int, epoch: int) -> Augment | None:
+    def augmentation(self, settings: dict[str, Any], seed: int, epoch: int) -> Views | None:
         chosen = Augmentation(**{field.name: settings[field.name] for field in fields(Augmentation)})
-        return partial(chosen, seed=seed, epoch=epoch) if chosen != Augmentation() else None
+        return Views(chosen, seed, epoch, settings.get("one_a_question", False)) if chosen != Augmentation() else None
 
     def collator(
         self, questions: Any, images: Any, processor: Any, labels: list[str], inputs: dict[str, Any],
-        augment: Augment | None = None, submission: bool = False,
+        augment: Views | None = None, submission: bool = False,
     ) -> Callable[[Any], dict[str, Any]]:  # fmt: skip
         return QuestionCollator(questions, images, processor, len(labels), inputs["max_text_length"], augment)
 

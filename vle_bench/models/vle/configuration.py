@@ -6,6 +6,8 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, CLIPVisionConfig, DebertaV2Config, PreTrainedConfig
 from transformers.models.auto import CONFIG_MAPPING
 
+from vle_bench.config_keys import check_sizes
+
 _TEXT_TYPE, _VISION_TYPE = "deberta-v2", "clip_vision_model"
 
 
@@ -41,6 +43,8 @@ class VLEConfig(PreTrainedConfig):
     tie_word_embeddings: bool = True  # VLEForMLM's; transformers' own default is not to tie
 
     def __post_init__(self, **kwargs: Any) -> None:
+        parts = {name: vars_of(name, getattr(self, name)) for name in ("text_config", "vision_config")}
+        check_sizes({"": vars(self) | kwargs, **{f"{name}.": values for name, values in parts.items()}})
         if self.text_config is None:
             self.text_config = DebertaV2Config()
         elif isinstance(self.text_config, dict):
@@ -63,6 +67,15 @@ class VLEConfig(PreTrainedConfig):
     def num_patches(self) -> int:
         """P, without CLS."""
         return (self.vision_config.image_size // self.vision_config.patch_size) ** 2
+
+
+def vars_of(name: str, config: Any) -> dict[str, Any]:
+    """The values of a configuration, of its dict, or of None; ValueError for anything else."""
+    if isinstance(config, PreTrainedConfig):
+        return vars(config)
+    if config is not None and not isinstance(config, dict):
+        raise ValueError(f"{name}: a group of values is expected, not {str(config)[:40]}")
+    return config or {}
 
 
 AutoConfig.register("vle", VLEConfig)

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 HEADS = ("vqa_classifier", "vcr_q2a_logit", "vcr_qa2r_logit", "itm_score", "pbc_classifier", "mpc_classifier", "mpc_mask_embedding",
          "mlm_score")  # fmt: skip
 
+METER_TEXT_MODELS = ("roberta",)  # a VLEConfig with this text encoder is METER
+
 
 @dataclass
 class VLEModelOutput(ModelOutput):
@@ -264,11 +266,30 @@ class VLEPreTrainedModel(PreTrainedModel):
         encoder = {id(p) for p in self.base_model.parameters()}
         return [p for p in self.parameters() if id(p) not in encoder]
 
+    @torch.no_grad()
+    def reset_head(self) -> int:
+        """Draw new initial weights for all that is not the encoder; returns how many there are."""
+        for name, child in self.named_children():
+            if name in HEADS:
+                for module in child.modules():
+                    for parameter in module.parameters(recurse=False):
+                        # Else `_init_weights` would leave weights that were loaded.
+                        parameter._is_hf_initialized = False  # type: ignore[attr-defined]
+                    self._init_weights(module)
+        return sum(p.numel() for p in self.head_parameters())
+
     def cross_modal_parameters(self) -> list[nn.Parameter]:
-        """The fusion layers and their poolers: the group that METER and VLE train with `lr_mult_cross_modal`."""
+        """The group that METER and VLE train with `lr_mult_cross_modal`: the fusion layers and their poolers.
+
+        In METER also the projections into the fusion's width. Both programs choose the parameters whose name
+        contains `cross_modal`; METER calls its projections `cross_modal_{text,image}_transform`, VLE
+        `{text,image}_projection_layer`.
+        """
         base: Any = self.base_model
-        modules = (base.cross_modal_image_layers, base.cross_modal_text_layers,
-                   base.cross_modal_image_pooler, base.cross_modal_text_pooler)  # fmt: skip
+        modules = [base.cross_modal_image_layers, base.cross_modal_text_layers,
+                   base.cross_modal_image_pooler, base.cross_modal_text_pooler]  # fmt: skip
+        if self.config.text_config.model_type in METER_TEXT_MODELS:
+            modules += [base.text_projection_layer, base.image_projection_layer]
         return [p for module in modules for p in module.parameters()]
 
     def encoder_layers(self) -> dict[str, list[nn.Module]]:

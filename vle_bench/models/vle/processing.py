@@ -16,6 +16,8 @@ from vle_bench import boxes as box_mapping
 from vle_bench import pictures
 from vle_bench.models.vle.configuration import VLEConfig
 
+MOST_PIXELS = 4096  # a side, of what a model reads
+
 
 class VLEFeatures(BatchFeature):
     """The model's tensors by name, and what is no input of the model.
@@ -45,6 +47,11 @@ class VLEProcessor(ProcessorMixin):
         if not isinstance(image_processor, PilBackend):
             # Where torchvision is installed, transformers prefers it; its resize gives other pixels, and so other scores.
             image_processor = CLIPImageProcessorPil.from_dict(image_processor.to_dict())
+        for name in ("size", "crop_size"):
+            for side in ("height", "width", "shortest_edge", "longest_edge"):
+                pixels = (getattr(image_processor, name, None) or {}).get(side)
+                if pixels is not None and (type(pixels) is not int or not 1 <= pixels <= MOST_PIXELS):
+                    raise ValueError(f"{name}.{side}: 1 to {MOST_PIXELS} pixels are expected, not {str(pixels)[:40]}")
         self.patch_size = patch_size
         super().__init__(image_processor, tokenizer)
 
