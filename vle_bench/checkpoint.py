@@ -50,6 +50,10 @@ def read_json(path: Path) -> Any:
         raise RequestError(f"{path}: no such file") from error
     except json.JSONDecodeError as error:
         raise RequestError(f"{path}: not JSON, it ends or breaks at line {error.lineno}") from error
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except RecursionError as error:
+        raise RequestError(f"{path}: JSON nested too deep") from error
 
 
 def load_labels(folder: Path) -> list[str]:
@@ -66,7 +70,7 @@ def load_processor(folder: Path, image_size: int | None = None) -> VLEProcessor:
                 size=size, do_center_crop=False, image_mean=own.image_mean, image_std=own.image_std, resample=own.resample
             )
         return processor
-    except (OSError, ValueError) as error:
+    except Exception as error:  # tokenizers raises bare ones, a key of a wrong type any other
         raise RequestError(f"{folder}: no processor can be loaded from it: {_one_line(error)}") from error
 
 
@@ -91,7 +95,7 @@ def load_counting_new(folder: Path, architecture: str, head_may_be_new: bool = F
             str(folder), output_loading_info=True, local_files_only=True, weights_only=True,
             ignore_mismatched_sizes=head_may_be_new, **config,
         )  # fmt: skip
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # a damaged config.json fails anywhere in its readers
         raise RequestError(f"{folder}: the weights cannot be loaded: {_one_line(error)}") from error
     if info["missing_keys"] and not head_may_be_new:
         names = sorted(info["missing_keys"])

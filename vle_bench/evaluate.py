@@ -12,13 +12,25 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from pydantic import ValidationError
 from torch.utils.data import DataLoader
 
 from vle_bench import atomic, checkpoint
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.model_card import write_cards
 from vle_bench.progress import Bar
-from vle_bench.results import SCHEMA_VERSION, Metric, Record, code_version, file_sha256, ids_digest, library_versions, load_record
+from vle_bench.results import (
+    SCHEMA_VERSION,
+    Metric,
+    Record,
+    Training,
+    code_version,
+    describe,
+    file_sha256,
+    ids_digest,
+    library_versions,
+    load_record,
+)
 from vle_bench.signals import in_loader
 from vle_bench.splits import overlap, tables
 from vle_bench.tasks import TASKS, Data, Task
@@ -108,9 +120,7 @@ class Loaded:
 def load(folder: Path, data_root: Path, split: str, *, labelled: bool, accelerator: Accelerator) -> Loaded:
     """Open a checkpoint and the data, the data first: a wrong split is told before weights are read."""
     folder = checkpoint.resolve(folder)
-    training = checkpoint.read_json(folder / checkpoint.TRAINING_FILE)
-    if "inputs" not in training:
-        raise RequestError(f"{folder / checkpoint.TRAINING_FILE}: written by an earlier version; train again")
+    training = own_training(folder)
     task = TASKS[training["task"]]
     data = task.open(data_root)
     data.questions(split)
@@ -122,6 +132,23 @@ def load(folder: Path, data_root: Path, split: str, *, labelled: bool, accelerat
     sha256 = file_sha256(folder / "model.safetensors")  # now: a run that goes on may replace its best/ at any time
     model = checkpoint.load_model(folder, task.architecture).to(accelerator.device)
     return Loaded(folder, training, task, data, model, labels, sha256)
+
+
+def own_training(folder: Path) -> dict[str, Any]:
+    """What was saved with a checkpoint, checked before anything is computed; see `checkpoint.save`."""
+    path = folder / checkpoint.TRAINING_FILE
+    training = checkpoint.read_json(path)
+    if isinstance(training, dict) and "inputs" not in training:
+        raise RequestError(f"{path}: written by an earlier version; train again")
+    try:
+        Training.model_validate(training)
+    except ValidationError as error:
+        problems = "; ".join(describe(problem) for problem in error.errors()[:3])
+        raise RequestError(f"{path}: not as `train` writes it: {problems}") from error
+    if training["task"] not in TASKS:
+        raise RequestError(f"{path}: task: {training['task']!r} is none of {', '.join(TASKS)}")
+    checked: dict[str, Any] = training
+    return checked
 
 
 def predict_split(

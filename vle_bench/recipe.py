@@ -389,8 +389,8 @@ def apply_override(values: dict[str, Any], origins: dict[str, str], override: st
         raise RequestError(f"{COMMAND_LINE}: {override}: an override is key=value, such as train.seed=1")
     try:
         value = strict_yaml.parse(text)
-    except yaml.YAMLError as error:
-        raise RequestError(f"{COMMAND_LINE}: {dotted}: {text!r} is no YAML value") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # broken, thousands of digits, nested too deep
+        raise RequestError(f"{COMMAND_LINE}: {dotted}: {text[:80]!r} is no YAML value") from error
     place = values
     for number, group in enumerate(groups, 1):
         if place.get(group) is None:
