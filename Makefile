@@ -34,7 +34,7 @@ $(firstword $(SUPPORTED)) to $(lastword $(SUPPORTED)): )$(CHOSEN) is Python $(CH
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-pythons lint tables bench
+.PHONY: help install demo test test-slow test-pythons fuzz lint tables bench
 
 help:  ## this list
 	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{n = split($$1, names, " "); for (i = 1; i <= n; i++) printf "%-18s %s\n", names[i], $$2}'
@@ -72,6 +72,9 @@ test-pythons:  ## the quick tests on the oldest and the newest Python found, wit
 		$(MAKE) test VENV=$$name-newest PYTHON3=$$python CONSTRAINTS= || failed="$$failed $$name-newest"; \
 	done; \
 	if test -n "$$failed"; then echo "the tests failed in$$failed" >&2; exit 1; fi; echo "the tests passed on: $(PYTHONS)"
+
+fuzz: $(INSTALLED)  ## thousands of damaged files of each kind: ARGS="--kind vqa --cases 500 --seed 1"
+	$(PYTHON) -m tests.long.fuzz $(ARGS)
 
 lint: $(INSTALLED)  ## ruff and mypy
 	$(PYTHON) -m ruff check .

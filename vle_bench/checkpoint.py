@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from safetensors import SafetensorError
 from transformers import CLIPImageProcessorPil
 
@@ -69,9 +70,17 @@ def load_processor(folder: Path, image_size: int | None = None) -> VLEProcessor:
             processor.image_processor = CLIPImageProcessorPil(
                 size=size, do_center_crop=False, image_mean=own.image_mean, image_std=own.image_std, resample=own.resample
             )
+        processor(text="?", images=Image.new("RGB", (8, 8)))  # a wrong mean or size fails only here
         return processor
     except Exception as error:  # tokenizers raises bare ones, a key of a wrong type any other
         raise RequestError(f"{folder}: no processor can be loaded from it: {_one_line(error)}") from error
+
+
+def check_vocabulary(folder: Path, processor: Any, model: Any) -> None:
+    """Refuse a tokenizer with ids that the model's table of words does not have."""
+    last, size = max(processor.tokenizer.get_vocab().values()), model.config.text_config.vocab_size
+    if last >= size:
+        raise RequestError(f"{folder}: its tokenizer has ids up to {last}, and its model {size} words: not of one checkpoint")
 
 
 def load_model(folder: Path, architecture: str, head_may_be_new: bool = False, **config: Any) -> Any:

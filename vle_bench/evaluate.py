@@ -154,8 +154,10 @@ def own_training(folder: Path) -> dict[str, Any]:
 def predict_split(
     loaded: Loaded, split: str, accelerator: Accelerator, batch_size: int, submission: bool = False
 ) -> list[dict[str, Any]]:  # fmt: skip
+    processor = checkpoint.load_processor(loaded.folder)
+    checkpoint.check_vocabulary(loaded.folder, processor, loaded.model)
     return predict(
-        loaded.model, checkpoint.load_processor(loaded.folder), loaded.task, loaded.data, split, loaded.labels,
+        loaded.model, processor, loaded.task, loaded.data, split, loaded.labels,
         accelerator=accelerator, batch_size=batch_size, inputs=loaded.training["inputs"], submission=submission,
     )  # fmt: skip
 

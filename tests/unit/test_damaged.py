@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.in_process import run
-from vle_bench.checkpoint import load_model, load_processor, read_json
+from vle_bench.checkpoint import check_vocabulary, load_model, load_processor, read_json
 from vle_bench.data.tokenizer import train_tokenizer
 from vle_bench.errors import RequestError
 from vle_bench.evaluate import own_training
@@ -132,3 +132,25 @@ def test_an_override_that_is_no_value_is_named(tmp_path, value):
     assert len(str(error.value)) < 300
     _, errors = run("validate", "vqa/vle-base", f"train.seed={value}", cwd=tmp_path, code=2)
     assert len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("key", "value"), [("image_mean", [0.5, 0.5]), ("size", "x"), ("image_std", "x")])
+def test_a_processor_that_fails_at_the_first_picture_is_refused_when_it_is_loaded(folder, key, value):
+    path = next(p for p in (folder / "preprocessor_config.json", folder / "processor_config.json") if p.is_file())
+    before = path.read_text(encoding="utf-8")
+    values = json.loads(before)
+    values.get("image_processor", values)[key] = value
+    path.write_text(json.dumps(values), encoding="utf-8")
+    try:
+        with pytest.raises(RequestError, match="no processor can be loaded"):
+            load_processor(folder)
+    finally:
+        path.write_text(before, encoding="utf-8")
+
+
+def test_a_tokenizer_with_more_words_than_the_model_is_refused(folder):
+    processor, model = load_processor(folder), load_model(folder, "VLEForVQA")
+    check_vocabulary(folder, processor, model)
+    processor.tokenizer.add_tokens(["another"])
+    with pytest.raises(RequestError, match="its tokenizer has ids up to .* not of one checkpoint"):
+        check_vocabulary(folder, processor, model)
