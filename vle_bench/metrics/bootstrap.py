@@ -33,8 +33,8 @@ def interval(
         groups: (examples,) the image of each.
     """
     _, index = np.unique(groups, return_inverse=True)
-    sums, counts = np.bincount(index, scores), np.bincount(index).astype(float)
-    sums = on_grid(sums, len(sums))  # as many images are drawn as there are
+    counts = np.bincount(index).astype(float)
+    sums = on_grid(np.bincount(index, scores), len(counts))  # as many images are drawn as there are
     rng = np.random.default_rng(seed)
     means = np.empty(resamples)
     for i in range(resamples):  # one row at a time: a matrix of resamples × images would not fit for VQA v2
@@ -44,7 +44,7 @@ def interval(
     return float(low), float(high)
 
 
-def on_grid(values: NDArray[np.floating], terms: int) -> NDArray[np.float64]:
+def on_grid(values: NDArray[Any], terms: int) -> NDArray[np.float64]:
     """Round values to multiples of a power of two, so that sums of up to `terms` of them are exact.
 
     BLAS adds in the order that the processor's kernel prefers; a sum without rounding has the same

@@ -58,8 +58,8 @@ def differences(
     """
     _, image = np.unique(images, return_inverse=True)
     count = int(image.max()) + 1
-    sums = np.stack([np.bincount(image[mask], (b - a)[mask], count) for mask in groups], 1)  # (images, groups)
-    sums = on_grid(sums, count)  # as many images are drawn as there are
+    totals = np.stack([np.bincount(image[mask], (b - a)[mask], count) for mask in groups], 1)  # (images, groups)
+    sums = on_grid(totals, count)  # as many images are drawn as there are
     sizes = np.stack([np.bincount(image[mask], minlength=count) for mask in groups], 1).astype(float)
     columns, parts = np.hstack([sums, sizes]), []
     for weights in draws(count, seed, resamples):
