@@ -12,8 +12,29 @@ PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 endif
 
+# The Pythons that setup.cfg names, oldest first, and those of them that are found: under a name of their own, or as `python3`.
+SUPPORTED := $(shell sed -n 's/^ *Programming Language :: Python :: \(3\.[0-9]*\)$$/\1/p' setup.cfg)
+version_of = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+FOUND = $(foreach v,$(SUPPORTED),$(if $(filter $v,$(call version_of,python$v)),python$v,$(if $(filter $v,$(call version_of,python3)),python3)))
+# PYTHON3=/path/to/python3.12 makes .venv with another Python than the newest of them.
+PYTHON3 ?= $(or $(lastword $(FOUND)),python3)
+# What pip is held to; CONSTRAINTS= (empty) gives the newest versions that setup.cfg allows.
+CONSTRAINTS ?= constraints.txt
+PIP_OPTIONS = $(if $(CONSTRAINTS),-c $(CONSTRAINTS),--upgrade --upgrade-strategy eager)
+
+# Stops where the chosen Python is none of them, and says which one was chosen where it is.
+define choose_python
+$(eval CHOSEN := $(PYTHON3))$(eval CHOSEN_VERSION := $(call version_of,$(CHOSEN)))
+$(if $(CHOSEN_VERSION),,$(error $(CHOSEN) does not run; vle-bench needs Python $(firstword $(SUPPORTED)) to $(lastword $(SUPPORTED)): \
+install one, or name it with PYTHON3=/path/to/python3.x))
+$(if $(filter $(CHOSEN_VERSION),$(SUPPORTED)),,$(error $(CHOSEN) is Python $(CHOSEN_VERSION); vle-bench needs $(firstword $(SUPPORTED)) \
+to $(lastword $(SUPPORTED)): install one, or name it with PYTHON3=/path/to/python3.x))
+@echo "$(if $(filter $(call version_of,python3),$(SUPPORTED)),,python3 is $(or $(addprefix Python ,$(call version_of,python3)),missing), not \
+$(firstword $(SUPPORTED)) to $(lastword $(SUPPORTED)): )$(CHOSEN) is Python $(CHOSEN_VERSION), installing into $(VENV)"
+endef
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint tables bench gpu-check
+.PHONY: help install demo test test-slow test-pythons fuzz lint tables bench gpu-check
 
 help:  ## this list
 	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{n = split($$1, names, " "); for (i = 1; i <= n; i++) printf "%-18s %s\n", names[i], $$2}'
@@ -21,11 +42,12 @@ help:  ## this list
 install: $(INSTALLED)  ## the pinned versions and this package into .venv
 
 # torch alone first: it is by far the largest, and a broken download then costs nothing else.
-$(VENV)/.installed: setup.cfg constraints.txt
-	python3 -m venv $(VENV)
+$(VENV)/.installed: setup.cfg $(CONSTRAINTS)
+	$(choose_python)
+	$(CHOSEN) -m venv $(if $(filter $(CHOSEN_VERSION),$(call version_of,$(PYTHON))),,--clear) $(VENV)
 	$(PYTHON) -m pip install --quiet --upgrade pip
-	$(PYTHON) -m pip install -c constraints.txt torch
-	$(PYTHON) -m pip install -c constraints.txt -e '.[demo,dev]'
+	$(PYTHON) -m pip install $(PIP_OPTIONS) torch
+	$(PYTHON) -m pip install $(PIP_OPTIONS) -e '.[demo,dev]'
 	@touch $@
 
 demo: $(INSTALLED)  ## the whole road on easy-VQA, in minutes on a CPU
@@ -36,6 +58,23 @@ test: $(INSTALLED)  ## the quick tests
 
 test-slow: $(INSTALLED)  ## the tests of more than 20 seconds
 	$(PYTHON) -m pytest -m slow $(ARGS)
+
+# Four runs, two each on the oldest and on the newest Python, in .venvs/; all are made whatever fails, and named at the end.
+# PYTHONS="/path/to/python3.10 python3.13" names others.
+PYTHONS ?= $(sort $(firstword $(FOUND)) $(lastword $(FOUND)))
+
+test-pythons:  ## the quick tests on the oldest and the newest Python found, with pinned and with the newest versions
+	$(if $(strip $(PYTHONS)),,$(error no Python of $(SUPPORTED) is found: PYTHONS="/path/to/python3.x ..." names them))
+	@echo "on: $(PYTHONS)"; failed=; \
+	for python in $(PYTHONS); do \
+		name=.venvs/$$(basename $$python); rm -f $$name-newest/.installed; \
+		$(MAKE) test VENV=$$name-pinned PYTHON3=$$python CONSTRAINTS=constraints.txt || failed="$$failed $$name-pinned"; \
+		$(MAKE) test VENV=$$name-newest PYTHON3=$$python CONSTRAINTS= || failed="$$failed $$name-newest"; \
+	done; \
+	if test -n "$$failed"; then echo "the tests failed in$$failed" >&2; exit 1; fi; echo "the tests passed on: $(PYTHONS)"
+
+fuzz: $(INSTALLED)  ## thousands of damaged files of each kind: ARGS="--kind vqa --cases 500 --seed 1"
+	$(PYTHON) -m tests.long.fuzz $(ARGS)
 
 lint: $(INSTALLED)  ## ruff and mypy
 	$(PYTHON) -m ruff check .

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vle_bench.metrics.sums import mean
 from vle_bench.page import Html, attribute, text
 
 # One unit is one pixel on a phone, so that text is as large there as the page's own small print.
@@ -140,7 +141,7 @@ def thin(points: Points) -> Points:
     if size <= 1:
         return points
     groups = [points[k : k + size] for k in range(0, len(points), size)]
-    return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
+    return [(mean([x for x, _ in group]), mean([y for _, y in group])) for group in groups]
 
 
 def spread(values: list[float]) -> tuple[float, float]:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import StrictDataclassError
+from PIL import Image
 from safetensors import SafetensorError
 from transformers import CLIPImageProcessorPil
 
@@ -64,6 +64,10 @@ def read_json(path: Path) -> Any:
             return json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise RequestError(f"{path}: not JSON, it ends or breaks at line {error.lineno}") from error
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except RecursionError as error:
+        raise RequestError(f"{path}: JSON nested too deep") from error
 
 
 def load_labels(folder: Path) -> list[str]:
@@ -92,9 +96,17 @@ def load_processor(folder: Path, image_size: int | None = None) -> VLEProcessor:
             processor.image_processor = CLIPImageProcessorPil(
                 size=size, do_center_crop=False, image_mean=own.image_mean, image_std=own.image_std, resample=own.resample
             )
+        processor(text="?", images=Image.new("RGB", (8, 8)))  # a wrong mean or size fails only here
         return processor
-    except (OSError, ValueError) as error:
+    except Exception as error:  # tokenizers raises bare ones, a key of a wrong type any other
         raise RequestError(f"{folder}: no processor can be loaded from it: {_one_line(error)}") from error
+
+
+def check_vocabulary(folder: Path, processor: Any, model: Any) -> None:
+    """Refuse a tokenizer with ids that the model's table of words does not have."""
+    last, size = max(processor.tokenizer.get_vocab().values()), model.config.text_config.vocab_size
+    if last >= size:
+        raise RequestError(f"{folder}: its tokenizer has ids up to {last}, and its model {size} words: not of one checkpoint")
 
 
 def load_model(folder: Path, architecture: str, head_may_be_new: bool = False, **config: Any) -> Any:
@@ -121,7 +133,7 @@ def load_counting_new(
             str(folder), output_loading_info=True, local_files_only=True, weights_only=True,
             ignore_mismatched_sizes=head_may_be_new, **config,
         )  # fmt: skip
-    except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+    except Exception as error:  # a damaged config.json fails anywhere in its readers
         raise RequestError(f"{folder}: the weights cannot be loaded: {_one_line(error)}") from error
     if new_head:
         return model, model.reset_head() + grown_types(folder, model)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from pydantic import ValidationError
 from torch.utils.data import DataLoader
 
 from vle_bench import atomic, checkpoint
@@ -19,7 +20,18 @@ from vle_bench.errors import RequestError, RunFailed
 from vle_bench.model_card import write_cards
 from vle_bench.outputs import predictions_file, run_of
 from vle_bench.progress import Bar
-from vle_bench.results import SCHEMA_VERSION, Metric, Record, code_version, file_sha256, ids_digest, library_versions, load_record
+from vle_bench.results import (
+    SCHEMA_VERSION,
+    Metric,
+    Record,
+    Training,
+    code_version,
+    describe,
+    file_sha256,
+    ids_digest,
+    library_versions,
+    load_record,
+)
 from vle_bench.signals import in_loader
 from vle_bench.splits import overlap, tables
 from vle_bench.tasks import TASKS, Data, Task
@@ -109,9 +121,7 @@ class Loaded:
 def load(folder: Path, data_root: Path, split: str, *, labelled: bool, accelerator: Accelerator) -> Loaded:
     """Open a checkpoint and the data, the data first: a wrong split is told before weights are read."""
     folder = checkpoint.resolve(folder)
-    training = checkpoint.read_json(folder / checkpoint.TRAINING_FILE)
-    if "inputs" not in training:
-        raise RequestError(f"{folder / checkpoint.TRAINING_FILE}: written by an earlier version; train again")
+    training = own_training(folder)
     task = TASKS[training["task"]]
     data = task.open(data_root)
     data.questions(split)
@@ -125,11 +135,30 @@ def load(folder: Path, data_root: Path, split: str, *, labelled: bool, accelerat
     return Loaded(folder, training, task, data, model, labels, sha256)
 
 
+def own_training(folder: Path) -> dict[str, Any]:
+    """What was saved with a checkpoint, checked before anything is computed; see `checkpoint.save`."""
+    path = folder / checkpoint.TRAINING_FILE
+    training = checkpoint.read_json(path)
+    if isinstance(training, dict) and "inputs" not in training:
+        raise RequestError(f"{path}: written by an earlier version; train again")
+    try:
+        Training.model_validate(training)
+    except ValidationError as error:
+        problems = "; ".join(describe(problem) for problem in error.errors()[:3])
+        raise RequestError(f"{path}: not as `train` writes it: {problems}") from error
+    if training["task"] not in TASKS:
+        raise RequestError(f"{path}: task: {training['task']!r} is none of {', '.join(TASKS)}")
+    checked: dict[str, Any] = training
+    return checked
+
+
 def predict_split(
     loaded: Loaded, split: str, accelerator: Accelerator, batch_size: int, submission: bool = False
 ) -> list[dict[str, Any]]:  # fmt: skip
+    processor = checkpoint.load_processor(loaded.folder)
+    checkpoint.check_vocabulary(loaded.folder, processor, loaded.model)
     return predict(
-        loaded.model, checkpoint.load_processor(loaded.folder), loaded.task, loaded.data, split, loaded.labels,
+        loaded.model, processor, loaded.task, loaded.data, split, loaded.labels,
         accelerator=accelerator, batch_size=batch_size, inputs=loaded.training["inputs"], submission=submission,
     )  # fmt: skip
 

@@ -36,7 +36,12 @@ class Experiment:
     @property
     def deviation(self) -> float | None:
         """The sample standard deviation over runs; None for one run."""
-        return float(statistics.stdev(self.values)) if len(self.records) > 1 else None
+        if len(self.records) < 2:
+            return None
+        # In Decimal's 28 digits: `statistics.stdev` rounds its root differently since Python 3.11.
+        mean = self.exact_mean
+        squares = [(value - mean) ** 2 for value in self.values]
+        return float((sum(squares, Decimal()) / (len(squares) - 1)).sqrt())
 
     @property
     def interval(self) -> tuple[float, float] | None:

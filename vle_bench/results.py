@@ -109,6 +109,41 @@ class Record(Group):
         return self
 
 
+class Progress(Group):
+    """How far a training was, and the score that picked the checkpoint."""
+
+    model_config = ConfigDict(extra="allow")
+
+    step: Whole | None = None
+    steps: Whole | None = None
+    seconds: Annotated[float, Field(ge=0)] = 0
+    split: str | None = None
+    score: Fraction | None = None
+
+
+class Training(Group):
+    """What a checkpoint folder says of its training, as far as a record repeats it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    task: str
+    recipe: dict[str, str]
+    expect: Expect | None = None
+    seed: Whole
+    inputs: dict[str, Any]
+    training_splits: list[str]
+    progress: Progress
+
+    @model_validator(mode="after")
+    def names_a_recipe(self) -> "Training":
+        if missing := {"name", "hash"} - self.recipe.keys():
+            raise ValueError(f"recipe has no {min(missing)!r}")
+        for key, value in self.recipe.items():
+            if not re.fullmatch(NAME if key == "name" else PARTS, value):
+                raise ValueError(f"recipe.{key}: {value!r} is no name")
+        return self
+
+
 def picked_on(record: Record) -> str:
     """Which split chose the checkpoint among those of its training, in a sentence."""
     split = record.training.get("split")

@@ -354,7 +354,7 @@ def learning_rate(run: Run, step: int) -> float:
 
 
 def log_training(run: Run, epoch: int, samples_per_second: float) -> str:
-    loss, rate = sum(run.losses) / len(run.losses), learning_rate(run, run.step)
+    loss, rate = math.fsum(run.losses) / len(run.losses), learning_rate(run, run.step)
     run.losses = []
     write_log(run, {
         "step": run.step, "epoch": epoch, "loss": round(loss, 6), "lr": rate,

@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "report_evaluation": {"evaluate", "recipe", "results", "tasks", "report_vqa", "report_vcr"},
     **dict.fromkeys(("report_vqa", "report_vcr"), {"page", "metrics", "tasks", "report_examples"}),
     "report_examples": {"page"},
-    "charts": {"page"},
+    "charts": {"metrics", "page"},
     "bench": COMMAND | {"batches", "announce", "bench_setup", "flops", "naive", "shares"},
     "bench_setup": COMMAND | {"engine"},
     "flops": {"models"},

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vle_bench.metrics.sums import add
+
 BINS = 10
 Id = TypeVar("Id", int, str)
 
@@ -42,7 +44,7 @@ def calibration(confidence: NDArray[np.floating], score: NDArray[np.floating], b
     ]  # fmt: skip
     for k, one in enumerate(found):
         one.update({name: float(total[k] / one["n"]) if one["n"] else None for name, total in sums.items()})
-    error = float(np.abs(sums["confidence"] - sums["score"]).sum() / len(score))
+    error = add(np.abs(sums["confidence"] - sums["score"]).tolist()) / len(score)
     return {"error": error, "bins": found}
 
 

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vle_bench.metrics.bootstrap import on_grid
+from vle_bench.metrics.sums import mean
+
 RESAMPLES, SEED = 10_000, 0
 CELLS = 1 << 22  # of the matrix of resamples × images that is held at a time; VQA v2's validation has 40,504 images
 
@@ -55,7 +58,8 @@ def differences(
     """
     _, image = np.unique(images, return_inverse=True)
     count = int(image.max()) + 1
-    sums = np.stack([np.bincount(image[mask], (b - a)[mask], count) for mask in groups], 1)  # (images, groups)
+    totals = np.stack([np.bincount(image[mask], (b - a)[mask], count) for mask in groups], 1)  # (images, groups)
+    sums = on_grid(totals, count)  # as many images are drawn as there are
     sizes = np.stack([np.bincount(image[mask], minlength=count) for mask in groups], 1).astype(float)
     columns, parts = np.hstack([sums, sizes]), []
     for weights in draws(count, seed, resamples):
@@ -68,7 +72,7 @@ def differences(
         several = np.count_nonzero(sizes[:, g]) > 1
         low, high = np.quantile(means, (0.025, 0.975)).tolist()
         found.append(Difference(
-            int(mask.sum()), float(a[mask].mean()), float(b[mask].mean()), (low, high) if several else None,
+            int(mask.sum()), mean(a[mask].tolist()), mean(b[mask].tolist()), (low, high) if several else None,
             p_value(means) if several else None,
         ))  # fmt: skip
     return found

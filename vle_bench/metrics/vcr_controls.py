@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from vle_bench.metrics.sums import add
 from vle_bench.vcr_text import object_names
 
 KINDS = {"q2a": "answer", "qa2r": "rationale"}
@@ -35,7 +36,7 @@ def text_baseline(train: Iterable[Mapping[str, Any]], records: Sequence[Mapping[
 
     def score(features: set[str]) -> float:
         log_odds = (math.log((counts[1][f] + 1) / totals[1]) - math.log((counts[0][f] + 1) / totals[0]) for f in sorted(features))
-        return sum(log_odds)
+        return add(log_odds)
 
     hits = 0
     for record in records:

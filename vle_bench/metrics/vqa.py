@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from vle_bench.errors import RequestError
+from vle_bench.metrics.sums import mean
 from vle_bench.vqa_answers import clean, normalize_answer
 
 # The same few strings come millions of times in a split; bounded, because a file from anywhere may hold other ones.
@@ -27,7 +28,7 @@ def question_accuracy(prediction: str, answers: Sequence[Mapping[str, Any]]) -> 
         return _leave_one_out(tuple([truth == prediction for truth in truths]))
     records = [{**record, "answer": truth} for record, truth in zip(answers, truths, strict=True)]
     scores = [min(1.0, sum(other["answer"] == prediction for other in records if other != record) / 3) for record in records]
-    return sum(scores) / len(scores)
+    return mean(scores)
 
 
 def _all_differ(answers: Sequence[Mapping[str, Any]]) -> bool:
@@ -42,7 +43,7 @@ def _all_differ(answers: Sequence[Mapping[str, Any]]) -> bool:
 def _leave_one_out(hits: tuple[bool, ...]) -> float:
     """Accuracy where every other annotator is a witness: the mean, in their order, of min(1, hits among the others / 3)."""
     total = sum(hits)
-    return sum(min(1.0, (total - hit) / 3) for hit in hits) / len(hits)
+    return mean([min(1.0, (total - hit) / 3) for hit in hits])
 
 
 def in_vocabulary(label: int, label_ids: Sequence[int], label_scores: Sequence[float]) -> float:
@@ -75,10 +76,6 @@ def vqa_accuracy(predictions: Mapping[int, str], annotations: Sequence[Mapping[s
         "n": len(per_question),
         "per_question": per_question,
     }
-
-
-def mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def check_ids(predictions: Mapping[int, str], expected: Sequence[int]) -> None:

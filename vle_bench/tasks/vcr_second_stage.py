@@ -15,6 +15,7 @@ from vle_bench.data.second_stage import SecondStageCollator
 from vle_bench.data.vcr_augment import VCRAugmentation
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.metrics.bootstrap import interval
+from vle_bench.metrics.sums import mean
 from vle_bench.tasks.base import Row, Scores
 from vle_bench.tasks.vcr import VCR
 
@@ -89,8 +90,8 @@ class VCRSecondStage(VCR):
         return {
             "n": len(ids),
             "metrics": {
-                "mlm_accuracy": {"value": float(tokens.mean()), "interval": list(interval(tokens, of_tokens)), "n": len(tokens)},
-                "itm_accuracy": {"value": float(matched.mean()), "interval": list(interval(matched, images)), "n": len(ids)},
+                "mlm_accuracy": {"value": mean(tokens.tolist()), "interval": list(interval(tokens, of_tokens)), "n": len(tokens)},
+                "itm_accuracy": {"value": mean(matched.tolist()), "interval": list(interval(matched, images)), "n": len(ids)},
             },
             "breakdown": {},
             "kinds": {},

@@ -70,7 +70,10 @@ def by_definition(prediction, answers):
     for record in records:
         others = [other for other in records if other != record]
         scores.append(min(1, float(len([other for other in others if other["answer"] == prediction])) / 3))
-    return float(sum(scores)) / len(scores)
+    total = 0.0  # as `sum` added before Python 3.12, under which the official program was written
+    for score in scores:
+        total += score
+    return total / len(scores)
 
 
 IDS = {

@@ -113,8 +113,14 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        archive = zipfile.is_zipfile(path)
+        # torch does not compare the checksums: a damaged download would be converted to other weights.
+        if archive and (member := zipfile.ZipFile(path).testzip()) is not None:
+            raise RequestError(f"{path}: damaged, the checksum of {member} is not that of its bytes; fetch the file again")
         with torch.serialization.safe_globals(_LIGHTNING_NAMES):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+    except RequestError:
+        raise
     except pickle.UnpicklingError as error:
         code = re.search(r"GLOBAL (\S+)", str(error))
         problem = f"it asks for {code[1]}" if code else "it is damaged or not a checkpoint"
