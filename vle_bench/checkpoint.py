@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from transformers import CLIPImageProcessorPil
 
@@ -76,7 +77,9 @@ def load_model(folder: Path, architecture: str, head_may_be_new: bool = False, *
 
 
 def load_counting_new(folder: Path, architecture: str, head_may_be_new: bool = False, **config: Any) -> tuple[Any, int]:
-    """Load weights; whatever is missing, unexpected or of another shape is an error that names the keys.
+    """Load weights as float32, whatever the file holds.
+
+    Whatever is missing, unexpected or of another shape is an error that names the keys.
 
     Args:
         architecture: class in `vle_bench.models`.
@@ -89,7 +92,7 @@ def load_counting_new(folder: Path, architecture: str, head_may_be_new: bool = F
     try:
         model, info = getattr(models, architecture).from_pretrained(
             str(folder), output_loading_info=True, local_files_only=True, weights_only=True,
-            ignore_mismatched_sizes=head_may_be_new, **config,
+            ignore_mismatched_sizes=head_may_be_new, dtype=torch.float32, **config,
         )  # fmt: skip
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise RequestError(f"{folder}: the weights cannot be loaded: {_one_line(error)}") from error

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from vle_bench.results import Expect, Record
+from vle_bench.results import Expect, Record, precision_of
 from vle_bench.rounding import percent, signed
 
 
@@ -77,10 +77,12 @@ class Experiment:
         return percent(self.mean) + half
 
     def show_seeds(self) -> str:
-        """`seed 0`, or the number of runs and their standard deviation in points."""
+        """`seed 0`, or the number of runs and their standard deviation in points; then the precision."""
         if self.deviation is None:
-            return f"seed {self.first.seed}"
-        return f"{len(self.records)} seeds, sd {percent(self.deviation)}"
+            seeds = f"seed {self.first.seed}"
+        else:
+            seeds = f"{len(self.records)} seeds, sd {percent(self.deviation)}"
+        return ", ".join(filter(None, (seeds, precision_of(self.first))))
 
     def show_difference(self) -> str:
         """`−0.19, inside ±0.3`; empty where nothing was published to compare with."""
@@ -93,13 +95,14 @@ class Experiment:
 def experiments(records: Iterable[Record]) -> list[tuple[Record, ...]]:
     """Records of one experiment together, ordered by seed; best first, contaminated ones last whatever they score.
 
-    Records without an experiment's digest (schema versions 1 and 2) stand alone.
+    Records without an experiment's digest (schema versions 1 and 2) stand alone. Runs that were trained
+    or scored in different precisions are different experiments, and so is a run that does not say.
     """
     groups: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
         identity = record.recipe.get("experiment", record.recipe["hash"])
         key = (identity, record.task, record.task_version, record.split, record.data["source"], record.data["manifest_hash"],
-               record.primary_metric, record.contaminated)  # fmt: skip
+               record.primary_metric, record.contaminated, record.precision, record.training.get("precision"))  # fmt: skip
         groups.setdefault(key, []).append(record)
     found = [tuple(sorted(group, key=lambda r: (r.seed, r.recipe["hash"]))) for group in groups.values()]
 

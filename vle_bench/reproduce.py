@@ -63,9 +63,10 @@ def is_of(record: Record, recipe: Recipe) -> bool:
 
 def without_copies(found: dict[Path, Record], metric: str) -> dict[Path, Record]:
     """A checkpoint counts once: its record lies in the run's folder, and in the leaderboards where it was taken in."""
-    first: dict[tuple[object, str], Path] = {}
+    first: dict[tuple[object, ...], Path] = {}
     for path, record in found.items():
-        seen = first.setdefault((record.model.get("checkpoint_sha256", path), record.data["manifest_hash"]), path)
+        checkpoint = record.model.get("checkpoint_sha256", path)
+        seen = first.setdefault((checkpoint, record.data["manifest_hash"], record.precision), path)
         if found[seen].metrics[metric].value != record.metrics[metric].value:
             raise RequestError(f"{seen} and {path}: two scores of one checkpoint on the same data; name the run that is meant")
     return {path: found[path] for path in first.values()}

@@ -38,7 +38,7 @@ def changed(tmp_path: Path, edit: Any) -> Path:
     [
         (lambda v: v.update(shape="round"), "shape: unknown field"),
         (lambda v: v["metrics"]["accuracy"].update(mean=1), r"metrics\.accuracy\.mean: unknown field"),
-        (lambda v: v.update(schema_version=4), "schema_version 4 is newer than what this version reads, 3; update vle-bench"),
+        (lambda v: v.update(schema_version=5), "schema_version 5 is newer than what this version reads, 4; update vle-bench"),
         (lambda v: v["metrics"]["accuracy"].update(value=float("nan")), "NaN is no figure"),
         (lambda v: v["training"].update(seconds=float("inf")), "Infinity is no figure"),
         (lambda v: v["metrics"]["accuracy"].update(value=98.5), r"metrics\.accuracy\.value: .*less than or equal to 1"),
