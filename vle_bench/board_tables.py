@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from vle_bench.experiments import Experiment, experiments
 from vle_bench.published import Model, Pretraining, Published, Score
-from vle_bench.results import Record, flattered
+from vle_bench.results import Record, flattered, precision_of
 from vle_bench.rounding import rounded
 from vle_bench.table import NOTHING, Cell, Column, Footnote, Kind, Page, Row, Source, Table
 
@@ -99,13 +99,13 @@ def picked_on_reported(group: tuple[Record, ...]) -> bool:
 
 
 def name_of(group: tuple[Record, ...]) -> str:
-    """Recipe and the digest that tells it from others of its name, with the marks of what a reader should know."""
+    """Recipe, the digest that tells it from others of its name, the precision, and the marks of what a reader should know."""
     first = group[0]
     signs = CONTAMINATED.sign * first.contaminated + FLATTERED.sign * picked_on_reported(group)
     signs += DIRTY.sign * Experiment(group, first.primary_metric).dirty
     identity = first.recipe.get("experiment", first.recipe["hash"])
     short = " + ".join(part[:8] for part in identity.split(" + "))
-    return f"{first.recipe['name']} ({short}) {signs}".strip()
+    return " ".join(filter(None, (f"{first.recipe['name']} ({short})", precision_of(first), signs)))
 
 
 def parts_of(group: tuple[Record, ...]) -> dict[str, Experiment]:
@@ -157,7 +157,7 @@ def measured_of(model: Model, groups: list[tuple[Record, ...]], task: str, split
     where = "" if best.first.split == split else f"on {best.first.split}"
     changed = "" if as_shipped(best.first, shipped) else "by a recipe that was changed"
     score = best.show_score() + f" {FLATTERED.sign}" * picked_on_reported(best.records)
-    told = [score, where, best.show_seeds(), best.show_difference(), changed]
+    told = [score, where, best.show_seeds(), precision_of(best.first), best.show_difference(), changed]
     return Cell("; ".join(filter(None, told)), best.mean)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from vle_bench.results import Expect, Record, precision_of
+from vle_bench.results import Expect, Record
 from vle_bench.rounding import percent, signed
 
 
@@ -77,12 +77,10 @@ class Experiment:
         return percent(self.mean) + half
 
     def show_seeds(self) -> str:
-        """`seed 0`, or the number of runs and their standard deviation in points; then the precision."""
+        """`seed 0`, or the number of runs and their standard deviation in points."""
         if self.deviation is None:
-            seeds = f"seed {self.first.seed}"
-        else:
-            seeds = f"{len(self.records)} seeds, sd {percent(self.deviation)}"
-        return ", ".join(filter(None, (seeds, precision_of(self.first))))
+            return f"seed {self.first.seed}"
+        return f"{len(self.records)} seeds, sd {percent(self.deviation)}"
 
     def show_difference(self) -> str:
         """`−0.19, inside ±0.3`; empty where nothing was published to compare with."""

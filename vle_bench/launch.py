@@ -13,7 +13,7 @@ from vle_bench.errors import RequestError
 
 # Variable → (key of the configuration file, values that say nothing, where the recipe has it)
 HYPER_PARAMETERS: dict[str, tuple[str, tuple[str, ...], str]] = {
-    "ACCELERATE_MIXED_PRECISION": ("mixed_precision", ("no",), "train.precision (for evaluate and predict: --precision)"),
+    "ACCELERATE_MIXED_PRECISION": ("mixed_precision", ("no",), "train.precision"),
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": (
         "deepspeed_config.gradient_accumulation_steps", ("auto",), "train.per_device_batch_size, from which it follows"),
     "ACCELERATE_GRADIENT_CLIPPING": ("deepspeed_config.gradient_clipping", ("auto", "none"), "train.max_grad_norm"),
