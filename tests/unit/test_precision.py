@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
@@ -205,3 +204,16 @@ def test_the_evaluation_within_training_stops_too(work, tmp_path, monkeypatch):
     assert not (tmp_path / "run" / "best").exists() and not list((tmp_path / "run").glob("results/*"))
 
 
+def test_tf32_follows_the_training(work, tmp_path):
+    """TF32 rounds a GPU's float32 products to 10 bits: a run that allowed it is scored with it, any other without."""
+    for allowed in (True, False):
+        folder = tmp_path / str(allowed)
+        shutil.copytree(work / "runs" / "fp32", folder)
+        training = folder / "best" / checkpoint.TRAINING_FILE
+        values = json.loads(training.read_text(encoding="utf-8"))
+        assert values["progress"]["tf32"] is False
+        values["progress"]["tf32"] = allowed
+        training.write_text(json.dumps(values), encoding="utf-8")
+        run("evaluate", folder, cwd=work)
+        assert torch.backends.cudnn.allow_tf32 is allowed
+        assert torch.get_float32_matmul_precision() == ("high" if allowed else "highest")
