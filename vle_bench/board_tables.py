@@ -24,8 +24,9 @@ CONTAMINATED = Footnote(
 )
 DIRTY = Footnote("◊", "the code had changes that are in no commit.")
 FLATTERED = Footnote(
-    "△", "the split that is reported also picked the checkpoint among those of its training; the score flatters it."
-)  # fmt: skip
+    "△",
+    "the split that is reported also picked the checkpoint among those of its training; the score flatters it.",
+)
 TYPES = {"accuracy_yes_no": "yes/no", "accuracy_number": "number", "accuracy_other": "other"}  # metric → answer type
 VCR_PARTS = {"vcr_q2a": "Q2A", "vcr_qa2r": "QA2R", "vcr_q2ar": "Q2AR"}
 RETRIEVAL = {"text_retrieval": "TR", "image_retrieval": "IR"}
@@ -99,7 +100,7 @@ def picked_on_reported(group: tuple[Record, ...]) -> bool:
 
 
 def name_of(group: tuple[Record, ...]) -> str:
-    """Recipe, the digest that tells it from others of its name, the precision, and the marks of what a reader should know."""
+    """Recipe, the digest that tells it from others of its name, precision, and marks."""
     first = group[0]
     signs = CONTAMINATED.sign * first.contaminated + FLATTERED.sign * picked_on_reported(group)
     signs += DIRTY.sign * Experiment(group, first.primary_metric).dirty

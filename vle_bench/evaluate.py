@@ -87,8 +87,11 @@ def refuse_broken(split: str, ids: list[Any], examples: int) -> None:
 
 
 def forward(
-    model: Any, batch: dict[str, Any], accelerator: Accelerator, precision: str | None = None
-) -> torch.Tensor:  # fmt: skip
+    model: Any,
+    batch: dict[str, Any],
+    accelerator: Accelerator,
+    precision: str | None = None,
+) -> torch.Tensor:
     """The logits of a collated batch, which its labels have no part in; precision: see `predict`."""
     tensors = {name: value.to(accelerator.device) for name, value in batch["inputs"].items() if name != "labels"}
     with accelerator.autocast() if precision is None else autocast(accelerator.device, precision):
@@ -130,8 +133,14 @@ class Loaded:
 
 
 def load(
-    folder: Path, data_root: Path, split: str, *, labelled: bool, accelerator: Accelerator, precision: str | None = None
-) -> Loaded:  # fmt: skip
+    folder: Path,
+    data_root: Path,
+    split: str,
+    *,
+    labelled: bool,
+    accelerator: Accelerator,
+    precision: str | None = None,
+) -> Loaded:
     """Open a checkpoint and the data, the data first: a wrong split is told before weights are read.
 
     Args:
@@ -190,8 +199,9 @@ def predict_checkpoint(
     """
     loaded = [
         load(path, data_root, split, labelled=False, accelerator=accelerator, precision=precision)
-        for path in (folder, other) if path
-    ]  # fmt: skip
+        for path in (folder, other)
+        if path
+    ]
     check_whole(loaded[0].data, split)
     check_complete([one.task for one in loaded], folder)
     rows = [predict_split(one, split, accelerator, batch_size, submission=True) for one in loaded]

@@ -21,9 +21,15 @@ OVERALL, ANSWER_TYPES = "overall", ("yes/no", "number", "other")
 
 
 def record_server_result(
-    folder: Path, data_root: Path, split: str, file: Path, output: Path, *, accelerator: Accelerator,
+    folder: Path,
+    data_root: Path,
+    split: str,
+    file: Path,
+    output: Path,
+    *,
+    accelerator: Accelerator,
     precision: str | None = None,
-) -> Record:  # fmt: skip
+) -> Record:
     """The record of a checkpoint on a split from the server's result file; no model is run.
 
     Args:

@@ -188,9 +188,13 @@ def test_bfloat16_stays_close():
 
 
 HEAD_OF = {
-    "VLEForVQA": "vqa_classifier", "VLEForVCRQ2A": "vcr_q2a_logit", "VLEForVCRQA2R": "vcr_qa2r_logit", "VLEForITM": "itm_score",
-    "VLEForPBC": "pbc_classifier", "VLEForMLM": "mlm_score",
-}  # fmt: skip
+    "VLEForVQA": "vqa_classifier",
+    "VLEForVCRQ2A": "vcr_q2a_logit",
+    "VLEForVCRQA2R": "vcr_qa2r_logit",
+    "VLEForITM": "itm_score",
+    "VLEForPBC": "pbc_classifier",
+    "VLEForMLM": "mlm_score",
+}
 
 
 @pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
@@ -216,9 +220,7 @@ def test_heads_compute_in_float32_under_autocast(name, weights):
 def test_masked_patches_and_the_joint_model_have_float32_heads_too():
     _, inputs, _ = golden("VLEForPBC")
     _, choices, _ = golden("VLEForVCRQ2A")
-    twice = {
-        key: torch.cat([value, value], 1) for key, value in choices.items() if key not in ("labels", "pixel_values")
-    }
+    twice = {key: torch.cat([value, value], 1) for key, value in choices.items() if key not in ("labels", "pixel_values")}
     with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
         masked = VLEForMPC(tiny()).eval()(**inputs, masked_patches=torch.zeros(3, 16, dtype=torch.bool))
         config = golden("VLEForVCRQ2A")[0].config

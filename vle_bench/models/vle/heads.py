@@ -37,12 +37,10 @@ def in_float32(head: nn.Module, features: Tensor) -> Tensor:
     precision) are cast as the features are. Float64 stays float64.
     """
     dtype = torch.promote_types(features.dtype, torch.float32)
-    weights = {name: weight for name, weight in head.named_parameters() if weight.dtype != dtype}
+    cast = {name: w.to(dtype) for name, w in head.named_parameters() if w.dtype != dtype}
+    features = features.to(dtype)
     with torch.autocast(features.device.type, enabled=False):
-        if not weights:
-            return head(features.to(dtype))
-        cast = {name: weight.to(dtype) for name, weight in weights.items()}
-        return torch.func.functional_call(head, cast, (features.to(dtype),))
+        return torch.func.functional_call(head, cast, (features,)) if cast else head(features)
 
 
 def patch_loss(logits: Tensor, labels: Tensor, counted: Tensor | None) -> Tensor:
