@@ -39,7 +39,8 @@ def in_float32(head: nn.Module, features: Tensor) -> Tensor:
     dtype = torch.promote_types(features.dtype, torch.float32)
     cast = {name: w.to(dtype) for name, w in head.named_parameters() if w.dtype != dtype}
     features = features.to(dtype)
-    with torch.autocast(features.device.type, enabled=False):
+    device = "cpu" if features.is_meta else features.device.type  # autocast knows no meta device
+    with torch.autocast(device, enabled=False):
         return torch.func.functional_call(head, cast, (features,)) if cast else head(features)
 
 
