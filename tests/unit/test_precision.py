@@ -217,3 +217,10 @@ def test_tf32_follows_the_training(work, tmp_path):
         run("evaluate", folder, cwd=work)
         assert torch.backends.cudnn.allow_tf32 is allowed
         assert torch.get_float32_matmul_precision() == ("high" if allowed else "highest")
+
+
+def test_joined_runs_have_no_precision_to_choose(work):
+    """No model runs: each was scored before."""
+    command = ("evaluate", "runs/bf16", "--with", "runs/fp32", "--precision", "fp32")
+    _, error = run(*command, cwd=work, code=2)
+    assert "--precision goes with one checkpoint" in error
