@@ -5,7 +5,7 @@ from decimal import Decimal
 
 from vle_bench.experiments import Experiment, experiments
 from vle_bench.published import Model, Pretraining, Published, Score
-from vle_bench.results import Record
+from vle_bench.results import Record, flattered, precision_of
 from vle_bench.rounding import rounded
 from vle_bench.table import NOTHING, Cell, Column, Footnote, Kind, Page, Row, Source, Table
 
@@ -23,6 +23,10 @@ CONTAMINATED = Footnote(
     "‼", "contaminated: the split was trained on; such a score says nothing about other data and is never ranked."
 )
 DIRTY = Footnote("◊", "the code had changes that are in no commit.")
+FLATTERED = Footnote(
+    "△",
+    "the split that is reported also picked the checkpoint among those of its training; the score flatters it.",
+)
 TYPES = {"accuracy_yes_no": "yes/no", "accuracy_number": "number", "accuracy_other": "other"}  # metric → answer type
 VCR_PARTS = {"vcr_q2a": "Q2A", "vcr_qa2r": "QA2R", "vcr_q2ar": "Q2AR"}
 RETRIEVAL = {"text_retrieval": "TR", "image_retrieval": "IR"}
@@ -86,16 +90,23 @@ def measured_notes(groups: Iterable[tuple[Record, ...]]) -> tuple[Footnote, ...]
         return ()
     dirty = any(Experiment(group, group[0].primary_metric).dirty for group in found)
     contaminated = any(group[0].contaminated for group in found)
-    return (MEASURED, *[CONTAMINATED] * contaminated, *[DIRTY] * dirty)
+    picked = any(picked_on_reported(group) for group in found)
+    return (MEASURED, *[CONTAMINATED] * contaminated, *[FLATTERED] * picked, *[DIRTY] * dirty)
+
+
+def picked_on_reported(group: tuple[Record, ...]) -> bool:
+    """Whether the reported split picked the checkpoint of any of these runs."""
+    return any(flattered(record) for record in group)
 
 
 def name_of(group: tuple[Record, ...]) -> str:
-    """Recipe and the digest that tells it from others of its name, with the marks of what a reader should know."""
+    """Recipe, the digest that tells it from others of its name, precision, and marks."""
     first = group[0]
-    signs = CONTAMINATED.sign * first.contaminated + DIRTY.sign * Experiment(group, first.primary_metric).dirty
+    signs = CONTAMINATED.sign * first.contaminated + FLATTERED.sign * picked_on_reported(group)
+    signs += DIRTY.sign * Experiment(group, first.primary_metric).dirty
     identity = first.recipe.get("experiment", first.recipe["hash"])
     short = " + ".join(part[:8] for part in identity.split(" + "))
-    return f"{first.recipe['name']} ({short}) {signs}".strip()
+    return " ".join(filter(None, (f"{first.recipe['name']} ({short})", precision_of(first), signs)))
 
 
 def parts_of(group: tuple[Record, ...]) -> dict[str, Experiment]:
@@ -124,11 +135,12 @@ def comparison(published: Published, groups: list[tuple[Record, ...]], shipped: 
         ]
         beside = [measured_of(model, groups, task, split, shipped) for task, split in COMPARED.values()]
         rows.append(Row("published", (Cell(model.name), *cells, *about(model), *beside)))
+    marked = any(FLATTERED.sign in cell.text for row in rows for cell in row.cells)
     header = [Column("Model"), *(Column(title, numeric=True) for title in COMPARED), Column("Params"), Column("Pre-training data")]
     return Table(
         "comparison", "The METER/VLE comparison", "Percent; VQA on test-dev, VCR on dev (its validation split).",
         (*header, *(Column(f"{title} measured") for title in COMPARED)), tuple(rows),
-        (*footnotes(published, scores), ABBREVIATIONS, MEASURED), sources(published, scores),
+        (*footnotes(published, scores), ABBREVIATIONS, MEASURED, *[FLATTERED] * marked), sources(published, scores),
     )  # fmt: skip
 
 
@@ -145,7 +157,8 @@ def measured_of(model: Model, groups: list[tuple[Record, ...]], task: str, split
     best = max(found, key=lambda e: (e.first.split == split, as_shipped(e.first, shipped), e.difference is not None, e.exact_mean))
     where = "" if best.first.split == split else f"on {best.first.split}"
     changed = "" if as_shipped(best.first, shipped) else "by a recipe that was changed"
-    told = [best.show_score(), where, best.show_seeds(), best.show_difference(), changed]
+    score = best.show_score() + f" {FLATTERED.sign}" * picked_on_reported(best.records)
+    told = [score, where, best.show_seeds(), precision_of(best.first), best.show_difference(), changed]
     return Cell("; ".join(filter(None, told)), best.mean)
 
 
@@ -300,6 +313,18 @@ def easy_vqa_table(published: Published, groups: list[tuple[Record, ...]]) -> Ta
     )  # fmt: skip
 
 
+def picked_as_halves(records: list[Record]) -> list[Record]:
+    """Joined records of earlier versions do not say which split picked their halves: take it from those."""
+    splits = {(r.recipe["hash"], r.split): r.training.get("split") for r in records}
+    found = []
+    for record in records:
+        halves = {splits.get((half, record.split)) for half in record.recipe["hash"].split(" + ")}
+        if "split" not in record.training and len(halves) == 1 and halves != {None}:
+            record = record.model_copy(update={"training": record.training | {"split": halves.pop()}})
+        found.append(record)
+    return found
+
+
 def not_joined_elsewhere(groups: list[tuple[Record, ...]]) -> list[tuple[Record, ...]]:
     """Without runs of one task that stand in a row with their other half."""
     joined = {half for g in groups if g[0].task == "vcr_q2ar" for half in g[0].recipe["hash"].split(" + ")}
@@ -327,7 +352,7 @@ def pages(published: Published, records: Iterable[Record], shipped: frozenset[st
     Args:
         shipped: the experiments of the recipes as they are shipped.
     """
-    groups = experiments(records)
+    groups = experiments(picked_as_halves(list(records)))
 
     def of(source: str, *tasks: str) -> list[tuple[Record, ...]]:
         return [g for g in groups if g[0].data["source"] == source and (not tasks or g[0].task in tasks)]

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from safetensors import SafetensorError
 from transformers import CLIPImageProcessorPil
@@ -117,7 +118,9 @@ def load_model(folder: Path, architecture: str, head_may_be_new: bool = False, *
 def load_counting_new(
     folder: Path, architecture: str, head_may_be_new: bool = False, new_head: bool = False, **config: Any
 ) -> tuple[Any, int]:
-    """Load weights; whatever is missing, unexpected or of another shape is an error that names the keys.
+    """Load weights as float32, whatever the file holds.
+
+    Whatever is missing, unexpected or of another shape is an error that names the keys.
 
     Args:
         architecture: class in `vle_bench.models`.
@@ -131,7 +134,7 @@ def load_counting_new(
     try:
         model, info = getattr(models, architecture).from_pretrained(
             str(folder), output_loading_info=True, local_files_only=True, weights_only=True,
-            ignore_mismatched_sizes=head_may_be_new, **config,
+            ignore_mismatched_sizes=head_may_be_new, dtype=torch.float32, **config,
         )  # fmt: skip
     except Exception as error:  # a damaged config.json fails anywhere in its readers
         raise RequestError(f"{folder}: the weights cannot be loaded: {_one_line(error)}") from error

@@ -14,7 +14,7 @@ import typer
 from vle_bench import __version__, cli_data, cli_files, cli_runs
 from vle_bench.cli_files import print_rows
 from vle_bench.errors import Interrupted, RequestError, RunFailed
-from vle_bench.launch import meet_on_cpu
+from vle_bench.launch import check_launch, meet_on_cpu
 
 app = typer.Typer(
     name="vle-bench", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -27,6 +27,10 @@ app.add_typer(cli_files.check_app, name="check-submission", help="What an offici
 RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="recipe file, or the name of a shipped one")]
 Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value]...", help="recipe keys to change")]
 OtherRun = Annotated[Path | None, typer.Option("--with", metavar="RUN", help="VCR: the run of the other task, QA2R for Q2A")]
+
+Precision = Annotated[
+    str | None, typer.Option(metavar="fp32|bf16|fp16", help="precision to compute in; that of the training if not given")
+]
 
 
 def show_version(value: bool) -> None:
@@ -84,6 +88,7 @@ def evaluate(
     server_result: Annotated[
         Path | None, typer.Option(metavar="FILE", help="vqav2, --split test-dev: the result file of the challenge's server")
     ] = None,
+    precision: Precision = None,
 ) -> None:
     """Score a checkpoint on a split with labels.
 
@@ -93,10 +98,10 @@ def evaluate(
     """
     if server_result is not None and (split is None or other is not None):
         raise RequestError("evaluate: --server-result goes with --split test-dev, and without --with")
+    if precision is not None and other is not None:
+        raise RequestError("evaluate: --precision goes with one checkpoint; --with joins what both were evaluated to before")
     loaded = recipe_of(checkpoint, recipe)
     quiet_libraries()
-    from accelerate import Accelerator
-
     from vle_bench import outputs
     from vle_bench.checkpoint import resolve
     from vle_bench.evaluate import evaluate_checkpoint, join_vcr
@@ -113,12 +118,16 @@ def evaluate(
         from vle_bench.server_result import record_server_result
 
         root = Path(loaded.data.root)
-        record = record_server_result(checkpoint, root, chosen, server_result, target, accelerator=Accelerator())
+        record = record_server_result(
+            checkpoint, root, chosen, server_result, target, accelerator=scoring_accelerator(), precision=precision
+        )
     elif other is not None:
-        record = join_vcr(run, other, chosen, target, accelerator=Accelerator())
+        record = join_vcr(run, other, chosen, target, accelerator=scoring_accelerator())
     else:
         root = Path(loaded.data.root)
-        record = evaluate_checkpoint(checkpoint, root, chosen, target, accelerator=Accelerator(), run=run)
+        record = evaluate_checkpoint(
+            checkpoint, root, chosen, target, accelerator=scoring_accelerator(), run=run, precision=precision
+        )
     if is_first_process():
         print_record(record)
         print(f"written: {target}")
@@ -149,6 +158,18 @@ def report(
     print(f"written: {write_report(run, split, output, other, data)}")
 
 
+def scoring_accelerator() -> Any:
+    """The processes and the device that score; their precision follows from the checkpoint or --precision.
+
+    Raises:
+        RequestError: an accelerate configuration that would change it, as `train` refuses it.
+    """
+    from accelerate import Accelerator
+
+    check_launch(os.environ)
+    return Accelerator()
+
+
 def recipe_of(checkpoint: Path, recipe: str | None) -> Any:
     """The recipe that is named, else the one that was trained with."""
     from vle_bench.recipe import load_recipe
@@ -168,6 +189,7 @@ def predict(
     output: Annotated[Path, typer.Option(help="results file to write; must not exist yet")],
     recipe: Annotated[str | None, typer.Option(help="recipe that names the data; the checkpoint's own if not given")] = None,
     other: OtherRun = None,
+    precision: Precision = None,
 ) -> None:
     """Answer a split in the official submission format.
 
@@ -179,12 +201,12 @@ def predict(
     refuse_existing(output)
     loaded = recipe_of(checkpoint, recipe)
     quiet_libraries()
-    from accelerate import Accelerator
-
     from vle_bench.evaluate import predict_checkpoint
 
     root = Path(loaded.data.root)
-    count, source = predict_checkpoint(checkpoint, root, split, output, accelerator=Accelerator(), other=other)
+    count, source = predict_checkpoint(
+        checkpoint, root, split, output, accelerator=scoring_accelerator(), other=other, precision=precision
+    )
     if is_first_process():
         print(f"written: {output} ({count:,} answers, each question of {split} once)")
         if source == "vqav2" and split != "test":
@@ -371,11 +393,15 @@ def env() -> None:
 
 
 def print_record(record: Any) -> None:
+    from vle_bench.results import precision_of
+
     print(f"\n{record.model['name']} on {record.split} of {record.data['source']}, {record.n:,} examples")
     print_rows([(name, metric.value, metric.interval, metric.n) for name, metric in record.metrics.items()])
     for kind, groups in record.breakdown.items():
         print(f"by {kind}")
         print_rows([(f"  {name}", metric.value, metric.interval, metric.n) for name, metric in groups.items()])
+    if record.training.get("precision", record.precision) != record.precision:
+        print(f"scored in {precision_of(record)}")
     if record.contaminated:
         print(f"contaminated: {record.split} shares images with the training splits; this score is never ranked")
 

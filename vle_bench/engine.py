@@ -12,6 +12,7 @@ from accelerate.utils.environment import parse_flag_from_env
 
 from vle_bench.errors import RequestError
 from vle_bench.launch import check_launch
+from vle_bench.precision import set_tf32
 
 if TYPE_CHECKING:
     from vle_bench.recipe import Recipe, TrainGroup
@@ -28,8 +29,7 @@ def accelerator_for(recipe: "Recipe", folder: Path) -> tuple[Accelerator, int]:
 
     settings = recipe.train
     check_launch(os.environ)
-    torch.set_float32_matmul_precision("high" if settings.tf32 else "highest")
-    torch.backends.cudnn.allow_tf32 = settings.tf32
+    set_tf32(settings.tf32)
     accelerator = Accelerator(
         mixed_precision=precision(settings.precision), log_with=settings.trackers or None, project_dir=str(folder)
     )

@@ -18,7 +18,9 @@ from torch.utils.data import DataLoader
 from vle_bench import atomic, checkpoint
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.model_card import write_cards
+from vle_bench.models.vle.converted import few, not_finite
 from vle_bench.outputs import predictions_file, run_of
+from vle_bench.precision import autocast, scoring_precision, set_tf32, trained_precision, trained_tf32
 from vle_bench.progress import Bar
 from vle_bench.results import (
     SCHEMA_VERSION,
@@ -44,12 +46,17 @@ EVALUATION_BATCH_SIZE = 128
 def predict(
     model: Any, processor: Any, task: Task, data: Data, split: str, labels: list[str], *,
     accelerator: Accelerator, batch_size: int, inputs: dict[str, Any], submission: bool = False, num_workers: int = 0,
+    precision: str | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Predictions for every example of a split as rows keyed by id, ordered by id, the same on every process.
 
     Args:
         inputs: see Task.inputs.
         submission: see Task.collator.
+        precision: `fp32`, `bf16` or `fp16`; the accelerator's own if not given.
+
+    Raises:
+        RunFailed: examples whose logits are not finite, with their number and the first ids.
     """
     questions = data.questions(split)
     all_batches = task.evaluation_batches(questions, batch_size, submission)
@@ -59,6 +66,7 @@ def predict(
     batches: Any = own + all_batches[:1] * (passes - len(own))
     collate = task.collator(questions, data.images, processor, labels, inputs, submission=submission)
     rows: list[dict[str, Any]] = []
+    broken: list[Any] = []  # ids of the examples with a logit that is NaN or infinite
     was_training = model.training
     model.eval()
     with Bar(f"{'predict' if submission else 'evaluate'} {split}", len(batches), enabled=accelerator.is_main_process) as bar:
@@ -67,21 +75,39 @@ def predict(
             generator=torch.Generator(),  # an evaluation must not take from the numbers that training uses
         )  # fmt: skip
         for number, batch in enumerate(loader):
-            logits = forward(model, batch, accelerator)
+            logits = forward(model, batch, accelerator, precision)
             if number < len(own):
                 rows += task.predictions(logits, batch["ids"], labels)
+                finite = logits.isfinite().flatten(1).all(1).tolist()
+                broken += [i for i, sound in zip(batch["ids"], finite, strict=True) if not sound]
             bar.advance()
     model.train(was_training)
     gathered = sorted(gather_object(rows), key=lambda row: row["id"])
+    refuse_broken(split, sorted(gather_object(broken)), len(gathered))
     if len({row["id"] for row in gathered}) != len(gathered):
         raise RunFailed(f"{split}: an example was predicted twice")
     return gathered
 
 
-def forward(model: Any, batch: dict[str, Any], accelerator: Accelerator) -> torch.Tensor:
-    """The logits of a collated batch, which its labels have no part in."""
+def refuse_broken(split: str, ids: list[Any], examples: int) -> None:
+    """Stop where logits are not finite: any answer that is read from them is a made-up one."""
+    if ids:
+        shown = ", ".join(map(str, ids[:8])) + (f" and {len(ids) - 8:,} more" if len(ids) > 8 else "")
+        raise RunFailed(
+            f"{split}: the logits of {len(ids):,} of {examples:,} examples are not finite (NaN or infinite): {shown}; "
+            "nothing was scored or written; the weights are damaged, or overflow in 16 bits and not in fp32"
+        )
+
+
+def forward(
+    model: Any,
+    batch: dict[str, Any],
+    accelerator: Accelerator,
+    precision: str | None = None,
+) -> torch.Tensor:
+    """The logits of a collated batch, which its labels have no part in; precision: see `predict`."""
     tensors = {name: value.to(accelerator.device) for name, value in batch["inputs"].items() if name != "labels"}
-    with accelerator.autocast():
+    with accelerator.autocast() if precision is None else autocast(accelerator.device, precision):
         return model(**tensors).logits
 
 
@@ -116,12 +142,32 @@ class Loaded:
     model: Any
     labels: list[str]
     sha256: str  # of the weights
+    precision: str  # to score in
 
 
-def load(folder: Path, data_root: Path, split: str, *, labelled: bool, accelerator: Accelerator) -> Loaded:
-    """Open a checkpoint and the data, the data first: a wrong split is told before weights are read."""
+def load(
+    folder: Path,
+    data_root: Path,
+    split: str,
+    *,
+    labelled: bool,
+    accelerator: Accelerator,
+    precision: str | None = None,
+) -> Loaded:
+    """Open a checkpoint and the data, the data first: a wrong split is told before weights are read.
+
+    Args:
+        precision: to score in; the one of the training if not given.
+    """
     folder = checkpoint.resolve(folder)
     training = own_training(folder)
+    scored_in = scoring_precision(training, precision, accelerator.device)
+    if precision is None and trained_precision(training) is None and accelerator.is_main_process:
+        print(
+            f"{folder}: does not say in which precision it was trained, as an earlier version wrote it; scored in {scored_in}, "
+            "--precision names another",
+            file=sys.stderr,
+        )
     task = TASKS[training["task"]]
     data = task.open(data_root)
     data.questions(split)
@@ -132,7 +178,7 @@ def load(folder: Path, data_root: Path, split: str, *, labelled: bool, accelerat
     task.check(data, split, training["inputs"])
     sha256 = file_sha256(folder / "model.safetensors")  # now: a run that goes on may replace its best/ at any time
     model = checkpoint.load_model(folder, task.architecture).to(accelerator.device)
-    return Loaded(folder, training, task, data, model, labels, sha256)
+    return Loaded(folder, training, task, data, model, labels, sha256, scored_in)
 
 
 def own_training(folder: Path) -> dict[str, Any]:
@@ -157,25 +203,35 @@ def predict_split(
 ) -> list[dict[str, Any]]:  # fmt: skip
     processor = checkpoint.load_processor(loaded.folder)
     checkpoint.check_vocabulary(loaded.folder, processor, loaded.model)
-    return predict(
+    set_tf32(trained_tf32(loaded.training))
+    rows = predict(
         loaded.model, processor, loaded.task, loaded.data, split, loaded.labels,
         accelerator=accelerator, batch_size=batch_size, inputs=loaded.training["inputs"], submission=submission,
+        precision=loaded.precision,
     )  # fmt: skip
+    if names := not_finite(loaded.model.named_parameters()):  # tanh hides an infinite weight: the logits were finite
+        raise RunFailed(f"{loaded.folder}: nothing was scored or written: weights that are not finite: {few(names)}")
+    return rows
 
 
 def predict_checkpoint(
     folder: Path, data_root: Path, split: str, output: Path, *, accelerator: Accelerator, other: Path | None = None,
-    batch_size: int = EVALUATION_BATCH_SIZE,
+    batch_size: int = EVALUATION_BATCH_SIZE, precision: str | None = None,
 ) -> tuple[int, str]:  # fmt: skip
     """Write a checkpoint's predictions for a split, with labels or without, in the official submission format.
 
     Args:
         other: the checkpoint of the task that the official file needs beside (VCR's two tasks share one file).
+        precision: of both; each one's own if not given.
 
     Returns:
         How many examples were predicted, and the source of the data.
     """
-    loaded = [load(path, data_root, split, labelled=False, accelerator=accelerator) for path in (folder, other) if path]
+    loaded = [
+        load(path, data_root, split, labelled=False, accelerator=accelerator, precision=precision)
+        for path in (folder, other)
+        if path
+    ]
     check_whole(loaded[0].data, split)
     check_complete([one.task for one in loaded], folder)
     rows = [predict_split(one, split, accelerator, batch_size, submission=True) for one in loaded]
@@ -210,15 +266,16 @@ def check_complete(tasks: list[Task], folder: Path) -> None:
 
 def evaluate_checkpoint(
     folder: Path, data_root: Path, split: str, output: Path, *, accelerator: Accelerator, run: Path | None = None,
-    batch_size: int = EVALUATION_BATCH_SIZE,
+    batch_size: int = EVALUATION_BATCH_SIZE, precision: str | None = None,
 ) -> Record:  # fmt: skip
     """Score a checkpoint on a split; writes the record to `output`, and the predictions where `predictions_file` says.
 
     Args:
         run: the folder whose own record `output` may be; the run folder that the checkpoint lies in if not given.
+        precision: see `load`.
     """
     started = time.monotonic()
-    loaded = load(folder, data_root, split, labelled=True, accelerator=accelerator)
+    loaded = load(folder, data_root, split, labelled=True, accelerator=accelerator, precision=precision)
     task = loaded.task
     rows = predict_split(loaded, split, accelerator, batch_size)
     scores = task.score(rows, loaded.data.questions(split))
@@ -256,7 +313,7 @@ def record_of(loaded: Loaded, split: str, scores: dict[str, Any], ids: Iterable[
         },
         data={key: data.manifest[key] for key in ("source", "targets") if key in data.manifest}
         | {"manifest_hash": data.manifest["hash"]},
-        seed=training["seed"], code=code_version(), libraries=library_versions(),
+        precision=loaded.precision, seed=training["seed"], code=code_version(), libraries=library_versions(),
         training=training["progress"], command=" ".join(["vle-bench", *sys.argv[1:]]), **measured,
     )  # fmt: skip
 
@@ -304,12 +361,22 @@ def join_vcr(answers: Path, rationales: Path, split: str, output: Path, *, accel
             "parameters": sum(part.model["parameters"] for part in parts),
             "checkpoint_sha256": " + ".join(part.model["checkpoint_sha256"] for part in parts),
         },
-        "training": {"seconds": sum(part.training.get("seconds", 0) for part in parts)},
+        "precision": joined(part.precision for part in parts),
+        "training": {"seconds": sum(part.training.get("seconds", 0) for part in parts)} | {
+            key: value for key in ("split", "precision")
+            if (value := joined(part.training.get(key) for part in parts)) is not None
+        },
         "seconds": round(time.monotonic() - started, 2), "command": " ".join(["vle-bench", *sys.argv[1:]]),
     })  # fmt: skip
     if accelerator.is_main_process:
         atomic.write_json(output, record.model_dump(mode="json"))
     return record
+
+
+def joined(values: Iterable[str | None]) -> str | None:
+    """What two runs have in common, else both with a plus sign; None where one does not say."""
+    distinct = list(dict.fromkeys(values))
+    return None if None in distinct else " + ".join(value for value in distinct if value)
 
 
 def evaluated(run: Path, task: str, split: str) -> tuple[Record, list[dict[str, Any]]]:

@@ -98,13 +98,14 @@ class Experiment:
 def experiments(records: Iterable[Record]) -> list[tuple[Record, ...]]:
     """Records of one experiment together, ordered by seed; best first, contaminated ones last whatever they score.
 
-    Records without an experiment's digest (schema versions 1 and 2) stand alone.
+    Records without an experiment's digest (schema versions 1 and 2) stand alone. Runs that were trained
+    or scored in different precisions are different experiments, and so is a run that does not say.
     """
     groups: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
         identity = record.recipe.get("experiment", record.recipe["hash"])
         key = (identity, record.task, record.task_version, record.split, record.data["source"], record.data["manifest_hash"],
-               record.primary_metric, record.contaminated)  # fmt: skip
+               record.primary_metric, record.contaminated, record.precision, record.training.get("precision"))  # fmt: skip
         groups.setdefault(key, []).append(record)
     found = [tuple(sorted(group, key=lambda r: (r.seed, r.recipe["hash"]))) for group in groups.values()]
 

@@ -13,7 +13,7 @@ from vle_bench.experiments import experiments
 from vle_bench.outputs import predictions_file
 from vle_bench.published import Published, load_published
 from vle_bench.recipe import load_recipe, shipped_recipes
-from vle_bench.results import Record, ids_digest, load_record, parse_record
+from vle_bench.results import Record, flattered, ids_digest, load_record, parse_record
 from vle_bench.splits import KNOWN, names, overlap
 from vle_bench.table import comma_separated, latex, markdown
 from vle_bench.vcr_files import jsonl_records
@@ -79,14 +79,25 @@ def check_record(path: Path, record: Record, others: dict[Path, Record], publish
 
 
 def same_run(one: Record, other: Record) -> bool:
-    """Whether both are of one trained checkpoint, or of one recipe and seed, on one split and task."""
+    """Whether both are of one trained checkpoint, or of one recipe and seed, on one split and task.
+
+    Scores in two precisions are not one run; where one record does not say which, it may be the same.
+    """
     if (one.task, one.split, one.data["source"]) != (other.task, other.split, other.data["source"]):
+        return False
+    pairs = zip(precisions(one), precisions(other), strict=True)
+    if any(None not in pair and pair[0] != pair[1] for pair in pairs):
         return False
     digests = one.model.get("checkpoint_sha256"), other.model.get("checkpoint_sha256")
     if digests[0] == digests[1] is not None:
         return True
     recipes = [(r.recipe["hash"], r.recipe.get("experiment", r.recipe["hash"])) for r in (one, other)]
     return one.seed == other.seed and (recipes[0][0] == recipes[1][0] or recipes[0][1] == recipes[1][1])
+
+
+def precisions(record: Record) -> tuple[str | None, str | None]:
+    """Of the evaluation and of the training."""
+    return record.precision, record.training.get("precision")
 
 
 def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, list[str]]:
@@ -120,6 +131,7 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
         raise RequestError(f"{target}: another record is there, and records are never replaced")
     atomic.write_bytes(target, content)
     marks = ["marked contaminated: its split was trained on"] * record.contaminated
+    marks += ["marked: its split picked the checkpoint too"] * flattered(record)
     marks += ["marked: its code had changes that are in no commit"] * (record.code.get("clean") is False)
     beside = [str(p) for p in sorted(path.parent.glob("*.json")) if path != source and p != path]
     return target, marks + [f"not taken in: {', '.join(beside)}; each is added by its path"] * bool(beside)

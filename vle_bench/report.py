@@ -14,7 +14,7 @@ from vle_bench.page import Html, bar, folded, paragraph, preformatted, section, 
 from vle_bench.progress import Bar, track
 from vle_bench.report_evaluation import JOINED, Curves, Evaluation, read_curves, read_evaluation
 from vle_bench.report_examples import Examples
-from vle_bench.results import picked_on
+from vle_bench.results import picked_on, precision_of
 from vle_bench.rounding import percent
 from vle_bench.tasks.vcr import natural
 
@@ -233,6 +233,7 @@ def provenance(found: Evaluation) -> Html:
         "version": str(record.code.get("version", "unknown")),
         "libraries": ", ".join(f"{name} {version}" for name, version in record.libraries.items()),
         "device": f"{record.device}; {record.processes} process{'es' * (record.processes > 1)}, batch {record.batch_size}",
+        "precision": precision_of(record) or "unknown",
         "seed": str(record.seed), "data": f"{record.data['source']}, {found.data.root}, manifest {record.data['manifest_hash']}",
         "training splits": ", ".join(record.training_splits), "contaminated": "yes" if record.contaminated else "no",
         "recipe": f"{record.recipe['name']}, hash {record.recipe['hash']}",

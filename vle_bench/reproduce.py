@@ -6,7 +6,7 @@ from pathlib import Path
 from vle_bench.errors import RequestError
 from vle_bench.experiments import Experiment, experiments
 from vle_bench.recipe import Recipe, default_run_folder, load_recipe
-from vle_bench.results import Expect, Record, load_record
+from vle_bench.results import Expect, Record, load_record, precision_of
 from vle_bench.rounding import percent
 from vle_bench.splits import KNOWN
 
@@ -63,9 +63,10 @@ def is_of(record: Record, recipe: Recipe) -> bool:
 
 def without_copies(found: dict[Path, Record], metric: str) -> dict[Path, Record]:
     """A checkpoint counts once: its record lies in the run's folder, and in the leaderboards where it was taken in."""
-    first: dict[tuple[object, str], Path] = {}
+    first: dict[tuple[object, ...], Path] = {}
     for path, record in found.items():
-        seen = first.setdefault((record.model.get("checkpoint_sha256", path), record.data["manifest_hash"]), path)
+        checkpoint = record.model.get("checkpoint_sha256", path)
+        seen = first.setdefault((checkpoint, record.data["manifest_hash"], record.precision), path)
         if found[seen].metrics[metric].value != record.metrics[metric].value:
             raise RequestError(f"{seen} and {path}: two scores of one checkpoint on the same data; name the run that is meant")
     return {path: found[path] for path in first.values()}
@@ -104,10 +105,11 @@ def report_lines(found: Measured) -> list[str]:
     """Published, measured, each seed, the difference: percent and points."""
     experiment, first = found.experiment, found.experiment.first
     assert first.expect is not None
+    measured_how = ", ".join(filter(None, (experiment.show_seeds(), precision_of(first))))
     lines = [
         f"{first.recipe['name']}: {experiment.metric} on {first.split} of {first.data['source']} ({first.n:,} questions), percent",
         f"published    {first.expect.value}   {first.expect.source}",
-        f"measured     {percent(experiment.mean)}   {experiment.show_seeds()}",
+        f"measured     {percent(experiment.mean)}   {measured_how}",
     ]
     for record, path, stated in zip(experiment.records, found.files, found.stated, strict=True):
         metric = record.metrics[experiment.metric]

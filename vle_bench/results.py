@@ -16,13 +16,15 @@ from vle_bench import __version__
 from vle_bench.digest import file_sha256 as file_sha256
 from vle_bench.errors import RequestError
 
-SCHEMA_VERSION = 3  # 2: breakdown; 3: experiment, expect, ids_sha256
+SCHEMA_VERSION = 4  # 2: breakdown; 3: experiment, expect, ids_sha256; 4: precision
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "numpy", "pillow")
 
 ROUNDING = 1e-9  # a mean summed in another order
 
 # Names that become parts of file names
 NAME, PARTS = r"[A-Za-z0-9][\w.-]*", r"[\w.-]+( \+ [\w.-]+)*"
+
+_PRECISION = "(fp32|bf16|fp16)"
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Whole = Annotated[int, Field(strict=True, ge=0)]
@@ -68,6 +70,8 @@ class Record(Group):
     contaminated: bool
     model: dict[str, Any]  # name, parameters, checkpoint_sha256
     data: dict[str, str]  # source, manifest_hash
+    # Resolved; two joined runs of different precision have both. None: not known.
+    precision: Annotated[str, Field(pattern=rf"^{_PRECISION}( \+ {_PRECISION})?$")] | None = None
     seed: Whole
     code: dict[str, Any]  # version, commit, clean
     libraries: dict[str, str]
@@ -75,7 +79,7 @@ class Record(Group):
     processes: Whole
     batch_size: Whole
     seconds: Annotated[float, Field(ge=0)]
-    training: dict[str, Any] = {}  # steps, seconds, score on the split that picked the checkpoint
+    training: dict[str, Any] = {}  # steps, seconds, precision, score on the split that picked the checkpoint
     command: str
 
     @model_validator(mode="before")
@@ -144,6 +148,20 @@ class Training(Group):
         return self
 
 
+def flattered(record: Record) -> bool:
+    """Whether the split that is reported also picked the checkpoint among those of its training."""
+    training = record.training
+    return training.get("split") == record.split and training.get("selection") != "last"
+
+
+def precision_of(record: Record) -> str:
+    """`bf16`, or `fp32, trained in bf16`; empty where the record does not say."""
+    trained = record.training.get("precision", record.precision)
+    if record.precision is None:
+        return ""
+    return record.precision + (f", trained in {trained}" if trained != record.precision else "")
+
+
 def picked_on(record: Record) -> str:
     """Which split chose the checkpoint among those of its training, in a sentence."""
     split = record.training.get("split")
@@ -151,7 +169,7 @@ def picked_on(record: Record) -> str:
         return "The checkpoint is the last of its training: no split picked it."
     if split is None:
         return "The record does not say on which split the checkpoint was picked."
-    if split == record.split:
+    if flattered(record):
         return f"The checkpoint was picked on the very split that is reported ({split}): the score flatters it."
     return f"The checkpoint was picked on the split {split}; {record.split} had no part in it."
 

@@ -22,12 +22,20 @@ OVERALL, ANSWER_TYPES = "overall", ("yes/no", "number", "other")
 
 
 def record_server_result(
-    folder: Path, data_root: Path, split: str, file: Path, output: Path, *, accelerator: Accelerator
+    folder: Path,
+    data_root: Path,
+    split: str,
+    file: Path,
+    output: Path,
+    *,
+    accelerator: Accelerator,
+    precision: str | None = None,
 ) -> Record:
     """The record of a checkpoint on a split from the server's result file; no model is run.
 
     Args:
         folder: the checkpoint whose answers were sent, or its run.
+        precision: that the answers were predicted in; the one of the training if not given.
         file: `[{"test-dev": {"yes/no": 87.44, "number": 50.2, "other": 62.38, "overall": 71.32}}]`, in percent.
 
     Raises:
@@ -39,7 +47,7 @@ def record_server_result(
     with reading(file):
         content = file.read_bytes()  # once: it may be a pipe
     figures = read_result(file, split, content)
-    loaded = load(folder, data_root, split, labelled=False, accelerator=accelerator)
+    loaded = load(folder, data_root, split, labelled=False, accelerator=accelerator, precision=precision)
     if loaded.task.name != "vqa" or loaded.data.manifest["source"] != "vqav2":
         source = loaded.data.manifest["source"]
         raise RequestError(f"{folder}: of task {loaded.task.name} on {source}; the server scores vqa on vqav2")

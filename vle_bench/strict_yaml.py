@@ -82,8 +82,6 @@ def read_group(file: Path) -> dict[str, Any]:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         way_out = "; YAML takes no tabs outside of quotes, put spaces there" if r"'\t'" in str(error.problem) else ""
         raise RequestError(f"{file}: line {line}: {error.problem}{way_out}") from error
-    except RecursionError as error:
-        raise RequestError(f"{file}: nested too deep to be a recipe") from error
     except (yaml.YAMLError, ValueError, OSError) as error:
         raise RequestError(f"{file}: not a YAML file: {str(error).splitlines()[0]}") from error
     except RecursionError as error:

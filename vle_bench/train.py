@@ -18,13 +18,14 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object, set_seed
 
 from vle_bench import atomic, checkpoint, engine, models, run_folder, training_state
-from vle_bench.announce import describe, summary
+from vle_bench.announce import describe, precision_name, summary
 from vle_bench.average import AverageWeights
 from vle_bench.batches import first_stage, model_inputs, steps
 from vle_bench.errors import Interrupted, RequestError, RunFailed
 from vle_bench.evaluate import EVALUATION_BATCH_SIZE, check_labelled, evaluate_checkpoint, predict
 from vle_bench.inputs import wrong_targets
 from vle_bench.model_card import write_cards
+from vle_bench.models.vle.converted import few, not_finite
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.optim import learning_rate_schedule, parameter_groups
 from vle_bench.progress import Bar
@@ -188,6 +189,8 @@ def model_of(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any, int]:
             folder, task.architecture, head_may_be_new=True, new_head=recipe.model.new_head, image_size=recipe.model.image_size,
             num_token_types=checkpoint.at_least_token_types(folder, task.num_token_types), **label_maps,
         )  # fmt: skip
+        if damaged := not_finite(model.named_parameters()):
+            raise RequestError(f"{folder}: weights that are not finite (NaN or infinite): {few(damaged)}")
         processor = checkpoint.load_processor(folder, recipe.model.image_size)
         processor.patch_size = model.config.vision_config.patch_size
         return model, processor, new
@@ -392,6 +395,7 @@ def evaluate_and_save(run: Run) -> None:
         "step": run.step, "steps": run.total_steps, "seconds": round(run.training_seconds, 1),
         "split": recipe.data.evaluate, "score": score,
         "selection": recipe.train.selection, **({"ema": recipe.train.ema} if run.average else {}),
+        "precision": precision_name(run.accelerator), "tf32": recipe.train.tf32,
     }  # fmt: skip
     training = {
         "task": run.task.name, "selection": recipe.train.selection,

@@ -70,10 +70,11 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "batches": {"data", "train"},  # the type of a run, here as in the next
     "resume": {"train", "evaluate", "batches", "engine", "run_folder", "training_state", "results"},
     "announce": {"train", "evaluate", "optim", "engine"},
-    "engine": {"recipe", "launch"},
+    "engine": {"recipe", "launch", "precision"},
+    "precision": set(),
     "run_folder": {"checkpoint", "training_state", "results", "recipe"},
     "training_state": {"results", "average", "recipe"},
-    "evaluate": {"tasks", "models", "checkpoint", "results", "recipe", "model_card", "outputs"},
+    "evaluate": {"tasks", "models", "checkpoint", "results", "recipe", "model_card", "outputs", "precision"},
     "outputs": {"results"},
     "checkpoint": {"models"},
     "tasks": {"data", "metrics"},

@@ -148,6 +148,52 @@ def test_contaminated_and_dirty_are_marked_and_the_first_never_ranked(tmp_path: 
     assert "‼" not in page(folder(tmp_path / "clean", record("vqav2", "minival", 0.7, n=5000)), "vqa_v2")
 
 
+def test_the_split_that_picked_the_checkpoint_is_marked(tmp_path: Path) -> None:
+    minival = record("vqav2", "minival", 0.78, n=5000, training={"split": "minival", "seconds": 1.0})
+    root = folder(tmp_path / "a", minival)
+    note = "△ the split that is reported also picked the checkpoint among those of its training; the score flatters it."
+    for name in ("comparison", "vqa_v2"):
+        assert [row["Recipe" if name == "comparison" else "Model"][-1] for row in measured(root, name)] == ["△"]
+        assert note in page(root, name)
+    row = next(r for r in cells(page(root, "comparison")) if r[0] == "VLE-base")
+    assert row[6] == "78.00 ± 0.50 △; on minival; seed 0"
+    assert r"$\triangle$" in render(root, ["tex"])[root / "vqa_v2.tex"].decode()
+    assert "△" in render(root, ["html"])[root / "index.html"].decode()
+    other = record("vqav2", "val", 0.78, n=214354, training={"split": "minival", "seconds": 1.0})
+    root = folder(tmp_path / "b", other)
+    assert "△" not in page(root, "vqa_v2") + page(root, "comparison")
+
+
+def test_a_joined_record_of_an_earlier_version_is_marked_as_its_halves_are(tmp_path: Path) -> None:
+    picked = {"split": "val", "seconds": 1.0}
+    halves = [
+        record("vcr", "val", 0.7, task=task, training=picked, recipe={"name": task, "hash": digest, "experiment": digest})
+        for task, digest in (("vcr_q2a", "a" * 16), ("vcr_qa2r", "b" * 16))
+    ]
+    metrics = {name: {"value": 0.7, "interval": [0.69, 0.71]} for name in ("q2ar", "q2a", "qa2r")}
+    joined = " + ".join(("a" * 16, "b" * 16))
+    both = record(
+        "vcr", "val", 0.7, task="vcr_q2ar", metrics=metrics, primary_metric="q2ar", training={"seconds": 2.0},
+        recipe={"name": "vcr_q2a + vcr_qa2r", "hash": joined, "experiment": joined},
+    )  # fmt: skip
+    root = folder(tmp_path, *halves, both)
+    assert [row[0] for row in cells(page(root, "vcr")) if row[0].startswith("vcr_q2a + ")] == [
+        "vcr_q2a + vcr_qa2r (aaaaaaaa + bbbbbbbb) △"
+    ]
+
+
+def test_one_checkpoint_in_two_precisions_makes_two_rows(tmp_path: Path) -> None:
+    bf16 = {"schema_version": 4, "precision": "bf16", "training": {"precision": "bf16"}, "n": 5000}
+    fp32 = bf16 | {"precision": "fp32"}
+    root = folder(tmp_path / "a", record("vqav2", "minival", 0.78, **bf16), record("vqav2", "minival", 0.79, **fp32))
+    assert [(row["Recipe"].partition(") ")[2], row["Score"]) for row in measured(root, "comparison")] == [
+        ("fp32, trained in bf16", "79.00 ± 0.50"), ("bf16", "78.00 ± 0.50")
+    ]  # fmt: skip
+    old = {"n": 5000, "training": {}}  # which may have been scored in any precision
+    with pytest.raises(RequestError, match="a duplicate of"):
+        page(folder(tmp_path / "b", record("vqav2", "minival", 0.78, **bf16), record("vqav2", "minival", 0.78, **old)), "vqa_v2")
+
+
 def test_demo_references(tmp_path: Path) -> None:
     metrics = {"accuracy": {"value": 0.95, "interval": [0.945, 0.955]},
                "accuracy_not_yes_no": {"value": 0.85, "interval": [0.83, 0.87], "n": 2537}}  # fmt: skip

@@ -18,7 +18,7 @@ from vle_bench.data.prepared import open_prepared
 from vle_bench.errors import RequestError
 from vle_bench.evaluate import join_vcr
 from vle_bench.report import write_report
-from vle_bench.results import load_record
+from vle_bench.results import load_record, precision_of
 from vle_bench.rounding import percent
 
 
@@ -255,6 +255,19 @@ def joined_runs(folder, data):
     (q2a / "best" / checkpoint.TRAINING_FILE).write_text(json.dumps({"data_root": str(data)}), encoding="utf-8")
     (q2a / "best" / "model.safetensors").write_bytes(b"")
     return q2a, qa2r, lambda: join_vcr(q2a, qa2r, "val", q2a / "results" / "vcr_q2ar.val.json", accelerator=Accelerator(cpu=True))
+
+
+def test_a_joined_record_says_the_precision_and_the_split_that_picked_both(vcr_data, tmp_path):
+    q2a, qa2r, join = joined_runs(tmp_path, vcr_data)
+    assert join().precision is None
+    trained = {"split": "val", "precision": "bf16"}
+    for run, task in ((q2a, "vcr_q2a"), (qa2r, "vcr_qa2r")):
+        change_record(run, task, lambda record: record.update(precision="bf16", training=trained))
+    record = join()
+    assert record.precision == record.training["precision"] == "bf16" and record.training["split"] == "val"
+    change_record(qa2r, "vcr_qa2r", lambda record: record.update(precision="fp32"))
+    record = join()
+    assert (record.precision, precision_of(record)) == ("bf16 + fp32", "bf16 + fp32, trained in bf16")
 
 
 def test_two_runs_that_are_joined(vcr_data, tmp_path):

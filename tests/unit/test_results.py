@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from vle_bench.errors import RequestError
-from vle_bench.results import SCHEMA_VERSION, ids_digest, load_record
+from vle_bench.results import SCHEMA_VERSION, ids_digest, load_record, precision_of
 
 VERSIONS = Path(__file__).parents[1] / "golden" / "records"
 
@@ -23,6 +23,9 @@ def test_what_earlier_versions_lack_is_empty() -> None:
     assert first.expect is None and second.ids_sha256 is None
     assert third.expect is not None and third.expect.value == 98.5 and third.recipe["experiment"] == "0123456789abcdef"
     assert first.metrics["accuracy"].value == 0.9814948826630828
+    fourth = load_record(VERSIONS / "version-4.json")
+    assert [precision_of(record) for record in (first, second, third)] == ["", "", ""]
+    assert (fourth.precision, precision_of(fourth)) == ("fp32", "fp32, trained in bf16")
 
 
 def changed(tmp_path: Path, edit: Any) -> Path:
@@ -38,7 +41,7 @@ def changed(tmp_path: Path, edit: Any) -> Path:
     [
         (lambda v: v.update(shape="round"), "shape: unknown field"),
         (lambda v: v["metrics"]["accuracy"].update(mean=1), r"metrics\.accuracy\.mean: unknown field"),
-        (lambda v: v.update(schema_version=4), "schema_version 4 is newer than what this version reads, 3; update vle-bench"),
+        (lambda v: v.update(schema_version=5), "schema_version 5 is newer than what this version reads, 4; update vle-bench"),
         (lambda v: v["metrics"]["accuracy"].update(value=float("nan")), "NaN is no figure"),
         (lambda v: v["training"].update(seconds=float("inf")), "Infinity is no figure"),
         (lambda v: v["metrics"]["accuracy"].update(value=98.5), r"metrics\.accuracy\.value: .*less than or equal to 1"),
@@ -50,6 +53,7 @@ def changed(tmp_path: Path, edit: Any) -> Path:
         (lambda v: v["code"].update(clean=None), r"code\.clean must be true or false"),
         (lambda v: v.pop("split"), "split: Field required"),
         (lambda v: v["expect"].update(tolerance=-1), r"expect\.tolerance"),
+        (lambda v: v.update(precision="auto"), "precision: .*match pattern"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, edit: Any, says: str) -> None:

@@ -94,10 +94,15 @@ class VCR:
         return tuple(every.get(part, part) for part in self.parts) if submission else self.parts
 
     def predictions(self, logits: torch.Tensor, ids: list[Any], labels: list[str]) -> list[Row]:
-        """logits (B, C) → the choice of each question and every choice's probability among its four; ties to the lowest."""
-        fours = logits.float().unflatten(1, (-1, CHOICES)).softmax(-1)  # (B, C / 4, 4)
+        """logits (B, C) → the choice of each question and every choice's probability among its four; ties to the lowest.
+
+        The probabilities are computed in float64: in float32 two logits that differ in their last
+        bit get one probability, and the leaderboard's file would name another choice than the record.
+        """
+        fours = logits.cpu().double().unflatten(1, (-1, CHOICES))  # (B, C / 4, 4)
+        chosen, probabilities = fours.argmax(-1).tolist(), fours.softmax(-1).tolist()
         rows = []
-        for annot_id, scores, best in zip(ids, fours.tolist(), fours.argmax(-1).tolist(), strict=True):
+        for annot_id, scores, best in zip(ids, probabilities, chosen, strict=True):
             row: Row = {"id": annot_id}
             for part in self.parts:
                 if part == "q2a":

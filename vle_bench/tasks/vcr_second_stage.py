@@ -34,6 +34,7 @@ class VCRSecondStage(VCR):
     parts: tuple[Part, ...] = ("qa2r",)
     primary_metric: str = "mlm_accuracy"
     submitted_with: str | None = None
+    version: int = 2  # 2: a tie is right only where the right class is the first of it
 
     def check(self, data: PreparedData, split: str, inputs: dict[str, Any]) -> None:
         super().check(data, split, inputs)
@@ -64,10 +65,10 @@ class VCRSecondStage(VCR):
     def predictions(self, logits: torch.Tensor, ids: list[Any], labels: list[str]) -> list[Row]:
         """logits (B, M + 1), see VLEForVCRSecondStage → how many words were masked and found, and whether the match was."""
         words, match = logits[:, :-1], logits[:, -1]
-        masked, right = (~words.isposinf()).sum(1).tolist(), (words == 0).sum(1).tolist()
+        masked, right = (words != -1).sum(1).tolist(), (words == 1).sum(1).tolist()
         return [
             {"id": i, "mlm_masked": m, "mlm_right": r, "itm_right": found}
-            for i, m, r, found in zip(ids, masked, right, (match == 0).tolist(), strict=True)
+            for i, m, r, found in zip(ids, masked, right, (match == 1).tolist(), strict=True)
         ]
 
     def submission(self, rows: list[Row], questions: Any) -> str:

@@ -73,8 +73,12 @@ class VQA:
         return QuestionCollator(questions, images, processor, len(labels), inputs["max_text_length"], augment)
 
     def predictions(self, logits: torch.Tensor, ids: list[Any], labels: list[str]) -> list[Row]:
-        """logits (B, num_labels) → the most probable answer of each question and its probability."""
-        scores, best = logits.float().sigmoid().max(-1)
+        """logits (B, num_labels) → the most probable answer of each question and its probability.
+
+        The answer with the highest logit: in float32 the sigmoid of every logit above 17 is 1.
+        """
+        highest, best = logits.float().max(-1)
+        scores = highest.sigmoid()
         return [
             {"id": question_id, "answer": labels[label], "label": label, "score": round(score, 6)}
             for question_id, label, score in zip(ids, best.tolist(), scores.tolist(), strict=True)

@@ -368,6 +368,20 @@ def test_what_is_refused(tmp_path, request, source, change, message):
     assert [path.name for path in tmp_path.iterdir()] == ["step.ckpt"]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_tensors_that_are_not_finite_are_refused_and_named(tmp_path, vqa, value):
+    first, second = "vle.text_projection_layer.bias", "vqa_classifier.0.weight"
+    assert first in vqa and second in vqa
+    damaged = dict(vqa)
+    for name in (first, second):
+        damaged[name] = vqa[name].double()  # 1e300 is a number, and infinite as a float32
+        damaged[name].view(-1)[3] = value
+    torch.save({"state_dict": damaged}, tmp_path / "x.ckpt")
+    with pytest.raises(RequestError, match=rf"x\.ckpt: numbers that are not finite .* in 2 \({first}, {second}\)$"):
+        convert_checkpoint(tmp_path / "x.ckpt", tmp_path / "out", VQA / "config.json")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("suffix", ["ckpt", "safetensors"])
 def test_a_truncated_file_is_refused(tmp_path, vqa, suffix):
     path = tmp_path / f"model.{suffix}"

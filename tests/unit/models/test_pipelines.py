@@ -7,6 +7,7 @@ from PIL import Image
 from transformers import pipeline
 
 from vle_bench.data.tokenizer import train_tokenizer
+from vle_bench.errors import RunFailed
 from vle_bench.models import VLEConfig, VLEForITM, VLEForPBC, VLEForVQA, VLEModel, VLEProcessor
 from vle_bench.models.vle.pipelines import HEAT_OPACITY, heat_map
 
@@ -69,6 +70,31 @@ def test_vqa(pipes, folders, images):
     assert len(pipes["vle-vqa"](images[0], TEXTS[0], top_k=100)) == len(ANSWERS)
     with pytest.raises(ValueError, match="top_k: 1 or more is expected, 0 came"):
         pipes["vle-vqa"](images[0], TEXTS[0], top_k=0)
+
+
+def test_answers_are_ranked_by_logits(pipes, images, monkeypatch):
+    """16 and 16.5 are both 1 as float32 probabilities, 17 and 40 too; the score stays a probability."""
+    pipe = pipes["vle-vqa"]
+    ranked = pipe.postprocess({"logits": torch.tensor([[17.0, 40.0, -3.0, 18.0, -200.0, -300.0, 0.0]])}, top_k=7)
+    assert [a["answer"] for a in ranked] == [ANSWERS[i] for i in (1, 3, 0, 6, 2, 4, 5)]
+    assert ranked[0]["score"] == ranked[2]["score"] == 1.0
+
+
+@pytest.mark.parametrize("task", CLASSES)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_not_finite_give_no_answer(folders, images, task, value):
+    pipe = pipeline(task, model=str(folders[task]), device="cpu")
+    broken = iter([False, True, False, True, False])
+
+    def damage(module, given, output):
+        for row in output.logits:
+            if next(broken):
+                row.view(-1)[0] = value
+
+    pipe.model.register_forward_hook(damage)
+    assert pipe(images[0], TEXTS[0]) is not None
+    with pytest.raises(RunFailed, match=rf"^{task}: the logits of 2 of 4 inputs are not finite .*: inputs\[0\], inputs\[2\];"):
+        pipe(images[0], [TEXTS[0]] * 4, batch_size=4)
 
 
 def test_itm(pipes, folders, images):

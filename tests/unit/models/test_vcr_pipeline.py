@@ -10,6 +10,7 @@ from PIL import Image
 from transformers import AutoTokenizer, pipeline
 
 from vle_bench.boxes import patch_mask
+from vle_bench.errors import RunFailed
 from vle_bench.models import VLEConfig, VLEForVCRQ2A, VLEForVCRQA2R, VLEForVQA, VLEProcessor
 from vle_bench.vcr_text import encode_record, pad_choices
 
@@ -65,6 +66,23 @@ def test_scores_are_the_models(pipes, task, name):
     expected = by_hand(pipes[task], task, name)
     np.testing.assert_allclose(found["scores"], expected, atol=1e-6)
     assert found["choice"] == expected.argmax() and len(set(found["scores"])) > 1
+
+
+def test_choices_are_ranked_by_logits(pipes):
+    found = pipes["q2a"].postprocess({"logits": torch.tensor([[0.01, 0.01 + 2**-30, -5.0, -5.0]])})
+    assert found["choice"] == 1 == int(np.argmax(found["scores"]))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_logits_that_are_not_finite_give_no_choice(folders, batch_size):
+    pipe = pipeline("vle-vcr", model=str(folders / "q2a"))
+    with torch.no_grad():
+        pipe.model.vcr_q2a_logit[3].bias.fill_(float("nan"))
+    records = [given("multi_tag"), given("no_tags")]
+    first = ", ".join(one["record"].get("annot_id", "the record") for one in records[:batch_size])
+    message = f"vle-vcr: the logits of {batch_size} of {batch_size} inputs are not finite .*: {first};"
+    with pytest.raises(RunFailed, match=message):
+        list(pipe(records, batch_size=batch_size))
 
 
 def test_batches_of_unequal_records_change_nothing(pipes):

@@ -19,7 +19,7 @@ from vle_bench.errors import RequestError
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.convert_meter import convert_meter
 from vle_bench.models.vle.convert_vle import convert_vle
-from vle_bench.models.vle.converted import Converted, few, shared_prefix
+from vle_bench.models.vle.converted import Converted, few, not_finite, shared_prefix
 from vle_bench.models.vle.from_encoders import from_encoders
 from vle_bench.models.vle.processing import VLEProcessor
 
@@ -192,6 +192,8 @@ def _filled_model(converted: Converted) -> Any:
     except (ValueError, KeyError) as error:
         raise RequestError(f"the configuration cannot be built: {error}") from error
     tensors = {name: t.float() if t.is_floating_point() else t for name, t in converted.tensors.items()}
+    if names := not_finite(tensors.items()):
+        raise RequestError(f"numbers that are not finite (NaN, infinite, or too large for float32) in {few(names)}")
     for first, second in (getattr(cls, "_tied_weights_keys", None) or {}).items():
         for here, there in ((first, second), (second, first)):
             if here not in tensors and there in tensors:

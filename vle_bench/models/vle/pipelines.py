@@ -26,7 +26,7 @@ from transformers import Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from vle_bench import pictures
-from vle_bench.models.vle import vcr_pipeline  # noqa: F401 - registers `vle-vcr`
+from vle_bench.models.vle import vcr_pipeline
 from vle_bench.models.vle.heads import VLEForITM, VLEForPBC, VLEForVQA
 from vle_bench.models.vle.modeling import VLEPreTrainedModel
 
@@ -86,7 +86,7 @@ class ImageTextPipeline(_Pipeline):
             features = self.processor(images=[picture], text=[text], max_length=max_length or self._text_positions())
         except ValueError as error:
             raise ValueError(f"{name}{error}") from error
-        return {**features, **self._kept(picture)}
+        return {**features, **self._kept(picture), "name": name.removesuffix(": ") or "the input"}
 
     def _text_positions(self) -> int:
         """Tokens that the text encoder has positions for; RoBERTa counts them from its padding index on."""
@@ -101,7 +101,10 @@ class ImageTextPipeline(_Pipeline):
     def _forward(self, input_tensors: dict[str, Any], **parameters: Any) -> dict[str, Any]:
         kept = {name: value for name, value in input_tensors.items() if not hasattr(value, "shape")}
         tensors = {name: value for name, value in input_tensors.items() if hasattr(value, "shape")}
-        return {"logits": self.model(**tensors).logits.float(), **kept}
+        logits = self.model(**tensors).logits.float()
+        names = kept.pop("name")
+        vcr_pipeline.refuse_broken(self.task, logits, [names] if isinstance(names, str) else names)
+        return {"logits": logits, **kept}
 
 
 class VQAPipeline(ImageTextPipeline):
@@ -118,7 +121,9 @@ class VQAPipeline(ImageTextPipeline):
         return preprocess, forward, {} if top_k is None else {"top_k": top_k}
 
     def postprocess(self, model_outputs: Any, top_k: int = 5) -> list[dict[str, Any]]:
-        scores, best = model_outputs["logits"][0].sigmoid().sort(descending=True, stable=True)
+        # By logits, as the task ranks: in float32 the sigmoid of every logit above 17 is 1.
+        logits, best = model_outputs["logits"][0].sort(descending=True, stable=True)
+        scores = logits.sigmoid()
         names = self.model.config.id2label
         return [
             {"answer": names[i], "score": score} for i, score in zip(best[:top_k].tolist(), scores[:top_k].tolist(), strict=True)

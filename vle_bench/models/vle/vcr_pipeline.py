@@ -7,6 +7,7 @@
 The model's head decides the task: VLEForVCRQ2A scores the answers, VLEForVCRQA2R the rationales after one answer.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from transformers.models.auto.auto_factory import _BaseAutoModelClass
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from vle_bench import pictures
+from vle_bench.errors import RunFailed
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.heads import VLEForMultipleChoice, VLEForVCRQ2A, VLEForVCRQA2R
 from vle_bench.vcr_files import bad_record, check_metadata, read_metadata
@@ -88,20 +90,42 @@ class VCRPipeline(_Pipeline):
         except ValueError as error:
             raise error if str(error).startswith("VCR record") else bad_record(record, str(error)) from error
         # Texts and objects are padded in `_forward`: the library's collation knows no (choices, tokens).
-        return {"pixel_values": features["pixel_values"], "question": (choices, features["object_patch_mask"][0].numpy())}
+        question = (record.get("annot_id", "the record"), choices, features["object_patch_mask"][0].numpy())
+        return {"pixel_values": features["pixel_values"], "question": question}
 
     def _forward(self, input_tensors: dict[str, Any], **parameters: Any) -> dict[str, Any]:
         pixels, questions = input_tensors["pixel_values"], input_tensors["question"]
         if isinstance(questions, tuple):  # not collated, as batch_size is 1
             questions = [questions]
-        encodings, masks = zip(*questions, strict=True)
+        names, encodings, masks = zip(*questions, strict=True)
         batch = pad_choices(encodings, masks, self.tokenizer.pad_token_id)
         tensors = {name: torch.from_numpy(value).to(pixels.device) for name, value in batch.items()}
-        return {"logits": self.model(pixel_values=pixels, **tensors).logits.float()}
+        logits = self.model(pixel_values=pixels, **tensors).logits.float()
+        refuse_broken(self.task, logits, names)
+        return {"logits": logits}
 
     def postprocess(self, model_outputs: Any) -> dict[str, Any]:
-        scores = model_outputs["logits"][0].softmax(-1)
-        return {"choice": int(scores.argmax()), "scores": scores.tolist()}
+        logits = model_outputs["logits"][0].double()  # on the CPU; see VCR.predictions
+        return {"choice": int(logits.argmax()), "scores": logits.softmax(-1).tolist()}
+
+
+def refuse_broken(task: str, logits: torch.Tensor, names: Sequence[str]) -> None:
+    """Stop at logits (B, ...) that are NaN or infinite, before an answer is read from them.
+
+    Args:
+        names: of the B inputs.
+
+    Raises:
+        RunFailed: how many inputs, and the first of them.
+    """
+    sound = logits.isfinite().flatten(1).all(1).tolist()
+    broken = [name for name, whole in zip(names, sound, strict=True) if not whole]
+    if broken:
+        shown = ", ".join(map(str, broken[:8])) + (f" and {len(broken) - 8} more" if len(broken) > 8 else "")
+        raise RunFailed(
+            f"{task}: the logits of {len(broken)} of {len(names)} inputs are not finite (NaN or infinite): {shown}; "
+            "the weights are damaged, or overflow in 16 bits and not in float32"
+        )
 
 
 def _boxes(record: dict[str, Any], metadata: Any, picture: Image.Image) -> NDArray[np.float64]:
