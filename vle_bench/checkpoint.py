@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from transformers import CLIPImageProcessorPil
 
 from vle_bench import atomic, models
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.label_map import labels_digest, read_label_map
-from vle_bench.models.vle.processing import VLEProcessor
+from vle_bench.models.vle.processing import Resize, VLEProcessor
 
 TRAINING_FILE = "training.json"
 
@@ -56,15 +55,16 @@ def load_labels(folder: Path) -> list[str]:
     return read_label_map(folder / "label_map.json")
 
 
-def load_processor(folder: Path, image_size: int | None = None) -> VLEProcessor:
-    """The processor of a checkpoint folder; with `image_size` for pictures of another size than its own."""
+def load_processor(folder: Path, image_size: int | None = None, resize: Resize | None = None) -> VLEProcessor:
+    """The processor of a checkpoint folder; with `image_size` for squares of another size than its own.
+
+    Args:
+        resize: how a picture becomes the square; None: as the folder says.
+    """
     try:
         processor = VLEProcessor.from_folder(folder)
-        if image_size is not None:
-            own, size = processor.image_processor, {"height": image_size, "width": image_size}
-            processor.image_processor = CLIPImageProcessorPil(
-                size=size, do_center_crop=False, image_mean=own.image_mean, image_std=own.image_std, resample=own.resample
-            )
+        if image_size is not None and not (resize is None and processor.square == (image_size, image_size)):
+            processor.set_size(image_size, resize or processor.resize)
         return processor
     except (OSError, ValueError) as error:
         raise RequestError(f"{folder}: no processor can be loaded from it: {_one_line(error)}") from error

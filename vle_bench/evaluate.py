@@ -101,6 +101,7 @@ class Loaded:
     task: Task
     data: Data
     model: Any
+    processor: Any
     labels: list[str]
     sha256: str  # of the weights
 
@@ -121,14 +122,14 @@ def load(folder: Path, data_root: Path, split: str, *, labelled: bool, accelerat
     task.check(data, split, training["inputs"])
     sha256 = file_sha256(folder / "model.safetensors")  # now: a run that goes on may replace its best/ at any time
     model = checkpoint.load_model(folder, task.architecture).to(accelerator.device)
-    return Loaded(folder, training, task, data, model, labels, sha256)
+    return Loaded(folder, training, task, data, model, checkpoint.load_processor(folder), labels, sha256)
 
 
 def predict_split(
     loaded: Loaded, split: str, accelerator: Accelerator, batch_size: int, submission: bool = False
 ) -> list[dict[str, Any]]:  # fmt: skip
     return predict(
-        loaded.model, checkpoint.load_processor(loaded.folder), loaded.task, loaded.data, split, loaded.labels,
+        loaded.model, loaded.processor, loaded.task, loaded.data, split, loaded.labels,
         accelerator=accelerator, batch_size=batch_size, inputs=loaded.training["inputs"], submission=submission,
     )  # fmt: skip
 
@@ -218,6 +219,7 @@ def record_of(loaded: Loaded, split: str, scores: dict[str, Any], ids: Iterable[
             "name": training["recipe"]["name"],
             "parameters": sum(p.numel() for p in loaded.model.parameters()),
             "checkpoint_sha256": loaded.sha256,
+            "resize": loaded.processor.resize,
         },
         data={"source": data.manifest["source"], "manifest_hash": data.manifest["hash"]},
         seed=training["seed"], code=code_version(), libraries=library_versions(),
@@ -267,6 +269,7 @@ def join_vcr(answers: Path, rationales: Path, split: str, output: Path, *, accel
             "name": " + ".join(part.model["name"] for part in parts),
             "parameters": sum(part.model["parameters"] for part in parts),
             "checkpoint_sha256": " + ".join(part.model["checkpoint_sha256"] for part in parts),
+            "resize": " + ".join(dict.fromkeys(part.model.get("resize", "unknown") for part in parts)),
         },
         "training": {"seconds": sum(part.training.get("seconds", 0) for part in parts)},
         "seconds": round(time.monotonic() - started, 2), "command": " ".join(["vle-bench", *sys.argv[1:]]),

@@ -65,7 +65,7 @@ class Record(Group):
     expect: Expect | None = None
     training_splits: list[str]
     contaminated: bool
-    model: dict[str, Any]  # name, parameters, checkpoint_sha256
+    model: dict[str, Any]  # name, parameters, checkpoint_sha256, resize: how a picture became the model's square
     data: dict[str, str]  # source, manifest_hash
     seed: Whole
     code: dict[str, Any]  # version, commit, clean

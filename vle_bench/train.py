@@ -185,7 +185,7 @@ def model_of(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any, int]:
             folder, task.architecture, head_may_be_new=True, image_size=recipe.model.image_size,
             num_token_types=checkpoint.at_least_token_types(folder, task.num_token_types), **label_maps,
         )  # fmt: skip
-        processor = checkpoint.load_processor(folder, recipe.model.image_size)
+        processor = checkpoint.load_processor(folder, recipe.model.image_size, recipe.model.resize)
         processor.patch_size = model.config.vision_config.patch_size
         return model, processor, new
     assert recipe.model.config is not None  # the schema asks for a checkpoint or a config
@@ -196,7 +196,9 @@ def model_of(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any, int]:
     }  # fmt: skip
     values["vision_config"] = {**values["vision_config"], "image_size": recipe.model.image_size}
     model = getattr(models, task.architecture)(models.VLEConfig(**values, **label_maps))
-    processor = VLEProcessor.from_parts(tokenizer, recipe.model.image_size, model.config.vision_config.patch_size)
+    processor = VLEProcessor.from_parts(
+        tokenizer, recipe.model.image_size, model.config.vision_config.patch_size, recipe.model.resize or "squash"
+    )
     return model, processor, sum(p.numel() for p in model.parameters())
 
 
