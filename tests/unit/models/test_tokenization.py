@@ -32,7 +32,9 @@ def ids(tokenizer, texts):
 
 
 def differences(tokenizer, texts=TEXTS, expected=IDS):
-    return [(text, theirs, ours) for text, theirs, ours in zip(texts, expected, ids(tokenizer, texts), strict=True) if theirs != ours]
+    return [
+        (text, theirs, ours) for text, theirs, ours in zip(texts, expected, ids(tokenizer, texts), strict=True) if theirs != ours
+    ]
 
 
 def published_folder(folder, with_json=False):
@@ -108,7 +110,9 @@ def test_random_texts(reference):
         anything = [chr(code) for code in (draw.randrange(1, 0x30000) for _ in range(6)) if not 0xD800 <= code < 0xE000]
         texts.append(" ".join(anything))
         texts.append("".join(letter + draw.choice(["", "\u0301", "\u0308"]) for letter in draw.choices(letters, k=6)))
-        texts.append("".join(draw.choice(["e\u0302\u0301", "a\u0323\u0302", "o\u031b\u0300", "u\u0308", "i", " "]) for _ in range(6)))
+        texts.append(
+            "".join(draw.choice(["e\u0302\u0301", "a\u0323\u0302", "o\u031b\u0300", "u\u0308", "i", " "]) for _ in range(6))
+        )
     tokenizer = load_tokenizer(GOLDEN / "tokenizer")
     assert differences(tokenizer, texts, [reference.encode(text) for text in texts]) == []
     # The small vocabulary has one id for most characters: what they become is compared as well.

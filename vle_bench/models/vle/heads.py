@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import AutoModelForVisualQuestionAnswering
 from transformers.activations import ACT2FN
 from transformers.utils import ModelOutput
 
@@ -377,3 +378,6 @@ class VLEForVCRSecondStage(VLEForMLM):
 def below_highest(scores: Tensor, right: Tensor) -> Tensor:
     """scores (..., classes), right (...) → how far the right class's score is below the highest (...)."""
     return scores.amax(-1) - scores.gather(-1, right[..., None]).squeeze(-1)
+
+
+AutoModelForVisualQuestionAnswering.register(VLEConfig, VLEForVQA)
