@@ -29,9 +29,11 @@ def decode(content: bytes, name: str) -> Image.Image:
         ValueError: a broken, empty or huge file; it names the file. A huge one is refused before it is decoded.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its size and of damaged EXIF data, which `upright_rgb` looks at
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             image = Image.open(io.BytesIO(content))
+            if _of_exif(caught):  # Pillow looks into it for the resolution, and keeps what it has read
+                _say_damaged(name)
     except UnidentifiedImageError as error:
         raise ValueError(f"{name}: cannot be read as an image ({len(content)} bytes of no known format)") from error
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, ... by format
@@ -99,12 +101,18 @@ def _orientation(image: Image.Image, name: str) -> int:
         warnings.simplefilter("always")
         try:
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-            damaged = any("exif" in str(one.message).lower() for one in caught)
+            damaged = _of_exif(caught)
         except Exception:  # Pillow raises SyntaxError, struct.error, ... by what is damaged
             orientation, damaged = 1, True
     if damaged:
         _say_damaged(name)
     return orientation if isinstance(orientation, int) and orientation in range(2, 9) else 1
+
+
+def _of_exif(caught: list[warnings.WarningMessage]) -> bool:
+    """Whether Pillow has warned of EXIF data that end too early or contradict themselves."""
+    words = ("EXIF data", "Truncated File Read", "Metadata Warning")
+    return any(word in str(one.message) for one in caught for word in words)
 
 
 @functools.lru_cache(maxsize=10_000)

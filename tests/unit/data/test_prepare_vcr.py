@@ -1,6 +1,7 @@
 """Preparing a miniature VCR: tables, resuming, the report."""
 
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
 from tests.miniature_vcr import BOXES, MANY_OBJECTS, NO_OBJECTS, OBJECTS, OTHER_SIZE, OUTSIDE, change_line, stem, write_vcr
+from vle_bench import pictures
 from vle_bench.cli import app, main
 from vle_bench.data import shards, vcr
 from vle_bench.data.output import Choices
@@ -118,15 +120,38 @@ def test_boxes_turn_with_the_picture(own, tmp_path, orientation, scale):
     assert row["boxes"][0] == [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
 
 
-def test_a_damaged_exif_block_is_one_line_with_the_name(own, tmp_path, caplog):
+def damaged_exif(kind):
+    """A JPEG of 60 × 40 or a PNG whose EXIF block is cut off."""
+    exif = Image.Exif()
+    exif[0x010F] = "x" * 20
+    file = io.BytesIO()
+    Image.new("RGB", (60, 40)).save(file, kind, exif=exif.tobytes()[:-12])
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_damaged_exif_block_is_one_line_with_the_name(own, tmp_path, caplog, kind):
     path = own / "vcr1images" / f"{stem('val', 0)}.jpg"
-    Image.new("RGB", (60, 40)).save(path, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x09\0\x12\x01\x03\0\x01")  # cut off
+    path.write_bytes(damaged_exif(kind))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a library's warning would be an error
         prepare_vcr(own, tmp_path / "out")
-    said = [record.getMessage() for record in caplog.records if record.name == "vle_bench.pictures"]
-    assert len(said) == 1 and said[0].startswith(f"{path}: its EXIF block is damaged") and "\n" not in said[0]
+    said = caplog.messages
+    assert (
+        len(said) == 1
+        and "\n" not in said[0]
+        and said[0].startswith(f"{path}: its EXIF block is damaged; the picture is turned only as far")
+    )
     assert rows_by_name(tmp_path / "out")[f"{stem('val', 0)}.jpg"]["boxes"][0] == BOXES[0][:4]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_damaged_exif_block_is_told_once_and_warns_of_nothing(caplog, kind):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            assert pictures.decode(damaged_exif(kind), f"{kind}.jpg").size == (60, 40)
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [f"{kind}.jpg"]
 
 
 def test_a_turned_picture_has_its_upright_size(own, tmp_path):
