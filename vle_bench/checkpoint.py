@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 
 from vle_bench import atomic, models
@@ -76,12 +77,14 @@ def load_model(folder: Path, architecture: str, head_may_be_new: bool = False, *
 
 
 def load_counting_new(folder: Path, architecture: str, head_may_be_new: bool = False, **config: Any) -> tuple[Any, int]:
-    """Load weights; whatever is missing, unexpected or of another shape is an error that names the keys.
+    """Load weights as float32; whatever is missing, unexpected or of another shape is an error that names the keys.
 
     Args:
         architecture: class in `vle_bench.models`.
         head_may_be_new: a bare encoder, or another label count, is fine: the head starts afresh.
         config: configuration values to change, such as id2label, and sizes to change, such as image_size.
+
+    transformers 5 would keep the type of the file, so that a released float16 checkpoint would be trained in float16.
 
     Returns:
         The model, and how many of its parameters the folder did not hold: a new head, rows by which a table has grown.
@@ -89,7 +92,7 @@ def load_counting_new(folder: Path, architecture: str, head_may_be_new: bool = F
     try:
         model, info = getattr(models, architecture).from_pretrained(
             str(folder), output_loading_info=True, local_files_only=True, weights_only=True,
-            ignore_mismatched_sizes=head_may_be_new, **config,
+            ignore_mismatched_sizes=head_may_be_new, dtype=torch.float32, **config,
         )  # fmt: skip
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise RequestError(f"{folder}: the weights cannot be loaded: {_one_line(error)}") from error

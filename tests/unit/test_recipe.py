@@ -152,7 +152,7 @@ def test_a_split_is_not_trained_on_and_scored(tmp_path: Path, train: str, evalua
     ("vcr/vle-base-q2a", "model.alignment=maybe", "model.alignment: input should be 'on' or 'off', not 'maybe'"),
     ("vqa/vle-base", "model.resize=published-vcr", "model.resize: published-vcr differs from crop in its boxes, and task vqa has "
      "none; take crop"),
-    ("vcr/vle-base-q2a", "model.resize=stretch", "model.resize: input should be 'crop', 'squash' or 'published-vcr', not 'stretch'"),
+    ("vcr/vle-base-q2a", "model.resize=cut", "model.resize: input should be 'crop', 'squash' or 'published-vcr', not 'cut'"),
     ("vcr/vle-base-q2a", "model.objects=some", "model.objects: input should be 'tagged' or 'all', not 'some'"),
 ])  # fmt: skip
 def test_keys_that_the_task_does_not_have(name: str, override: str, message: str) -> None:

@@ -90,6 +90,18 @@ def test_a_recipe_keeps_the_folders_way_with_pictures_unless_it_says_another(tmp
     assert torch.equal(processor(images=picture).pixel_values, expected)
 
 
+@pytest.mark.parametrize("said", ["float16", None])
+def test_a_float16_checkpoint_is_trained_and_scored_in_float32(tmp_path, said):
+    golden = VLEForVQA.from_pretrained("tests/golden/vle/VLEForVQA")
+    golden.half().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config.pop("dtype", None)
+    (tmp_path / "config.json").write_text(json.dumps(config | ({"torch_dtype": said} if said else {})))
+    model = checkpoint.load_model(tmp_path, "VLEForVQA")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert torch.equal(model.vle.text_projection_layer.weight, golden.vle.text_projection_layer.weight.float())
+
+
 def test_a_checkpoint_keeps_the_digest_of_its_answers(tmp_path):
     golden = VLEForVQA.from_pretrained("tests/golden/vle/VLEForVQA")
     processor = SimpleNamespace(save_pretrained=lambda folder: None)

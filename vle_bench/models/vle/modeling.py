@@ -199,7 +199,9 @@ class VLEPreTrainedModel(PreTrainedModel):
             model.resize_images(image_size)
         return (model, info) if output_loading_info else model
 
-    def save_pretrained(self, save_directory: Any, *args: Any, state_dict: Any = None, **kwargs: Any) -> None:
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: Any, is_main_process: bool = True, state_dict: Any = None, **kwargs: Any
+    ) -> None:
         """Hugging Face's `save_pretrained`, always with the key names of the released checkpoints.
 
         transformers puts a name back only where the loaded file had it, so that a model from scratch would be saved under
@@ -207,7 +209,8 @@ class VLEPreTrainedModel(PreTrainedModel):
         """
         weights = self.state_dict() if state_dict is None else state_dict
         released = {_VISION.sub(r"\1vision_model.vision_model.", name): tensor for name, tensor in weights.items()}
-        super().save_pretrained(save_directory, *args, state_dict=released, save_original_format=False, **kwargs)
+        kwargs["save_original_format"] = False  # transformers' own way back, which would add the prefix once more
+        super().save_pretrained(save_directory, is_main_process, released, **kwargs)
 
     def _account_for(self, info: dict[str, Any], source: str, head_may_differ: bool) -> None:
         """Every missing, mismatched or unexpected key is on a list of what may be, or an error.

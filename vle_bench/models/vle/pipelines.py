@@ -116,9 +116,9 @@ class VQAPipeline(ImageTextPipeline):
     architecture = VLEForVQA
 
     def _sanitize_parameters(
-        self, max_length: int | None = None, top_k: int | None = None, **kwargs: Any
+        self, max_length: int | None = None, timeout: float | None = None, top_k: int | None = None, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any], Any]:
-        preprocess, forward, _ = super()._sanitize_parameters(max_length, **kwargs)
+        preprocess, forward, _ = super()._sanitize_parameters(max_length, timeout, **kwargs)
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k: 1 or more is expected, {top_k} came")
         return preprocess, forward, {} if top_k is None else {"top_k": top_k}
