@@ -241,7 +241,7 @@ def provenance(found: Evaluation) -> Html:
         "seed": str(record.seed), "data": f"{record.data['source']}, {found.data.root}, manifest {record.data['manifest_hash']}",
         "training splits": ", ".join(record.training_splits), "contaminated": "yes" if record.contaminated else "no",
         "recipe": f"{record.recipe['name']}, hash {record.recipe['hash']}",
-        "pictures": " + ".join(RESIZES[way] for way in record.model.get("resize", "unknown").split(" + ")),
+        "pictures": " + ".join(RESIZES.get(way, way) for way in str(record.model.get("resize", "unknown")).split(" + ")),
         "checkpoint": f"model.safetensors, SHA-256 {record.model.get('checkpoint_sha256', 'unknown')}",
         "training": json.dumps(record.training), "evaluation": f"{record.seconds:.1f} s",
         "record": f"schema version {record.schema_version}, task version {record.task_version}",

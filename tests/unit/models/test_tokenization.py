@@ -1,5 +1,6 @@
 """A tokenizer gives the ids of its file: those of the sentencepiece library, also where a text is not plain ASCII."""
 
+import copy
 import json
 import random
 import shutil
@@ -93,6 +94,17 @@ def test_a_tokenizer_json_is_taken_at_its_word(tmp_path):
     backend.save(str(tmp_path / "former" / "tokenizer.json"))
     loaded = load_tokenizer(tmp_path / "former")
     assert isinstance(loaded, DebertaV2Tokenizer) and ids(loaded, ["THE MAN"]) == ids(loaded, ["the man"])
+
+
+def test_a_tokenizer_whose_folder_has_gone(tmp_path):
+    """Its rules are kept where they were read, and cannot be guessed where they were not."""
+    shutil.copytree(GOLDEN / "tokenizer", tmp_path / "folder")
+    known, unknown = load_tokenizer(tmp_path / "folder"), AutoTokenizer.from_pretrained(str(tmp_path / "folder"))
+    shutil.rmtree(tmp_path / "folder")
+    assert differences(VLEProcessor.from_parts(known, 32).tokenizer) == []
+    assert differences(VLEProcessor.from_parts(copy.deepcopy(known), 32).tokenizer) == []
+    with pytest.raises(ValueError, match="folder: neither its tokenizer.json nor its spm.model is there, so that its normaliser"):
+        VLEProcessor.from_parts(unknown, 32)
 
 
 def test_a_tokenizer_from_scratch_stays_as_it_was_built():

@@ -14,6 +14,8 @@ from transformers.convert_slow_tokenizer import SentencePieceExtractor
 from transformers.utils import cached_file
 
 _FILE = "tokenizer.json"
+_DONE = "_as_in_its_file"
+_NONE_IF_MISSING = {f"_raise_exceptions_for_{what}": False for what in ("missing_entries", "connection_errors", "gated_repo")}
 _HUB = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 # A control character that no text needs: SentencePiece's rules delete it. It ends a grapheme, and NFC composes nothing over it.
 _BREAK = "\x01"
@@ -36,19 +38,21 @@ def as_in_its_file(tokenizer: PreTrainedTokenizerBase, **hub: Any) -> PreTrained
 
     Args:
         hub: where else to look than in the default cache, as `from_pretrained` takes it.
+
+    Raises:
+        ValueError: neither file is there any more.
     """
-    if not isinstance(tokenizer, DebertaV2Tokenizer) or not tokenizer.name_or_path:
+    if not isinstance(tokenizer, DebertaV2Tokenizer) or not tokenizer.name_or_path or getattr(tokenizer, _DONE, False):
         return tokenizer
-    backend = tokenizer.backend_tokenizer
-    file = cached_file(
-        tokenizer.name_or_path, _FILE,
-        **{"local_files_only": True, **hub}, _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False, _raise_exceptions_for_gated_repo=False,
-    )  # fmt: skip
+    backend, model = tokenizer.backend_tokenizer, getattr(tokenizer, "vocab_file", None)
+    try:
+        file = cached_file(tokenizer.name_or_path, _FILE, **{"local_files_only": True, **hub}, **_NONE_IF_MISSING)
+    except OSError:  # a folder that has gone
+        file = None
     if file is not None:
         saved = Tokenizer.from_file(file)
         backend.normalizer, backend.pre_tokenizer = saved.normalizer, saved.pre_tokenizer
-    elif (model := getattr(tokenizer, "vocab_file", None)) and Path(model).is_file():
+    elif model and Path(model).is_file():
         spec = SentencePieceExtractor(str(model)).proto.normalizer_spec
         backend.normalizer = normalizers.Sequence(
             [normalizers.Lowercase()] * bool(tokenizer.do_lower_case) + sentencepiece_rules(spec)
@@ -56,6 +60,12 @@ def as_in_its_file(tokenizer: PreTrainedTokenizerBase, **hub: Any) -> PreTrained
         prefix = pre_tokenizers.Metaspace(prepend_scheme="always" if spec.add_dummy_prefix else "never")
         by_punctuation = [pre_tokenizers.Punctuation(behavior="isolated")] * bool(tokenizer.split_by_punct)
         backend.pre_tokenizer = pre_tokenizers.Sequence([*by_punctuation, prefix])
+    else:
+        raise ValueError(
+            f"the tokenizer of {tokenizer.name_or_path}: neither its {_FILE} nor its spm.model is there, so that its normaliser "
+            "cannot be read; load it with VLEProcessor.from_pretrained, or with load_tokenizer of vle_bench.models.vle.tokenization"
+        )
+    setattr(tokenizer, _DONE, True)
     return tokenizer
 
 
