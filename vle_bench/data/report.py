@@ -49,7 +49,7 @@ def load_tokenizer(folder: Path) -> Any:
         raise RequestError(
             f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; --tokenizer names one on this disk"
         )
-    from vle_bench.models.vle import tokenization
+    from vle_bench import tokenization
 
     try:
         return tokenization.load_tokenizer(folder, local_files_only=True)

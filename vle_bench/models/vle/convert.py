@@ -21,7 +21,7 @@ from vle_bench.models.vle.convert_vle import convert_vle
 from vle_bench.models.vle.converted import Converted, few, shared_prefix
 from vle_bench.models.vle.from_encoders import from_encoders
 from vle_bench.models.vle.processing import VLEProcessor
-from vle_bench.models.vle.tokenization import load_tokenizer
+from vle_bench.tokenization import load_tokenizer
 
 _TOKENIZER_FILES = ("tokenizer.json", "spm.model", "vocab.json", "vocab.txt", "sentencepiece.bpe.model")
 _ANCHOR = "cross_modal_text_pooler.dense.weight"  # METER and VLE both have it, once

@@ -15,7 +15,7 @@ from transformers.image_processing_backends import PilBackend
 from vle_bench import boxes as box_mapping
 from vle_bench import pictures
 from vle_bench.models.vle.configuration import VLEConfig
-from vle_bench.models.vle.tokenization import as_in_its_file, load_tokenizer
+from vle_bench.tokenization import as_in_its_file, load_tokenizer
 
 Resize = Literal["crop", "squash", "published-vcr"]
 

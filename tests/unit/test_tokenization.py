@@ -15,10 +15,10 @@ from vle_bench import checkpoint
 from vle_bench.data.report import load_tokenizer as load_for_preparation
 from vle_bench.data.tokenizer import train_tokenizer
 from vle_bench.models import VLEConfig, VLEForVQA, VLEProcessor
-from vle_bench.models.vle.tokenization import load_tokenizer
+from vle_bench.tokenization import load_tokenizer
 from vle_bench.vcr_text import encode_record
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "vcr_text"
+GOLDEN = Path(__file__).parents[1] / "golden" / "vcr_text"
 ODD = json.loads((GOLDEN / "odd_texts.json").read_text(encoding="utf-8"))  # texts, and the ids of sentencepiece 0.2.3
 TEXTS, IDS = [row["text"] for row in ODD], [row["ids"] for row in ODD]
 
@@ -40,7 +40,7 @@ def differences(tokenizer, texts=TEXTS, expected=IDS):
 
 def published_folder(folder, with_json=False):
     """A folder as VLE was released: a checkpoint, spm.model and a preprocessor_config.json of transformers 4."""
-    shutil.copytree(Path(__file__).parents[2] / "golden" / "vle" / "VLEForVQA", folder)
+    shutil.copytree(Path(__file__).parents[1] / "golden" / "vle" / "VLEForVQA", folder)
     for file in (GOLDEN / "tokenizer").iterdir():
         shutil.copy(file, folder)
     size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}, "do_center_crop": True}

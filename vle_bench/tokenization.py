@@ -63,7 +63,7 @@ def as_in_its_file(tokenizer: PreTrainedTokenizerBase, **hub: Any) -> PreTrained
     else:
         raise ValueError(
             f"the tokenizer of {tokenizer.name_or_path}: neither its {_FILE} nor its spm.model is there, so that its normaliser "
-            "cannot be read; load it with VLEProcessor.from_pretrained, or with load_tokenizer of vle_bench.models.vle.tokenization"
+            "cannot be read; load it with VLEProcessor.from_pretrained, or with vle_bench.tokenization.load_tokenizer"
         )
     setattr(tokenizer, _DONE, True)
     return tokenizer
