@@ -89,7 +89,9 @@ def sized_model(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any, int]:
         config.id2label = dict(enumerate(data.labels))
         config.label2id = {label: i for i, label in enumerate(data.labels)}
     model = getattr(models, task.architecture)(config)
-    processor = VLEProcessor.from_parts(tokenizer, recipe.model.image_size, config.vision_config.patch_size)
+    processor = VLEProcessor.from_parts(
+        tokenizer, recipe.model.image_size, config.vision_config.patch_size, recipe.model.resize or "squash"
+    )
     return model, processor, sum(p.numel() for p in model.parameters())
 
 

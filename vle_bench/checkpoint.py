@@ -7,12 +7,11 @@ from typing import Any
 import torch
 from PIL import Image
 from safetensors import SafetensorError
-from transformers import CLIPImageProcessorPil
 
 from vle_bench import atomic, models
 from vle_bench.errors import RequestError, RunFailed, reading
 from vle_bench.label_map import labels_digest, read_label_map
-from vle_bench.models.vle.processing import VLEProcessor
+from vle_bench.models.vle.processing import Resize, VLEProcessor
 
 TRAINING_FILE = "training.json"
 
@@ -88,15 +87,16 @@ def own_answers(folder: Path) -> list[str] | None:
     return read_label_map(folder / "config.json")
 
 
-def load_processor(folder: Path, image_size: int | None = None) -> VLEProcessor:
-    """The processor of a checkpoint folder; with `image_size` for pictures of another size than its own."""
+def load_processor(folder: Path, image_size: int | None = None, resize: Resize | None = None) -> VLEProcessor:
+    """The processor of a checkpoint folder; with `image_size` for squares of another size than its own.
+
+    Args:
+        resize: how a picture becomes the square; None: as the folder says.
+    """
     try:
         processor = VLEProcessor.from_folder(folder)
-        if image_size is not None:
-            own, size = processor.image_processor, {"height": image_size, "width": image_size}
-            processor.image_processor = CLIPImageProcessorPil(
-                size=size, do_center_crop=False, image_mean=own.image_mean, image_std=own.image_std, resample=own.resample
-            )
+        if image_size is not None and not (resize is None and processor.square == (image_size, image_size)):
+            processor.set_size(image_size, resize or processor.resize)
         processor(text="?", images=Image.new("RGB", (8, 8)))  # a wrong mean or size fails only here
         return processor
     except Exception as error:  # tokenizers raises bare ones, a key of a wrong type any other
@@ -127,6 +127,8 @@ def load_counting_new(
         head_may_be_new: a bare encoder is fine: its head starts afresh.
         new_head: the head starts afresh in any case, and the folder's may have another number of labels.
         config: configuration values to change, such as id2label, and sizes to change, such as image_size.
+
+    transformers 5 would keep the type of the file, so that a released float16 checkpoint would be trained in float16.
 
     Returns:
         The model, and how many of its parameters the folder did not hold: a new head, rows by which a table has grown.

@@ -140,6 +140,7 @@ class Loaded:
     task: Task
     data: Data
     model: Any
+    processor: Any
     labels: list[str]
     sha256: str  # of the weights
     precision: str  # to score in
@@ -178,7 +179,9 @@ def load(
     task.check(data, split, training["inputs"])
     sha256 = file_sha256(folder / "model.safetensors")  # now: a run that goes on may replace its best/ at any time
     model = checkpoint.load_model(folder, task.architecture).to(accelerator.device)
-    return Loaded(folder, training, task, data, model, labels, sha256, scored_in)
+    processor = checkpoint.load_processor(folder)
+    checkpoint.check_vocabulary(folder, processor, model)
+    return Loaded(folder, training, task, data, model, processor, labels, sha256, scored_in)
 
 
 def own_training(folder: Path) -> dict[str, Any]:
@@ -201,11 +204,9 @@ def own_training(folder: Path) -> dict[str, Any]:
 def predict_split(
     loaded: Loaded, split: str, accelerator: Accelerator, batch_size: int, submission: bool = False
 ) -> list[dict[str, Any]]:  # fmt: skip
-    processor = checkpoint.load_processor(loaded.folder)
-    checkpoint.check_vocabulary(loaded.folder, processor, loaded.model)
     set_tf32(trained_tf32(loaded.training))
     rows = predict(
-        loaded.model, processor, loaded.task, loaded.data, split, loaded.labels,
+        loaded.model, loaded.processor, loaded.task, loaded.data, split, loaded.labels,
         accelerator=accelerator, batch_size=batch_size, inputs=loaded.training["inputs"], submission=submission,
         precision=loaded.precision,
     )  # fmt: skip
@@ -310,6 +311,7 @@ def record_of(loaded: Loaded, split: str, scores: dict[str, Any], ids: Iterable[
             "name": training["recipe"]["name"],
             "parameters": sum(p.numel() for p in loaded.model.parameters()),
             "checkpoint_sha256": loaded.sha256,
+            "resize": loaded.processor.resize,
         },
         data={key: data.manifest[key] for key in ("source", "targets") if key in data.manifest}
         | {"manifest_hash": data.manifest["hash"]},
@@ -360,6 +362,7 @@ def join_vcr(answers: Path, rationales: Path, split: str, output: Path, *, accel
             "name": " + ".join(part.model["name"] for part in parts),
             "parameters": sum(part.model["parameters"] for part in parts),
             "checkpoint_sha256": " + ".join(part.model["checkpoint_sha256"] for part in parts),
+            "resize": " + ".join(dict.fromkeys(part.model.get("resize", "unknown") for part in parts)),
         },
         "precision": joined(part.precision for part in parts),
         "training": {"seconds": sum(part.training.get("seconds", 0) for part in parts)} | {

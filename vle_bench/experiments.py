@@ -105,7 +105,8 @@ def experiments(records: Iterable[Record]) -> list[tuple[Record, ...]]:
     for record in records:
         identity = record.recipe.get("experiment", record.recipe["hash"])
         key = (identity, record.task, record.task_version, record.split, record.data["source"], record.data["manifest_hash"],
-               record.primary_metric, record.contaminated, record.precision, record.training.get("precision"))  # fmt: skip
+               record.primary_metric, record.contaminated, record.precision, record.training.get("precision"),
+               str(record.model.get("resize")))  # fmt: skip
         groups.setdefault(key, []).append(record)
     found = [tuple(sorted(group, key=lambda r: (r.seed, r.recipe["hash"]))) for group in groups.values()]
 

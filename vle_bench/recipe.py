@@ -121,6 +121,10 @@ class ModelGroup(Group):
     """For a model from scratch; a checkpoint brings its own."""
     image_size: int = Field(384, ge=8, le=2048)
     """Pixels a side."""
+    resize: Literal["crop", "squash", "published-vcr"] | None = None
+    """How a picture becomes the square. `crop` resizes the shorter side and keeps the centre (as METER and VLE for VQA), `squash`
+    resizes both sides; boxes go with the pixels. `published-vcr` has the pixels of crop and the boxes of squash. null is what the
+    checkpoint's processor says, and squash for a model from scratch."""
     max_text_length: int = Field(50, ge=4, le=512)
     """Tokens; longer texts are shortened."""
     new_head: bool = False
@@ -262,6 +266,8 @@ class Recipe(Group):
             for group, _, name in [key.partition(".")]
             if getattr(groups[group], name) != type(groups[group]).model_fields[name].default
         ]
+        if self.model.resize == "published-vcr" and not vcr:
+            problems.append(f"model.resize: published-vcr differs from crop in its boxes, and task {self.task} has none; take crop")
         if problems:
             raise ValueError("\n".join(problems))
         return self

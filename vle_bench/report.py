@@ -25,6 +25,11 @@ TITLES = {
     "vcr_qa2r": "VCR, question and answer to rationale (QA2R)", "vcr_joint": "VCR, both tasks of one model (Q2AR)",
     JOINED: "VCR, two runs joined (Q2AR)",
 }  # fmt: skip
+RESIZES = {
+    "crop": "shorter side resized, centre kept (crop)", "squash": "both sides resized to the square (squash)",
+    "published-vcr": "shorter side resized, centre kept, and boxes mapped as if squashed (published-vcr)",
+    "unknown": "the record does not say how they were resized",
+}  # fmt: skip
 STYLE = (
     charts.STYLE
     + """
@@ -237,6 +242,7 @@ def provenance(found: Evaluation) -> Html:
         "seed": str(record.seed), "data": f"{record.data['source']}, {found.data.root}, manifest {record.data['manifest_hash']}",
         "training splits": ", ".join(record.training_splits), "contaminated": "yes" if record.contaminated else "no",
         "recipe": f"{record.recipe['name']}, hash {record.recipe['hash']}",
+        "pictures": " + ".join(RESIZES.get(way, way) for way in str(record.model.get("resize", "unknown")).split(" + ")),
         "checkpoint": f"model.safetensors, SHA-256 {record.model.get('checkpoint_sha256', 'unknown')}",
         "training": json.dumps(record.training), "evaluation": f"{record.seconds:.1f} s",
         "record": f"schema version {record.schema_version}, task version {record.task_version}",

@@ -68,7 +68,7 @@ class Record(Group):
     expect: Expect | None = None
     training_splits: list[str]
     contaminated: bool
-    model: dict[str, Any]  # name, parameters, checkpoint_sha256
+    model: dict[str, Any]  # name, parameters, checkpoint_sha256, resize: how a picture became the model's square
     data: dict[str, str]  # source, manifest_hash
     # Resolved; two joined runs of different precision have both. None: not known.
     precision: Annotated[str, Field(pattern=rf"^{_PRECISION}( \+ {_PRECISION})?$")] | None = None

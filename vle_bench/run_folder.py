@@ -65,7 +65,7 @@ def take(stack: ExitStack, recipe: dict[str, Any], folder: Path, result: Path, r
         raise RequestError(f"{folder}: {held}{way_out}")
     path, passed = (None, []) if done else training_state.newest(folder / "checkpoints")
     # The state knows best by what it was trained: recipe.yaml may have been edited since.
-    old = Recipe.model_validate(training_state.read_progress(path)["recipe"]) if path else load_recipe(str(stored))
+    old = recipe_of_state(path) if path else load_recipe(str(stored))
     refuse_other_recipe(folder, old.model_dump(mode="json"), recipe)
     if done:
         print(f"{folder}: this run is finished; there is nothing to resume", flush=True)
@@ -75,6 +75,14 @@ def take(stack: ExitStack, recipe: dict[str, Any], folder: Path, result: Path, r
     none = "none of its checkpoints is whole" if passed else "no checkpoint yet"
     print(f"{folder}: going on from {path}" if path else f"{folder}: {none}; starting from the beginning", flush=True)
     return str(path) if path else None
+
+
+def recipe_of_state(path: Path) -> Recipe:
+    """By what a training state was trained. Before `model.resize` there was, a checkpoint's pictures were squashed always."""
+    values = training_state.read_progress(path)["recipe"]
+    if "resize" not in values["model"] and values["model"].get("checkpoint"):
+        values = {**values, "model": {**values["model"], "resize": "squash"}}
+    return Recipe.model_validate(values)
 
 
 def finished(folder: Path, result: Path) -> bool:

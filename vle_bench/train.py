@@ -191,7 +191,7 @@ def model_of(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any, int]:
         )  # fmt: skip
         if damaged := not_finite(model.named_parameters()):
             raise RequestError(f"{folder}: weights that are not finite (NaN or infinite): {few(damaged)}")
-        processor = checkpoint.load_processor(folder, recipe.model.image_size)
+        processor = checkpoint.load_processor(folder, recipe.model.image_size, recipe.model.resize)
         processor.patch_size = model.config.vision_config.patch_size
         return model, processor, new
     assert recipe.model.config is not None  # the schema asks for a checkpoint or a config
@@ -202,7 +202,9 @@ def model_of(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any, int]:
     }  # fmt: skip
     values["vision_config"] = {**values["vision_config"], "image_size": recipe.model.image_size}
     model = getattr(models, task.architecture)(models.VLEConfig(**values, **label_maps))
-    processor = VLEProcessor.from_parts(tokenizer, recipe.model.image_size, model.config.vision_config.patch_size)
+    processor = VLEProcessor.from_parts(
+        tokenizer, recipe.model.image_size, model.config.vision_config.patch_size, recipe.model.resize or "squash"
+    )
     return model, processor, sum(p.numel() for p in model.parameters())
 
 

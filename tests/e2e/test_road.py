@@ -47,6 +47,7 @@ def test_the_run_folder(trained):
     assert [e["step"] for e in log if "split" in e] == [3, 6]
     record = json.loads((trained / "results" / "vqa.test.json").read_text(encoding="utf-8"))
     assert record["split"] == "test" and record["training_splits"] == ["train"] and not record["contaminated"]
+    assert record["model"]["resize"] == "squash"
     rows = [json.loads(line) for line in (trained / "predictions" / "vqa.test.jsonl").read_text(encoding="utf-8").splitlines()]
     assert record["n"] == len({row["id"] for row in rows}) == len(rows)
     assert {p.name for p in (trained / "best").iterdir()} >= {

@@ -49,6 +49,13 @@ def test_auto_classes_and_pipelines(folder: Path, imports: str) -> None:
     assert run(f"{imports}; folder = {str(folder)!r}{LOAD}") == "VLEModel VLEProcessor VQAPipeline"
 
 
+def test_the_auto_class_for_questions_about_pictures(folder: Path) -> None:
+    """Here without `import vle_bench.models`: the registry is enough."""
+    code = f"import vle_bench; from transformers import AutoModelForVisualQuestionAnswering as Auto; folder = {str(folder)!r}\n"
+    code += "model, info = Auto.from_pretrained(folder, output_loading_info=True)\n"
+    assert run(f"{code}print(type(model).__name__, info['missing_keys'])") in ("VLEForVQA []", "VLEForVQA set()")
+
+
 def test_the_import_alone_is_cheap() -> None:
     heavy = "('torch', 'transformers', 'numpy')"
     assert run(f"import sys, vle_bench; print([m for m in {heavy} if m in sys.modules])") == "[]"

@@ -55,6 +55,7 @@ def test_one_run_has_no_deviation() -> None:
         {"task_version": 2},
         {"data": {"source": "vqav2", "manifest_hash": "1"}},
         {"contaminated": True},
+        {"model": {"name": "small", "resize": "crop"}},
         {"schema_version": 2, "recipe": {"name": "small", "hash": "1" * 16}},
         {"schema_version": 4, "precision": "bf16"},
     ],

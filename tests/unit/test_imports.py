@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LEAVES = {
     "errors", "atomic", "progress", "strict_yaml", "vqa_answers", "vqa_files", "vcr_files", "vcr_text", "auto_classes", "boxes",
-    "pictures", "splits", "json_stream", "label_map", "signals", "config_keys", "rounding", "digest",
+    "pictures", "splits", "json_stream", "label_map", "signals", "config_keys", "rounding", "digest", "tokenization",
 }  # fmt: skip
 ANYTHING = None
 COMMAND = {

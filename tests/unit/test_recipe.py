@@ -150,6 +150,9 @@ def test_a_split_is_not_trained_on_and_scored(tmp_path: Path, train: str, evalua
     ("vqa/vle-base", "augment.shuffle_names=true", "augment.shuffle_names: means nothing for task vqa"),
     ("vqa/vle-base", "augment.horizontal_flip=true", "augment.horizontal_flip: means nothing for task vqa: there is augment.flip"),
     ("vcr/vle-base-q2a", "model.alignment=maybe", "model.alignment: input should be 'on' or 'off', not 'maybe'"),
+    ("vqa/vle-base", "model.resize=published-vcr", "model.resize: published-vcr differs from crop in its boxes, and task vqa has "
+     "none; take crop"),
+    ("vcr/vle-base-q2a", "model.resize=cut", "model.resize: input should be 'crop', 'squash' or 'published-vcr', not 'cut'"),
     ("vcr/vle-base-q2a", "model.objects=some", "model.objects: input should be 'tagged' or 'all', not 'some'"),
 ])  # fmt: skip
 def test_keys_that_the_task_does_not_have(name: str, override: str, message: str) -> None:
@@ -165,6 +168,13 @@ def test_options_of_vcr() -> None:
     plain = load_recipe("vcr/vle-base-joint")
     assert (plain.model.objects, plain.model.alignment, plain.train.batch_size) == ("tagged", "on", 128)
     assert not (plain.augment.horizontal_flip or plain.augment.shuffle_names)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_pictures_become_squares_as_published(file: Path) -> None:
+    """The demos' models are from scratch, and their pictures are square."""
+    expected = {"vqa": "crop", "vcr": "squash", "demo": None}[file.parent.name]
+    assert load_recipe(str(file)).model.resize == expected
 
 
 def test_all_problems_at_once(tmp_path: Path) -> None:

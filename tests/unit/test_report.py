@@ -244,8 +244,23 @@ def test_provenance_and_recipe_are_there(vqa_page):
         "python 3.11",
         "max_steps: 5000",
         "cpu, 1 thread",
+        "the record does not say how they were resized",
     ):
         assert words in shown, words
+
+
+@pytest.mark.parametrize(
+    ("resize", "said"),
+    [
+        ("crop", "shorter side resized, centre kept (crop)"),
+        ("squash", "both sides resized to the square (squash)"),
+        ("published-vcr", "boxes mapped as if squashed (published-vcr)"),
+        ("crop + squash", "shorter side resized, centre kept (crop) + both sides resized to the square (squash)"),
+    ],
+)
+def test_the_page_says_how_pictures_became_squares(vqa_data, tmp_path, resize, said):
+    run = vqa_run(tmp_path / "run", vqa_data, model={"name": "vqa-tiny", "resize": resize})
+    assert any(said in text for text in Page(write_report(run, None, tmp_path / "out.html")).texts)
 
 
 def joined_runs(folder, data):

@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from PIL import Image
 
 from vle_bench import checkpoint
 from vle_bench.batches import epoch_batches, steps
+from vle_bench.data.tokenizer import train_tokenizer
 from vle_bench.engine import precision
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.models import VLEForVQA
-from vle_bench.recipe import load_recipe
+from vle_bench.models import VLEForVQA, VLEProcessor
+from vle_bench.recipe import Recipe, load_recipe
 from vle_bench.tasks import TASKS
-from vle_bench.train import check_trackers, checked_losses
+from vle_bench.train import check_trackers, checked_losses, model_of
 
 
 def test_a_run_that_diverges_names_the_step_the_rate_and_the_examples_and_says_what_is_kept(tmp_path):
@@ -68,6 +70,36 @@ def test_loading_names_every_weight_that_does_not_fit(tmp_path):
     assert torch.equal(fresh.vle.token_type_embeddings.weight, golden.vle.token_type_embeddings.weight)
     with pytest.raises(RequestError, match="nowhere"):
         checkpoint.resolve(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("folder", "wanted", "given"),
+    [("crop", None, "crop"), ("squash", None, "squash"), ("crop", "squash", "squash"), ("squash", "crop", "crop")],
+)
+@pytest.mark.parametrize("size", [32, 48])
+def test_a_recipe_keeps_the_folders_way_with_pictures_unless_it_says_another(tmp_path, folder, wanted, given, size):
+    VLEForVQA.from_pretrained("tests/golden/vle/VLEForVQA").save_pretrained(tmp_path)
+    VLEProcessor.from_parts(train_tokenizer(["what is this?"], 64), 32, 8, folder).save_pretrained(tmp_path)
+    values = {"root": "data/x", "source": "vqav2", "train": "train", "evaluate": "val", "report": "val"}
+    model = {"checkpoint": str(tmp_path), "image_size": size, "resize": wanted}
+    recipe = Recipe.model_validate({"name": "x", "task": "vqa", "data": values, "model": model})
+    _, processor, _ = model_of(recipe, TASKS["vqa"], SimpleNamespace(labels=[]))
+    assert (processor.resize, processor.square, processor.patch_size) == (given, (size, size), 8)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 70, 3), dtype=np.uint8))
+    expected = VLEProcessor.from_parts(processor.tokenizer, size, 8, given)(images=picture).pixel_values
+    assert torch.equal(processor(images=picture).pixel_values, expected)
+
+
+@pytest.mark.parametrize("said", ["float16", None])
+def test_a_float16_checkpoint_is_trained_and_scored_in_float32(tmp_path, said):
+    golden = VLEForVQA.from_pretrained("tests/golden/vle/VLEForVQA")
+    golden.half().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    config.pop("dtype", None)
+    (tmp_path / "config.json").write_text(json.dumps(config | ({"torch_dtype": said} if said else {})), encoding="utf-8")
+    model = checkpoint.load_model(tmp_path, "VLEForVQA")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert torch.equal(model.vle.text_projection_layer.weight, golden.vle.text_projection_layer.weight.float())
 
 
 def test_a_checkpoint_keeps_the_digest_of_its_answers(tmp_path):

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -145,6 +146,20 @@ def test_a_changed_recipe_is_refused_unless_it_changes_nothing(tmp_path, capsys)
     assert "goes on, but not bit-exact: train.per_device_batch_size: 64 -> 32" in said and "to no effect" not in said
     for key in ("train.evaluate_every=3", "train.per_device_batch_size=32", "train.max_steps=9", "model.image_size=32"):
         assert training_state.changed_keys(recipe, load_recipe("demo/vqa-tiny", [key]).model_dump(mode="json"))[0]
+
+
+def test_a_state_from_before_the_way_with_pictures_could_be_chosen_was_trained_on_squashed_ones(tmp_path):
+    folder, state = tmp_path / "run", str(tmp_path / "run" / "checkpoints" / "step-00000005")
+    run_of(folder)
+    for name, kept, refused in (("vcr/vle-base-q2a", "squash", "crop"), ("demo/vqa-tiny", "null", "crop")):
+        former = load_recipe(name, []).model_dump(mode="json")
+        del former["model"]["resize"]
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        save(folder / "checkpoints", 5, recipe=former)
+        assert take(load_recipe(name, [f"model.resize={kept}"]).model_dump(mode="json"), folder) == state
+        for other in [refused] + ["null"] * (kept == "squash"):
+            with pytest.raises(RequestError, match=f"model.resize: {kept} -> {other}".replace("null", "None")):
+                take(load_recipe(name, [f"model.resize={other}"]).model_dump(mode="json"), folder)
 
 
 def test_a_run_without_a_whole_checkpoint_starts_again_and_says_so(tmp_path, capsys):

@@ -50,10 +50,10 @@ def load_tokenizer(folder: Path) -> Any:
         raise RequestError(
             f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; --tokenizer names one on this disk"
         )
-    from transformers import AutoTokenizer
+    from vle_bench import tokenization
 
     try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        return tokenization.load_tokenizer(folder, local_files_only=True)
     except Exception as error:  # a broken file raises whatever the reader of its format raises, in paragraphs
         expected = "a folder with tokenizer.json, or with the files of an older tokenizer and a config.json, is expected"
         raise RequestError(f"{folder}: no tokenizer can be loaded from it; {expected}") from error

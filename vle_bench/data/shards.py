@@ -184,26 +184,32 @@ def none_or_skipped(skip: bool, bad: list[Problem]) -> bool:
 
 def image_rows(skip: bool, shard: Shard, bad: list[Problem], counts: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for image in shard.images:
-        if (row := image_row(image, bad, skip)) is not None:
-            yield row
+        if (found := image_row(image, bad, skip)) is not None:
+            yield found[0]
 
 
-def image_row(image: Source, bad: list[Problem], skip: bool) -> dict[str, Any] | None:
-    """The encoded file, decoded once to be sure that training can; width and height are those of the upright picture.
+def image_row(image: Source, bad: list[Problem], skip: bool) -> tuple[dict[str, Any], int] | None:
+    """The encoded file, decoded once to be sure that training can, and the orientation that it is stored in, 1 to 8.
+
+    Width and height are those of the upright picture.
 
     An image that cannot be read is an error, or with `skip` None and one more in `bad`.
     """
     try:
         content = Path(image.path).read_bytes()
-        width, height = pictures.decode(content, "").size
+        picture = pictures.decode(content, image.path)
     except (OSError, ValueError) as error:
         # a system's error names the path, as the line that shows the problem does
         reason = f"cannot be read: {error.strerror}" if isinstance(error, OSError) and error.strerror else str(error)
-        bad.append(problem(image, reason.removeprefix(": ")))
+        bad.append(problem(image, reason.removeprefix(f"{image.path}: ")))
         if not skip:
             raise image_error(bad[-1]) from error
         return None
-    return {"image_id": image.image_id, "file_name": Path(image.path).name, "bytes": content, "width": width, "height": height}
+    row = {
+        "image_id": image.image_id, "file_name": Path(image.path).name, "bytes": content,
+        "width": picture.width, "height": picture.height,
+    }  # fmt: skip
+    return row, picture.info.get(pictures.TURNED, 1)
 
 
 def sha256(path: Path) -> str:

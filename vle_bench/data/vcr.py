@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 
 from vle_bench import atomic
-from vle_bench.boxes import box_array
 from vle_bench.data.making import making_of
 from vle_bench.data.output import AS_USUAL, FINISHED_SHARDS, WORK, Choices, finish
 from vle_bench.data.prepared import SCHEMA_VERSION
@@ -23,7 +22,16 @@ from vle_bench.data.tables import VCR_IMAGES, VCR_QUESTIONS, VCR_RECORDS, record
 from vle_bench.data.vcr_report import count_boxes, sum_of_shards, text_report
 from vle_bench.errors import RequestError
 from vle_bench.progress import Bar
-from vle_bench.vcr_files import annot_id_of, bad_record, check_metadata, check_official_record, jsonl_lines, parse, read_metadata
+from vle_bench.vcr_files import (
+    annot_id_of,
+    bad_record,
+    check_metadata,
+    check_official_record,
+    jsonl_lines,
+    parse,
+    picture_boxes,
+    read_metadata,
+)
 
 SPLITS = ("train", "val", "test")
 LABELLED = ("train", "val")  # test has labels or not, but one of the two throughout
@@ -284,15 +292,16 @@ def image_rows(
 ) -> Iterator[dict[str, Any]]:
     """The rows of VCR_IMAGES. Bad metadata are the matter of the records that name them: `metadata` marks the problem."""
     for image in shard.images:
-        row = image_row(image, bad, skip_images)
-        if row is None:
+        found = image_row(image, bad, skip_images)
+        if found is None:
             continue
+        row, orientation = found
         name, metadata_path, metadata_fn, objects = image.more
         record = {"annot_id": "", "objects": json.loads(objects)}
         try:
             metadata = read_metadata(Path(metadata_path))
             check_metadata(record, metadata)
-            boxes = scaled_boxes(record, metadata, row["width"], row["height"])
+            boxes = picture_boxes(record, metadata, row["width"], row["height"], orientation)
         except RequestError as error:
             reason = f"{IMAGES}/{metadata_fn}: {str(error).split('metadata: ', 1)[-1].removeprefix(f'{metadata_path}: ')}"
             if not skip_records:
@@ -301,17 +310,6 @@ def image_rows(
             continue
         count_boxes(counts, boxes, row, metadata)
         yield {**row, "file_name": name, "boxes": boxes.tolist(), "class_names": record["objects"]}
-
-
-def scaled_boxes(record: dict[str, Any], metadata: dict[str, Any], width: int, height: int) -> np.ndarray:
-    """(K, 4) in pixels of the stored picture, which is not always as large as the metadata say."""
-    boxes = box_array([box[:4] for box in metadata["boxes"]])
-    if (metadata["width"], metadata["height"]) != (width, height):
-        with np.errstate(over="ignore", invalid="ignore"):
-            boxes = boxes * (np.array([width, height] * 2) / np.array([metadata["width"], metadata["height"]] * 2, dtype=float))
-        if not np.isfinite(boxes).all():
-            raise bad_record(record, "metadata: boxes: too large once they are scaled to the picture's true size")
-    return boxes
 
 
 class Questions:

@@ -1,16 +1,20 @@
 """Preparing a miniature VCR: tables, resuming, the report."""
 
 import hashlib
+import io
 import json
 import os
 import shutil
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
 from tests.miniature_vcr import BOXES, MANY_OBJECTS, NO_OBJECTS, OBJECTS, OTHER_SIZE, OUTSIDE, change_line, stem, write_vcr
+from vle_bench import pictures
 from vle_bench.cli import app, main
 from vle_bench.data import shards, vcr
 from vle_bench.data.output import Choices
@@ -84,14 +88,70 @@ def test_boxes_are_those_of_the_true_picture(prepared):
     assert rows[f"{stem('val', OUTSIDE)}.jpg"]["boxes"][-1] == [70, 3, 90, 20]
 
 
-def test_width_and_height_scale_on_their_own(own, tmp_path):
+def test_boxes_scale_with_the_picture_and_a_rounded_side_is_no_other_shape(own, tmp_path):
     path = own / "vcr1images" / f"{stem('val', 0)}.json"
     metadata = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps({**metadata, "width": 30, "height": 160}), encoding="utf-8")  # of 60 × 40
+    path.write_text(json.dumps({**metadata, "width": 31, "height": 20}), encoding="utf-8")  # of 60 × 40
     prepare_vcr(own, tmp_path / "out")
-    expected = [[2 * x1, y1 / 4, 2 * x2, y2 / 4] for x1, y1, x2, y2, _ in BOXES]
-    assert rows_by_name(tmp_path / "out")[f"{stem('val', 0)}.jpg"]["boxes"] == expected
+    expected = [[60 / 31 * x1, 2 * y1, 60 / 31 * x2, 2 * y2] for x1, y1, x2, y2, _ in BOXES]
+    np.testing.assert_allclose(rows_by_name(tmp_path / "out")[f"{stem('val', 0)}.jpg"]["boxes"], expected)
     assert open_prepared(tmp_path / "out").manifest["report"]["images"]["other_size"] == 4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("scale", [1, 2])
+def test_boxes_turn_with_the_picture(own, tmp_path, orientation, scale):
+    """The metadata have the size of the picture as it is stored; the boxes must lie where Pillow puts the pixels."""
+    x1, y1, x2, y2 = (round(v) for v in BOXES[0][:4])
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[y1:y2, x1:x2] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = own / "vcr1images" / f"{stem('val', 0)}.jpg"
+    Image.fromarray(pixels).save(path, "PNG", exif=exif)
+    metadata = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    boxes = [[scale * v for v in (x1, y1, x2, y2)] + [0.5], *metadata["boxes"][1:]]
+    path.with_suffix(".json").write_text(json.dumps({**metadata, "width": 60 * scale, "height": 40 * scale, "boxes": boxes}), encoding="utf-8")
+    prepare_vcr(own, tmp_path / "out")
+    row = rows_by_name(tmp_path / "out")[f"{stem('val', 0)}.jpg"]
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(path)))[:, :, 0] > 0
+    rows, columns = upright.any(1).nonzero()[0], upright.any(0).nonzero()[0]
+    assert (row["height"], row["width"]) == upright.shape
+    assert row["boxes"][0] == [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+
+
+def damaged_exif(kind):
+    """A JPEG of 60 × 40 or a PNG whose EXIF block is cut off."""
+    exif = Image.Exif()
+    exif[0x010F] = "x" * 20
+    file = io.BytesIO()
+    Image.new("RGB", (60, 40)).save(file, kind, exif=exif.tobytes()[:-12])
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_damaged_exif_block_is_one_line_with_the_name(own, tmp_path, caplog, kind):
+    path = own / "vcr1images" / f"{stem('val', 0)}.jpg"
+    path.write_bytes(damaged_exif(kind))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a library's warning would be an error
+        prepare_vcr(own, tmp_path / "out")
+    said = caplog.messages
+    assert (
+        len(said) == 1
+        and "\n" not in said[0]
+        and said[0].startswith(f"{path}: its EXIF block is damaged; the picture is turned only as far")
+    )
+    assert rows_by_name(tmp_path / "out")[f"{stem('val', 0)}.jpg"]["boxes"][0] == BOXES[0][:4]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_damaged_exif_block_is_told_once_and_warns_of_nothing(caplog, kind):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            assert pictures.decode(damaged_exif(kind), f"{kind}.jpg").size == (60, 40)
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [f"{kind}.jpg"]
 
 
 def test_a_turned_picture_has_its_upright_size(own, tmp_path):

@@ -162,6 +162,7 @@ METADATA = [
     (lambda m: m["names"].__setitem__(0, "cat"), "names: not the record's objects; is it the metadata of another image?"),
     (lambda m: m.update(width=0), "width: 0 is not a positive number"),
     (lambda m: m.pop("height"), "has no 'height'"),
+    (lambda m: m.update(width=60, height=34), "60 × 34 is another shape than the picture's 60 × 40; is it the metadata of another"),
 ]
 
 

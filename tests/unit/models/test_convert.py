@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
     CLIPConfig,
+    CLIPImageProcessorPil,
     CLIPModel,
     CLIPTextConfig,
     CLIPVisionModel,
@@ -21,7 +24,7 @@ from transformers import (
 )
 from typer.testing import CliRunner
 
-from vle_bench import cli
+from vle_bench import checkpoint, cli
 from vle_bench.errors import RequestError
 from vle_bench.models import VLEConfig, VLEForMLM, VLEForMPC, VLEForVQA, VLEModel, VLEProcessor
 from vle_bench.models.vle import convert_vle as convert_vle_module
@@ -294,7 +297,49 @@ def test_a_fresh_vle_is_the_same_each_time_and_has_a_processor(encoders):
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
     processor = VLEProcessor.from_folder(folder / "first")
     assert processor(text=["cat"])["input_ids"].tolist() == [[2]]
-    assert processor.image_processor.size["height"] == 24
+    assert (processor.resize, processor.square, processor.patch_size) == ("crop", (24, 24), 8)
+
+
+def picture_640_by_480():
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)).resize((640, 480), Image.Resampling.BICUBIC)
+    return Image.fromarray((np.asarray(coarse, int) + rng.integers(-9, 9, (480, 640, 3))).clip(0, 255).astype(np.uint8))
+
+
+def published_pixels(image, size):
+    """METER's transform (transforms/transform.py) with Pillow and numpy alone; (3, size, size)."""
+    width, height = image.size
+    scale = size / min(width, height)
+    image = image.resize((int(width * scale), int(height * scale)), Image.Resampling.BICUBIC)
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    pixels = np.asarray(image.crop((left, top, left + size, top + size)), np.float64) / 255
+    mean, deviation = np.array([0.48145466, 0.4578275, 0.40821073]), np.array([0.26862954, 0.26130258, 0.27577711])
+    return torch.from_numpy(((pixels - mean) / deviation).transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("source", ["meter", "vle"])
+def test_a_converted_checkpoint_sees_the_published_crop(tmp_path, source):
+    from tokenizers import Tokenizer, models
+
+    words = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "cat": 2}, unk_token="[UNK]"))
+    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(tmp_path / "words")
+    weights, config = {
+        "meter": (METER / "state_dict.safetensors", METER / "config.json"),
+        "vle": (VQA / "model.safetensors", VQA / "config.json"),
+    }[source]
+    convert_checkpoint(weights, tmp_path / "out", config, tmp_path / "words")
+    image = picture_640_by_480()
+    processor = VLEProcessor.from_folder(tmp_path / "out")
+    square = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    larger = checkpoint.load_processor(tmp_path / "out", 384)
+    clip = CLIPImageProcessorPil(size={"shortest_edge": 384}, crop_size={"height": 384, "width": 384})
+    for ours, theirs, size in ((processor, square, 32), (larger, clip, 384)):
+        pixels = ours(images=image).pixel_values
+        assert pixels.shape == (1, 3, size, size) and ours.resize == "crop"
+        torch.testing.assert_close(pixels, theirs(image, return_tensors="pt")["pixel_values"], atol=1e-5, rtol=0)
+        torch.testing.assert_close(pixels[0].double(), published_pixels(image, size), atol=1e-5, rtol=0)
+    squashed = checkpoint.load_processor(tmp_path / "out", 384, "squash")(images=image).pixel_values
+    assert (squashed - larger(images=image).pixel_values).abs().mean() > 0.1
 
 
 def test_encoders_that_do_not_fit_are_refused(encoders):

@@ -1,5 +1,10 @@
 """The pipelines against the models called by hand, on tiny random weights."""
 
+import base64
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
 import numpy as np
 import pytest
 import torch
@@ -224,3 +229,34 @@ def test_on_a_gpu(pipes, folders, images):
     on_gpu = pipeline("vle-itm", model=str(folders["vle-itm"]), device="cuda")
     got = [r["score"] for r in on_gpu(images, TEXTS, batch_size=2)]
     assert got == pytest.approx([r["score"] for r in pipes["vle-itm"](images, TEXTS)], abs=1e-3)
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """The address of a server of the folder `tmp_path / "served"`."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "served").mkdir()
+    handler_class = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    handler = partial(handler_class, directory=str(tmp_path / "served"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
+        thread = threading.Thread(target=served.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{served.server_port}"
+        served.shutdown()
+        thread.join()
+
+
+def test_addresses_as_images(pipes, images, server, tmp_path):
+    images[0].save(tmp_path / "served" / "cat.png")
+    inline = "data:image/png;base64," + base64.b64encode((tmp_path / "served" / "cat.png").read_bytes()).decode()
+    expected = pipes["vle-vqa"](images[0], TEXTS[0])
+    for address in (f"{server}/cat.png", inline):
+        assert pipes["vle-vqa"](address, TEXTS[0], timeout=10) == expected
+    assert pipes["vle-vqa"]([{"image": f"{server}/cat.png", "question": TEXTS[0]}]) == [expected]
+    with pytest.raises(ValueError, match=rf"inputs\[1\]: image \({server}/dog.png\): cannot be fetched \(HTTP Error 404"):
+        pipes["vle-vqa"]([f"{server}/cat.png", f"{server}/dog.png"], TEXTS[0])
+    with pytest.raises(ValueError, match="image: cannot be read as data:image/...;base64,"):
+        pipes["vle-vqa"]("data:image/png;base64,*", TEXTS[0])
+    with pytest.raises(ValueError, match="cannot be fetched"):
+        pipes["vle-vqa"]("http://", TEXTS[0])

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from transformers import AutoTokenizer, pipeline
 
 from vle_bench.boxes import patch_mask
@@ -136,7 +136,7 @@ def test_a_test_record_needs_no_label(pipes):
         ({"metadata": {"boxes": [[float("nan"), 0, 1, 1]] * 6}}, r"metadata: boxes\[0\]: .* finite"),
         ({"metadata": 5}, "metadata: 5 is not an object"),
         ({"image": "nowhere.jpg"}, "image .*nowhere.jpg.*: cannot be read"),
-        ({"image": 5}, "image: a Pillow image, a path or"),
+        ({"image": 5}, "image: a Pillow image, a path, an address or"),
     ],
 )
 def test_what_is_wrong_is_said_with_the_annot_id(pipes, change, message):
@@ -157,3 +157,24 @@ def test_other_requests_that_are_wrong(pipes, folders, tmp_path):
     with pytest.raises(ValueError, match=r"meta\.json: broken or cut-off JSON"):
         (tmp_path / "meta.json").write_text('{"boxes": [', encoding="utf-8")
         pipes["q2a"](**given("multi_tag") | {"metadata": tmp_path / "meta.json"})
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_boxes_turn_with_the_picture(pipes, tmp_path, orientation):
+    """Metadata of the picture as it is stored give what the upright picture gives with boxes that were turned by hand."""
+    one = given("multi_tag")
+    width, height, boxes = one["metadata"].values()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    one["image"].save(tmp_path / "stored.png", exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(tmp_path / "stored.png"))
+    by_hand = {
+        1: lambda x1, y1, x2, y2: [x1, y1, x2, y2],
+        3: lambda x1, y1, x2, y2: [width - x2, height - y2, width - x1, height - y1],
+        6: lambda x1, y1, x2, y2: [height - y2, x1, height - y1, x2],
+    }[orientation]
+    turned = {"width": upright.width, "height": upright.height, "boxes": [by_hand(*box[:4]) for box in boxes]}
+    expected = pipes["q2a"](one["record"], upright, turned)["scores"]
+    for image in (tmp_path / "stored.png", Image.open(tmp_path / "stored.png")):
+        assert pipes["q2a"](one["record"], image, one["metadata"])["scores"] == expected
+    assert pipes["q2a"](one["record"], tmp_path / "stored.png", {"boxes": turned["boxes"]})["scores"] == expected

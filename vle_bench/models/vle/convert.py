@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoTokenizer
 
 from vle_bench import atomic, models
 from vle_bench.errors import RequestError
@@ -22,6 +21,7 @@ from vle_bench.models.vle.convert_vle import convert_vle
 from vle_bench.models.vle.converted import Converted, few, not_finite, shared_prefix
 from vle_bench.models.vle.from_encoders import from_encoders
 from vle_bench.models.vle.processing import VLEProcessor
+from vle_bench.tokenization import load_tokenizer
 
 _TOKENIZER_FILES = ("tokenizer.json", "spm.model", "vocab.json", "vocab.txt", "sentencepiece.bpe.model")
 _ANCHOR = "cross_modal_text_pooler.dense.weight"  # METER and VLE both have it, once
@@ -222,14 +222,15 @@ def _check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) ->
 
 def _processor(tokenizer: Path, config: VLEConfig) -> VLEProcessor:
     try:
-        loaded = AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True)
+        loaded = load_tokenizer(tokenizer, local_files_only=True)
     except Exception as error:  # each tokenizer library has error types of its own
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise RequestError(f"{tokenizer}: no tokenizer can be loaded from it: {reason[0]}") from error
     vocabulary = config.text_config.vocab_size
     if len(loaded) > vocabulary:
         raise RequestError(f"{tokenizer}: its tokenizer has {len(loaded)} words, the text encoder {vocabulary}")
-    return VLEProcessor.from_parts(loaded, config.vision_config.image_size)
+    # METER and VLE were trained on crops; a fresh model has seen CLIP's, which are the same.
+    return VLEProcessor.from_parts(loaded, config.vision_config.image_size, config.vision_config.patch_size, "crop")
 
 
 def _summary(converted: Converted, names: list[str]) -> list[str]:

@@ -4,6 +4,7 @@ Shapes: B texts, N images, T text tokens, P patches, K objects, S = 1 + P + K im
 """
 
 import logging
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ logger = logging.getLogger(__name__)
 # Every head that a checkpoint may carry; a model without it leaves it out and says so.
 HEADS = ("vqa_classifier", "vcr_q2a_logit", "vcr_qa2r_logit", "itm_score", "pbc_classifier", "mpc_classifier", "mpc_mask_embedding",
          "mlm_score")  # fmt: skip
+# transformers 5 holds CLIP's vision encoder one level higher than transformers 4, whose names the released files have.
+_VISION = re.compile(r"^(vle\.)?vision_model\.(?!vision_model\.)")
 
 METER_TEXT_MODELS = ("roberta",)  # a VLEConfig with this text encoder is METER
 
@@ -197,6 +200,19 @@ class VLEPreTrainedModel(PreTrainedModel):
         if image_size is not None:
             model.resize_images(image_size)
         return (model, info) if output_loading_info else model
+
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: Any, is_main_process: bool = True, state_dict: Any = None, **kwargs: Any
+    ) -> None:
+        """Hugging Face's `save_pretrained`, always with the key names of the released checkpoints.
+
+        transformers puts a name back only where the loaded file had it, so that a model from scratch would be saved under
+        other names, which the published program passes over.
+        """
+        weights = self.state_dict() if state_dict is None else state_dict
+        released = {_VISION.sub(r"\1vision_model.vision_model.", name): tensor for name, tensor in weights.items()}
+        kwargs["save_original_format"] = False  # transformers' own way back, which would add the prefix once more
+        super().save_pretrained(save_directory, is_main_process, released, **kwargs)
 
     def _account_for(self, info: dict[str, Any], source: str, head_may_differ: bool) -> None:
         """Every missing, mismatched or unexpected key is on a list of what may be, or an error.

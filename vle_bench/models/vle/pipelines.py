@@ -12,8 +12,9 @@
 
 `vle-vcr`, for VCR records, is in `vcr_pipeline`.
 
-Images are Pillow images, paths or arrays. An input is an image and a text, or a dictionary of both; several are lists (an image
-that all the texts look at need not be repeated), or a generator of dictionaries. `batch_size=` puts several in a forward pass.
+Images are Pillow images, paths, addresses (http://, https://, data:image/) or arrays. An input is an image and a text, or a
+dictionary of both; several are lists (an image that all the texts look at need not be repeated), or a generator of
+dictionaries. `batch_size=` puts several in a forward pass.
 """
 
 from collections.abc import Sequence
@@ -64,25 +65,30 @@ class ImageTextPipeline(_Pipeline):
         Args:
             image: an image, or a list of them; or dictionaries {"image", "question"} or {"image", "text"} without `text`.
             text, question: two names of the same, a text or a list of them.
+            max_length: most tokens of a text.
+            timeout: seconds that a server may keep silent, for an image that is an address.
         """
         text = question if text is None else text
         if isinstance(image, list) and not image:
             return []
         return super().__call__(_number(image) if text is None else _pairs(image, text), **kwargs)
 
-    def _sanitize_parameters(self, max_length: int | None = None, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], Any]:
+    def _sanitize_parameters(
+        self, max_length: int | None = None, timeout: float | None = None, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], Any]:
         if kwargs:
             raise TypeError(f"{self.task} has no parameter {', '.join(kwargs)}")
-        return {} if max_length is None else {"max_length": max_length}, {}, {}
+        given = {"max_length": max_length, "timeout": timeout}
+        return {name: value for name, value in given.items() if value is not None}, {}, {}
 
-    def preprocess(self, input_: Any, max_length: int | None = None) -> dict[str, Any]:
+    def preprocess(self, input_: Any, max_length: int | None = None, timeout: float = pictures.TIMEOUT) -> dict[str, Any]:
         """{"image", "text" or "question"} → the model's tensors for a batch of one."""
         name = f"inputs[{input_['item']}]: " if isinstance(input_, dict) and "item" in input_ else ""
         if not isinstance(input_, dict) or "image" not in input_ or not {"text", "question"} & set(input_):
             raise ValueError(f'{name}an image and a text are expected, or {{"image": ..., "text": ...}}')
         text = input_["question"] if "text" not in input_ else input_["text"]
         try:
-            picture = pictures.read(input_["image"], "image")
+            picture = pictures.read(input_["image"], "image", timeout)
             features = self.processor(images=[picture], text=[text], max_length=max_length or self._text_positions())
         except ValueError as error:
             raise ValueError(f"{name}{error}") from error
@@ -113,9 +119,9 @@ class VQAPipeline(ImageTextPipeline):
     architecture = VLEForVQA
 
     def _sanitize_parameters(
-        self, max_length: int | None = None, top_k: int | None = None, **kwargs: Any
+        self, max_length: int | None = None, timeout: float | None = None, top_k: int | None = None, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any], Any]:
-        preprocess, forward, _ = super()._sanitize_parameters(max_length, **kwargs)
+        preprocess, forward, _ = super()._sanitize_parameters(max_length, timeout, **kwargs)
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k: 1 or more is expected, {top_k} came")
         return preprocess, forward, {} if top_k is None else {"top_k": top_k}

@@ -23,7 +23,7 @@ from vle_bench import pictures
 from vle_bench.errors import RunFailed
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.heads import VLEForMultipleChoice, VLEForVCRQ2A, VLEForVCRQA2R
-from vle_bench.vcr_files import bad_record, check_metadata, read_metadata
+from vle_bench.vcr_files import bad_record, check_metadata, picture_boxes, read_metadata
 from vle_bench.vcr_text import Task, encode_record, pad_choices
 
 _Pipeline: Any = Pipeline  # its annotations refuse the overrides that its documentation asks for
@@ -59,11 +59,12 @@ class VCRPipeline(_Pipeline):
 
         Args:
             record: an official VCR record, labels are not needed; or, without `image`, {"record", "image", "metadata"}.
-            image: a Pillow image, a path or an array.
+            image: a Pillow image, a path, an address (http://, https://, data:image/) or an array.
             metadata: the image's official metadata, or the path of its file: `boxes`, one for each of the record's objects, in
                 pixels of an image of `width` × `height` (by default the image's own size).
             answer: for QA2R, which answer stands before the rationales; by default the record's answer_label.
             max_length: most tokens of a choice, 80 by default.
+            timeout: seconds that a server may keep silent.
         """
         if isinstance(record, list) and not record:
             return []  # the library looks at the first entry
@@ -71,21 +72,23 @@ class VCRPipeline(_Pipeline):
         return super().__call__(given, **kwargs)
 
     def _sanitize_parameters(
-        self, answer: int | None = None, max_length: int | None = None, **kwargs: Any
+        self, answer: int | None = None, max_length: int | None = None, timeout: float | None = None, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if kwargs:
             raise TypeError(f"{self.task} has no parameter {', '.join(kwargs)}")
-        given = {"answer": answer, "max_length": max_length}
+        given = {"answer": answer, "max_length": max_length, "timeout": timeout}
         return {name: value for name, value in given.items() if value is not None}, {}, {}
 
-    def preprocess(self, input_: Any, answer: int | None = None, max_length: int = 80) -> dict[str, Any]:
+    def preprocess(
+        self, input_: Any, answer: int | None = None, max_length: int = 80, timeout: float = pictures.TIMEOUT
+    ) -> dict[str, Any]:
         """{"record", "image", "metadata"} → pixel_values (1, 3, H, W), the encodings and the (objects, P) patches of the record."""
         if not isinstance(input_, dict) or not {"record", "image"} <= input_.keys():
             raise ValueError('a VCR record with its image is expected, or {"record": ..., "image": ..., "metadata": ...}')
         record = input_["record"]
         choices = encode_record(record, self.tokenizer, self.vcr_task, max_length, answer)
         try:
-            picture = pictures.read(input_["image"], "image")
+            picture = pictures.read(input_["image"], "image", timeout)
             features = self.processor(images=[picture], boxes=[_boxes(record, input_.get("metadata"), picture)])
         except ValueError as error:
             raise error if str(error).startswith("VCR record") else bad_record(record, str(error)) from error
@@ -133,10 +136,11 @@ def _boxes(record: dict[str, Any], metadata: Any, picture: Image.Image) -> NDArr
     if metadata is None and record["objects"]:
         raise bad_record(record, "has objects: `metadata` with their boxes is expected")
     given = read_metadata(Path(metadata)) if isinstance(metadata, str | Path) else metadata or {"boxes": []}
+    # Without a size the boxes are in pixels of the picture as one sees it, upright.
+    turned = picture.info.get(pictures.TURNED, 1) if isinstance(given, dict) and {"width", "height"} & given.keys() else 1
     given = {"width": picture.width, "height": picture.height, **given} if isinstance(given, dict) else given
     check_metadata(record, given)
-    boxes = np.array([box[:4] for box in given["boxes"]], dtype=np.float64).reshape(-1, 4)
-    return boxes * np.array([picture.width / given["width"], picture.height / given["height"]] * 2)
+    return picture_boxes(record, given, picture.width, picture.height, turned)
 
 
 PIPELINE_REGISTRY.register_pipeline("vle-vcr", VCRPipeline, pt_model=AutoModelForVCR, type="multimodal")
