@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vle_bench import __version__, cli_data, cli_files, cli_runs
+from vle_bench import __version__, cli_checkpoints, cli_data, cli_files, cli_runs
 from vle_bench.cli_files import print_rows
 from vle_bench.errors import Interrupted, RequestError, RunFailed
 from vle_bench.launch import meet_on_cpu
@@ -71,42 +71,54 @@ def train(
         print(f"written: {folder}/ (best/, last/, log.jsonl, results/, predictions/)")
 
 
-@app.command(epilog="Example: vle-bench evaluate runs/vle-base-vqa --split val")
+@app.command(epilog="Example: vle-bench evaluate checkpoints/vle-base-for-vqa --data data/vqav2 --split minival")
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="a run folder or a checkpoint folder")],
-    recipe: Annotated[str | None, typer.Option(help="recipe that names the data; the checkpoint's own if not given")] = None,
+    checkpoint: cli_checkpoints.Checkpoint,
+    recipe: cli_checkpoints.RecipeOption = None,
+    data: cli_checkpoints.DataOption = None,
     split: Annotated[str | None, typer.Option(help="split to score; the recipe's `report` if not given")] = None,
     output: Annotated[Path | None, typer.Option(help="result record to write")] = None,
     other: OtherRun = None,
     server_result: Annotated[
         Path | None, typer.Option(metavar="FILE", help="vqav2, --split test-dev: the result file of the challenge's server")
     ] = None,
+    task: cli_checkpoints.TaskOption = None,
+    max_text_length: cli_checkpoints.LengthOption = None,
+    resize: cli_checkpoints.ResizeOption = None,
+    trained_on: cli_checkpoints.TrainedOnOption = None,
 ) -> None:
     """Score a checkpoint on a split with labels.
 
-    Prints the scores and writes the result record and the predictions. `evaluate Q2A_RUN --with QA2R_RUN` joins the predictions
-    of two VCR runs, both evaluated before, by annot_id: Q2AR. With --server-result the scores are the server's, and no model runs.
+    Prints the scores and writes the result record and the predictions; those of a checkpoint that was trained elsewhere to
+    results/NAME/ in the current folder. `evaluate Q2A --with QA2R` joins the predictions of two VCR checkpoints, both evaluated
+    before, by annot_id: Q2AR. With --server-result the scores are the server's, and no model runs.
     """
     if server_result is not None and (split is None or other is not None):
         raise RequestError("evaluate: --server-result goes with --split test-dev, and without --with")
-    loaded = recipe_of(checkpoint, recipe)
+    wanted = cli_checkpoints.requested(checkpoint, recipe, data, split)
     quiet_libraries()
     from accelerate import Accelerator
 
     from vle_bench.evaluate import evaluate_checkpoint, join_vcr
+    from vle_bench.published_checkpoint import evaluation_folder, task_asked
 
-    chosen = split or loaded.data.report
-    run = checkpoint if (checkpoint / "recipe.yaml").is_file() else checkpoint.parent
-    target = output or run / "results" / f"{loaded.task if other is None else 'vcr_q2ar'}.{chosen}.json"
+    asked = cli_checkpoints.asked_of(task, max_text_length, resize, trained_on)
+    run = evaluation_folder(checkpoint)
+    name = "vcr_q2ar" if other is not None else task_asked(checkpoint, asked)
+    target = output or run / "results" / f"{name}.{wanted.split}.json"
     if server_result is not None:
         from vle_bench.server_result import record_server_result
 
-        root = Path(loaded.data.root)
-        record = record_server_result(checkpoint, root, chosen, server_result, target, accelerator=Accelerator())
+        record = record_server_result(
+            checkpoint, wanted.data_root, wanted.split, server_result, target, accelerator=Accelerator(), asked=asked
+        )
     elif other is not None:
-        record = join_vcr(run, other, chosen, target, accelerator=Accelerator())
+        root = wanted.data_root if data or recipe else None
+        record = join_vcr(run, evaluation_folder(other), wanted.split, target, accelerator=Accelerator(), data_root=root)
     else:
-        record = evaluate_checkpoint(checkpoint, Path(loaded.data.root), chosen, target, accelerator=Accelerator())
+        record = evaluate_checkpoint(
+            checkpoint, wanted.data_root, wanted.split, target, accelerator=Accelerator(), asked=asked
+        )  # fmt: skip
     if is_first_process():
         print_record(record)
         print(f"written: {target}")
@@ -114,11 +126,11 @@ def evaluate(
 
 @app.command(epilog="Example: vle-bench report runs/vle-base-vqa --split minival")
 def report(
-    run: Annotated[Path, typer.Argument(help="a run folder")],
+    run: Annotated[Path, typer.Argument(help="a run folder, or a checkpoint that was trained elsewhere")],
     split: Annotated[str | None, typer.Option(help="split that was evaluated; the recipe's `report` if not given")] = None,
     output: Annotated[Path | None, typer.Option(help="page to write; RUN/report.<task>.<split>.html if not given")] = None,
     other: OtherRun = None,
-    data: Annotated[Path | None, typer.Option(help="the prepared data, where it has moved")] = None,
+    data: Annotated[Path | None, typer.Option(help="the prepared data, where it has moved, or no recipe names it")] = None,
 ) -> None:
     """Where a run errs, on one HTML page.
 
@@ -126,46 +138,42 @@ def report(
     recipe and provenance; from the record and the predictions that `evaluate` wrote.
     """
     quiet_libraries()
+    from vle_bench.published_checkpoint import evaluation_folder
     from vle_bench.report import write_report
 
-    print(f"written: {write_report(run, split, output, other, data)}")
-
-
-def recipe_of(checkpoint: Path, recipe: str | None) -> Any:
-    """The recipe that is named, else the one that was trained with."""
-    from vle_bench.recipe import load_recipe
-
-    if not checkpoint.is_dir():
-        raise RequestError(f"{checkpoint}: no such folder")
-    source = recipe or next((str(p) for p in (checkpoint / "recipe.yaml", checkpoint.parent / "recipe.yaml") if p.is_file()), None)
-    if source is None:
-        raise RequestError(f"{checkpoint}: no recipe.yaml beside it; name the recipe with --recipe")
-    return load_recipe(source, [])
+    folder, joined = evaluation_folder(run), None if other is None else evaluation_folder(other)
+    print(f"written: {write_report(folder, split, output, joined, data)}")
 
 
 @app.command(epilog="Example: vle-bench predict runs/vle-base-vqa --split test --output vqa_test.json")
 def predict(
-    checkpoint: Annotated[Path, typer.Argument(help="a run folder or a checkpoint folder")],
+    checkpoint: cli_checkpoints.Checkpoint,
     split: Annotated[str, typer.Option(help="split to answer; it needs no labels")],
     output: Annotated[Path, typer.Option(help="results file to write; must not exist yet")],
-    recipe: Annotated[str | None, typer.Option(help="recipe that names the data; the checkpoint's own if not given")] = None,
+    recipe: cli_checkpoints.RecipeOption = None,
+    data: cli_checkpoints.DataOption = None,
     other: OtherRun = None,
+    task: cli_checkpoints.TaskOption = None,
+    max_text_length: cli_checkpoints.LengthOption = None,
+    resize: cli_checkpoints.ResizeOption = None,
 ) -> None:
     """Answer a split in the official submission format.
 
-    VCR's file holds the answers of one run and the rationales of another: `predict Q2A_RUN --with QA2R_RUN`; a run of
-    vcr_joint has both.
+    VCR's file holds the answers of one checkpoint and the rationales of another: `predict Q2A --with QA2R`; a run of vcr_joint has
+    both.
     """
     if output.exists():
         raise RequestError(f"{output}: exists already; name another file with --output, or remove it")
-    loaded = recipe_of(checkpoint, recipe)
+    wanted = cli_checkpoints.requested(checkpoint, recipe, data, split)
     quiet_libraries()
     from accelerate import Accelerator
 
     from vle_bench.evaluate import predict_checkpoint
 
-    root = Path(loaded.data.root)
-    count, source = predict_checkpoint(checkpoint, root, split, output, accelerator=Accelerator(), other=other)
+    asked = cli_checkpoints.asked_of(task, max_text_length, resize, None)
+    count, source = predict_checkpoint(
+        checkpoint, wanted.data_root, split, output, accelerator=Accelerator(), other=other, asked=asked
+    )  # fmt: skip
     if is_first_process():
         print(f"written: {output} ({count:,} answers, each question of {split} once)")
         if source == "vqav2" and split != "test":
@@ -357,8 +365,22 @@ def print_record(record: Any) -> None:
     for kind, groups in record.breakdown.items():
         print(f"by {kind}")
         print_rows([(f"  {name}", metric.value, metric.interval, metric.n) for name, metric in groups.items()])
+    if record.kind == "elsewhere":
+        known = ", ".join(record.training_splits) or "what is not known (--trained-on): not ranked"
+        print(f"trained elsewhere, on {known}; {settings_of(record)}")
+        if record.task == "vqa" and record.processes and "soft_score_in_vocabulary" not in record.metrics:
+            print("soft_score_in_vocabulary is left out: the data's label map is not the checkpoint's, which the")
+            print("accuracy does not need")
     if record.contaminated:
         print(f"contaminated: {record.split} shares images with the training splits; this score is never ranked")
+
+
+def settings_of(record: Any) -> str:
+    """What the folder of a checkpoint from elsewhere said, or what was asked for instead."""
+    if "pictures" not in record.model:
+        return "joined by annot_id"
+    asked = f" (asked for: {record.model['asked']})" if "asked" in record.model else ""
+    return f"texts of at most {record.model['max_text_length']} tokens, pictures: {record.model['pictures']}{asked}"
 
 
 def quiet_libraries() -> None:

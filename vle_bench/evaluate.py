@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
 
-from vle_bench import atomic, checkpoint
+from vle_bench import atomic, checkpoint, published_checkpoint
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.model_card import write_cards
 from vle_bench.progress import Bar
-from vle_bench.results import SCHEMA_VERSION, Metric, Record, code_version, file_sha256, ids_digest, library_versions, load_record
+from vle_bench.published_checkpoint import AS_SAVED, Asked
+from vle_bench.results import SCHEMA_VERSION, Metric, Record, code_version, ids_digest, library_versions, load_record
 from vle_bench.signals import in_loader
 from vle_bench.splits import overlap, tables
 from vle_bench.tasks import TASKS, Data, Task
@@ -44,7 +45,7 @@ def predict(
     # Every process makes as many passes: where the weights are in shards, each pass gathers them from all.
     passes = math.ceil(len(all_batches) / accelerator.num_processes)
     batches: Any = own + all_batches[:1] * (passes - len(own))
-    collate = task.collator(questions, data.images, processor, labels, inputs, submission=submission)
+    collate = task.collator(questions, data.images, processor, [], inputs, submission=submission)  # a prediction needs no targets
     rows: list[dict[str, Any]] = []
     was_training = model.training
     model.eval()
@@ -97,45 +98,78 @@ class Loaded:
     """A checkpoint with the data that it is asked about."""
 
     folder: Path
-    training: dict[str, Any]  # what was saved with it: see checkpoint.save
+    training: dict[str, Any]  # what was saved with it: see checkpoint.save, or published_checkpoint.described
     task: Task
     data: Data
     model: Any
     labels: list[str]
     sha256: str  # of the weights
+    processor: Any
+    elsewhere: bool  # it was trained by others
+
+    @property
+    def shared_labels(self) -> bool:
+        """Whether the model's classes are the data's, as soft targets need it."""
+        return self.labels == self.data.labels
 
 
-def load(folder: Path, data_root: Path, split: str, *, labelled: bool, accelerator: Accelerator) -> Loaded:
-    """Open a checkpoint and the data, the data first: a wrong split is told before weights are read."""
+def load(
+    folder: Path, data_root: Path, split: str, *, labelled: bool, accelerator: Accelerator, asked: Asked = AS_SAVED
+) -> Loaded:  # fmt: skip
+    """Open a checkpoint and the data, the data first: a wrong split is told before weights are read.
+
+    Args:
+        asked: for a checkpoint from elsewhere, what its folder does not say, or not as it says.
+    """
     folder = checkpoint.resolve(folder)
-    training = checkpoint.read_json(folder / checkpoint.TRAINING_FILE)
-    if "inputs" not in training:
-        raise RequestError(f"{folder / checkpoint.TRAINING_FILE}: written by an earlier version; train again")
+    elsewhere = published_checkpoint.is_elsewhere(folder)
+    if elsewhere:
+        training, processor = published_checkpoint.described(folder, asked)
+    else:
+        training, processor = own_training(folder), checkpoint.load_processor(folder)
+        asked.refuse(folder, training["task"])
     task = TASKS[training["task"]]
     data = task.open(data_root)
     data.questions(split)
     if labelled:
         check_labelled(data, split)
-    labels = checkpoint.load_labels(folder) if data.labels else []
-    check_labels(labels, data)
+    if elsewhere:
+        published_checkpoint.check_splits(asked, data.manifest["source"])
+        labels = published_checkpoint.answers(folder) if data.labels else []
+    else:
+        labels = checkpoint.load_labels(folder) if data.labels else []
+        check_labels(labels, data)
     task.check(data, split, training["inputs"])
-    sha256 = file_sha256(folder / "model.safetensors")  # now: a run that goes on may replace its best/ at any time
-    model = checkpoint.load_model(folder, task.architecture).to(accelerator.device)
-    return Loaded(folder, training, task, data, model, labels, sha256)
+    sha256 = published_checkpoint.weights_sha256(folder)  # now: a run that goes on may replace its best/ at any time
+    # Weights that others saved in half precision would be computed with in it.
+    dtype: dict[str, Any] = {"dtype": torch.float32} if elsewhere else {}
+    model = checkpoint.load_model(folder, task.architecture, **dtype)
+    if elsewhere:
+        published_checkpoint.check_head(folder, model, labels)
+    return Loaded(folder, training, task, data, model.to(accelerator.device), labels, sha256, processor, elsewhere)
+
+
+def own_training(folder: Path) -> dict[str, Any]:
+    training: dict[str, Any] = checkpoint.read_json(folder / checkpoint.TRAINING_FILE)
+    if "inputs" not in training:
+        raise RequestError(f"{folder / checkpoint.TRAINING_FILE}: written by an earlier version; train again")
+    return training
 
 
 def predict_split(
     loaded: Loaded, split: str, accelerator: Accelerator, batch_size: int, submission: bool = False
 ) -> list[dict[str, Any]]:  # fmt: skip
-    return predict(
-        loaded.model, checkpoint.load_processor(loaded.folder), loaded.task, loaded.data, split, loaded.labels,
+    rows = predict(
+        loaded.model, loaded.processor, loaded.task, loaded.data, split, loaded.labels,
         accelerator=accelerator, batch_size=batch_size, inputs=loaded.training["inputs"], submission=submission,
     )  # fmt: skip
+    # A class's number means nothing beside the targets of another label map.
+    return rows if loaded.shared_labels else [{key: row[key] for key in row if key != "label"} for row in rows]
 
 
 def predict_checkpoint(
     folder: Path, data_root: Path, split: str, output: Path, *, accelerator: Accelerator, other: Path | None = None,
-    batch_size: int = EVALUATION_BATCH_SIZE,
+    batch_size: int = EVALUATION_BATCH_SIZE, asked: Asked = AS_SAVED,
 ) -> tuple[int, str]:  # fmt: skip
     """Write a checkpoint's predictions for a split, with labels or without, in the official submission format.
 
@@ -145,7 +179,10 @@ def predict_checkpoint(
     Returns:
         How many examples were predicted, and the source of the data.
     """
-    loaded = [load(path, data_root, split, labelled=False, accelerator=accelerator) for path in (folder, other) if path]
+    loaded = [
+        load(path, data_root, split, labelled=False, accelerator=accelerator, asked=replace(asked, task=task))
+        for path, task in ((folder, asked.task), (other, None)) if path
+    ]  # fmt: skip
     check_whole(loaded[0].data, split)
     check_complete([one.task for one in loaded], folder)
     rows = [predict_split(one, split, accelerator, batch_size, submission=True) for one in loaded]
@@ -179,12 +216,19 @@ def check_complete(tasks: list[Task], folder: Path) -> None:
 
 
 def evaluate_checkpoint(
-    folder: Path, data_root: Path, split: str, output: Path, *, accelerator: Accelerator, batch_size: int = EVALUATION_BATCH_SIZE
+    folder: Path, data_root: Path, split: str, output: Path, *, accelerator: Accelerator, batch_size: int = EVALUATION_BATCH_SIZE,
+    asked: Asked = AS_SAVED,
 ) -> Record:  # fmt: skip
-    """Score a checkpoint on a split; writes the record to `output` and the predictions beside it."""
+    """Score a checkpoint on a split; writes the record to `output` and the predictions beside it.
+
+    Args:
+        asked: see `load`.
+    """
     started = time.monotonic()
-    loaded = load(folder, data_root, split, labelled=True, accelerator=accelerator)
+    loaded = load(folder, data_root, split, labelled=True, accelerator=accelerator, asked=asked)
     task = loaded.task
+    if loaded.elsewhere:
+        published_checkpoint.refuse_anothers(output, loaded.sha256)
     rows = predict_split(loaded, split, accelerator, batch_size)
     scores = task.score(rows, loaded.data.questions(split))
     record = record_of(
@@ -194,7 +238,8 @@ def evaluate_checkpoint(
     if accelerator.is_main_process:
         write_predictions(output.parent.parent / "predictions" / f"{task.name}.{split}.jsonl", rows)
         atomic.write_json(output, record.model_dump(mode="json"))
-        write_cards(loaded.folder.parent)
+        if not loaded.elsewhere:
+            write_cards(loaded.folder.parent)
     return record
 
 
@@ -207,6 +252,7 @@ def record_of(loaded: Loaded, split: str, scores: dict[str, Any], ids: Iterable[
     """
     training, task, data = loaded.training, loaded.task, loaded.data
     return Record(
+        kind="elsewhere" if loaded.elsewhere else "run",
         schema_version=SCHEMA_VERSION, task=task.name, task_version=task.version, split=split, n=scores["n"],
         ids_sha256=ids_digest(ids), expect=training.get("expect"),
         metrics=scores["metrics"], primary_metric=task.primary_metric,
@@ -215,7 +261,7 @@ def record_of(loaded: Loaded, split: str, scores: dict[str, Any], ids: Iterable[
         recipe=training["recipe"], training_splits=training["training_splits"],
         contaminated=overlap(split, "+".join(training["training_splits"])),
         model={
-            "name": training["recipe"]["name"],
+            **(training["model"] if loaded.elsewhere else {"name": training["recipe"]["name"]}),
             "parameters": sum(p.numel() for p in loaded.model.parameters()),
             "checkpoint_sha256": loaded.sha256,
         },
@@ -232,8 +278,14 @@ def device_name(accelerator: Accelerator) -> str:
     return f"cpu, {threads} thread{'s' * (threads > 1)}"
 
 
-def join_vcr(answers: Path, rationales: Path, split: str, output: Path, *, accelerator: Accelerator) -> Record:
+def join_vcr(
+    answers: Path, rationales: Path, split: str, output: Path, *, accelerator: Accelerator, data_root: Path | None = None
+) -> Record:  # fmt: skip
     """Q2AR of two runs from the predictions that `evaluate_checkpoint` wrote for each; writes the record to `output`.
+
+    Args:
+        answers, rationales: the folders that hold results/ and predictions/: of runs, or of checkpoints from elsewhere.
+        data_root: the prepared data; the run's own if not given.
 
     Raises:
         RequestError: a run was not evaluated on the split, its predictions are not those of its record, or the two were
@@ -246,27 +298,40 @@ def join_vcr(answers: Path, rationales: Path, split: str, output: Path, *, accel
             raise RequestError(f"{answers} and {rationales}: evaluated on different data; evaluate both on the same")
         if missing := {row["id"] for row in rows} - {row["id"] for row in other[1]}:
             raise RequestError(f"{answers} and {rationales}: {len(missing)} annot_ids are in one only, such as {min(missing)!r}")
-    root = Path(checkpoint.read_json(checkpoint.resolve(answers) / checkpoint.TRAINING_FILE)["data_root"])
+    if data_root is None and q2a[0].kind == "elsewhere":
+        raise RequestError(f"{answers}: of a checkpoint from elsewhere: --data DIR names the prepared data that it was scored on")
+    root = data_root or Path(checkpoint.read_json(checkpoint.resolve(answers) / checkpoint.TRAINING_FILE)["data_root"])
     task = TASKS["vcr_joint"]
-    questions = task.open(root).questions(split)
+    data = task.open(root)
+    if data.manifest["hash"] != q2a[0].data["manifest_hash"]:
+        raise RequestError(f"{root}: other data than {answers} was evaluated on; --data DIR names another folder")
+    questions = data.questions(split)
     rows = [{**one, **two} for one, two in zip(q2a[1], qa2r[1], strict=True)]
     scores = task.score(rows, questions)
     for name, (record, _) in (("q2a", q2a), ("qa2r", qa2r)):
         if scores["metrics"][name]["value"] != record.metrics["accuracy"].value:
             raise RequestError(f"{answers} and {rationales}: the predictions of {name} are not those of the record; evaluate again")
     parts = [q2a[0], qa2r[0]]
+    elsewhere = any(part.kind == "elsewhere" for part in parts)
+    asked = " + ".join(part.model.get("asked", "as published") for part in parts if part.kind == "elsewhere")
     record = parts[0].model_copy(update={
         "schema_version": SCHEMA_VERSION, "task": "vcr_q2ar", "task_version": task.version, "primary_metric": "q2ar",
         "expect": None,
         "metrics": {name: Metric(**metric) for name, metric in scores["metrics"].items()},
         "breakdown": {kind: {g: Metric(**m) for g, m in groups.items()} for kind, groups in scores["breakdown"].items()},
-        "recipe": {key: " + ".join(part.recipe[key] for part in parts) for key in parts[0].recipe if key in parts[1].recipe},
-        "training_splits": sorted({name for part in parts for name in part.training_splits}),
+        "kind": "elsewhere" if elsewhere else "run", "seed": None if elsewhere else parts[0].seed,
+        "recipe": {} if elsewhere else {
+            key: " + ".join(part.recipe[key] for part in parts) for key in parts[0].recipe if key in parts[1].recipe
+        },
+        # of one unknown part nothing is known of the whole
+        "training_splits": sorted({name for part in parts for name in part.training_splits})
+        if all(part.training_splits for part in parts) else [],
         "contaminated": any(part.contaminated for part in parts),
         "model": {
             "name": " + ".join(part.model["name"] for part in parts),
             "parameters": sum(part.model["parameters"] for part in parts),
             "checkpoint_sha256": " + ".join(part.model["checkpoint_sha256"] for part in parts),
+            **({"asked": asked} if any("asked" in part.model for part in parts) else {}),
         },
         "training": {"seconds": sum(part.training.get("seconds", 0) for part in parts)},
         "seconds": round(time.monotonic() - started, 2), "command": " ".join(["vle-bench", *sys.argv[1:]]),

@@ -81,6 +81,8 @@ def same_run(one: Record, other: Record) -> bool:
     """Whether both are of one trained checkpoint, or of one recipe and seed, on one split and task."""
     if (one.task, one.split, one.data["source"]) != (other.task, other.split, other.data["source"]):
         return False
+    if "elsewhere" in (one.kind, other.kind):
+        return one.identity == other.identity  # which other pictures or text lengths change
     digests = one.model.get("checkpoint_sha256"), other.model.get("checkpoint_sha256")
     if digests[0] == digests[1] is not None:
         return True
@@ -103,8 +105,11 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
     path = source if source.is_file() else reported(source)
     record = load_record(path)
     check_predictions(path, record)
-    name = f"{record.recipe['name'].replace(' + ', '+')}.{record.split}.seed-{record.seed}"
-    digests = "+".join(part[:8] for part in record.recipe["hash"].split(" + "))
+    if record.kind == "run":
+        name, digest = f"{record.title.replace(' + ', '+')}.{record.split}.seed-{record.seed}", record.recipe["hash"]
+    else:
+        name, digest = f"{record.model['name'].replace(' + ', '+')}.{record.split}.elsewhere", record.identity
+    digests = "+".join(part[:8] for part in digest.split(" + "))
     target = root / "results" / record.task / f"{name}.{digests}.json"
     published = load_published(root)
     others = load_records(root, published)
@@ -117,6 +122,8 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
         raise RequestError(f"{target}: another record is there, and records are never replaced")
     atomic.write_bytes(target, path.read_bytes())
     marks = ["marked contaminated: its split was trained on"] * record.contaminated
+    marks += ["marked: trained elsewhere"] * (record.kind == "elsewhere")
+    marks += ["not ranked: nobody has said what it was trained on (`evaluate --trained-on`)"] * record.of_unknown_training
     marks += ["marked: its code had changes that are in no commit"] * (record.code.get("clean") is False)
     beside = [str(p) for p in sorted(path.parent.glob("*.json")) if path != source and p != path]
     return target, marks + [f"not taken in: {', '.join(beside)}; each is added by its path"] * bool(beside)
@@ -136,9 +143,13 @@ def check_predictions(path: Path, record: Record) -> None:
 
 
 def reported(run: Path) -> Path:
-    """The record of the split that a run's recipe reports."""
+    """The record of the split that a run's recipe reports; of a checkpoint from elsewhere the only one."""
     if not (run / "recipe.yaml").is_file():
-        raise RequestError(f"{run}: neither a result record nor a run folder (recipe.yaml)")
+        found = sorted(run.glob("results/*.json"))
+        if len(found) == 1:
+            return found[0]
+        there = f"several records, each is added by its path: {', '.join(map(str, found))}"
+        raise RequestError(f"{run}: {there if found else 'neither a result record nor a run folder (recipe.yaml)'}")
     recipe = strict_yaml.read_group(run / "recipe.yaml")
     path = run / "results" / f"{recipe['task']}.{recipe['data']['report']}.json"
     if not path.is_file():

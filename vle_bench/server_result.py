@@ -12,6 +12,7 @@ from vle_bench import atomic
 from vle_bench.errors import RequestError, reading
 from vle_bench.evaluate import check_whole, load, record_of
 from vle_bench.model_card import write_cards
+from vle_bench.published_checkpoint import AS_SAVED, Asked, refuse_anothers
 from vle_bench.results import Record, file_sha256, refuse_constant
 
 # How many questions the server scores a split on. test-standard is a part of test2015 of which no question ids and no number are
@@ -21,12 +22,13 @@ OVERALL, ANSWER_TYPES = "overall", ("yes/no", "number", "other")
 
 
 def record_server_result(
-    folder: Path, data_root: Path, split: str, file: Path, output: Path, *, accelerator: Accelerator
-) -> Record:
+    folder: Path, data_root: Path, split: str, file: Path, output: Path, *, accelerator: Accelerator, asked: Asked = AS_SAVED
+) -> Record:  # fmt: skip
     """The record of a checkpoint on a split from the server's result file; no model is run.
 
     Args:
         folder: the checkpoint whose answers were sent, or its run.
+        asked: see `evaluate.load`.
         file: `[{"test-dev": {"yes/no": 87.44, "number": 50.2, "other": 62.38, "overall": 71.32}}]`, in percent.
 
     Raises:
@@ -36,7 +38,9 @@ def record_server_result(
     if split not in QUESTIONS:
         raise RequestError(f"--server-result: records are made of {', '.join(QUESTIONS)}, not of {split}")
     figures = read_result(file, split)
-    loaded = load(folder, data_root, split, labelled=False, accelerator=accelerator)
+    loaded = load(folder, data_root, split, labelled=False, accelerator=accelerator, asked=asked)
+    if loaded.elsewhere:
+        refuse_anothers(output, loaded.sha256)
     if loaded.task.name != "vqa" or loaded.data.manifest["source"] != "vqav2":
         source = loaded.data.manifest["source"]
         raise RequestError(f"{folder}: of task {loaded.task.name} on {source}; the server scores vqa on vqav2")
@@ -57,7 +61,8 @@ def record_server_result(
     record = record.model_copy(update={"data": record.data | {"server_result_sha256": file_sha256(file)}})
     if accelerator.is_main_process:
         atomic.write_json(output, record.model_dump(mode="json"))
-        write_cards(loaded.folder.parent)
+        if not loaded.elsewhere:
+            write_cards(loaded.folder.parent)
     return record
 
 

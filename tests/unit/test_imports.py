@@ -31,14 +31,14 @@ COMMAND = {
 }
 MAY_IMPORT: dict[str, set[str] | None] = {
     "cli": ANYTHING,
-    **dict.fromkeys(("cli_data", "cli_files", "cli_runs"), ANYTHING),
+    **dict.fromkeys(("cli_checkpoints", "cli_data", "cli_files", "cli_runs"), ANYTHING),
     "__main__": {"cli"},
     "demo": COMMAND,  # one command each; only cli imports them
     "demo_vcr": COMMAND | {"demo"},
     "report": COMMAND | {"charts", "report_evaluation", "report_examples", "report_vqa", "report_vcr"},
     "compare": {"metrics", "report_evaluation", "report_vcr", "results", "tasks"},
     "reproduce": {"experiments", "recipe", "results"},
-    "server_result": {"evaluate", "model_card", "results"},
+    "server_result": {"evaluate", "model_card", "published_checkpoint", "results"},
     "model_card": {"checkpoint", "recipe", "results"},
     "report_evaluation": {"evaluate", "recipe", "results", "tasks", "report_vqa", "report_vcr"},
     **dict.fromkeys(("report_vqa", "report_vcr"), {"page", "metrics", "tasks", "report_examples"}),
@@ -72,7 +72,8 @@ MAY_IMPORT: dict[str, set[str] | None] = {
     "engine": {"recipe", "launch"},
     "run_folder": {"checkpoint", "training_state", "results", "recipe"},
     "training_state": {"results", "average", "recipe"},
-    "evaluate": {"tasks", "models", "checkpoint", "results", "recipe", "model_card"},
+    "evaluate": {"tasks", "models", "checkpoint", "published_checkpoint", "results", "recipe", "model_card"},
+    "published_checkpoint": {"checkpoint", "models", "results", "tasks"},
     "checkpoint": {"models"},
     "tasks": {"data", "metrics"},
     "inputs": {"recipe"},
