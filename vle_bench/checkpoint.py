@@ -1,6 +1,7 @@
 """Folders with everything that a trained model needs: weights, processor, label map, where it came from."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,9 @@ def load_counting_new(folder: Path, architecture: str, head_may_be_new: bool = F
             str(folder), output_loading_info=True, local_files_only=True, weights_only=True,
             ignore_mismatched_sizes=head_may_be_new, **config,
         )  # fmt: skip
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except pickle.UnpicklingError as error:  # its own text advises to run what the file holds
+        raise RequestError(f"{folder}: the weights cannot be loaded: damaged, or not tensors alone") from error
+    except (OSError, ValueError, RuntimeError, EOFError, SafetensorError) as error:
         raise RequestError(f"{folder}: the weights cannot be loaded: {_one_line(error)}") from error
     if info["missing_keys"] and not head_may_be_new:
         names = sorted(info["missing_keys"])

@@ -86,6 +86,7 @@ def evaluate(
     max_text_length: cli_checkpoints.LengthOption = None,
     resize: cli_checkpoints.ResizeOption = None,
     trained_on: cli_checkpoints.TrainedOnOption = None,
+    published: cli_checkpoints.PublishedOption = None,
 ) -> None:
     """Score a checkpoint on a split with labels.
 
@@ -96,6 +97,8 @@ def evaluate(
     if server_result is not None and (split is None or other is not None):
         raise RequestError("evaluate: --server-result goes with --split test-dev, and without --with")
     wanted = cli_checkpoints.requested(checkpoint, recipe, data, split)
+    if published is not None:
+        cli_checkpoints.published_lines(published, "", "")  # a misspelt name should show before the work
     quiet_libraries()
     from accelerate import Accelerator
 
@@ -121,6 +124,8 @@ def evaluate(
         )  # fmt: skip
     if is_first_process():
         print_record(record)
+        if published is not None:
+            print("\n".join(cli_checkpoints.published_lines(published, record.data["source"], record.task)))
         print(f"written: {target}")
 
 
@@ -192,6 +197,10 @@ def convert(
     checkpoint: Annotated[Path | None, typer.Argument(help="METER's or VLE's training checkpoint, one file")] = None,
     config: Annotated[Path | None, typer.Option(help="VLEConfig (JSON) for what tensors cannot tell: head counts, answers")] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="folder of the text encoder's tokenizer, for the processor")] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(help="label map of a VQA head, or VQA v2's official files (a folder), for METER's and VLE's own order"),
+    ] = None,
     text: Annotated[Path | None, typer.Option(help="instead of CHECKPOINT: folder of a DeBERTa or RoBERTa ...")] = None,
     vision: Annotated[Path | None, typer.Option(help="... and of a CLIP, to build a fresh VLE from")] = None,
     keep_last_vision_layer: Annotated[
@@ -202,6 +211,8 @@ def convert(
     fresh = text is not None or vision is not None
     if fresh == (checkpoint is not None) or (fresh and (text is None or vision is None)):
         raise RequestError("convert: give either a CHECKPOINT, or --text and --vision")
+    if checkpoint is None and answers is not None:
+        raise RequestError("convert: --answers goes with a CHECKPOINT, whose head they name")
     if checkpoint is not None and keep_last_vision_layer:
         raise RequestError("convert: --keep-last-vision-layer goes with --text and --vision")
     quiet_libraries()
@@ -210,8 +221,16 @@ def convert(
     if text is not None and vision is not None:
         lines = convert_encoders(text, vision, output, config, tokenizer, keep_last_vision_layer)
     elif checkpoint is not None:
-        lines = convert_checkpoint(checkpoint, output, config, tokenizer)
+        lines = convert_checkpoint(checkpoint, output, config, tokenizer, None if answers is None else read_answers(answers))
     print("\n".join(lines))
+
+
+def read_answers(path: Path) -> list[str]:
+    """A label map, or the published order of the official files' answers."""
+    from vle_bench.data.vqav2 import published_vocabulary
+    from vle_bench.label_map import read_label_map
+
+    return published_vocabulary(path) if path.is_dir() else read_label_map(path)
 
 
 @app.command(epilog="Example: vle-bench validate recipes/vqa/vle-base.yaml train.batch_size=512")

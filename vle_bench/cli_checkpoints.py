@@ -39,6 +39,11 @@ ResizeOption = Annotated[Resize | None, typer.Option(help="trained elsewhere: pi
 TrainedOnOption = Annotated[
     str | None, typer.Option(metavar="SPLITS", help="trained elsewhere: on which splits, such as train+val; else never ranked")
 ]
+PublishedOption = Annotated[
+    str | None, typer.Option(metavar="MODEL", help="print what published.yaml has of a model, such as VLE-base, beside")
+]
+# Scores that a record's own stand beside: published tables have no Q2AR of METER and VLE.
+BESIDE = {"vcr_q2ar": ("vcr_q2a", "vcr_qa2r", "vcr_q2ar"), "vcr_joint": ("vcr_q2a", "vcr_qa2r", "vcr_q2ar")}
 
 
 @dataclass(frozen=True)
@@ -79,3 +84,26 @@ def asked_of(task: Task | None, max_text_length: int | None, resize: Resize | No
     from vle_bench.published_checkpoint import Asked
 
     return Asked(task.value if task else None, max_text_length, resize.value if resize else None, trained_on)
+
+
+def published_lines(model: str, source: str, task: str) -> list[str]:
+    """What published.yaml has of a model on a task of a data set, a line each.
+
+    Raises:
+        RequestError: no such model there.
+    """
+    from vle_bench.published import load_published, not_among
+
+    published = load_published(Path("leaderboards"))
+    names = [one.name for one in published.models]
+    if model not in names:
+        raise RequestError(f"--published: {not_among(model, 'models', names)}")
+    tasks = BESIDE.get(task, (task,))
+    scores = [s for s in published.scores if (s.model, s.data) == (model, source) and s.task in tasks]
+    lines = []
+    for score in scores:
+        document = published.sources[score.source]
+        where = f"{document.document}, {document.table}" if document.table else document.document
+        notes = "".join(f"; {published.marks[mark].text.rstrip('.')}" for mark in score.marks)
+        lines.append(f"published  {model}, {score.task} on {score.split}, {score.metric}: {score.value}   ({where}{notes})")
+    return lines or [f"published  {model}: nothing of {task} on {source}"]

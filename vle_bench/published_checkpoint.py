@@ -120,8 +120,8 @@ def described(folder: Path, asked: Asked) -> tuple[dict[str, Any], VLEProcessor]
     config = read_config(folder / "config.json")
     task = task_of(folder, config, asked.task)
     processor = processor_of(folder, config, asked.resize)
-    length = asked.max_text_length or min(LENGTHS[task], processor.tokenizer.model_max_length)
-    check_length(folder, config, length)
+    limits = [LENGTHS[task], processor.tokenizer.model_max_length]
+    length = text_length(folder, config, limits, asked.max_text_length)
     model = {"max_text_length": length, "objects": "tagged", "alignment": "on"}
     about = {"name": name_of(folder), "max_text_length": length, "pictures": pictures_of(processor)}
     return {
@@ -203,15 +203,19 @@ def pictures_of(processor: VLEProcessor) -> str:
     return ", ".join(parts)
 
 
-def check_length(folder: Path, config: VLEConfig, length: int) -> None:
-    """RoBERTa and BERT have a position for each token, RoBERTa's from pad_token_id + 1 on; DeBERTa-v3 counts distances."""
+def text_length(folder: Path, config: VLEConfig, limits: list[int], asked: int | None) -> int:
+    """The least of the limits and of the text encoder's positions; `asked` instead, if there are as many positions.
+
+    RoBERTa and BERT have a position for each token, RoBERTa's from pad_token_id + 1 on; DeBERTa-v3 counts distances.
+    """
     text = config.text_config
     if text.model_type == "deberta-v2":
-        most = None if text.relative_attention and not text.position_biased_input else text.max_position_embeddings
+        positions = text.max_position_embeddings if text.position_biased_input else None
     else:
-        most = text.max_position_embeddings - (text.pad_token_id + 1 if text.model_type == "roberta" else 0)
-    if most is not None and length > most:
-        raise RequestError(f"{folder}: its text encoder has positions for {most} tokens, not for {length}: --max-text-length")
+        positions = text.max_position_embeddings - (text.pad_token_id + 1 if text.model_type == "roberta" else 0)
+    if asked is not None and positions is not None and asked > positions:
+        raise RequestError(f"{folder}: --max-text-length {asked}: its text encoder has positions for {positions} tokens")
+    return asked or min(*limits, *([] if positions is None else [positions]))
 
 
 def answers(folder: Path) -> list[str]:
