@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tests.miniature import write, write_vqav2
 from tests.miniature_vcr import write_vcr
@@ -38,18 +38,32 @@ PREPROCESSOR = {
 
 
 def write_twin(folder: Path, architecture: str, tokenizer: Any, pickled: bool = False, **preprocessor: Any) -> Path:
-    """config.json with id2label, weights, tokenizer and preprocessor, and nothing that vle-bench would add."""
+    """config.json with id2label, weights, tokenizer and preprocessor, and nothing that vle-bench would add.
+
+    Args:
+        tokenizer: an object, or the folder of one; more embeddings are drawn for one of more words than the golden models know.
+        pickled: pytorch_model.bin, not model.safetensors.
+    """
     folder.mkdir(parents=True)
     config = json.loads((GOLDEN / architecture / "config.json").read_text(encoding="utf-8"))
     if architecture == "VLEForVQA":
         config["id2label"] = {str(i): answer for i, answer in enumerate(ANSWERS)}
         config["label2id"] = {answer: i for i, answer in enumerate(ANSWERS)}
+    state = load_file(GOLDEN / architecture / "model.safetensors")
+    if isinstance(tokenizer, Path):
+        shutil.copytree(tokenizer, folder, dirs_exist_ok=True)
+        words = len(AutoTokenizer.from_pretrained(tokenizer))
+        name, drawn = "vle.text_model.embeddings.word_embeddings.weight", torch.Generator().manual_seed(0)
+        more = torch.randn(words - len(state[name]), state[name].shape[1], generator=drawn) * state[name].std()
+        state[name] = torch.cat([state[name], more])
+        config["text_config"]["vocab_size"] = words
+    else:
+        tokenizer.save_pretrained(folder)
     write(folder / "config.json", config)
     if pickled:
-        torch.save(load_file(GOLDEN / architecture / "model.safetensors"), folder / "pytorch_model.bin")
+        torch.save(state, folder / "pytorch_model.bin")
     else:
-        shutil.copyfile(GOLDEN / architecture / "model.safetensors", folder / "model.safetensors")
-    tokenizer.save_pretrained(folder)
+        save_file(state, folder / "model.safetensors", {"format": "pt"})
     write(folder / "preprocessor_config.json", PREPROCESSOR | preprocessor)
     return folder
 

@@ -168,7 +168,9 @@ def processor_of(folder: Path, config: VLEConfig, resize: str | None) -> VLEProc
             "take the published folder's (a converted checkpoint: convert again, with --tokenizer DIR)"
         )
     processor = checkpoint.load_processor(folder)
-    vision = config.vision_config
+    vision, words = config.vision_config, config.text_config.vocab_size
+    if len(processor.tokenizer) > words:
+        raise RequestError(f"{folder}: its tokenizer has {len(processor.tokenizer):,} words, and its text encoder {words:,}")
     own, size = processor.image_processor, vision.image_size
     if resize is not None:
         square = {"height": size, "width": size}

@@ -42,6 +42,7 @@ BEST = [ANSWERS[i] for i in golden_logits().argmax(1).tolist()]
 # The first is what all ten say, the second what three say (0.9 officially), the third what nobody says.
 TRUTH = [[BEST[0]] * 10, [BEST[1]] * 3 + ["purple"] * 7, ["nothing"] * 10]
 ACCURACY = (1 + 0.9 + 0) / 3
+SENTENCEPIECE = GOLDEN.parent / "vcr_text" / "tokenizer"
 VCR = {"vcr_q2a": VLEForVCRQ2A, "vcr_qa2r": VLEForVCRQA2R}
 
 
@@ -116,7 +117,7 @@ def test_nothing_is_written_into_the_checkpoint(evaluated):
 
 
 def test_the_soft_score_needs_a_shared_label_map(evaluated, work):
-    """Its map has other answers than the data, in another order: the accuracy stands, the soft score is left out, and it says so."""
+    """Its map has other answers than the data, in another order: the accuracy stands, the soft score is left out."""
     root, shown = evaluated
     assert open_prepared(root / "data").labels != ANSWERS
     record = load_record(root / "results" / "vle-tiny-for-vqa" / "results" / "vqa.val.json")
@@ -163,6 +164,14 @@ def test_the_crop_is_kept_and_a_squash_can_be_asked_for(evaluated, work):
         assert row["answer"] == ANSWERS[int(logits.argmax())]
 
 
+def test_the_settings_of_older_transformers_are_the_same(evaluated, work):
+    """Released folders were saved by versions before 4.25: CLIPFeatureExtractor, and one number for a size."""
+    old = {"image_processor_type": "CLIPFeatureExtractor", "size": SIZE, "crop_size": SIZE}
+    change(work / "hub" / "vle-tiny-for-vqa" / "preprocessor_config.json", lambda c: c.update(old))
+    evaluate(work)
+    assert predictions(work) == predictions(evaluated[0])
+
+
 def test_a_shorter_limit_of_the_tokenizers_is_kept(work):
     change(work / "hub" / "vle-tiny-for-vqa" / "tokenizer_config.json", lambda c: c.update(model_max_length=7))
     assert "texts of at most 7 tokens" in evaluate(work)[0]
@@ -206,8 +215,9 @@ def vcr(tmp_path_factory):
     """The miniature VCR, and the golden models for both tasks, evaluated."""
     root = tmp_path_factory.mktemp("vcr")
     data, tokenizer = prepared_vcr(root)
-    for task, cls in VCR.items():
-        write_twin(root / "hub" / f"tiny-{task}", cls.__name__, tokenizer)
+    for task, cls in VCR.items():  # one with the tokenizer.json of today, one with spm.model as the released ones
+        own = SENTENCEPIECE if task == "vcr_qa2r" else tokenizer
+        write_twin(root / "hub" / f"tiny-{task}", cls.__name__, own, pickled=task == "vcr_qa2r")
         run("evaluate", f"hub/tiny-{task}", "--data", "data", "--split", "val", "--trained-on", "train", cwd=root)
     return root
 
@@ -292,7 +302,7 @@ def test_the_tables_take_such_records_and_mark_them(work):
     page = (work / "boards" / "vqa_v2.md").read_text(encoding="utf-8")
     assert re.search(rf"\| vle-tiny-for-vqa \({digest}\) ◊?◦¿ \|", page) and "measured; trained elsewhere" in page
     assert "| vle-tiny-for-vqa, resize squash (" in page and "◦ trained elsewhere, scored here" in page
-    rows = [r for r in csv.DictReader(open(work / "boards" / "measured.csv", encoding="utf-8"))]
+    rows = list(csv.DictReader((work / "boards" / "measured.csv").read_text(encoding="utf-8").splitlines()))
     assert ["¿" in row["Recipe"] for row in rows] == [False, True], "the one of unknown training stands last"
     assert rows[0]["Score: number"] and not rows[1]["Score: number"], "and has nothing to be ranked by"
     assert {row["Seeds"] for row in rows} == {"trained elsewhere"}
@@ -334,6 +344,8 @@ def placeholders(folder, label_map=None):
         (lambda f: (f / "pytorch_model.bin").write_bytes(b"PK"), [], "the weights cannot be loaded"),
         (lambda f: (f / "pytorch_model.bin").unlink(), [], "has no weights (model.safetensors, pytorch_model.bin)"),
         (lambda f: (f / "tokenizer.json").unlink(), [], "no processor can be loaded from it"),
+        (lambda f: change(f / "config.json", lambda c: c["text_config"].update(vocab_size=99)), [],
+         "its tokenizer has 200 words, and its text encoder 99"),
         (None, ["--trained-on", "train+vall"], "--trained-on: 'vall' is no split of vqav2; there are train, val-minival"),
         (None, ["--published", "VLE-bas"], "--published: 'VLE-bas' is not among the models"),
         (None, ["--max-text-length", "2"], "Invalid value for '--max-text-length'"),
