@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,8 @@ from tests.published import (
     word_tokenizer,
     write_twin,
 )
+from vle_bench import checkpoint
+from vle_bench.cli_checkpoints import published_lines
 from vle_bench.data.output import Choices
 from vle_bench.data.prepared import open_prepared
 from vle_bench.data.vqav2 import prepare_vqav2, published_vocabulary
@@ -43,6 +46,7 @@ BEST = [ANSWERS[i] for i in golden_logits().argmax(1).tolist()]
 TRUTH = [[BEST[0]] * 10, [BEST[1]] * 3 + ["purple"] * 7, ["nothing"] * 10]
 ACCURACY = (1 + 0.9 + 0) / 3
 SENTENCEPIECE = GOLDEN.parent / "vcr_text" / "tokenizer"
+MAKEFILE = Path(__file__).parents[2] / "Makefile"
 VCR = {"vcr_q2a": VLEForVCRQ2A, "vcr_qa2r": VLEForVCRQA2R}
 
 
@@ -476,3 +480,59 @@ def test_a_converted_meter_checkpoint_is_scored(work):
 def test_published_figures_stand_beside(work):
     shown, _ = evaluate(work, "--published", "VLE-base")
     assert "published  VLE-base, vqa on test-dev, accuracy: 77.6   (VLE README, Comparison; fine-tuned with lr 7e-6" in shown
+
+
+@pytest.mark.parametrize(
+    ("model", "source", "task", "figures"),
+    [
+        ("VLE-base", "vqav2", "vqa", ["test-dev, accuracy: 77.6"]),
+        ("VLE-large", "vqav2", "vqa", ["test-dev, accuracy: 79.3"]),
+        ("METER-base", "vqav2", "vqa", ["test-dev, accuracy: 77.7"]),
+        ("VLE-base", "vcr", "vcr_q2ar", ["vcr_q2a on val, accuracy: 79.9", "vcr_qa2r on val, accuracy: 83.7"]),
+        ("VLE-large", "vcr", "vcr_q2a", ["val, accuracy: 84.3"]),
+        ("VLE-large", "vcr", "vcr_qa2r", ["val, accuracy: 87.5"]),
+    ],
+)
+def test_the_figures_that_the_make_targets_print(model, source, task, figures):
+    shown = "\n".join(published_lines(model, source, task))
+    assert all(figure in shown for figure in figures), shown
+
+
+@pytest.mark.parametrize("target", ["vle-vqa-base", "vle-vqa-large", "vle-vcr-base", "vle-vcr-large", "meter-vqa"])
+def test_every_make_target_evaluates_and_prints_what_was_published(target, tmp_path):
+    command = ["make", "-n", "-f", MAKEFILE, f"score-{target}", "VENV="]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    model = {"vle-vqa-base": "VLE-base", "vle-vcr-base": "VLE-base", "meter-vqa": "METER-base"}.get(target, "VLE-large")
+    name = model.lower()
+    splits = ["val"] if "vcr" in target else ["minival", "val"]
+    checkpoints = [f"{name}-for-vcr-q2a", f"{name}-for-vcr-qa2r"] if "vcr" in target else [f"{name}-for-vqa"]
+    trained = "train" if "vcr" in target else "train+val"
+    for folder in checkpoints:
+        for split in splits:
+            data = "vcr" if "vcr" in target else "vqav2"
+            wanted = f"checkpoints/{folder} --data data/{data} --split {split} --trained-on {trained} --published {model}"
+            assert f"-m vle_bench evaluate {wanted}" in shown
+        fetched = f"download hfl/{folder} " if model != "METER-base" else "meter_clip16_288_roberta_vqa.ckpt"
+        assert fetched in shown
+    if "vqa" in target:
+        assert f"predict checkpoints/{checkpoints[0]} --data data/vqav2 --split test --output" in shown
+    else:
+        assert f"evaluate checkpoints/{checkpoints[0]} --with checkpoints/{checkpoints[1]}" in shown
+    if target == "meter-vqa":
+        assert "--answers data/vqav2-official" in shown
+
+
+def test_a_run_of_ours_says_itself_how_it_is_asked(work):
+    """The same weights with a training.json are a run: other data may be named, pictures and texts may not."""
+    twin, folder = work / "hub" / "vle-tiny-for-vqa", work / "runs" / "mine" / "best"
+    processor = VLEProcessor.from_folder(twin)
+    training = {
+        "task": "vqa", "inputs": {"max_text_length": 50}, "recipe": {"name": "mine", "hash": "a1", "experiment": "b2"}, "seed": 3,
+        "training_splits": ["train"], "progress": {}, "data_root": "gone",
+    }  # fmt: skip
+    checkpoint.save(folder, VLEForVQA.from_pretrained(twin), processor, ANSWERS, training)
+    command = ("evaluate", "runs/mine/best", "--data", "data", "--split", "val")
+    assert "is not the checkpoint's (17)" in run(*command, cwd=work, code=2)[1]
+    for option, value in (("--resize", "crop"), ("--max-text-length", "9"), ("--trained-on", "train")):
+        assert f"training.json says it; leave {option} out" in run(*command, option, value, cwd=work, code=2)[1]
+    assert "was trained for vqa, not for --task vcr_q2a" in run(*command, "--task", "vcr_q2a", cwd=work, code=2)[1]
