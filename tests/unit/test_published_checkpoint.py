@@ -28,7 +28,7 @@ from tests.published import (
     word_tokenizer,
     write_twin,
 )
-from vle_bench import checkpoint
+from vle_bench import checkpoint, server_result
 from vle_bench.cli_checkpoints import published_lines
 from vle_bench.data.output import Choices
 from vle_bench.data.prepared import open_prepared
@@ -536,3 +536,24 @@ def test_a_run_of_ours_says_itself_how_it_is_asked(work):
     for option, value in (("--resize", "crop"), ("--max-text-length", "9"), ("--trained-on", "train")):
         assert f"training.json says it; leave {option} out" in run(*command, option, value, cwd=work, code=2)[1]
     assert "was trained for vqa, not for --task vcr_q2a" in run(*command, "--task", "vcr_q2a", cwd=work, code=2)[1]
+
+
+def test_what_the_server_says_of_it_is_a_record_too(work, monkeypatch):
+    count = len(open_prepared(work / "data").questions("test-dev"))
+    monkeypatch.setitem(server_result.QUESTIONS, "test-dev", count)
+    write(work / "server.json", [{"test-dev": {"overall": 77.56}}])
+    command = ("evaluate", "hub/vle-tiny-for-vqa", "--data", "data", "--split", "test-dev", "--server-result", "server.json")
+    shown, _ = run(*command, "--trained-on", "train+val", "--published", "VLE-base", cwd=work)
+    record = load_record(work / "results" / "vle-tiny-for-vqa" / "results" / "vqa.test-dev.json")
+    assert (record.kind, record.metrics["accuracy"].value, record.ranked) == ("elsewhere", 0.7756, True)
+    assert "test-dev, accuracy: 77.6" in shown and "left out" not in shown
+
+
+def test_two_are_compared(work):
+    shutil.copytree(work / "hub" / "vle-tiny-for-vqa", work / "hub" / "other")
+    evaluate(work)
+    run("evaluate", "hub/other", "--data", "data", "--split", "val", "--resize", "squash", cwd=work)
+    shown, _ = run("compare", "hub/vle-tiny-for-vqa", "hub/other", "--data", "data", cwd=work)
+    digest = file_sha256(work / "hub" / "other" / "pytorch_model.bin")[:8]
+    assert f"A: results/vle-tiny-for-vqa, checkpoint vle-tiny-for-vqa {digest}, trained elsewhere: accuracy 63.33" in shown
+    assert "B: results/other, checkpoint other, resize squash " in shown
