@@ -294,7 +294,8 @@ def easy_vqa_table(published: Published, groups: list[tuple[Record, ...]]) -> Ta
         where = f"{seconds:.0f} s on {group[0].device}" if seconds is not None else group[0].device
         seeds = Experiment(group, "accuracy").show_seeds()
         rows.append(Row("measured", (
-            Cell(f"measured: {name_of(group)}"), *cells, Cell(show_parameters(parameters), parameters), Cell(f"{seeds}, {where}"),
+            Cell(f"measured: {name_of(group)}"), *cells, Cell(show_parameters(parameters), parameters),
+            Cell(f"{seeds}, {where}" if group[0].kind == "run" else seeds),
         )))  # fmt: skip
     columns = (Column(""), Column("all questions", True), Column(f"not yes/no ({open_ended:,} questions)", True), Column("Params"),
                Column("Training"))  # fmt: skip

@@ -67,7 +67,7 @@ def load_processor(folder: Path, image_size: int | None = None) -> VLEProcessor:
                 size=size, do_center_crop=False, image_mean=own.image_mean, image_std=own.image_std, resample=own.resample
             )
         return processor
-    except (OSError, ValueError) as error:
+    except Exception as error:  # others' files may hold anything, and each library has error types of its own
         raise RequestError(f"{folder}: no processor can be loaded from it: {_one_line(error)}") from error
 
 

@@ -346,5 +346,7 @@ def evaluated(run: Path, task: str, split: str) -> tuple[Record, list[dict[str, 
     result, predictions = run / "results" / f"{task}.{split}.json", run / "predictions" / f"{task}.{split}.jsonl"
     for path in (result, predictions):
         if not path.is_file():
-            raise RequestError(f"{path}: no such file; `vle-bench evaluate {run} --split {split}` writes it, for a run of {task}")
+            ours = (run / "recipe.yaml").is_file()
+            what = f"`vle-bench evaluate {run} --split {split}` writes it, for a run of {task}"
+            raise RequestError(f"{path}: no such file; {what if ours else f'evaluate the checkpoint for {task} on {split} first'}")
     return load_record(result), [row for _, row in jsonl_records(predictions)]

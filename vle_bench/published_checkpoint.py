@@ -6,11 +6,13 @@ files, preprocessor_config.json. A converted METER checkpoint has it too.
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from transformers import CLIPImageProcessorPil
 
 from vle_bench import checkpoint
@@ -28,7 +30,8 @@ from vle_bench.tasks import TASKS
 LENGTHS = {"vqa": 50, "vcr_q2a": 80, "vcr_qa2r": 80, "vcr_joint": 80}
 # In the order in which transformers looks for them; an index names the files of weights that are split.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-RESIZES = ("crop", "squash")
+CHANNELS = 3
+SHORTEST = 4  # tokens that a text must have room for: both ends and a word of question and answer
 RESULTS = Path("results")  # of checkpoints from elsewhere, in the current folder: nothing is written into theirs
 
 
@@ -120,8 +123,12 @@ def described(folder: Path, asked: Asked) -> tuple[dict[str, Any], VLEProcessor]
     config = read_config(folder / "config.json")
     task = task_of(folder, config, asked.task)
     processor = processor_of(folder, config, asked.resize)
-    limits = [LENGTHS[task], processor.tokenizer.model_max_length]
-    length = text_length(folder, config, limits, asked.max_text_length)
+    limit = processor.tokenizer.model_max_length
+    if not is_number(limit) or limit < SHORTEST:
+        raise RequestError(
+            f"{folder / 'tokenizer_config.json'}: model_max_length: a number from {SHORTEST} on is expected, not {limit!r}"
+        )
+    length = text_length(folder, config, [LENGTHS[task], int(limit)], asked.max_text_length)
     model = {"max_text_length": length, "objects": "tagged", "alignment": "on"}
     about = {"name": name_of(folder), "max_text_length": length, "pictures": pictures_of(processor)}
     return {
@@ -162,7 +169,8 @@ def processor_of(folder: Path, config: VLEConfig, resize: str | None) -> VLEProc
 
     A size that is no multiple of the patch is taken as it is (published VLE-large: 384 and 14): what remains is not seen.
     """
-    if not (folder / "preprocessor_config.json").is_file() and not (folder / "processor_config.json").is_file():
+    path = next((f for name in ("processor_config.json", "preprocessor_config.json") if (f := folder / name).is_file()), None)
+    if path is None:
         raise RequestError(
             f"{folder}: has no preprocessor_config.json, so that nothing says how pictures become the model's; "
             "take the published folder's (a converted checkpoint: convert again, with --tokenizer DIR)"
@@ -181,13 +189,32 @@ def processor_of(folder: Path, config: VLEConfig, resize: str | None) -> VLEProc
         )  # fmt: skip
     processor.patch_size = vision.patch_size
     settings = processor.image_processor
-    square = settings.crop_size if settings.do_center_crop else settings.size
-    if not settings.do_center_crop and not settings.do_resize or (square.get("height"), square.get("width")) != (size, size):
+    check_settings(path, settings)
+    made = settings.crop_size if settings.do_center_crop else settings.size if settings.do_resize else None
+    if made is None or (made.get("height"), made.get("width")) != (size, size):
         raise RequestError(
-            f"{folder / 'preprocessor_config.json'}: pictures come out as {pictures_of(processor)}, and the model takes "
+            f"{path}: pictures come out as {pictures_of(processor)}, and the model takes "
             f"{size} × {size} pixels (config.json); --resize crop or --resize squash makes them fit"
         )
     return processor
+
+
+def check_settings(path: Path, settings: Any) -> None:
+    """What would fail at the first picture, or give pixels that are no numbers."""
+    for name, least in (("image_mean", -math.inf), ("image_std", 0)):
+        values: Any = getattr(settings, name, None)
+        listed = isinstance(values, list | tuple) and len(values) == CHANNELS
+        if settings.do_normalize and not (listed and all(is_number(value) and value > least for value in values)):
+            above = " above 0" if least == 0 else ""
+            raise RequestError(f"{path}: {name}: {CHANNELS} numbers{above} are expected, not {values!r}")
+    if settings.do_rescale and not (is_number(settings.rescale_factor) and settings.rescale_factor > 0):
+        raise RequestError(f"{path}: rescale_factor: a number above 0 is expected, not {settings.rescale_factor!r}")
+    if settings.resample not in tuple(map(int, Image.Resampling)):
+        raise RequestError(f"{path}: resample: {settings.resample!r} is none of Pillow's, 0 to 5")
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def pictures_of(processor: VLEProcessor) -> str:
@@ -201,7 +228,8 @@ def pictures_of(processor: VLEProcessor) -> str:
     else:
         parts = [f"squashed to {size.get('width')} × {size.get('height')}"]
     if settings.do_center_crop:
-        parts.append(f"centre {settings.crop_size['width']} × {settings.crop_size['height']}")
+        crop = settings.crop_size or {}
+        parts.append(f"centre {crop.get('width')} × {crop.get('height')}")
     return ", ".join(parts)
 
 
