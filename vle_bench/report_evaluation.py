@@ -64,7 +64,7 @@ def read_evaluation(run: Path, split: str | None, other: Path | None, moved: Pat
 
 def read_recipe(run: Path) -> Recipe:
     if not run.is_dir():
-        raise RequestError(f"{run}: no such folder")
+        raise RequestError(f"{run}: no such folder; a checkpoint from elsewhere gets it from `vle-bench evaluate`")
     if not (run / "recipe.yaml").is_file():
         raise RequestError(
             f"{run}: has no recipe.yaml; the folder of a run is expected, as `vle-bench train` writes it, or a checkpoint from "

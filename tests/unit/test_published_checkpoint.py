@@ -35,7 +35,7 @@ from vle_bench.data.prepared import open_prepared
 from vle_bench.data.vqav2 import prepare_vqav2, published_vocabulary
 from vle_bench.errors import RequestError
 from vle_bench.metrics.vcr import score_vcr_files
-from vle_bench.models import VLEForVCRQ2A, VLEForVCRQA2R, VLEForVQA, VLEProcessor
+from vle_bench.models import VLEConfig, VLEForVCRQ2A, VLEForVCRQA2R, VLEForVQA, VLEModel, VLEProcessor
 from vle_bench.published_checkpoint import evaluation_folder, name_of
 from vle_bench.results import file_sha256, load_record
 from vle_bench.vcr_text import encode_record
@@ -208,6 +208,13 @@ def test_pictures_that_do_not_divide_into_patches_are_floored(work):
             model(**texts, pixel_values=pixels).logits, whole(**texts, pixel_values=pixels[:, :, :32, :32]).logits,
             atol=1e-6, rtol=0,
         )  # fmt: skip
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    large = VLEConfig(
+        text_config={**sizes, "model_type": "deberta-v2", "vocab_size": 10}, **sizes,
+        vision_config={**sizes, "image_size": 384, "patch_size": 14},
+    )  # fmt: skip
+    with torch.inference_mode():
+        assert VLEModel(large).eval().encode_image(torch.zeros(1, 3, 384, 384)).shape == (1, 1 + 27 * 27, 8)
     assert VLEForVQA.from_pretrained(folder, image_size=38).config.vision_config.image_size == 38
     processor = VLEProcessor.from_parts(word_tokenizer(), 38, 8)
     mask = processor(images=Image.new("RGB", (100, 60)), boxes=[[[60, 0, 100, 60]]])["object_patch_mask"]
