@@ -96,6 +96,9 @@ def load_counting_new(folder: Path, architecture: str, head_may_be_new: bool = F
         raise RequestError(f"{folder}: the weights cannot be loaded: damaged, or not tensors alone") from error
     except (OSError, ValueError, RuntimeError, EOFError, SafetensorError) as error:
         raise RequestError(f"{folder}: the weights cannot be loaded: {_one_line(error)}") from error
+    except (TypeError, AttributeError, LookupError, ArithmeticError) as error:  # a value that no model can be built with
+        kind = type(error).__name__
+        raise RequestError(f"{folder / 'config.json'}: no {architecture} can be built: {kind}: {_one_line(error)}") from error
     if info["missing_keys"] and not head_may_be_new:
         names = sorted(info["missing_keys"])
         raise RequestError(f"{folder}: no trained head for {architecture}: {len(names)} weights are missing: {', '.join(names)}")

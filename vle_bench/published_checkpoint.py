@@ -148,7 +148,9 @@ def check_splits(asked: Asked, source: str) -> None:
 def task_of(folder: Path, config: VLEConfig, asked: str | None) -> str:
     """The task of the architecture that config.json names; `asked` where it names none."""
     tasks = {TASKS[name].architecture: name for name in LENGTHS}
-    named = list(config.architectures or [])
+    named = config.architectures or []
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise RequestError(f"{folder / 'config.json'}: architectures: a list of class names is expected, not {named!r}")
     found = [tasks[name] for name in named if name in tasks]
     if asked is not None and asked not in LENGTHS:
         raise RequestError(f"--task {asked}: not among {', '.join(LENGTHS)}")
@@ -179,6 +181,9 @@ def processor_of(folder: Path, config: VLEConfig, resize: str | None) -> VLEProc
     vision, words = config.vision_config, config.text_config.vocab_size
     if len(processor.tokenizer) > words:
         raise RequestError(f"{folder}: its tokenizer has {len(processor.tokenizer):,} words, and its text encoder {words:,}")
+    missing = [name for name in ("pad", "cls", "sep") if getattr(processor.tokenizer, f"{name}_token_id") is None]
+    if missing:
+        raise RequestError(f"{folder / 'tokenizer_config.json'}: the tokenizer has no {missing[0]}_token")
     own, size = processor.image_processor, vision.image_size
     if resize is not None:
         square = {"height": size, "width": size}
@@ -207,6 +212,9 @@ def check_settings(path: Path, settings: Any) -> None:
         if settings.do_normalize and not (listed and all(is_number(value) and value > least for value in values)):
             above = " above 0" if least == 0 else ""
             raise RequestError(f"{path}: {name}: {CHANNELS} numbers{above} are expected, not {values!r}")
+    sides = [value for value in dict(settings.size or {}).values() if value is not None]
+    if settings.do_resize and not (sides and all(type(side) is int and side > 0 for side in sides)):
+        raise RequestError(f"{path}: size: sides in whole pixels are expected, not {dict(settings.size or {})!r}")
     if settings.do_rescale and not (is_number(settings.rescale_factor) and settings.rescale_factor > 0):
         raise RequestError(f"{path}: rescale_factor: a number above 0 is expected, not {settings.rescale_factor!r}")
     if settings.resample not in tuple(map(int, Image.Resampling)):
