@@ -123,12 +123,7 @@ def described(folder: Path, asked: Asked) -> tuple[dict[str, Any], VLEProcessor]
     config = read_config(folder / "config.json")
     task = task_of(folder, config, asked.task)
     processor = processor_of(folder, config, asked.resize)
-    limit = processor.tokenizer.model_max_length
-    if not is_number(limit) or limit < SHORTEST:
-        raise RequestError(
-            f"{folder / 'tokenizer_config.json'}: model_max_length: a number from {SHORTEST} on is expected, not {limit!r}"
-        )
-    length = text_length(folder, config, [LENGTHS[task], int(limit)], asked.max_text_length)
+    length = text_length(folder, config, [LENGTHS[task], int(processor.tokenizer.model_max_length)], asked.max_text_length)
     model = {"max_text_length": length, "objects": "tagged", "alignment": "on"}
     about = {"name": name_of(folder), "max_text_length": length, "pictures": pictures_of(processor)}
     return {
@@ -184,6 +179,11 @@ def processor_of(folder: Path, config: VLEConfig, resize: str | None) -> VLEProc
     missing = [name for name in ("pad", "cls", "sep") if getattr(processor.tokenizer, f"{name}_token_id") is None]
     if missing:
         raise RequestError(f"{folder / 'tokenizer_config.json'}: the tokenizer has no {missing[0]}_token")
+    limit = processor.tokenizer.model_max_length
+    if not is_number(limit) or limit < SHORTEST:
+        raise RequestError(
+            f"{folder / 'tokenizer_config.json'}: model_max_length: a number from {SHORTEST} on is expected, not {limit!r}"
+        )
     own, size = processor.image_processor, vision.image_size
     if resize is not None:
         square = {"height": size, "width": size}
@@ -201,6 +201,13 @@ def processor_of(folder: Path, config: VLEConfig, resize: str | None) -> VLEProc
             f"{path}: pictures come out as {pictures_of(processor)}, and the model takes "
             f"{size} × {size} pixels (config.json); --resize crop or --resize squash makes them fit"
         )
+    try:
+        tried = processor(images=Image.new("RGB", (size + 7, size)), text="a")["pixel_values"]
+    except Exception as error:  # others' files may hold anything, and each library has error types of its own
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise RequestError(f"{path}: with it and the tokenizer nothing becomes the model's input: {reason[0]}") from error
+    if tuple(tried.shape) != (1, vision.num_channels, size, size):
+        raise RequestError(f"{path}: pictures come out as {tuple(tried.shape[1:])}, not as {vision.num_channels} × {size} × {size}")
     return processor
 
 

@@ -52,7 +52,7 @@ class VLEConfig(PreTrainedConfig):
             values = dict(self.vision_config)
             values.pop("model_type", None)
             self.vision_config = CLIPVisionConfig(**values)
-        if self.hidden_size % self.num_attention_heads:
+        if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
             raise ValueError(f"hidden_size {self.hidden_size} does not divide by num_attention_heads {self.num_attention_heads}")
         vision = self.vision_config
         if vision.image_size < vision.patch_size:
