@@ -64,15 +64,17 @@ def measured_points(
     published: Published, groups: Sequence[tuple[Record, ...]], task: str, split: str, axis: str
 ) -> Iterator[Point]:  # fmt: skip
     """Experiments on the split; they stand where the model stands that the recipe fine-tunes, and one of no model at its own size,
-    with its head."""
+    with its head. A checkpoint from elsewhere is not drawn: its published point is there already."""
     for group in groups:
         experiment, first = parts_of(group).get(task), group[0]
-        names = set(first.recipe["name"].split(" + "))
-        own = Model(name=first.recipe["name"], parameters=first.model.get("parameters"))
+        names = set(first.title.split(" + "))
+        own = Model(name=first.title, parameters=first.model.get("parameters"))
         owner = next((m for m in published.models if names <= set(m.recipes)), own)
-        if experiment is None or first.contaminated or (first.data["source"], first.split) != (SOURCES[task], split):
+        if experiment is None or not first.ranked or first.kind == "elsewhere":
+            continue
+        if (first.data["source"], first.split) != (SOURCES[task], split):
             continue
         if (x := place(owner, axis)) is None:
             continue
         low, high = experiment.interval or (experiment.mean, experiment.mean)
-        yield Point(first.recipe["name"], x, 100 * experiment.mean, "measured", (100 * low, 100 * high))
+        yield Point(first.title, x, 100 * experiment.mean, "measured", (100 * low, 100 * high))

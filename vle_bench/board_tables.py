@@ -27,6 +27,8 @@ FLATTERED = Footnote(
     "△",
     "the split that is reported also picked the checkpoint among those of its training; the score flatters it.",
 )
+ELSEWHERE = Footnote("◦", "trained elsewhere, scored here: a checkpoint of others, with its folder's name and its weights' digest.")
+UNKNOWN = Footnote("¿", "nobody has said what it was trained on; it may be the split itself: not ranked.")
 TYPES = {"accuracy_yes_no": "yes/no", "accuracy_number": "number", "accuracy_other": "other"}  # metric → answer type
 VCR_PARTS = {"vcr_q2a": "Q2A", "vcr_qa2r": "QA2R", "vcr_q2ar": "Q2AR"}
 RETRIEVAL = {"text_retrieval": "TR", "image_retrieval": "IR"}
@@ -90,8 +92,13 @@ def measured_notes(groups: Iterable[tuple[Record, ...]]) -> tuple[Footnote, ...]
         return ()
     dirty = any(Experiment(group, group[0].primary_metric).dirty for group in found)
     contaminated = any(group[0].contaminated for group in found)
+    elsewhere = any(group[0].kind == "elsewhere" for group in found)
+    unknown = any(group[0].of_unknown_training for group in found)
     picked = any(picked_on_reported(group) for group in found)
-    return (MEASURED, *[CONTAMINATED] * contaminated, *[FLATTERED] * picked, *[DIRTY] * dirty)
+    return (
+        MEASURED, *[CONTAMINATED] * contaminated, *[FLATTERED] * picked, *[DIRTY] * dirty, *[ELSEWHERE] * elsewhere,
+        *[UNKNOWN] * unknown,
+    )  # fmt: skip
 
 
 def picked_on_reported(group: tuple[Record, ...]) -> bool:
@@ -100,13 +107,13 @@ def picked_on_reported(group: tuple[Record, ...]) -> bool:
 
 
 def name_of(group: tuple[Record, ...]) -> str:
-    """Recipe, the digest that tells it from others of its name, precision, and marks."""
+    """Recipe or checkpoint, the digest that tells it from others of its name, precision, and marks."""
     first = group[0]
     signs = CONTAMINATED.sign * first.contaminated + FLATTERED.sign * picked_on_reported(group)
     signs += DIRTY.sign * Experiment(group, first.primary_metric).dirty
-    identity = first.recipe.get("experiment", first.recipe["hash"])
-    short = " + ".join(part[:8] for part in identity.split(" + "))
-    return " ".join(filter(None, (f"{first.recipe['name']} ({short})", precision_of(first), signs)))
+    signs += ELSEWHERE.sign * (first.kind == "elsewhere") + UNKNOWN.sign * first.of_unknown_training
+    short = " + ".join(part[:8] for part in first.identity.split(" + "))
+    return " ".join(filter(None, (f"{first.title} ({short})", precision_of(first), signs)))
 
 
 def parts_of(group: tuple[Record, ...]) -> dict[str, Experiment]:
@@ -118,10 +125,10 @@ def parts_of(group: tuple[Record, ...]) -> dict[str, Experiment]:
 
 
 def score_cell(experiment: Experiment | None) -> Cell:
-    """A contaminated score has nothing to be sorted by: it is never ranked."""
+    """A score that is not ranked, such as a contaminated one, has nothing to be sorted by."""
     if experiment is None:
         return Cell()
-    return Cell(experiment.show_score(), None if experiment.first.contaminated else experiment.mean)
+    return Cell(experiment.show_score(), experiment.mean if experiment.first.ranked else None)
 
 
 def comparison(published: Published, groups: list[tuple[Record, ...]], shipped: frozenset[str]) -> Table:
@@ -149,7 +156,7 @@ def measured_of(model: Model, groups: list[tuple[Record, ...]], task: str, split
     there is one; the best of several."""
     found = [
         experiment for group in groups
-        if not group[0].contaminated and set(group[0].recipe["name"].split(" + ")) <= set(model.recipes)
+        if group[0].ranked and group[0].kind == "run" and set(group[0].title.split(" + ")) <= set(model.recipes)
         if (experiment := parts_of(group).get(task))
     ]  # fmt: skip
     if not found:
@@ -167,7 +174,7 @@ def as_shipped(record: Record, shipped: frozenset[str]) -> bool:
 
 
 def measured(groups: list[tuple[Record, ...]], titles: dict[str, str]) -> Table:
-    """Every experiment, best first in each task; contaminated ones last.
+    """Every experiment, best first in each task; those that are not ranked last.
 
     Args:
         titles: task → what it is called.
@@ -175,9 +182,7 @@ def measured(groups: list[tuple[Record, ...]], titles: dict[str, str]) -> Table:
     rows = []
     found = [(task, group, parts) for group in groups for task, parts in parts_of(group).items()]
     order = list(titles)
-    for task, group, one in sorted(
-        found, key=lambda entry: (entry[1][0].contaminated, order.index(entry[0]), -entry[2].exact_mean)
-    ):
+    for task, group, one in sorted(found, key=lambda entry: (not entry[1][0].ranked, order.index(entry[0]), -entry[2].exact_mean)):
         parameters, expect = one.first.model.get("parameters"), one.expect
         rows.append(Row("measured", (
             Cell(name_of(group)), Cell(titles[task]), Cell(one.first.split), score_cell(one), Cell(one.show_seeds(), len(group)),
@@ -253,7 +258,7 @@ def type_cell(group: tuple[Record, ...], answer_type: str) -> Cell:
     if len(values) < len(group):
         return Cell()
     mean = sum(values, Decimal()) / len(values)
-    return Cell(rounded(100 * mean, 2), None if group[0].contaminated else float(mean))
+    return Cell(rounded(100 * mean, 2), float(mean) if group[0].ranked else None)
 
 
 def vcr_table(published: Published, groups: list[tuple[Record, ...]]) -> Table:
@@ -303,7 +308,8 @@ def easy_vqa_table(published: Published, groups: list[tuple[Record, ...]]) -> Ta
         where = f"{seconds:.0f} s on {group[0].device}" if seconds is not None else group[0].device
         seeds = Experiment(group, "accuracy").show_seeds()
         rows.append(Row("measured", (
-            Cell(f"measured: {name_of(group)}"), *cells, Cell(show_parameters(parameters), parameters), Cell(f"{seeds}, {where}"),
+            Cell(f"measured: {name_of(group)}"), *cells, Cell(show_parameters(parameters), parameters),
+            Cell(f"{seeds}, {where}" if group[0].kind == "run" else seeds),
         )))  # fmt: skip
     columns = (Column(""), Column("all questions", True), Column(f"not yes/no ({open_ended:,} questions)", True), Column("Params"),
                Column("Training"))  # fmt: skip
@@ -327,8 +333,13 @@ def picked_as_halves(records: list[Record]) -> list[Record]:
 
 def not_joined_elsewhere(groups: list[tuple[Record, ...]]) -> list[tuple[Record, ...]]:
     """Without runs of one task that stand in a row with their other half."""
-    joined = {half for g in groups if g[0].task == "vcr_q2ar" for half in g[0].recipe["hash"].split(" + ")}
-    return [g for g in groups if not {record.recipe["hash"] for record in g} <= joined]
+    joined = {half for g in groups if g[0].task == "vcr_q2ar" for half in digest_of(g[0]).split(" + ")}
+    return [g for g in groups if not {digest_of(record) for record in g} <= joined]
+
+
+def digest_of(record: Record) -> str:
+    """Of the recipe with its seed, or of the checkpoint from elsewhere."""
+    return record.recipe.get("hash", str(record.model.get("checkpoint_sha256")))
 
 
 def shapes_vcr_table(groups: list[tuple[Record, ...]]) -> Table:

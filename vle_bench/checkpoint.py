@@ -1,6 +1,7 @@
 """Folders with everything that a trained model needs: weights, processor, label map, where it came from."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,11 @@ def load_counting_new(
             str(folder), output_loading_info=True, local_files_only=True, weights_only=True,
             ignore_mismatched_sizes=head_may_be_new, dtype=torch.float32, **config,
         )  # fmt: skip
+    except pickle.UnpicklingError as error:  # its own text advises to run what the file holds
+        raise RequestError(f"{folder}: the weights cannot be loaded: damaged, or not tensors alone") from error
+    except (TypeError, AttributeError, LookupError, ArithmeticError) as error:  # a value that no model can be built with
+        kind = type(error).__name__
+        raise RequestError(f"{folder / 'config.json'}: no {architecture} can be built: {kind}: {_one_line(error)}") from error
     except Exception as error:  # a damaged config.json fails anywhere in its readers
         raise RequestError(f"{folder}: the weights cannot be loaded: {_one_line(error)}") from error
     if new_head:

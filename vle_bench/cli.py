@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vle_bench import __version__, cli_data, cli_files, cli_runs
+from vle_bench import __version__, cli_checkpoints, cli_data, cli_files, cli_runs
 from vle_bench.cli_files import print_rows
 from vle_bench.errors import Interrupted, RequestError, RunFailed
 from vle_bench.launch import check_launch, meet_on_cpu
@@ -76,10 +76,11 @@ def train(
         print(f"written: {folder}/ (best/, last/, log.jsonl, results/, predictions/)")
 
 
-@app.command(epilog="Example: vle-bench evaluate runs/vle-base-vqa --split val")
+@app.command(epilog="Example: vle-bench evaluate checkpoints/vle-base-for-vqa --data data/vqav2 --split minival")
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="a run folder or a checkpoint folder")],
-    recipe: Annotated[str | None, typer.Option(help="recipe that names the data; the checkpoint's own if not given")] = None,
+    checkpoint: cli_checkpoints.Checkpoint,
+    recipe: cli_checkpoints.RecipeOption = None,
+    data: cli_checkpoints.DataOption = None,
     split: Annotated[str | None, typer.Option(help="split to score; the recipe's `report` if not given")] = None,
     output: Annotated[
         Path | None, typer.Option(help="result record to write, DIR/x.json; its predictions go to DIR/x.predictions.jsonl")
@@ -89,59 +90,71 @@ def evaluate(
         Path | None, typer.Option(metavar="FILE", help="vqav2, --split test-dev: the result file of the challenge's server")
     ] = None,
     precision: Precision = None,
+    task: cli_checkpoints.TaskOption = None,
+    max_text_length: cli_checkpoints.LengthOption = None,
+    resize: cli_checkpoints.ResizeOption = None,
+    trained_on: cli_checkpoints.TrainedOnOption = None,
+    published: cli_checkpoints.PublishedOption = None,
 ) -> None:
     """Score a checkpoint on a split with labels.
 
-    Prints the scores and writes the result record and the predictions, into the run folder unless --output names a place.
-    `evaluate Q2A_RUN --with QA2R_RUN` joins the predictions of two VCR runs, both evaluated before, by annot_id: Q2AR. With
-    --server-result the scores are the server's, and no model runs.
+    Prints the scores and writes the result record and the predictions: into the run folder, for a checkpoint that was trained
+    elsewhere into results/NAME/ of the current folder, or where --output says. `evaluate Q2A --with QA2R` joins the predictions
+    of two VCR checkpoints, both evaluated before, by annot_id: Q2AR. With --server-result the scores are the server's, and no
+    model runs.
     """
     if server_result is not None and (split is None or other is not None):
         raise RequestError("evaluate: --server-result goes with --split test-dev, and without --with")
     if precision is not None and other is not None:
         raise RequestError("evaluate: --precision goes with one checkpoint; --with joins what both were evaluated to before")
-    loaded = recipe_of(checkpoint, recipe)
+    wanted = cli_checkpoints.requested(checkpoint, recipe, data, split)
+    if published is not None:
+        cli_checkpoints.published_lines(published, "", "")  # a misspelt name should show before the work
     quiet_libraries()
     from vle_bench import outputs
     from vle_bench.checkpoint import resolve
     from vle_bench.evaluate import evaluate_checkpoint, join_vcr
+    from vle_bench.published_checkpoint import evaluation_folder, is_elsewhere, task_asked
 
-    chosen = split or loaded.data.report
-    run = outputs.run_of(checkpoint)
-    target = output or run / "results" / f"{loaded.task if other is None else 'vcr_q2ar'}.{chosen}.json"
-    if other is None:
-        weights = resolve(checkpoint) / "model.safetensors"
-        outputs.check_record_output(target, run, weights, loaded.task, chosen)
-    else:
-        outputs.check_joined_output(target, run, other, chosen)
+    asked = cli_checkpoints.asked_of(task, max_text_length, resize, trained_on)
+    run = evaluation_folder(checkpoint)
+    name = "vcr_q2ar" if other is not None else task_asked(checkpoint, asked)
+    target = output or run / "results" / f"{name}.{wanted.split}.json"
+    if other is not None:
+        outputs.check_joined_output(target, run, evaluation_folder(other), wanted.split)
+    elif not is_elsewhere(checkpoint):
+        outputs.check_record_output(target, run, resolve(checkpoint) / "model.safetensors", name, wanted.split)
     if server_result is not None:
         from vle_bench.server_result import record_server_result
 
-        root = Path(loaded.data.root)
         record = record_server_result(
-            checkpoint, root, chosen, server_result, target, accelerator=scoring_accelerator(), precision=precision
-        )
+            checkpoint, wanted.data_root, wanted.split, server_result, target, accelerator=scoring_accelerator(),
+            precision=precision, asked=asked,
+        )  # fmt: skip
     elif other is not None:
-        record = join_vcr(run, other, chosen, target, accelerator=scoring_accelerator())
+        root = wanted.data_root if data or recipe else None
+        record = join_vcr(run, evaluation_folder(other), wanted.split, target, accelerator=scoring_accelerator(), data_root=root)
     else:
-        root = Path(loaded.data.root)
         record = evaluate_checkpoint(
-            checkpoint, root, chosen, target, accelerator=scoring_accelerator(), run=run, precision=precision
-        )
+            checkpoint, wanted.data_root, wanted.split, target, accelerator=scoring_accelerator(), run=run,
+            precision=precision, asked=asked,
+        )  # fmt: skip
     if is_first_process():
         print_record(record)
+        if published is not None:
+            print("\n".join(cli_checkpoints.published_lines(published, record.data["source"], record.task)))
         print(f"written: {target}")
         if server_result is None and other is None:
-            print(f"written: {outputs.predictions_file(target, run, loaded.task, chosen)}")
+            print(f"written: {outputs.predictions_file(target, run, name, wanted.split)}")
 
 
 @app.command(epilog="Example: vle-bench report runs/vle-base-vqa --split minival")
 def report(
-    run: Annotated[Path, typer.Argument(help="a run folder")],
+    run: Annotated[Path, typer.Argument(help="a run folder, or a checkpoint that was trained elsewhere")],
     split: Annotated[str | None, typer.Option(help="split that was evaluated; the recipe's `report` if not given")] = None,
     output: Annotated[Path | None, typer.Option(help="page to write; RUN/report.<task>.<split>.html if not given")] = None,
     other: OtherRun = None,
-    data: Annotated[Path | None, typer.Option(help="the prepared data, where it has moved")] = None,
+    data: Annotated[Path | None, typer.Option(help="the prepared data, where it has moved, or no recipe names it")] = None,
 ) -> None:
     """Where a run errs, on one HTML page.
 
@@ -153,9 +166,11 @@ def report(
     if output is not None:
         refuse_existing(output)
     quiet_libraries()
+    from vle_bench.published_checkpoint import evaluation_folder
     from vle_bench.report import write_report
 
-    print(f"written: {write_report(run, split, output, other, data)}")
+    folder, joined = evaluation_folder(run), None if other is None else evaluation_folder(other)
+    print(f"written: {write_report(folder, split, output, joined, data)}")
 
 
 def scoring_accelerator() -> Any:
@@ -170,43 +185,36 @@ def scoring_accelerator() -> Any:
     return Accelerator()
 
 
-def recipe_of(checkpoint: Path, recipe: str | None) -> Any:
-    """The recipe that is named, else the one that was trained with."""
-    from vle_bench.recipe import load_recipe
-
-    if not checkpoint.is_dir():
-        raise RequestError(f"{checkpoint}: no such folder")
-    source = recipe or next((str(p) for p in (checkpoint / "recipe.yaml", checkpoint.parent / "recipe.yaml") if p.is_file()), None)
-    if source is None:
-        raise RequestError(f"{checkpoint}: no recipe.yaml beside it; name the recipe with --recipe")
-    return load_recipe(source, [])
-
-
 @app.command(epilog="Example: vle-bench predict runs/vle-base-vqa --split test --output vqa_test.json")
 def predict(
-    checkpoint: Annotated[Path, typer.Argument(help="a run folder or a checkpoint folder")],
+    checkpoint: cli_checkpoints.Checkpoint,
     split: Annotated[str, typer.Option(help="split to answer; it needs no labels")],
     output: Annotated[Path, typer.Option(help="results file to write; must not exist yet")],
-    recipe: Annotated[str | None, typer.Option(help="recipe that names the data; the checkpoint's own if not given")] = None,
+    recipe: cli_checkpoints.RecipeOption = None,
+    data: cli_checkpoints.DataOption = None,
     other: OtherRun = None,
     precision: Precision = None,
+    task: cli_checkpoints.TaskOption = None,
+    max_text_length: cli_checkpoints.LengthOption = None,
+    resize: cli_checkpoints.ResizeOption = None,
 ) -> None:
     """Answer a split in the official submission format.
 
-    VCR's file holds the answers of one run and the rationales of another: `predict Q2A_RUN --with QA2R_RUN`; a run of
-    vcr_joint has both.
+    VCR's file holds the answers of one checkpoint and the rationales of another: `predict Q2A --with QA2R`; a run of vcr_joint has
+    both.
     """
     from vle_bench.outputs import refuse_existing
 
     refuse_existing(output)
-    loaded = recipe_of(checkpoint, recipe)
+    wanted = cli_checkpoints.requested(checkpoint, recipe, data, split)
     quiet_libraries()
     from vle_bench.evaluate import predict_checkpoint
 
-    root = Path(loaded.data.root)
+    asked = cli_checkpoints.asked_of(task, max_text_length, resize, None)
     count, source = predict_checkpoint(
-        checkpoint, root, split, output, accelerator=scoring_accelerator(), other=other, precision=precision
-    )
+        checkpoint, wanted.data_root, split, output, accelerator=scoring_accelerator(), other=other, precision=precision,
+        asked=asked,
+    )  # fmt: skip
     if is_first_process():
         print(f"written: {output} ({count:,} answers, each question of {split} once)")
         if source == "vqav2" and split != "test":
@@ -225,6 +233,10 @@ def convert(
     checkpoint: Annotated[Path | None, typer.Argument(help="METER's or VLE's training checkpoint, one file")] = None,
     config: Annotated[Path | None, typer.Option(help="VLEConfig (JSON) for what tensors cannot tell: head counts, answers")] = None,
     tokenizer: Annotated[Path | None, typer.Option(help="folder of the text encoder's tokenizer, for the processor")] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(help="label map of a VQA head, or VQA v2's official files (a folder), for METER's and VLE's own order"),
+    ] = None,
     text: Annotated[Path | None, typer.Option(help="instead of CHECKPOINT: folder of a DeBERTa or RoBERTa ...")] = None,
     vision: Annotated[Path | None, typer.Option(help="... and of a CLIP, to build a fresh VLE from")] = None,
     keep_last_vision_layer: Annotated[
@@ -235,6 +247,8 @@ def convert(
     fresh = text is not None or vision is not None
     if fresh == (checkpoint is not None) or (fresh and (text is None or vision is None)):
         raise RequestError("convert: give either a CHECKPOINT, or --text and --vision")
+    if checkpoint is None and answers is not None:
+        raise RequestError("convert: --answers goes with a CHECKPOINT, whose head they name")
     if checkpoint is not None and keep_last_vision_layer:
         raise RequestError("convert: --keep-last-vision-layer goes with --text and --vision")
     quiet_libraries()
@@ -243,8 +257,16 @@ def convert(
     if text is not None and vision is not None:
         lines = convert_encoders(text, vision, output, config, tokenizer, keep_last_vision_layer)
     elif checkpoint is not None:
-        lines = convert_checkpoint(checkpoint, output, config, tokenizer)
+        lines = convert_checkpoint(checkpoint, output, config, tokenizer, None if answers is None else read_answers(answers))
     print("\n".join(lines))
+
+
+def read_answers(path: Path) -> list[str]:
+    """A label map, or the published order of the official files' answers."""
+    from vle_bench.data.vqav2 import published_vocabulary
+    from vle_bench.label_map import read_label_map
+
+    return published_vocabulary(path) if path.is_dir() else read_label_map(path)
 
 
 @app.command(epilog="Example: vle-bench validate recipes/vqa/vle-base.yaml train.batch_size=512")
@@ -402,8 +424,22 @@ def print_record(record: Any) -> None:
         print_rows([(f"  {name}", metric.value, metric.interval, metric.n) for name, metric in groups.items()])
     if record.training.get("precision", record.precision) != record.precision:
         print(f"scored in {precision_of(record)}")
+    if record.kind == "elsewhere":
+        known = ", ".join(record.training_splits) or "what is not known (--trained-on): not ranked"
+        print(f"trained elsewhere, on {known}; {settings_of(record)}")
+        if record.task == "vqa" and record.processes and "soft_score_in_vocabulary" not in record.metrics:
+            print("soft_score_in_vocabulary is left out: the data's label map is not the checkpoint's, which the")
+            print("accuracy does not need")
     if record.contaminated:
         print(f"contaminated: {record.split} shares images with the training splits; this score is never ranked")
+
+
+def settings_of(record: Any) -> str:
+    """What the folder of a checkpoint from elsewhere said, or what was asked for instead."""
+    if "pictures" not in record.model:
+        return "joined by annot_id"
+    asked = f" (asked for: {record.model['asked']})" if "asked" in record.model else ""
+    return f"texts of at most {record.model['max_text_length']} tokens, pictures: {record.model['pictures']}{asked}"
 
 
 def quiet_libraries() -> None:

@@ -14,6 +14,7 @@ from vle_bench.rounding import percent, signed
 if TYPE_CHECKING:
     from vle_bench.compare import Comparison
     from vle_bench.metrics.paired import Difference
+    from vle_bench.results import Record
 
 
 def compare(
@@ -29,8 +30,9 @@ def compare(
     question, and the examples that changed most; from the records and predictions that `evaluate` wrote.
     """
     from vle_bench.compare import compare_runs
+    from vle_bench.published_checkpoint import evaluation_folder
 
-    found = compare_runs(run_a, run_b, split, data)
+    found = compare_runs(evaluation_folder(run_a), evaluation_folder(run_b), split, data)
     for run, record in zip(found.runs, found.records, strict=True):
         if record.contaminated:
             warning = f"CONTAMINATED: {run} was trained on images of {record.split}; what it gains there says nothing of other data"
@@ -49,9 +51,7 @@ def comparison_lines(found: "Comparison") -> list[str]:
             low, high = record.metrics[name].interval or (None, None)
             between = f" ({percent(low)} to {percent(high)})" if low is not None and high is not None else ""
             scores.append(f"{name} {percent(record.metrics[name].value)}{between}")
-        lines.append(
-            f"{letter}: {run}, recipe {record.recipe['name']} {record.recipe['hash']}, seed {record.seed}: {', '.join(scores)}"
-        )
+        lines.append(f"{letter}: {run}, {made_by(record)}: {', '.join(scores)}")
     lines += ["", f"{'':28} {'n':>9} {'A':>7} {'B':>7} {'B − A':>8}   95 % interval     p"]
     lines += [difference_line(name, difference) for name, difference in found.metrics.items()]
     for kind, groups in found.kinds.items():
@@ -66,6 +66,12 @@ def comparison_lines(found: "Comparison") -> list[str]:
         lines.append(f"{row['id']}: {percent(row['score_a'])} → {percent(row['score_b'])}   {row['question']}")
         lines.append(f"    truth: {row['truth']}   A: {row['prediction_a']}   B: {row['prediction_b']}")
     return lines
+
+
+def made_by(record: "Record") -> str:
+    if record.kind == "elsewhere":
+        return f"checkpoint {record.title} {record.identity[:8]}, trained elsewhere"
+    return f"recipe {record.recipe['name']} {record.recipe['hash']}, seed {record.seed}"
 
 
 def difference_line(name: str, found: "Difference") -> str:

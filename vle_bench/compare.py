@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vle_bench.errors import RequestError
 from vle_bench.metrics.paired import RESAMPLES, Difference, McNemar, differences, mcnemar
 from vle_bench.progress import Bar
-from vle_bench.report_evaluation import REPORTED, Evaluation, read_evaluation, read_recipe
+from vle_bench.report_evaluation import REPORTED, Evaluation, read_evaluation, task_and_split
 from vle_bench.report_vcr import LABELS, PARTS, TEXTS
 from vle_bench.results import Record
 from vle_bench.tasks import TASKS
@@ -81,15 +81,15 @@ def compare_runs(a: Path, b: Path, split: str | None = None, data: Path | None =
 
 def what_to_compare(a: Path, b: Path, split: str | None) -> tuple[str, str]:
     """The task and the split of both runs."""
-    recipes = [read_recipe(run) for run in (a, b)]
+    found = [task_and_split(run, split) for run in (a, b)]
     if a.resolve() == b.resolve():
         raise RequestError(f"{a}: the same run twice; name another to compare it with")
-    tasks = [recipe.task for recipe in recipes]
+    tasks = [task for task, _ in found]
     if tasks[0] != tasks[1]:
         raise RequestError(f"{a} and {b}: of different tasks, {tasks[0]} and {tasks[1]}; their scores have no difference")
     if tasks[0] not in REPORTED:
         raise RequestError(f"{a}: {tasks[0]} answers no question; runs of {', '.join(REPORTED)} can be compared")
-    splits = [split or recipe.data.report for recipe in recipes]
+    splits = [name for _, name in found]
     if splits[0] != splits[1]:
         raise RequestError(f"{a} and {b}: report different splits, {splits[0]} and {splits[1]}; --split names one for both")
     return tasks[0], splits[0]

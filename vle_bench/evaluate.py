@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ from accelerate.utils import gather_object
 from pydantic import ValidationError
 from torch.utils.data import DataLoader
 
-from vle_bench import atomic, checkpoint
+from vle_bench import atomic, checkpoint, published_checkpoint
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.model_card import write_cards
 from vle_bench.models.vle.converted import few, not_finite
 from vle_bench.outputs import predictions_file, run_of
 from vle_bench.precision import autocast, scoring_precision, set_tf32, trained_precision, trained_tf32
 from vle_bench.progress import Bar
+from vle_bench.published_checkpoint import AS_SAVED, Asked
 from vle_bench.results import (
     SCHEMA_VERSION,
     Metric,
@@ -29,7 +30,6 @@ from vle_bench.results import (
     Training,
     code_version,
     describe,
-    file_sha256,
     ids_digest,
     library_versions,
     load_record,
@@ -64,7 +64,7 @@ def predict(
     # Every process makes as many passes: where the weights are in shards, each pass gathers them from all.
     passes = math.ceil(len(all_batches) / accelerator.num_processes)
     batches: Any = own + all_batches[:1] * (passes - len(own))
-    collate = task.collator(questions, data.images, processor, labels, inputs, submission=submission)
+    collate = task.collator(questions, data.images, processor, [], inputs, submission=submission)  # a prediction needs no targets
     rows: list[dict[str, Any]] = []
     broken: list[Any] = []  # ids of the examples with a logit that is NaN or infinite
     was_training = model.training
@@ -136,7 +136,7 @@ class Loaded:
     """A checkpoint with the data that it is asked about."""
 
     folder: Path
-    training: dict[str, Any]  # what was saved with it: see checkpoint.save
+    training: dict[str, Any]  # what was saved with it: see checkpoint.save, or published_checkpoint.described
     task: Task
     data: Data
     model: Any
@@ -144,6 +144,12 @@ class Loaded:
     labels: list[str]
     sha256: str  # of the weights
     precision: str  # to score in
+    elsewhere: bool  # it was trained by others
+
+    @property
+    def shared_labels(self) -> bool:
+        """Whether the model's classes are the data's, as soft targets need it."""
+        return self.labels == self.data.labels
 
 
 def load(
@@ -154,34 +160,49 @@ def load(
     labelled: bool,
     accelerator: Accelerator,
     precision: str | None = None,
+    asked: Asked = AS_SAVED,
 ) -> Loaded:
     """Open a checkpoint and the data, the data first: a wrong split is told before weights are read.
 
     Args:
         precision: to score in; the one of the training if not given.
+        asked: for a checkpoint from elsewhere, what its folder does not say, or not as it says.
     """
     folder = checkpoint.resolve(folder)
-    training = own_training(folder)
-    scored_in = scoring_precision(training, precision, accelerator.device)
-    if precision is None and trained_precision(training) is None and accelerator.is_main_process:
-        print(
-            f"{folder}: does not say in which precision it was trained, as an earlier version wrote it; scored in {scored_in}, "
-            "--precision names another",
-            file=sys.stderr,
-        )
+    elsewhere = published_checkpoint.is_elsewhere(folder)
+    if elsewhere:
+        training, processor = published_checkpoint.described(folder, asked)
+        scored_in = scoring_precision(None, precision, accelerator.device)
+    else:
+        training, processor = own_training(folder), checkpoint.load_processor(folder)
+        asked.refuse(folder, training["task"])
+        scored_in = scoring_precision(training, precision, accelerator.device)
+        if precision is None and trained_precision(training) is None and accelerator.is_main_process:
+            print(
+                f"{folder}: does not say in which precision it was trained, as an earlier version wrote it; scored in "
+                f"{scored_in}, --precision names another",
+                file=sys.stderr,
+            )
     task = TASKS[training["task"]]
     data = task.open(data_root)
     data.questions(split)
     if labelled:
         check_labelled(data, split)
-    labels = checkpoint.load_labels(folder) if data.labels else []
-    check_labels(labels, data)
+    if elsewhere:
+        published_checkpoint.check_splits(asked, data.manifest["source"])
+        labels = published_checkpoint.answers(folder) if data.labels else []
+    else:
+        labels = checkpoint.load_labels(folder) if data.labels else []
+        check_labels(labels, data)
     task.check(data, split, training["inputs"])
-    sha256 = file_sha256(folder / "model.safetensors")  # now: a run that goes on may replace its best/ at any time
-    model = checkpoint.load_model(folder, task.architecture).to(accelerator.device)
-    processor = checkpoint.load_processor(folder)
-    checkpoint.check_vocabulary(folder, processor, model)
-    return Loaded(folder, training, task, data, model, processor, labels, sha256, scored_in)
+    sha256 = published_checkpoint.weights_sha256(folder)  # now: a run that goes on may replace its best/ at any time
+    model = checkpoint.load_model(folder, task.architecture)
+    if elsewhere:
+        published_checkpoint.check_head(folder, model, labels)
+    else:
+        checkpoint.check_vocabulary(folder, processor, model)
+    model = model.to(accelerator.device)
+    return Loaded(folder, training, task, data, model, processor, labels, sha256, scored_in, elsewhere)
 
 
 def own_training(folder: Path) -> dict[str, Any]:
@@ -212,12 +233,13 @@ def predict_split(
     )  # fmt: skip
     if names := not_finite(loaded.model.named_parameters()):  # tanh hides an infinite weight: the logits were finite
         raise RunFailed(f"{loaded.folder}: nothing was scored or written: weights that are not finite: {few(names)}")
-    return rows
+    # A class's number means nothing beside the targets of another label map.
+    return rows if loaded.shared_labels else [{key: row[key] for key in row if key != "label"} for row in rows]
 
 
 def predict_checkpoint(
     folder: Path, data_root: Path, split: str, output: Path, *, accelerator: Accelerator, other: Path | None = None,
-    batch_size: int = EVALUATION_BATCH_SIZE, precision: str | None = None,
+    batch_size: int = EVALUATION_BATCH_SIZE, precision: str | None = None, asked: Asked = AS_SAVED,
 ) -> tuple[int, str]:  # fmt: skip
     """Write a checkpoint's predictions for a split, with labels or without, in the official submission format.
 
@@ -229,10 +251,12 @@ def predict_checkpoint(
         How many examples were predicted, and the source of the data.
     """
     loaded = [
-        load(path, data_root, split, labelled=False, accelerator=accelerator, precision=precision)
-        for path in (folder, other)
-        if path
-    ]
+        load(
+            path, data_root, split, labelled=False, accelerator=accelerator, precision=precision,
+            asked=replace(asked, task=task),
+        )
+        for path, task in ((folder, asked.task), (other, None)) if path
+    ]  # fmt: skip
     check_whole(loaded[0].data, split)
     check_complete([one.task for one in loaded], folder)
     rows = [predict_split(one, split, accelerator, batch_size, submission=True) for one in loaded]
@@ -267,17 +291,19 @@ def check_complete(tasks: list[Task], folder: Path) -> None:
 
 def evaluate_checkpoint(
     folder: Path, data_root: Path, split: str, output: Path, *, accelerator: Accelerator, run: Path | None = None,
-    batch_size: int = EVALUATION_BATCH_SIZE, precision: str | None = None,
+    batch_size: int = EVALUATION_BATCH_SIZE, precision: str | None = None, asked: Asked = AS_SAVED,
 ) -> Record:  # fmt: skip
     """Score a checkpoint on a split; writes the record to `output`, and the predictions where `predictions_file` says.
 
     Args:
         run: the folder whose own record `output` may be; the run folder that the checkpoint lies in if not given.
-        precision: see `load`.
+        precision, asked: see `load`.
     """
     started = time.monotonic()
-    loaded = load(folder, data_root, split, labelled=True, accelerator=accelerator, precision=precision)
+    loaded = load(folder, data_root, split, labelled=True, accelerator=accelerator, precision=precision, asked=asked)
     task = loaded.task
+    if loaded.elsewhere:
+        published_checkpoint.refuse_anothers(output, loaded.sha256)
     rows = predict_split(loaded, split, accelerator, batch_size)
     scores = task.score(rows, loaded.data.questions(split))
     record = record_of(
@@ -287,7 +313,8 @@ def evaluate_checkpoint(
     if accelerator.is_main_process:
         write_predictions(predictions_file(output, run or run_of(folder), task.name, split), rows)
         atomic.write_json(output, record.model_dump(mode="json"))
-        write_cards(loaded.folder.parent)
+        if not loaded.elsewhere:
+            write_cards(loaded.folder.parent)
     return record
 
 
@@ -300,6 +327,7 @@ def record_of(loaded: Loaded, split: str, scores: dict[str, Any], ids: Iterable[
     """
     training, task, data = loaded.training, loaded.task, loaded.data
     return Record(
+        kind="elsewhere" if loaded.elsewhere else "run",
         schema_version=SCHEMA_VERSION, task=task.name, task_version=task.version, split=split, n=scores["n"],
         ids_sha256=ids_digest(ids), expect=training.get("expect"),
         metrics=scores["metrics"], primary_metric=task.primary_metric,
@@ -308,7 +336,7 @@ def record_of(loaded: Loaded, split: str, scores: dict[str, Any], ids: Iterable[
         recipe=training["recipe"], training_splits=training["training_splits"],
         contaminated=overlap(split, "+".join(training["training_splits"])),
         model={
-            "name": training["recipe"]["name"],
+            **(training["model"] if loaded.elsewhere else {"name": training["recipe"]["name"]}),
             "parameters": sum(p.numel() for p in loaded.model.parameters()),
             "checkpoint_sha256": loaded.sha256,
             "resize": loaded.processor.resize,
@@ -327,8 +355,14 @@ def device_name(accelerator: Accelerator) -> str:
     return f"cpu, {threads} thread{'s' * (threads > 1)}"
 
 
-def join_vcr(answers: Path, rationales: Path, split: str, output: Path, *, accelerator: Accelerator) -> Record:
+def join_vcr(
+    answers: Path, rationales: Path, split: str, output: Path, *, accelerator: Accelerator, data_root: Path | None = None
+) -> Record:  # fmt: skip
     """Q2AR of two runs from the predictions that `evaluate_checkpoint` wrote for each; writes the record to `output`.
+
+    Args:
+        answers, rationales: the folders that hold results/ and predictions/: of runs, or of checkpoints from elsewhere.
+        data_root: the prepared data; the run's own if not given.
 
     Raises:
         RequestError: a run was not evaluated on the split, its predictions are not those of its record, or the two were
@@ -341,28 +375,41 @@ def join_vcr(answers: Path, rationales: Path, split: str, output: Path, *, accel
             raise RequestError(f"{answers} and {rationales}: evaluated on different data; evaluate both on the same")
         if missing := {row["id"] for row in rows} - {row["id"] for row in other[1]}:
             raise RequestError(f"{answers} and {rationales}: {len(missing)} annot_ids are in one only, such as {min(missing)!r}")
-    root = Path(checkpoint.read_json(checkpoint.resolve(answers) / checkpoint.TRAINING_FILE)["data_root"])
+    if data_root is None and q2a[0].kind == "elsewhere":
+        raise RequestError(f"{answers}: of a checkpoint from elsewhere: --data DIR names the prepared data that it was scored on")
+    root = data_root or Path(checkpoint.read_json(checkpoint.resolve(answers) / checkpoint.TRAINING_FILE)["data_root"])
     task = TASKS["vcr_joint"]
-    questions = task.open(root).questions(split)
+    data = task.open(root)
+    if data.manifest["hash"] != q2a[0].data["manifest_hash"]:
+        raise RequestError(f"{root}: other data than {answers} was evaluated on; --data DIR names another folder")
+    questions = data.questions(split)
     rows = [{**one, **two} for one, two in zip(q2a[1], qa2r[1], strict=True)]
     scores = task.score(rows, questions)
     for name, (record, _) in (("q2a", q2a), ("qa2r", qa2r)):
         if scores["metrics"][name]["value"] != record.metrics["accuracy"].value:
             raise RequestError(f"{answers} and {rationales}: the predictions of {name} are not those of the record; evaluate again")
     parts = [q2a[0], qa2r[0]]
+    elsewhere = any(part.kind == "elsewhere" for part in parts)
+    asked = " + ".join(part.model.get("asked", "as published") for part in parts if part.kind == "elsewhere")
     record = parts[0].model_copy(update={
         "schema_version": SCHEMA_VERSION, "task": "vcr_q2ar", "task_version": task.version, "primary_metric": "q2ar",
         "expect": None,
         "metrics": {name: Metric(**metric) for name, metric in scores["metrics"].items()},
         "breakdown": {kind: {g: Metric(**m) for g, m in groups.items()} for kind, groups in scores["breakdown"].items()},
-        "recipe": {key: " + ".join(part.recipe[key] for part in parts) for key in parts[0].recipe if key in parts[1].recipe},
-        "training_splits": sorted({name for part in parts for name in part.training_splits}),
+        "kind": "elsewhere" if elsewhere else "run", "seed": None if elsewhere else parts[0].seed,
+        "recipe": {} if elsewhere else {
+            key: " + ".join(part.recipe[key] for part in parts) for key in parts[0].recipe if key in parts[1].recipe
+        },
+        # of one unknown part nothing is known of the whole
+        "training_splits": sorted({name for part in parts for name in part.training_splits})
+        if all(part.training_splits for part in parts) else [],
         "contaminated": any(part.contaminated for part in parts),
         "model": {
             "name": " + ".join(part.model["name"] for part in parts),
             "parameters": sum(part.model["parameters"] for part in parts),
             "checkpoint_sha256": " + ".join(part.model["checkpoint_sha256"] for part in parts),
             "resize": " + ".join(dict.fromkeys(part.model.get("resize", "unknown") for part in parts)),
+            **({"asked": asked} if any("asked" in part.model for part in parts) else {}),
         },
         "precision": joined(part.precision for part in parts),
         "training": {"seconds": sum(part.training.get("seconds", 0) for part in parts)} | {
@@ -387,5 +434,7 @@ def evaluated(run: Path, task: str, split: str) -> tuple[Record, list[dict[str, 
     result, predictions = run / "results" / f"{task}.{split}.json", run / "predictions" / f"{task}.{split}.jsonl"
     for path in (result, predictions):
         if not path.is_file():
-            raise RequestError(f"{path}: no such file; `vle-bench evaluate {run} --split {split}` writes it, for a run of {task}")
+            ours = (run / "recipe.yaml").is_file()
+            what = f"`vle-bench evaluate {run} --split {split}` writes it, for a run of {task}"
+            raise RequestError(f"{path}: no such file; {what if ours else f'evaluate the checkpoint for {task} on {split} first'}")
     return load_record(result), [row for _, row in jsonl_records(predictions)]

@@ -82,7 +82,9 @@ class Experiment:
         return percent(self.mean) + half
 
     def show_seeds(self) -> str:
-        """`seed 0`, or the number of runs and their standard deviation in points."""
+        """`seed 0`, or the number of runs and their standard deviation in points; `trained elsewhere` where no seed is known."""
+        if self.first.kind == "elsewhere":
+            return "trained elsewhere"
         if self.deviation is None:
             return f"seed {self.first.seed}"
         return f"{len(self.records)} seeds, sd {percent(self.deviation)}"
@@ -96,22 +98,23 @@ class Experiment:
 
 
 def experiments(records: Iterable[Record]) -> list[tuple[Record, ...]]:
-    """Records of one experiment together, ordered by seed; best first, contaminated ones last whatever they score.
+    """Records of one experiment together, ordered by seed; best first, those that are not ranked last whatever they score.
 
     Records without an experiment's digest (schema versions 1 and 2) stand alone. Runs that were trained
     or scored in different precisions are different experiments, and so is a run that does not say.
     """
     groups: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
-        identity = record.recipe.get("experiment", record.recipe["hash"])
-        key = (identity, record.task, record.task_version, record.split, record.data["source"], record.data["manifest_hash"],
-               record.primary_metric, record.contaminated, record.precision, record.training.get("precision"),
+        key = (record.kind, record.identity, record.task, record.task_version, record.split,
+               record.data["source"], record.data["manifest_hash"], record.primary_metric, record.contaminated,
+               record.of_unknown_training, record.precision, record.training.get("precision"),
                str(record.model.get("resize")))  # fmt: skip
         groups.setdefault(key, []).append(record)
-    found = [tuple(sorted(group, key=lambda r: (r.seed, r.recipe["hash"]))) for group in groups.values()]
+    found = [tuple(sorted(group, key=lambda r: (r.seed or 0, r.recipe.get("hash", r.identity)))) for group in groups.values()]
 
     def rank(group: tuple[Record, ...]) -> tuple[bool, Decimal, str, str]:
         first = group[0]
-        return first.contaminated, -Experiment(group, first.primary_metric).exact_mean, first.recipe["name"], first.recipe["hash"]
+        mean = Experiment(group, first.primary_metric).exact_mean
+        return not first.ranked, -mean, first.title, first.recipe.get("hash", first.identity)
 
     return sorted(found, key=rank)

@@ -88,6 +88,8 @@ def same_run(one: Record, other: Record) -> bool:
     pairs = zip(precisions(one), precisions(other), strict=True)
     if any(None not in pair and pair[0] != pair[1] for pair in pairs):
         return False
+    if "elsewhere" in (one.kind, other.kind):
+        return one.identity == other.identity  # which other pictures or text lengths change
     digests = one.model.get("checkpoint_sha256"), other.model.get("checkpoint_sha256")
     if digests[0] == digests[1] is not None:
         return True
@@ -117,8 +119,11 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
         content = path.read_bytes()  # once: it may be a pipe
     record = parse_record(content, path)
     check_predictions(path, record)
-    name = f"{record.recipe['name'].replace(' + ', '+')}.{record.split}.seed-{record.seed}"
-    digests = "+".join(part[:8] for part in record.recipe["hash"].split(" + "))
+    if record.kind == "run":
+        name, digest = f"{record.title.replace(' + ', '+')}.{record.split}.seed-{record.seed}", record.recipe["hash"]
+    else:
+        name, digest = f"{record.model['name'].replace(' + ', '+')}.{record.split}.elsewhere", record.identity
+    digests = "+".join(part[:8] for part in digest.split(" + "))
     target = root / "results" / record.task / f"{name}.{digests}.json"
     published = load_published(root)
     others = load_records(root, published)
@@ -132,6 +137,8 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
     atomic.write_bytes(target, content)
     marks = ["marked contaminated: its split was trained on"] * record.contaminated
     marks += ["marked: its split picked the checkpoint too"] * flattered(record)
+    marks += ["marked: trained elsewhere"] * (record.kind == "elsewhere")
+    marks += ["not ranked: nobody has said what it was trained on (`evaluate --trained-on`)"] * record.of_unknown_training
     marks += ["marked: its code had changes that are in no commit"] * (record.code.get("clean") is False)
     beside = [str(p) for p in sorted(path.parent.glob("*.json")) if path != source and p != path]
     return target, marks + [f"not taken in: {', '.join(beside)}; each is added by its path"] * bool(beside)
@@ -151,9 +158,13 @@ def check_predictions(path: Path, record: Record) -> None:
 
 
 def reported(run: Path) -> Path:
-    """The record of the split that a run's recipe reports."""
+    """The record of the split that a run's recipe reports; of a checkpoint from elsewhere the only one."""
     if not (run / "recipe.yaml").is_file():
-        raise RequestError(f"{run}: neither a result record nor a run folder (recipe.yaml)")
+        found = sorted(run.glob("results/*.json"))
+        if len(found) == 1:
+            return found[0]
+        there = f"several records, each is added by its path: {', '.join(map(str, found))}"
+        raise RequestError(f"{run}: {there if found else 'neither a result record nor a run folder (recipe.yaml)'}")
     recipe = strict_yaml.read_group(run / "recipe.yaml")
     path = run / "results" / f"{recipe['task']}.{recipe['data']['report']}.json"
     if not path.is_file():

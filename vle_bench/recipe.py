@@ -41,7 +41,7 @@ HARMLESS = re.compile(r"train\.(num_workers|log_every|checkpoint_every|keep|trac
 # How the global batch is shared out: sums round otherwise, as on another number of processes.
 LAYOUT = re.compile(r"train\.per_device_batch_size")
 # Keys that came after the first records. At these values they change nothing, and neither a recipe's hash nor its experiment.
-ADDED = {"data.targets": "normalised", "model.new_head": False, "train.selection": "best"}
+ADDED = {"data.targets": "normalised", "model.new_head": False, "model.resize": None, "train.selection": "best"}
 
 # Upper bounds of counts: far beyond any use, small enough that no loop or allocation of a mistyped number takes long.
 MOST_QUESTIONS = 2**20  # in a batch

@@ -12,6 +12,7 @@ from vle_bench.metrics.bootstrap import figures
 from vle_bench.metrics.error_analysis import calibration, confident_mistakes
 from vle_bench.page import Html, bar, folded, paragraph, preformatted, section, table, terms, text, write_document
 from vle_bench.progress import Bar, track
+from vle_bench.recipe import Recipe
 from vle_bench.report_evaluation import JOINED, Curves, Evaluation, read_curves, read_evaluation
 from vle_bench.report_examples import Examples
 from vle_bench.results import picked_on, precision_of
@@ -74,7 +75,7 @@ def write_report(run: Path, split: str | None, output: Path | None, other: Path 
         examples = examples_of(found)
         progress.advance()
     target = output or run / f"report.{found.record.task}.{found.record.split}.html"
-    title = f"{found.record.recipe['name']}: {TITLES[found.record.task]}, {found.record.split}"
+    title = f"{found.record.title}: {TITLES[found.record.task]}, {found.record.split}"
     write_document(target, title, list(parts_of(found, examples)), STYLE)
     return target
 
@@ -95,7 +96,7 @@ def parts_of(found: Evaluation, examples: Examples) -> Iterator[str]:
         "confusion": ("Confusion", examples.confusion),
         "mistakes": ("The most confident mistakes", mistakes_part(found, examples)),
         "curves": ("Learning curves", curves_part(found.runs)),
-        "recipe": ("Recipe", [folded(f"{recipe.name}, resolved", preformatted(recipe.to_yaml())) for recipe in found.recipes]),
+        "recipe": ("Recipe", recipe_part(found.recipes)),
         "provenance": ("Provenance", [provenance(found)]),
     }
     links = "".join(f'<li><a href="#{name}">{text(heading)}</a></li>' for name, (heading, _) in sections.items())
@@ -104,15 +105,27 @@ def parts_of(found: Evaluation, examples: Examples) -> Iterator[str]:
         yield section(name, heading, *parts)
 
 
+def recipe_part(recipes: Sequence[Recipe]) -> list[Html]:
+    if not recipes:
+        return [paragraph("Trained elsewhere: there is no recipe.")]
+    return [folded(f"{recipe.name}, resolved", preformatted(recipe.to_yaml())) for recipe in recipes]
+
+
 def introduction(found: Evaluation) -> Iterator[Html]:
     record = found.record
     size = f" of {record.model['parameters']:,} parameters" if "parameters" in record.model else ""
     steps = f", {record.training['steps']:,} steps" if "steps" in record.training else ""
-    yield paragraph(
-        f"A model{size}, trained by the recipe {record.recipe['name']} on {' and '.join(record.training_splits)} of "
-        f"{record.data['source']} (seed {record.seed}{steps}), answers the {record.n:,} questions of {record.split}. "
-        f"{picked_on(record)}"
-    )
+    if record.kind == "elsewhere":
+        known = f"on {' and '.join(record.training_splits)}" if record.training_splits else "on what is not known"
+        trained = f"the checkpoint {record.title}, trained elsewhere ({known}; neither recipe nor seed is known)"
+    else:
+        trained = (
+            f"trained by the recipe {record.recipe['name']} on {' and '.join(record.training_splits)} of "
+            f"{record.data['source']} (seed {record.seed}{steps})"
+        )
+    yield paragraph(f"A model{size}, {trained}, answers the {record.n:,} questions of {record.split}. {picked_on(record)}")
+    if record.of_unknown_training:
+        yield alert("Not ranked", f"Nobody has said what it was trained on, which may be {record.split} itself (--trained-on).")
     if record.contaminated:
         yield alert(
             "Contaminated", f"{record.split} shares images with the training splits ({', '.join(record.training_splits)}). "
@@ -120,7 +133,7 @@ def introduction(found: Evaluation) -> Iterator[Html]:
         )  # fmt: skip
     if record.code.get("clean") is False:
         yield alert("Not a commit", "The code had changes that are in no commit; the score cannot be traced to a version of it.")
-    if record.recipe["hash"] != " + ".join(recipe.hash for recipe in found.recipes):
+    if record.kind == "run" and record.recipe["hash"] != " + ".join(recipe.hash for recipe in found.recipes):
         yield alert("Another recipe", "recipe.yaml is not what the record was made by: it has been changed since.")
 
 
@@ -239,11 +252,14 @@ def provenance(found: Evaluation) -> Html:
         "libraries": ", ".join(f"{name} {version}" for name, version in record.libraries.items()),
         "device": f"{record.device}; {record.processes} process{'es' * (record.processes > 1)}, batch {record.batch_size}",
         "precision": precision_of(record) or "unknown",
-        "seed": str(record.seed), "data": f"{record.data['source']}, {found.data.root}, manifest {record.data['manifest_hash']}",
-        "training splits": ", ".join(record.training_splits), "contaminated": "yes" if record.contaminated else "no",
-        "recipe": f"{record.recipe['name']}, hash {record.recipe['hash']}",
+        "seed": "not known" if record.seed is None else str(record.seed),
+        "data": f"{record.data['source']}, {found.data.root}, manifest {record.data['manifest_hash']}",
+        "training splits": ", ".join(record.training_splits) or "not known",
+        "contaminated": "yes" if record.contaminated else "no",
+        "recipe": f"{record.recipe['name']}, hash {record.recipe['hash']}" if record.kind == "run" else "none: trained elsewhere",
         "pictures": " + ".join(RESIZES.get(way, way) for way in str(record.model.get("resize", "unknown")).split(" + ")),
-        "checkpoint": f"model.safetensors, SHA-256 {record.model.get('checkpoint_sha256', 'unknown')}",
+        "checkpoint": f"{'model.safetensors' if record.kind == 'run' else record.title}, SHA-256 "
+        f"{record.model.get('checkpoint_sha256', 'unknown')}",
         "training": json.dumps(record.training), "evaluation": f"{record.seconds:.1f} s",
         "record": f"schema version {record.schema_version}, task version {record.task_version}",
     })  # fmt: skip

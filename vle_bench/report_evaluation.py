@@ -26,7 +26,7 @@ class Evaluation:
     """What the evaluation of a run, or of two that are joined, left; and the data that it was about."""
 
     runs: list[Path]
-    recipes: list[Recipe]
+    recipes: list[Recipe]  # none of checkpoints that were trained elsewhere
     record: Record
     rows: list[Row]
     data: Data
@@ -36,13 +36,14 @@ class Evaluation:
 
 def read_evaluation(run: Path, split: str | None, other: Path | None, moved: Path | None, progress: Bar) -> Evaluation:
     runs = [run] if other is None else [run, other]
-    recipes = [read_recipe(folder) for folder in runs]
-    tasks = [recipe.task for recipe in recipes]
+    evaluated_on = [tasks_and_splits(folder) for folder in runs]
+    recipes = [read_recipe(folder) for folder, elsewhere in zip(runs, evaluated_on, strict=True) if not elsewhere]
+    tasks = [task_and_split(folder, split)[0] for folder in runs]
     if other is None and tasks[0] not in REPORTED:
         raise RequestError(f"{run}: {tasks[0]} answers no question; a report is about a run of {', '.join(REPORTED)}")
     if other is not None and tasks != ["vcr_q2a", "vcr_qa2r"]:
         raise RequestError(f"{run} --with {other}: a run of vcr_q2a with one of vcr_qa2r is expected, not {' with '.join(tasks)}")
-    split = split or recipes[0].data.report
+    split = split or task_and_split(run, split)[1]
     left = [evaluated(folder, task, split) for folder, task in zip(runs, tasks, strict=True)]
     for folder, task, (found, rows) in zip(runs, tasks, left, strict=True):
         if (found.task, found.split) != (task, split):
@@ -54,7 +55,7 @@ def read_evaluation(run: Path, split: str | None, other: Path | None, moved: Pat
     if other is not None:
         record, rows = joined(run, other, split, left)
     progress.advance()
-    data = open_data(recipes[0], run, moved, record)
+    data = open_data(None if evaluated_on[0] else recipes[0], run, moved, record)
     questions = data.questions(split)
     scores = score_again(run, record, rows, questions)
     progress.advance()
@@ -63,10 +64,37 @@ def read_evaluation(run: Path, split: str | None, other: Path | None, moved: Pat
 
 def read_recipe(run: Path) -> Recipe:
     if not run.is_dir():
-        raise RequestError(f"{run}: no such folder")
+        raise RequestError(f"{run}: no such folder; a checkpoint from elsewhere gets it from `vle-bench evaluate`")
     if not (run / "recipe.yaml").is_file():
-        raise RequestError(f"{run}: has no recipe.yaml; the folder of a run is expected, as `vle-bench train` writes it")
+        raise RequestError(
+            f"{run}: has no recipe.yaml; the folder of a run is expected, as `vle-bench train` writes it, or a checkpoint from "
+            "elsewhere that `vle-bench evaluate` has scored"
+        )
     return load_recipe(str(run / "recipe.yaml"))
+
+
+def tasks_and_splits(folder: Path) -> set[tuple[str, str]]:
+    """Of the records that `evaluate` wrote of a checkpoint from elsewhere; none of a run, whose recipe says it."""
+    if (folder / "recipe.yaml").is_file():
+        return set()
+    records = [load_record(path) for path in sorted(folder.glob("results/*.json"))]
+    return {(one.task, one.split) for one in records if one.kind == "elsewhere" and one.task != JOINED}
+
+
+def task_and_split(folder: Path, split: str | None) -> tuple[str, str]:
+    """What a run, or a checkpoint from elsewhere, is asked; `split`, else the one that it reports.
+
+    Raises:
+        RequestError: neither a run nor evaluated, or evaluated on several splits of which none is named.
+    """
+    if not (found := tasks_and_splits(folder)):
+        recipe = read_recipe(folder)
+        return recipe.task, split or recipe.data.report
+    chosen = sorted(pair for pair in found if split in (None, pair[1]))
+    if len(chosen) != 1:
+        there = ", ".join(sorted(f"{task} on {name}" for task, name in found))
+        raise RequestError(f"{folder / 'results'}: holds {there}; --split names one of them")
+    return chosen[0]
 
 
 def check_rows(path: Path, task: str, rows: list[Row]) -> None:
@@ -98,11 +126,13 @@ def joined(run: Path, other: Path, split: str, left: list[tuple[Record, list[Row
     return record, [{**row, **rationales[row["id"]]} for row in left[0][1]]
 
 
-def open_data(recipe: Recipe, run: Path, moved: Path | None, record: Record) -> Data:
-    root = moved or Path(recipe.data.root)
+def open_data(recipe: Recipe | None, run: Path, moved: Path | None, record: Record) -> Data:
+    if moved is None and recipe is None:
+        raise RequestError(f"{run}: of a checkpoint from elsewhere: --data DIR names the prepared data that it was scored on")
+    root = moved or Path(recipe.data.root if recipe else "")
     named = "--data" if moved else f"data.root of {run / 'recipe.yaml'}"
     try:
-        data = TASKS[recipe.task].open(root)
+        data = TASKS["vcr_joint" if record.task == JOINED else record.task].open(root)
     except RequestError as error:
         raise RequestError(f"{error} ({named}; where the data has moved, --data names its folder)") from error
     if data.manifest["hash"] != record.data["manifest_hash"]:

@@ -22,7 +22,7 @@ OTHER = "other"
 
 def problem(row: Row) -> str | None:
     """What is wrong with a prediction that was read from a file."""
-    if type(row.get("id")) is not int or not isinstance(row.get("answer"), str) or type(row.get("label")) is not int:
+    if type(row.get("id")) is not int or not isinstance(row.get("answer"), str) or type(row.get("label", 0)) is not int:
         return "an id, an answer and its label are expected"
     return None if probability(row.get("score")) else f"score: {row.get('score')!r} is no probability"
 

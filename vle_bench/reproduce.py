@@ -43,7 +43,7 @@ def measured(what: str, root: Path) -> list[Measured]:
     records = {path: load_record(path) for path in files}
     found = {
         path: record for path, record in records.items()
-        if record.split == expect.split and record.task == recipe.task and (run or is_of(record, recipe))
+        if record.kind == "run" and record.split == expect.split and record.task == recipe.task and (run or is_of(record, recipe))
     }  # fmt: skip
     counted = {path: record for path, record in found.items() if not record.contaminated}
     if not counted:

@@ -8,7 +8,7 @@ import re
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -51,8 +51,13 @@ class Expect(Group):
 
 
 class Record(Group):
-    """One evaluation of one checkpoint on one split."""
+    """One evaluation of one checkpoint on one split.
 
+    The `kind` says where the checkpoint was trained: `run`, by a recipe of ours; `elsewhere`, by others, so that it has neither
+    recipe nor seed, and `training_splits` is empty where nobody has said what it was trained on.
+    """
+
+    kind: Literal["run", "elsewhere"] = "run"
     schema_version: Annotated[int, Field(strict=True, ge=1)]
     task: Annotated[str, Field(pattern=rf"^{NAME}$")]
     task_version: Whole
@@ -64,15 +69,17 @@ class Record(Group):
     per_answer_type: dict[str, Fraction] = {}
     per_question_type: dict[str, Fraction] = {}
     breakdown: dict[str, dict[str, Metric]] = {}  # the primary metric by what examples are like: kind → group → figure
-    recipe: dict[str, str]  # name, hash, and experiment: equal for other seeds of the same
+    recipe: dict[str, str] = {}  # name, hash, and experiment: equal for other seeds of the same
     expect: Expect | None = None
     training_splits: list[str]
     contaminated: bool
-    model: dict[str, Any]  # name, parameters, checkpoint_sha256, resize: how a picture became the model's square
+    # name, parameters, checkpoint_sha256, resize (how a picture became the model's square); trained elsewhere: also
+    # max_text_length, pictures, and `asked`, what was not as its folder says
+    model: dict[str, Any]
     data: dict[str, str]  # source, manifest_hash
     # Resolved; two joined runs of different precision have both. None: not known.
     precision: Annotated[str, Field(pattern=rf"^{_PRECISION}( \+ {_PRECISION})?$")] | None = None
-    seed: Whole
+    seed: Whole | None = None
     code: dict[str, Any]  # version, commit, clean
     libraries: dict[str, str]
     device: str
@@ -94,9 +101,21 @@ class Record(Group):
     def holds_together(self) -> "Record":
         if self.primary_metric not in self.metrics:
             raise ValueError(f"primary_metric {self.primary_metric!r} is none of the metrics: {', '.join(self.metrics)}")
-        for group, needed in (("recipe", {"name", "hash"}), ("data", {"source", "manifest_hash"}), ("model", {"name"})):
+        of_a_run = self.kind == "run"
+        for group, needed in (
+            ("recipe", {"name", "hash"} if of_a_run else set()), ("data", {"source", "manifest_hash"}),
+            ("model", {"name"} if of_a_run else {"name", "checkpoint_sha256"}),
+        ):  # fmt: skip
             if missing := needed - getattr(self, group).keys():
                 raise ValueError(f"{group} has no {min(missing)!r}")
+        if of_a_run and self.seed is None:
+            raise ValueError("seed: the record of a run has one")
+        if not of_a_run and (self.recipe or self.seed is not None):
+            raise ValueError("kind elsewhere: a checkpoint that was trained elsewhere has neither recipe nor seed here")
+        if not of_a_run and not re.fullmatch(rf"{NAME}( \+ {NAME})*", str(self.model["name"])):
+            raise ValueError(f"model.name: {self.model['name']!r} is no name")
+        if not of_a_run and not re.fullmatch(r"[0-9a-f]{64}( \+ [0-9a-f]{64})*", str(self.model["checkpoint_sha256"])):
+            raise ValueError(f"model.checkpoint_sha256: {self.model['checkpoint_sha256']!r} is no SHA-256")
         for key, value in self.recipe.items():
             if not re.fullmatch(rf"{NAME}( \+ {NAME})*" if key == "name" else PARTS, value):
                 raise ValueError(f"recipe.{key}: {value!r} is no name")
@@ -111,6 +130,30 @@ class Record(Group):
             if metric.interval and not metric.interval[0] - ROUNDING <= metric.value <= metric.interval[1] + ROUNDING:
                 raise ValueError(f"metrics.{name}: {metric.value} is outside of its interval {list(metric.interval)}")
         return self
+
+    @property
+    def title(self) -> str:
+        """What tables call it: the recipe, or the checkpoint that was trained elsewhere, with what was not as its folder says."""
+        asked = self.model.get("asked")
+        return self.recipe["name"] if self.kind == "run" else self.model["name"] + (f", {asked}" if asked else "")
+
+    @property
+    def identity(self) -> str:
+        """Equal for the seeds of one experiment, and for the splits that one checkpoint from elsewhere was scored on."""
+        if self.kind == "run":
+            return self.recipe.get("experiment", self.recipe["hash"])
+        digest, asked = self.model["checkpoint_sha256"], self.model.get("asked")
+        return hashlib.sha256(f"{digest} {asked}".encode()).hexdigest() if asked else digest
+
+    @property
+    def of_unknown_training(self) -> bool:
+        """Nobody has said which splits it was trained on; they may be the one that is scored."""
+        return self.kind == "elsewhere" and not self.training_splits
+
+    @property
+    def ranked(self) -> bool:
+        """Whether the score says anything of images that the model has not seen."""
+        return not self.contaminated and not self.of_unknown_training
 
 
 class Progress(Group):
@@ -167,6 +210,8 @@ def picked_on(record: Record) -> str:
     split = record.training.get("split")
     if record.training.get("selection") == "last":
         return "The checkpoint is the last of its training: no split picked it."
+    if record.kind == "elsewhere":
+        return "The checkpoint was trained elsewhere; how it was picked is not known."
     if split is None:
         return "The record does not say on which split the checkpoint was picked."
     if flattered(record):

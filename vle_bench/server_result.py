@@ -13,6 +13,7 @@ from vle_bench import atomic
 from vle_bench.errors import RequestError, reading
 from vle_bench.evaluate import check_whole, load, record_of
 from vle_bench.model_card import write_cards
+from vle_bench.published_checkpoint import AS_SAVED, Asked, refuse_anothers
 from vle_bench.results import Record, refuse_constant
 
 # How many questions the server scores a split on. test-standard is a part of test2015 of which no question ids and no number are
@@ -30,12 +31,14 @@ def record_server_result(
     *,
     accelerator: Accelerator,
     precision: str | None = None,
+    asked: Asked = AS_SAVED,
 ) -> Record:
     """The record of a checkpoint on a split from the server's result file; no model is run.
 
     Args:
         folder: the checkpoint whose answers were sent, or its run.
         precision: that the answers were predicted in; the one of the training if not given.
+        asked: see `evaluate.load`.
         file: `[{"test-dev": {"yes/no": 87.44, "number": 50.2, "other": 62.38, "overall": 71.32}}]`, in percent.
 
     Raises:
@@ -47,7 +50,9 @@ def record_server_result(
     with reading(file):
         content = file.read_bytes()  # once: it may be a pipe
     figures = read_result(file, split, content)
-    loaded = load(folder, data_root, split, labelled=False, accelerator=accelerator, precision=precision)
+    loaded = load(folder, data_root, split, labelled=False, accelerator=accelerator, precision=precision, asked=asked)
+    if loaded.elsewhere:
+        refuse_anothers(output, loaded.sha256)
     if loaded.task.name != "vqa" or loaded.data.manifest["source"] != "vqav2":
         source = loaded.data.manifest["source"]
         raise RequestError(f"{folder}: of task {loaded.task.name} on {source}; the server scores vqa on vqav2")
@@ -68,7 +73,8 @@ def record_server_result(
     record = record.model_copy(update={"data": record.data | {"server_result_sha256": hashlib.sha256(content).hexdigest()}})
     if accelerator.is_main_process:
         atomic.write_json(output, record.model_dump(mode="json"))
-        write_cards(loaded.folder.parent)
+        if not loaded.elsewhere:
+            write_cards(loaded.folder.parent)
     return record
 
 

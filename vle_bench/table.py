@@ -116,7 +116,8 @@ SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "†": r"\textdagger{}", "‡": r"\textdaggerdbl{}", "§": r"\S{}",
     "±": r"$\pm$", "−": "$-$", "–": "--", "×": r"$\times$", "→": r"$\rightarrow$",
-    "¶": r"\P{}", "‖": r"$\|$", "⁰": "$^0$", "‼": "!!", "◊": r"$\diamond$", "△": r"$\triangle$",
+    "¶": r"\P{}", "‖": r"$\|$", "⁰": "$^0$", "‼": "!!", "◊": r"$\diamond$", "△": r"$\triangle$", "◦": r"$\circ$",
+    "¿": r"\textquestiondown{}",
     "[": "{[}",  # after the end of a line it would be read as its option
 }  # fmt: skip
 

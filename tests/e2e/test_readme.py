@@ -119,6 +119,15 @@ def test_every_command(work):
                 assert "accelerate.commands.launch --num_processes 8 -m vle_bench" in execute(
                     ["make", "-n", "-f", ROOT / "Makefile", *parts[1:], "VENV="], work
                 )
+        elif parts[0] == "make" and parts[1].startswith("score-"):  # tests/unit/test_published_checkpoint.py has small ones
+            data = "vqav2" if "vqa" in parts[1] else "vcr"
+            shown = execute(["make", "-n", "-f", ROOT / "Makefile", *parts[1:], "VENV="], work)
+            assert f"checkpoints/{parts[1].removeprefix('score-').split('-')[0]}" in shown and "--published VLE-base" in shown
+            said = subprocess.run(
+                ["make", "-f", ROOT / "Makefile", *parts[1:], "VENV=", f"PYTHON={sys.executable}"], cwd=work,
+                capture_output=True, text=True,
+            )  # fmt: skip
+            assert f"data/{data}: no prepared data there: README" in said.stderr and said.returncode == 2
         elif parts == ["make", "vcr-base"]:
             shown = make(parts, work, MINIATURE)
             assert "written: runs/vle-base-vcr-q2a/results/vcr_q2ar.val.json" in shown

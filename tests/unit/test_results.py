@@ -36,6 +36,41 @@ def changed(tmp_path: Path, edit: Any) -> Path:
     return path
 
 
+def elsewhere(values: dict[str, Any]) -> None:
+    values["model"].update(name="vle-base-for-vqa", checkpoint_sha256="ab" * 32)
+    values.update(kind="elsewhere", recipe={}, seed=None, training_splits=[], expect=None)
+
+
+def test_a_checkpoint_from_elsewhere_has_neither_recipe_nor_seed(tmp_path: Path) -> None:
+    record = load_record(changed(tmp_path, elsewhere))
+    assert (record.kind, record.title, record.identity) == ("elsewhere", "vle-base-for-vqa", "ab" * 32)
+    assert record.of_unknown_training and not record.ranked
+    known = load_record(changed(tmp_path, lambda v: (elsewhere(v), v.update(training_splits=["train"]))))
+    assert known.ranked and known.identity == record.identity
+    squashed = load_record(changed(tmp_path, lambda v: (elsewhere(v), v["model"].update(asked="resize squash"))))
+    assert squashed.title == "vle-base-for-vqa, resize squash" and squashed.identity != record.identity
+    assert {load_record(path).kind for path in VERSIONS.glob("*.json")} == {"run"}  # what earlier versions wrote
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda v: v.update(seed=0), "kind elsewhere: .*neither recipe nor seed"),
+        (lambda v: v.update(recipe={"name": "a", "hash": "b"}), "kind elsewhere: .*neither recipe nor seed"),
+        (lambda v: v["model"].update(name="a/b"), r"model\.name: 'a/b' is no name"),
+        (lambda v: v["model"].update(checkpoint_sha256="abc"), r"model\.checkpoint_sha256: 'abc' is no SHA-256"),
+        (lambda v: v["model"].pop("checkpoint_sha256"), "model has no 'checkpoint_sha256'"),
+        (lambda v: v.update(kind="run"), "recipe has no 'hash'"),
+        (lambda v: v.update(kind="run", recipe={"name": "a", "hash": "b"}), "seed: the record of a run has one"),
+        (lambda v: v.update(kind="somewhere"), "kind: Input should be 'run' or 'elsewhere'"),
+    ],
+)
+def test_what_is_wrong_with_one_from_elsewhere_is_named(tmp_path: Path, edit: Any, says: str) -> None:
+    path = changed(tmp_path, lambda v: (elsewhere(v), edit(v)))
+    with pytest.raises(RequestError, match=rf"record\.json: .*{says}"):
+        load_record(path)
+
+
 @pytest.mark.parametrize(
     ("edit", "says"),
     [

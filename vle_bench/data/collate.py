@@ -23,7 +23,7 @@ class QuestionCollator:
     Args:
         questions, images: the tables of a prepared folder.
         processor: text and pictures → tensors.
-        num_labels: width of the soft targets.
+        num_labels: width of the soft targets; 0: none, to predict.
         augment: changes training pictures; None for evaluation. With a view a question no picture is shared.
     """
 
@@ -35,7 +35,7 @@ class QuestionCollator:
     augment: Views | None = None
 
     def __call__(self, indices: np.ndarray) -> dict[str, Any]:
-        """indices (B,) → {"ids": question ids, "inputs": the model's tensors with `labels` (B, num_labels)}."""
+        """indices (B,) → {"ids": question ids, "inputs": the model's tensors, with `labels` (B, num_labels) if that is not 0}."""
         rows = self.questions[indices.tolist()]
         image_rows, image_index = np.unique(np.asarray(rows["image_row"]), return_inverse=True)
         pictures = self._pictures(image_rows)
@@ -45,6 +45,8 @@ class QuestionCollator:
             image_index = np.arange(len(pictures))
         inputs = dict(self.processor(images=pictures, text=rows["question"], max_length=self.max_text_length))
         inputs["image_index"] = torch.from_numpy(image_index)
+        if not self.num_labels:
+            return {"ids": rows["question_id"], "inputs": inputs}
         inputs["labels"] = torch.zeros(len(indices), self.num_labels)
         for row, (labels, scores) in enumerate(zip(rows["label_ids"], rows["label_scores"], strict=True)):
             if labels:  # a split to predict has none

@@ -25,7 +25,9 @@ from vle_bench.data.tables import OFFICIAL, ROWS_A_BATCH, map_table, write_table
 from vle_bench.data.targets import normal, with_targets
 from vle_bench.data.visual_genome import ID_OFFSET, read_visual_genome
 from vle_bench.errors import RequestError
+from vle_bench.json_stream import stream
 from vle_bench.label_map import labels_digest, read_label_map
+from vle_bench.vqa_files import problem_of, record_name
 
 MIN_ANSWER_COUNT = 9  # METER, `write_vqa.py`: 3,129 answers remain of train and val
 MINIVAL_IMAGES = 1_000  # as many as METER and VLE hold out of the validation images
@@ -325,6 +327,27 @@ def vocabulary(answers: Counter[str], min_count: int) -> list[str]:
     if not labels:
         raise RequestError(f"no answer occurs {min_count} times: there would be no class to predict")
     return labels
+
+
+def published_vocabulary(source: Path, min_count: int = MIN_ANSWER_COUNT) -> list[str]:
+    """The answers in the order of METER's and VLE's classes: as they first occur in the official annotations, train before val.
+
+    The rule of VLE's `write_vqa.py`, which is ViLT's, whose data METER takes: the normalised majority answers that occur at least
+    nine times in both files together, 3,129 of them.
+
+    Args:
+        source: folder with the official annotations files.
+    """
+    counts: Counter[str] = Counter()  # it keeps the order in which answers came
+    for name in ("train2014", "val2014"):
+        path = source / f"v2_mscoco_{name}_annotations.json"
+        if not path.is_file():
+            raise RequestError(f"{path}: no such file; `vle-bench download vqav2 --output {source}` brings the official files")
+        for number, record in enumerate(stream(path, "annotations")):
+            if problem := problem_of(record, {"multiple_choice_answer": str}):
+                raise RequestError(f"{path}: {record_name(number, record)}: {problem}")
+            counts[normal(record["multiple_choice_answer"])] += 1
+    return [answer for answer, count in counts.items() if count >= min_count]
 
 
 def write_images(

@@ -99,7 +99,8 @@ class VQA:
         """The official accuracy, overall and by type, with 95 % intervals from images drawn with replacement.
 
         Beside it `soft_score_in_vocabulary`, what METER and VLE report while they train: the mean soft target of the class
-        predicted. Questions without an answer in the vocabulary count as 0 here; the published programs leave them out.
+        predicted. Questions without an answer in the vocabulary count as 0 here; the published programs leave them out. It is
+        left out for rows without `label`: those of a model whose classes are not the data's.
         """
         table = questions.select_columns(
             ["question_id", "image_id", "question_type", "answer_type", "answers", "label_ids", "label_scores"]
@@ -114,9 +115,10 @@ class VQA:
         open_ended = np.array([row["answer_type"] != "yes/no" for row in table])
         if open_ended.any():
             metrics["accuracy_not_yes_no"] = figure(scores[open_ended], images[open_ended])
-        chosen = {row["id"]: row["label"] for row in rows}
-        soft = np.array([in_vocabulary(chosen[row["question_id"]], row["label_ids"], row["label_scores"]) for row in table])
-        metrics["soft_score_in_vocabulary"] = figure(soft.round(6), images)  # the tables hold 0.3 in 32 bits
+        if all("label" in row for row in rows):
+            chosen = {row["id"]: row["label"] for row in rows}
+            soft = np.array([in_vocabulary(chosen[row["question_id"]], row["label_ids"], row["label_scores"]) for row in table])
+            metrics["soft_score_in_vocabulary"] = figure(soft.round(6), images)  # the tables hold 0.3 in 32 bits
         kinds = {name: [row[name] for row in table] for name in ("answer_type", "question_type")}
         return {
             "n": result["n"],

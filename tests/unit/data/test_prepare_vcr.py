@@ -111,7 +111,9 @@ def test_boxes_turn_with_the_picture(own, tmp_path, orientation, scale):
     Image.fromarray(pixels).save(path, "PNG", exif=exif)
     metadata = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     boxes = [[scale * v for v in (x1, y1, x2, y2)] + [0.5], *metadata["boxes"][1:]]
-    path.with_suffix(".json").write_text(json.dumps({**metadata, "width": 60 * scale, "height": 40 * scale, "boxes": boxes}), encoding="utf-8")
+    path.with_suffix(".json").write_text(
+        json.dumps({**metadata, "width": 60 * scale, "height": 40 * scale, "boxes": boxes}), encoding="utf-8"
+    )
     prepare_vcr(own, tmp_path / "out")
     row = rows_by_name(tmp_path / "out")[f"{stem('val', 0)}.jpg"]
     upright = np.asarray(ImageOps.exif_transpose(Image.open(path)))[:, :, 0] > 0

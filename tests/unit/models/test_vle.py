@@ -87,5 +87,5 @@ def test_what_does_not_fit_is_refused():
         )
     with pytest.raises(ValueError, match="labels: the shape"):
         model(**{**inputs, "labels": inputs["labels"][:, :3]})
-    with pytest.raises(ValueError, match="does not divide by patch_size"):
-        VLEConfig(vision_config={"image_size": 30, "patch_size": 8})
+    with pytest.raises(ValueError, match="image_size 7 is less than patch_size 8: no patch fits"):
+        VLEConfig(vision_config={"image_size": 7, "patch_size": 8})

@@ -56,16 +56,16 @@ class VLEConfig(PreTrainedConfig):
             values = dict(self.vision_config)
             values.pop("model_type", None)
             self.vision_config = CLIPVisionConfig(**values)
-        if self.hidden_size % self.num_attention_heads:
+        if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
             raise ValueError(f"hidden_size {self.hidden_size} does not divide by num_attention_heads {self.num_attention_heads}")
         vision = self.vision_config
-        if vision.image_size % vision.patch_size:
-            raise ValueError(f"image_size {vision.image_size} does not divide by patch_size {vision.patch_size}")
+        if vision.image_size < vision.patch_size:
+            raise ValueError(f"image_size {vision.image_size} is less than patch_size {vision.patch_size}: no patch fits")
         super().__post_init__(**kwargs)
 
     @property
     def num_patches(self) -> int:
-        """P, without CLS."""
+        """P, without CLS; a part of a patch at the right or lower edge is not seen (published VLE-large: 384 pixels, 27 × 27)."""
         return (self.vision_config.image_size // self.vision_config.patch_size) ** 2
 
 

@@ -44,12 +44,19 @@ _LIGHTNING_NAMES: list[Any] = [
 ]
 
 
-def convert_checkpoint(checkpoint: Path, output: Path, config_file: Path | None = None, tokenizer: Path | None = None) -> list[str]:
+def convert_checkpoint(
+    checkpoint: Path,
+    output: Path,
+    config_file: Path | None = None,
+    tokenizer: Path | None = None,
+    answers: list[str] | None = None,
+) -> list[str]:
     """Convert a METER or VLE training checkpoint.
 
     Args:
         config_file: a VLEConfig as JSON, for what the tensors cannot tell; it must fit them.
         tokenizer: folder of a tokenizer, to save a processor with the model.
+        answers: of a VQA head, by class; training checkpoints do not hold them.
 
     Returns:
         Lines that say what was mapped, what was dropped, and what was written.
@@ -59,6 +66,8 @@ def convert_checkpoint(checkpoint: Path, output: Path, config_file: Path | None 
     content = read_checkpoint(checkpoint)
     try:
         source, converted = _convert(state_dict(content), config, _tokenizer_name(content))
+        if answers is not None:
+            _name_classes(converted, answers)
         lines = [f"{checkpoint}: {source}", *save(converted, output, tokenizer)]
     except RequestError as error:
         raise RequestError(f"{checkpoint}: {error}") from error
@@ -163,6 +172,19 @@ def _convert(tensors: dict[str, Tensor], config: VLEConfig | None, tokenizer: st
     return f"VLE{without}", convert_vle(stripped, config)
 
 
+def _name_classes(converted: Converted, answers: list[str]) -> None:
+    """Give the classes of a VQA head their answers, exactly as many as it has."""
+    if converted.architecture != "VLEForVQA":
+        raise RequestError(f"answers name the classes of a VQA head, and this is a {converted.architecture}: leave --answers out")
+    classes = len(converted.tensors.get("vqa_classifier.3.weight", ()))
+    if len(answers) != classes:
+        raise RequestError(
+            f"its head has {classes:,} classes, and --answers {len(answers):,}: another label map than it was trained with"
+        )
+    converted.config.id2label = dict(enumerate(answers))
+    converted.config.label2id = {answer: i for i, answer in enumerate(answers)}
+
+
 def save(converted: Converted, output: Path, tokenizer: Path | None) -> list[str]:
     """Check that every tensor has its place, and write the folder."""
     config = converted.config
@@ -180,7 +202,7 @@ def save(converted: Converted, output: Path, tokenizer: Path | None) -> list[str
     if processor is None:
         lines.append("no processor was written: convert again with --tokenizer DIR, a folder with the text encoder's tokenizer")
     if converted.architecture == "VLEForVQA" and not named:
-        lines.append("no label map was written: the answers have no names; give a --config with id2label")
+        lines.append("no label map was written: the answers have no names; give them with --answers")
     return [*lines, f"written: {output}"]
 
 

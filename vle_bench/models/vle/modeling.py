@@ -264,7 +264,7 @@ class VLEPreTrainedModel(PreTrainedModel):
         base: Any = self.base_model
         vision = base.vision_model
         config, embeddings = self.config.vision_config, vision.embeddings
-        if image_size % config.patch_size:
+        if image_size % config.patch_size and image_size != config.image_size:
             raise ValueError(f"image_size: {image_size} does not divide by the patch size {config.patch_size}")
         table = embeddings.position_embedding.weight
         rows, wanted = config.image_size // config.patch_size, image_size // config.patch_size

@@ -228,6 +228,19 @@ class VLEProcessor(ProcessorMixin):
         return pixels
 
     @classmethod
+    def _get_arguments_from_pretrained(
+        cls, pretrained_model_name_or_path: Any, processor_dict: dict[str, Any] | None = None, **kwargs: Any
+    ) -> list[Any]:
+        """Load the image processor and the tokenizer; transformers 5 does not know the name of CLIP's before version 4.25."""
+        settings, _ = CLIPImageProcessorPil.get_image_processor_dict(pretrained_model_name_or_path, **kwargs)
+        if settings.get("image_processor_type") != "CLIPFeatureExtractor":
+            loaded: list[Any] = super()._get_arguments_from_pretrained(pretrained_model_name_or_path, processor_dict, **kwargs)
+            return loaded
+        pictures_to_pixels = CLIPImageProcessorPil.from_dict(settings | {"image_processor_type": "CLIPImageProcessor"})
+        tokenizer = cls._load_tokenizer_from_pretrained("tokenizer", pretrained_model_name_or_path, **kwargs)
+        return [pictures_to_pixels, tokenizer]
+
+    @classmethod
     def from_folder(cls, folder: Path) -> "VLEProcessor":
         """The processor of a saved checkpoint folder."""
         return cls.from_pretrained(str(folder), local_files_only=True)
