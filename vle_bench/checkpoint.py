@@ -70,7 +70,8 @@ def load_processor(folder: Path, image_size: int | None = None) -> VLEProcessor:
             processor.image_processor = CLIPImageProcessorPil(
                 size=size, do_center_crop=False, image_mean=own.image_mean, image_std=own.image_std, resample=own.resample
             )
-        processor(text="?", images=Image.new("RGB", (8, 8)))  # a wrong mean or size fails only here
+        # A wrong mean or size fails only here, or with pictures of several shapes.
+        processor(text="?", images=[Image.new("RGB", (8, 8)), Image.new("RGB", (8, 16))])
         return processor
     except Exception as error:  # tokenizers raises bare ones, a key of a wrong type any other
         raise RequestError(f"{folder}: no processor can be loaded from it: {_one_line(error)}") from error
