@@ -98,7 +98,8 @@ def load_processor(folder: Path, image_size: int | None = None, resize: Resize |
         processor = VLEProcessor.from_folder(folder)
         if image_size is not None and not (resize is None and processor.square == (image_size, image_size)):
             processor.set_size(image_size, resize or processor.resize)
-        processor(text="?", images=Image.new("RGB", (8, 8)))  # a wrong mean or size fails only here
+        # A wrong mean or size fails only here, or with pictures of several shapes.
+        processor(text="?", images=[Image.new("RGB", (8, 8)), Image.new("RGB", (8, 16))])
         return processor
     except Exception as error:  # tokenizers raises bare ones, a key of a wrong type any other
         raise RequestError(f"{folder}: no processor can be loaded from it: {_one_line(error)}") from error

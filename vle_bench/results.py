@@ -168,6 +168,16 @@ class Progress(Group):
     score: Fraction | None = None
 
 
+class Inputs(Group):
+    """How texts become tensors; the tasks have further keys of their own."""
+
+    model_config = ConfigDict(extra="allow")
+
+    max_text_length: Whole
+    most_objects: Annotated[int, Field(strict=True)] | None = None
+    alignment: bool | None = None
+
+
 class Training(Group):
     """What a checkpoint folder says of its training, as far as a record repeats it."""
 
@@ -177,7 +187,7 @@ class Training(Group):
     recipe: dict[str, str]
     expect: Expect | None = None
     seed: Whole
-    inputs: dict[str, Any]
+    inputs: Inputs
     training_splits: list[str]
     progress: Progress
 

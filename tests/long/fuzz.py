@@ -33,7 +33,7 @@ from typing import Any
 from tests.long.kinds import KINDS, ROOT, Kind, Outcome
 from tests.long.mutations import mutate
 
-SECONDS, GRACE, START = 20, 20, 300  # of a case, beyond it for a process that hears no signal, of a process's start
+SECONDS, GRACE, START = 60, 20, 300  # of a case, beyond it for a process that hears no signal, of a process's start
 LONGEST = 4000  # characters of an error
 MEMORY = 12 << 30  # bytes of addresses: a huge number in a file must not take the machine's memory
 REFUSED, SAME, OTHER = "refused", "accepted, same score", "accepted, another score that the file says"

@@ -45,6 +45,8 @@ def test_a_training_is_read_as_it_was_saved(tmp_path):
         ({"training_splits": "train"}, "training_splits: "),
         ({"task": "chess"}, "task: 'chess' is none of vqa, "),
         ({"inputs": []}, "inputs: "),
+        ({"inputs": {"max_text_length": 1.5}}, "inputs.max_text_length: "),
+        ({"inputs": {"max_text_length": "a"}}, "inputs.max_text_length: "),
     ],
 )
 def test_a_damaged_training_file_is_named_with_its_key(tmp_path, changes, message):
@@ -134,7 +136,7 @@ def test_an_override_that_is_no_value_is_named(tmp_path, value):
     assert len(errors.splitlines()) == 1
 
 
-@pytest.mark.parametrize(("key", "value"), [("image_mean", [0.5, 0.5]), ("size", "x"), ("image_std", "x")])
+@pytest.mark.parametrize(("key", "value"), [("image_mean", [0.5, 0.5]), ("size", "x"), ("size", {"height": 16}), ("image_std", "x")])
 def test_a_processor_that_fails_at_the_first_picture_is_refused_when_it_is_loaded(folder, key, value):
     path = next(p for p in (folder / "preprocessor_config.json", folder / "processor_config.json") if p.is_file())
     before = path.read_text(encoding="utf-8")
