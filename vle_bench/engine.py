@@ -132,17 +132,20 @@ def prepare(accelerator: Accelerator, model: Any, optimizer: torch.optim.Optimiz
     return accelerator.prepare(model, optimizer)
 
 
-def compile_layers(model: Any) -> None:
+def compile_layers(model: Any, **options: Any) -> None:
     """Compile each layer by itself, in its place: those of a kind share their code, so that 12 take as long as one.
 
     The whole model in one graph took more than three minutes on 16 cores. Code for texts of any length, any number of
     pictures, training and evaluation is kept; torch would go back to running without it, in silence, after the eighth.
+
+    Args:
+        options: more for `torch.compile`.
     """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
     layers = [layer for layers in model.encoder_layers().values() for layer in layers[1:]]
     layers += [*model.base_model.cross_modal_text_layers, *model.base_model.cross_modal_image_layers]
     for layer in layers:
-        layer.compile(dynamic=True)
+        layer.compile(dynamic=True, **options)
 
 
 def whole_weights(accelerator: Accelerator, model: Any) -> dict[str, Any]:

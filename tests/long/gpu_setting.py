@@ -3,7 +3,7 @@
 import gc
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vle_bench import models
+from vle_bench import engine, models
 from vle_bench.models import SIZES, VLEConfig
 from vle_bench.optim import learning_rate_schedule, parameter_groups
 
@@ -207,8 +207,24 @@ def optimizer_of(model: Any) -> tuple[torch.optim.Optimizer, Any]:
     return optimizer, learning_rate_schedule(optimizer, "linear", 10_000, 0.1)
 
 
-def training_step(setting: Setting, model: Any, optimizer: Any, schedule: Any, inputs: dict[str, Tensor]) -> Tensor:
-    """Forward, backward, clipping, AdamW, schedule, as `vle_bench.train.optimizer_step`; the loss, on the device."""
+def training_step(
+    setting: Setting,
+    model: Any,
+    optimizer: Any,
+    schedule: Any,
+    inputs: dict[str, Tensor],
+    ordered: bool = True,
+) -> Tensor:
+    """Forward, backward, clipping, AdamW, schedule, as `vle_bench.train.optimizer_step`; the loss, on the device.
+
+    Args:
+        ordered: with the kernels that training takes, which add up in one order; else with torch's fastest.
+    """
+    with engine.deterministic() if ordered else nullcontext():
+        return any_step(setting, model, optimizer, schedule, inputs)
+
+
+def any_step(setting: Setting, model: Any, optimizer: Any, schedule: Any, inputs: dict[str, Tensor]) -> Tensor:
     with setting.autocast():
         loss: Tensor = model(**inputs).loss
     loss.backward()
