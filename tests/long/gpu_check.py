@@ -1,10 +1,12 @@
-"""What a machine with one GPU does with this checkout: right numbers, speed, loading, resuming. `make gpu-check`.
+"""What a machine with one GPU does with this checkout: right numbers, speed, loading, resuming.
+`make gpu-check`.
 
     python -m tests.long.gpu_check [--json FILE] [--seconds N] [--only PART ...]
 
-From the checkout's root; needs torch, transformers, accelerate, safetensors, sentencepiece, no network and no data. Exit
-status: 0; 1 where a check does not hold or a part has failed; 2 where there is no GPU. A part that has used its time, and
-one for which no time is left, say so and fail nothing.
+From the checkout's root; needs torch, transformers, accelerate, safetensors, sentencepiece, no
+network and no data. Exit status: 0; 1 where a check does not hold or a part has failed; 2 where
+there is no GPU. A part that has used its time, and one for which no time is left, say so and fail
+nothing.
 """
 
 import argparse
@@ -46,7 +48,7 @@ def main() -> int:
     started = time.monotonic()
     if options.device == "cuda" and not torch.cuda.is_available():
         print(
-            "gpu-check: no GPU here that torch can use; --device cpu --tiny tries the script itself",
+            "gpu-check: no GPU that torch can use; --device cpu --tiny tries the script itself",
             file=sys.stderr,
         )
         return 2
@@ -65,7 +67,10 @@ def main() -> int:
     total = time.monotonic() - started
     print(table(about, reports, total), flush=True)
     if options.json is not None:
-        parts = {r.name: {"status": r.status, "seconds": round(r.seconds, 1), "rows": r.rows} for r in reports}
+        parts = {
+            r.name: {"status": r.status, "seconds": round(r.seconds, 1), "rows": r.rows}
+            for r in reports
+        }
         options.json.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(
             {"machine": about, "seconds": round(total, 1), "parts": parts},
@@ -77,7 +82,9 @@ def main() -> int:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.long.gpu_check", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.long.gpu_check", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument(
         "--seconds",
@@ -85,9 +92,13 @@ def parse() -> argparse.Namespace:
         default=450,
         help="for all parts together; what does not fit is left out",
     )
-    parser.add_argument("--only", action="append", choices=[*PARTS], help="this part; may be given again")
+    parser.add_argument(
+        "--only", action="append", choices=[*PARTS], help="this part; may be given again"
+    )
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    parser.add_argument("--tiny", action="store_true", help="the smallest models, to try the script itself")
+    parser.add_argument(
+        "--tiny", action="store_true", help="the smallest models, to try the script itself"
+    )
     return parser.parse_args()
 
 

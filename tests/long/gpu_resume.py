@@ -27,7 +27,9 @@ PLAIN, COMPILED = "as training runs", "as training runs, compiled"
 
 
 def start_server() -> None:
-    """Import what the processes need while the first parts run: each is a fork of one that has it all and no device."""
+    """Import what the processes need while the first parts run: each is a fork of one that has
+    it all and no device.
+    """
     from multiprocessing import forkserver
 
     CONTEXT.set_forkserver_preload([__name__])
@@ -53,14 +55,18 @@ def guarded(work: Callable[..., None], folder: Path, *arguments: Any) -> None:
 def result(folder: Path) -> dict[str, Any]:
     """What a process left; a RuntimeError with the last line of its error."""
     file = folder / "result.json"
-    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"error": "it ended without a result"}
+    found: dict[str, Any] = (
+        json.loads(file.read_text()) if file.is_file() else {"error": "it ended without a result"}
+    )
     if "error" in found:
         print(found["error"], flush=True)
         raise RuntimeError(found["error"].strip().splitlines()[-1])
     return found
 
 
-def wait_for(setting: Setting, condition: Callable[[], bool], processes: list[Any], what: str) -> None:
+def wait_for(
+    setting: Setting, condition: Callable[[], bool], processes: list[Any], what: str
+) -> None:
     while not condition():
         if setting.left < 0:
             raise TimeoutError(f"{what}: the part's time is over")
@@ -70,8 +76,12 @@ def wait_for(setting: Setting, condition: Callable[[], bool], processes: list[An
 
 
 def model_config(tiny: bool, dropout: float = 0.1) -> Any:
-    """Small, with the kernels of VLE-base: heads of 64, 577 image tokens, dropout, shared pictures, objects."""
-    return small_config(32, 32, 8, 200, dropout) if tiny else small_config(256, 384, 16, 2000, dropout)
+    """Small, with the kernels of VLE-base: heads of 64, 577 image tokens, dropout, shared
+    pictures, objects.
+    """
+    return (
+        small_config(32, 32, 8, 200, dropout) if tiny else small_config(256, 384, 16, 2000, dropout)
+    )
 
 
 def set_up(device: str) -> Accelerator:
@@ -81,7 +91,8 @@ def set_up(device: str) -> Accelerator:
 
 
 def train(accelerator: Accelerator, tiny: bool, folder: Path, role: str, compiled: bool) -> str:
-    """A run of 12 steps; `killed`: saves after 6 and goes on until somebody ends it; `resumed`: goes on from there.
+    """A run of 12 steps; `killed`: saves after 6 and goes on until somebody ends it; `resumed`:
+    goes on from there.
 
     Returns:
         SHA-256 of all weights.
@@ -117,7 +128,9 @@ def train(accelerator: Accelerator, tiny: bool, folder: Path, role: str, compile
 
 
 @engine.deterministic()
-def learn(accelerator: Accelerator, model: Any, optimizer: Any, schedule: Any, batch: dict[str, Any]) -> None:
+def learn(
+    accelerator: Accelerator, model: Any, optimizer: Any, schedule: Any, batch: dict[str, Any]
+) -> None:
     """One step, with what `vle_bench.train.optimizer_step` calls."""
     with accelerator.autocast():
         loss = model(**batch).loss
@@ -146,7 +159,9 @@ def resume_compiled(setting: Setting, report: Report) -> None:
 
 
 def in_mode(setting: Setting, report: Report, mode: str, folder: Path) -> None:
-    """A run twice in one process, and one that is killed after it saved and resumed in another process."""
+    """A run twice in one process, and one that is killed after it saved and resumed in another
+    process.
+    """
     states = folder / "states"
     states.mkdir()
     processes: list[Any] = []
@@ -165,7 +180,9 @@ def in_mode(setting: Setting, report: Report, mode: str, folder: Path) -> None:
         if not mark.exists():
             result(folder / "killed")
         resumed = start("resumed")
-        wait_for(setting, lambda: not (whole.is_alive() or resumed.is_alive()), [], f"the runs, {mode}")
+        wait_for(
+            setting, lambda: not (whole.is_alive() or resumed.is_alive()), [], f"the runs, {mode}"
+        )
         tell(report, mode, result(folder / "whole"), result(folder / "resumed"))
     finally:
         for process in processes:
@@ -174,10 +191,13 @@ def in_mode(setting: Setting, report: Report, mode: str, folder: Path) -> None:
 
 
 def tell(report: Report, mode: str, whole: dict[str, Any], resumed: dict[str, Any]) -> None:
-    """The run as users have it must end with the same bytes, compiled too: contract of the run folder."""
+    """The run as users have it must end with the same bytes, compiled too: contract of the run
+    folder.
+    """
     twice = whole["digests"][0] == whole["digests"][1]
     same = resumed["digests"][0] == whole["digests"][0]
-    text = f"killed and resumed: {'the same bytes' if same else 'OTHER bytes'}; whole run twice: {'the same' if twice else 'OTHER'}"
+    words = {True: "the same bytes", False: "OTHER bytes"}
+    text = f"killed and resumed: {words[same]}; whole run twice: {words[twice]}"
     report.row(
         mode,
         text,
@@ -232,8 +252,13 @@ def sharded(folder: Path, device: str, tiny: bool) -> None:
     own_losses, own = passed(model, batch)
     found = {"loss": losses[0], "loss_fsdp2": own_losses[0]}
     # some gradients are 0 but for rounding, those of the keys' biases
-    worst = max(((own[name] - value).norm() / (value.norm() + 1e-4)).item() for name, value in gradients.items())
-    atomic.write_json(folder / "result.json", found | {"worst_gradient": worst, "gradients": len(gradients)})
+    worst = max(
+        ((own[name] - value).norm() / (value.norm() + 1e-4)).item()
+        for name, value in gradients.items()
+    )
+    atomic.write_json(
+        folder / "result.json", found | {"worst_gradient": worst, "gradients": len(gradients)}
+    )
     torch.distributed.destroy_process_group()
 
 
@@ -243,7 +268,9 @@ def say_sharded(plugin: Any) -> None:
 
     def init(self: Any, *arguments: Any, fsdp_plugin: Any = None, **more: Any) -> None:
         plain(self, *arguments, fsdp_plugin=fsdp_plugin, **more)
-        self.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+        self.distributed_type = PartialState._shared_state["distributed_type"] = (
+            DistributedType.FSDP
+        )
         self.fsdp_plugin = plugin
 
     AcceleratorState.__init__ = init  # type: ignore[method-assign]
@@ -257,7 +284,9 @@ def passed(model: Any, batch: dict[str, Any]) -> tuple[list[float], dict[str, to
         for name, p in model.named_parameters()
         if p.grad is not None
     }
-    return [loss.item()], {name.replace("_orig_mod.", ""): value.detach().clone() for name, value in whole.items()}
+    return [loss.item()], {
+        name.replace("_orig_mod.", ""): value.detach().clone() for name, value in whole.items()
+    }
 
 
 def fsdp(setting: Setting, report: Report) -> None:
@@ -272,7 +301,8 @@ def fsdp(setting: Setting, report: Report) -> None:
     off = abs(found["loss"] - found["loss_fsdp2"])
     report.row(
         "loss and gradients beside plain",
-        f"loss off by {off:.1e}, {found['gradients']} gradients by at most {found['worst_gradient']:.1e}",
+        f"loss off by {off:.1e}, {found['gradients']} gradients by at most "
+        f"{found['worst_gradient']:.1e}",
         ok=off <= 1e-5 and found["worst_gradient"] <= 1e-4,
         **found,
     )
