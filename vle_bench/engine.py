@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.utils.deterministic
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from accelerate.utils.environment import parse_flag_from_env
@@ -106,14 +107,15 @@ def deterministic() -> Iterator[None]:
         yield
         return
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    memory: Any = torch.utils.deterministic
+    filled = memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a search for bugs, one more kernel for every tensor
+    memory.fill_uninitialized_memory = False  # a search for bugs, one more kernel for every tensor
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        memory.fill_uninitialized_memory = filled
 
 
 def prepare(accelerator: Accelerator, model: Any, optimizer: torch.optim.Optimizer, compiled: bool) -> tuple[Any, Any]:
