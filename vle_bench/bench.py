@@ -275,17 +275,13 @@ def time_shares(run: Run, bar: Bar) -> dict[str, float]:
     stream = steps(run)
     next(stream)  # opens the tables
     marks = Marks(run.accelerator.device)
-    compiled, run.model = run.model, run.bare_model
-    try:
-        with watched(run.accelerator, run.model, marks):
-            for _ in range(SHARED_STEPS):
-                _, size, micro_batches = next(stream)
-                marks.mark("data")
-                optimizer_step(run, micro_batches, size)
-                marks.mark("optimiser")
-                bar.advance(text="time shares")
-    finally:
-        run.model = compiled
+    with torch.compiler.set_stance("force_eager"), watched(run.accelerator, run.bare_model, marks):
+        for _ in range(SHARED_STEPS):
+            _, size, micro_batches = next(stream)
+            marks.mark("data")
+            optimizer_step(run, micro_batches, size)
+            marks.mark("optimiser")
+            bar.advance(text="time shares")
     return marks.seconds()
 
 

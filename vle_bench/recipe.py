@@ -190,7 +190,7 @@ class TrainGroup(Group):
     tf32: bool = False
     """Let GPUs multiply float32 matrices in TF32: faster, with 10 bits of fraction in place of 23."""
     compile: bool = False
-    """Compile the model with torch.compile; texts are then padded to a multiple of 16 tokens."""
+    """Compile the model's layers with torch.compile for training; texts are then padded to a multiple of 16 tokens."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third slower."""
     num_workers: int = Field(4, ge=0, le=MOST_WORKERS)

@@ -288,6 +288,7 @@ def stopped(run: Run, how: str) -> str:
     return f"{where}; {saved} holds all of it; go on with: {command_to_resume()}"
 
 
+@engine.deterministic()
 def optimizer_step(run: Run, micro_batches: list[dict[str, Any]], count: int) -> torch.Tensor:
     """One optimiser step over a global batch of `count` questions.
 
@@ -379,10 +380,11 @@ def evaluate(run: Run, stop: Stop) -> None:
 def evaluate_and_save(run: Run) -> None:
     """Score the `data.evaluate` split; `last/` is replaced, `best/` too where the score is the best so far."""
     recipe, model = run.recipe, run.bare_model
-    rows = predict(
-        model, run.processor, run.task, run.data, recipe.data.evaluate, run.labels, accelerator=run.accelerator,
-        batch_size=EVALUATION_BATCH_SIZE, inputs=run.inputs,
-    )  # fmt: skip
+    with torch.compiler.set_stance("force_eager"):  # the code that `vle-bench evaluate` runs, so the same numbers
+        rows = predict(
+            model, run.processor, run.task, run.data, recipe.data.evaluate, run.labels, accelerator=run.accelerator,
+            batch_size=EVALUATION_BATCH_SIZE, inputs=run.inputs,
+        )  # fmt: skip
     metrics = run.task.score(rows, run.data.questions(recipe.data.evaluate))["metrics"]
     score = run.last = metrics[run.task.primary_metric]["value"]
     weights = engine.whole_weights(run.accelerator, run.model)

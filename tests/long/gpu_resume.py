@@ -6,7 +6,6 @@ import os
 import signal
 import time
 import traceback
-import warnings
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,15 +23,13 @@ from vle_bench import atomic, engine, training_state
 
 SAVED, STEPS = 6, 12
 CONTEXT = get_context("forkserver")
-PLAIN, DETERMINISTIC, MATH = (
-    "as training runs",
-    "deterministic algorithms",
-    "deterministic, plain attention",
-)
+PLAIN, COMPILED = "as training runs", "as training runs, compiled"
 
 
 def start_server() -> None:
-    """Import what the processes need while the first parts run: each is a fork of one that has it all and no device."""
+    """Import what the processes need while the first parts run: each is a fork of one that has
+    it all and no device.
+    """
     from multiprocessing import forkserver
 
     CONTEXT.set_forkserver_preload([__name__])
@@ -58,14 +55,18 @@ def guarded(work: Callable[..., None], folder: Path, *arguments: Any) -> None:
 def result(folder: Path) -> dict[str, Any]:
     """What a process left; a RuntimeError with the last line of its error."""
     file = folder / "result.json"
-    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"error": "it ended without a result"}
+    found: dict[str, Any] = (
+        json.loads(file.read_text()) if file.is_file() else {"error": "it ended without a result"}
+    )
     if "error" in found:
         print(found["error"], flush=True)
         raise RuntimeError(found["error"].strip().splitlines()[-1])
     return found
 
 
-def wait_for(setting: Setting, condition: Callable[[], bool], processes: list[Any], what: str) -> None:
+def wait_for(
+    setting: Setting, condition: Callable[[], bool], processes: list[Any], what: str
+) -> None:
     while not condition():
         if setting.left < 0:
             raise TimeoutError(f"{what}: the part's time is over")
@@ -75,27 +76,23 @@ def wait_for(setting: Setting, condition: Callable[[], bool], processes: list[An
 
 
 def model_config(tiny: bool, dropout: float = 0.1) -> Any:
-    """Small, with the kernels of VLE-base: heads of 64, 577 image tokens, dropout, shared pictures, objects."""
-    return small_config(32, 32, 8, 200, dropout) if tiny else small_config(256, 384, 16, 2000, dropout)
+    """Small, with the kernels of VLE-base: heads of 64, 577 image tokens, dropout, shared
+    pictures, objects.
+    """
+    return (
+        small_config(32, 32, 8, 200, dropout) if tiny else small_config(256, 384, 16, 2000, dropout)
+    )
 
 
-def set_up(device: str, mode: str) -> Accelerator:
-    if mode != PLAIN:
-        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS has deterministic products only with it
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    if mode == MATH:
-        for switch in (
-            torch.backends.cuda.enable_flash_sdp,
-            torch.backends.cuda.enable_mem_efficient_sdp,
-            torch.backends.cuda.enable_cudnn_sdp,
-        ):
-            switch(False)
+def set_up(device: str) -> Accelerator:
+    engine.order_products()
     torch.set_num_threads(1)  # sums on a CPU round by the number of threads
     return Accelerator(mixed_precision="bf16", cpu=device == "cpu")
 
 
-def train(accelerator: Accelerator, tiny: bool, folder: Path, role: str) -> str:
-    """A run of 12 steps; `killed`: saves after 6 and goes on until somebody ends it; `resumed`: goes on from there.
+def train(accelerator: Accelerator, tiny: bool, folder: Path, role: str, compiled: bool) -> str:
+    """A run of 12 steps; `killed`: saves after 6 and goes on until somebody ends it; `resumed`:
+    goes on from there.
 
     Returns:
         SHA-256 of all weights.
@@ -103,7 +100,7 @@ def train(accelerator: Accelerator, tiny: bool, folder: Path, role: str) -> str:
     config = model_config(tiny)
     model = new_model("VLEForVCRQ2A", config, accelerator.device)
     optimizer, schedule = optimizer_of(model)
-    model, optimizer = engine.prepare(accelerator, model, optimizer, False)
+    model, optimizer = engine.prepare(accelerator, model, optimizer, compiled)
     torch.manual_seed(1)
     step = 0
     if role == "resumed":
@@ -117,13 +114,7 @@ def train(accelerator: Accelerator, tiny: bool, folder: Path, role: str) -> str:
         batch = vcr_batch(config, 4, step, device=accelerator.device)
         batch["image_index"] = torch.tensor([0, 0, 1, 2], device=accelerator.device)
         batch["pixel_values"] = batch["pixel_values"][:3]
-        with accelerator.autocast():
-            loss = model(**batch).loss
-        accelerator.backward(loss)
-        engine.clip_gradients(accelerator, model, 1.0)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
+        learn(accelerator, model, optimizer, schedule, batch)
         step += 1
         if role == "killed" and step == SAVED:
             weights, state = training_state.gather(accelerator, model, optimizer, schedule, None)
@@ -136,69 +127,84 @@ def train(accelerator: Accelerator, tiny: bool, folder: Path, role: str) -> str:
     return digest.hexdigest()
 
 
+@engine.deterministic()
+def learn(
+    accelerator: Accelerator, model: Any, optimizer: Any, schedule: Any, batch: dict[str, Any]
+) -> None:
+    """One step, with what `vle_bench.train.optimizer_step` calls."""
+    with accelerator.autocast():
+        loss = model(**batch).loss
+    accelerator.backward(loss)
+    engine.clip_gradients(accelerator, model, 1.0)
+    optimizer.step()
+    schedule.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
 def run(folder: Path, device: str, tiny: bool, mode: str, role: str, states: Path) -> None:
-    accelerator = set_up(device, mode)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        digests = [train(accelerator, tiny, states, role) for _ in range(2 if role == "whole" else 1)]
-    said = {str(w.message).splitlines()[0] for w in caught if "determinis" in str(w.message)}
-    atomic.write_json(folder / "result.json", {"digests": digests, "not_deterministic": sorted(said)})
+    accelerator = set_up(device)
+    times = 2 if role == "whole" else 1
+    digests = [train(accelerator, tiny, states, role, mode == COMPILED) for _ in range(times)]
+    atomic.write_json(folder / "result.json", {"digests": digests})
 
 
 def resume(setting: Setting, report: Report) -> None:
-    """In each mode: a run twice in one process, and one that is killed after it saved and resumed in another process."""
-    modes = (PLAIN, DETERMINISTIC, MATH) if setting.on_gpu else (PLAIN,)
-    device = setting.device.type
     with TemporaryDirectory() as root:
-        folders = {mode: Path(root) / str(number) for number, mode in enumerate(modes)}
-        wholes, killed, resumed = {}, {}, {}
-        try:
-            for mode, folder in folders.items():
-                (folder / "states").mkdir(parents=True)
-                arguments = (device, setting.tiny, mode)
-                wholes[mode] = started(run, folder / "whole", *arguments, "whole", folder / "states")
-                killed[mode] = started(run, folder / "killed", *arguments, "killed", folder / "states")
-            for mode, folder in folders.items():
-                mark = folder / "states" / "on-its-way"
-                wait_for(setting, mark.exists, [killed[mode]], f"the run to kill, {mode}")
-                os.kill(killed[mode].pid, signal.SIGKILL)
-                killed[mode].join()
-                if not mark.exists():
-                    result(folder / "killed")
-                resumed[mode] = started(
-                    run,
-                    folder / "resumed",
-                    device,
-                    setting.tiny,
-                    mode,
-                    "resumed",
-                    folder / "states",
-                )
-            for mode, folder in folders.items():
-                for process in (wholes[mode], resumed[mode]):
-                    wait_for(setting, lambda p=process: not p.is_alive(), [], f"the runs, {mode}")
-                tell(report, mode, result(folder / "whole"), result(folder / "resumed"))
-        finally:
-            for process in (*wholes.values(), *killed.values(), *resumed.values()):
-                if process.is_alive():
-                    process.kill()
+        in_mode(setting, report, PLAIN, Path(root))
+
+
+def resume_compiled(setting: Setting, report: Report) -> None:
+    with TemporaryDirectory() as root:
+        in_mode(setting, report, COMPILED, Path(root))
+
+
+def in_mode(setting: Setting, report: Report, mode: str, folder: Path) -> None:
+    """A run twice in one process, and one that is killed after it saved and resumed in another
+    process.
+    """
+    states = folder / "states"
+    states.mkdir()
+    processes: list[Any] = []
+
+    def start(role: str) -> Any:
+        arguments = (setting.device.type, setting.tiny, mode, role, states)
+        processes.append(started(run, folder / role, *arguments))
+        return processes[-1]
+
+    try:
+        whole, killed = start("whole"), start("killed")
+        mark = states / "on-its-way"
+        wait_for(setting, mark.exists, [killed], f"the run to kill, {mode}")
+        os.kill(killed.pid, signal.SIGKILL)
+        killed.join()
+        if not mark.exists():
+            result(folder / "killed")
+        resumed = start("resumed")
+        wait_for(
+            setting, lambda: not (whole.is_alive() or resumed.is_alive()), [], f"the runs, {mode}"
+        )
+        tell(report, mode, result(folder / "whole"), result(folder / "resumed"))
+    finally:
+        for process in processes:
+            if process.is_alive():
+                process.kill()
 
 
 def tell(report: Report, mode: str, whole: dict[str, Any], resumed: dict[str, Any]) -> None:
-    """The run as users have it must end with the same bytes; the other modes tell what would make it so."""
+    """The run as users have it must end with the same bytes, compiled too: contract of the run
+    folder.
+    """
     twice = whole["digests"][0] == whole["digests"][1]
     same = resumed["digests"][0] == whole["digests"][0]
-    text = f"killed and resumed: {'the same bytes' if same else 'OTHER bytes'}; whole run twice: {'the same' if twice else 'OTHER'}"
+    words = {True: "the same bytes", False: "OTHER bytes"}
+    text = f"killed and resumed: {words[same]}; whole run twice: {words[twice]}"
     report.row(
         mode,
         text,
-        ok=same if mode == PLAIN else None,
+        ok=same,
         equal_after_resume=same,
         equal_twice=twice,
-        not_deterministic=whole["not_deterministic"],
     )
-    for line in whole["not_deterministic"]:
-        report.say(line)
 
 
 def sharded(folder: Path, device: str, tiny: bool) -> None:
@@ -246,8 +252,13 @@ def sharded(folder: Path, device: str, tiny: bool) -> None:
     own_losses, own = passed(model, batch)
     found = {"loss": losses[0], "loss_fsdp2": own_losses[0]}
     # some gradients are 0 but for rounding, those of the keys' biases
-    worst = max(((own[name] - value).norm() / (value.norm() + 1e-4)).item() for name, value in gradients.items())
-    atomic.write_json(folder / "result.json", found | {"worst_gradient": worst, "gradients": len(gradients)})
+    worst = max(
+        ((own[name] - value).norm() / (value.norm() + 1e-4)).item()
+        for name, value in gradients.items()
+    )
+    atomic.write_json(
+        folder / "result.json", found | {"worst_gradient": worst, "gradients": len(gradients)}
+    )
     torch.distributed.destroy_process_group()
 
 
@@ -257,7 +268,9 @@ def say_sharded(plugin: Any) -> None:
 
     def init(self: Any, *arguments: Any, fsdp_plugin: Any = None, **more: Any) -> None:
         plain(self, *arguments, fsdp_plugin=fsdp_plugin, **more)
-        self.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+        self.distributed_type = PartialState._shared_state["distributed_type"] = (
+            DistributedType.FSDP
+        )
         self.fsdp_plugin = plugin
 
     AcceleratorState.__init__ = init  # type: ignore[method-assign]
@@ -271,7 +284,9 @@ def passed(model: Any, batch: dict[str, Any]) -> tuple[list[float], dict[str, to
         for name, p in model.named_parameters()
         if p.grad is not None
     }
-    return [loss.item()], {name.replace("_orig_mod.", ""): value.detach().clone() for name, value in whole.items()}
+    return [loss.item()], {
+        name.replace("_orig_mod.", ""): value.detach().clone() for name, value in whole.items()
+    }
 
 
 def fsdp(setting: Setting, report: Report) -> None:
@@ -286,7 +301,8 @@ def fsdp(setting: Setting, report: Report) -> None:
     off = abs(found["loss"] - found["loss_fsdp2"])
     report.row(
         "loss and gradients beside plain",
-        f"loss off by {off:.1e}, {found['gradients']} gradients by at most {found['worst_gradient']:.1e}",
+        f"loss off by {off:.1e}, {found['gradients']} gradients by at most "
+        f"{found['worst_gradient']:.1e}",
         ok=off <= 1e-5 and found["worst_gradient"] <= 1e-4,
         **found,
     )

@@ -1,9 +1,11 @@
-"""What the parts of `make gpu-check` share: the device, the time that is left, models, batches, one training step."""
+"""What the parts of `make gpu-check` share: the device, the time that is left, models, batches,
+one training step.
+"""
 
 import gc
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vle_bench import models
+from vle_bench import engine, models
 from vle_bench.models import SIZES, VLEConfig
 from vle_bench.optim import learning_rate_schedule, parameter_groups
 
@@ -32,12 +34,16 @@ TOKENS = {
 
 
 class TimeIsUp(BaseException):
-    """A part has used its time. Not an Exception, so that nothing on the way takes it for a failure of its own."""
+    """A part has used its time. Not an Exception, so that nothing on the way takes it for a
+    failure of its own.
+    """
 
 
 @dataclass
 class Report:
-    """What one part has to say: rows for the table, which are printed at once too, and figures for the JSON file."""
+    """What one part has to say: rows for the table, which are printed at once too, and figures
+    for the JSON file.
+    """
 
     name: str
     started: float
@@ -59,7 +65,9 @@ class Setting:
     device: torch.device
     tiny: bool
     deadline: float = 0.0  # of the part that runs, by time.monotonic()
-    peaks: dict[str, float] = field(default_factory=dict)  # FLOP/s by precision, measured by the part `peak`
+    peaks: dict[str, float] = field(
+        default_factory=dict
+    )  # FLOP/s by precision, measured by the part `peak`
 
     @property
     def on_gpu(self) -> bool:
@@ -101,7 +109,9 @@ def base_config(tiny: bool, pixels: int = 384) -> VLEConfig:
     return VLEConfig(**values)
 
 
-def small_config(width: int, pixels: int, patch: int, vocabulary: int, dropout: float = 0.1) -> VLEConfig:
+def small_config(
+    width: int, pixels: int, patch: int, vocabulary: int, dropout: float = 0.1
+) -> VLEConfig:
     """Two layers of everything, dropout everywhere that the published sizes have it."""
     text: dict[str, Any] = {
         **SIZES["vle-base"]["text_config"],
@@ -143,7 +153,8 @@ def vqa_batch(
     longest: bool = False,
     device: torch.device = CPU,
 ) -> dict[str, Tensor]:
-    """On `device`: questions with soft targets; 5.4 of them look at each picture where they are `shared`, else one.
+    """On `device`: questions with soft targets; 5.4 of them look at each picture where they are
+    `shared`, else one.
 
     Args:
         longest: one text has as many tokens as may be drawn.
@@ -156,12 +167,18 @@ def vqa_batch(
     index = index[:questions]
     inputs = texts(config, (questions,), "vqa", rng, longest)
     labels: Tensor = torch.zeros(questions, len(config.id2label or {}))
-    labels[torch.arange(questions), torch.randint(labels.shape[1], (questions,), generator=rng)] = 1.0
+    labels[torch.arange(questions), torch.randint(labels.shape[1], (questions,), generator=rng)] = (
+        1.0
+    )
     inputs |= {"image_index": torch.tensor(index), "labels": labels}
-    return on_device(inputs, device) | {"pixel_values": pictures(config, index[-1] + 1, rng, device)}
+    return on_device(inputs, device) | {
+        "pixel_values": pictures(config, index[-1] + 1, rng, device)
+    }
 
 
-def vcr_batch(config: VLEConfig, questions: int, seed: int, longest: bool = False, device: torch.device = CPU) -> dict[str, Tensor]:
+def vcr_batch(
+    config: VLEConfig, questions: int, seed: int, longest: bool = False, device: torch.device = CPU
+) -> dict[str, Tensor]:
     """On `device`: questions of four answers each, one picture a question, with objects."""
     rng = torch.Generator().manual_seed(seed)
     inputs = texts(config, (questions, CHOICES), "vcr", rng, longest)
@@ -178,7 +195,9 @@ def vcr_batch(config: VLEConfig, questions: int, seed: int, longest: bool = Fals
     return on_device(inputs, device) | {"pixel_values": pictures(config, questions, rng, device)}
 
 
-def texts(config: VLEConfig, shape: tuple[int, ...], kind: str, rng: torch.Generator, longest: bool) -> dict[str, Tensor]:
+def texts(
+    config: VLEConfig, shape: tuple[int, ...], kind: str, rng: torch.Generator, longest: bool
+) -> dict[str, Tensor]:
     low, high = TOKENS[kind]
     lengths = torch.randint(low, high + 1, shape, generator=rng)
     if longest:
@@ -190,7 +209,9 @@ def texts(config: VLEConfig, shape: tuple[int, ...], kind: str, rng: torch.Gener
 
 
 def pictures(config: VLEConfig, count: int, rng: torch.Generator, device: torch.device) -> Tensor:
-    """Eight random pictures again and again: thousands would take longer to draw than to compute with."""
+    """Eight random pictures again and again: thousands would take longer to draw than to
+    compute with.
+    """
     size = config.vision_config.image_size
     drawn = torch.rand(min(count, 8), 3, size, size, generator=rng) * 4 - 2
     return drawn.to(device)[torch.arange(count, device=device) % len(drawn)]
@@ -207,8 +228,28 @@ def optimizer_of(model: Any) -> tuple[torch.optim.Optimizer, Any]:
     return optimizer, learning_rate_schedule(optimizer, "linear", 10_000, 0.1)
 
 
-def training_step(setting: Setting, model: Any, optimizer: Any, schedule: Any, inputs: dict[str, Tensor]) -> Tensor:
-    """Forward, backward, clipping, AdamW, schedule, as `vle_bench.train.optimizer_step`; the loss, on the device."""
+def training_step(
+    setting: Setting,
+    model: Any,
+    optimizer: Any,
+    schedule: Any,
+    inputs: dict[str, Tensor],
+    ordered: bool = True,
+) -> Tensor:
+    """Forward, backward, clipping, AdamW, schedule, as `vle_bench.train.optimizer_step`; the
+    loss, on the device.
+
+    Args:
+        ordered: with the kernels that training takes, which add up in one order; else with
+            torch's fastest.
+    """
+    with engine.deterministic() if ordered else nullcontext():
+        return any_step(setting, model, optimizer, schedule, inputs)
+
+
+def any_step(
+    setting: Setting, model: Any, optimizer: Any, schedule: Any, inputs: dict[str, Tensor]
+) -> Tensor:
     with setting.autocast():
         loss: Tensor = model(**inputs).loss
     loss.backward()
@@ -222,12 +263,18 @@ def training_step(setting: Setting, model: Any, optimizer: Any, schedule: Any, i
 @torch.no_grad()
 def evaluation_step(setting: Setting, model: Any, inputs: dict[str, Tensor]) -> Tensor:
     with setting.autocast():
-        logits: Tensor = model(**{name: value for name, value in inputs.items() if name != "labels"}).logits
+        logits: Tensor = model(
+            **{name: value for name, value in inputs.items() if name != "labels"}
+        ).logits
     return logits
 
 
-def seconds_each(setting: Setting, work: Callable[[int], Any], seconds: float, warm_up: int = 2) -> float:
-    """Seconds of one call of `work(number)`, over as many as fit into `seconds`, without waits between them."""
+def seconds_each(
+    setting: Setting, work: Callable[[int], Any], seconds: float, warm_up: int = 2
+) -> float:
+    """Seconds of one call of `work(number)`, over as many as fit into `seconds`, without waits
+    between them.
+    """
     for number in range(warm_up):
         work(number)
     setting.wait()
@@ -255,7 +302,11 @@ def forget(setting: Setting) -> None:
 
 def no_memory(error: RuntimeError) -> bool:
     """Whether the device, or a library of it, had no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error) or "ALLOC_FAILED" in str(error)
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "out of memory" in str(error)
+        or "ALLOC_FAILED" in str(error)
+    )
 
 
 def one_line(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 
 import vle_bench.train
+from vle_bench import engine
 from vle_bench.announce import memory_estimate
 from vle_bench.average import AverageWeights
 from vle_bench.batches import micro_batch, padded_text, steps
@@ -203,7 +204,7 @@ def test_texts_are_padded_to_few_lengths():
     assert len({padded_text({"input_ids": ids[..., :n]}, 50, 9)["input_ids"].shape[-1] for n in range(1, 18)}) == 2
 
 
-def test_compiling_takes_two_graphs_for_all_batches_of_an_epoch(root, tmp_path, whole, monkeypatch):
+def test_layers_of_a_kind_share_their_compiled_code_for_all_batches_of_an_epoch(root, tmp_path, whole, monkeypatch):
     from torch._dynamo.utils import counters
 
     torch._dynamo.reset()
@@ -212,9 +213,40 @@ def test_compiling_takes_two_graphs_for_all_batches_of_an_epoch(root, tmp_path, 
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     run = started(root, tmp_path, "train.compile=true", "train.per_device_batch_size=16")
     torch.testing.assert_close(trajectory(run, 8), whole[:8], rtol=1e-5, atol=0)
-    # the second where two sizes that were alike at first (16 questions of 16 tokens) no longer are: torch's "duck sizing"
-    assert counters["stats"]["unique_graphs"] <= 2 and not counters["graph_break"]
+    # Four kinds of layers, the two last ones of the fusion, and some where two sizes that were alike at first (16 questions of
+    # 16 tokens) no longer are: torch's "duck sizing". Far from the number at which torch goes on without compiling.
+    assert counters["stats"]["unique_graphs"] <= 8 and not counters["graph_break"]
+    assert torch._dynamo.config.recompile_limit >= 64
     torch._dynamo.reset()
+
+
+def test_a_training_step_takes_ordered_sums_on_a_gpu_and_nothing_else_does(root, tmp_path, monkeypatch):
+    run = started(root, tmp_path, "train.per_device_batch_size=64")
+    seen = []
+
+    def note(*_):
+        enabled, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+        seen.append((enabled, warns, torch.utils.deterministic.fill_uninitialized_memory))
+
+    run.model.register_forward_hook(note)
+    trajectory(run, 1)
+    monkeypatch.setattr(engine, "on_gpu", lambda: True)  # the step is still a CPU's, which has to take the setting too
+    assert trajectory(run, 1).isfinite().all()
+    note()
+    assert seen == [(False, False, True), (True, False, False), (False, False, True)]
+
+
+def test_cublas_is_told_before_the_gpu_is_used(monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    engine.order_products()
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ  # no GPU, nothing to say
+    monkeypatch.setattr(engine, "on_gpu", lambda: True)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
+    with pytest.raises(RequestError, match="CUBLAS_WORKSPACE_CONFIG=:0:0: .* take :4096:8, or unset it"):
+        engine.order_products()
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    engine.order_products()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
 def test_the_average_is_what_is_evaluated_and_saved(root, tmp_path):

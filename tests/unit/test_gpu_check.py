@@ -13,7 +13,7 @@ from tests.long import gpu_check, gpu_numbers
 from tests.long.gpu_setting import Report, Setting
 
 ROOT = Path(__file__).parents[2]
-PARTS = [name for name in gpu_check.PARTS if name != "compiled"]  # which takes minutes on a CPU
+PARTS = [name for name in gpu_check.PARTS if "compiled" not in name]  # which take minutes on a CPU
 # The machine has torch, transformers and accelerate with what they need, and nothing else of ours.
 BLOCKED = """
 import sys
@@ -80,6 +80,19 @@ def test_a_golden_that_differs_fails(monkeypatch: pytest.MonkeyPatch, change: st
     assert [row["ok"] for row in report.rows if row["label"].startswith("VLEForVQA, float32")] == [False, False]
     assert all(row["ok"] for row in report.rows if row["label"].startswith("meter"))
     assert gpu_check.bad(report)
+
+
+def test_a_wait_is_named_with_its_line_and_function() -> None:
+    """As torch tells of one: by a warning where it happens."""
+
+    def looks_at_a_value() -> None:
+        for _ in range(2):
+            gpu_numbers.warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+        gpu_numbers.warnings.warn("something else", stacklevel=1)
+
+    (named,) = gpu_numbers.waiting_places(looks_at_a_value)
+    assert named.startswith("test_gpu_check.py:") and named.endswith(" looks_at_a_value, 2 x")
+    assert gpu_numbers.waiting_places(lambda: None) == []
 
 
 def failing(setting: Setting, report: Report) -> None:

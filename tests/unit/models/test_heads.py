@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vle_bench import models
+from vle_bench import engine, models
 from vle_bench.models import SIZES, VLEConfig, VLEForMLM, VLEForMPC, VLEForVCRJoint, VLEForVCRQ2A
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vle"
@@ -252,6 +252,23 @@ def test_compiled_without_graph_breaks(name):
     compiled = torch.compile(model, fullgraph=True, dynamic=True)
     with torch.inference_mode():
         torch.testing.assert_close(compiled(**inputs).logits, expected["logits"], atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["VLEForVQA", "VLEForVCRQ2A"])
+def test_compiled_layers_train_as_the_plain_ones(name):
+    model, inputs, expected = golden(name)
+    engine.compile_layers(model)
+    gradients = []
+    for stance in ("default", "force_eager"):
+        with torch.compiler.set_stance(stance):
+            output = model(**inputs)
+        torch.testing.assert_close(output.logits, expected["logits"], atol=1e-4, rtol=0)
+        output.loss.backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+        model.zero_grad(set_to_none=True)
+    for compiled, plain in zip(*gradients, strict=True):
+        torch.testing.assert_close(compiled, plain, atol=1e-5, rtol=1e-3)
 
 
 @pytest.mark.parametrize(("size", "count"), [("vle-base", 378_328_320), ("vle-large", 930_356_224)])

@@ -370,6 +370,9 @@ class VLEModel(VLEPreTrainedModel):
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """input_ids, attention_mask (B, T) → projected text (B, T, D)."""
+        if self.text_model.config._attn_implementation == "sdpa":
+            # Of a mask (B, T) transformers asks whether all of it is true, which waits for the device; not of this one.
+            attention_mask = attention_mask[:, None, None].bool()
         hidden = self.text_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         return self.text_projection_layer(hidden)
 

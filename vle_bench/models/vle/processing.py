@@ -224,7 +224,7 @@ class VLEProcessor(ProcessorMixin):
             pixels *= settings.rescale_factor
         if settings.do_normalize:
             mean, std = (torch.tensor(v)[:, None, None] for v in (settings.image_mean, settings.image_std))
-            pixels = (pixels - mean) / std
+            pixels.sub_(mean).div_(std)  # in place: two new copies of a batch take as long as the arithmetic
         return pixels
 
     @classmethod
