@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.in_process import run
-from tests.miniature import change, write_vqav2
-from tests.miniature_run import VQA, prepare_vqa, vqa_rows, vqa_run, write_run
-from vle_bench import cli
+from tests.miniature.in_process import run
+from tests.miniature.run import VQA, prepare_vqa, vqa_rows, vqa_run, write_run
+from tests.miniature.vqav2 import change, write_vqav2
+from vle_bench.cli import app
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["data.root=data", "data.source=vqav2", "data.evaluate=minival", "data.report=minival", "data.first_stage=null",
@@ -53,7 +53,7 @@ def paint(content):
 PROGRAM = """
 import json, locale
 from pathlib import Path
-from tests.in_process import run
+from tests.miniature.in_process import run
 assert locale.getpreferredencoding(False).lower().replace("-", "") not in ("utf8", "cp65001")
 here = Path.cwd()
 run("prepare", "vqav2", "--source", "official", "--output", "data", cwd=here)
@@ -112,7 +112,7 @@ def test_what_a_terminal_cannot_show_is_replaced(two_runs, monkeypatch, encoding
     terminal = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr("sys.stdout", terminal)
     try:
-        cli.main()
+        app.main()
     except SystemExit as stop:
         assert not stop.code
     terminal.flush()
@@ -125,11 +125,11 @@ def test_json_is_whole_whatever_the_terminal(two_runs):
 
 
 def test_tables_have_lines_that_a_terminal_can_show(monkeypatch):
-    from vle_bench.demo import print_table, ruled_table
+    from vle_bench.demo.runs import print_table, ruled_table
 
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
     monkeypatch.setattr("sys.stdout", terminal)
-    cli.show_whatever_can_be_shown()
+    app.show_whatever_can_be_shown()
     print_table(ruled_table("Ω", ["model", "%"], [{"model": "prior", "%": "1"}, {"model": "café → ±", "%": "2"}]))
     terminal.flush()
     text = terminal.buffer.getvalue().decode("latin-1")

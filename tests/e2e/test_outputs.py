@@ -5,12 +5,12 @@ import shutil
 
 import pytest
 
-from tests.in_process import run
-from tests.miniature import write_vqav2
-from tests.miniature_run import prepare_miniature_vcr, vcr_run
-from vle_bench.data import shapes_vcr
-from vle_bench.data.vqav2 import prepare_vqav2
-from vle_bench.results import file_sha256
+from tests.miniature.in_process import run
+from tests.miniature.run import prepare_miniature_vcr, vcr_run
+from tests.miniature.vqav2 import write_vqav2
+from vle_bench.data.prepare import shapes_vcr
+from vle_bench.data.prepare.vqav2 import prepare_vqav2
+from vle_bench.digests import file_sha256
 
 SMALL = ["data.root=data", "data.source=vqav2", "data.evaluate=minival", "data.report=minival", "data.first_stage=null",
          "train.max_steps=2", "train.evaluate_every=1", "train.batch_size=8", "train.per_device_batch_size=8",

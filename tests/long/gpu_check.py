@@ -24,7 +24,7 @@ import torch
 
 from tests.long import gpu_loading, gpu_numbers, gpu_peak, gpu_profile, gpu_resume, gpu_speed
 from tests.long.gpu_setting import Report, Setting, TimeIsUp, forget, one_line
-from vle_bench import engine
+from vle_bench.training import engine
 
 Part = Callable[[Setting, Report], None]
 # In this order, each with the most seconds that it may take.
@@ -67,10 +67,7 @@ def main() -> int:
     total = time.monotonic() - started
     print(table(about, reports, total), flush=True)
     if options.json is not None:
-        parts = {
-            r.name: {"status": r.status, "seconds": round(r.seconds, 1), "rows": r.rows}
-            for r in reports
-        }
+        parts = {r.name: {"status": r.status, "seconds": round(r.seconds, 1), "rows": r.rows} for r in reports}
         options.json.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(
             {"machine": about, "seconds": round(total, 1), "parts": parts},
@@ -82,9 +79,7 @@ def main() -> int:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.long.gpu_check", description=__doc__.splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m tests.long.gpu_check", description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument(
         "--seconds",
@@ -92,13 +87,9 @@ def parse() -> argparse.Namespace:
         default=450,
         help="for all parts together; what does not fit is left out",
     )
-    parser.add_argument(
-        "--only", action="append", choices=[*PARTS], help="this part; may be given again"
-    )
+    parser.add_argument("--only", action="append", choices=[*PARTS], help="this part; may be given again")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    parser.add_argument(
-        "--tiny", action="store_true", help="the smallest models, to try the script itself"
-    )
+    parser.add_argument("--tiny", action="store_true", help="the smallest models, to try the script itself")
     return parser.parse_args()
 
 

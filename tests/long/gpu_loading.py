@@ -21,12 +21,10 @@ from transformers import PreTrainedTokenizerFast
 from tests.long.gpu_setting import Report, Setting, forget, one_line, seconds_each
 from tests.long.gpu_speed import WORKS, Bench
 from vle_bench.data.collate import QuestionCollator
+from vle_bench.data.loader import in_loader
 from vle_bench.models.vle.processing import VLEProcessor
-from vle_bench.signals import in_loader
 
-WORDS = (
-    "what is the of on a color man doing how many are there in picture this left right dog".split()
-)
+WORDS = "what is the of on a color man doing how many are there in picture this left right dog".split()
 PICTURES = 64  # different ones
 
 
@@ -47,9 +45,7 @@ def jpegs(count: int, width: int, height: int) -> list[bytes]:
     rng = np.random.default_rng(0)
     made = []
     for _ in range(count):
-        rough = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(
-            (width, height), Image.Resampling.BICUBIC
-        )
+        rough = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
         grain = rng.normal(0, 9, (height, width, 3))
         picture = Image.fromarray(np.clip(np.asarray(rough) + grain, 0, 255).astype(np.uint8))
         buffer = io.BytesIO()
@@ -65,9 +61,7 @@ def collator(size: int, patch: int, answers: int, contents: list[bytes]) -> Ques
     vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
     words = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
     words.pre_tokenizer = Whitespace()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]"
-    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]")
     questions = Table(
         {
             "question_id": list(range(count)),
@@ -84,18 +78,12 @@ def collator(size: int, patch: int, answers: int, contents: list[bytes]) -> Ques
             "image_id": list(range(count)),
         }
     )
-    return QuestionCollator(
-        questions, images, VLEProcessor.from_parts(tokenizer, size, patch), answers, 50
-    )
+    return QuestionCollator(questions, images, VLEProcessor.from_parts(tokenizer, size, patch), answers, 50)
 
 
-def loader(
-    collate: QuestionCollator, batch: int, workers: int, batches: int, pinned: bool
-) -> Iterator[dict[str, Any]]:
-    """As `vle_bench.batches.steps` loads, the same pictures again and again."""
-    rows = [
-        np.arange(start, start + batch) % PICTURES for start in range(0, batch * batches, batch)
-    ]
+def loader(collate: QuestionCollator, batch: int, workers: int, batches: int, pinned: bool) -> Iterator[dict[str, Any]]:
+    """As `vle_bench.training.batches.steps` loads, the same pictures again and again."""
+    rows = [np.arange(start, start + batch) % PICTURES for start in range(0, batch * batches, batch)]
     return iter(
         DataLoader(
             rows,
@@ -137,9 +125,7 @@ def loading(setting: Setting, report: Report) -> None:
     forget(setting)
 
 
-def pictures_a_second(
-    setting: Setting, collate: QuestionCollator, batch: int, workers: int
-) -> float:
+def pictures_a_second(setting: Setting, collate: QuestionCollator, batch: int, workers: int) -> float:
     seconds, passed = (0.2 if setting.tiny else 3.0), 2 * workers + 1
     stream = loader(collate, batch, workers, 100_000 // batch, pinned=False)
     for _ in range(passed):  # what was loaded ahead while the workers started
@@ -177,8 +163,7 @@ def waiting(
     rate, needed = size / loaded, size / alone
     report.row(
         f"{'training' if training else 'evaluation'}, batches of {size}, {workers} workers",
-        f"{rate:.0f} /s with loading, {needed:.0f} alone: "
-        f"the device waits {max(0.0, 1 - alone / loaded):.0%}",
+        f"{rate:.0f} /s with loading, {needed:.0f} alone: the device waits {max(0.0, 1 - alone / loaded):.0%}",
         workers=workers,
         seconds_with_loading=loaded,
         seconds_alone=alone,

@@ -19,7 +19,8 @@ from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch.distributed.tensor import DTensor
 
 from tests.long.gpu_setting import Report, Setting, new_model, optimizer_of, small_config, vcr_batch
-from vle_bench import atomic, engine, training_state
+from vle_bench import atomic
+from vle_bench.training import checkpoints, engine
 
 SAVED, STEPS = 6, 12
 CONTEXT = get_context("forkserver")
@@ -55,18 +56,14 @@ def guarded(work: Callable[..., None], folder: Path, *arguments: Any) -> None:
 def result(folder: Path) -> dict[str, Any]:
     """What a process left; a RuntimeError with the last line of its error."""
     file = folder / "result.json"
-    found: dict[str, Any] = (
-        json.loads(file.read_text()) if file.is_file() else {"error": "it ended without a result"}
-    )
+    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"error": "it ended without a result"}
     if "error" in found:
         print(found["error"], flush=True)
         raise RuntimeError(found["error"].strip().splitlines()[-1])
     return found
 
 
-def wait_for(
-    setting: Setting, condition: Callable[[], bool], processes: list[Any], what: str
-) -> None:
+def wait_for(setting: Setting, condition: Callable[[], bool], processes: list[Any], what: str) -> None:
     while not condition():
         if setting.left < 0:
             raise TimeoutError(f"{what}: the part's time is over")
@@ -79,9 +76,7 @@ def model_config(tiny: bool, dropout: float = 0.1) -> Any:
     """Small, with the kernels of VLE-base: heads of 64, 577 image tokens, dropout, shared
     pictures, objects.
     """
-    return (
-        small_config(32, 32, 8, 200, dropout) if tiny else small_config(256, 384, 16, 2000, dropout)
-    )
+    return small_config(32, 32, 8, 200, dropout) if tiny else small_config(256, 384, 16, 2000, dropout)
 
 
 def set_up(device: str) -> Accelerator:
@@ -104,11 +99,11 @@ def train(accelerator: Accelerator, tiny: bool, folder: Path, role: str, compile
     torch.manual_seed(1)
     step = 0
     if role == "resumed":
-        path, _ = training_state.newest(folder)
+        path, _ = checkpoints.newest(folder)
         if path is None:
             raise RuntimeError(f"{folder}: no whole training state was left")
-        training_state.put_back(path, accelerator, model, optimizer, schedule, None)
-        step = training_state.read_progress(path)["step"]
+        checkpoints.put_back(path, accelerator, model, optimizer, schedule, None)
+        step = checkpoints.read_progress(path)["step"]
     model.train()
     while step < STEPS or role == "killed":
         batch = vcr_batch(config, 4, step, device=accelerator.device)
@@ -117,8 +112,8 @@ def train(accelerator: Accelerator, tiny: bool, folder: Path, role: str, compile
         learn(accelerator, model, optimizer, schedule, batch)
         step += 1
         if role == "killed" and step == SAVED:
-            weights, state = training_state.gather(accelerator, model, optimizer, schedule, None)
-            training_state.save(folder, weights, state, {"step": step}, keep=1)
+            weights, state = checkpoints.gather(accelerator, model, optimizer, schedule, None)
+            checkpoints.save(folder, weights, state, {"step": step}, keep=1)
         if role == "killed" and step == SAVED + 2:
             (folder / "on-its-way").touch()
     digest = hashlib.sha256()
@@ -128,10 +123,8 @@ def train(accelerator: Accelerator, tiny: bool, folder: Path, role: str, compile
 
 
 @engine.deterministic()
-def learn(
-    accelerator: Accelerator, model: Any, optimizer: Any, schedule: Any, batch: dict[str, Any]
-) -> None:
-    """One step, with what `vle_bench.train.optimizer_step` calls."""
+def learn(accelerator: Accelerator, model: Any, optimizer: Any, schedule: Any, batch: dict[str, Any]) -> None:
+    """One step, with what `vle_bench.training.train.optimizer_step` calls."""
     with accelerator.autocast():
         loss = model(**batch).loss
     accelerator.backward(loss)
@@ -180,9 +173,7 @@ def in_mode(setting: Setting, report: Report, mode: str, folder: Path) -> None:
         if not mark.exists():
             result(folder / "killed")
         resumed = start("resumed")
-        wait_for(
-            setting, lambda: not (whole.is_alive() or resumed.is_alive()), [], f"the runs, {mode}"
-        )
+        wait_for(setting, lambda: not (whole.is_alive() or resumed.is_alive()), [], f"the runs, {mode}")
         tell(report, mode, result(folder / "whole"), result(folder / "resumed"))
     finally:
         for process in processes:
@@ -252,25 +243,18 @@ def sharded(folder: Path, device: str, tiny: bool) -> None:
     own_losses, own = passed(model, batch)
     found = {"loss": losses[0], "loss_fsdp2": own_losses[0]}
     # some gradients are 0 but for rounding, those of the keys' biases
-    worst = max(
-        ((own[name] - value).norm() / (value.norm() + 1e-4)).item()
-        for name, value in gradients.items()
-    )
-    atomic.write_json(
-        folder / "result.json", found | {"worst_gradient": worst, "gradients": len(gradients)}
-    )
+    worst = max(((own[name] - value).norm() / (value.norm() + 1e-4)).item() for name, value in gradients.items())
+    atomic.write_json(folder / "result.json", found | {"worst_gradient": worst, "gradients": len(gradients)})
     torch.distributed.destroy_process_group()
 
 
 def say_sharded(plugin: Any) -> None:
-    """On CPUs Accelerate 1.15 takes DDP whatever it is told (see tests/support/fsdp_on_cpu.py)."""
+    """On CPUs Accelerate 1.15 takes DDP whatever it is told (see tests/miniature/fsdp_on_cpu.py)."""
     plain = AcceleratorState.__init__
 
     def init(self: Any, *arguments: Any, fsdp_plugin: Any = None, **more: Any) -> None:
         plain(self, *arguments, fsdp_plugin=fsdp_plugin, **more)
-        self.distributed_type = PartialState._shared_state["distributed_type"] = (
-            DistributedType.FSDP
-        )
+        self.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
         self.fsdp_plugin = plugin
 
     AcceleratorState.__init__ = init  # type: ignore[method-assign]
@@ -284,9 +268,7 @@ def passed(model: Any, batch: dict[str, Any]) -> tuple[list[float], dict[str, to
         for name, p in model.named_parameters()
         if p.grad is not None
     }
-    return [loss.item()], {
-        name.replace("_orig_mod.", ""): value.detach().clone() for name, value in whole.items()
-    }
+    return [loss.item()], {name.replace("_orig_mod.", ""): value.detach().clone() for name, value in whole.items()}
 
 
 def fsdp(setting: Setting, report: Report) -> None:
@@ -301,8 +283,7 @@ def fsdp(setting: Setting, report: Report) -> None:
     off = abs(found["loss"] - found["loss_fsdp2"])
     report.row(
         "loss and gradients beside plain",
-        f"loss off by {off:.1e}, {found['gradients']} gradients by at most "
-        f"{found['worst_gradient']:.1e}",
+        f"loss off by {off:.1e}, {found['gradients']} gradients by at most {found['worst_gradient']:.1e}",
         ok=off <= 1e-5 and found["worst_gradient"] <= 1e-4,
         **found,
     )

@@ -18,9 +18,9 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from tests.miniature import write_vqav2
-from tests.miniature_vcr import write_vcr
-from vle_bench.cli import main
+from tests.miniature.vcr import write_vcr
+from tests.miniature.vqav2 import write_vqav2
+from vle_bench.cli.app import main
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -131,7 +131,7 @@ class Recipes(Kind):
         super().__init__(folder, files)
 
     def run(self, name: str, number: int) -> Outcome:
-        from vle_bench.recipe import load_recipe
+        from vle_bench.recipe.load import load_recipe
 
         outcome = command("validate", name, cwd=self.folder)
         if outcome.code == 0:  # what `validate` accepts loads to the same recipe again from what it writes
@@ -181,7 +181,7 @@ class VQA(Kind):
 
 def naive_accuracy(prediction: str, answers: list[dict[str, Any]]) -> float:
     """The official program's, with its normalisation taken from the package, which tests of its own cover."""
-    from vle_bench.vqa_answers import clean, normalize_answer
+    from vle_bench.metrics.vqa import clean, normalize_answer
 
     texts = [clean(record["answer"]) for record in answers]
     read = normalize_answer if len(set(texts)) > 1 else str
@@ -233,7 +233,7 @@ class LabelMaps(Kind):
         super().__init__(folder, [f"{name}.json" for name in forms])
 
     def run(self, name: str, number: int) -> Outcome:
-        from vle_bench.label_map import read_label_map
+        from vle_bench.data.label_map import read_label_map
 
         return call(lambda: read_label_map(self.folder / name))
 

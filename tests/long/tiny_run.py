@@ -5,14 +5,13 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from tests.miniature import write_vqav2
-from vle_bench import checkpoint
+from tests.miniature.vqav2 import write_vqav2
+from vle_bench.data.prepare.vqav2 import prepare_vqav2
 from vle_bench.data.prepared import open_prepared
 from vle_bench.data.tokenizer import train_tokenizer
-from vle_bench.data.vqav2 import prepare_vqav2
-from vle_bench.models import VLEConfig, VLEForVQA
+from vle_bench.models import VLEConfig, VLEForVQA, pretrained
 from vle_bench.models.vle.processing import VLEProcessor
-from vle_bench.recipe import load_recipe
+from vle_bench.recipe.load import load_recipe
 
 
 def write_tiny_run(folder: Path, meter: Path) -> list[str]:
@@ -34,7 +33,7 @@ def write_tiny_run(folder: Path, meter: Path) -> list[str]:
         "progress": {"step": 1, "steps": 1, "seconds": 1.0, "split": "val", "score": 0.0}, "precision": "fp32",
     }  # fmt: skip
     processor = VLEProcessor.from_parts(tokenizer, 32, 16)
-    checkpoint.save(folder / "run" / "best", VLEForVQA(config), processor, data.labels, training)
+    pretrained.save(folder / "run" / "best", VLEForVQA(config), processor, data.labels, training)
     (folder / "run" / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     torch.save({"state_dict": load_file(meter / "state_dict.safetensors"), "epoch": 3}, folder / "meter.ckpt")
     return sorted(path.name for path in (folder / "run" / "best").iterdir())

@@ -5,16 +5,16 @@ import json
 import pytest
 import torch
 
-from tests.in_process import run
-from vle_bench.checkpoint import check_vocabulary, load_model, load_processor, read_json
+from tests.miniature.in_process import run
 from vle_bench.data.tokenizer import train_tokenizer
 from vle_bench.errors import RequestError
-from vle_bench.evaluate import own_training
+from vle_bench.evaluation.evaluate import own_training
 from vle_bench.models import VLEConfig, VLEForVQA
-from vle_bench.models.vle.convert import read_checkpoint
+from vle_bench.models.pretrained import check_vocabulary, load_model, load_processor, read_json
+from vle_bench.models.vle.convert.checkpoints import read_checkpoint
 from vle_bench.models.vle.processing import VLEProcessor
-from vle_bench.recipe import load_recipe
-from vle_bench.strict_yaml import read_group
+from vle_bench.recipe.load import load_recipe
+from vle_bench.recipe.strict_yaml import read_group
 
 TRAINING = {
     "task": "vqa", "recipe": {"name": "small", "hash": "0" * 16}, "expect": None, "seed": 0, "inputs": {"max_text_length": 24},
@@ -136,7 +136,9 @@ def test_an_override_that_is_no_value_is_named(tmp_path, value):
     assert len(errors.splitlines()) == 1
 
 
-@pytest.mark.parametrize(("key", "value"), [("image_mean", [0.5, 0.5]), ("size", "x"), ("size", {"height": 16}), ("image_std", "x")])
+@pytest.mark.parametrize(
+    ("key", "value"), [("image_mean", [0.5, 0.5]), ("size", "x"), ("size", {"height": 16}), ("image_std", "x")]
+)
 def test_a_processor_that_fails_at_the_first_picture_is_refused_when_it_is_loaded(folder, key, value):
     path = next(p for p in (folder / "preprocessor_config.json", folder / "processor_config.json") if p.is_file())
     before = path.read_text(encoding="utf-8")

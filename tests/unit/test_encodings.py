@@ -9,17 +9,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.unit.test_leaderboard import folder, record
-from vle_bench import checkpoint, strict_yaml
+from tests.unit.leaderboard.test_records import folder, record
+from vle_bench.data.official.vcr import read_metadata
 from vle_bench.data.prepared import open_prepared
 from vle_bench.errors import RequestError
-from vle_bench.json_stream import stream
-from vle_bench.leaderboard import add_record
-from vle_bench.models.vle.convert import read_config
-from vle_bench.recipe import load_recipe
-from vle_bench.results import load_record
-from vle_bench.server_result import read_result
-from vle_bench.vcr_files import jsonl_records, read_metadata
+from vle_bench.evaluation.record import load_record
+from vle_bench.evaluation.server_result import read_result
+from vle_bench.json_files import jsonl_records, stream
+from vle_bench.leaderboard.records import add_record
+from vle_bench.models import pretrained
+from vle_bench.models.vle.convert.checkpoints import read_config
+from vle_bench.recipe import strict_yaml
+from vle_bench.recipe.load import load_recipe
 
 ROOT = Path(__file__).parents[2]
 BOM = b"\xef\xbb\xbf"
@@ -77,7 +78,7 @@ def marked(path: Path, content: object) -> Path:
 
 
 def test_json_with_a_byte_order_mark(tmp_path: Path) -> None:
-    assert checkpoint.read_json(marked(tmp_path / "training.json", {"é": 1})) == {"é": 1}
+    assert pretrained.read_json(marked(tmp_path / "training.json", {"é": 1})) == {"é": 1}
     assert list(stream(marked(tmp_path / "q.json", {"questions": [1, "é"]}), "questions")) == [1, "é"]
     assert read_metadata(marked(tmp_path / "m.json", {"boxes": []})) == {"boxes": []}
     assert read_config(marked(tmp_path / "config.json", {"model_type": "vle"})).model_type == "vle"
@@ -103,7 +104,7 @@ def test_another_encoding_is_named(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "file"
     path.write_bytes('{"é": [1]}'.encode(encoding))
     readers = [
-        checkpoint.read_json, lambda p: list(stream(p, "é")), read_metadata, load_record, strict_yaml.read_group,
+        pretrained.read_json, lambda p: list(stream(p, "é")), read_metadata, load_record, strict_yaml.read_group,
         lambda p: read_result(p, "test-dev", p.read_bytes()), lambda p: list(jsonl_records(p)),
     ]  # fmt: skip
     for read in readers:

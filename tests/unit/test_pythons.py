@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.miniature_run import VQA, prepare_vqa, vqa_rows, write_run
+from tests.miniature.run import VQA, prepare_vqa, vqa_rows, write_run
 
 ROOT = Path(__file__).parents[2]
 # `make test-pythons` makes them.
 OTHERS = sorted(ROOT.glob(".venvs/*/bin/python"))
 READ = """
 import hashlib, json, pathlib, sys
-from vle_bench.compare import compare_runs
-from vle_bench.leaderboard import render
-from vle_bench.results import load_record
+from vle_bench.analysis.compare import compare_runs
+from vle_bench.leaderboard.records import render
+from vle_bench.evaluation.record import load_record
 
 runs, board, golden = map(pathlib.Path, sys.argv[1:])
 digest = lambda content: hashlib.sha256(content).hexdigest()

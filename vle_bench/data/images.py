@@ -1,59 +1,30 @@
 """Picture bytes → RGB, and the augmentations that keep an answer true."""
 
+import base64
+import functools
+import http.client
+import io
+import logging
+import urllib.request
+import warnings
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from vle_bench import pictures
-from vle_bench.data.randaugment import rand_augment
+from vle_bench import __version__
+from vle_bench.data.augment import Augmentation
 from vle_bench.errors import RequestError
 
 
 def decode(content: bytes, name: str) -> Image.Image:
     """Encoded bytes → an RGB picture, upright. A broken, empty or huge file is a RequestError that names it."""
     try:
-        return pictures.decode(content, name)
+        return decode_picture(content, name)
     except ValueError as error:
         raise RequestError(str(error)) from error
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """What may happen to a training picture; a pure function of (seed, epoch, ids).
-
-    The ids are the image's, and the question's after it where each question gets a view of its own.
-
-    Args:
-        flip: mirror it left-right and top-bottom, each with probability one half.
-        transpose: exchange the axes with probability one half.
-        shift: move it by up to this many pixels each way; the border repeats the edge.
-        randaugment: (operations, magnitude), after the others; see `rand_augment`.
-    """
-
-    flip: bool = False
-    transpose: bool = False
-    shift: int = 0
-    randaugment: tuple[int, int] | None = None
-
-    def __call__(self, image: Image.Image, *ids: int, seed: int, epoch: int) -> Image.Image:
-        rng = np.random.default_rng((seed, epoch, *ids))
-        mirror_x, mirror_y, swap = rng.random(3) < 0.5
-        if self.flip and mirror_x:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        if self.flip and mirror_y:
-            image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
-        if self.transpose and swap:
-            image = image.transpose(Image.Transpose.TRANSPOSE)
-        if self.shift:
-            pixels = np.asarray(image)
-            dy, dx = rng.integers(-self.shift, self.shift + 1, 2)
-            rows = np.clip(np.arange(image.height) + dy, 0, image.height - 1)
-            columns = np.clip(np.arange(image.width) + dx, 0, image.width - 1)
-            image = Image.fromarray(pixels[rows[:, None], columns])
-        if self.randaugment is not None:
-            image = rand_augment(image, *self.randaugment, rng)
-        return image
 
 
 @dataclass(frozen=True)
@@ -72,3 +43,147 @@ class Views:
     def __call__(self, image: Image.Image, *ids: int) -> Image.Image:
         """Args: ids: the image's; with `one_a_question` also the question's."""
         return self.change(image, *ids, seed=self.seed, epoch=self.epoch)
+
+
+logger = logging.getLogger(__name__)
+MAX_PIXELS = 100_000_000  # COCO's largest are 0.4 million; a picture beyond this is a mistake or an attack on memory
+MAX_BYTES = 200_000_000  # of a picture from the network
+TIMEOUT = 60.0  # seconds without a byte
+TURNED = "turned"  # key in `info` of a picture that was turned: the EXIF orientation, 2 to 8, that its file has
+
+
+def decode_picture(content: bytes, name: str) -> Image.Image:
+    """Encoded bytes → an RGB picture, upright.
+
+    Raises:
+        ValueError: a broken, empty or huge file; it names the file. A huge one is refused before it is decoded.
+    """
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            image = Image.open(io.BytesIO(content))
+            if _of_exif(caught):  # Pillow looks into it for the resolution, and keeps what it has read
+                _say_damaged(name)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{name}: cannot be read as an image ({len(content)} bytes of no known format)") from error
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, ... by format
+        raise ValueError(f"{name}: cannot be read as an image ({error})") from error
+    return upright_rgb(image, name)
+
+
+def read(source: Any, name: str, timeout: float = TIMEOUT) -> Image.Image:
+    """What a user calls an image → an RGB picture, upright.
+
+    Args:
+        source: a Pillow image, a path, an address (http://, https://, data:image/), or an array (H, W), (H, W, 1), (H, W, 3)
+            or (H, W, 4) of uint8 or uint16.
+        name: what errors call it; the file's name is added where there is one.
+        timeout: seconds that a server may keep silent.
+    """
+    if isinstance(source, Image.Image):
+        file = getattr(source, "filename", "")
+        return upright_rgb(source, f"{name} ({file})" if file else name)
+    if isinstance(source, str) and source.startswith("data:image/"):
+        return decode(_inline(source, name), name)
+    if isinstance(source, str) and source.startswith(("http://", "https://")):
+        name = f"{name} ({source})"
+        return decode(_fetched(source, name, timeout), name)
+    if isinstance(source, str | Path):
+        name = f"{name} ({source})"
+        try:
+            content = Path(source).read_bytes()
+        except OSError as error:
+            raise ValueError(f"{name}: cannot be read ({error.strerror})") from error
+        return decode_picture(content, name)
+    if isinstance(source, np.ndarray):
+        return _from_array(source, name)
+    raise ValueError(f"{name}: a Pillow image, a path, an address or a numpy array is expected, {type(source).__name__} came")
+
+
+def upright_rgb(image: Image.Image, name: str) -> Image.Image:
+    """Any mode → RGB, turned as its EXIF orientation says. Transparency is dropped, as `Image.convert` does it.
+
+    `info["turned"]` of the result is the orientation, where there is one. A damaged EXIF block is told in one line; what can be
+    read of it holds.
+    """
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"{name}: {image.width} × {image.height} pixels; at most {MAX_PIXELS} are read")
+    orientation = _orientation(image, name)
+    try:
+        if orientation != 1:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                image = ImageOps.exif_transpose(image)
+            image.info[TURNED] = orientation
+        if image.mode == "I" or image.mode.startswith("I;16"):
+            image = Image.fromarray(_eight_bit(np.asarray(image)))  # Pillow itself would clip at 255
+        image.load()  # convert() would copy what is RGB already
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Palette images with Transparency")
+            return image if image.mode == "RGB" else image.convert("RGB")
+    except Exception as error:
+        raise ValueError(f"{name}: cannot be read as an image ({error})") from error
+
+
+def _orientation(image: Image.Image, name: str) -> int:
+    """1 to 8, as EXIF numbers them; 1 for upright, and where there is none or no such one."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            damaged = _of_exif(caught)
+        except Exception:  # Pillow raises SyntaxError, struct.error, ... by what is damaged
+            orientation, damaged = 1, True
+    if damaged:
+        _say_damaged(name)
+    return orientation if isinstance(orientation, int) and orientation in range(2, 9) else 1
+
+
+def _of_exif(caught: list[warnings.WarningMessage]) -> bool:
+    """Whether Pillow has warned of EXIF data that end too early or contradict themselves."""
+    words = ("EXIF data", "Truncated File Read", "Metadata Warning")
+    return any(word in str(one.message) for one in caught for word in words)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _say_damaged(name: str) -> None:
+    """Once a picture, however often it is decoded."""
+    logger.warning("%s: its EXIF block is damaged; the picture is turned only as far as the block can be read", name or "a picture")
+
+
+def _fetched(url: str, name: str, timeout: float) -> bytes:
+    request = urllib.request.Request(url, headers={"User-Agent": f"vle-bench/{__version__}"})
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            content: bytes = response.read(MAX_BYTES + 1)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise ValueError(f"{name}: cannot be fetched ({error})") from error
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"{name}: larger than the {MAX_BYTES:,} bytes that are fetched")
+    return content
+
+
+def _inline(address: str, name: str) -> bytes:
+    """The bytes of data:image/png;base64,..."""
+    kind, _, content = address.partition(",")
+    try:
+        if not kind.endswith(";base64"):
+            raise ValueError("not base64")
+        return base64.b64decode(content, validate=True)
+    except ValueError as error:
+        raise ValueError(f"{name}: cannot be read as data:image/...;base64,... ({error})") from error
+
+
+def _eight_bit(values: np.ndarray) -> np.ndarray:
+    """0..65535 → 0..255, rounded. Mode "I" is how Pillow opens some 16-bit files."""
+    return ((np.clip(values, 0, 65535).astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _from_array(array: np.ndarray, name: str) -> Image.Image:
+    if array.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"{name}: an array of uint8 or uint16 is expected, {array.dtype} came")
+    if array.size == 0 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise ValueError(f"{name}: an array (H, W) or (H, W, 1, 3 or 4) is expected, {array.shape} came")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    return upright_rgb(Image.fromarray(_eight_bit(array) if array.dtype == np.uint16 else array), name)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vle_bench.evaluation.score_files import score_vqa_files
 from vle_bench.metrics.bootstrap import interval, on_grid
 from vle_bench.metrics.error_analysis import calibration
-from vle_bench.metrics.files import score_vqa_files
 from vle_bench.metrics.paired import differences
 from vle_bench.metrics.sums import add, mean
 from vle_bench.metrics.vqa import _leave_one_out, question_accuracy
@@ -25,7 +25,7 @@ YES = {0, 1, 9}  # of ten annotators; adding their terms with compensation gives
 GOLDEN_BITS = "3dea79ca6c9c49c63325b572c6df834c9672349bd2ece1bf145c6c0c6fd589fa"
 BITS = """
 import hashlib, json, pathlib, sys
-from vle_bench.metrics.files import score_vqa_files
+from vle_bench.evaluation.score_files import score_vqa_files
 folder = pathlib.Path(sys.argv[1])
 result = score_vqa_files(*(folder / f"{name}.json" for name in ("questions", "annotations", "results")))
 print(hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest())

@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vle_bench import engine, models
+from vle_bench import models
 from vle_bench.models import SIZES, VLEConfig, VLEForMLM, VLEForMPC, VLEForVCRJoint, VLEForVCRQ2A
+from vle_bench.training import engine
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vle"
 HEADS = ["VLEForVCRQ2A", "VLEForVCRQA2R", "VLEForITM", "VLEForPBC", "VLEForMLM"]

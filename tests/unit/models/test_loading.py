@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
-from vle_bench import checkpoint, models
+from vle_bench import models
 from vle_bench.models import (
     VLEConfig,
     VLEForITM,
@@ -21,6 +21,7 @@ from vle_bench.models import (
     VLEForVCRSecondStage,
     VLEForVQA,
     VLEModel,
+    pretrained,
 )
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vle"
@@ -164,7 +165,7 @@ def test_every_model_is_saved_under_the_released_names(tmp_path, architecture):
     former = cls.from_pretrained(str(tmp_path / "former"))
     former.save_pretrained(tmp_path / "again")
     cls.from_pretrained(str(golden)).save_pretrained(tmp_path / "loaded")
-    checkpoint.save(tmp_path / "last", scratch, SimpleNamespace(save_pretrained=lambda folder: None), [], {}, scratch.state_dict())
+    pretrained.save(tmp_path / "last", scratch, SimpleNamespace(save_pretrained=lambda folder: None), [], {}, scratch.state_dict())
     assert any(".vision_model.embeddings." in f".{name}" for name in keys(tmp_path / "former"))
     assert not any("vision_model.vision_model." in name for name in keys(tmp_path / "former"))
     # Each of these is one tensor under two names, of which safetensors keeps one.

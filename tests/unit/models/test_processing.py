@@ -11,11 +11,10 @@ import torch
 from PIL import Image
 from transformers import AutoProcessor, CLIPImageProcessorPil
 
-from vle_bench import checkpoint
 from vle_bench.data.boxes import patch_mask
+from vle_bench.data.images import read
 from vle_bench.data.tokenizer import train_tokenizer
-from vle_bench.models import VLEProcessor
-from vle_bench.pictures import read
+from vle_bench.models import VLEProcessor, pretrained
 
 SIZE, PATCH = 32, 8  # 4 × 4 patches
 
@@ -314,10 +313,10 @@ def test_each_way_is_saved_and_can_be_set(tokenizer, tmp_path, resize):
     VLEProcessor.from_parts(tokenizer, SIZE, PATCH, resize).save_pretrained(tmp_path)
     for processor in (VLEProcessor.from_folder(tmp_path), AutoProcessor.from_pretrained(str(tmp_path))):
         assert (processor.resize, processor.square) == (resize, (SIZE, SIZE))
-    loaded = checkpoint.load_processor(tmp_path, 48)
+    loaded = pretrained.load_processor(tmp_path, 48)
     assert (loaded.resize, loaded.square) == (resize, (48, 48))
     for other in ("crop", "squash", "published-vcr"):
-        changed = checkpoint.load_processor(tmp_path, 48, other)
+        changed = pretrained.load_processor(tmp_path, 48, other)
         assert (changed.resize, changed.square) == (other, (48, 48))
         assert changed(images=Image.new("RGB", (90, 60))).pixel_values.shape == (1, 3, 48, 48)
 
@@ -335,8 +334,8 @@ def test_what_earlier_versions_saved_is_what_it_was(tokenizer, squash, tmp_path)
     size = {"height": SIZE, "width": SIZE}
     settings = CLIPImageProcessorPil(size={"shortest_edge": 40}, crop_size=size, image_mean=[0.5] * 3, resample=2)
     VLEProcessor(settings, tokenizer, PATCH).save_pretrained(tmp_path / "odd")
-    assert checkpoint.load_processor(tmp_path / "odd", SIZE).image_processor.size["shortest_edge"] == 40
-    larger = checkpoint.load_processor(tmp_path / "odd", 48).image_processor
+    assert pretrained.load_processor(tmp_path / "odd", SIZE).image_processor.size["shortest_edge"] == 40
+    larger = pretrained.load_processor(tmp_path / "odd", 48).image_processor
     assert (larger.size["shortest_edge"], larger.image_mean, larger.resample) == (48, (0.5, 0.5, 0.5), 2)
 
 

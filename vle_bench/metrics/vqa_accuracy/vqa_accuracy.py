@@ -9,7 +9,7 @@ import evaluate
 
 from vle_bench.errors import RequestError
 from vle_bench.metrics import vqa
-from vle_bench.vqa_files import NUMBER_OF_ANSWERS, NUMBERED, lack_ids, numbered
+from vle_bench.metrics.vqa import NUMBER_OF_ANSWERS, NUMBERED, lack_ids, numbered
 
 _DESCRIPTION = """
 The accuracy of the VQA challenge, as the official evaluation program (github.com/GT-Vision-Lab/VQA, vqaEval.py) computes it: for

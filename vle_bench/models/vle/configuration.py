@@ -6,7 +6,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, CLIPVisionConfig, DebertaV2Config, PreTrainedConfig
 from transformers.models.auto import CONFIG_MAPPING
 
-from vle_bench.config_keys import check_sizes
+from vle_bench.models.vle.config_keys import check_sizes
 
 _TEXT_TYPE, _VISION_TYPE = "deberta-v2", "clip_vision_model"
 

@@ -26,7 +26,7 @@ from PIL import Image
 from transformers import Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from vle_bench import pictures
+from vle_bench.data import images as pictures
 from vle_bench.models.vle import vcr_pipeline
 from vle_bench.models.vle.heads import VLEForITM, VLEForPBC, VLEForVQA
 from vle_bench.models.vle.modeling import VLEPreTrainedModel

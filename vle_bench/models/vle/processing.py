@@ -12,10 +12,10 @@ from torch import Tensor
 from transformers import AutoProcessor, BatchFeature, CLIPImageProcessorPil, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.image_processing_backends import PilBackend
 
-from vle_bench import boxes as box_mapping
-from vle_bench import pictures
+from vle_bench.data import boxes as box_mapping
+from vle_bench.data import images as pictures
+from vle_bench.data.tokenization import as_in_its_file, load_tokenizer
 from vle_bench.models.vle.configuration import VLEConfig
-from vle_bench.tokenization import as_in_its_file, load_tokenizer
 
 Resize = Literal["crop", "squash", "published-vcr"]
 

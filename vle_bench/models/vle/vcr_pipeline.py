@@ -19,12 +19,12 @@ from transformers import Pipeline
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from vle_bench import pictures
+from vle_bench.data import images
+from vle_bench.data.official.vcr import bad_record, check_metadata, picture_boxes, read_metadata
+from vle_bench.data.vcr_text import Task, encode_record, pad_choices
 from vle_bench.errors import RunFailed
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.heads import VLEForMultipleChoice, VLEForVCRQ2A, VLEForVCRQA2R
-from vle_bench.vcr_files import bad_record, check_metadata, picture_boxes, read_metadata
-from vle_bench.vcr_text import Task, encode_record, pad_choices
 
 _Pipeline: Any = Pipeline  # its annotations refuse the overrides that its documentation asks for
 _AutoModel: Any = _BaseAutoModelClass
@@ -80,7 +80,7 @@ class VCRPipeline(_Pipeline):
         return {name: value for name, value in given.items() if value is not None}, {}, {}
 
     def preprocess(
-        self, input_: Any, answer: int | None = None, max_length: int = 80, timeout: float = pictures.TIMEOUT
+        self, input_: Any, answer: int | None = None, max_length: int = 80, timeout: float = images.TIMEOUT
     ) -> dict[str, Any]:
         """{"record", "image", "metadata"} → pixel_values (1, 3, H, W), the encodings and the (objects, P) patches of the record."""
         if not isinstance(input_, dict) or not {"record", "image"} <= input_.keys():
@@ -88,7 +88,7 @@ class VCRPipeline(_Pipeline):
         record = input_["record"]
         choices = encode_record(record, self.tokenizer, self.vcr_task, max_length, answer)
         try:
-            picture = pictures.read(input_["image"], "image", timeout)
+            picture = images.read(input_["image"], "image", timeout)
             features = self.processor(images=[picture], boxes=[_boxes(record, input_.get("metadata"), picture)])
         except ValueError as error:
             raise error if str(error).startswith("VCR record") else bad_record(record, str(error)) from error
@@ -137,7 +137,7 @@ def _boxes(record: dict[str, Any], metadata: Any, picture: Image.Image) -> NDArr
         raise bad_record(record, "has objects: `metadata` with their boxes is expected")
     given = read_metadata(Path(metadata)) if isinstance(metadata, str | Path) else metadata or {"boxes": []}
     # Without a size the boxes are in pixels of the picture as one sees it, upright.
-    turned = picture.info.get(pictures.TURNED, 1) if isinstance(given, dict) and {"width", "height"} & given.keys() else 1
+    turned = picture.info.get(images.TURNED, 1) if isinstance(given, dict) and {"width", "height"} & given.keys() else 1
     given = {"width": picture.width, "height": picture.height, **given} if isinstance(given, dict) else given
     check_metadata(record, given)
     return picture_boxes(record, given, picture.width, picture.height, turned)
