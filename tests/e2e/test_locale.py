@@ -15,9 +15,18 @@ from tests.miniature.vqav2 import change, write_vqav2
 from vle_bench.cli import app
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["data.root=data", "data.source=vqav2", "data.evaluate=minival", "data.report=minival", "data.first_stage=null",
-         "train.max_steps=1", "train.evaluate_every=1", "train.batch_size=8", "train.per_device_batch_size=8",
-         "train.num_workers=0"]  # fmt: skip
+SMALL = [
+    "data.root=data",
+    "data.source=vqav2",
+    "data.evaluate=minival",
+    "data.report=minival",
+    "data.first_stage=null",
+    "train.max_steps=1",
+    "train.evaluate_every=1",
+    "train.batch_size=8",
+    "train.per_device_batch_size=8",
+    "train.num_workers=0",
+]
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +39,17 @@ def old_locale(tmp_path_factory):
     except OSError:
         made = False
     named = {"LC_ALL": "en_US.ISO-8859-1", "LOCPATH": str(folder)} if made else {"LC_ALL": "C"}
-    own = {name: value for name, value in os.environ.items() if name not in ("LANG", "LC_CTYPE", "PYTHONIOENCODING")}
-    python = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("LANG", "LC_CTYPE", "PYTHONIOENCODING")
+    }
+    python = {
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "1",
+    }
     return {**own, **named, **python}
 
 
@@ -47,7 +65,9 @@ def paint(content):
     for annotation in content["annotations"]:
         if annotation["question_type"] == "what color is":
             annotation["multiple_choice_answer"] = "café"
-            annotation["answers"] = [{**answer, "answer": "café"} for answer in annotation["answers"]]
+            annotation["answers"] = [
+                {**answer, "answer": "café"} for answer in annotation["answers"]
+            ]
 
 
 PROGRAM = """
@@ -71,8 +91,12 @@ for name in ("sent.json", "right.json"):
 
 def test_every_command_reads_and_writes_utf8(tmp_path, old_locale):
     official = with_cafe(tmp_path)
-    truths = json.loads((official / "v2_mscoco_val2014_annotations.json").read_bytes())["annotations"]
-    right = [{"question_id": t["question_id"], "answer": t["multiple_choice_answer"]} for t in truths]
+    truths = json.loads((official / "v2_mscoco_val2014_annotations.json").read_bytes())[
+        "annotations"
+    ]
+    right = [
+        {"question_id": t["question_id"], "answer": t["multiple_choice_answer"]} for t in truths
+    ]
     (tmp_path / "right.json").write_bytes(json.dumps(right, ensure_ascii=False).encode())
     program = [sys.executable, "-c", PROGRAM.format(small=SMALL)]
     done = subprocess.run(program, cwd=tmp_path, env=old_locale, capture_output=True, timeout=300)
@@ -83,10 +107,18 @@ def test_every_command_reads_and_writes_utf8(tmp_path, old_locale):
     assert "café" in json.loads((tmp_path / "run/best/label_map.json").read_bytes())["answers"]
     # the model's own answers score in the file that was sent what they scored when it was evaluated
     record = json.loads((tmp_path / "val.json").read_bytes())
-    sent = {row["question_id"]: row["answer"] for row in json.loads((tmp_path / "sent.json").read_bytes())}
-    rows = [json.loads(line) for line in (tmp_path / "val.predictions.jsonl").read_bytes().splitlines()]
+    sent = {
+        row["question_id"]: row["answer"]
+        for row in json.loads((tmp_path / "sent.json").read_bytes())
+    }
+    rows = [
+        json.loads(line) for line in (tmp_path / "val.predictions.jsonl").read_bytes().splitlines()
+    ]
     assert sent == {row["id"]: row["answer"] for row in rows}
-    assert json.loads((tmp_path / "sent.score").read_bytes())["accuracy"] == record["metrics"]["accuracy"]["value"]
+    assert (
+        json.loads((tmp_path / "sent.score").read_bytes())["accuracy"]
+        == record["metrics"]["accuracy"]["value"]
+    )
     assert "café" in (tmp_path / "page.html").read_bytes().decode()
 
 
@@ -104,7 +136,10 @@ def two_runs(tmp_path_factory):
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])
 @pytest.mark.parametrize(
     ("arguments", "shown"),
-    [(["prepare", "--help"], "Official files ? tables"), (["compare", "a", "b", "--split", "val"], "B ? A")],
+    [
+        (["prepare", "--help"], "Official files ? tables"),
+        (["compare", "a", "b", "--split", "val"], "B ? A"),
+    ],
 )
 def test_what_a_terminal_cannot_show_is_replaced(two_runs, monkeypatch, encoding, arguments, shown):
     monkeypatch.chdir(two_runs)
@@ -130,7 +165,11 @@ def test_tables_have_lines_that_a_terminal_can_show(monkeypatch):
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
     monkeypatch.setattr("sys.stdout", terminal)
     app.show_whatever_can_be_shown()
-    print_table(ruled_table("Ω", ["model", "%"], [{"model": "prior", "%": "1"}, {"model": "café → ±", "%": "2"}]))
+    print_table(
+        ruled_table(
+            "Ω", ["model", "%"], [{"model": "prior", "%": "1"}, {"model": "café → ±", "%": "2"}]
+        )
+    )
     terminal.flush()
     text = terminal.buffer.getvalue().decode("latin-1")
     assert "café ? ±" in text and "+" in text

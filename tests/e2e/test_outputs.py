@@ -12,9 +12,18 @@ from vle_bench.data.prepare import shapes_vcr
 from vle_bench.data.prepare.vqav2 import prepare_vqav2
 from vle_bench.digests import file_sha256
 
-SMALL = ["data.root=data", "data.source=vqav2", "data.evaluate=minival", "data.report=minival", "data.first_stage=null",
-         "train.max_steps=2", "train.evaluate_every=1", "train.batch_size=8", "train.per_device_batch_size=8",
-         "train.num_workers=0"]  # fmt: skip
+SMALL = [
+    "data.root=data",
+    "data.source=vqav2",
+    "data.evaluate=minival",
+    "data.report=minival",
+    "data.first_stage=null",
+    "train.max_steps=2",
+    "train.evaluate_every=1",
+    "train.batch_size=8",
+    "train.per_device_batch_size=8",
+    "train.num_workers=0",
+]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +50,9 @@ def rows(path):
 
 def test_predictions_lie_beside_the_record_that_was_asked_for(work):
     before = files(work)
-    shown, _ = run("evaluate", "runs/a", "--split", "minival", "--output", "out/one/x.json", cwd=work)
+    shown, _ = run(
+        "evaluate", "runs/a", "--split", "minival", "--output", "out/one/x.json", cwd=work
+    )
     assert "written: out/one/x.json\nwritten: out/one/x.predictions.jsonl\n" in shown
     after = files(work)
     assert after.keys() - before.keys() == {"out/one/x.json", "out/one/x.predictions.jsonl"}
@@ -60,16 +71,33 @@ def test_a_second_evaluation_keeps_the_firsts_files(work):
     for lost in ("x.json", "x.predictions.jsonl"):
         (work / "out/one" / lost).rename(work / "aside")
         left = "x.predictions.jsonl" if lost == "x.json" else "x.json"
-        _, error = run("evaluate", "runs/a", "--split", "val-minival", "--output", "out/one/x.json", cwd=work, code=2)
-        assert error == f"vle-bench: out/one/{left}: exists already; name another file with --output, or remove it\n"
+        _, error = run(
+            "evaluate",
+            "runs/a",
+            "--split",
+            "val-minival",
+            "--output",
+            "out/one/x.json",
+            cwd=work,
+            code=2,
+        )
+        assert (
+            error
+            == f"vle-bench: out/one/{left}: exists already; name another file with --output, or remove it\n"
+        )
         (work / "aside").rename(work / "out/one" / lost)
     assert files(work) == before
 
 
 def test_in_the_run_folder_an_evaluation_replaces_its_own(work):
     shown, _ = run("evaluate", "runs/a", cwd=work)
-    assert "written: runs/a/results/vqa.minival.json\nwritten: runs/a/predictions/vqa.minival.jsonl\n" in shown
-    shown, _ = run("evaluate", "runs/a/best", "--output", "runs/a/results/vqa.minival.json", cwd=work)
+    assert (
+        "written: runs/a/results/vqa.minival.json\nwritten: runs/a/predictions/vqa.minival.jsonl\n"
+        in shown
+    )
+    shown, _ = run(
+        "evaluate", "runs/a/best", "--output", "runs/a/results/vqa.minival.json", cwd=work
+    )
     assert "written: runs/a/predictions/vqa.minival.jsonl\n" in shown
     assert not list((work / "runs/a/results").glob("*.predictions.jsonl"))
 
@@ -81,15 +109,23 @@ def test_a_record_of_other_weights_is_not_replaced(work):
     assert file_sha256(weights) != file_sha256(run_folder / "best/model.safetensors")
     before = files(work)
     _, error = run("evaluate", "runs/a/last", cwd=work, code=2)
-    assert "results/vqa.minival.json: is the record of runs/a/best, not of runs/a/last; name another file" in error
+    assert (
+        "results/vqa.minival.json: is the record of runs/a/best, not of runs/a/last; name another file"
+        in error
+    )
     assert files(work) == before and error.count("\n") == 1
     run("evaluate", "runs/a/last", "--output", "last.json", cwd=work)
     # the weights of the record are gone: what is evaluated now takes its place
     change_weights(run_folder / "best/model.safetensors", by=2.0)
     shown, _ = run("evaluate", "runs/a", cwd=work)
-    assert "written: runs/a/results/vqa.minival.json" in shown and "written: runs/a/best/README.md" in shown
+    assert (
+        "written: runs/a/results/vqa.minival.json" in shown
+        and "written: runs/a/best/README.md" in shown
+    )
     record = json.loads((run_folder / "results/vqa.minival.json").read_text(encoding="utf-8"))
-    assert record["model"]["checkpoint_sha256"] == file_sha256(run_folder / "best/model.safetensors")
+    assert record["model"]["checkpoint_sha256"] == file_sha256(
+        run_folder / "best/model.safetensors"
+    )
 
 
 def test_a_checkpoint_that_lies_in_no_run_has_results_of_its_own(work):
@@ -104,7 +140,10 @@ def test_a_checkpoint_that_lies_in_no_run_has_results_of_its_own(work):
     change_weights(work / "checkpoints/one/model.safetensors")
     before = files(work)
     _, error = run("evaluate", "checkpoints/one", *command, cwd=work, code=2)
-    assert "vqa.minival.json: is the record of other weights, not of checkpoints/one; name another file" in error
+    assert (
+        "vqa.minival.json: is the record of other weights, not of checkpoints/one; name another file"
+        in error
+    )
     assert files(work) == before
 
 
@@ -123,22 +162,53 @@ def test_a_joint_record_of_other_runs_is_not_replaced(tmp_path):
         folder = vcr_run(tmp_path / name, data, task)
         (folder / "best").mkdir()
         (folder / "best/config.json").write_text("{}", encoding="utf-8")
-        (folder / "best/training.json").write_text(json.dumps({"data_root": str(data)}), encoding="utf-8")
+        (folder / "best/training.json").write_text(
+            json.dumps({"data_root": str(data)}), encoding="utf-8"
+        )
     path = tmp_path / "other/results/vcr_qa2r.val.json"
     path.write_text(path.read_text(encoding="utf-8").replace("c0ffee", "bad"), encoding="utf-8")
     for _ in range(2):
         run("evaluate", "q2a", "--with", "qa2r", "--split", "val", cwd=tmp_path)
     before = files(tmp_path)
     _, error = run("evaluate", "q2a", "--with", "other", "--split", "val", cwd=tmp_path, code=2)
-    assert "q2a/results/vcr_q2ar.val.json: is the record of other weights; name another file with --output" in error
+    assert (
+        "q2a/results/vcr_q2ar.val.json: is the record of other weights; name another file with --output"
+        in error
+    )
     assert files(tmp_path) == before
-    shown, _ = run("evaluate", "q2a", "--with", "other", "--split", "val", "--output", "joint.json", cwd=tmp_path)
-    assert files(tmp_path).keys() - before.keys() == {"joint.json"} and "written: joint.json\n" in shown
-    _, error = run("evaluate", "q2a", "--with", "qa2r", "--split", "val", "--output", "joint.json", cwd=tmp_path, code=2)
+    shown, _ = run(
+        "evaluate",
+        "q2a",
+        "--with",
+        "other",
+        "--split",
+        "val",
+        "--output",
+        "joint.json",
+        cwd=tmp_path,
+    )
+    assert (
+        files(tmp_path).keys() - before.keys() == {"joint.json"}
+        and "written: joint.json\n" in shown
+    )
+    _, error = run(
+        "evaluate",
+        "q2a",
+        "--with",
+        "qa2r",
+        "--split",
+        "val",
+        "--output",
+        "joint.json",
+        cwd=tmp_path,
+        code=2,
+    )
     assert "joint.json: exists already" in error
 
 
-@pytest.mark.parametrize(("name", "message"), [("there.html", "exists already; name another file"), (".", "is a folder")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("there.html", "exists already; name another file"), (".", "is a folder")]
+)
 def test_a_page_is_not_written_over_another_file(work, name, message):
     (work / "there.html").write_text("mine", encoding="utf-8")
     _, error = run("report", "runs/a", "--output", name, cwd=work, code=2)
@@ -149,16 +219,31 @@ def test_a_page_is_not_written_over_another_file(work, name, message):
 
 
 def test_scores_of_questions_are_not_written_over_another_file(work):
-    official = "official/v2_OpenEnded_mscoco_val2014_questions.json", "official/v2_mscoco_val2014_annotations.json"
+    official = (
+        "official/v2_OpenEnded_mscoco_val2014_questions.json",
+        "official/v2_mscoco_val2014_annotations.json",
+    )
     truths = json.loads((work / official[1]).read_text(encoding="utf-8"))["annotations"]
     answers = [{"question_id": t["question_id"], "answer": "red"} for t in truths]
     (work / "p.json").write_text(json.dumps(answers), encoding="utf-8")
-    command = ["score", "vqa", "--questions", official[0], "--annotations", official[1], "--predictions", "p.json"]
+    command = [
+        "score",
+        "vqa",
+        "--questions",
+        official[0],
+        "--annotations",
+        official[1],
+        "--predictions",
+        "p.json",
+    ]
     shown, error = run(*command, "--per-question", "each.json", "--json", cwd=work)
     assert json.loads(shown)["n"] == len(answers) and error == "written: each.json\n"
     before = files(work)
     _, error = run(*command, "--per-question", "each.json", cwd=work, code=2)
-    assert error == "vle-bench: each.json: exists already; name another file with --per-question, or remove it\n"
+    assert (
+        error
+        == "vle-bench: each.json: exists already; name another file with --per-question, or remove it\n"
+    )
     assert files(work) == before
 
 
@@ -167,14 +252,20 @@ SHAPES = {"train": 30, "val": 6, "test": 6}
 
 def test_made_files_are_never_written_over_others(tmp_path, monkeypatch):
     """A folder with the real VCR has files of the same names; a folder with anything else keeps it."""
-    monkeypatch.setattr(shapes_vcr.prepare_shapes_vcr, "__kwdefaults__", {"questions": SHAPES, "blank": False})
+    monkeypatch.setattr(
+        shapes_vcr.prepare_shapes_vcr, "__kwdefaults__", {"questions": SHAPES, "blank": False}
+    )
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     (theirs / "thesis.txt").write_text("ten years of work", encoding="utf-8")
     (theirs / "train.jsonl").write_text("theirs", encoding="utf-8")
     before = files(theirs)
-    _, error = run("prepare", "shapes-vcr", "--source", "theirs", "--output", "out", cwd=tmp_path, code=2)
-    assert error.startswith("vle-bench: theirs/train.jsonl: exists already, with another content; name a new folder")
+    _, error = run(
+        "prepare", "shapes-vcr", "--source", "theirs", "--output", "out", cwd=tmp_path, code=2
+    )
+    assert error.startswith(
+        "vle-bench: theirs/train.jsonl: exists already, with another content; name a new folder"
+    )
     assert files(theirs) == before and not (tmp_path / "out").exists()
     (theirs / "train.jsonl").unlink()
     shown, _ = run("prepare", "shapes-vcr", "--source", "theirs", "--output", "out", cwd=tmp_path)
@@ -183,7 +274,18 @@ def test_made_files_are_never_written_over_others(tmp_path, monkeypatch):
     assert made["thesis.txt"] == before["thesis.txt"] and "val.jsonl" in made
     run("prepare", "shapes-vcr", "--source", "theirs", "--output", "out", cwd=tmp_path)
     assert files(theirs) == made
-    _, error = run("prepare", "shapes-vcr", "--seed", 1, "--source", "theirs", "--output", "other", cwd=tmp_path, code=2)
+    _, error = run(
+        "prepare",
+        "shapes-vcr",
+        "--seed",
+        1,
+        "--source",
+        "theirs",
+        "--output",
+        "other",
+        cwd=tmp_path,
+        code=2,
+    )
     assert "exists already, with another content" in error and files(theirs) == made
 
 

@@ -33,10 +33,18 @@ from typing import Any
 from tests.long.kinds import KINDS, ROOT, Kind, Outcome
 from tests.long.mutations import mutate
 
-SECONDS, GRACE, START = 60, 20, 300  # of a case, beyond it for a process that hears no signal, of a process's start
+SECONDS, GRACE, START = (
+    60,
+    20,
+    300,
+)  # of a case, beyond it for a process that hears no signal, of a process's start
 LONGEST = 4000  # characters of an error
 MEMORY = 12 << 30  # bytes of addresses: a huge number in a file must not take the machine's memory
-REFUSED, SAME, OTHER = "refused", "accepted, same score", "accepted, another score that the file says"
+REFUSED, SAME, OTHER = (
+    "refused",
+    "accepted, same score",
+    "accepted, another score that the file says",
+)
 
 
 class TooLong(BaseException):
@@ -72,12 +80,18 @@ def run_case(kind: Kind, name: str, number: int, seed: int, scores: dict[str, An
     way = f"{file} {number % 2}"
     if way not in scores:
         first = attempt(kind, file, number)
-        assert isinstance(first, Outcome) and first.code == 0, f"the original {file} is refused: {first}"
+        assert isinstance(first, Outcome) and first.code == 0, (
+            f"the original {file} is refused: {first}"
+        )
         scores[way] = first.score
     path.write_bytes(content)
     try:
         outcome = attempt(kind, file, number)
-        result, detail = judge(kind, file, damage, outcome, scores[way]) if isinstance(outcome, Outcome) else outcome
+        result, detail = (
+            judge(kind, file, damage, outcome, scores[way])
+            if isinstance(outcome, Outcome)
+            else outcome
+        )
     finally:
         path.write_bytes(original)
     return Case(name, number, file, damage, result, detail)
@@ -94,7 +108,10 @@ def attempt(kind: Kind, file: str, number: int) -> Outcome | tuple[str, str]:
     except TooLong:
         return "too long", place(sys.exc_info()[2])
     except Exception as error:
-        return "exception", f"{type(error).__name__}: {str(error)[:300]} {place(error.__traceback__)}"
+        return (
+            "exception",
+            f"{type(error).__name__}: {str(error)[:300]} {place(error.__traceback__)}",
+        )
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
@@ -125,13 +142,21 @@ def judge(kind: Kind, file: str, damage: str, outcome: Outcome, score: Any) -> t
             return "left after an error", f"{left[:5]}: {errors[:200]}"
         if not any(word in errors for word in named(kind, file)):
             return "names no file", errors[:300]
-        return (REFUSED, errors[:200]) if len(errors) <= LONGEST else ("says pages", f"{len(errors)}: {errors[:200]}")
+        return (
+            (REFUSED, errors[:200])
+            if len(errors) <= LONGEST
+            else ("says pages", f"{len(errors)}: {errors[:200]}")
+        )
     if partial := [p.name for p in kind.outputs.rglob("*.partial")]:
         return "half-written beside it", str(partial)
     if outcome.score == score:
         return SAME, ""
     said = f"{score} before, {outcome.score} now"[:300]
-    return (OTHER, said) if kind.explained(file, damage, outcome) else ("another score without a word", said)
+    return (
+        (OTHER, said)
+        if kind.explained(file, damage, outcome)
+        else ("another score without a word", said)
+    )
 
 
 def named(kind: Kind, file: str) -> set[str]:
@@ -155,10 +180,24 @@ def cases(name: str, seed: int, numbers: range) -> Iterator[Case]:
     """Cases of a kind from processes that are started again after one that dies or hangs."""
     following = numbers.start
     while following < numbers.stop:
-        command = [sys.executable, "-m", "tests.long.fuzz", "--worker", "--kind", name, "--seed", str(seed),
-                   "--start", str(following), "--cases", str(numbers.stop - following)]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "tests.long.fuzz",
+            "--worker",
+            "--kind",
+            name,
+            "--seed",
+            str(seed),
+            "--start",
+            str(following),
+            "--cases",
+            str(numbers.stop - following),
+        ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as worker:
+        with subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+        ) as worker:
             died, first = "", following
             for line in lines(worker):
                 yield (case := Case(**json.loads(line)))
@@ -170,7 +209,14 @@ def cases(name: str, seed: int, numbers: range) -> Iterator[Case]:
         if following < numbers.stop:
             if following == first and not died and "refused:" in errors:
                 raise SystemExit(f"{name}: {errors.splitlines()[-1]}")
-            yield Case(name, following, "", "", died or "process died", f"status {worker.returncode}: {errors[-300:]}")
+            yield Case(
+                name,
+                following,
+                "",
+                "",
+                died or "process died",
+                f"status {worker.returncode}: {errors[-300:]}",
+            )
             following += 1
 
 
@@ -191,10 +237,16 @@ def lines(worker: subprocess.Popen) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kind", choices=KINDS, action="append", help="all of them if not given; may be repeated")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--kind", choices=KINDS, action="append", help="all of them if not given; may be repeated"
+    )
     parser.add_argument("--cases", type=int, default=2000, help="of each kind (default: 2000)")
-    parser.add_argument("--start", type=int, default=0, help="number of the first case, to go on with a run")
+    parser.add_argument(
+        "--start", type=int, default=0, help="number of the first case, to go on with a run"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -209,9 +261,15 @@ def main() -> None:
             results[case.result] += 1
             if case.is_finding:
                 found += 1
-                print(f"{name} {case.number}: {case.result}: {case.file}, {case.damage}: {case.detail}", flush=True)
+                print(
+                    f"{name} {case.number}: {case.result}: {case.file}, {case.damage}: {case.detail}",
+                    flush=True,
+                )
         shown = ", ".join(f"{result} {count:,}" for result, count in sorted(results.items()))
-        print(f"{name}: {len(numbers):,} cases in {time.monotonic() - started:.0f} s: {shown}", flush=True)
+        print(
+            f"{name}: {len(numbers):,} cases in {time.monotonic() - started:.0f} s: {shown}",
+            flush=True,
+        )
     print(f"{found:,} findings (seed {options.seed})")
     sys.exit(bool(found))
 

@@ -67,7 +67,10 @@ def main() -> int:
     total = time.monotonic() - started
     print(table(about, reports, total), flush=True)
     if options.json is not None:
-        parts = {r.name: {"status": r.status, "seconds": round(r.seconds, 1), "rows": r.rows} for r in reports}
+        parts = {
+            r.name: {"status": r.status, "seconds": round(r.seconds, 1), "rows": r.rows}
+            for r in reports
+        }
         options.json.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(
             {"machine": about, "seconds": round(total, 1), "parts": parts},
@@ -79,7 +82,9 @@ def main() -> int:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.long.gpu_check", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.long.gpu_check", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     parser.add_argument(
         "--seconds",
@@ -87,9 +92,13 @@ def parse() -> argparse.Namespace:
         default=450,
         help="for all parts together; what does not fit is left out",
     )
-    parser.add_argument("--only", action="append", choices=[*PARTS], help="this part; may be given again")
+    parser.add_argument(
+        "--only", action="append", choices=[*PARTS], help="this part; may be given again"
+    )
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    parser.add_argument("--tiny", action="store_true", help="the smallest models, to try the script itself")
+    parser.add_argument(
+        "--tiny", action="store_true", help="the smallest models, to try the script itself"
+    )
     return parser.parse_args()
 
 

@@ -24,7 +24,9 @@ from vle_bench.data.collate import QuestionCollator
 from vle_bench.data.loader import in_loader
 from vle_bench.models.vle.processing import VLEProcessor
 
-WORDS = "what is the of on a color man doing how many are there in picture this left right dog".split()
+WORDS = (
+    "what is the of on a color man doing how many are there in picture this left right dog".split()
+)
 PICTURES = 64  # different ones
 
 
@@ -45,7 +47,9 @@ def jpegs(count: int, width: int, height: int) -> list[bytes]:
     rng = np.random.default_rng(0)
     made = []
     for _ in range(count):
-        rough = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+        rough = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(
+            (width, height), Image.Resampling.BICUBIC
+        )
         grain = rng.normal(0, 9, (height, width, 3))
         picture = Image.fromarray(np.clip(np.asarray(rough) + grain, 0, 255).astype(np.uint8))
         buffer = io.BytesIO()
@@ -61,7 +65,9 @@ def collator(size: int, patch: int, answers: int, contents: list[bytes]) -> Ques
     vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
     words = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
     words.pre_tokenizer = Whitespace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]"
+    )
     questions = Table(
         {
             "question_id": list(range(count)),
@@ -78,12 +84,18 @@ def collator(size: int, patch: int, answers: int, contents: list[bytes]) -> Ques
             "image_id": list(range(count)),
         }
     )
-    return QuestionCollator(questions, images, VLEProcessor.from_parts(tokenizer, size, patch), answers, 50)
+    return QuestionCollator(
+        questions, images, VLEProcessor.from_parts(tokenizer, size, patch), answers, 50
+    )
 
 
-def loader(collate: QuestionCollator, batch: int, workers: int, batches: int, pinned: bool) -> Iterator[dict[str, Any]]:
+def loader(
+    collate: QuestionCollator, batch: int, workers: int, batches: int, pinned: bool
+) -> Iterator[dict[str, Any]]:
     """As `vle_bench.training.batches.steps` loads, the same pictures again and again."""
-    rows = [np.arange(start, start + batch) % PICTURES for start in range(0, batch * batches, batch)]
+    rows = [
+        np.arange(start, start + batch) % PICTURES for start in range(0, batch * batches, batch)
+    ]
     return iter(
         DataLoader(
             rows,
@@ -125,7 +137,9 @@ def loading(setting: Setting, report: Report) -> None:
     forget(setting)
 
 
-def pictures_a_second(setting: Setting, collate: QuestionCollator, batch: int, workers: int) -> float:
+def pictures_a_second(
+    setting: Setting, collate: QuestionCollator, batch: int, workers: int
+) -> float:
     seconds, passed = (0.2 if setting.tiny else 3.0), 2 * workers + 1
     stream = loader(collate, batch, workers, 100_000 // batch, pinned=False)
     for _ in range(passed):  # what was loaded ahead while the workers started

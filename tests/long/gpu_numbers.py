@@ -83,18 +83,24 @@ def goldens(setting: Setting, report: Report) -> None:
                 )
 
 
-def golden(setting: Setting, name: str, dtype: torch.dtype, attention: str) -> dict[str, tuple[float, float]]:
+def golden(
+    setting: Setting, name: str, dtype: torch.dtype, attention: str
+) -> dict[str, tuple[float, float]]:
     """What was compared → (largest difference, tolerance). Differences of outputs: those beyond
     the relative tolerance.
     """
     folder = GOLDEN / "meter" if name == "meter" else GOLDEN / "vle" / name
-    inputs, expected = (load_file(folder / f"{part}.safetensors") for part in ("inputs", "expected"))
+    inputs, expected = (
+        load_file(folder / f"{part}.safetensors") for part in ("inputs", "expected")
+    )
     if name == "meter":
         model, labels = meter(attention)
         inputs["labels"] = labels
         wanted = {"logits": expected["vqa_logits"], "loss": expected["vqa_loss"]}
     else:
-        model = getattr(models, name.partition("_")[0]).from_pretrained(str(folder), attn_implementation=attention)
+        model = getattr(models, name.partition("_")[0]).from_pretrained(
+            str(folder), attn_implementation=attention
+        )
         wanted = expected
     model = model.eval().to(setting.device)
     with setting.autocast(dtype):
@@ -108,7 +114,9 @@ def golden(setting: Setting, name: str, dtype: torch.dtype, attention: str) -> d
             theirs = theirs.squeeze()
             worst[key] = ((ours - theirs).abs().item() / max(1.0, theirs.abs().item()), LOSS[dtype])
             continue
-        if key == "text_embeds" or name == "VLEForMLM":  # what stands at padded positions is undefined
+        if (
+            key == "text_embeds" or name == "VLEForMLM"
+        ):  # what stands at padded positions is undefined
             ours, theirs = ours[real], theirs[real]
         worst[key] = (((ours - theirs).abs() - relative * theirs.abs()).max().item(), absolute)
     if (folder / "grad_norms.json").exists():
@@ -130,7 +138,9 @@ def meter(attention: str) -> tuple[Any, Tensor]:
     model = models.VLEForVQA(converted.config)
     model.load_state_dict(converted.tensors)
     labels = torch.zeros(len(meta["vqa_labels"]), meta["num_labels"])
-    for row, (answers, scores) in enumerate(zip(meta["vqa_labels"], meta["vqa_scores"], strict=True)):
+    for row, (answers, scores) in enumerate(
+        zip(meta["vqa_labels"], meta["vqa_scores"], strict=True)
+    ):
         labels[row, answers] = torch.tensor(scores)
     return model, labels
 
@@ -184,7 +194,9 @@ def precision(setting: Setting, report: Report) -> None:
 
 
 @torch.no_grad()
-def agreement(setting: Setting, report: Report, kind: str, model: Any, inputs: dict[str, Tensor]) -> None:
+def agreement(
+    setting: Setting, report: Report, kind: str, model: Any, inputs: dict[str, Tensor]
+) -> None:
     values = {name: value for name, value in inputs.items() if name != "labels"}
     with exact_products():
         exact = model(**values).logits.float()
@@ -205,7 +217,9 @@ def agreement(setting: Setting, report: Report, kind: str, model: Any, inputs: d
         )
 
 
-def waits(setting: Setting, report: Report, kind: str, model: Any, inputs: dict[str, Tensor]) -> None:
+def waits(
+    setting: Setting, report: Report, kind: str, model: Any, inputs: dict[str, Tensor]
+) -> None:
     """A step under torch's watch for synchronisation; every line that waits is named."""
     optimizer, schedule = optimizer_of(model)
     for name, work in (

@@ -23,16 +23,24 @@ def peak(setting: Setting, report: Report) -> None:
         rates = {}
         with exact_products(tf32):
             for rows in sizes[:2] if name == "float32" else sizes:
-                one, other = (torch.randn(rows, rows, device=setting.device, dtype=dtype) for _ in range(2))
+                one, other = (
+                    torch.randn(rows, rows, device=setting.device, dtype=dtype) for _ in range(2)
+                )
                 product = torch.empty_like(one)
-                for seconds in (0.2, 1.0) if name == "bf16" and rows == sizes[0] and not setting.tiny else (0.2,):
+                for seconds in (
+                    (0.2, 1.0)
+                    if name == "bf16" and rows == sizes[0] and not setting.tiny
+                    else (0.2,)
+                ):
                     each = seconds_each(setting, partial(product_of, one, other, product), seconds)
                     rates[rows, seconds] = 2 * rows**3 / each
                 del one, other, product
         best = max(rates, key=lambda key: rates[key])
         setting.peaks[name] = rates[best]
         long = rates.get((sizes[0], 1.0))
-        text = f"{rates[best] / 1e12:.1f} TFLOP/s ({best[0]} rows)" + (f"; {long / 1e12:.1f} over a second" if long else "")
+        text = f"{rates[best] / 1e12:.1f} TFLOP/s ({best[0]} rows)" + (
+            f"; {long / 1e12:.1f} over a second" if long else ""
+        )
         report.row(
             f"matrix product, {name}",
             text,
@@ -55,7 +63,9 @@ def copies(setting: Setting, report: Report) -> None:
     report.row("copy, read and written", f"{rate / 1e9:.0f} GB/s", bytes_per_second=rate)
     if setting.on_gpu:
         host = torch.empty(1 << 26, pin_memory=True)
-        each = seconds_each(setting, lambda _: target[: 1 << 26].copy_(host, non_blocking=True), 0.2)
+        each = seconds_each(
+            setting, lambda _: target[: 1 << 26].copy_(host, non_blocking=True), 0.2
+        )
         report.row(
             "copy from pinned memory",
             f"{host.nbytes / each / 1e9:.1f} GB/s",

@@ -32,13 +32,19 @@ def profile(setting: Setting, report: Report) -> None:
 
 
 def step(bench: Bench, inputs: dict[str, Tensor], ordered: bool) -> Tensor:
-    return training_step(bench.setting, bench.called, bench.optimizer, bench.schedule, inputs, ordered)
+    return training_step(
+        bench.setting, bench.called, bench.optimizer, bench.schedule, inputs, ordered
+    )
 
 
-def compare(setting: Setting, report: Report, bench: Bench, batches: list[dict[str, Tensor]], label: str) -> None:
+def compare(
+    setting: Setting, report: Report, bench: Bench, batches: list[dict[str, Tensor]], label: str
+) -> None:
     seconds = 0.01 if setting.tiny else 1.0
     each = {
-        ordered: seconds_each(setting, lambda n, o=ordered: step(bench, batches[n % VARIETY], o), seconds, VARIETY)
+        ordered: seconds_each(
+            setting, lambda n, o=ordered: step(bench, batches[n % VARIETY], o), seconds, VARIETY
+        )
         for ordered in (True, False)
     }
     text = f"{each[True] * 1e3:.1f} ms a step; {each[False] * 1e3:.1f} with sums in any order"
@@ -52,9 +58,13 @@ def lengths(setting: Setting, report: Report, bench: Bench, inputs: dict[str, Te
     names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in inputs]
     each = {}
     for ordered, first in ((True, 1), (False, 6)):
-        more = [inputs | {name: F.pad(inputs[name], (0, first + n)) for name in names} for n in range(5)]
+        more = [
+            inputs | {name: F.pad(inputs[name], (0, first + n)) for name in names} for n in range(5)
+        ]
         step(bench, more[0], ordered)
-        each[ordered] = seconds_each(setting, lambda n, m=more, o=ordered: step(bench, m[n], o), 0.0, warm_up=0)
+        each[ordered] = seconds_each(
+            setting, lambda n, m=more, o=ordered: step(bench, m[n], o), 0.0, warm_up=0
+        )
     text = f"{each[True] * 1e3:.1f} ms a step; {each[False] * 1e3:.1f} with sums in any order"
     report.row(
         f"{bench.work.name}, texts of new lengths",
@@ -65,7 +75,11 @@ def lengths(setting: Setting, report: Report, bench: Bench, inputs: dict[str, Te
 
 
 def kernels(setting: Setting, report: Report, work: Work, step: Callable[[], Any]) -> None:
-    activities = [torch.profiler.ProfilerActivity.CUDA if setting.on_gpu else torch.profiler.ProfilerActivity.CPU]
+    activities = [
+        torch.profiler.ProfilerActivity.CUDA
+        if setting.on_gpu
+        else torch.profiler.ProfilerActivity.CPU
+    ]
     step()
     setting.wait()
     with torch.profiler.profile(activities=activities) as profiler:
@@ -76,7 +90,9 @@ def kernels(setting: Setting, report: Report, work: Work, step: Callable[[], Any
     total = sum(getattr(event, time_of) for event in events) or 1
     calls = sum(event.count for event in events)
     text = f"{total / 1e3:.1f} ms in {calls} kernels and copies"
-    report.row(f"{work.name}: one step, the device alone", text, milliseconds=total / 1e3, calls=calls)
+    report.row(
+        f"{work.name}: one step, the device alone", text, milliseconds=total / 1e3, calls=calls
+    )
     for event in events[: 2 if setting.tiny else 16]:
         spent = getattr(event, time_of)
         report.row(

@@ -56,14 +56,18 @@ def guarded(work: Callable[..., None], folder: Path, *arguments: Any) -> None:
 def result(folder: Path) -> dict[str, Any]:
     """What a process left; a RuntimeError with the last line of its error."""
     file = folder / "result.json"
-    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {"error": "it ended without a result"}
+    found: dict[str, Any] = (
+        json.loads(file.read_text()) if file.is_file() else {"error": "it ended without a result"}
+    )
     if "error" in found:
         print(found["error"], flush=True)
         raise RuntimeError(found["error"].strip().splitlines()[-1])
     return found
 
 
-def wait_for(setting: Setting, condition: Callable[[], bool], processes: list[Any], what: str) -> None:
+def wait_for(
+    setting: Setting, condition: Callable[[], bool], processes: list[Any], what: str
+) -> None:
     while not condition():
         if setting.left < 0:
             raise TimeoutError(f"{what}: the part's time is over")
@@ -76,7 +80,9 @@ def model_config(tiny: bool, dropout: float = 0.1) -> Any:
     """Small, with the kernels of VLE-base: heads of 64, 577 image tokens, dropout, shared
     pictures, objects.
     """
-    return small_config(32, 32, 8, 200, dropout) if tiny else small_config(256, 384, 16, 2000, dropout)
+    return (
+        small_config(32, 32, 8, 200, dropout) if tiny else small_config(256, 384, 16, 2000, dropout)
+    )
 
 
 def set_up(device: str) -> Accelerator:
@@ -123,7 +129,9 @@ def train(accelerator: Accelerator, tiny: bool, folder: Path, role: str, compile
 
 
 @engine.deterministic()
-def learn(accelerator: Accelerator, model: Any, optimizer: Any, schedule: Any, batch: dict[str, Any]) -> None:
+def learn(
+    accelerator: Accelerator, model: Any, optimizer: Any, schedule: Any, batch: dict[str, Any]
+) -> None:
     """One step, with what `vle_bench.training.train.optimizer_step` calls."""
     with accelerator.autocast():
         loss = model(**batch).loss
@@ -173,7 +181,9 @@ def in_mode(setting: Setting, report: Report, mode: str, folder: Path) -> None:
         if not mark.exists():
             result(folder / "killed")
         resumed = start("resumed")
-        wait_for(setting, lambda: not (whole.is_alive() or resumed.is_alive()), [], f"the runs, {mode}")
+        wait_for(
+            setting, lambda: not (whole.is_alive() or resumed.is_alive()), [], f"the runs, {mode}"
+        )
         tell(report, mode, result(folder / "whole"), result(folder / "resumed"))
     finally:
         for process in processes:
@@ -243,8 +253,13 @@ def sharded(folder: Path, device: str, tiny: bool) -> None:
     own_losses, own = passed(model, batch)
     found = {"loss": losses[0], "loss_fsdp2": own_losses[0]}
     # some gradients are 0 but for rounding, those of the keys' biases
-    worst = max(((own[name] - value).norm() / (value.norm() + 1e-4)).item() for name, value in gradients.items())
-    atomic.write_json(folder / "result.json", found | {"worst_gradient": worst, "gradients": len(gradients)})
+    worst = max(
+        ((own[name] - value).norm() / (value.norm() + 1e-4)).item()
+        for name, value in gradients.items()
+    )
+    atomic.write_json(
+        folder / "result.json", found | {"worst_gradient": worst, "gradients": len(gradients)}
+    )
     torch.distributed.destroy_process_group()
 
 
@@ -254,7 +269,9 @@ def say_sharded(plugin: Any) -> None:
 
     def init(self: Any, *arguments: Any, fsdp_plugin: Any = None, **more: Any) -> None:
         plain(self, *arguments, fsdp_plugin=fsdp_plugin, **more)
-        self.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+        self.distributed_type = PartialState._shared_state["distributed_type"] = (
+            DistributedType.FSDP
+        )
         self.fsdp_plugin = plugin
 
     AcceleratorState.__init__ = init  # type: ignore[method-assign]
@@ -268,7 +285,9 @@ def passed(model: Any, batch: dict[str, Any]) -> tuple[list[float], dict[str, to
         for name, p in model.named_parameters()
         if p.grad is not None
     }
-    return [loss.item()], {name.replace("_orig_mod.", ""): value.detach().clone() for name, value in whole.items()}
+    return [loss.item()], {
+        name.replace("_orig_mod.", ""): value.detach().clone() for name, value in whole.items()
+    }
 
 
 def fsdp(setting: Setting, report: Report) -> None:

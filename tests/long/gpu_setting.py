@@ -66,7 +66,9 @@ class Setting:
     device: torch.device
     tiny: bool
     deadline: float = 0.0  # of the part that runs, by time.monotonic()
-    peaks: dict[str, float] = field(default_factory=dict)  # FLOP/s by precision, measured by the part `peak`
+    peaks: dict[str, float] = field(
+        default_factory=dict
+    )  # FLOP/s by precision, measured by the part `peak`
 
     @property
     def on_gpu(self) -> bool:
@@ -108,7 +110,9 @@ def base_config(tiny: bool, pixels: int = 384) -> VLEConfig:
     return VLEConfig(**values)
 
 
-def small_config(width: int, pixels: int, patch: int, vocabulary: int, dropout: float = 0.1) -> VLEConfig:
+def small_config(
+    width: int, pixels: int, patch: int, vocabulary: int, dropout: float = 0.1
+) -> VLEConfig:
     """Two layers of everything, dropout everywhere that the published sizes have it."""
     text: dict[str, Any] = {
         **SIZES["vle-base"]["text_config"],
@@ -164,12 +168,18 @@ def vqa_batch(
     index = index[:questions]
     inputs = texts(config, (questions,), "vqa", rng, longest)
     labels: Tensor = torch.zeros(questions, len(config.id2label or {}))
-    labels[torch.arange(questions), torch.randint(labels.shape[1], (questions,), generator=rng)] = 1.0
+    labels[torch.arange(questions), torch.randint(labels.shape[1], (questions,), generator=rng)] = (
+        1.0
+    )
     inputs |= {"image_index": torch.tensor(index), "labels": labels}
-    return on_device(inputs, device) | {"pixel_values": pictures(config, index[-1] + 1, rng, device)}
+    return on_device(inputs, device) | {
+        "pixel_values": pictures(config, index[-1] + 1, rng, device)
+    }
 
 
-def vcr_batch(config: VLEConfig, questions: int, seed: int, longest: bool = False, device: torch.device = CPU) -> dict[str, Tensor]:
+def vcr_batch(
+    config: VLEConfig, questions: int, seed: int, longest: bool = False, device: torch.device = CPU
+) -> dict[str, Tensor]:
     """On `device`: questions of four answers each, one picture a question, with objects."""
     rng = torch.Generator().manual_seed(seed)
     inputs = texts(config, (questions, CHOICES), "vcr", rng, longest)
@@ -186,7 +196,9 @@ def vcr_batch(config: VLEConfig, questions: int, seed: int, longest: bool = Fals
     return on_device(inputs, device) | {"pixel_values": pictures(config, questions, rng, device)}
 
 
-def texts(config: VLEConfig, shape: tuple[int, ...], kind: str, rng: torch.Generator, longest: bool) -> dict[str, Tensor]:
+def texts(
+    config: VLEConfig, shape: tuple[int, ...], kind: str, rng: torch.Generator, longest: bool
+) -> dict[str, Tensor]:
     low, high = TOKENS[kind]
     lengths = torch.randint(low, high + 1, shape, generator=rng)
     if longest:
@@ -236,7 +248,9 @@ def training_step(
         return any_step(setting, model, optimizer, schedule, inputs)
 
 
-def any_step(setting: Setting, model: Any, optimizer: Any, schedule: Any, inputs: dict[str, Tensor]) -> Tensor:
+def any_step(
+    setting: Setting, model: Any, optimizer: Any, schedule: Any, inputs: dict[str, Tensor]
+) -> Tensor:
     with setting.autocast():
         loss: Tensor = model(**inputs).loss
     loss.backward()
@@ -250,11 +264,15 @@ def any_step(setting: Setting, model: Any, optimizer: Any, schedule: Any, inputs
 @torch.no_grad()
 def evaluation_step(setting: Setting, model: Any, inputs: dict[str, Tensor]) -> Tensor:
     with setting.autocast():
-        logits: Tensor = model(**{name: value for name, value in inputs.items() if name != "labels"}).logits
+        logits: Tensor = model(
+            **{name: value for name, value in inputs.items() if name != "labels"}
+        ).logits
     return logits
 
 
-def seconds_each(setting: Setting, work: Callable[[int], Any], seconds: float, warm_up: int = 2) -> float:
+def seconds_each(
+    setting: Setting, work: Callable[[int], Any], seconds: float, warm_up: int = 2
+) -> float:
     """Seconds of one call of `work(number)`, over as many as fit into `seconds`, without waits
     between them.
     """
@@ -285,7 +303,11 @@ def forget(setting: Setting) -> None:
 
 def no_memory(error: RuntimeError) -> bool:
     """Whether the device, or a library of it, had no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error) or "ALLOC_FAILED" in str(error)
+    return (
+        isinstance(error, torch.OutOfMemoryError)
+        or "out of memory" in str(error)
+        or "ALLOC_FAILED" in str(error)
+    )
 
 
 def one_line(error: BaseException) -> str:

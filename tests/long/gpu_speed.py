@@ -62,8 +62,16 @@ WORKS = (
 def flops(config: Any, work: Work, batch: dict[str, Tensor], training: bool) -> float:
     """Of what has to be done: real tokens, each picture once (`vle_bench.models.vle.flops`)."""
     tokens = batch["attention_mask"].sum(-1).flatten().tolist()
-    objects = batch["object_mask"].sum(-1).flatten().tolist() if "object_mask" in batch else [0] * len(tokens)
-    total = sum(forward_flops(config, list(zip(tokens, objects, strict=True)), len(batch["pixel_values"])).values())
+    objects = (
+        batch["object_mask"].sum(-1).flatten().tolist()
+        if "object_mask" in batch
+        else [0] * len(tokens)
+    )
+    total = sum(
+        forward_flops(
+            config, list(zip(tokens, objects, strict=True)), len(batch["pixel_values"])
+        ).values()
+    )
     total += head_flops(work.architecture, config, len(tokens))
     return total * (1 + BACKWARD if training else 1)
 
@@ -85,12 +93,18 @@ class Bench:
 
     def step(self, training: bool, inputs: dict[str, Tensor]) -> Tensor:
         if training:
-            return training_step(self.setting, self.called, self.optimizer, self.schedule, inputs, self.ordered)
+            return training_step(
+                self.setting, self.called, self.optimizer, self.schedule, inputs, self.ordered
+            )
         return evaluation_step(self.setting, self.called, inputs)
 
-    def batches(self, questions: int, bucketed: bool) -> tuple[list[dict[str, Tensor]], list[float]]:
+    def batches(
+        self, questions: int, bucketed: bool
+    ) -> tuple[list[dict[str, Tensor]], list[float]]:
         """Of other texts on the same pictures; and the FLOPs of a forward pass of each."""
-        made = [self.work.batch(self.setting, self.config, questions, seed) for seed in range(VARIETY)]
+        made = [
+            self.work.batch(self.setting, self.config, questions, seed) for seed in range(VARIETY)
+        ]
         for batch in made:
             batch["pixel_values"] = made[0]["pixel_values"]
         counted = [flops(self.config, self.work, batch, training=False) for batch in made]
@@ -168,7 +182,9 @@ class Bench:
         return None
 
 
-def told(found: dict[str, Any] | None, beside: dict[str, Any] | None = None, whose: str = "published") -> str:
+def told(
+    found: dict[str, Any] | None, beside: dict[str, Any] | None = None, whose: str = "published"
+) -> str:
     if found is None:
         return "no memory"
     share = found["share_of_bf16_peak"]
@@ -208,7 +224,9 @@ def speed(setting: Setting, report: Report) -> None:
                 )
             if ours:
                 text = told(ours, published)
-                report.row(label_of(work, training, "eager", ours["questions"]), text, way="eager", **ours)
+                report.row(
+                    label_of(work, training, "eager", ours["questions"]), text, way="eager", **ours
+                )
             largest = bench.largest(training, 2 * size)
             if largest:
                 most = bench.lowered(training, largest)
@@ -232,7 +250,9 @@ def compiled(setting: Setting, report: Report) -> None:
     """
     need_peak(setting)
     options: dict[str, Any] = {"backend": "aot_eager"} if setting.tiny else {}
-    ways: list[tuple[str, Work, dict[str, Any]]] = [("compiled", work, options) for work in WORKS[1:]]
+    ways: list[tuple[str, Work, dict[str, Any]]] = [
+        ("compiled", work, options) for work in WORKS[1:]
+    ]
     ways.append(("compiled, CUDA graphs", WORKS[1], {"mode": "reduce-overhead"}))
     for way, work, more in ways[:1] if setting.tiny else ways:
         if setting.left < LEAST_TO_COMPILE:
@@ -250,7 +270,9 @@ def compiled(setting: Setting, report: Report) -> None:
         forget(setting)
 
 
-def timed_compiled(setting: Setting, report: Report, bench: Bench, training: bool, way: str) -> None:
+def timed_compiled(
+    setting: Setting, report: Report, bench: Bench, training: bool, way: str
+) -> None:
     """One way, with the first steps' time, which is the compilation; then four times the
     questions.
     """

@@ -43,7 +43,11 @@ def command(*arguments: Any, cwd: Path) -> Outcome:
     os.chdir(cwd)
     code = 0
     try:
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors), warnings.catch_warnings():
+        with (
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(errors),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("always")
             main()
     except SystemExit as stop:
@@ -64,7 +68,9 @@ def call(function: Callable[[], Any]) -> Outcome:
         try:
             score = function()
         except (RequestError, RunFailed) as error:
-            return Outcome(2 if isinstance(error, RequestError) else 1, "", errors.getvalue() + str(error))
+            return Outcome(
+                2 if isinstance(error, RequestError) else 1, "", errors.getvalue() + str(error)
+            )
     return Outcome(0, "", errors.getvalue(), score)
 
 
@@ -127,14 +133,20 @@ class Kind:
 class Recipes(Kind):
     def __init__(self, folder: Path) -> None:
         shutil.copytree(ROOT / "recipes", folder / "recipes")
-        files = [str(p.relative_to(folder)) for p in sorted((folder / "recipes").rglob("*.yaml")) if "accelerate" not in p.parts]
+        files = [
+            str(p.relative_to(folder))
+            for p in sorted((folder / "recipes").rglob("*.yaml"))
+            if "accelerate" not in p.parts
+        ]
         super().__init__(folder, files)
 
     def run(self, name: str, number: int) -> Outcome:
         from vle_bench.recipe.load import load_recipe
 
         outcome = command("validate", name, cwd=self.folder)
-        if outcome.code == 0:  # what `validate` accepts loads to the same recipe again from what it writes
+        if (
+            outcome.code == 0
+        ):  # what `validate` accepts loads to the same recipe again from what it writes
             loaded = load_recipe(str(self.folder / name), [])
             self.outputs.mkdir(exist_ok=True)
             (self.outputs / "again.yaml").write_text(loaded.to_yaml(), encoding="utf-8")
@@ -148,10 +160,15 @@ class VQA(Kind):
     """`score vqa` on forty of the golden questions, beside a scorer of a few lines."""
 
     def __init__(self, folder: Path) -> None:
-        read = {name: json.loads((GOLDEN / "vqa_accuracy" / f"{name}.json").read_text()) for name in self.NAMES}
+        read = {
+            name: json.loads((GOLDEN / "vqa_accuracy" / f"{name}.json").read_text())
+            for name in self.NAMES
+        }
         chosen = [question["question_id"] for question in read["questions"]["questions"][:40]]
         for name, key in (("questions", "questions"), ("annotations", "annotations")):
-            read[name][key] = [record for record in read[name][key] if record["question_id"] in chosen]
+            read[name][key] = [
+                record for record in read[name][key] if record["question_id"] in chosen
+            ]
         read["results"] = [record for record in read["results"] if record["question_id"] in chosen]
         for name, content in read.items():
             (folder / f"{name}.json").write_text(json.dumps(content))
@@ -160,20 +177,35 @@ class VQA(Kind):
     NAMES = ("questions", "annotations", "results")
 
     def run(self, name: str, number: int) -> Outcome:
-        options = [part for key in ("questions", "annotations") for part in (f"--{key}", f"{key}.json")]
-        options += ["--predictions", "results.json", "--per-question", "outputs/each.json", "--json"]
+        options = [
+            part for key in ("questions", "annotations") for part in (f"--{key}", f"{key}.json")
+        ]
+        options += [
+            "--predictions",
+            "results.json",
+            "--per-question",
+            "outputs/each.json",
+            "--json",
+        ]
         outcome = command("score", "vqa", *options, cwd=self.folder)
         if outcome.code == 0:
             outcome.score = json.loads(outcome.output)["accuracy"]
             each = json.loads((self.outputs / "each.json").read_text())
-            assert abs(sum(each.values()) / len(each) - outcome.score) < 1e-9, "the mean of the questions is another"
+            assert abs(sum(each.values()) / len(each) - outcome.score) < 1e-9, (
+                "the mean of the questions is another"
+            )
         return outcome
 
     def explained(self, name: str, damage: str, outcome: Outcome) -> bool:
         try:
-            _, annotations, results = (strict_json((self.folder / file).read_bytes()) for file in self.files)
+            _, annotations, results = (
+                strict_json((self.folder / file).read_bytes()) for file in self.files
+            )
             given = {record["question_id"]: record["answer"] for record in results}
-            scores = [naive_accuracy(given[r["question_id"]], r["answers"]) for r in annotations["annotations"]]
+            scores = [
+                naive_accuracy(given[r["question_id"]], r["answers"])
+                for r in annotations["annotations"]
+            ]
         except (ValueError, RecursionError, TypeError, KeyError):
             return False
         return abs(sum(scores) / len(scores) - outcome.score) < 1e-12
@@ -195,26 +227,50 @@ class VCR(Kind):
 
     def __init__(self, folder: Path) -> None:
         write_vcr(folder / "official", 2, 2, 1)
-        records = [json.loads(line) for line in (folder / "official" / "val.jsonl").read_text(encoding="utf-8").splitlines()]
+        records = [
+            json.loads(line)
+            for line in (folder / "official" / "val.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
         rng = np.random.default_rng(0)
         header = ["annot_id", *(f"answer_{i}" for i in range(4))]
         header += [f"rationale_conditioned_on_a{a}_{i}" for a in range(4) for i in range(4)]
         with (folder / "scores.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([header, *([r["annot_id"], *rng.random(20).round(4)] for r in records)])
+            csv.writer(file).writerows(
+                [header, *([r["annot_id"], *rng.random(20).round(4)] for r in records)]
+            )
         metadata = sorted((folder / "official").rglob("*.json"))
-        super().__init__(folder, ["official/val.jsonl", "official/train.jsonl", "scores.csv",
-                                  *(str(p.relative_to(folder)) for p in metadata)])  # fmt: skip
+        super().__init__(
+            folder,
+            [
+                "official/val.jsonl",
+                "official/train.jsonl",
+                "scores.csv",
+                *(str(p.relative_to(folder)) for p in metadata),
+            ],
+        )
 
     def run(self, name: str, number: int) -> Outcome:
         if name == "scores.csv" or (name == "official/val.jsonl" and number % 2):
-            outcome = command("score", "vcr", "--annotations", "official/val.jsonl", "--predictions", "scores.csv", "--json",
-                              cwd=self.folder)  # fmt: skip
+            outcome = command(
+                "score",
+                "vcr",
+                "--annotations",
+                "official/val.jsonl",
+                "--predictions",
+                "scores.csv",
+                "--json",
+                cwd=self.folder,
+            )
             if outcome.code == 0:
                 outcome.score = json.loads(outcome.output)
             return outcome
-        outcome = command("prepare", "vcr", "--source", "official", "--output", "outputs/data", cwd=self.folder)
+        outcome = command(
+            "prepare", "vcr", "--source", "official", "--output", "outputs/data", cwd=self.folder
+        )
         if outcome.code == 0:
-            outcome.score = json.loads((self.outputs / "data" / "manifest.json").read_text(encoding="utf-8"))["hash"]
+            outcome.score = json.loads(
+                (self.outputs / "data" / "manifest.json").read_text(encoding="utf-8")
+            )["hash"]
         return outcome
 
 
@@ -225,11 +281,19 @@ class LabelMaps(Kind):
         answers = ["yes", "no", "café", "2", "t-shirt", "ﬁve", "blue", "a b"]
         index = {answer: i for i, answer in enumerate(answers)}
         forms = {
-            "list": answers, "answers": {"answers": answers}, "index": index, "label2id": {"label2id": index},
-            "config": {"id2label": {str(i): answer for answer, i in index.items()}, "label2id": index},
-        }  # fmt: skip
+            "list": answers,
+            "answers": {"answers": answers},
+            "index": index,
+            "label2id": {"label2id": index},
+            "config": {
+                "id2label": {str(i): answer for answer, i in index.items()},
+                "label2id": index,
+            },
+        }
         for name, content in forms.items():
-            (folder / f"{name}.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+            (folder / f"{name}.json").write_text(
+                json.dumps(content, ensure_ascii=False), encoding="utf-8"
+            )
         super().__init__(folder, [f"{name}.json" for name in forms])
 
     def run(self, name: str, number: int) -> Outcome:
@@ -249,9 +313,17 @@ class Images(Kind):
         image = Image.fromarray(rng.integers(0, 255, (40, 60, 3), np.uint8))
         exif = Image.Exif()
         exif[0x0112] = 6
-        for name, options in (("plain.jpg", {}), ("turned.jpg", {"exif": exif}), ("progressive.jpg", {"progressive": True}),
-                              ("plain.png", {}), ("turned.png", {"exif": exif}), ("plain.webp", {"lossless": True}),
-                              ("plain.gif", {}), ("plain.bmp", {}), ("plain.tiff", {})):  # fmt: skip
+        for name, options in (
+            ("plain.jpg", {}),
+            ("turned.jpg", {"exif": exif}),
+            ("progressive.jpg", {"progressive": True}),
+            ("plain.png", {}),
+            ("turned.png", {"exif": exif}),
+            ("plain.webp", {"lossless": True}),
+            ("plain.gif", {}),
+            ("plain.bmp", {}),
+            ("plain.tiff", {}),
+        ):
             image.save(folder / name, **options)
         files = sorted(p.name for p in folder.iterdir() if p.is_file())
         super().__init__(folder, [*files, self.PREPARED])
@@ -262,9 +334,13 @@ class Images(Kind):
 
             path = self.folder / name
             return call(lambda: pixels(decode(path.read_bytes(), str(path))))
-        outcome = command("prepare", "vqav2", "--source", "official", "--output", "outputs/data", cwd=self.folder)
+        outcome = command(
+            "prepare", "vqav2", "--source", "official", "--output", "outputs/data", cwd=self.folder
+        )
         if outcome.code == 0:
-            outcome.score = json.loads((self.outputs / "data" / "manifest.json").read_text(encoding="utf-8"))["hash"]
+            outcome.score = json.loads(
+                (self.outputs / "data" / "manifest.json").read_text(encoding="utf-8")
+            )["hash"]
         return outcome
 
     def explained(self, name: str, damage: str, outcome: Outcome) -> bool:
@@ -289,14 +365,27 @@ class Checkpoints(Kind):
 
     def run(self, name: str, number: int) -> Outcome:
         if name == self.METER:
-            outcome = command("convert", self.METER, "--output", "outputs/converted", "--config",
-                              GOLDEN / "meter" / "config.json", cwd=self.folder)  # fmt: skip
+            outcome = command(
+                "convert",
+                self.METER,
+                "--output",
+                "outputs/converted",
+                "--config",
+                GOLDEN / "meter" / "config.json",
+                cwd=self.folder,
+            )
             if outcome.code == 0:
-                outcome.score = digest((self.outputs / "converted" / "model.safetensors").read_bytes())
+                outcome.score = digest(
+                    (self.outputs / "converted" / "model.safetensors").read_bytes()
+                )
             return outcome
-        outcome = command("evaluate", "run", "--output", "outputs/results/record.json", cwd=self.folder)
+        outcome = command(
+            "evaluate", "run", "--output", "outputs/results/record.json", cwd=self.folder
+        )
         if outcome.code == 0:
-            record = json.loads((self.outputs / "results" / "record.json").read_text(encoding="utf-8"))
+            record = json.loads(
+                (self.outputs / "results" / "record.json").read_text(encoding="utf-8")
+            )
             predictions = next(self.outputs.rglob("*.jsonl")).read_bytes()
             outcome.score = [record["metrics"]["accuracy"]["value"], digest(predictions)]
             if "NaN" in predictions.decode() or "Infinity" in predictions.decode():
@@ -305,9 +394,16 @@ class Checkpoints(Kind):
 
     def explained(self, name: str, damage: str, outcome: Outcome) -> bool:
         """Other weights have another digest in the record; a zip has checksums."""
-        return name.endswith(".safetensors") or (name != self.METER and says_so(name, (self.folder / name).read_bytes()))
+        return name.endswith(".safetensors") or (
+            name != self.METER and says_so(name, (self.folder / name).read_bytes())
+        )
 
 
 KINDS: dict[str, type[Kind]] = {
-    "recipes": Recipes, "vqa": VQA, "vcr": VCR, "label-maps": LabelMaps, "images": Images, "checkpoints": Checkpoints,
-}  # fmt: skip
+    "recipes": Recipes,
+    "vqa": VQA,
+    "vcr": VCR,
+    "label-maps": LabelMaps,
+    "images": Images,
+    "checkpoints": Checkpoints,
+}

@@ -94,12 +94,32 @@ RAW = {
 }
 NUMBERS = (-1, 0, 1, 2**31, 2**63, 2**64, 10**30, -(10**19), 1e308, 0.5, -0.0, 5e-324)
 TYPES = (None, True, False, 1, 1.0, "", "text", [], {}, [[]], {"a": 1}, ["a", 1])
-TEXTS = ("", " ", "\n", "a" * 100_000, "é", "\u202eabc", "½", "1", "NaN", "../../x", "/dev/zero", "%s", "\ufeffa")
+TEXTS = (
+    "",
+    " ",
+    "\n",
+    "a" * 100_000,
+    "é",
+    "\u202eabc",
+    "½",
+    "1",
+    "NaN",
+    "../../x",
+    "/dev/zero",
+    "%s",
+    "\ufeffa",
+)
 
 
 def places(tree: Any) -> Iterator[tuple[Any, Any]]:
     """(container, key or index) of everything in a tree."""
-    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    pairs = (
+        tree.items()
+        if isinstance(tree, dict)
+        else enumerate(tree)
+        if isinstance(tree, list)
+        else ()
+    )
     for key, value in list(pairs):
         yield tree, key
         yield from places(value)
@@ -176,7 +196,9 @@ def with_raw(text: str) -> str:
 
 def change_json(rng: random.Random, content: bytes) -> tuple[str, bytes]:
     kind, tree = change_tree(rng, json.loads(content))
-    return kind, with_raw(json.dumps(tree, ensure_ascii=rng.random() < 0.5)).encode("utf-8", "surrogatepass")
+    return kind, with_raw(json.dumps(tree, ensure_ascii=rng.random() < 0.5)).encode(
+        "utf-8", "surrogatepass"
+    )
 
 
 def change_jsonl(rng: random.Random, content: bytes) -> tuple[str, bytes]:
@@ -188,14 +210,18 @@ def change_jsonl(rng: random.Random, content: bytes) -> tuple[str, bytes]:
 
 
 # References that grow tenfold at each of ten levels
-BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 11))
+BOMB = "a0: &a0 [x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 11)
+)
 
 
 def change_yaml(rng: random.Random, content: bytes) -> tuple[str, bytes]:
     if rng.random() < 0.05:
         return "references", content + b"\n" + BOMB.encode()
     kind, tree = change_tree(rng, yaml.safe_load(content))
-    return kind, with_raw(yaml.safe_dump(tree, allow_unicode=True, sort_keys=False)).encode("utf-8", "surrogatepass")
+    return kind, with_raw(yaml.safe_dump(tree, allow_unicode=True, sort_keys=False)).encode(
+        "utf-8", "surrogatepass"
+    )
 
 
 def change_csv(rng: random.Random, content: bytes) -> tuple[str, bytes]:
@@ -204,7 +230,21 @@ def change_csv(rng: random.Random, content: bytes) -> tuple[str, bytes]:
     column = rng.randrange(len(row))
     kind = rng.choice(("cell", "column removed", "row twice", "rows shuffled", "column twice"))
     if kind == "cell":
-        values = ("", "nan", "inf", "1e999", "-1", "x", "0x1", "1_0", " 1", "١", "1,5", '"', "9" * 10_000)
+        values = (
+            "",
+            "nan",
+            "inf",
+            "1e999",
+            "-1",
+            "x",
+            "0x1",
+            "1_0",
+            " 1",
+            "١",
+            "1,5",
+            '"',
+            "9" * 10_000,
+        )
         row[column] = rng.choice(values)
     elif kind == "column removed":
         del row[column]
@@ -219,7 +259,12 @@ def change_csv(rng: random.Random, content: bytes) -> tuple[str, bytes]:
     return kind, output.getvalue().encode()
 
 
-STRUCTURED = {".json": change_json, ".jsonl": change_jsonl, ".yaml": change_yaml, ".csv": change_csv}
+STRUCTURED = {
+    ".json": change_json,
+    ".jsonl": change_jsonl,
+    ".yaml": change_yaml,
+    ".csv": change_csv,
+}
 
 
 def mutate(rng: random.Random, name: str, content: bytes) -> tuple[str, bytes]:

@@ -29,15 +29,26 @@ STD = 1 / (HIGHEST - LOWEST)
 MEAN = -LOWEST * STD
 # What the published folders' preprocessor_config.json holds: CLIP's resize of the shorter side and its centre crop.
 PREPROCESSOR = {
-    "crop_size": {"height": SIZE, "width": SIZE}, "do_center_crop": True, "do_convert_rgb": True, "do_normalize": True,
-    "do_rescale": True, "do_resize": True, "feature_extractor_type": "CLIPFeatureExtractor",
-    "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_processor_type": "CLIPImageProcessor",
-    "image_std": [0.26862954, 0.26130258, 0.27577711], "processor_class": "VLEProcessor", "resample": 3,
-    "rescale_factor": 0.00392156862745098, "size": {"shortest_edge": SIZE},
-}  # fmt: skip
+    "crop_size": {"height": SIZE, "width": SIZE},
+    "do_center_crop": True,
+    "do_convert_rgb": True,
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "feature_extractor_type": "CLIPFeatureExtractor",
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_processor_type": "CLIPImageProcessor",
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+    "processor_class": "VLEProcessor",
+    "resample": 3,
+    "rescale_factor": 0.00392156862745098,
+    "size": {"shortest_edge": SIZE},
+}
 
 
-def write_twin(folder: Path, architecture: str, tokenizer: Any, pickled: bool = False, **preprocessor: Any) -> Path:
+def write_twin(
+    folder: Path, architecture: str, tokenizer: Any, pickled: bool = False, **preprocessor: Any
+) -> Path:
     """config.json with id2label, weights, tokenizer and preprocessor, and nothing that vle-bench would add.
 
     Args:
@@ -53,8 +64,14 @@ def write_twin(folder: Path, architecture: str, tokenizer: Any, pickled: bool = 
     if isinstance(tokenizer, Path):
         shutil.copytree(tokenizer, folder, dirs_exist_ok=True)
         words = len(AutoTokenizer.from_pretrained(tokenizer))
-        name, drawn = "vle.text_model.embeddings.word_embeddings.weight", torch.Generator().manual_seed(0)
-        more = torch.randn(words - len(state[name]), state[name].shape[1], generator=drawn) * state[name].std()
+        name, drawn = (
+            "vle.text_model.embeddings.word_embeddings.weight",
+            torch.Generator().manual_seed(0),
+        )
+        more = (
+            torch.randn(words - len(state[name]), state[name].shape[1], generator=drawn)
+            * state[name].std()
+        )
         state[name] = torch.cat([state[name], more])
         config["text_config"]["vocab_size"] = words
     else:
@@ -71,11 +88,19 @@ def write_twin(folder: Path, architecture: str, tokenizer: Any, pickled: bool = 
 def word_tokenizer() -> PreTrainedTokenizerFast:
     """`w17` is token 17, between [CLS] and [SEP]: so the golden ids can be asked for as text."""
     special = {"[PAD]": 0, "[CLS]": 1, "[SEP]": 2, "[UNK]": 3}
-    words = Tokenizer(models.WordLevel(special | {f"w{i}": i for i in range(4, 200)}, unk_token="[UNK]"))
+    words = Tokenizer(
+        models.WordLevel(special | {f"w{i}": i for i in range(4, 200)}, unk_token="[UNK]")
+    )
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)])
+    words.post_processor = processors.TemplateProcessing(
+        "[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
     return PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", unk_token="[UNK]"
+        tokenizer_object=words,
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        unk_token="[UNK]",
     )
 
 
@@ -102,10 +127,18 @@ def write_golden_questions(official: Path, answers: list[list[str]]) -> None:
         assert (ids[0], ids[-1]) == (1, 2)
         about = {"question_id": image_id * 1000, "image_id": image_id}
         questions.append({**about, "question": " ".join(f"w{token}" for token in ids[1:-1])})
-        annotations.append({
-            **about, "question_type": "what", "answer_type": "other", "multiple_choice_answer": answers[i][0],
-            "answers": [{"answer_id": n, "answer": a, "answer_confidence": "yes"} for n, a in enumerate(answers[i], 1)],
-        })  # fmt: skip
+        annotations.append(
+            {
+                **about,
+                "question_type": "what",
+                "answer_type": "other",
+                "multiple_choice_answer": answers[i][0],
+                "answers": [
+                    {"answer_id": n, "answer": a, "answer_confidence": "yes"}
+                    for n, a in enumerate(answers[i], 1)
+                ],
+            }
+        )
     write(official / "v2_OpenEnded_mscoco_val2014_questions.json", {"questions": questions})
     write(official / "v2_mscoco_val2014_annotations.json", {"annotations": annotations})
 
@@ -120,4 +153,6 @@ def prepared_vcr(folder: Path) -> tuple[Path, Any]:
     """The miniature VCR, and a tokenizer of its words that the golden checkpoints have room for."""
     prepare_vcr(write_vcr(folder / "official"), folder / "data")
     records = (json.loads(r) for r in open_prepared(folder / "data").questions("val")["record"])
-    return folder / "data", train_tokenizer((text for record in records for text in texts_of(record)), 200)
+    return folder / "data", train_tokenizer(
+        (text for record in records for text in texts_of(record)), 200
+    )

@@ -17,10 +17,16 @@ from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.strict_yaml import read_group
 
 TRAINING = {
-    "task": "vqa", "recipe": {"name": "small", "hash": "0" * 16}, "expect": None, "seed": 0, "inputs": {"max_text_length": 24},
-    "data_root": "data", "training_splits": ["train"],
-    "progress": {"step": 1, "steps": 1, "seconds": 1.0, "split": "val", "score": 0.5}, "more": 1,
-}  # fmt: skip
+    "task": "vqa",
+    "recipe": {"name": "small", "hash": "0" * 16},
+    "expect": None,
+    "seed": 0,
+    "inputs": {"max_text_length": 24},
+    "data_root": "data",
+    "training_splits": ["train"],
+    "progress": {"step": 1, "steps": 1, "seconds": 1.0, "split": "val", "score": 0.5},
+    "more": 1,
+}
 
 
 def saved(folder, values):
@@ -61,7 +67,10 @@ def test_a_training_file_of_another_kind_is_named(tmp_path, values):
         own_training(saved(tmp_path, values))
 
 
-@pytest.mark.parametrize(("content", "message"), [("{}".encode("utf-16"), "not UTF-8"), (b"[" * 100_000, "nested too deep")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{}".encode("utf-16"), "not UTF-8"), (b"[" * 100_000, "nested too deep")],
+)
 def test_other_encodings_and_deep_nesting_are_named(tmp_path, content, message):
     (tmp_path / "training.json").write_bytes(content)
     with pytest.raises(RequestError, match=f"training.json: .*{message}"):
@@ -71,10 +80,17 @@ def test_other_encodings_and_deep_nesting_are_named(tmp_path, content, message):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("model")
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     tokenizer = train_tokenizer(["what is this?"], 64)
     text = {**sizes, "model_type": "deberta-v2", "vocab_size": len(tokenizer)}
-    config = VLEConfig(text_config=text, vision_config={**sizes, "image_size": 16, "patch_size": 8}, **sizes)
+    config = VLEConfig(
+        text_config=text, vision_config={**sizes, "image_size": 16, "patch_size": 8}, **sizes
+    )
     VLEForVQA(config).save_pretrained(path)
     VLEProcessor.from_parts(tokenizer, 16, 8).save_pretrained(path)
     return path
@@ -87,7 +103,9 @@ def changed(folder, name, key, value):
     return path, before
 
 
-@pytest.mark.parametrize(("key", "value"), [("normalizer", 1), ("post_processor", "x"), ("model", [])])
+@pytest.mark.parametrize(
+    ("key", "value"), [("normalizer", 1), ("post_processor", "x"), ("model", [])]
+)
 def test_a_damaged_tokenizer_is_named(folder, key, value):
     path, before = changed(folder, "tokenizer.json", key, value)
     try:
@@ -98,7 +116,8 @@ def test_a_damaged_tokenizer_is_named(folder, key, value):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("id2label", {"x": "y"}), ("text_config", 1), ("hidden_act", "none"), ("hidden_size", "a")]
+    ("key", "value"),
+    [("id2label", {"x": "y"}), ("text_config", 1), ("hidden_act", "none"), ("hidden_size", "a")],
 )
 def test_a_damaged_config_is_named(folder, key, value):
     path, before = changed(folder, "config.json", key, value)
@@ -117,7 +136,10 @@ def test_a_checkpoint_whose_bytes_are_not_those_of_its_checksums_is_refused(tmp_
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(RequestError, match=r"meter\.ckpt: damaged, the checksum of .*data/0 is not that of its bytes; fetch"):
+    with pytest.raises(
+        RequestError,
+        match=r"meter\.ckpt: damaged, the checksum of .*data/0 is not that of its bytes; fetch",
+    ):
         read_checkpoint(path)
 
 
@@ -137,10 +159,17 @@ def test_an_override_that_is_no_value_is_named(tmp_path, value):
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("image_mean", [0.5, 0.5]), ("size", "x"), ("size", {"height": 16}), ("image_std", "x")]
+    ("key", "value"),
+    [("image_mean", [0.5, 0.5]), ("size", "x"), ("size", {"height": 16}), ("image_std", "x")],
 )
-def test_a_processor_that_fails_at_the_first_picture_is_refused_when_it_is_loaded(folder, key, value):
-    path = next(p for p in (folder / "preprocessor_config.json", folder / "processor_config.json") if p.is_file())
+def test_a_processor_that_fails_at_the_first_picture_is_refused_when_it_is_loaded(
+    folder, key, value
+):
+    path = next(
+        p
+        for p in (folder / "preprocessor_config.json", folder / "processor_config.json")
+        if p.is_file()
+    )
     before = path.read_text(encoding="utf-8")
     values = json.loads(before)
     values.get("image_processor", values)[key] = value

@@ -36,12 +36,16 @@ def without_encoding(source: str) -> list[str]:
     """
     found = []
     for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.Call) or {"encoding", None} & {keyword.arg for keyword in node.keywords}:
+        if not isinstance(node, ast.Call) or {"encoding", None} & {
+            keyword.arg for keyword in node.keywords
+        }:
             continue
         named = {keyword.arg: keyword.value for keyword in node.keywords}
         method = isinstance(node.func, ast.Attribute)
         receiver = ast.unparse(node.func.value) if isinstance(node.func, ast.Attribute) else ""
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        name = (
+            node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        )
         if method and receiver.split(".")[0].split("[")[0] in OTHER:
             continue
         arguments = len(node.args)
@@ -64,12 +68,22 @@ def test_every_text_file_is_opened_as_utf8(file: Path) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["open(p)", "open(p, 'w')", "path.open()", "path.open('a')", "path.read_text()", "(a / 'b').write_text(text)",
-     "subprocess.run(c, text=True)", "open(p, mode='r')"],
-)  # fmt: skip
+    [
+        "open(p)",
+        "open(p, 'w')",
+        "path.open()",
+        "path.open('a')",
+        "path.read_text()",
+        "(a / 'b').write_text(text)",
+        "subprocess.run(c, text=True)",
+        "open(p, mode='r')",
+    ],
+)
 def test_the_check_refuses(source: str) -> None:
     assert without_encoding(source)
-    assert not without_encoding("Image.open(p); os.open(p, 0); open(p, 'rb'); path.open('rb'); subprocess.run(c)")
+    assert not without_encoding(
+        "Image.open(p); os.open(p, 0); open(p, 'rb'); path.open('rb'); subprocess.run(c)"
+    )
 
 
 def marked(path: Path, content: object) -> Path:
@@ -79,12 +93,20 @@ def marked(path: Path, content: object) -> Path:
 
 def test_json_with_a_byte_order_mark(tmp_path: Path) -> None:
     assert pretrained.read_json(marked(tmp_path / "training.json", {"é": 1})) == {"é": 1}
-    assert list(stream(marked(tmp_path / "q.json", {"questions": [1, "é"]}), "questions")) == [1, "é"]
+    assert list(stream(marked(tmp_path / "q.json", {"questions": [1, "é"]}), "questions")) == [
+        1,
+        "é",
+    ]
     assert read_metadata(marked(tmp_path / "m.json", {"boxes": []})) == {"boxes": []}
     assert read_config(marked(tmp_path / "config.json", {"model_type": "vle"})).model_type == "vle"
     path = marked(tmp_path / "s.json", [{"test-dev": {"overall": 71.32}}])
     assert read_result(path, "test-dev", path.read_bytes()) == {"overall": 0.7132}
-    assert load_record(marked(tmp_path / "r.json", record("vqav2", "minival", 0.77))).metrics["accuracy"].value == 0.77
+    assert (
+        load_record(marked(tmp_path / "r.json", record("vqav2", "minival", 0.77)))
+        .metrics["accuracy"]
+        .value
+        == 0.77
+    )
 
 
 def test_json_lines_with_a_byte_order_mark(tmp_path: Path) -> None:
@@ -104,9 +126,14 @@ def test_another_encoding_is_named(tmp_path: Path, encoding: str) -> None:
     path = tmp_path / "file"
     path.write_bytes('{"é": [1]}'.encode(encoding))
     readers = [
-        pretrained.read_json, lambda p: list(stream(p, "é")), read_metadata, load_record, strict_yaml.read_group,
-        lambda p: read_result(p, "test-dev", p.read_bytes()), lambda p: list(jsonl_records(p)),
-    ]  # fmt: skip
+        pretrained.read_json,
+        lambda p: list(stream(p, "é")),
+        read_metadata,
+        load_record,
+        strict_yaml.read_group,
+        lambda p: read_result(p, "test-dev", p.read_bytes()),
+        lambda p: list(jsonl_records(p)),
+    ]
     for read in readers:
         with pytest.raises(RequestError) as caught:
             read(path)

@@ -15,7 +15,10 @@ from tests.long.mutations import BYTES, ENCODINGS, TREE, mutate
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(("name", "number"), [("recipes", 4), ("vqa", 40), ("vcr", 6), ("label-maps", 60), ("images", 40)])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("recipes", 4), ("vqa", 40), ("vcr", 6), ("label-maps", 60), ("images", 40)],
+)
 def test_a_few_damaged_files_of_each_kind(tmp_path, name, number):
     kind, scores = KINDS[name](tmp_path), {}
     cases = [fuzz.run_case(kind, name, k, 2, scores) for k in range(number)]
@@ -26,7 +29,9 @@ def test_a_few_damaged_files_of_each_kind(tmp_path, name, number):
 
 def test_a_case_follows_from_its_seed_and_its_number(tmp_path):
     content = (ROOT / "tests" / "golden" / "records" / "version-3.json").read_bytes()
-    both = [[mutate(random.Random(f"1 x {k}"), "a.json", content) for k in range(200)] for _ in range(2)]
+    both = [
+        [mutate(random.Random(f"1 x {k}"), "a.json", content) for k in range(200)] for _ in range(2)
+    ]
     assert both[0] == both[1]
     assert {damage for damage, _ in both[0]} == {*BYTES, *ENCODINGS, *TREE}
     assert sum(changed == content for _, changed in both[0]) < 10
@@ -57,12 +62,23 @@ def written(kind, name):
     [
         (lambda kind: 1 // 0, "exception"),
         (lambda kind: time.sleep(5), "too long"),
-        (lambda kind: Outcome(1, "", "vle-bench: KeyError: 'a' (a defect of ours? --debug shows where)"), "unnamed error"),
+        (
+            lambda kind: Outcome(
+                1, "", "vle-bench: KeyError: 'a' (a defect of ours? --debug shows where)"
+            ),
+            "unnamed error",
+        ),
         (lambda kind: Outcome(-11, "", ""), "exit status"),
         (lambda kind: Outcome(2, "", "vle-bench: something is wrong"), "names no file"),
         (lambda kind: Outcome(2, "", "number.json: " + "9" * 5000), "says pages"),
-        (lambda kind: Outcome(written(kind, "record.json") or 2, "", "number.json: broken"), "left after an error"),
-        (lambda kind: Outcome(written(kind, ".record.json.1.partial"), "", "", 7), "half-written beside it"),
+        (
+            lambda kind: Outcome(written(kind, "record.json") or 2, "", "number.json: broken"),
+            "left after an error",
+        ),
+        (
+            lambda kind: Outcome(written(kind, ".record.json.1.partial"), "", "", 7),
+            "half-written beside it",
+        ),
         (lambda kind: Outcome(0, "", "x.py:1: UserWarning: odd", 7), "library's warning"),
         (lambda kind: Outcome(2, "", "number.json: broken"), fuzz.REFUSED),
         (lambda kind: Outcome(0, "", "", 7), fuzz.SAME),
@@ -75,7 +91,9 @@ def test_what_is_a_finding(tmp_path, monkeypatch, fault, result):
     assert (tmp_path / "number.json").read_text() == "7"
 
 
-@pytest.mark.parametrize(("content", "result"), [(b"8", fuzz.OTHER), (b"NaN", "another score without a word")])
+@pytest.mark.parametrize(
+    ("content", "result"), [(b"8", fuzz.OTHER), (b"NaN", "another score without a word")]
+)
 def test_another_score_must_be_what_the_file_says(tmp_path, monkeypatch, content, result):
     monkeypatch.setattr(fuzz, "mutate", lambda rng, file, original: ("number", content))
     case = fuzz.run_case(Reader(tmp_path, lambda kind: Outcome(0, "", "", 8)), "reader", 0, 0, {})
@@ -93,10 +111,17 @@ def test_an_accepted_score_of_vqa_is_compared_with_a_scorer_of_a_few_lines(tmp_p
 
 @pytest.mark.parametrize(
     ("name", "content", "well_formed"),
-    [("a.json", b'{"a": 1}', True), ("a.json", b'{"a": 1, "a": 2}', False), ("a.json", b'[NaN]', False),
-     ("a.json", '{"a": "é"}'.encode("latin-1"), False), ("a.json", b"[" * 100_000, False), ("a.jsonl", b'{"a": 1}\n{', False),
-     ("a.csv", "a,é".encode(), True), ("a.yaml", b"a: [", False)],
-)  # fmt: skip
+    [
+        ("a.json", b'{"a": 1}', True),
+        ("a.json", b'{"a": 1, "a": 2}', False),
+        ("a.json", b"[NaN]", False),
+        ("a.json", '{"a": "é"}'.encode("latin-1"), False),
+        ("a.json", b"[" * 100_000, False),
+        ("a.jsonl", b'{"a": 1}\n{', False),
+        ("a.csv", "a,é".encode(), True),
+        ("a.yaml", b"a: [", False),
+    ],
+)
 def test_what_a_well_formed_file_is(name, content, well_formed):
     assert says_so(name, content) is well_formed
 

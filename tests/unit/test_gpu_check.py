@@ -36,7 +36,17 @@ def test_the_whole_in_small(tmp_path: Path) -> None:
     only = [word for name in PARTS for word in ("--only", name)]
     (tmp_path / "sitecustomize.py").write_text(BLOCKED)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.long.gpu_check", "--device", "cpu", "--tiny", "--json", str(tmp_path / "f.json"), *only],
+        [
+            sys.executable,
+            "-m",
+            "tests.long.gpu_check",
+            "--device",
+            "cpu",
+            "--tiny",
+            "--json",
+            str(tmp_path / "f.json"),
+            *only,
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -45,17 +55,29 @@ def test_the_whole_in_small(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     parts = json.loads((tmp_path / "f.json").read_text())["parts"]
     assert {name: part["status"] for name, part in parts.items()} == dict.fromkeys(PARTS, "done")
-    checks = {name: [row["ok"] for row in part["rows"] if row["ok"] is not None] for name, part in parts.items()}
-    assert {name: len(held) for name, held in checks.items() if held} == {"goldens": 24, "precision": 2, "resume": 1, "fsdp": 1}
+    checks = {
+        name: [row["ok"] for row in part["rows"] if row["ok"] is not None]
+        for name, part in parts.items()
+    }
+    assert {name: len(held) for name, held in checks.items() if held} == {
+        "goldens": 24,
+        "precision": 2,
+        "resume": 1,
+        "fsdp": 1,
+    }
     ways = [row for row in parts["speed"]["rows"] if row["way"] == "eager"]
-    assert len(ways) == 12 and all(row["samples_per_second"] > 0 and row["ratio_to_published"] > 0 for row in ways)
+    assert len(ways) == 12 and all(
+        row["samples_per_second"] > 0 and row["ratio_to_published"] > 0 for row in ways
+    )
     table = done.stdout.partition("=" * 100)[2].splitlines()
     assert table and max(map(len, table)) <= 100
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_says_so() -> None:
-    done = subprocess.run([sys.executable, "-m", "tests.long.gpu_check"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.long.gpu_check"], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "no GPU" in done.stderr
 
 
@@ -77,7 +99,10 @@ def test_a_golden_that_differs_fails(monkeypatch: pytest.MonkeyPatch, change: st
     monkeypatch.setattr(gpu_numbers.models.VLEForVQA, "from_pretrained", other)
     report = Report("goldens", 0.0)
     gpu_numbers.goldens(Setting(torch.device("cpu"), tiny=True), report)
-    assert [row["ok"] for row in report.rows if row["label"].startswith("VLEForVQA, float32")] == [False, False]
+    assert [row["ok"] for row in report.rows if row["label"].startswith("VLEForVQA, float32")] == [
+        False,
+        False,
+    ]
     assert all(row["ok"] for row in report.rows if row["label"].startswith("meter"))
     assert gpu_check.bad(report)
 
@@ -105,17 +130,27 @@ def endless(setting: Setting, report: Report) -> None:
         pass
 
 
-def test_a_part_that_fails_or_takes_too_long_is_its_own_affair(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_check, "PARTS", {"failing": (failing, 9), "endless": (endless, 0.1), "late": (failing, 9)})
+def test_a_part_that_fails_or_takes_too_long_is_its_own_affair(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        gpu_check,
+        "PARTS",
+        {"failing": (failing, 9), "endless": (endless, 0.1), "late": (failing, 9)},
+    )
     monkeypatch.setattr(gpu_check, "LEAST", 0.05)
     before = gpu_check.signal.signal(gpu_check.signal.SIGALRM, gpu_check.alarm)
     try:
         now = gpu_check.time.monotonic()
         setting = Setting(torch.device("cpu"), tiny=True)
-        failed, cut = (gpu_check.run(setting, name, now, now + 60) for name in ("failing", "endless"))
+        failed, cut = (
+            gpu_check.run(setting, name, now, now + 60) for name in ("failing", "endless")
+        )
         late = gpu_check.run(setting, "late", now, gpu_check.time.monotonic())
     finally:
         gpu_check.signal.signal(gpu_check.signal.SIGALRM, before)
-    assert failed.status == "failed: RuntimeError: no luck" and failed.rows and gpu_check.bad(failed)
+    assert (
+        failed.status == "failed: RuntimeError: no luck" and failed.rows and gpu_check.bad(failed)
+    )
     assert cut.status.startswith("cut short") and late.status.startswith("left out")
     assert not gpu_check.bad(cut) and not gpu_check.bad(late)

@@ -36,7 +36,9 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("made")
     root = prepare_vqa(folder)
     rows = vqa_rows(root)
-    changed = [{**row, "answer": rows[0]["answer"]} if k % 5 == 0 else row for k, row in enumerate(rows)]
+    changed = [
+        {**row, "answer": rows[0]["answer"]} if k % 5 == 0 else row for k, row in enumerate(rows)
+    ]
     for name, chosen in (("a", rows), ("b", changed)):
         write_run(folder / "runs" / name, "demo/vqa-tiny", VQA, root, chosen, {})
     shutil.copytree(ROOT / "leaderboards", folder / "board")
@@ -45,14 +47,26 @@ def made(tmp_path_factory):
     for seed in (1, 2):
         record["seed"], record["model"]["checkpoint_sha256"] = seed, f"{seed}" * 64
         record["metrics"]["accuracy"]["value"] -= 0.00123
-        shipped.with_name(f"vqa-tiny.test.seed-{seed}.json").write_text(json.dumps(record), encoding="utf-8")
+        shipped.with_name(f"vqa-tiny.test.seed-{seed}.json").write_text(
+            json.dumps(record), encoding="utf-8"
+        )
     return folder
 
 
 def read(python, made):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    arguments = [str(made / "runs"), str(made / "board"), str(ROOT / "tests" / "golden" / "records")]
-    done = subprocess.run([str(python), "-c", READ, *arguments], capture_output=True, text=True, env=environment, cwd=made)
+    arguments = [
+        str(made / "runs"),
+        str(made / "board"),
+        str(ROOT / "tests" / "golden" / "records"),
+    ]
+    done = subprocess.run(
+        [str(python), "-c", READ, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=made,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -60,6 +74,13 @@ def read(python, made):
 @pytest.mark.skipif(not OTHERS, reason="needs the Pythons of `make test-pythons`")
 def test_records_are_read_compared_and_tabulated_to_the_same_bytes(made):
     here = read(sys.executable, made)
-    assert {"version-1.json", "compare", "comparison.md", "comparison.csv", "comparison.tex", "index.html"} <= here.keys()
+    assert {
+        "version-1.json",
+        "compare",
+        "comparison.md",
+        "comparison.csv",
+        "comparison.tex",
+        "index.html",
+    } <= here.keys()
     for python in OTHERS:
         assert read(python, made) == here, python

@@ -16,7 +16,14 @@ from vle_bench import atomic
 from vle_bench.data.official.vcr import CHOICES
 from vle_bench.data.prepared import SCHEMA_VERSION
 from vle_bench.data.sources import ANSWERS, PICTURES, QUESTIONS_AN_IMAGE
-from vle_bench.data.tables import IMAGES, QUESTIONS, VCR_IMAGES, VCR_QUESTIONS, record_batches, write_table
+from vle_bench.data.tables import (
+    IMAGES,
+    QUESTIONS,
+    VCR_IMAGES,
+    VCR_QUESTIONS,
+    record_batches,
+    write_table,
+)
 from vle_bench.digests import sha256
 
 # Tokens are words here. Assumptions of ours: a question of VQA v2 has 6 to 12 beside [CLS] and [SEP]; of VCR 5 to 9; the texts
@@ -27,15 +34,30 @@ VCR_QUESTION_WORDS = (5, 9)
 Q2A_TOKENS = (28, 20, 60)  # median, fewest, most
 RATIONALE_WORDS = (18, 8, 45)
 SPREAD = 0.3  # of the logarithm of a length
-OBJECTS = ("person", "person", "person", "person", "chair", "dog")  # a choice tags two to four of them
-WORDS = ("a the is are what where why how many there on in of to and with man woman he she they it this that was has one two left "
-         "near table going about because looking").split()  # fmt: skip
+OBJECTS = (
+    "person",
+    "person",
+    "person",
+    "person",
+    "chair",
+    "dog",
+)  # a choice tags two to four of them
+WORDS = (
+    "a the is are what where why how many there on in of to and with man woman he she they it this that was has one two left "
+    "near table going about because looking"
+).split()
 WORD_CHANCES = 1 / np.arange(2, len(WORDS) + 2)
 PICTURES_DRAWN = 128  # of a split
 FIRST_ID = 1_000_000  # images of one split to the next
 
 
-def write_synthetic(folder: Path, source: str, splits: dict[str, int], seed: int, together: dict[str, int] | None = None) -> None:
+def write_synthetic(
+    folder: Path,
+    source: str,
+    splits: dict[str, int],
+    seed: int,
+    together: dict[str, int] | None = None,
+) -> None:
     """Write a prepared folder of `source` with so many questions in each table; the same bytes for the same seed.
 
     Texts are frequent words in no order, pictures are noise, answers are drawn by lot.
@@ -55,22 +77,40 @@ def write_synthetic(folder: Path, source: str, splits: dict[str, int], seed: int
         rows = list(image_rows(rng, source, len(counts), FIRST_ID * (number + 1)))
         of_image = np.repeat(np.arange(len(rows)), counts)
         questions = vcr_question if vcr else vqa_question
-        asked.append((f"questions-{split}.arrow", [
-            questions(rng, source, f"{split}-{n}", rows[i]["image_id"], len(images) + int(i)) for n, i in enumerate(of_image)
-        ]))  # fmt: skip
+        asked.append(
+            (
+                f"questions-{split}.arrow",
+                [
+                    questions(
+                        rng, source, f"{split}-{n}", rows[i]["image_id"], len(images) + int(i)
+                    )
+                    for n, i in enumerate(of_image)
+                ],
+            )
+        )
         images += rows
     save(folder / "images.arrow", VCR_IMAGES if vcr else IMAGES, images)
     for name, table in asked:
         save(folder / name, VCR_QUESTIONS if vcr else QUESTIONS, table)
     names = ["images.arrow", *(name for name, _ in asked)]
     if not vcr:
-        atomic.write_json(folder / "label_map.json", {"answers": [f"answer {i}" for i in range(ANSWERS[source])]})
+        atomic.write_json(
+            folder / "label_map.json", {"answers": [f"answer {i}" for i in range(ANSWERS[source])]}
+        )
         names.append("label_map.json")
-    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names}
+    files = {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
+        for name in names
+    }
     manifest = {
-        "schema_version": SCHEMA_VERSION, "source": source, "images": ["images.arrow"], "files": files,
-        "splits": {split: {"questions": count, "labelled": True} for split, count in splits.items()},
-    }  # fmt: skip
+        "schema_version": SCHEMA_VERSION,
+        "source": source,
+        "images": ["images.arrow"],
+        "files": files,
+        "splits": {
+            split: {"questions": count, "labelled": True} for split, count in splits.items()
+        },
+    }
     digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
     atomic.write_json(folder / "manifest.json", manifest | {"hash": digest})
 
@@ -94,7 +134,9 @@ def image_counts(source: str, questions: int, together: int | None = None) -> It
             questions -= part
 
 
-def image_rows(rng: np.random.Generator, source: str, images: int, first_id: int) -> Iterator[dict[str, Any]]:
+def image_rows(
+    rng: np.random.Generator, source: str, images: int, first_id: int
+) -> Iterator[dict[str, Any]]:
     """Rows of the images table. The encoded pictures repeat after `PICTURES_DRAWN`, which changes no time that they take."""
     width, height = PICTURES[source]
     drawn: list[bytes] = []
@@ -102,9 +144,12 @@ def image_rows(rng: np.random.Generator, source: str, images: int, first_id: int
         if len(drawn) < PICTURES_DRAWN:
             drawn.append(picture(rng, width, height))
         row = {
-            "image_id": first_id + number, "file_name": f"{first_id + number}.jpg", "bytes": drawn[number % PICTURES_DRAWN],
-            "width": width, "height": height,
-        }  # fmt: skip
+            "image_id": first_id + number,
+            "file_name": f"{first_id + number}.jpg",
+            "bytes": drawn[number % PICTURES_DRAWN],
+            "width": width,
+            "height": height,
+        }
         if source not in ANSWERS:
             corners = rng.random((len(OBJECTS), 2)) * 0.6
             sizes = 0.1 + rng.random((len(OBJECTS), 2)) * 0.3
@@ -115,10 +160,14 @@ def image_rows(rng: np.random.Generator, source: str, images: int, first_id: int
 
 def picture(rng: np.random.Generator, width: int, height: int) -> bytes:
     """A JPEG of smooth noise with some grain: it takes about as long to decode as a photograph of its size."""
-    coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
     grain = rng.normal(0, 8, (height, width, 1))
     content = io.BytesIO()
-    Image.fromarray(np.clip(np.asarray(coarse) + grain, 0, 255).astype(np.uint8)).save(content, "JPEG", quality=90)
+    Image.fromarray(np.clip(np.asarray(coarse) + grain, 0, 255).astype(np.uint8)).save(
+        content, "JPEG", quality=90
+    )
     return content.getvalue()
 
 
@@ -131,35 +180,59 @@ def length(rng: np.random.Generator, limits: tuple[int, int, int]) -> int:
     return int(np.clip(round(median * np.exp(SPREAD * rng.standard_normal())), fewest, most))
 
 
-def vqa_question(rng: np.random.Generator, source: str, name: str, image_id: int, image_row: int) -> dict[str, Any]:
+def vqa_question(
+    rng: np.random.Generator, source: str, name: str, image_id: int, image_row: int
+) -> dict[str, Any]:
     count = int(rng.integers(VQA_WORDS[0], VQA_WORDS[1] + 1))
     answers = rng.choice(ANSWERS[source], 3, replace=False)
     number = image_id * 1000 + int(name.rpartition("-")[2])
     return {
-        "question_id": number, "image_id": image_id, "image_row": image_row, "question": " ".join(words(rng, count)),
-        "question_type": "synthetic", "answer_type": "other", "multiple_choice_answer": f"answer {answers[0]}",
-        "answers": [f"answer {answers[0]}"] * 10, "label_ids": answers.tolist(), "label_scores": [1.0, 0.6, 0.3],
+        "question_id": number,
+        "image_id": image_id,
+        "image_row": image_row,
+        "question": " ".join(words(rng, count)),
+        "question_type": "synthetic",
+        "answer_type": "other",
+        "multiple_choice_answer": f"answer {answers[0]}",
+        "answers": [f"answer {answers[0]}"] * 10,
+        "label_ids": answers.tolist(),
+        "label_scores": [1.0, 0.6, 0.3],
         "answerable": True,
-    }  # fmt: skip
+    }
 
 
-def vcr_question(rng: np.random.Generator, source: str, name: str, image_id: int, image_row: int) -> dict[str, Any]:
-    question = text(rng, int(rng.integers(VCR_QUESTION_WORDS[0], VCR_QUESTION_WORDS[1] + 1)), [0, 1])
+def vcr_question(
+    rng: np.random.Generator, source: str, name: str, image_id: int, image_row: int
+) -> dict[str, Any]:
+    question = text(
+        rng, int(rng.integers(VCR_QUESTION_WORDS[0], VCR_QUESTION_WORDS[1] + 1)), [0, 1]
+    )
     before = len(question) + 3  # and [CLS], [SEP], [SEP]
     answers, rationales = [], []
     for _ in range(CHOICES):
         more = rng.permutation(np.arange(2, len(OBJECTS)))[: rng.integers(0, 3)].tolist()
         answers.append(text(rng, length(rng, Q2A_TOKENS) - before, more))
         rationales.append(text(rng, length(rng, RATIONALE_WORDS), more))
-    labels = {"answer_label": int(rng.integers(CHOICES)), "rationale_label": int(rng.integers(CHOICES))}
+    labels = {
+        "answer_label": int(rng.integers(CHOICES)),
+        "rationale_label": int(rng.integers(CHOICES)),
+    }
     record = {
-        "annot_id": name, "objects": list(OBJECTS), "question": question, "answer_choices": answers,
-        "rationale_choices": rationales, **labels,
-    }  # fmt: skip
+        "annot_id": name,
+        "objects": list(OBJECTS),
+        "question": question,
+        "answer_choices": answers,
+        "rationale_choices": rationales,
+        **labels,
+    }
     return {
-        "annot_id": name, "image_id": image_id, "image_row": image_row, "record": json.dumps(record),
-        "answer_likelihood": "possible", **labels,
-    }  # fmt: skip
+        "annot_id": name,
+        "image_id": image_id,
+        "image_row": image_row,
+        "record": json.dumps(record),
+        "answer_likelihood": "possible",
+        **labels,
+    }
 
 
 def text(rng: np.random.Generator, count: int, tags: Sequence[int]) -> list[str | list[int]]:

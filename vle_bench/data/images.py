@@ -62,11 +62,17 @@ def decode_picture(content: bytes, name: str) -> Image.Image:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             image = Image.open(io.BytesIO(content))
-            if _of_exif(caught):  # Pillow looks into it for the resolution, and keeps what it has read
+            if _of_exif(
+                caught
+            ):  # Pillow looks into it for the resolution, and keeps what it has read
                 _say_damaged(name)
     except UnidentifiedImageError as error:
-        raise ValueError(f"{name}: cannot be read as an image ({len(content)} bytes of no known format)") from error
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, ... by format
+        raise ValueError(
+            f"{name}: cannot be read as an image ({len(content)} bytes of no known format)"
+        ) from error
+    except (
+        Exception
+    ) as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, ... by format
         raise ValueError(f"{name}: cannot be read as an image ({error})") from error
     return upright_rgb(image, name)
 
@@ -97,7 +103,9 @@ def read(source: Any, name: str, timeout: float = TIMEOUT) -> Image.Image:
         return decode_picture(content, name)
     if isinstance(source, np.ndarray):
         return _from_array(source, name)
-    raise ValueError(f"{name}: a Pillow image, a path, an address or a numpy array is expected, {type(source).__name__} came")
+    raise ValueError(
+        f"{name}: a Pillow image, a path, an address or a numpy array is expected, {type(source).__name__} came"
+    )
 
 
 def upright_rgb(image: Image.Image, name: str) -> Image.Image:
@@ -107,7 +115,9 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
     read of it holds.
     """
     if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{name}: {image.width} × {image.height} pixels; at most {MAX_PIXELS} are read")
+        raise ValueError(
+            f"{name}: {image.width} × {image.height} pixels; at most {MAX_PIXELS} are read"
+        )
     orientation = _orientation(image, name)
     try:
         if orientation != 1:
@@ -116,7 +126,9 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
                 image = ImageOps.exif_transpose(image)
             image.info[TURNED] = orientation
         if image.mode == "I" or image.mode.startswith("I;16"):
-            image = Image.fromarray(_eight_bit(np.asarray(image)))  # Pillow itself would clip at 255
+            image = Image.fromarray(
+                _eight_bit(np.asarray(image))
+            )  # Pillow itself would clip at 255
         image.load()  # convert() would copy what is RGB already
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Palette images with Transparency")
@@ -148,7 +160,10 @@ def _of_exif(caught: list[warnings.WarningMessage]) -> bool:
 @functools.lru_cache(maxsize=10_000)
 def _say_damaged(name: str) -> None:
     """Once a picture, however often it is decoded."""
-    logger.warning("%s: its EXIF block is damaged; the picture is turned only as far as the block can be read", name or "a picture")
+    logger.warning(
+        "%s: its EXIF block is damaged; the picture is turned only as far as the block can be read",
+        name or "a picture",
+    )
 
 
 def _fetched(url: str, name: str, timeout: float) -> bytes:
@@ -171,7 +186,9 @@ def _inline(address: str, name: str) -> bytes:
             raise ValueError("not base64")
         return base64.b64decode(content, validate=True)
     except ValueError as error:
-        raise ValueError(f"{name}: cannot be read as data:image/...;base64,... ({error})") from error
+        raise ValueError(
+            f"{name}: cannot be read as data:image/...;base64,... ({error})"
+        ) from error
 
 
 def _eight_bit(values: np.ndarray) -> np.ndarray:
@@ -182,8 +199,16 @@ def _eight_bit(values: np.ndarray) -> np.ndarray:
 def _from_array(array: np.ndarray, name: str) -> Image.Image:
     if array.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"{name}: an array of uint8 or uint16 is expected, {array.dtype} came")
-    if array.size == 0 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise ValueError(f"{name}: an array (H, W) or (H, W, 1, 3 or 4) is expected, {array.shape} came")
+    if (
+        array.size == 0
+        or array.ndim not in (2, 3)
+        or (array.ndim == 3 and array.shape[2] not in (1, 3, 4))
+    ):
+        raise ValueError(
+            f"{name}: an array (H, W) or (H, W, 1, 3 or 4) is expected, {array.shape} came"
+        )
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
-    return upright_rgb(Image.fromarray(_eight_bit(array) if array.dtype == np.uint16 else array), name)
+    return upright_rgb(
+        Image.fromarray(_eight_bit(array) if array.dtype == np.uint16 else array), name
+    )

@@ -16,8 +16,24 @@ def labels_digest(labels: list[str]) -> str:
 
 
 # Names that published files give to answer → index and index → answer.
-ANSWER_TO_INDEX = ("label2id", "ans2label", "answer2label", "ans2id", "answer2id", "answer2idx", "ans2idx")
-INDEX_TO_ANSWER = ("id2label", "label2ans", "label2answer", "id2ans", "id2answer", "idx2answer", "idx2ans")
+ANSWER_TO_INDEX = (
+    "label2id",
+    "ans2label",
+    "answer2label",
+    "ans2id",
+    "answer2id",
+    "answer2idx",
+    "ans2idx",
+)
+INDEX_TO_ANSWER = (
+    "id2label",
+    "label2ans",
+    "label2answer",
+    "id2ans",
+    "id2answer",
+    "idx2answer",
+    "idx2ans",
+)
 
 
 def read_label_map(path: Path) -> list[str]:
@@ -36,7 +52,9 @@ def read_label_map(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8-sig")
     if (content := one_value(text)) is not None:
         return checked(path, answers_of_content(path, content))
-    lines = text.rstrip().split("\n")  # not splitlines, which also parts at characters that an answer may hold
+    lines = text.rstrip().split(
+        "\n"
+    )  # not splitlines, which also parts at characters that an answer may hold
     if path.suffix.lower() == ".jsonl" or lines[0].lstrip().startswith('{"'):
         return checked(path, answers_of_records(path, lines))
     if empty := [number for number, line in enumerate(lines, 1) if not line.strip()]:
@@ -57,9 +75,13 @@ def one_value(text: str) -> Any:
 
 def answers_of_records(path: Path, lines: list[str]) -> list[Any]:
     """A line each: an answer as a string, {"answer": ...}, or all lines {"answer": ..., "label": index} in any order."""
-    values = [(n, parsed(line, f"{path}: line {n}")) for n, line in enumerate(lines, 1) if line.strip()]
+    values = [
+        (n, parsed(line, f"{path}: line {n}")) for n, line in enumerate(lines, 1) if line.strip()
+    ]
     if all(isinstance(value, dict) and {"answer", "label"} <= value.keys() for _, value in values):
-        return in_order(path, "the file", [(value["answer"], value["label"]) for _, value in values])
+        return in_order(
+            path, "the file", [(value["answer"], value["label"]) for _, value in values]
+        )
     answers = []
     for number, value in values:
         answer = value.get("answer") if isinstance(value, dict) and "label" not in value else value
@@ -89,9 +111,15 @@ def answers_of_content(path: Path, content: Any) -> list[Any]:
         if content.get("sha256", labels_digest(labels)) != labels_digest(labels):
             raise RequestError(f"{path}: answers: not those that its sha256 was computed of")
         return labels
-    named = {name: by_index(path, name, content[name]) for name in INDEX_TO_ANSWER if isinstance(content.get(name), dict | list)}
+    named = {
+        name: by_index(path, name, content[name])
+        for name in INDEX_TO_ANSWER
+        if isinstance(content.get(name), dict | list)
+    }
     named |= {
-        name: in_order(path, name, list(content[name].items())) for name in ANSWER_TO_INDEX if isinstance(content.get(name), dict)
+        name: in_order(path, name, list(content[name].items()))
+        for name in ANSWER_TO_INDEX
+        if isinstance(content.get(name), dict)
     }
     if named:
         (first, labels), *others = named.items()
@@ -104,8 +132,13 @@ def answers_of_content(path: Path, content: Any) -> list[Any]:
     if not all(numbers) or not all(isinstance(value, str) for value in content.values()):
         return in_order(path, "the file", answers_first)
     labels = by_index(path, "the file", content)
-    if all(re.fullmatch(r"\d{1,9}", label) for label in labels) and in_order(path, "the file", answers_first) != labels:
-        raise RequestError(f"{path}: which are the answers and which the indices? both are numbers; give a list of the answers")
+    if (
+        all(re.fullmatch(r"\d{1,9}", label) for label in labels)
+        and in_order(path, "the file", answers_first) != labels
+    ):
+        raise RequestError(
+            f"{path}: which are the answers and which the indices? both are numbers; give a list of the answers"
+        )
     return labels
 
 
@@ -120,14 +153,24 @@ def in_order(path: Path, name: str, pairs: list[tuple[Any, Any]]) -> list[Any]:
     """(answer, index) in any order → the answers by index; the indices must be 0..n-1, as numbers or as JSON's keys."""
     numbered: dict[int, Any] = {}
     for label, index in pairs:
-        number = int(index) if re.fullmatch(r"\d{1,9}", str(index)) and not isinstance(index, bool) else None
+        number = (
+            int(index)
+            if re.fullmatch(r"\d{1,9}", str(index)) and not isinstance(index, bool)
+            else None
+        )
         if number is None:
-            raise RequestError(f"{path}: {name}: the index of {label!r} is {index!r}, not a whole number from 0")
+            raise RequestError(
+                f"{path}: {name}: the index of {label!r} is {index!r}, not a whole number from 0"
+            )
         if number in numbered:
-            raise RequestError(f"{path}: {name}: index {number} stands for both {numbered[number]!r} and {label!r}")
+            raise RequestError(
+                f"{path}: {name}: index {number} stands for both {numbered[number]!r} and {label!r}"
+            )
         numbered[number] = label
     if missing := sorted(set(range(len(numbered))) - set(numbered)):
-        raise RequestError(f"{path}: {name}: index {missing[0]} is missing, and {max(numbered)} is there")
+        raise RequestError(
+            f"{path}: {name}: index {missing[0]} is missing, and {max(numbered)} is there"
+        )
     return [numbered[i] for i in range(len(numbered))]
 
 
@@ -139,10 +182,14 @@ def checked(path: Path, labels: list[Any]) -> list[str]:
         if label in seen:
             raise RequestError(f"{path}: the answer {label!r} stands there twice")
         if re.search("[\ud800-\udfff]", label):
-            raise RequestError(f"{path}: the answer {label!r} has half of a surrogate pair, which is no text")
+            raise RequestError(
+                f"{path}: the answer {label!r} has half of a surrogate pair, which is no text"
+            )
         seen.add(label)
     if not labels:
         raise RequestError(f"{path}: has no answer")
     if all(label == f"LABEL_{i}" for i, label in enumerate(labels)):
-        raise RequestError(f"{path}: its labels are transformers' place holders (LABEL_0, ...), not answers")
+        raise RequestError(
+            f"{path}: its labels are transformers' place holders (LABEL_0, ...), not answers"
+        )
     return labels

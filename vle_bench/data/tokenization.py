@@ -15,7 +15,10 @@ from transformers.utils import cached_file
 
 _FILE = "tokenizer.json"
 _DONE = "_as_in_its_file"
-_NONE_IF_MISSING = {f"_raise_exceptions_for_{what}": False for what in ("missing_entries", "connection_errors", "gated_repo")}
+_NONE_IF_MISSING = {
+    f"_raise_exceptions_for_{what}": False
+    for what in ("missing_entries", "connection_errors", "gated_repo")
+}
 _HUB = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 # A control character that no text needs: SentencePiece's rules delete it. It ends a grapheme, and NFC composes nothing over it.
 _BREAK = "\x01"
@@ -42,11 +45,17 @@ def as_in_its_file(tokenizer: PreTrainedTokenizerBase, **hub: Any) -> PreTrained
     Raises:
         ValueError: neither file is there any more.
     """
-    if not isinstance(tokenizer, DebertaV2Tokenizer) or not tokenizer.name_or_path or getattr(tokenizer, _DONE, False):
+    if (
+        not isinstance(tokenizer, DebertaV2Tokenizer)
+        or not tokenizer.name_or_path
+        or getattr(tokenizer, _DONE, False)
+    ):
         return tokenizer
     backend, model = tokenizer.backend_tokenizer, getattr(tokenizer, "vocab_file", None)
     try:
-        file = cached_file(tokenizer.name_or_path, _FILE, **{"local_files_only": True, **hub}, **_NONE_IF_MISSING)
+        file = cached_file(
+            tokenizer.name_or_path, _FILE, **{"local_files_only": True, **hub}, **_NONE_IF_MISSING
+        )
     except OSError:  # a folder that has gone
         file = None
     if file is not None:
@@ -57,8 +66,12 @@ def as_in_its_file(tokenizer: PreTrainedTokenizerBase, **hub: Any) -> PreTrained
         backend.normalizer = normalizers.Sequence(
             [normalizers.Lowercase()] * bool(tokenizer.do_lower_case) + sentencepiece_rules(spec)
         )
-        prefix = pre_tokenizers.Metaspace(prepend_scheme="always" if spec.add_dummy_prefix else "never")
-        by_punctuation = [pre_tokenizers.Punctuation(behavior="isolated")] * bool(tokenizer.split_by_punct)
+        prefix = pre_tokenizers.Metaspace(
+            prepend_scheme="always" if spec.add_dummy_prefix else "never"
+        )
+        by_punctuation = [pre_tokenizers.Punctuation(behavior="isolated")] * bool(
+            tokenizer.split_by_punct
+        )
         backend.pre_tokenizer = pre_tokenizers.Sequence([*by_punctuation, prefix])
     else:
         raise ValueError(

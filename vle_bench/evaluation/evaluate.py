@@ -23,7 +23,13 @@ from vle_bench.data.splits import overlap
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluation import published_checkpoint
 from vle_bench.evaluation.outputs import predictions_file, run_of
-from vle_bench.evaluation.precision import autocast, scoring_precision, set_tf32, trained_precision, trained_tf32
+from vle_bench.evaluation.precision import (
+    autocast,
+    scoring_precision,
+    set_tf32,
+    trained_precision,
+    trained_tf32,
+)
 from vle_bench.evaluation.provenance import code_version, device_name, ids_digest, library_versions
 from vle_bench.evaluation.published_checkpoint import AS_SAVED, Asked
 from vle_bench.evaluation.record import SCHEMA_VERSION, Record, Training, describe
@@ -37,10 +43,20 @@ EVALUATION_BATCH_SIZE = 128
 
 @torch.no_grad()  # not inference_mode: FSDP2 would keep what it gathers as tensors that no later step may train with
 def predict(
-    model: Any, processor: Any, task: Task, data: Data, split: str, labels: list[str], *,
-    accelerator: Accelerator, batch_size: int, inputs: dict[str, Any], submission: bool = False, num_workers: int = 0,
+    model: Any,
+    processor: Any,
+    task: Task,
+    data: Data,
+    split: str,
+    labels: list[str],
+    *,
+    accelerator: Accelerator,
+    batch_size: int,
+    inputs: dict[str, Any],
+    submission: bool = False,
+    num_workers: int = 0,
     precision: str | None = None,
-) -> list[dict[str, Any]]:  # fmt: skip
+) -> list[dict[str, Any]]:
     """Predictions for every example of a split as rows keyed by id, ordered by id, the same on every process.
 
     Args:
@@ -57,16 +73,26 @@ def predict(
     # Every process makes as many passes: where the weights are in shards, each pass gathers them from all.
     passes = math.ceil(len(all_batches) / accelerator.num_processes)
     batches: Any = own + all_batches[:1] * (passes - len(own))
-    collate = task.collator(questions, data.images, processor, [], inputs, submission=submission)  # a prediction needs no targets
+    collate = task.collator(
+        questions, data.images, processor, [], inputs, submission=submission
+    )  # a prediction needs no targets
     rows: list[dict[str, Any]] = []
     broken: list[Any] = []  # ids of the examples with a logit that is NaN or infinite
     was_training = model.training
     model.eval()
-    with Bar(f"{'predict' if submission else 'evaluate'} {split}", len(batches), enabled=accelerator.is_main_process) as bar:
+    with Bar(
+        f"{'predict' if submission else 'evaluate'} {split}",
+        len(batches),
+        enabled=accelerator.is_main_process,
+    ) as bar:
         loader = DataLoader(
-            batches, batch_size=None, collate_fn=collate, num_workers=num_workers, worker_init_fn=in_loader,
+            batches,
+            batch_size=None,
+            collate_fn=collate,
+            num_workers=num_workers,
+            worker_init_fn=in_loader,
             generator=torch.Generator(),  # an evaluation must not take from the numbers that training uses
-        )  # fmt: skip
+        )
         for number, batch in enumerate(loader):
             logits = forward(model, batch, accelerator, precision)
             if number < len(own):
@@ -85,7 +111,9 @@ def predict(
 def refuse_broken(split: str, ids: list[Any], examples: int) -> None:
     """Stop where logits are not finite: any answer that is read from them is a made-up one."""
     if ids:
-        shown = ", ".join(map(str, ids[:8])) + (f" and {len(ids) - 8:,} more" if len(ids) > 8 else "")
+        shown = ", ".join(map(str, ids[:8])) + (
+            f" and {len(ids) - 8:,} more" if len(ids) > 8 else ""
+        )
         raise RunFailed(
             f"{split}: the logits of {len(ids):,} of {examples:,} examples are not finite (NaN or infinite): {shown}; "
             "nothing was scored or written; the weights are damaged, or overflow in 16 bits and not in fp32"
@@ -99,7 +127,11 @@ def forward(
     precision: str | None = None,
 ) -> torch.Tensor:
     """The logits of a collated batch, which its labels have no part in; precision: see `predict`."""
-    tensors = {name: value.to(accelerator.device) for name, value in batch["inputs"].items() if name != "labels"}
+    tensors = {
+        name: value.to(accelerator.device)
+        for name, value in batch["inputs"].items()
+        if name != "labels"
+    }
     with accelerator.autocast() if precision is None else autocast(accelerator.device, precision):
         return model(**tensors).logits
 
@@ -113,7 +145,9 @@ class Loaded:
     """A checkpoint with the data that it is asked about."""
 
     folder: Path
-    training: dict[str, Any]  # what was saved with it: see checkpoint.save, or published_checkpoint.described
+    training: dict[
+        str, Any
+    ]  # what was saved with it: see checkpoint.save, or published_checkpoint.described
     task: Task
     data: Data
     model: Any
@@ -154,7 +188,11 @@ def load(
         training, processor = own_training(folder), pretrained.load_processor(folder)
         asked.refuse(folder, training["task"])
         scored_in = scoring_precision(training, precision, accelerator.device)
-        if precision is None and trained_precision(training) is None and accelerator.is_main_process:
+        if (
+            precision is None
+            and trained_precision(training) is None
+            and accelerator.is_main_process
+        ):
             print(
                 f"{folder}: does not say in which precision it was trained, as an earlier version wrote it; scored in "
                 f"{scored_in}, --precision names another",
@@ -172,14 +210,18 @@ def load(
         labels = pretrained.load_labels(folder) if data.labels else []
         check_labels(labels, data)
     task.check(data, split, training["inputs"])
-    sha256 = published_checkpoint.weights_sha256(folder)  # now: a run that goes on may replace its best/ at any time
+    sha256 = published_checkpoint.weights_sha256(
+        folder
+    )  # now: a run that goes on may replace its best/ at any time
     model = pretrained.load_model(folder, task.architecture)
     if elsewhere:
         published_checkpoint.check_head(folder, model, labels)
     else:
         pretrained.check_vocabulary(folder, processor, model)
     model = model.to(accelerator.device)
-    return Loaded(folder, training, task, data, model, processor, labels, sha256, scored_in, elsewhere)
+    return Loaded(
+        folder, training, task, data, model, processor, labels, sha256, scored_in, elsewhere
+    )
 
 
 def own_training(folder: Path) -> dict[str, Any]:
@@ -201,23 +243,47 @@ def own_training(folder: Path) -> dict[str, Any]:
 
 def predict_split(
     loaded: Loaded, split: str, accelerator: Accelerator, batch_size: int, submission: bool = False
-) -> list[dict[str, Any]]:  # fmt: skip
+) -> list[dict[str, Any]]:
     set_tf32(trained_tf32(loaded.training))
     rows = predict(
-        loaded.model, loaded.processor, loaded.task, loaded.data, split, loaded.labels,
-        accelerator=accelerator, batch_size=batch_size, inputs=loaded.training["inputs"], submission=submission,
+        loaded.model,
+        loaded.processor,
+        loaded.task,
+        loaded.data,
+        split,
+        loaded.labels,
+        accelerator=accelerator,
+        batch_size=batch_size,
+        inputs=loaded.training["inputs"],
+        submission=submission,
         precision=loaded.precision,
-    )  # fmt: skip
-    if names := not_finite(loaded.model.named_parameters()):  # tanh hides an infinite weight: the logits were finite
-        raise RunFailed(f"{loaded.folder}: nothing was scored or written: weights that are not finite: {few(names)}")
+    )
+    if names := not_finite(
+        loaded.model.named_parameters()
+    ):  # tanh hides an infinite weight: the logits were finite
+        raise RunFailed(
+            f"{loaded.folder}: nothing was scored or written: weights that are not finite: {few(names)}"
+        )
     # A class's number means nothing beside the targets of another label map.
-    return rows if loaded.shared_labels else [{key: row[key] for key in row if key != "label"} for row in rows]
+    return (
+        rows
+        if loaded.shared_labels
+        else [{key: row[key] for key in row if key != "label"} for row in rows]
+    )
 
 
 def predict_checkpoint(
-    folder: Path, data_root: Path, split: str, output: Path, *, accelerator: Accelerator, other: Path | None = None,
-    batch_size: int = EVALUATION_BATCH_SIZE, precision: str | None = None, asked: Asked = AS_SAVED,
-) -> tuple[int, str]:  # fmt: skip
+    folder: Path,
+    data_root: Path,
+    split: str,
+    output: Path,
+    *,
+    accelerator: Accelerator,
+    other: Path | None = None,
+    batch_size: int = EVALUATION_BATCH_SIZE,
+    precision: str | None = None,
+    asked: Asked = AS_SAVED,
+) -> tuple[int, str]:
     """Write a checkpoint's predictions for a split, with labels or without, in the official submission format.
 
     Args:
@@ -229,15 +295,24 @@ def predict_checkpoint(
     """
     loaded = [
         load(
-            path, data_root, split, labelled=False, accelerator=accelerator, precision=precision,
+            path,
+            data_root,
+            split,
+            labelled=False,
+            accelerator=accelerator,
+            precision=precision,
             asked=replace(asked, task=task),
         )
-        for path, task in ((folder, asked.task), (other, None)) if path
-    ]  # fmt: skip
+        for path, task in ((folder, asked.task), (other, None))
+        if path
+    ]
     check_whole(loaded[0].data, split)
     check_complete([one.task for one in loaded], folder)
     rows = [predict_split(one, split, accelerator, batch_size, submission=True) for one in loaded]
-    joined = [{key: value for row in same for key, value in row.items()} for same in zip(*rows, strict=True)]
+    joined = [
+        {key: value for row in same for key, value in row.items()}
+        for same in zip(*rows, strict=True)
+    ]
     text = loaded[0].task.submission(joined, loaded[0].data.questions(split))
     if accelerator.is_main_process:
         atomic.write_text(output, text)
@@ -251,13 +326,23 @@ def check_complete(tasks: list[Task], folder: Path) -> None:
         raise RequestError(f"{folder}: {tasks[0].name} needs no other checkpoint; leave --with out")
     if wanted is not None and [task.name for task in tasks[1:]] != [wanted]:
         came = f", not one of {tasks[1].name}" if len(tasks) > 1 else ""
-        raise RequestError(f"{folder}: the official file of {tasks[0].name} needs --with RUN, a run of {wanted}{came}")
+        raise RequestError(
+            f"{folder}: the official file of {tasks[0].name} needs --with RUN, a run of {wanted}{came}"
+        )
 
 
 def evaluate_checkpoint(
-    folder: Path, data_root: Path, split: str, output: Path, *, accelerator: Accelerator, run: Path | None = None,
-    batch_size: int = EVALUATION_BATCH_SIZE, precision: str | None = None, asked: Asked = AS_SAVED,
-) -> Record:  # fmt: skip
+    folder: Path,
+    data_root: Path,
+    split: str,
+    output: Path,
+    *,
+    accelerator: Accelerator,
+    run: Path | None = None,
+    batch_size: int = EVALUATION_BATCH_SIZE,
+    precision: str | None = None,
+    asked: Asked = AS_SAVED,
+) -> Record:
     """Score a checkpoint on a split; writes the record to `output`, and the predictions where `predictions_file` says.
 
     Args:
@@ -265,16 +350,30 @@ def evaluate_checkpoint(
         precision, asked: see `load`.
     """
     started = time.monotonic()
-    loaded = load(folder, data_root, split, labelled=True, accelerator=accelerator, precision=precision, asked=asked)
+    loaded = load(
+        folder,
+        data_root,
+        split,
+        labelled=True,
+        accelerator=accelerator,
+        precision=precision,
+        asked=asked,
+    )
     task = loaded.task
     if loaded.elsewhere:
         published_checkpoint.refuse_anothers(output, loaded.sha256)
     rows = predict_split(loaded, split, accelerator, batch_size)
     scores = task.score(rows, loaded.data.questions(split))
     record = record_of(
-        loaded, split, scores, (row["id"] for row in rows), device=device_name(accelerator),
-        processes=accelerator.num_processes, batch_size=batch_size, seconds=round(time.monotonic() - started, 2),
-    )  # fmt: skip
+        loaded,
+        split,
+        scores,
+        (row["id"] for row in rows),
+        device=device_name(accelerator),
+        processes=accelerator.num_processes,
+        batch_size=batch_size,
+        seconds=round(time.monotonic() - started, 2),
+    )
     if accelerator.is_main_process:
         write_predictions(predictions_file(output, run or run_of(folder), task.name, split), rows)
         atomic.write_json(output, record.model_dump(mode="json"))
@@ -283,7 +382,9 @@ def evaluate_checkpoint(
     return record
 
 
-def record_of(loaded: Loaded, split: str, scores: dict[str, Any], ids: Iterable[Any], **measured: Any) -> Record:
+def record_of(
+    loaded: Loaded, split: str, scores: dict[str, Any], ids: Iterable[Any], **measured: Any
+) -> Record:
     """The record of scores: what was trained is taken from the checkpoint, the rest from this process.
 
     Args:
@@ -293,12 +394,20 @@ def record_of(loaded: Loaded, split: str, scores: dict[str, Any], ids: Iterable[
     training, task, data = loaded.training, loaded.task, loaded.data
     return Record(
         kind="elsewhere" if loaded.elsewhere else "run",
-        schema_version=SCHEMA_VERSION, task=task.name, task_version=task.version, split=split, n=scores["n"],
-        ids_sha256=ids_digest(ids), expect=training.get("expect"),
-        metrics=scores["metrics"], primary_metric=task.primary_metric,
-        per_answer_type=scores.get("per_answer_type", {}), per_question_type=scores.get("per_question_type", {}),
+        schema_version=SCHEMA_VERSION,
+        task=task.name,
+        task_version=task.version,
+        split=split,
+        n=scores["n"],
+        ids_sha256=ids_digest(ids),
+        expect=training.get("expect"),
+        metrics=scores["metrics"],
+        primary_metric=task.primary_metric,
+        per_answer_type=scores.get("per_answer_type", {}),
+        per_question_type=scores.get("per_question_type", {}),
         breakdown=scores["breakdown"],
-        recipe=training["recipe"], training_splits=training["training_splits"],
+        recipe=training["recipe"],
+        training_splits=training["training_splits"],
         contaminated=overlap(split, "+".join(training["training_splits"])),
         model={
             **(training["model"] if loaded.elsewhere else {"name": training["recipe"]["name"]}),
@@ -308,9 +417,14 @@ def record_of(loaded: Loaded, split: str, scores: dict[str, Any], ids: Iterable[
         },
         data={key: data.manifest[key] for key in ("source", "targets") if key in data.manifest}
         | {"manifest_hash": data.manifest["hash"]},
-        precision=loaded.precision, seed=training["seed"], code=code_version(), libraries=library_versions(),
-        training=training["progress"], command=" ".join(["vle-bench", *sys.argv[1:]]), **measured,
-    )  # fmt: skip
+        precision=loaded.precision,
+        seed=training["seed"],
+        code=code_version(),
+        libraries=library_versions(),
+        training=training["progress"],
+        command=" ".join(["vle-bench", *sys.argv[1:]]),
+        **measured,
+    )
 
 
 def joined(values: Iterable[str | None]) -> str | None:

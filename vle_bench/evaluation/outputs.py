@@ -23,7 +23,9 @@ def refuse_existing(path: Path, option: str = "--output") -> None:
 
 def run_of(checkpoint: Path) -> Path:
     """The run folder that a checkpoint folder lies in; a folder that lies in none stands for itself."""
-    inside = not (checkpoint / "recipe.yaml").is_file() and (checkpoint.parent / "recipe.yaml").is_file()
+    inside = (
+        not (checkpoint / "recipe.yaml").is_file() and (checkpoint.parent / "recipe.yaml").is_file()
+    )
     return checkpoint.parent if inside else checkpoint
 
 
@@ -63,14 +65,20 @@ def check_record_output(record: Path, run: Path, weights: Path, task: str, split
         try:
             before = load_record(record).model.get("checkpoint_sha256")
         except RequestError as error:
-            raise RequestError(f"{error}; name another file with --output, or remove this one") from error
+            raise RequestError(
+                f"{error}; name another file with --output, or remove this one"
+            ) from error
         if before == file_sha256(weights):
             return
         others = [run / name / weights.name for name in CHECKPOINTS]
-        kept = [other.parent for other in others if other.is_file() and file_sha256(other) == before]
+        kept = [
+            other.parent for other in others if other.is_file() and file_sha256(other) == before
+        ]
         if kept or not (run / "recipe.yaml").is_file():
             of = str(kept[0]) if kept else "other weights"
-            raise RequestError(f"{record}: is the record of {of}, not of {weights.parent}; name another file with --output")
+            raise RequestError(
+                f"{record}: is the record of {of}, not of {weights.parent}; name another file with --output"
+            )
 
 
 def check_joined_output(record: Path, run: Path, other: Path, split: str) -> None:
@@ -82,8 +90,15 @@ def check_joined_output(record: Path, run: Path, other: Path, split: str) -> Non
     if not is_own(record, run, "vcr_q2ar", split):
         refuse_existing(record)
         return
-    parts = [run / "results" / f"vcr_q2a.{split}.json", other / "results" / f"vcr_qa2r.{split}.json"]
+    parts = [
+        run / "results" / f"vcr_q2a.{split}.json",
+        other / "results" / f"vcr_qa2r.{split}.json",
+    ]
     if record.exists() and all(part.is_file() for part in parts):
-        weights = " + ".join(str(load_record(part).model.get("checkpoint_sha256")) for part in parts)
+        weights = " + ".join(
+            str(load_record(part).model.get("checkpoint_sha256")) for part in parts
+        )
         if load_record(record).model.get("checkpoint_sha256") != weights:
-            raise RequestError(f"{record}: is the record of other weights; name another file with --output, or remove it")
+            raise RequestError(
+                f"{record}: is the record of other weights; name another file with --output, or remove it"
+            )

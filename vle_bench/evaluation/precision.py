@@ -25,7 +25,9 @@ def trained_precision(training: dict[str, Any] | None) -> str | None:
     """
     precision = training["progress"].get("precision") if training else None
     if precision is not None and precision not in PRECISIONS:
-        raise RequestError(f"training.json: progress.precision: {precision!r} is none of {', '.join(PRECISIONS)}")
+        raise RequestError(
+            f"training.json: progress.precision: {precision!r} is none of {', '.join(PRECISIONS)}"
+        )
     return precision
 
 
@@ -34,7 +36,9 @@ def trained_tf32(training: dict[str, Any] | None) -> bool:
     return bool(training and training["progress"].get("tf32"))
 
 
-def scoring_precision(training: dict[str, Any] | None, chosen: str | None, device: torch.device) -> str:
+def scoring_precision(
+    training: dict[str, Any] | None, chosen: str | None, device: torch.device
+) -> str:
     """`chosen`, else the precision of the training, else `fp32`.
 
     Args:

@@ -30,10 +30,17 @@ from vle_bench.tasks import TASKS
 # `vqa_train_config.json`, METER `config.py`), VCR 80 (VLE's VCR pipeline).
 LENGTHS = {"vqa": 50, "vcr_q2a": 80, "vcr_qa2r": 80, "vcr_joint": 80}
 # In the order in which transformers looks for them; an index names the files of weights that are split.
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 CHANNELS = 3
 SHORTEST = 4  # tokens that a text must have room for: both ends and a word of question and answer
-RESULTS = Path("results")  # of checkpoints from elsewhere, in the current folder: nothing is written into theirs
+RESULTS = Path(
+    "results"
+)  # of checkpoints from elsewhere, in the current folder: nothing is written into theirs
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,11 @@ class Asked:
         """A run of ours knows all of this; only its task may be named again."""
         if self.task not in (None, task):
             raise RequestError(f"{folder}: was trained for {task}, not for --task {self.task}")
-        given = {"--max-text-length": self.max_text_length, "--resize": self.resize, "--trained-on": self.trained_on}
+        given = {
+            "--max-text-length": self.max_text_length,
+            "--resize": self.resize,
+            "--trained-on": self.trained_on,
+        }
         if named := [name for name, value in given.items() if value is not None]:
             said = f"whose {pretrained.TRAINING_FILE} says it"
             raise RequestError(f"{folder}: a checkpoint of vle-bench, {said}; leave {named[0]} out")
@@ -112,7 +123,9 @@ def refuse_anothers(output: Path, sha256: str) -> None:
     except (ValueError, KeyError, TypeError, AttributeError):
         there = None
     if there != sha256:
-        raise RequestError(f"{output}: there already, and not of this checkpoint; name another file with --output")
+        raise RequestError(
+            f"{output}: there already, and not of this checkpoint; name another file with --output"
+        )
 
 
 def described(folder: Path, asked: Asked) -> tuple[dict[str, Any], VLEProcessor]:
@@ -124,21 +137,34 @@ def described(folder: Path, asked: Asked) -> tuple[dict[str, Any], VLEProcessor]
     config = read_config(folder / "config.json")
     task = task_of(folder, config, asked.task)
     processor = processor_of(folder, config, asked.resize)
-    length = text_length(folder, config, [LENGTHS[task], int(processor.tokenizer.model_max_length)], asked.max_text_length)
+    length = text_length(
+        folder,
+        config,
+        [LENGTHS[task], int(processor.tokenizer.model_max_length)],
+        asked.max_text_length,
+    )
     model = {"max_text_length": length, "objects": "tagged", "alignment": "on"}
     about = {"name": name_of(folder), "max_text_length": length, "pictures": pictures_of(processor)}
     return {
-        "task": task, "inputs": TASKS[task].inputs(model, config.num_token_types), "recipe": {}, "seed": None, "progress": {},
+        "task": task,
+        "inputs": TASKS[task].inputs(model, config.num_token_types),
+        "recipe": {},
+        "seed": None,
+        "progress": {},
         "training_splits": sorted(set(names(asked.trained_on))) if asked.trained_on else [],
         "model": about | ({"asked": changes} if (changes := asked.changes()) else {}),
-    }, processor  # fmt: skip
+    }, processor
 
 
 def check_splits(asked: Asked, source: str) -> None:
     """The splits that a checkpoint was trained on are splits of the data."""
     known = [name for group in KNOWN.get(source, ()) for name in group]
-    if asked.trained_on and (unknown := [name for name in names(asked.trained_on) if name not in known]):
-        raise RequestError(f"--trained-on: {unknown[0]!r} is no split of {source}; there are {', '.join(known)}")
+    if asked.trained_on and (
+        unknown := [name for name in names(asked.trained_on) if name not in known]
+    ):
+        raise RequestError(
+            f"--trained-on: {unknown[0]!r} is no split of {source}; there are {', '.join(known)}"
+        )
 
 
 def task_of(folder: Path, config: VLEConfig, asked: str | None) -> str:
@@ -146,7 +172,9 @@ def task_of(folder: Path, config: VLEConfig, asked: str | None) -> str:
     tasks = {TASKS[name].architecture: name for name in LENGTHS}
     named = config.architectures or []
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
-        raise RequestError(f"{folder / 'config.json'}: architectures: a list of class names is expected, not {named!r}")
+        raise RequestError(
+            f"{folder / 'config.json'}: architectures: a list of class names is expected, not {named!r}"
+        )
     found = [tasks[name] for name in named if name in tasks]
     if asked is not None and asked not in LENGTHS:
         raise RequestError(f"--task {asked}: not among {', '.join(LENGTHS)}")
@@ -156,9 +184,13 @@ def task_of(folder: Path, config: VLEConfig, asked: str | None) -> str:
             f"{', '.join(tasks)} do"
         )
     if found and asked not in (None, found[0]):
-        raise RequestError(f"{folder / 'config.json'}: architectures: {named[0]} is for {found[0]}, not for --task {asked}")
+        raise RequestError(
+            f"{folder / 'config.json'}: architectures: {named[0]} is for {found[0]}, not for --task {asked}"
+        )
     if not found and asked is None:
-        raise RequestError(f"{folder / 'config.json'}: names no architecture; --task says it: {', '.join(LENGTHS)}")
+        raise RequestError(
+            f"{folder / 'config.json'}: names no architecture; --task says it: {', '.join(LENGTHS)}"
+        )
     return found[0] if found else str(asked)
 
 
@@ -167,7 +199,14 @@ def processor_of(folder: Path, config: VLEConfig, resize: str | None) -> VLEProc
 
     A size that is no multiple of the patch is taken as it is (published VLE-large: 384 and 14): what remains is not seen.
     """
-    path = next((f for name in ("processor_config.json", "preprocessor_config.json") if (f := folder / name).is_file()), None)
+    path = next(
+        (
+            f
+            for name in ("processor_config.json", "preprocessor_config.json")
+            if (f := folder / name).is_file()
+        ),
+        None,
+    )
     if path is None:
         raise RequestError(
             f"{folder}: has no preprocessor_config.json, so that nothing says how pictures become the model's; "
@@ -176,10 +215,18 @@ def processor_of(folder: Path, config: VLEConfig, resize: str | None) -> VLEProc
     processor = pretrained.load_processor(folder)
     vision, words = config.vision_config, config.text_config.vocab_size
     if len(processor.tokenizer) > words:
-        raise RequestError(f"{folder}: its tokenizer has {len(processor.tokenizer):,} words, and its text encoder {words:,}")
-    missing = [name for name in ("pad", "cls", "sep") if getattr(processor.tokenizer, f"{name}_token_id") is None]
+        raise RequestError(
+            f"{folder}: its tokenizer has {len(processor.tokenizer):,} words, and its text encoder {words:,}"
+        )
+    missing = [
+        name
+        for name in ("pad", "cls", "sep")
+        if getattr(processor.tokenizer, f"{name}_token_id") is None
+    ]
     if missing:
-        raise RequestError(f"{folder / 'tokenizer_config.json'}: the tokenizer has no {missing[0]}_token")
+        raise RequestError(
+            f"{folder / 'tokenizer_config.json'}: the tokenizer has no {missing[0]}_token"
+        )
     limit = processor.tokenizer.model_max_length
     if not is_number(limit) or limit < SHORTEST:
         raise RequestError(
@@ -191,12 +238,20 @@ def processor_of(folder: Path, config: VLEConfig, resize: str | None) -> VLEProc
         crop = {"size": {"shortest_edge": size}, "do_center_crop": True, "crop_size": square}
         processor.image_processor = CLIPImageProcessorPil(
             **(crop if resize == "crop" else {"size": square, "do_center_crop": False}),
-            image_mean=own.image_mean, image_std=own.image_std, resample=own.resample,
-        )  # fmt: skip
+            image_mean=own.image_mean,
+            image_std=own.image_std,
+            resample=own.resample,
+        )
     processor.patch_size = vision.patch_size
     settings = processor.image_processor
     check_settings(path, settings)
-    made = settings.crop_size if settings.do_center_crop else settings.size if settings.do_resize else None
+    made = (
+        settings.crop_size
+        if settings.do_center_crop
+        else settings.size
+        if settings.do_resize
+        else None
+    )
     if made is None or (made.get("height"), made.get("width")) != (size, size):
         raise RequestError(
             f"{path}: pictures come out as {pictures_of(processor)}, and the model takes "
@@ -204,11 +259,17 @@ def processor_of(folder: Path, config: VLEConfig, resize: str | None) -> VLEProc
         )
     try:
         tried = processor(images=Image.new("RGB", (size + 7, size)), text="a")["pixel_values"]
-    except Exception as error:  # others' files may hold anything, and each library has error types of its own
+    except (
+        Exception
+    ) as error:  # others' files may hold anything, and each library has error types of its own
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise RequestError(f"{path}: with it and the tokenizer nothing becomes the model's input: {reason[0]}") from error
+        raise RequestError(
+            f"{path}: with it and the tokenizer nothing becomes the model's input: {reason[0]}"
+        ) from error
     if tuple(tried.shape) != (1, vision.num_channels, size, size):
-        raise RequestError(f"{path}: pictures come out as {tuple(tried.shape[1:])}, not as {vision.num_channels} × {size} × {size}")
+        raise RequestError(
+            f"{path}: pictures come out as {tuple(tried.shape[1:])}, not as {vision.num_channels} × {size} × {size}"
+        )
     return processor
 
 
@@ -217,14 +278,24 @@ def check_settings(path: Path, settings: Any) -> None:
     for name, least in (("image_mean", -math.inf), ("image_std", 0)):
         values: Any = getattr(settings, name, None)
         listed = isinstance(values, list | tuple) and len(values) == CHANNELS
-        if settings.do_normalize and not (listed and all(is_number(value) and value > least for value in values)):
+        if settings.do_normalize and not (
+            listed and all(is_number(value) and value > least for value in values)
+        ):
             above = " above 0" if least == 0 else ""
-            raise RequestError(f"{path}: {name}: {CHANNELS} numbers{above} are expected, not {values!r}")
+            raise RequestError(
+                f"{path}: {name}: {CHANNELS} numbers{above} are expected, not {values!r}"
+            )
     sides = [value for value in dict(settings.size or {}).values() if value is not None]
     if settings.do_resize and not (sides and all(type(side) is int and side > 0 for side in sides)):
-        raise RequestError(f"{path}: size: sides in whole pixels are expected, not {dict(settings.size or {})!r}")
-    if settings.do_rescale and not (is_number(settings.rescale_factor) and settings.rescale_factor > 0):
-        raise RequestError(f"{path}: rescale_factor: a number above 0 is expected, not {settings.rescale_factor!r}")
+        raise RequestError(
+            f"{path}: size: sides in whole pixels are expected, not {dict(settings.size or {})!r}"
+        )
+    if settings.do_rescale and not (
+        is_number(settings.rescale_factor) and settings.rescale_factor > 0
+    ):
+        raise RequestError(
+            f"{path}: rescale_factor: a number above 0 is expected, not {settings.rescale_factor!r}"
+        )
     if settings.resample not in tuple(map(int, Image.Resampling)):
         raise RequestError(f"{path}: resample: {settings.resample!r} is none of Pillow's, 0 to 5")
 
@@ -258,9 +329,13 @@ def text_length(folder: Path, config: VLEConfig, limits: list[int], asked: int |
     if text.model_type == "deberta-v2":
         positions = text.max_position_embeddings if text.position_biased_input else None
     else:
-        positions = text.max_position_embeddings - (text.pad_token_id + 1 if text.model_type == "roberta" else 0)
+        positions = text.max_position_embeddings - (
+            text.pad_token_id + 1 if text.model_type == "roberta" else 0
+        )
     if asked is not None and positions is not None and asked > positions:
-        raise RequestError(f"{folder}: --max-text-length {asked}: its text encoder has positions for {positions} tokens")
+        raise RequestError(
+            f"{folder}: --max-text-length {asked}: its text encoder has positions for {positions} tokens"
+        )
     return asked or min(*limits, *([] if positions is None else [positions]))
 
 
@@ -268,7 +343,9 @@ def answers(folder: Path) -> list[str]:
     """The answers by class: `id2label` of config.json, else label_map.json beside it."""
     path = folder / "config.json"
     given = pretrained.read_json(path).get("id2label")
-    placeholders = not isinstance(given, dict) or all(str(label).startswith("LABEL_") for label in given.values())
+    placeholders = not isinstance(given, dict) or all(
+        str(label).startswith("LABEL_") for label in given.values()
+    )
     if not placeholders:
         return read_label_map(path)
     if (folder / "label_map.json").is_file():
@@ -283,7 +360,9 @@ def check_head(folder: Path, model: Any, labels: list[str]) -> None:
     """As many answers as classes; label_map.json may be another model's."""
     classes = len(model.config.id2label or {})
     if labels and len(labels) != classes:
-        raise RequestError(f"{folder}: its label map has {len(labels):,} answers, and its head {classes:,} classes")
+        raise RequestError(
+            f"{folder}: its label map has {len(labels):,} answers, and its head {classes:,} classes"
+        )
 
 
 def weights_sha256(folder: Path) -> str:
@@ -297,7 +376,10 @@ def weights_sha256(folder: Path) -> str:
     files = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(files, dict) or not files:
         raise RequestError(f"{path}: has no weight_map: it names no file of weights")
-    lines = [f"{checked_sha256(folder / name)}  {name}\n" for name in sorted({str(name) for name in files.values()})]
+    lines = [
+        f"{checked_sha256(folder / name)}  {name}\n"
+        for name in sorted({str(name) for name in files.values()})
+    ]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -306,5 +388,7 @@ def checked_sha256(path: Path) -> str:
         raise RequestError(f"{path}: no such file; the download is not complete")
     with open(path, "rb") as file:
         if file.read(48).startswith(b"version https://git-lfs"):
-            raise RequestError(f"{path}: no weights, only Git LFS's pointer to them; `git lfs pull` fetches them")
+            raise RequestError(
+                f"{path}: no weights, only Git LFS's pointer to them; `git lfs pull` fetches them"
+            )
     return file_sha256(path)

@@ -62,7 +62,9 @@ class Record(Group):
     primary_metric: str
     per_answer_type: dict[str, Fraction] = {}
     per_question_type: dict[str, Fraction] = {}
-    breakdown: dict[str, dict[str, Metric]] = {}  # the primary metric by what examples are like: kind → group → figure
+    breakdown: dict[
+        str, dict[str, Metric]
+    ] = {}  # the primary metric by what examples are like: kind → group → figure
     recipe: dict[str, str] = {}  # name, hash, and experiment: equal for other seeds of the same
     expect: Expect | None = None
     training_splits: list[str]
@@ -80,7 +82,9 @@ class Record(Group):
     processes: Whole
     batch_size: Whole
     seconds: Annotated[float, Field(ge=0)]
-    training: dict[str, Any] = {}  # steps, seconds, precision, score on the split that picked the checkpoint
+    training: dict[
+        str, Any
+    ] = {}  # steps, seconds, precision, score on the split that picked the checkpoint
     command: str
 
     @model_validator(mode="before")
@@ -88,28 +92,39 @@ class Record(Group):
     def known_version(cls, values: Any) -> Any:
         version = values.get("schema_version") if isinstance(values, dict) else None
         if isinstance(version, int) and version > SCHEMA_VERSION:
-            raise ValueError(f"schema_version {version} is newer than what this version reads, {SCHEMA_VERSION}; update vle-bench")
+            raise ValueError(
+                f"schema_version {version} is newer than what this version reads, {SCHEMA_VERSION}; update vle-bench"
+            )
         return values
 
     @model_validator(mode="after")
     def holds_together(self) -> "Record":
         if self.primary_metric not in self.metrics:
-            raise ValueError(f"primary_metric {self.primary_metric!r} is none of the metrics: {', '.join(self.metrics)}")
+            raise ValueError(
+                f"primary_metric {self.primary_metric!r} is none of the metrics: {', '.join(self.metrics)}"
+            )
         of_a_run = self.kind == "run"
         for group, needed in (
-            ("recipe", {"name", "hash"} if of_a_run else set()), ("data", {"source", "manifest_hash"}),
+            ("recipe", {"name", "hash"} if of_a_run else set()),
+            ("data", {"source", "manifest_hash"}),
             ("model", {"name"} if of_a_run else {"name", "checkpoint_sha256"}),
-        ):  # fmt: skip
+        ):
             if missing := needed - getattr(self, group).keys():
                 raise ValueError(f"{group} has no {min(missing)!r}")
         if of_a_run and self.seed is None:
             raise ValueError("seed: the record of a run has one")
         if not of_a_run and (self.recipe or self.seed is not None):
-            raise ValueError("kind elsewhere: a checkpoint that was trained elsewhere has neither recipe nor seed here")
+            raise ValueError(
+                "kind elsewhere: a checkpoint that was trained elsewhere has neither recipe nor seed here"
+            )
         if not of_a_run and not re.fullmatch(rf"{NAME}( \+ {NAME})*", str(self.model["name"])):
             raise ValueError(f"model.name: {self.model['name']!r} is no name")
-        if not of_a_run and not re.fullmatch(r"[0-9a-f]{64}( \+ [0-9a-f]{64})*", str(self.model["checkpoint_sha256"])):
-            raise ValueError(f"model.checkpoint_sha256: {self.model['checkpoint_sha256']!r} is no SHA-256")
+        if not of_a_run and not re.fullmatch(
+            r"[0-9a-f]{64}( \+ [0-9a-f]{64})*", str(self.model["checkpoint_sha256"])
+        ):
+            raise ValueError(
+                f"model.checkpoint_sha256: {self.model['checkpoint_sha256']!r} is no SHA-256"
+            )
         for key, value in self.recipe.items():
             if not re.fullmatch(rf"{NAME}( \+ {NAME})*" if key == "name" else PARTS, value):
                 raise ValueError(f"recipe.{key}: {value!r} is no name")
@@ -119,17 +134,30 @@ class Record(Group):
         if self.code.get("commit") is None and self.code.get("clean") is not None:
             raise ValueError("code.clean says what of a commit, and code.commit is not given")
         if self.code.get("commit") is not None and not isinstance(self.code.get("clean"), bool):
-            raise ValueError("code.clean must be true or false where code.commit is given: was the tree as committed?")
+            raise ValueError(
+                "code.clean must be true or false where code.commit is given: was the tree as committed?"
+            )
         for name, metric in self.metrics.items():
-            if metric.interval and not metric.interval[0] - ROUNDING <= metric.value <= metric.interval[1] + ROUNDING:
-                raise ValueError(f"metrics.{name}: {metric.value} is outside of its interval {list(metric.interval)}")
+            if (
+                metric.interval
+                and not metric.interval[0] - ROUNDING
+                <= metric.value
+                <= metric.interval[1] + ROUNDING
+            ):
+                raise ValueError(
+                    f"metrics.{name}: {metric.value} is outside of its interval {list(metric.interval)}"
+                )
         return self
 
     @property
     def title(self) -> str:
         """What tables call it: the recipe, or the checkpoint that was trained elsewhere, with what was not as its folder says."""
         asked = self.model.get("asked")
-        return self.recipe["name"] if self.kind == "run" else self.model["name"] + (f", {asked}" if asked else "")
+        return (
+            self.recipe["name"]
+            if self.kind == "run"
+            else self.model["name"] + (f", {asked}" if asked else "")
+        )
 
     @property
     def identity(self) -> str:
@@ -242,13 +270,17 @@ def parse_record(content: bytes, path: Path) -> Record:
     """As `load_record`, of the bytes of a file that was read before."""
     try:
         text = content.decode("utf-8-sig")
-        return Record.model_validate(json.loads(text, parse_constant=refuse_constant, object_pairs_hook=once))
+        return Record.model_validate(
+            json.loads(text, parse_constant=refuse_constant, object_pairs_hook=once)
+        )
     except json.JSONDecodeError as error:
         raise RequestError(f"{path}: not JSON, it ends or breaks at line {error.lineno}") from error
     except ValidationError as error:
         problems = [describe(problem) for problem in error.errors()]
         raise RequestError(
-            f"{path}: " + "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" * (len(problems) > 3))
+            f"{path}: "
+            + "; ".join(problems[:3])
+            + (f"; and {len(problems) - 3} more" * (len(problems) > 3))
         ) from error
     except ValueError as error:  # not UTF-8, NaN
         raise RequestError(f"{path}: no result record: {error}") from error
@@ -270,5 +302,9 @@ def refuse_constant(name: str) -> None:
 def describe(problem: Any) -> str:
     """One of pydantic's errors → `dotted.key: what is wrong`."""
     where = ".".join(map(str, problem["loc"]))
-    message = "unknown field" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
+    message = (
+        "unknown field"
+        if problem["type"] == "extra_forbidden"
+        else problem["msg"].removeprefix("Value error, ")
+    )
     return f"{where}: {message}" if where else message

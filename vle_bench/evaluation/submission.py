@@ -37,7 +37,13 @@ class Findings:
         if found:
             self.warnings.append(f"{len(found):,} {what}: {shown(found)}")
 
-    def ids(self, given: Sequence[Any], expected: Collection[Any], name: str, repeated: str | None = None) -> None:
+    def ids(
+        self,
+        given: Sequence[Any],
+        expected: Collection[Any],
+        name: str,
+        repeated: str | None = None,
+    ) -> None:
         """Every expected id, none beyond them.
 
         Args:
@@ -64,35 +70,72 @@ def check_vqa_submission(path: Path, questions: Path) -> Findings:
         RequestError: a file that cannot be read as JSON, or a questions file that is none.
     """
     asked_file = read_json(questions)
-    asked = [record["question_id"] for record in records_of(questions, asked_file, "questions", {"question_id": int})]
+    asked = [
+        record["question_id"]
+        for record in records_of(questions, asked_file, "questions", {"question_id": int})
+    ]
     content = read_json(path)
     findings = Findings()
     if not isinstance(content, list):
-        kind = "an object" if isinstance(content, dict) else "a string" if isinstance(content, str) else repr(content)
-        findings.problems.append(f'the file is {kind}, not a list of {{"question_id": ..., "answer": ...}}')
+        kind = (
+            "an object"
+            if isinstance(content, dict)
+            else "a string"
+            if isinstance(content, str)
+            else repr(content)
+        )
+        findings.problems.append(
+            f'the file is {kind}, not a list of {{"question_id": ..., "answer": ...}}'
+        )
         return findings
     findings.count = len(content)
     objects = [(n, record) for n, record in enumerate(content) if isinstance(record, dict)]
-    findings.problem([n for n, record in enumerate(content) if not isinstance(record, dict)], "records that are no objects")
-    numbered = [(n, record, number) for n, record in objects if (number := whole(record.get("question_id"))) is not None]
     findings.problem(
-        [f"record {n} ({record['question_id']!r})" if "question_id" in record else f"record {n} (none)"
-         for n, record in objects if whole(record.get("question_id")) is None],
+        [n for n, record in enumerate(content) if not isinstance(record, dict)],
+        "records that are no objects",
+    )
+    numbered = [
+        (n, record, number)
+        for n, record in objects
+        if (number := whole(record.get("question_id"))) is not None
+    ]
+    findings.problem(
+        [
+            f"record {n} ({record['question_id']!r})"
+            if "question_id" in record
+            else f"record {n} (none)"
+            for n, record in objects
+            if whole(record.get("question_id")) is None
+        ],
         "records whose question_id is not a whole number",
-    )  # fmt: skip
+    )
     findings.warning(
-        [f"record {n} ({json.dumps(record['question_id'])} for {number})"
-         for n, record, number in numbered if type(record["question_id"]) is not int],
+        [
+            f"record {n} ({json.dumps(record['question_id'])} for {number})"
+            for n, record, number in numbered
+            if type(record["question_id"]) is not int
+        ],
         "question ids are not written as whole numbers; the official reader takes each for the number that it equals",
-    )  # fmt: skip
-    findings.problem([_name(n, r) for n, r in objects if "answer" not in r], "records without an answer")
-    findings.problem([_name(n, r) for n, r in objects if not isinstance(r.get("answer", ""), str)], "answers that are not strings")
+    )
+    findings.problem(
+        [_name(n, r) for n, r in objects if "answer" not in r], "records without an answer"
+    )
+    findings.problem(
+        [_name(n, r) for n, r in objects if not isinstance(r.get("answer", ""), str)],
+        "answers that are not strings",
+    )
     ids = [number for _, _, number in numbered]
     findings.ids(ids, asked, "question id", repeated=LAST_COUNTS)
-    empty = [_name(n, r) for n, r in objects if isinstance(r.get("answer"), str) and not r["answer"].strip()]
+    empty = [
+        _name(n, r)
+        for n, r in objects
+        if isinstance(r.get("answer"), str) and not r["answer"].strip()
+    ]
     findings.warning(empty, "answers are empty")
     if asked_file.get("data_subtype") == "test-dev2015":
-        findings.warnings.append(f"{questions} holds test-dev only; the server wants every question of test2015, for test-dev too")
+        findings.warnings.append(
+            f"{questions} holds test-dev only; the server wants every question of test2015, for test-dev too"
+        )
     return findings
 
 
@@ -104,7 +147,9 @@ def whole(question_id: Any) -> int | None:
 
 
 def _name(number: int, record: dict[str, Any]) -> str:
-    return str(record["question_id"]) if type(record.get("question_id")) is int else f"record {number}"
+    return (
+        str(record["question_id"]) if type(record.get("question_id")) is int else f"record {number}"
+    )
 
 
 def check_vcr_submission(path: Path, annotations: Path) -> Findings:
@@ -116,7 +161,9 @@ def check_vcr_submission(path: Path, annotations: Path) -> Findings:
     expected = []
     for number, record in jsonl_records(annotations):
         if not isinstance(record.get("annot_id"), str):
-            raise RequestError(f"{annotations}: line {number}: annot_id: {record.get('annot_id')!r} is not a string")
+            raise RequestError(
+                f"{annotations}: line {number}: annot_id: {record.get('annot_id')!r} is not a string"
+            )
         expected.append(record["annot_id"])
     with reading(path):
         text = path.read_text(encoding="utf-8-sig")
@@ -129,6 +176,13 @@ def check_vcr_submission(path: Path, annotations: Path) -> Findings:
     findings.count = len(scores)
     findings.ids(list(scores), expected, "annot_id")
     fours = {annot_id: row.reshape(-1, CHOICES) for annot_id, row in scores.items()}
-    wrong = [i for i, four in fours.items() if four.min() < 0 or np.any(np.abs(four.sum(1) - 1) > SUM_TOLERANCE)]
-    findings.problem(wrong, "annot_ids whose scores are no probabilities (each of 0 to 1, every four of a sum of 1)")
+    wrong = [
+        i
+        for i, four in fours.items()
+        if four.min() < 0 or np.any(np.abs(four.sum(1) - 1) > SUM_TOLERANCE)
+    ]
+    findings.problem(
+        wrong,
+        "annot_ids whose scores are no probabilities (each of 0 to 1, every four of a sum of 1)",
+    )
     return findings

@@ -12,13 +12,22 @@ from vle_bench.metrics.sums import mean
 
 def figure(scores: NDArray[np.floating], groups: NDArray[np.integer]) -> dict[str, Any]:
     """The mean of scores (examples,) with its interval and their number, as a record holds it."""
-    return {"value": mean(scores.tolist()), "interval": list(interval(scores, groups)), "n": len(scores)}
+    return {
+        "value": mean(scores.tolist()),
+        "interval": list(interval(scores, groups)),
+        "n": len(scores),
+    }
 
 
-def figures(scores: NDArray[np.floating], groups: NDArray[np.integer], kinds: Sequence[str]) -> dict[str, dict[str, Any]]:
+def figures(
+    scores: NDArray[np.floating], groups: NDArray[np.integer], kinds: Sequence[str]
+) -> dict[str, dict[str, Any]]:
     """`figure` of the examples of each kind; kinds: (examples,)."""
     names = np.array(kinds)
-    return {name: figure(scores[names == name], groups[names == name]) for name in np.unique(names).tolist()}
+    return {
+        name: figure(scores[names == name], groups[names == name])
+        for name in np.unique(names).tolist()
+    }
 
 
 def interval(
@@ -37,7 +46,9 @@ def interval(
     sums = on_grid(np.bincount(index, scores), len(counts))  # as many images are drawn as there are
     rng = np.random.default_rng(seed)
     means = np.empty(resamples)
-    for i in range(resamples):  # one row at a time: a matrix of resamples × images would not fit for VQA v2
+    for i in range(
+        resamples
+    ):  # one row at a time: a matrix of resamples × images would not fit for VQA v2
         weights = np.bincount(rng.integers(0, len(sums), len(sums)), minlength=len(sums))
         means[i] = weights @ sums / (weights @ counts)
     low, high = np.quantile(means, (0.025, 0.975))

@@ -12,7 +12,9 @@ from vle_bench.metrics.bootstrap import on_grid
 from vle_bench.metrics.sums import mean
 
 RESAMPLES, SEED = 10_000, 0
-CELLS = 1 << 22  # of the matrix of resamples × images that is held at a time; VQA v2's validation has 40,504 images
+CELLS = (
+    1 << 22
+)  # of the matrix of resamples × images that is held at a time; VQA v2's validation has 40,504 images
 
 METHOD = (
     "95 % percentile interval of a paired bootstrap: whole images drawn with replacement, the same for both runs, "
@@ -39,13 +41,25 @@ class Difference:
         return self.b - self.a
 
     def as_json(self) -> dict[str, Any]:
-        return {"n": self.n, "a": self.a, "b": self.b, "difference": self.value, "interval": self.interval, "p": self.p}
+        return {
+            "n": self.n,
+            "a": self.a,
+            "b": self.b,
+            "difference": self.value,
+            "interval": self.interval,
+            "p": self.p,
+        }
 
 
 def differences(
-    a: NDArray[np.float64], b: NDArray[np.float64], images: NDArray[Any], groups: Sequence[NDArray[np.bool_]],
-    seed: int = SEED, resamples: int = RESAMPLES, advance: Callable[[int], Any] = lambda drawn: None,
-) -> list[Difference]:  # fmt: skip
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    images: NDArray[Any],
+    groups: Sequence[NDArray[np.bool_]],
+    seed: int = SEED,
+    resamples: int = RESAMPLES,
+    advance: Callable[[int], Any] = lambda drawn: None,
+) -> list[Difference]:
     """B minus A in each group of examples; all groups see the same draws of images.
 
     A draw in which a group has no example says nothing of it and is left out. It cannot happen to all examples together.
@@ -58,9 +72,13 @@ def differences(
     """
     _, image = np.unique(images, return_inverse=True)
     count = int(image.max()) + 1
-    totals = np.stack([np.bincount(image[mask], (b - a)[mask], count) for mask in groups], 1)  # (images, groups)
+    totals = np.stack(
+        [np.bincount(image[mask], (b - a)[mask], count) for mask in groups], 1
+    )  # (images, groups)
     sums = on_grid(totals, count)  # as many images are drawn as there are
-    sizes = np.stack([np.bincount(image[mask], minlength=count) for mask in groups], 1).astype(float)
+    sizes = np.stack([np.bincount(image[mask], minlength=count) for mask in groups], 1).astype(
+        float
+    )
     columns, parts = np.hstack([sums, sizes]), []
     for weights in draws(count, seed, resamples):
         parts.append(weights @ columns)
@@ -71,10 +89,15 @@ def differences(
         means = drawn[there, g] / drawn[there, len(groups) + g]
         several = np.count_nonzero(sizes[:, g]) > 1
         low, high = np.quantile(means, (0.025, 0.975)).tolist()
-        found.append(Difference(
-            int(mask.sum()), mean(a[mask].tolist()), mean(b[mask].tolist()), (low, high) if several else None,
-            p_value(means) if several else None,
-        ))  # fmt: skip
+        found.append(
+            Difference(
+                int(mask.sum()),
+                mean(a[mask].tolist()),
+                mean(b[mask].tolist()),
+                (low, high) if several else None,
+                p_value(means) if several else None,
+            )
+        )
     return found
 
 

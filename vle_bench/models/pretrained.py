@@ -18,7 +18,14 @@ from vle_bench.models.vle.processing import Resize, VLEProcessor
 TRAINING_FILE = "training.json"
 
 
-def save(folder: Path, model: Any, processor: Any, labels: list[str], training: dict[str, Any], weights: Any = None) -> None:
+def save(
+    folder: Path,
+    model: Any,
+    processor: Any,
+    labels: list[str],
+    training: dict[str, Any],
+    weights: Any = None,
+) -> None:
     """Write a `from_pretrained` folder, complete or not at all; RunFailed where it cannot be written.
 
     Args:
@@ -28,13 +35,19 @@ def save(folder: Path, model: Any, processor: Any, labels: list[str], training: 
     """
     try:
         with atomic.folder(folder) as partial:
-            model.save_pretrained(partial, state_dict=dict(weights) if weights else None)  # it empties the one it is given
+            model.save_pretrained(
+                partial, state_dict=dict(weights) if weights else None
+            )  # it empties the one it is given
             processor.save_pretrained(partial)
             if labels:
-                atomic.write_json(partial / "label_map.json", {"answers": labels, "sha256": labels_digest(labels)})
+                atomic.write_json(
+                    partial / "label_map.json", {"answers": labels, "sha256": labels_digest(labels)}
+                )
             atomic.write_json(partial / TRAINING_FILE, training)
     except (OSError, SafetensorError) as error:  # the latter is safetensors' own for a full disk
-        raise RunFailed(f"{folder}: cannot be written: {_one_line(error)}; make room, and go on with --resume") from error
+        raise RunFailed(
+            f"{folder}: cannot be written: {_one_line(error)}; make room, and go on with --resume"
+        ) from error
 
 
 def resolve(checkpoint: Path) -> Path:
@@ -84,12 +97,18 @@ def own_answers(folder: Path) -> list[str] | None:
     if (folder / "label_map.json").is_file():
         return load_labels(folder)
     names = read_json(folder / "config.json").get("id2label")
-    if not isinstance(names, dict) or not names or all(str(name).startswith("LABEL_") for name in names.values()):
+    if (
+        not isinstance(names, dict)
+        or not names
+        or all(str(name).startswith("LABEL_") for name in names.values())
+    ):
         return None
     return read_label_map(folder / "config.json")
 
 
-def load_processor(folder: Path, image_size: int | None = None, resize: Resize | None = None) -> VLEProcessor:
+def load_processor(
+    folder: Path, image_size: int | None = None, resize: Resize | None = None
+) -> VLEProcessor:
     """The processor of a checkpoint folder; with `image_size` for squares of another size than its own.
 
     Args:
@@ -97,29 +116,41 @@ def load_processor(folder: Path, image_size: int | None = None, resize: Resize |
     """
     try:
         processor = VLEProcessor.from_folder(folder)
-        if image_size is not None and not (resize is None and processor.square == (image_size, image_size)):
+        if image_size is not None and not (
+            resize is None and processor.square == (image_size, image_size)
+        ):
             processor.set_size(image_size, resize or processor.resize)
         # A wrong mean or size fails only here, or with pictures of several shapes.
         processor(text="?", images=[Image.new("RGB", (8, 8)), Image.new("RGB", (8, 16))])
         return processor
     except Exception as error:  # tokenizers raises bare ones, a key of a wrong type any other
-        raise RequestError(f"{folder}: no processor can be loaded from it: {_one_line(error)}") from error
+        raise RequestError(
+            f"{folder}: no processor can be loaded from it: {_one_line(error)}"
+        ) from error
 
 
 def check_vocabulary(folder: Path, processor: Any, model: Any) -> None:
     """Refuse a tokenizer with ids that the model's table of words does not have."""
     last, size = max(processor.tokenizer.get_vocab().values()), model.config.text_config.vocab_size
     if last >= size:
-        raise RequestError(f"{folder}: its tokenizer has ids up to {last}, and its model {size} words: not of one checkpoint")
+        raise RequestError(
+            f"{folder}: its tokenizer has ids up to {last}, and its model {size} words: not of one checkpoint"
+        )
 
 
-def load_model(folder: Path, architecture: str, head_may_be_new: bool = False, **config: Any) -> Any:
+def load_model(
+    folder: Path, architecture: str, head_may_be_new: bool = False, **config: Any
+) -> Any:
     """As `load_counting_new`, the model alone."""
     return load_counting_new(folder, architecture, head_may_be_new, **config)[0]
 
 
 def load_counting_new(
-    folder: Path, architecture: str, head_may_be_new: bool = False, new_head: bool = False, **config: Any
+    folder: Path,
+    architecture: str,
+    head_may_be_new: bool = False,
+    new_head: bool = False,
+    **config: Any,
 ) -> tuple[Any, int]:
     """Load weights as float32, whatever the file holds.
 
@@ -138,14 +169,28 @@ def load_counting_new(
     """
     try:
         model, info = getattr(models, architecture).from_pretrained(
-            str(folder), output_loading_info=True, local_files_only=True, weights_only=True,
-            ignore_mismatched_sizes=head_may_be_new, dtype=torch.float32, **config,
-        )  # fmt: skip
+            str(folder),
+            output_loading_info=True,
+            local_files_only=True,
+            weights_only=True,
+            ignore_mismatched_sizes=head_may_be_new,
+            dtype=torch.float32,
+            **config,
+        )
     except pickle.UnpicklingError as error:  # its own text advises to run what the file holds
-        raise RequestError(f"{folder}: the weights cannot be loaded: damaged, or not tensors alone") from error
-    except (TypeError, AttributeError, LookupError, ArithmeticError) as error:  # a value that no model can be built with
+        raise RequestError(
+            f"{folder}: the weights cannot be loaded: damaged, or not tensors alone"
+        ) from error
+    except (
+        TypeError,
+        AttributeError,
+        LookupError,
+        ArithmeticError,
+    ) as error:  # a value that no model can be built with
         kind = type(error).__name__
-        raise RequestError(f"{folder / 'config.json'}: no {architecture} can be built: {kind}: {_one_line(error)}") from error
+        raise RequestError(
+            f"{folder / 'config.json'}: no {architecture} can be built: {kind}: {_one_line(error)}"
+        ) from error
     except Exception as error:  # a damaged config.json fails anywhere in its readers
         raise RequestError(f"{folder}: the weights cannot be loaded: {_one_line(error)}") from error
     if new_head:
@@ -157,7 +202,9 @@ def load_counting_new(
         )
     if info["missing_keys"] and not head_may_be_new:
         names = sorted(info["missing_keys"])
-        raise RequestError(f"{folder}: no trained head for {architecture}: {len(names)} weights are missing: {', '.join(names)}")
+        raise RequestError(
+            f"{folder}: no trained head for {architecture}: {len(names)} weights are missing: {', '.join(names)}"
+        )
     named = dict(model.named_parameters())
     new = set(info["missing_keys"]) & named.keys()
     return model, sum(named[name].numel() for name in new) + grown_types(folder, model)
@@ -166,13 +213,19 @@ def load_counting_new(
 def grown_types(folder: Path, model: Any) -> int:
     """How many weights a model's table of fusion types has beyond the folder's."""
     types: Any = model.base_model.token_type_embeddings
-    grown = types.num_embeddings - read_json(folder / "config.json").get("num_token_types", types.num_embeddings)
+    grown = types.num_embeddings - read_json(folder / "config.json").get(
+        "num_token_types", types.num_embeddings
+    )
     return int(grown * types.embedding_dim)
 
 
 def at_least_token_types(folder: Path, wanted: int | None) -> int | None:
     """How many fusion types a checkpoint is to have; never fewer than it has."""
-    return None if wanted is None else max(wanted, read_json(folder / "config.json").get("num_token_types", 0))
+    return (
+        None
+        if wanted is None
+        else max(wanted, read_json(folder / "config.json").get("num_token_types", 0))
+    )
 
 
 def _one_line(error: Exception) -> str:

@@ -17,11 +17,18 @@ from vle_bench.tasks.catalogue import VCR_KEYS, VQA_KEYS
 
 # Keys that change nothing about a run's weights, scores and record. A folder of data may have moved: what is in it is known by
 # the hash of its manifest.
-HARMLESS = re.compile(r"train\.(num_workers|log_every|checkpoint_every|keep|trackers)|data\.root|expect(\..*)?")
+HARMLESS = re.compile(
+    r"train\.(num_workers|log_every|checkpoint_every|keep|trackers)|data\.root|expect(\..*)?"
+)
 # How the global batch is shared out: sums round otherwise, as on another number of processes.
 LAYOUT = re.compile(r"train\.per_device_batch_size")
 # Keys that came after the first records. At these values they change nothing, and neither a recipe's hash nor its experiment.
-ADDED = {"data.targets": "normalised", "model.new_head": False, "model.resize": None, "train.selection": "best"}
+ADDED = {
+    "data.targets": "normalised",
+    "model.new_head": False,
+    "model.resize": None,
+    "train.selection": "best",
+}
 
 # Upper bounds of counts: far beyond any use, small enough that no loop or allocation of a mistyped number takes long.
 MOST_QUESTIONS = 2**20  # in a batch
@@ -34,7 +41,9 @@ Split = Annotated[str, Field(pattern=r"^[\w.-]+(\+[\w.-]+)*$")]
 
 
 class Group(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class FirstStage(Group):
@@ -71,19 +80,27 @@ class DataGroup(Group):
 
     @model_validator(mode="after")
     def splits_exist(self) -> "DataGroup":
-        found = {key: wrong_split(getattr(self, key), self.source) for key in ("train", "evaluate", "report")}
+        found = {
+            key: wrong_split(getattr(self, key), self.source)
+            for key in ("train", "evaluate", "report")
+        }
         if any(found.values()):
-            raise ValueError("\n".join(f"data.{key}: {what}" for key, what in found.items() if what))
+            raise ValueError(
+                "\n".join(f"data.{key}: {what}" for key, what in found.items() if what)
+            )
         return self
 
     @model_validator(mode="after")
     def nothing_is_trained_and_scored(self) -> "DataGroup":
         shared = [key for key in ("evaluate", "report") if overlap(getattr(self, key), self.train)]
         if shared and not self.allow_contaminated:
-            raise ValueError("\n".join(
-                f"data.{key}: {getattr(self, key)} shares images with data.train: {self.train}; take other splits, or set "
-                "data.allow_contaminated: true and the record is marked" for key in shared
-            ))  # fmt: skip
+            raise ValueError(
+                "\n".join(
+                    f"data.{key}: {getattr(self, key)} shares images with data.train: {self.train}; take other splits, or set "
+                    "data.allow_contaminated: true and the record is marked"
+                    for key in shared
+                )
+            )
         return self
 
 
@@ -119,7 +136,9 @@ class ModelGroup(Group):
         if (self.checkpoint is None) == (self.config is None):
             raise ValueError("exactly one of checkpoint and config must be given")
         if self.new_head and self.checkpoint is None:
-            raise ValueError("model.new_head: a model from scratch has a new head anyway; it goes with model.checkpoint")
+            raise ValueError(
+                "model.new_head: a model from scratch has a new head anyway; it goes with model.checkpoint"
+            )
         if self.config is not None:
             check_config(self.config, self.image_size)
         return self
@@ -128,9 +147,13 @@ class ModelGroup(Group):
 def steps_or_minutes(value: Any) -> Any:
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
     if value is not None and not whole and not re.fullmatch(r"[1-9]\d*min", str(value)):
-        raise ValueError(f"steps, such as 500, or minutes, such as 10min, are expected, not {value!r}")
+        raise ValueError(
+            f"steps, such as 500, or minutes, such as 10min, are expected, not {value!r}"
+        )
     if value is not None and int(str(value).removesuffix("min")) > MOST_STEPS:
-        raise ValueError(f"at most {MOST_STEPS:,} steps or minutes are possible, not {shortened(value)}")
+        raise ValueError(
+            f"at most {MOST_STEPS:,} steps or minutes are possible, not {shortened(value)}"
+        )
     return value
 
 
@@ -155,7 +178,9 @@ class TrainGroup(Group):
     """Times learning_rate once more for each layer of the text and vision encoders counted from their ends; null for 1."""
     weight_decay: float = Field(0.01, ge=0, lt=1)
     """AdamW's; none on biases and norms."""
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field((0.9, 0.98), strict=False)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        (0.9, 0.98), strict=False
+    )
     """AdamW's."""
     eps: float = Field(1e-8, gt=0, lt=1)
     """AdamW's."""
@@ -188,7 +213,9 @@ class TrainGroup(Group):
     """Newest training states to keep."""
     ema: float | None = Field(None, gt=0, lt=1)
     """Decay a step of a moving average of the weights, which is then what is evaluated and saved; null for none."""
-    trackers: list[Literal["tensorboard", "wandb", "trackio", "mlflow"]] = Field(default_factory=list, max_length=4)
+    trackers: list[Literal["tensorboard", "wandb", "trackio", "mlflow"]] = Field(
+        default_factory=list, max_length=4
+    )
     """Where else to log."""
 
     @model_validator(mode="after")
@@ -204,7 +231,9 @@ class AugmentGroup(Group):
     """Swap rows and columns, half of the time."""
     shift: int = Field(0, ge=0, le=2048)
     """Move by up to so many pixels each way."""
-    randaugment: tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=0, le=30)]] | None = Field(None, strict=False)
+    randaugment: (
+        tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=0, le=30)]] | None
+    ) = Field(None, strict=False)
     """[operations, magnitude] as METER's [2, 9]; null for none."""
     horizontal_flip: bool = False
     """VCR: mirror picture and boxes, half of the time, unless a text of the record says left or right."""
@@ -238,7 +267,9 @@ class Recipe(Group):
     def keys_fit_task(self) -> "Recipe":
         vcr = self.task.startswith("vcr")
         if (self.data.source in VCR_SOURCES) != vcr:
-            raise ValueError(f"task {self.task} cannot be trained on data.source {self.data.source}")
+            raise ValueError(
+                f"task {self.task} cannot be trained on data.source {self.data.source}"
+            )
         groups = {"data": self.data, "model": self.model, "augment": self.augment}
         problems = [
             f"{key}: means nothing for task {self.task}: {why}"
@@ -247,7 +278,9 @@ class Recipe(Group):
             if getattr(groups[group], name) != type(groups[group]).model_fields[name].default
         ]
         if self.model.resize == "published-vcr" and not vcr:
-            problems.append(f"model.resize: published-vcr differs from crop in its boxes, and task {self.task} has none; take crop")
+            problems.append(
+                f"model.resize: published-vcr differs from crop in its boxes, and task {self.task} has none; take crop"
+            )
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -292,7 +325,9 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Groups of keys → dotted keys."""
     found: dict[str, Any] = {}
     for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        found |= (
+            flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
     return found
 
 
@@ -314,7 +349,10 @@ def batch_layout(batch_size: int, per_device_batch_size: int, num_processes: int
     if not rest:
         ways.append(f"{nearest_divisors(processes, num_processes)} processes")
     each = f"per_device_batch_size {per_device_batch_size} × {num_processes} process{'es' * (num_processes > 1)}"
-    raise RequestError(f"train.batch_size: {batch_size} does not divide by {each}; what would: " + ", or ".join(ways))
+    raise RequestError(
+        f"train.batch_size: {batch_size} does not divide by {each}; what would: "
+        + ", or ".join(ways)
+    )
 
 
 def nearest_divisors(number: int, wanted: int) -> str:

@@ -49,13 +49,19 @@ def test_forms(tmp_path, content):
         ({"id2label": {"0": "yes", "one": "no"}}, "the index of 'no' is 'one'"),
         ({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}, "place holders"),
         ({"id2label": {"0": "yes"}, "label2id": {"no": 0}}, "id2label and label2id contradict"),
-        ({"ans2label": {"yes": 0, "no": 1}, "label2ans": ["no", "yes"]}, "label2ans and ans2label contradict"),
+        (
+            {"ans2label": {"yes": 0, "no": 1}, "label2ans": ["no", "yes"]},
+            "label2ans and ans2label contradict",
+        ),
         ({"0": "1", "1": "2", "2": "0"}, "which are the answers and which the indices"),
         ({"0": "yes", "2": "no"}, "index 1 is missing"),
         ({"answers": ["yes", "yes"]}, "'yes' stands there twice"),
         ({"answers": ["yes", 2]}, "2 is not a string"),
         ({"answers": []}, "has no answer"),
-        ({"answers": ["yes"], "sha256": labels_digest(["no"])}, "not those that its sha256 was computed of"),
+        (
+            {"answers": ["yes"], "sha256": labels_digest(["no"])},
+            "not those that its sha256 was computed of",
+        ),
         ({}, "no label map"),
         ([], "no label map"),
         (["yes", "no", "yes"], "'yes' stands there twice"),
@@ -70,7 +76,9 @@ def test_refused(tmp_path, content, message):
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
 
 
-LINES = "".join(json.dumps({"answer": answer, "label": label}) + "\n" for label, answer in enumerate(ANSWERS))
+LINES = "".join(
+    json.dumps({"answer": answer, "label": label}) + "\n" for label, answer in enumerate(ANSWERS)
+)
 
 
 @pytest.mark.parametrize(
@@ -108,9 +116,21 @@ def test_an_answer_may_hold_what_parts_lines_elsewhere(tmp_path):
         ("a.txt", LINES[:-5].encode(), "line 3: broken or cut-off JSON"),
         ("a.jsonl", b"yes\nno\n", "line 1: broken or cut-off JSON"),
         ("a.jsonl", b'"yes"\n3\n', "line 2: 3: an answer, or .* is expected on every line"),
-        ("a.jsonl", b'{"answer": "yes", "label": 0}\n{"answer": "no"}\n', "line 1: .* is expected on every line"),
-        ("a.jsonl", b'{"answer": "yes", "label": 0}\n{"answer": "no", "label": 2}\n', "index 1 is missing"),
-        ("a.jsonl", b'{"answer": "yes", "label": 0}\n{"answer": 2, "label": 1}\n', "2 is not a string"),
+        (
+            "a.jsonl",
+            b'{"answer": "yes", "label": 0}\n{"answer": "no"}\n',
+            "line 1: .* is expected on every line",
+        ),
+        (
+            "a.jsonl",
+            b'{"answer": "yes", "label": 0}\n{"answer": "no", "label": 2}\n',
+            "index 1 is missing",
+        ),
+        (
+            "a.jsonl",
+            b'{"answer": "yes", "label": 0}\n{"answer": 2, "label": 1}\n',
+            "2 is not a string",
+        ),
         ("a.jsonl", b"", "line 1: empty|has no answer"),
     ],
 )

@@ -18,7 +18,9 @@ from vle_bench.data.vcr_text import encode_record
 from vle_bench.models import VLEConfig, VLEForVQA, VLEProcessor, pretrained
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vcr_text"
-ODD = json.loads((GOLDEN / "odd_texts.json").read_text(encoding="utf-8"))  # texts, and the ids of sentencepiece 0.2.3
+ODD = json.loads(
+    (GOLDEN / "odd_texts.json").read_text(encoding="utf-8")
+)  # texts, and the ids of sentencepiece 0.2.3
 TEXTS, IDS = [row["text"] for row in ODD], [row["ids"] for row in ODD]
 
 
@@ -33,7 +35,9 @@ def ids(tokenizer, texts):
 
 def differences(tokenizer, texts=TEXTS, expected=IDS):
     return [
-        (text, theirs, ours) for text, theirs, ours in zip(texts, expected, ids(tokenizer, texts), strict=True) if theirs != ours
+        (text, theirs, ours)
+        for text, theirs, ours in zip(texts, expected, ids(tokenizer, texts), strict=True)
+        if theirs != ours
     ]
 
 
@@ -42,7 +46,11 @@ def published_folder(folder, with_json=False):
     shutil.copytree(Path(__file__).parents[2] / "golden" / "vle" / "VLEForVQA", folder)
     for file in (GOLDEN / "tokenizer").iterdir():
         shutil.copy(file, folder)
-    size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}, "do_center_crop": True}
+    size = {
+        "size": {"shortest_edge": 32},
+        "crop_size": {"height": 32, "width": 32},
+        "do_center_crop": True,
+    }
     kind = {"image_processor_type": "CLIPImageProcessor", "processor_class": "VLEProcessor"}
     (folder / "preprocessor_config.json").write_text(json.dumps(size | kind), encoding="utf-8")
     return folder
@@ -50,7 +58,9 @@ def published_folder(folder, with_json=False):
 
 def test_odd_texts_are_many_and_differ_in_transformers():
     assert len(TEXTS) >= 200
-    assert len(differences(AutoTokenizer.from_pretrained(str(GOLDEN / "tokenizer")))) > 100  # else nothing is tested here
+    assert (
+        len(differences(AutoTokenizer.from_pretrained(str(GOLDEN / "tokenizer")))) > 100
+    )  # else nothing is tested here
 
 
 def test_the_golden_ids_are_those_of_the_library(reference):
@@ -59,7 +69,9 @@ def test_the_golden_ids_are_those_of_the_library(reference):
 
 def test_ids_of_a_published_folder_wherever_it_is_loaded(tmp_path):
     folder = published_folder(tmp_path / "published")
-    given = AutoTokenizer.from_pretrained(str(GOLDEN / "tokenizer"))  # loaded by the user, handed to a processor
+    given = AutoTokenizer.from_pretrained(
+        str(GOLDEN / "tokenizer")
+    )  # loaded by the user, handed to a processor
     for tokenizer in (
         load_tokenizer(GOLDEN / "tokenizer"),
         load_for_preparation(GOLDEN / "tokenizer"),
@@ -79,7 +91,10 @@ def test_saved_and_loaded_again(tmp_path):
     assert not (tmp_path / "best" / "spm.model").exists()
     again.save_pretrained(tmp_path / "twice")
     for folder in ("best", "twice"):
-        for loaded in (pretrained.load_processor(tmp_path / folder), AutoProcessor.from_pretrained(str(tmp_path / folder))):
+        for loaded in (
+            pretrained.load_processor(tmp_path / folder),
+            AutoProcessor.from_pretrained(str(tmp_path / folder)),
+        ):
             assert differences(loaded.tokenizer) == []
 
 
@@ -92,17 +107,25 @@ def test_a_tokenizer_json_is_taken_at_its_word(tmp_path):
     backend.normalizer = normalizers.Lowercase()
     backend.save(str(tmp_path / "former" / "tokenizer.json"))
     loaded = load_tokenizer(tmp_path / "former")
-    assert isinstance(loaded, DebertaV2Tokenizer) and ids(loaded, ["THE MAN"]) == ids(loaded, ["the man"])
+    assert isinstance(loaded, DebertaV2Tokenizer) and ids(loaded, ["THE MAN"]) == ids(
+        loaded, ["the man"]
+    )
 
 
 def test_a_tokenizer_whose_folder_has_gone(tmp_path):
     """Its rules are kept where they were read, and cannot be guessed where they were not."""
     shutil.copytree(GOLDEN / "tokenizer", tmp_path / "folder")
-    known, unknown = load_tokenizer(tmp_path / "folder"), AutoTokenizer.from_pretrained(str(tmp_path / "folder"))
+    known, unknown = (
+        load_tokenizer(tmp_path / "folder"),
+        AutoTokenizer.from_pretrained(str(tmp_path / "folder")),
+    )
     shutil.rmtree(tmp_path / "folder")
     assert differences(VLEProcessor.from_parts(known, 32).tokenizer) == []
     assert differences(VLEProcessor.from_parts(copy.deepcopy(known), 32).tokenizer) == []
-    with pytest.raises(ValueError, match="folder: neither its tokenizer.json nor its spm.model is there, so that its normaliser"):
+    with pytest.raises(
+        ValueError,
+        match="folder: neither its tokenizer.json nor its spm.model is there, so that its normaliser",
+    ):
         VLEProcessor.from_parts(unknown, 32)
 
 
@@ -118,16 +141,32 @@ def test_random_texts(reference):
     letters = "aeiouyAEnc½²…Ａ１Ω①ℌカｶ\u00a0\u200b\u3000अกé"
     texts = []
     for _ in range(2000):
-        anything = [chr(code) for code in (draw.randrange(1, 0x30000) for _ in range(6)) if not 0xD800 <= code < 0xE000]
+        anything = [
+            chr(code)
+            for code in (draw.randrange(1, 0x30000) for _ in range(6))
+            if not 0xD800 <= code < 0xE000
+        ]
         texts.append(" ".join(anything))
-        texts.append("".join(letter + draw.choice(["", "\u0301", "\u0308"]) for letter in draw.choices(letters, k=6)))
         texts.append(
-            "".join(draw.choice(["e\u0302\u0301", "a\u0323\u0302", "o\u031b\u0300", "u\u0308", "i", " "]) for _ in range(6))
+            "".join(
+                letter + draw.choice(["", "\u0301", "\u0308"])
+                for letter in draw.choices(letters, k=6)
+            )
+        )
+        texts.append(
+            "".join(
+                draw.choice(
+                    ["e\u0302\u0301", "a\u0323\u0302", "o\u031b\u0300", "u\u0308", "i", " "]
+                )
+                for _ in range(6)
+            )
         )
     tokenizer = load_tokenizer(GOLDEN / "tokenizer")
     assert differences(tokenizer, texts, [reference.encode(text) for text in texts]) == []
     # The small vocabulary has one id for most characters: what they become is compared as well.
-    rules = sentencepiece.SentencePieceNormalizer(model_file=str(GOLDEN / "tokenizer" / "spm.model"))
+    rules = sentencepiece.SentencePieceNormalizer(
+        model_file=str(GOLDEN / "tokenizer" / "spm.model")
+    )
     for text in (*texts, *TEXTS):
         ours = tokenizer.backend_tokenizer.normalizer.normalize_str(text)
         assert ours == rules.normalize(text).replace("▁", " ").strip(" "), ascii(text)
@@ -135,7 +174,14 @@ def test_random_texts(reference):
 
 def test_words_of_a_vcr_record(reference):
     words = ["½", "ﬁne", "caf\u0065\u0301", "１２", "\u2026", "he\u00a0is", "ﬁ…", "²"]
-    record = {"annot_id": "val-1", "objects": [], "question": words, "answer_choices": [[word] for word in words]}
-    for word, choice in zip(words, encode_record(record, load_tokenizer(GOLDEN / "tokenizer"), "q2a"), strict=True):
+    record = {
+        "annot_id": "val-1",
+        "objects": [],
+        "question": words,
+        "answer_choices": [[word] for word in words],
+    }
+    for word, choice in zip(
+        words, encode_record(record, load_tokenizer(GOLDEN / "tokenizer"), "q2a"), strict=True
+    ):
         expected = [piece for each in words for piece in reference.encode(f" {each}")]
         assert choice["input_ids"] == [1, *expected, 2, *reference.encode(f" {word}"), 2]

@@ -16,7 +16,13 @@ from vle_bench.evaluation.record import load_record
 from vle_bench.models import pretrained
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-SMALL = ["data.first_stage=null", "train.max_steps=4", "train.evaluate_every=4", "train.log_every=2", "train.num_workers=0"]
+SMALL = [
+    "data.first_stage=null",
+    "train.max_steps=4",
+    "train.evaluate_every=4",
+    "train.log_every=2",
+    "train.num_workers=0",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +42,14 @@ def work(tmp_path_factory):
     run("prepare", "easy-vqa", "--output", "data/easy-vqa", "--limit-images", 40, cwd=folder)
     for precision in ("bf16", "fp32"):
         AcceleratorState._reset_state(reset_partial_state=True)
-        train = ("train", "demo/vqa-tiny", *SMALL, f"train.precision={precision}", "--output-dir", f"runs/{precision}")
+        train = (
+            "train",
+            "demo/vqa-tiny",
+            *SMALL,
+            f"train.precision={precision}",
+            "--output-dir",
+            f"runs/{precision}",
+        )
         run(*train, cwd=folder)
     return folder
 
@@ -51,12 +64,24 @@ def progress(precision):
 
 
 def test_the_training_decides_unless_another_precision_is_asked_for():
-    assert scoring_precision(progress("bf16"), None, GPU) == scoring_precision(progress("bf16"), None, CPU) == "bf16"
+    assert (
+        scoring_precision(progress("bf16"), None, GPU)
+        == scoring_precision(progress("bf16"), None, CPU)
+        == "bf16"
+    )
     assert scoring_precision(progress("fp16"), None, GPU) == "fp16"
     assert scoring_precision(progress("bf16"), "fp32", GPU) == "fp32"
-    assert scoring_precision(None, None, GPU) == scoring_precision({"progress": {}}, None, GPU) == "fp32"
+    assert (
+        scoring_precision(None, None, GPU)
+        == scoring_precision({"progress": {}}, None, GPU)
+        == "fp32"
+    )
     for training, chosen, message in (
-        (progress("fp16"), None, "fp16, in which the checkpoint was trained, needs a GPU; a CPU takes bf16 or fp32"),
+        (
+            progress("fp16"),
+            None,
+            "fp16, in which the checkpoint was trained, needs a GPU; a CPU takes bf16 or fp32",
+        ),
         (progress("bf16"), "fp16", "fp16 needs a GPU"),
         (None, "auto", "'auto' is none of fp32, bf16, fp16"),
         (progress("int8"), None, "progress.precision: 'int8' is none of"),
@@ -75,7 +100,10 @@ def test_the_context_computes_in_the_precision():
 @pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_evaluate_scores_as_the_training_did(work, tmp_path, precision):
     trained = load_record(work / "runs" / precision / "results" / "vqa.test.json")
-    assert trained.schema_version == 4 and trained.precision == trained.training["precision"] == precision
+    assert (
+        trained.schema_version == 4
+        and trained.precision == trained.training["precision"] == precision
+    )
     again = tmp_path / "results" / "again.json"
     run("evaluate", f"runs/{precision}", "--split", "test", "--output", again, cwd=work)
     record = load_record(again)
@@ -87,7 +115,15 @@ def test_evaluate_scores_as_the_training_did(work, tmp_path, precision):
 
 def test_another_precision_is_another_score_and_the_record_says_so(work, tmp_path):
     shown, _ = run(
-        "evaluate", "runs/bf16", "--split", "test", "--precision", "fp32", "--output", tmp_path / "results" / "x.json", cwd=work
+        "evaluate",
+        "runs/bf16",
+        "--split",
+        "test",
+        "--precision",
+        "fp32",
+        "--output",
+        tmp_path / "results" / "x.json",
+        cwd=work,
     )
     record = load_record(tmp_path / "results" / "x.json")
     assert (record.precision, record.training["precision"]) == ("fp32", "bf16")
@@ -100,16 +136,28 @@ def test_predict_computes_as_the_training_did(work, tmp_path):
     for option, same in (((), True), (("--precision", "fp32"), None)):
         output = tmp_path / f"{len(option)}.json"
         run("predict", "runs/bf16", "--split", "test", "--output", output, *option, cwd=work)
-        answers = {row["question_id"]: row["answer"] for row in json.loads(output.read_text(encoding="utf-8"))}
-        own = {row["id"]: row["answer"] for row in scores(work / "runs" / "bf16" / "predictions" / "vqa.test.jsonl")}
+        answers = {
+            row["question_id"]: row["answer"]
+            for row in json.loads(output.read_text(encoding="utf-8"))
+        }
+        own = {
+            row["id"]: row["answer"]
+            for row in scores(work / "runs" / "bf16" / "predictions" / "vqa.test.jsonl")
+        }
         assert answers.keys() == own.keys() and (same is None or answers == own)
 
 
-@pytest.mark.parametrize("command", [["evaluate", "runs/bf16"], ["predict", "runs/bf16", "--split", "test", "--output", "p.json"]])
+@pytest.mark.parametrize(
+    "command",
+    [["evaluate", "runs/bf16"], ["predict", "runs/bf16", "--split", "test", "--output", "p.json"]],
+)
 def test_the_environment_does_not_decide(work, tmp_path, monkeypatch, command):
     monkeypatch.setitem(os.environ, "ACCELERATE_MIXED_PRECISION", "fp16")
     _, error = run(*command, cwd=work, code=2)
-    assert "accelerate configuration: mixed_precision: fp16" in error and "train.precision belongs in the recipe" in error
+    assert (
+        "accelerate configuration: mixed_precision: fp16" in error
+        and "train.precision belongs in the recipe" in error
+    )
     assert not (work / "p.json").exists()
 
 
@@ -123,7 +171,9 @@ def test_a_checkpoint_of_an_earlier_version_is_scored_in_float32_and_it_is_said(
     assert "does not say in which precision it was trained" in error
     record = load_record(tmp_path / "run" / "results" / "vqa.test.json")
     assert record.precision == "fp32" and "precision" not in record.training
-    assert record.metrics == load_record(work / "runs" / "fp32" / "results" / "vqa.test.json").metrics
+    assert (
+        record.metrics == load_record(work / "runs" / "fp32" / "results" / "vqa.test.json").metrics
+    )
 
 
 def damaged(work, folder, name, value):
@@ -141,11 +191,19 @@ def damaged(work, folder, name, value):
 def test_logits_that_are_not_finite_are_never_scored(work, tmp_path, value):
     folder = damaged(work, tmp_path / "run", "vqa_classifier.3.bias", value)
     record = load_record(work / "runs" / "fp32" / "results" / "vqa.test.json")
-    ids = sorted(row["id"] for row in scores(work / "runs" / "fp32" / "predictions" / "vqa.test.jsonl"))
+    ids = sorted(
+        row["id"] for row in scores(work / "runs" / "fp32" / "predictions" / "vqa.test.jsonl")
+    )
     first = ", ".join(map(str, ids[:8]))
-    for command in (["evaluate", folder], ["predict", folder, "--split", "test", "--output", tmp_path / "p.json"]):
+    for command in (
+        ["evaluate", folder],
+        ["predict", folder, "--split", "test", "--output", tmp_path / "p.json"],
+    ):
         _, error = run(*command, cwd=work, code=1)
-        assert f"test: the logits of {record.n:,} of {record.n:,} examples are not finite (NaN or infinite): {first} and" in error
+        assert (
+            f"test: the logits of {record.n:,} of {record.n:,} examples are not finite (NaN or infinite): {first} and"
+            in error
+        )
         assert "Traceback" not in error
     assert not list(tmp_path.rglob("results/*")) and not list(tmp_path.rglob("predictions/*"))
     assert not (tmp_path / "p.json").exists()
@@ -172,7 +230,15 @@ def test_an_infinite_weight_that_no_logit_shows_is_not_scored_either(work, tmp_p
     _, error = run("evaluate", folder, cwd=work, code=1)
     assert "weights that are not finite: 1 (vle.cross_modal_text_pooler.dense.bias)" in error
     assert not list((tmp_path / "run").rglob("results/*"))
-    train = ("train", "demo/vqa-tiny", *SMALL, f"model.checkpoint={folder}", "model.config=null", "--output-dir", tmp_path / "new")
+    train = (
+        "train",
+        "demo/vqa-tiny",
+        *SMALL,
+        f"model.checkpoint={folder}",
+        "model.config=null",
+        "--output-dir",
+        tmp_path / "new",
+    )
     _, error = run(*train, cwd=work, code=2)
     assert "not finite (NaN or infinite): 1 (vle.cross_modal_text_pooler.dense.bias)" in error
 
@@ -181,9 +247,15 @@ def test_weights_are_float32_whatever_the_file_holds(work, tmp_path):
     """A bf16 checkpoint, as DeepSpeed leaves it, computes with float32 weights: in bf16 it would ignore --precision."""
     folder = shutil.copytree(work / "runs" / "fp32" / "best", tmp_path / "best")
     weights = folder / "model.safetensors"
-    save_file({name: tensor.bfloat16() for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+    save_file(
+        {name: tensor.bfloat16() for name, tensor in load_file(weights).items()},
+        weights,
+        {"format": "pt"},
+    )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    (folder / "config.json").write_text(json.dumps(config | {"dtype": "bfloat16"}), encoding="utf-8")
+    (folder / "config.json").write_text(
+        json.dumps(config | {"dtype": "bfloat16"}), encoding="utf-8"
+    )
     model = pretrained.load_model(folder, "VLEForVQA")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
@@ -199,9 +271,13 @@ def test_the_evaluation_within_training_stops_too(work, tmp_path, monkeypatch):
         fit(state)
 
     monkeypatch.setattr(training, "evaluate_and_save", damage_first)
-    _, error = run("train", "demo/vqa-tiny", *SMALL, "--output-dir", tmp_path / "run", cwd=work, code=1)
+    _, error = run(
+        "train", "demo/vqa-tiny", *SMALL, "--output-dir", tmp_path / "run", cwd=work, code=1
+    )
     assert "examples are not finite" in error
-    assert not (tmp_path / "run" / "best").exists() and not list((tmp_path / "run").glob("results/*"))
+    assert not (tmp_path / "run" / "best").exists() and not list(
+        (tmp_path / "run").glob("results/*")
+    )
 
 
 def test_tf32_follows_the_training(work, tmp_path):

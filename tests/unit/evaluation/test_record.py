@@ -19,10 +19,16 @@ def test_there_is_a_record_of_each_version() -> None:
 
 
 def test_what_earlier_versions_lack_is_empty() -> None:
-    first, second, third = (load_record(VERSIONS / f"version-{number}.json") for number in (1, 2, 3))
+    first, second, third = (
+        load_record(VERSIONS / f"version-{number}.json") for number in (1, 2, 3)
+    )
     assert first.breakdown == {} and second.breakdown["objects tagged"]["3"].n == 107
     assert first.expect is None and second.ids_sha256 is None
-    assert third.expect is not None and third.expect.value == 98.5 and third.recipe["experiment"] == "0123456789abcdef"
+    assert (
+        third.expect is not None
+        and third.expect.value == 98.5
+        and third.recipe["experiment"] == "0123456789abcdef"
+    )
     assert first.metrics["accuracy"].value == 0.9814948826630828
     fourth = load_record(VERSIONS / "version-4.json")
     assert [precision_of(record) for record in (first, second, third)] == ["", "", ""]
@@ -44,29 +50,52 @@ def elsewhere(values: dict[str, Any]) -> None:
 
 def test_a_checkpoint_from_elsewhere_has_neither_recipe_nor_seed(tmp_path: Path) -> None:
     record = load_record(changed(tmp_path, elsewhere))
-    assert (record.kind, record.title, record.identity) == ("elsewhere", "vle-base-for-vqa", "ab" * 32)
+    assert (record.kind, record.title, record.identity) == (
+        "elsewhere",
+        "vle-base-for-vqa",
+        "ab" * 32,
+    )
     assert record.of_unknown_training and not record.ranked
-    known = load_record(changed(tmp_path, lambda v: (elsewhere(v), v.update(training_splits=["train"]))))
+    known = load_record(
+        changed(tmp_path, lambda v: (elsewhere(v), v.update(training_splits=["train"])))
+    )
     assert known.ranked and known.identity == record.identity
-    squashed = load_record(changed(tmp_path, lambda v: (elsewhere(v), v["model"].update(asked="resize squash"))))
-    assert squashed.title == "vle-base-for-vqa, resize squash" and squashed.identity != record.identity
-    assert {load_record(path).kind for path in VERSIONS.glob("*.json")} == {"run"}  # what earlier versions wrote
+    squashed = load_record(
+        changed(tmp_path, lambda v: (elsewhere(v), v["model"].update(asked="resize squash")))
+    )
+    assert (
+        squashed.title == "vle-base-for-vqa, resize squash" and squashed.identity != record.identity
+    )
+    assert {load_record(path).kind for path in VERSIONS.glob("*.json")} == {
+        "run"
+    }  # what earlier versions wrote
 
 
 @pytest.mark.parametrize(
     ("edit", "says"),
     [
         (lambda v: v.update(seed=0), "kind elsewhere: .*neither recipe nor seed"),
-        (lambda v: v.update(recipe={"name": "a", "hash": "b"}), "kind elsewhere: .*neither recipe nor seed"),
+        (
+            lambda v: v.update(recipe={"name": "a", "hash": "b"}),
+            "kind elsewhere: .*neither recipe nor seed",
+        ),
         (lambda v: v["model"].update(name="a/b"), r"model\.name: 'a/b' is no name"),
-        (lambda v: v["model"].update(checkpoint_sha256="abc"), r"model\.checkpoint_sha256: 'abc' is no SHA-256"),
+        (
+            lambda v: v["model"].update(checkpoint_sha256="abc"),
+            r"model\.checkpoint_sha256: 'abc' is no SHA-256",
+        ),
         (lambda v: v["model"].pop("checkpoint_sha256"), "model has no 'checkpoint_sha256'"),
         (lambda v: v.update(kind="run"), "recipe has no 'hash'"),
-        (lambda v: v.update(kind="run", recipe={"name": "a", "hash": "b"}), "seed: the record of a run has one"),
+        (
+            lambda v: v.update(kind="run", recipe={"name": "a", "hash": "b"}),
+            "seed: the record of a run has one",
+        ),
         (lambda v: v.update(kind="somewhere"), "kind: Input should be 'run' or 'elsewhere'"),
     ],
 )
-def test_what_is_wrong_with_one_from_elsewhere_is_named(tmp_path: Path, edit: Any, says: str) -> None:
+def test_what_is_wrong_with_one_from_elsewhere_is_named(
+    tmp_path: Path, edit: Any, says: str
+) -> None:
     path = changed(tmp_path, lambda v: (elsewhere(v), edit(v)))
     with pytest.raises(RequestError, match=rf"record\.json: .*{says}"):
         load_record(path)
@@ -76,13 +105,28 @@ def test_what_is_wrong_with_one_from_elsewhere_is_named(tmp_path: Path, edit: An
     ("edit", "says"),
     [
         (lambda v: v.update(shape="round"), "shape: unknown field"),
-        (lambda v: v["metrics"]["accuracy"].update(mean=1), r"metrics\.accuracy\.mean: unknown field"),
-        (lambda v: v.update(schema_version=5), "schema_version 5 is newer than what this version reads, 4; update vle-bench"),
+        (
+            lambda v: v["metrics"]["accuracy"].update(mean=1),
+            r"metrics\.accuracy\.mean: unknown field",
+        ),
+        (
+            lambda v: v.update(schema_version=5),
+            "schema_version 5 is newer than what this version reads, 4; update vle-bench",
+        ),
         (lambda v: v["metrics"]["accuracy"].update(value=float("nan")), "NaN is no figure"),
         (lambda v: v["training"].update(seconds=float("inf")), "Infinity is no figure"),
-        (lambda v: v["metrics"]["accuracy"].update(value=98.5), r"metrics\.accuracy\.value: .*less than or equal to 1"),
-        (lambda v: v["metrics"]["accuracy"].update(value=0.5), r"metrics\.accuracy: 0\.5 is outside of its interval"),
-        (lambda v: v.update(primary_metric="f1"), "primary_metric 'f1' is none of the metrics: accuracy"),
+        (
+            lambda v: v["metrics"]["accuracy"].update(value=98.5),
+            r"metrics\.accuracy\.value: .*less than or equal to 1",
+        ),
+        (
+            lambda v: v["metrics"]["accuracy"].update(value=0.5),
+            r"metrics\.accuracy: 0\.5 is outside of its interval",
+        ),
+        (
+            lambda v: v.update(primary_metric="f1"),
+            "primary_metric 'f1' is none of the metrics: accuracy",
+        ),
         (lambda v: v.update(n=0), "n: .*greater than or equal to 1"),
         (lambda v: v["recipe"].pop("hash"), "recipe has no 'hash'"),
         (lambda v: v["data"].pop("source"), "data has no 'source'"),

@@ -53,15 +53,29 @@ def within(seconds, action):
 
 def question(number, **values):
     answers = [{"answer_id": i, "answer": "yes"} for i in range(1, 11)]
-    truth = {"question_id": number, "image_id": number, "question_type": "is", "answer_type": "yes/no", "answers": answers}
+    truth = {
+        "question_id": number,
+        "image_id": number,
+        "question_type": "is",
+        "answer_type": "yes/no",
+        "answers": answers,
+    }
     return {**truth, **values}
 
 
 def contents(truths, answers=None):
     """(questions, annotations, predictions) as bytes."""
-    asked = [{"question_id": t["question_id"], "image_id": t["image_id"], "question": "is it?"} for t in truths]
-    given = [{"question_id": t["question_id"], "answer": (answers or {}).get(t["question_id"], "yes")} for t in truths]
-    return tuple(json.dumps(c).encode() for c in ({"questions": asked}, {"annotations": truths}, given))
+    asked = [
+        {"question_id": t["question_id"], "image_id": t["image_id"], "question": "is it?"}
+        for t in truths
+    ]
+    given = [
+        {"question_id": t["question_id"], "answer": (answers or {}).get(t["question_id"], "yes")}
+        for t in truths
+    ]
+    return tuple(
+        json.dumps(c).encode() for c in ({"questions": asked}, {"annotations": truths}, given)
+    )
 
 
 def write(folder, files):
@@ -85,7 +99,9 @@ def test_ten_equal_answers_without_ids_score_one(tmp_path, ids):
     assert result["per_question"] == {1: 1.0, 2: 1.0, 3: 0.0} and result["numbered"] == 2
     shown, said = run("score", "vqa", *options(files), "--json", cwd=tmp_path)
     assert json.loads(shown).keys() == {"accuracy", "per_answer_type", "per_question_type", "n"}
-    assert said == f"{files[1]}: answers without answer_id are numbered by their place (2 questions)\n"
+    assert (
+        said == f"{files[1]}: answers without answer_id are numbered by their place (2 questions)\n"
+    )
     _, said = run("score", "vqa", *options(write(tmp_path, contents([question(3)]))), cwd=tmp_path)
     assert said == ""
 
@@ -98,12 +114,30 @@ def test_ids_that_are_there_count_as_in_the_official_program(tmp_path):
 
 def test_annotations_of_okvqa(tmp_path):
     """No majority answer; five people, each twice; fields that are not VQA's (okvqa.allenai.org)."""
-    given = ["race", "race", "motocross", "motocross", "ride", "ride", "race", "race", "pony", "pony"]
-    answers = [{"answer_id": i, "raw_answer": a + "s", "answer_confidence": "yes", "answer": a} for i, a in enumerate(given, 1)]
+    given = [
+        "race",
+        "race",
+        "motocross",
+        "motocross",
+        "ride",
+        "ride",
+        "race",
+        "race",
+        "pony",
+        "pony",
+    ]
+    answers = [
+        {"answer_id": i, "raw_answer": a + "s", "answer_confidence": "yes", "answer": a}
+        for i, a in enumerate(given, 1)
+    ]
     truth = {
-        "image_id": 297147, "answer_type": "other", "question_type": "four", "question_id": 2971475, "answers": answers,
+        "image_id": 297147,
+        "answer_type": "other",
+        "question_type": "four",
+        "question_id": 2971475,
+        "answers": answers,
         "confidence": 3,
-    }  # fmt: skip
+    }
     files = write(tmp_path, contents([truth], {2971475: "race"}))
     # four of ten say so: each of the six others sees 4, each of the four sees 3
     assert score_vqa_files(*files)["accuracy"] == 1.0
@@ -124,7 +158,10 @@ def test_ids_of_64_bits(tmp_path, number):
     truths = [question(number), question(number - 1 if number > 0 else number + 1)]
     answers = {truths[0]["question_id"]: "yes", truths[1]["question_id"]: "no"}
     files = write(tmp_path, contents(truths, answers))
-    assert score_vqa_files(*files)["per_question"] == {truths[0]["question_id"]: 1.0, truths[1]["question_id"]: 0.0}
+    assert score_vqa_files(*files)["per_question"] == {
+        truths[0]["question_id"]: 1.0,
+        truths[1]["question_id"]: 0.0,
+    }
     shown, _ = run("score", "vqa", *options(files), "--per-question", "each.json", cwd=tmp_path)
     assert " 50.00" in shown
     assert json.loads((tmp_path / "each.json").read_text(encoding="utf-8"))[str(number)] == 1.0
@@ -138,11 +175,17 @@ def test_a_byte_order_mark_is_read(tmp_path):
 
 
 def test_pipes_are_scored(pipe, tmp_path):
-    files = [pipe(f"{name}.json", content) for name, content in zip("qap", contents([question(1), question(2)]), strict=True)]
+    files = [
+        pipe(f"{name}.json", content)
+        for name, content in zip("qap", contents([question(1), question(2)]), strict=True)
+    ]
     assert within(20, lambda: score_vqa_files(*files))["accuracy"] == 1.0
 
 
-VCR = [{"annot_id": f"val-{i}", "answer_label": i % 4, "rationale_label": (i + 1) % 4} for i in range(6)]
+VCR = [
+    {"annot_id": f"val-{i}", "answer_label": i % 4, "rationale_label": (i + 1) % 4}
+    for i in range(6)
+]
 
 
 def vcr_contents():
@@ -163,7 +206,9 @@ def test_pipes_of_vcr_are_scored(pipe, tmp_path, capsys):
     from vle_bench.evaluation.score_files import score_vcr_files
 
     records, table = vcr_contents()
-    result = within(20, lambda: score_vcr_files(pipe("a.jsonl", records), pipe("p.csv", BOM + table)))
+    result = within(
+        20, lambda: score_vcr_files(pipe("a.jsonl", records), pipe("p.csv", BOM + table))
+    )
     assert (result["q2a"], result["qa2r"], result["q2ar"]) == (1, 1, 1)
 
 
@@ -186,5 +231,7 @@ def test_a_label_map_is_read_once(pipe, tmp_path):
 
     official = write_vqav2(tmp_path / "official")
     labels = pipe("labels.json", b'["2", "red"]')
-    manifest = within(60, lambda: prepare_vqav2(official, tmp_path / "out", Choices(label_map=labels)))
+    manifest = within(
+        60, lambda: prepare_vqav2(official, tmp_path / "out", Choices(label_map=labels))
+    )
     assert manifest["labels"]["count"] == 2

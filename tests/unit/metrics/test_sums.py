@@ -57,7 +57,9 @@ SUMS = {"before 3.12": uncompensated, "since 3.12": compensated}
 
 
 def golden():
-    return score_vqa_files(*(GOLDEN / f"{name}.json" for name in ("questions", "annotations", "results")))
+    return score_vqa_files(
+        *(GOLDEN / f"{name}.json" for name in ("questions", "annotations", "results"))
+    )
 
 
 def digest(value):
@@ -96,10 +98,15 @@ def test_a_score_has_the_same_bits_whatever_sum_does(monkeypatch, version):
 @pytest.mark.parametrize("minor", range(10, 15))
 def test_every_python_at_hand_gives_the_same_bits(minor):
     name = f"python3.{minor}"
-    at_hand = [shutil.which(name), *map(str, Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/{name}"))]
+    at_hand = [
+        shutil.which(name),
+        *map(str, Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/{name}")),
+    ]
     for python in filter(None, at_hand):
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run([python, "-c", BITS, GOLDEN], capture_output=True, text=True, env=environment)
+        done = subprocess.run(
+            [python, "-c", BITS, GOLDEN], capture_output=True, text=True, env=environment
+        )
         if "not found" not in done.stderr:  # a shim of pyenv for a version that is not active
             assert done.stdout.strip() == GOLDEN_BITS, done.stderr
             return
@@ -110,7 +117,10 @@ def test_the_golden_figures_print_as_the_official_program_prints_them(monkeypatc
     expected = json.loads((GOLDEN / "expected.json").read_text())["accuracy"]
     result = golden()
     assert round(100 * result["accuracy"], 2) == expected["overall"]
-    for ours, theirs in (("per_answer_type", "perAnswerType"), ("per_question_type", "perQuestionType")):
+    for ours, theirs in (
+        ("per_answer_type", "perAnswerType"),
+        ("per_question_type", "perQuestionType"),
+    ):
         assert {name: round(100 * v, 2) for name, v in result[ours].items()} == expected[theirs]
 
 
@@ -125,13 +135,30 @@ def test_sums_on_the_grid_are_exact_in_every_order():
     values = rng.random(40_000) * 5
     rounded = on_grid(values, len(values))
     assert np.abs(rounded - values).max() < 1e-9
-    weights = np.bincount(rng.integers(0, len(values), len(values)), minlength=len(values)).astype(float)
+    weights = np.bincount(rng.integers(0, len(values), len(values)), minlength=len(values)).astype(
+        float
+    )
     order = rng.permutation(len(values))
-    sums = {float(weights @ rounded), float(weights[order] @ rounded[order]), add((weights * rounded).tolist()),
-            float(np.einsum("i,i->", weights[::-1], rounded[::-1]))}  # fmt: skip
+    sums = {
+        float(weights @ rounded),
+        float(weights[order] @ rounded[order]),
+        add((weights * rounded).tolist()),
+        float(np.einsum("i,i->", weights[::-1], rounded[::-1])),
+    }
     assert len(sums) == 1
-    assert len({float(weights @ values), float(weights[order] @ values[order]), add((weights * values).tolist())}) > 1
-    assert on_grid(np.zeros(3), 3).tolist() == [0, 0, 0] and on_grid(np.array([-1.5, 0.25]), 2).tolist() == [-1.5, 0.25]
+    assert (
+        len(
+            {
+                float(weights @ values),
+                float(weights[order] @ values[order]),
+                add((weights * values).tolist()),
+            }
+        )
+        > 1
+    )
+    assert on_grid(np.zeros(3), 3).tolist() == [0, 0, 0] and on_grid(
+        np.array([-1.5, 0.25]), 2
+    ).tolist() == [-1.5, 0.25]
 
 
 def test_intervals_do_not_depend_on_the_order_in_which_images_are_added(monkeypatch):

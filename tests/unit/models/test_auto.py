@@ -20,7 +20,9 @@ print(type(pipeline("vle-vqa", model=folder, device="cpu")).__name__)
 
 def run(code: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -28,7 +30,12 @@ def run(code: str) -> str:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model")
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     tokenizer = train_tokenizer(["what is this?"], 64)
     text = {**sizes, "model_type": "deberta-v2", "vocab_size": len(tokenizer)}
     vision = {**sizes, "image_size": 16, "patch_size": 8}
@@ -53,7 +60,10 @@ def test_the_auto_class_for_questions_about_pictures(folder: Path) -> None:
     """Here without `import vle_bench.models`: the registry is enough."""
     code = f"import vle_bench; from transformers import AutoModelForVisualQuestionAnswering as Auto; folder = {str(folder)!r}\n"
     code += "model, info = Auto.from_pretrained(folder, output_loading_info=True)\n"
-    assert run(f"{code}print(type(model).__name__, info['missing_keys'])") in ("VLEForVQA []", "VLEForVQA set()")
+    assert run(f"{code}print(type(model).__name__, info['missing_keys'])") in (
+        "VLEForVQA []",
+        "VLEForVQA set()",
+    )
 
 
 def test_the_import_alone_is_cheap() -> None:

@@ -11,7 +11,9 @@ from tests.long.gpu_setting import small_config, vcr_batch, vqa_batch
 from vle_bench import models
 from vle_bench.models import VLEConfig
 
-DEVICE = torch.device("meta")  # has shapes and no values: an operation that would read one raises an error
+DEVICE = torch.device(
+    "meta"
+)  # has shapes and no values: an operation that would read one raises an error
 
 
 class NoCopies(TorchDispatchMode):
@@ -23,7 +25,11 @@ class NoCopies(TorchDispatchMode):
         result = function(*arguments, **(options or {}))
         tensors = [t for t in tree_leaves((arguments, options)) if isinstance(t, torch.Tensor)]
         made = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
-        if "copy" in str(function) and any(t.device.type == "cpu" for t in tensors) and any(t.device == DEVICE for t in made):
+        if (
+            "copy" in str(function)
+            and any(t.device.type == "cpu" for t in tensors)
+            and any(t.device == DEVICE for t in made)
+        ):
             raise AssertionError(f"{function}: copies from the host to the device")
         return result
 
@@ -47,7 +53,11 @@ def test_nothing_waits(architecture, family, training):
     config = small_config(32, 32, 8, 200) if family == "vle" else meter_config()
     with DEVICE:
         model = getattr(models, architecture)(config).train(training)
-    made = vqa_batch(config, 6, 0, shared=True) if architecture == "VLEForVQA" else vcr_batch(config, 2, 0)
+    made = (
+        vqa_batch(config, 6, 0, shared=True)
+        if architecture == "VLEForVQA"
+        else vcr_batch(config, 2, 0)
+    )
     inputs = {name: value.to(DEVICE) for name, value in made.items()}
     with NoCopies():
         loss = model(**inputs).loss

@@ -30,8 +30,17 @@ def test_every_parameter_is_in_one_group_with_its_rate():
 # `configure_optimizers` of VLE (examples/VQA/vqav2_train_module.py) and `set_schedule` of METER
 # (meter/modules/meter_utils.py) sort parameters by parts of their names.
 HEADS = ("vqa_classifier", "nlvr2_classifier", "mlm_score", "itm_score", "snli_classifier")
-NOT_DECAYED = ("bias", "LayerNorm.bias", "LayerNorm.weight", "norm.bias", "norm.weight", "norm1.bias", "norm1.weight",
-               "norm2.bias", "norm2.weight")  # fmt: skip
+NOT_DECAYED = (
+    "bias",
+    "LayerNorm.bias",
+    "LayerNorm.weight",
+    "norm.bias",
+    "norm.weight",
+    "norm1.bias",
+    "norm1.weight",
+    "norm2.bias",
+    "norm2.weight",
+)
 
 
 def published(name):
@@ -44,14 +53,20 @@ def published(name):
 def ours(model):
     names = {id(p): n for n, p in model.named_parameters()}
     groups = parameter_groups(model, 1e-5, 50, 5, 0.01)
-    return {names[id(p)]: (round(g["lr"] / 1e-5), g["weight_decay"] > 0) for g in groups for p in g["params"]}
+    return {
+        names[id(p)]: (round(g["lr"] / 1e-5), g["weight_decay"] > 0)
+        for g in groups
+        for p in g["params"]
+    }
 
 
 def published_vle():
     """A model, and the published name of each parameter; the published VLE has one more `vision_model`."""
     model = VLEForVQA.from_pretrained(str(GOLDEN))
     names = load_file(GOLDEN / "model.safetensors")
-    return model, {name.replace("vision_model.vision_model.", "vision_model."): name for name in names}
+    return model, {
+        name.replace("vision_model.vision_model.", "vision_model."): name for name in names
+    }
 
 
 def published_meter():
@@ -95,14 +110,29 @@ def test_layers_learn_slower_the_nearer_they_are_to_the_input():
     rates = {id(p): g["lr"] for g in groups for p in g["params"]}
     assert len(rates) == len(list(model.parameters()))
     text, vision = model.vle.text_model, model.vle.vision_model
-    for layers, embeddings in ((text.encoder.layer, text.embeddings), (vision.encoder.layers, vision.embeddings)):
+    for layers, embeddings in (
+        (text.encoder.layer, text.embeddings),
+        (vision.encoder.layers, vision.embeddings),
+    ):
         assert len(layers) == 3
-        for module, factor in zip((*reversed(layers), embeddings), (0.5, 0.25, 0.125, 0.0625), strict=True):
-            assert [rates[id(p)] for p in module.parameters()] == pytest.approx([1e-5 * factor] * len(list(module.parameters())))
-    assert [rates[id(p)] for p in vision.pre_layrnorm.parameters()] == pytest.approx([1e-5 / 16] * 2)
+        for module, factor in zip(
+            (*reversed(layers), embeddings), (0.5, 0.25, 0.125, 0.0625), strict=True
+        ):
+            assert [rates[id(p)] for p in module.parameters()] == pytest.approx(
+                [1e-5 * factor] * len(list(module.parameters()))
+            )
+    assert [rates[id(p)] for p in vision.pre_layrnorm.parameters()] == pytest.approx(
+        [1e-5 / 16] * 2
+    )
     shared = (text.encoder.rel_embeddings, vision.post_layernorm, model.vle.token_type_embeddings)
-    for module, rate in (*((m, 1e-5) for m in shared), (model.vle.cross_modal_text_layers, 5e-5), (model.vqa_classifier, 5e-4)):
-        assert [rates[id(p)] for p in module.parameters()] == pytest.approx([rate] * len(list(module.parameters())))
+    for module, rate in (
+        *((m, 1e-5) for m in shared),
+        (model.vle.cross_modal_text_layers, 5e-5),
+        (model.vqa_classifier, 5e-4),
+    ):
+        assert [rates[id(p)] for p in module.parameters()] == pytest.approx(
+            [rate] * len(list(module.parameters()))
+        )
 
 
 @pytest.mark.parametrize("name", ["VLEForVQA", "VLEForVCRQ2A", "VLEForMLM"])
@@ -111,7 +141,9 @@ def test_every_head_has_its_layers(name):
     assert [len(layers) for layers in model.encoder_layers().values()] == [4, 4]
 
 
-@pytest.mark.parametrize(("schedule", "middle"), [("linear", 0.5), ("cosine", 0.5), ("constant", 1.0)])
+@pytest.mark.parametrize(
+    ("schedule", "middle"), [("linear", 0.5), ("cosine", 0.5), ("constant", 1.0)]
+)
 def test_warm_up_then_decay(schedule, middle):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = learning_rate_schedule(optimizer, schedule, 100, 0.1)
@@ -121,7 +153,9 @@ def test_warm_up_then_decay(schedule, middle):
         optimizer.step()
         scheduler.step()
     assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0)
-    assert rates[55] == pytest.approx(middle) and rates[99] < (0.03 if schedule != "constant" else 2)
+    assert rates[55] == pytest.approx(middle) and rates[99] < (
+        0.03 if schedule != "constant" else 2
+    )
 
 
 def test_a_new_stage_warms_up_again():
@@ -136,5 +170,7 @@ def test_a_new_stage_warms_up_again():
         return found
 
     plain, again = rates(0), rates(40)
-    assert [a / p for a, p in zip(again[40:50], plain[40:50], strict=True)] == pytest.approx([0.1 * i for i in range(1, 11)])
+    assert [a / p for a, p in zip(again[40:50], plain[40:50], strict=True)] == pytest.approx(
+        [0.1 * i for i in range(1, 11)]
+    )
     assert again[:40] == plain[:40] and again[50:] == plain[50:]

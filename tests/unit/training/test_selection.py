@@ -18,9 +18,14 @@ from vle_bench.tasks.vqa import VQA
 from vle_bench.training.train import train
 
 SMALL = [
-    "train.max_steps=3", "train.evaluate_every=1", "train.batch_size=16", "train.per_device_batch_size=16",
-    "train.precision=fp32", "train.num_workers=0", "data.first_stage=null",
-]  # fmt: skip
+    "train.max_steps=3",
+    "train.evaluate_every=1",
+    "train.batch_size=16",
+    "train.per_device_batch_size=16",
+    "train.precision=fp32",
+    "train.num_workers=0",
+    "data.first_stage=null",
+]
 
 
 @pytest.fixture(scope="module")
@@ -49,20 +54,39 @@ def worse_each_time(monkeypatch):
 
 
 @pytest.mark.parametrize("selected", ["best", "last"])
-def test_the_record_is_of_the_checkpoint_that_the_recipe_selects(data, tmp_path, worse_each_time, selected, capsys):
-    recipe = load_recipe("demo/vqa-tiny", [*SMALL, f"data.root={data / 'normalised'}", f"train.selection={selected}"])
+def test_the_record_is_of_the_checkpoint_that_the_recipe_selects(
+    data, tmp_path, worse_each_time, selected, capsys
+):
+    recipe = load_recipe(
+        "demo/vqa-tiny", [*SMALL, f"data.root={data / 'normalised'}", f"train.selection={selected}"]
+    )
     run = tmp_path / "run"
     record = train(recipe, run)
     digests = {name: file_sha256(run / name / "model.safetensors") for name in ("best", "last")}
-    assert digests["best"] != digests["last"] and record.model["checkpoint_sha256"] == digests[selected]
+    assert (
+        digests["best"] != digests["last"]
+        and record.model["checkpoint_sha256"] == digests[selected]
+    )
     assert record.training["step"] == {"best": 1, "last": 3}[selected]
-    assert pretrained.resolve(run) == run / selected and pretrained.resolve(run / "best") == run / "best"
+    assert (
+        pretrained.resolve(run) == run / selected
+        and pretrained.resolve(run / "best") == run / "best"
+    )
     expected = {"best": "picked on the split val", "last": "is the last of its training"}[selected]
-    assert expected in picked_on(record) and expected in picked_on(load_record(run / "results" / "vqa.test.json"))
-    assert record.data == {"source": "easy-vqa", "targets": "normalised", "manifest_hash": record.data["manifest_hash"]}
+    assert expected in picked_on(record) and expected in picked_on(
+        load_record(run / "results" / "vqa.test.json")
+    )
+    assert record.data == {
+        "source": "easy-vqa",
+        "targets": "normalised",
+        "manifest_hash": record.data["manifest_hash"],
+    }
     card = (run / "last" / "README.md").read_text(encoding="utf-8")
     assert ("represented by its `last/`" in card) == (selected == "last")
-    assert train(recipe, run, resume=True) == record and "this run is finished" in capsys.readouterr().out
+    assert (
+        train(recipe, run, resume=True) == record
+        and "this run is finished" in capsys.readouterr().out
+    )
 
 
 def test_runs_of_earlier_versions_are_their_best(tmp_path):
@@ -79,11 +103,15 @@ def test_runs_of_earlier_versions_are_their_best(tmp_path):
 
 
 def test_a_record_of_a_last_checkpoint_names_no_split_that_picked_it():
-    record = Record.model_construct(training={"split": "minival", "selection": "last"}, split="minival")
+    record = Record.model_construct(
+        training={"split": "minival", "selection": "last"}, split="minival"
+    )
     assert picked_on(record) == "The checkpoint is the last of its training: no split picked it."
 
 
-@pytest.mark.parametrize(("there", "asked"), [("normalised", "published"), ("published", "normalised")])
+@pytest.mark.parametrize(
+    ("there", "asked"), [("normalised", "published"), ("published", "normalised")]
+)
 def test_data_with_other_targets_are_refused_with_the_ways_out(data, tmp_path, there, asked):
     root = data / there
     recipe = load_recipe("demo/vqa-tiny", [*SMALL, f"data.root={root}", f"data.targets={asked}"])
@@ -102,21 +130,40 @@ def test_data_with_other_targets_are_refused_with_the_ways_out(data, tmp_path, t
 
 
 def test_recipes_that_call_themselves_published_ask_for_published_targets():
-    for name in ("vle-base", "vle-base-256", "vle-large", "vle-large-256", "meter-base", "meter-base-all", "meter-base-vle"):
+    for name in (
+        "vle-base",
+        "vle-base-256",
+        "vle-large",
+        "vle-large-256",
+        "meter-base",
+        "meter-base-all",
+        "meter-base-vle",
+    ):
         recipe = load_recipe(f"vqa/{name}")
         assert recipe.data.targets == "published"
         assert "--published-targets" in missing_inputs(recipe)[0]
         assert wrong_targets(recipe.data, {"targets": "published"}) is None
     assert load_recipe("demo/vqa-tiny").data.targets == "normalised"
-    with pytest.raises(RequestError, match="data.targets: means nothing for task vcr_q2a: a question has one right choice"):
+    with pytest.raises(
+        RequestError,
+        match="data.targets: means nothing for task vcr_q2a: a question has one right choice",
+    ):
         load_recipe("vcr/vle-base-q2a", ["data.targets=published"])
 
 
 def test_meters_published_run_trains_on_everything_and_takes_the_last():
     whole, held_out = load_recipe("vqa/meter-base-all"), load_recipe("vqa/meter-base")
-    assert (whole.data.train, whole.train.selection, whole.data.allow_contaminated) == ("train+val", "last", True)
+    assert (whole.data.train, whole.train.selection, whole.data.allow_contaminated) == (
+        "train+val",
+        "last",
+        True,
+    )
     assert (held_out.data.train, held_out.train.selection) == ("train+val-minival", "best")
-    assert not held_out.data.allow_contaminated and whole.expect == held_out.expect and whole.expect.split == "test-dev"
+    assert (
+        not held_out.data.allow_contaminated
+        and whole.expect == held_out.expect
+        and whole.expect.split == "test-dev"
+    )
     one, other = (flat(r.model_dump()) for r in (whole, held_out))
     changed = {key for key in one if one[key] != other[key]}
     assert changed == {"name", "data.train", "data.allow_contaminated", "train.selection"}

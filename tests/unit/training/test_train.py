@@ -22,10 +22,14 @@ from vle_bench.training.run import model_of
 from vle_bench.training.train import check_trackers, checked_losses
 
 
-def test_a_run_that_diverges_names_the_step_the_rate_and_the_examples_and_says_what_is_kept(tmp_path):
+def test_a_run_that_diverges_names_the_step_the_rate_and_the_examples_and_says_what_is_kept(
+    tmp_path,
+):
     schedule = SimpleNamespace(lr_lambdas=[lambda step: step / 10] * 2)
     recipe = SimpleNamespace(train=SimpleNamespace(learning_rate=1e-2))
-    run = SimpleNamespace(accelerator=Accelerator(cpu=True), schedule=schedule, folder=tmp_path, recipe=recipe)
+    run = SimpleNamespace(
+        accelerator=Accelerator(cpu=True), schedule=schedule, folder=tmp_path, recipe=recipe
+    )
     fine = [(1, [11], torch.tensor([1.0, 9.0])), (2, [12], torch.tensor([3.0, 9.0]))]
     assert checked_losses(run, fine) == [1.0, 3.0] and fine == []
     nan, inf = torch.tensor([float("nan"), 1.0]), torch.tensor([1.0, float("inf")])
@@ -38,23 +42,36 @@ def test_a_run_that_diverges_names_the_step_the_rate_and_the_examples_and_says_w
     )
     with pytest.raises(RunFailed, match=told):
         checked_losses(run, pending)
-    assert json.loads((tmp_path / "diverged.json").read_text(encoding="utf-8"))["ids"] == list(range(20, 40))
+    assert json.loads((tmp_path / "diverged.json").read_text(encoding="utf-8"))["ids"] == list(
+        range(20, 40)
+    )
     with pytest.raises(
-        RunFailed, match="loss 1.0, gradient norm inf at step 5, learning rate 0.004; the examples of that step: 1 "
+        RunFailed,
+        match="loss 1.0, gradient norm inf at step 5, learning rate 0.004; the examples of that step: 1 ",
     ):
         checked_losses(run, [(5, [1], inf)])
 
 
 def test_precision_names(monkeypatch):
-    assert precision("fp32") == "no" and precision("bf16") == "bf16" and precision("auto") in ("no", "bf16")
+    assert (
+        precision("fp32") == "no"
+        and precision("bf16") == "bf16"
+        and precision("auto") in ("no", "bf16")
+    )
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: including_emulation)
-    assert precision("fp16") == "fp16" and precision("auto") == "no"  # emulated on this one: slower than float32
+    monkeypatch.setattr(
+        "torch.cuda.is_bf16_supported", lambda including_emulation=True: including_emulation
+    )
+    assert (
+        precision("fp16") == "fp16" and precision("auto") == "no"
+    )  # emulated on this one: slower than float32
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: True)
     assert precision("auto") == "bf16"
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     assert precision("auto") == "no"
-    with pytest.raises(RequestError, match="train.precision: fp16 needs a GPU; a CPU takes bf16 or fp32"):
+    with pytest.raises(
+        RequestError, match="train.precision: fp16 needs a GPU; a CPU takes bf16 or fp32"
+    ):
         precision("fp16")
 
 
@@ -68,26 +85,47 @@ def test_loading_names_every_weight_that_does_not_fit(tmp_path):
     labels = {"id2label": {0: "a", 1: "b"}, "label2id": {"a": 0, "b": 1}}
     fresh = pretrained.load_model(tmp_path / "bare", "VLEForVQA", head_may_be_new=True, **labels)
     assert fresh.vqa_classifier[3].out_features == 2
-    assert torch.equal(fresh.vle.token_type_embeddings.weight, golden.vle.token_type_embeddings.weight)
+    assert torch.equal(
+        fresh.vle.token_type_embeddings.weight, golden.vle.token_type_embeddings.weight
+    )
     with pytest.raises(RequestError, match="nowhere"):
         pretrained.resolve(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
     ("folder", "wanted", "given"),
-    [("crop", None, "crop"), ("squash", None, "squash"), ("crop", "squash", "squash"), ("squash", "crop", "crop")],
+    [
+        ("crop", None, "crop"),
+        ("squash", None, "squash"),
+        ("crop", "squash", "squash"),
+        ("squash", "crop", "crop"),
+    ],
 )
 @pytest.mark.parametrize("size", [32, 48])
-def test_a_recipe_keeps_the_folders_way_with_pictures_unless_it_says_another(tmp_path, folder, wanted, given, size):
+def test_a_recipe_keeps_the_folders_way_with_pictures_unless_it_says_another(
+    tmp_path, folder, wanted, given, size
+):
     VLEForVQA.from_pretrained("tests/golden/vle/VLEForVQA").save_pretrained(tmp_path)
-    VLEProcessor.from_parts(train_tokenizer(["what is this?"], 64), 32, 8, folder).save_pretrained(tmp_path)
-    values = {"root": "data/x", "source": "vqav2", "train": "train", "evaluate": "val", "report": "val"}
+    VLEProcessor.from_parts(train_tokenizer(["what is this?"], 64), 32, 8, folder).save_pretrained(
+        tmp_path
+    )
+    values = {
+        "root": "data/x",
+        "source": "vqav2",
+        "train": "train",
+        "evaluate": "val",
+        "report": "val",
+    }
     model = {"checkpoint": str(tmp_path), "image_size": size, "resize": wanted}
     recipe = Recipe.model_validate({"name": "x", "task": "vqa", "data": values, "model": model})
     _, processor, _ = model_of(recipe, TASKS["vqa"], SimpleNamespace(labels=[]))
     assert (processor.resize, processor.square, processor.patch_size) == (given, (size, size), 8)
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 70, 3), dtype=np.uint8))
-    expected = VLEProcessor.from_parts(processor.tokenizer, size, 8, given)(images=picture).pixel_values
+    picture = Image.fromarray(
+        np.random.default_rng(0).integers(0, 255, (40, 70, 3), dtype=np.uint8)
+    )
+    expected = VLEProcessor.from_parts(processor.tokenizer, size, 8, given)(
+        images=picture
+    ).pixel_values
     assert torch.equal(processor(images=picture).pixel_values, expected)
 
 
@@ -97,10 +135,14 @@ def test_a_float16_checkpoint_is_trained_and_scored_in_float32(tmp_path, said):
     golden.half().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     config.pop("dtype", None)
-    (tmp_path / "config.json").write_text(json.dumps(config | ({"torch_dtype": said} if said else {})), encoding="utf-8")
+    (tmp_path / "config.json").write_text(
+        json.dumps(config | ({"torch_dtype": said} if said else {})), encoding="utf-8"
+    )
     model = pretrained.load_model(tmp_path, "VLEForVQA")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-    assert torch.equal(model.vle.text_projection_layer.weight, golden.vle.text_projection_layer.weight.float())
+    assert torch.equal(
+        model.vle.text_projection_layer.weight, golden.vle.text_projection_layer.weight.float()
+    )
 
 
 def test_a_checkpoint_keeps_the_digest_of_its_answers(tmp_path):
@@ -110,7 +152,9 @@ def test_a_checkpoint_keeps_the_digest_of_its_answers(tmp_path):
     assert pretrained.load_labels(tmp_path / "last") == ["yes", "no"]
     path = tmp_path / "last" / "label_map.json"
     path.write_text(path.read_text(encoding="utf-8").replace('"no"', '"on"'), encoding="utf-8")
-    with pytest.raises(RequestError, match="label_map.json: answers: not those that its sha256 was computed of"):
+    with pytest.raises(
+        RequestError, match="label_map.json: answers: not those that its sha256 was computed of"
+    ):
         pretrained.load_labels(tmp_path / "last")
 
 
@@ -121,22 +165,35 @@ def staged_run(stage_steps, accumulation=2, other_share=0.0, kind="shape"):
 
     vqa = TASKS["vqa"]
     task = SimpleNamespace(
-        training_order=vqa.training_order, first_stage=vqa.first_stage, augmentation=lambda *_: None,
+        training_order=vqa.training_order,
+        first_stage=vqa.first_stage,
+        augmentation=lambda *_: None,
         collator=lambda *_: lambda part: {"ids": list(part)},
-    )  # fmt: skip
+    )
     stage = SimpleNamespace(question_types=[kind], other_share=other_share)
     recipe = SimpleNamespace(
         train=SimpleNamespace(seed=3, batch_size=16, num_workers=0),
-        data=SimpleNamespace(train="train", root="data/x", grouping="image", questions_per_image=2, first_stage=stage),
+        data=SimpleNamespace(
+            train="train", root="data/x", grouping="image", questions_per_image=2, first_stage=stage
+        ),
         augment=SimpleNamespace(model_dump=dict),
-    )  # fmt: skip
+    )
     return SimpleNamespace(
-        recipe=recipe, task=task, data=SimpleNamespace(images=None), processor=None, labels=[],
-        questions=Questions(question_type=["shape", "color", "yes"] * 40, image_row=np.arange(120) // 4,
-                            answerable=np.ones(120, bool)),
-        accelerator=SimpleNamespace(num_processes=1, process_index=0), accumulation=accumulation, stage_steps=stage_steps,
+        recipe=recipe,
+        task=task,
+        data=SimpleNamespace(images=None),
+        processor=None,
+        labels=[],
+        questions=Questions(
+            question_type=["shape", "color", "yes"] * 40,
+            image_row=np.arange(120) // 4,
+            answerable=np.ones(120, bool),
+        ),
+        accelerator=SimpleNamespace(num_processes=1, process_index=0),
+        accumulation=accumulation,
+        stage_steps=stage_steps,
         inputs={},
-    )  # fmt: skip
+    )
 
 
 def test_the_first_stage_sees_its_kinds_only_and_ends_on_its_step():
@@ -145,7 +202,9 @@ def test_the_first_stage_sees_its_kinds_only_and_ends_on_its_step():
     seen = [[int(i) for batch in next(stream)[2] for i in batch["ids"]] for _ in range(13)]
     kinds = [{run.questions["question_type"][i] for i in ids} for ids in seen]
     assert kinds[:5] == [{"shape"}] * 5 and all(len(k) > 1 for k in kinds[5:])
-    assert sorted(i for ids in seen[5:13] for i in ids) == list(range(120))  # then every question once an epoch
+    assert sorted(i for ids in seen[5:13] for i in ids) == list(
+        range(120)
+    )  # then every question once an epoch
 
 
 def test_an_epoch_is_a_function_of_the_seed_and_the_epoch():
@@ -159,19 +218,30 @@ def test_an_epoch_is_a_function_of_the_seed_and_the_epoch():
 def test_other_questions_have_their_share_of_the_first_stage():
     run = staged_run(stage_steps=300, other_share=0.25)
     stream = steps(run)
-    seen = [run.questions["question_type"][int(i)] for _ in range(300) for batch in next(stream)[2] for i in batch["ids"]]
+    seen = [
+        run.questions["question_type"][int(i)]
+        for _ in range(300)
+        for batch in next(stream)[2]
+        for i in batch["ids"]
+    ]
     assert 0.22 < 1 - seen.count("shape") / len(seen) < 0.28 and {"color", "yes"} <= set(seen)
 
 
 def test_a_first_stage_of_a_kind_that_nobody_asks():
-    with pytest.raises(RequestError, match="train in data/x: no question has the type shapes; there are color, shape, yes"):
+    with pytest.raises(
+        RequestError,
+        match="train in data/x: no question has the type shapes; there are color, shape, yes",
+    ):
         next(steps(staged_run(stage_steps=5, kind="shapes")))
 
 
 def test_a_tracker_that_is_not_installed_is_refused(monkeypatch):
     recipe = load_recipe("demo/vqa-tiny", ["train.trackers=[mlflow]"])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(RequestError, match=r"train.trackers: mlflow: not installed; pip install 'vle-bench\[tracking\]'"):
+    with pytest.raises(
+        RequestError,
+        match=r"train.trackers: mlflow: not installed; pip install 'vle-bench\[tracking\]'",
+    ):
         check_trackers(recipe)
 
 
@@ -184,6 +254,8 @@ def test_steps_that_are_passed_over_are_not_read():
     whole = [ids(step) for step in islice(steps(staged_run(stage_steps=5)), 30)]
     for start in (0, 2, 5, 7, 21):
         run, read = staged_run(stage_steps=5), []
-        run.task.collator = lambda *_, read=read: lambda part: read.append(part) or {"ids": list(part)}
+        run.task.collator = lambda *_, read=read: (
+            lambda part: read.append(part) or {"ids": list(part)}
+        )
         assert [ids(step) for step in islice(steps(run, start), 4)] == whole[start : start + 4]
         assert len(read) == 4 * run.accumulation

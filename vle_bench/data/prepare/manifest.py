@@ -43,7 +43,9 @@ def keep_official(made: Path, folder: Path) -> None:
     files = [path.relative_to(made) for path in sorted(made.rglob("*")) if path.is_file()]
     missing = [name for name in files if not (folder / name).exists()]
     for name in sorted(set(files) - set(missing)):
-        if not (folder / name).is_file() or not filecmp.cmp(made / name, folder / name, shallow=False):
+        if not (folder / name).is_file() or not filecmp.cmp(
+            made / name, folder / name, shallow=False
+        ):
             raise RequestError(
                 f"{folder / name}: exists already, with another content; name a new folder with --source, or remove it"
             )
@@ -61,9 +63,13 @@ def remove_others(folder: Path, keep: set[str]) -> None:
 
 
 def finish(
-    folder: Path, manifest: dict[str, Any], report: dict[str, Any], left_out: dict[str, Any], inputs: dict[str, Any],
+    folder: Path,
+    manifest: dict[str, Any],
+    report: dict[str, Any],
+    left_out: dict[str, Any],
+    inputs: dict[str, Any],
     notes: dict[str, Any] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Write the manifest, and remove what only the work needed.
 
     Its hash is one of the content alone: not of the report, of what was left out, or of the files that it was made from.
@@ -72,6 +78,8 @@ def finish(
         notes: what the report says of the label map and of the annotations as a whole.
     """
     manifest["hash"] = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-    manifest |= {"report": report, "left_out": left_out, "inputs": inputs} | ({"notes": notes} if notes else {})
+    manifest |= {"report": report, "left_out": left_out, "inputs": inputs} | (
+        {"notes": notes} if notes else {}
+    )
     atomic.write_json(folder / "manifest.json", manifest)
     remove_others(folder, {"manifest.json", *manifest["files"]})

@@ -54,12 +54,22 @@ class ImageTextPipeline(_Pipeline):
         folder = self.model.name_or_path  # empty for a model that was built here
         if not isinstance(self.model, self.architecture) or (folder and wanted not in saved):
             # Without this, a folder without the head would answer with a head of random weights.
-            found = f"{folder} was saved as {', '.join(saved)}" if folder else f"a {type(self.model).__name__} came"
+            found = (
+                f"{folder} was saved as {', '.join(saved)}"
+                if folder
+                else f"a {type(self.model).__name__} came"
+            )
             raise ValueError(f"{self.task} needs a model saved as {wanted}; {found}")
         self.model.eval()  # a model object may come straight from training
         self.tokenizer.padding_side = "right"
 
-    def __call__(self, image: Any, text: str | Sequence[str] | None = None, question: Any = None, **kwargs: Any) -> Any:
+    def __call__(
+        self,
+        image: Any,
+        text: str | Sequence[str] | None = None,
+        question: Any = None,
+        **kwargs: Any,
+    ) -> Any:
         """One result, or a list of them where a list came.
 
         Args:
@@ -81,15 +91,27 @@ class ImageTextPipeline(_Pipeline):
         given = {"max_length": max_length, "timeout": timeout}
         return {name: value for name, value in given.items() if value is not None}, {}, {}
 
-    def preprocess(self, input_: Any, max_length: int | None = None, timeout: float = pictures.TIMEOUT) -> dict[str, Any]:
+    def preprocess(
+        self, input_: Any, max_length: int | None = None, timeout: float = pictures.TIMEOUT
+    ) -> dict[str, Any]:
         """{"image", "text" or "question"} → the model's tensors for a batch of one."""
-        name = f"inputs[{input_['item']}]: " if isinstance(input_, dict) and "item" in input_ else ""
-        if not isinstance(input_, dict) or "image" not in input_ or not {"text", "question"} & set(input_):
-            raise ValueError(f'{name}an image and a text are expected, or {{"image": ..., "text": ...}}')
+        name = (
+            f"inputs[{input_['item']}]: " if isinstance(input_, dict) and "item" in input_ else ""
+        )
+        if (
+            not isinstance(input_, dict)
+            or "image" not in input_
+            or not {"text", "question"} & set(input_)
+        ):
+            raise ValueError(
+                f'{name}an image and a text are expected, or {{"image": ..., "text": ...}}'
+            )
         text = input_["question"] if "text" not in input_ else input_["text"]
         try:
             picture = pictures.read(input_["image"], "image", timeout)
-            features = self.processor(images=[picture], text=[text], max_length=max_length or self._text_positions())
+            features = self.processor(
+                images=[picture], text=[text], max_length=max_length or self._text_positions()
+            )
         except ValueError as error:
             raise ValueError(f"{name}{error}") from error
         return {**features, **self._kept(picture), "name": name.removesuffix(": ") or "the input"}
@@ -119,7 +141,11 @@ class VQAPipeline(ImageTextPipeline):
     architecture = VLEForVQA
 
     def _sanitize_parameters(
-        self, max_length: int | None = None, timeout: float | None = None, top_k: int | None = None, **kwargs: Any
+        self,
+        max_length: int | None = None,
+        timeout: float | None = None,
+        top_k: int | None = None,
+        **kwargs: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], Any]:
         preprocess, forward, _ = super()._sanitize_parameters(max_length, timeout, **kwargs)
         if top_k is not None and top_k < 1:
@@ -132,7 +158,8 @@ class VQAPipeline(ImageTextPipeline):
         scores = logits.sigmoid()
         names = self.model.config.id2label
         return [
-            {"answer": names[i], "score": score} for i, score in zip(best[:top_k].tolist(), scores[:top_k].tolist(), strict=True)
+            {"answer": names[i], "score": score}
+            for i, score in zip(best[:top_k].tolist(), scores[:top_k].tolist(), strict=True)
         ]
 
 
@@ -158,10 +185,15 @@ class PBCPipeline(ImageTextPipeline):
         side = vision.image_size // vision.patch_size
         scores = model_outputs["logits"][0].softmax(-1)[:, 1].reshape(side, side).numpy()
         picture = model_outputs["picture"]
-        return {"scores": scores, "image": heat_map(picture, scores, self.processor.window(*picture.size))}
+        return {
+            "scores": scores,
+            "image": heat_map(picture, scores, self.processor.window(*picture.size)),
+        }
 
 
-def heat_map(picture: Image.Image, scores: NDArray[np.float32], window: tuple[float, float, float, float]) -> Image.Image:
+def heat_map(
+    picture: Image.Image, scores: NDArray[np.float32], window: tuple[float, float, float, float]
+) -> Image.Image:
     """The picture with red laid over each patch, as opaque as its score is high.
 
     Args:
@@ -173,7 +205,12 @@ def heat_map(picture: Image.Image, scores: NDArray[np.float32], window: tuple[fl
     row = np.floor((np.arange(picture.height) + 0.5 - top) / (height / rows)).astype(int)
     column = np.floor((np.arange(picture.width) + 0.5 - left) / (width / cols)).astype(int)
     seen = ((row >= 0) & (row < rows))[:, None] & ((column >= 0) & (column < cols))
-    opacity = np.where(seen, scores[np.clip(row, 0, rows - 1)[:, None], np.clip(column, 0, cols - 1)], 0)[..., None] * HEAT_OPACITY
+    opacity = (
+        np.where(seen, scores[np.clip(row, 0, rows - 1)[:, None], np.clip(column, 0, cols - 1)], 0)[
+            ..., None
+        ]
+        * HEAT_OPACITY
+    )
     pixels = np.asarray(picture) * (1 - opacity) + np.array(HEAT) * opacity
     return Image.fromarray(pixels.round().astype(np.uint8))
 
@@ -186,7 +223,9 @@ def _pairs(images: Any, texts: str | Sequence[str]) -> Any:
     every_image = images if isinstance(images, list | tuple) else [images] * count
     every_text = [texts] * count if isinstance(texts, str) else texts
     if len(every_image) != len(every_text):
-        raise ValueError(f"{len(every_image)} images and {len(every_text)} texts: one of each, or as many of both, are expected")
+        raise ValueError(
+            f"{len(every_image)} images and {len(every_text)} texts: one of each, or as many of both, are expected"
+        )
     return _number([{"image": i, "text": t} for i, t in zip(every_image, every_text, strict=True)])
 
 
@@ -194,8 +233,16 @@ def _number(inputs: Any) -> Any:
     """The entries of a list learn their place in it, so that an error can say which it is about."""
     if not isinstance(inputs, list):
         return inputs
-    return [{**entry, "item": i} if isinstance(entry, dict) else entry for i, entry in enumerate(inputs)]
+    return [
+        {**entry, "item": i} if isinstance(entry, dict) else entry for i, entry in enumerate(inputs)
+    ]
 
 
-for _task, _pipeline in (("vle-vqa", VQAPipeline), ("vle-itm", ITMPipeline), ("vle-pbc", PBCPipeline)):
-    PIPELINE_REGISTRY.register_pipeline(_task, _pipeline, pt_model=_pipeline.architecture, type="multimodal")
+for _task, _pipeline in (
+    ("vle-vqa", VQAPipeline),
+    ("vle-itm", ITMPipeline),
+    ("vle-pbc", PBCPipeline),
+):
+    PIPELINE_REGISTRY.register_pipeline(
+        _task, _pipeline, pt_model=_pipeline.architecture, type="multimodal"
+    )

@@ -9,7 +9,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from torch import Tensor
-from transformers import AutoProcessor, BatchFeature, CLIPImageProcessorPil, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import (
+    AutoProcessor,
+    BatchFeature,
+    CLIPImageProcessorPil,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
 from transformers.image_processing_backends import PilBackend
 
 from vle_bench.data import boxes as box_mapping
@@ -58,15 +64,25 @@ class VLEProcessor(ProcessorMixin):
         for name in ("size", "crop_size"):
             for side in ("height", "width", "shortest_edge", "longest_edge"):
                 pixels = (getattr(image_processor, name, None) or {}).get(side)
-                if pixels is not None and (type(pixels) is not int or not 1 <= pixels <= MOST_PIXELS):
-                    raise ValueError(f"{name}.{side}: 1 to {MOST_PIXELS} pixels are expected, not {str(pixels)[:40]}")
+                if pixels is not None and (
+                    type(pixels) is not int or not 1 <= pixels <= MOST_PIXELS
+                ):
+                    raise ValueError(
+                        f"{name}.{side}: 1 to {MOST_PIXELS} pixels are expected, not {str(pixels)[:40]}"
+                    )
         self.patch_size = patch_size
         self.boxes_as_squashed = boxes_as_squashed
-        super().__init__(image_processor, tokenizer if tokenizer is None else as_in_its_file(tokenizer))
+        super().__init__(
+            image_processor, tokenizer if tokenizer is None else as_in_its_file(tokenizer)
+        )
 
     @classmethod
     def from_parts(
-        cls, tokenizer: PreTrainedTokenizerBase, image_size: int, patch_size: int | None = None, resize: Resize = "squash"
+        cls,
+        tokenizer: PreTrainedTokenizerBase,
+        image_size: int,
+        patch_size: int | None = None,
+        resize: Resize = "squash",
     ) -> "VLEProcessor":
         """A processor for pictures of `image_size` × `image_size` pixels after the resize, with CLIP's mean and deviation."""
         processor = cls(CLIPImageProcessorPil(), tokenizer, patch_size)
@@ -75,7 +91,11 @@ class VLEProcessor(ProcessorMixin):
 
     @classmethod
     def _load_tokenizer_from_pretrained(
-        cls, sub_processor_type: str, pretrained_model_name_or_path: Any, subfolder: str = "", **kwargs: Any
+        cls,
+        sub_processor_type: str,
+        pretrained_model_name_or_path: Any,
+        subfolder: str = "",
+        **kwargs: Any,
     ) -> Any:
         return load_tokenizer(pretrained_model_name_or_path, subfolder=subfolder, **kwargs)
 
@@ -90,7 +110,13 @@ class VLEProcessor(ProcessorMixin):
     def square(self) -> tuple[int | None, int | None]:
         """Width and height in pixels of what the model gets; None where that depends on the picture."""
         settings = self.image_processor
-        size = settings.crop_size if settings.do_center_crop else settings.size if settings.do_resize else {}
+        size = (
+            settings.crop_size
+            if settings.do_center_crop
+            else settings.size
+            if settings.do_resize
+            else {}
+        )
         return size.get("width"), size.get("height")
 
     def set_size(self, image_size: int, resize: Resize) -> None:
@@ -131,15 +157,21 @@ class VLEProcessor(ProcessorMixin):
             `boxes_outside`, the number of boxes of which the model sees nothing.
         """
         if return_tensors != "pt":
-            raise ValueError(f"return_tensors: {return_tensors!r}: the models take torch's tensors, 'pt'")
+            raise ValueError(
+                f"return_tensors: {return_tensors!r}: the models take torch's tensors, 'pt'"
+            )
         features = VLEFeatures()
         if text is not None:
             texts = _texts(text)
             encoded = self.tokenizer(
-                texts, padding=padding, padding_side="right", max_length=max_length,
+                texts,
+                padding=padding,
+                padding_side="right",
+                max_length=max_length,
                 truncation=max_length is not None if truncation is None else truncation,
-                return_tensors="pt", return_token_type_ids=False,
-            )  # fmt: skip
+                return_tensors="pt",
+                return_token_type_ids=False,
+            )
             features.update(encoded)
         if boxes is not None and images is None:
             raise ValueError("boxes come with the images that they lie on")
@@ -151,7 +183,9 @@ class VLEProcessor(ProcessorMixin):
             features["pixel_values"] = self._pixel_values(upright)
             if boxes is not None:
                 sizes = [image.size for image in upright]
-                features["object_patch_mask"], features["object_mask"], features.boxes_outside = self._objects(boxes, sizes)
+                features["object_patch_mask"], features["object_mask"], features.boxes_outside = (
+                    self._objects(boxes, sizes)
+                )
         return features
 
     def window(self, width: int, height: int) -> tuple[float, float, float, float]:
@@ -179,13 +213,21 @@ class VLEProcessor(ProcessorMixin):
             return size["width"], size["height"]
         short = size.get("shortest_edge")
         if not short or size.get("longest_edge"):
-            raise ValueError(f"boxes can follow a resize to height and width or to shortest_edge, not to {size}")
-        return (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
+            raise ValueError(
+                f"boxes can follow a resize to height and width or to shortest_edge, not to {size}"
+            )
+        return (
+            (short, int(short * height / width))
+            if width <= height
+            else (int(short * width / height), short)
+        )
 
     def _grid(self, width: int, height: int) -> tuple[int, int]:
         """Rows and columns of patches."""
         if not self.patch_size:
-            raise ValueError("boxes need the processor's patch_size: that of the model's config.vision_config")
+            raise ValueError(
+                "boxes need the processor's patch_size: that of the model's config.vision_config"
+            )
         settings = self.image_processor
         if settings.do_center_crop:
             width, height = settings.crop_size["width"], settings.crop_size["height"]
@@ -193,15 +235,21 @@ class VLEProcessor(ProcessorMixin):
             width, height = self._resized(width, height)
         return height // self.patch_size, width // self.patch_size
 
-    def _objects(self, boxes: Sequence[ArrayLike], sizes: list[tuple[int, int]]) -> tuple[Tensor, Tensor, int]:
+    def _objects(
+        self, boxes: Sequence[ArrayLike], sizes: list[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor, int]:
         """Boxes of N pictures → object_patch_mask (N, K, P), object_mask (N, K), the number outside."""
         if len(boxes) != len(sizes):
-            raise ValueError(f"boxes: an array for each of the {len(sizes)} images is expected, {len(boxes)} came")
+            raise ValueError(
+                f"boxes: an array for each of the {len(sizes)} images is expected, {len(boxes)} came"
+            )
         masks: list[NDArray[np.bool_]] = []
         lost = 0
         for i, (found, size) in enumerate(zip(boxes, sizes, strict=True)):
             try:
-                left, top, width, height = (0, 0, *size) if self.boxes_as_squashed else self.window(*size)
+                left, top, width, height = (
+                    (0, 0, *size) if self.boxes_as_squashed else self.window(*size)
+                )
                 moved = box_mapping.box_array(found) - np.array([left, top, left, top])
                 masks.append(box_mapping.patch_mask(moved, width, height, *self._grid(*size)))
                 lost += int(box_mapping.outside(moved, width, height).sum())
@@ -217,27 +265,42 @@ class VLEProcessor(ProcessorMixin):
         settings = self.image_processor
         target = (settings.size.get("width"), settings.size.get("height"))
         resize = settings.do_resize and any(image.size != target for image in images)
-        pixels = settings(images, do_resize=resize, do_rescale=False, do_normalize=False, return_tensors="pt")[
-            "pixel_values"
-        ].float()
+        pixels = settings(
+            images, do_resize=resize, do_rescale=False, do_normalize=False, return_tensors="pt"
+        )["pixel_values"].float()
         if settings.do_rescale:
             pixels *= settings.rescale_factor
         if settings.do_normalize:
-            mean, std = (torch.tensor(v)[:, None, None] for v in (settings.image_mean, settings.image_std))
-            pixels.sub_(mean).div_(std)  # in place: two new copies of a batch take as long as the arithmetic
+            mean, std = (
+                torch.tensor(v)[:, None, None] for v in (settings.image_mean, settings.image_std)
+            )
+            pixels.sub_(mean).div_(
+                std
+            )  # in place: two new copies of a batch take as long as the arithmetic
         return pixels
 
     @classmethod
     def _get_arguments_from_pretrained(
-        cls, pretrained_model_name_or_path: Any, processor_dict: dict[str, Any] | None = None, **kwargs: Any
+        cls,
+        pretrained_model_name_or_path: Any,
+        processor_dict: dict[str, Any] | None = None,
+        **kwargs: Any,
     ) -> list[Any]:
         """Load the image processor and the tokenizer; transformers 5 does not know the name of CLIP's before version 4.25."""
-        settings, _ = CLIPImageProcessorPil.get_image_processor_dict(pretrained_model_name_or_path, **kwargs)
+        settings, _ = CLIPImageProcessorPil.get_image_processor_dict(
+            pretrained_model_name_or_path, **kwargs
+        )
         if settings.get("image_processor_type") != "CLIPFeatureExtractor":
-            loaded: list[Any] = super()._get_arguments_from_pretrained(pretrained_model_name_or_path, processor_dict, **kwargs)
+            loaded: list[Any] = super()._get_arguments_from_pretrained(
+                pretrained_model_name_or_path, processor_dict, **kwargs
+            )
             return loaded
-        pictures_to_pixels = CLIPImageProcessorPil.from_dict(settings | {"image_processor_type": "CLIPImageProcessor"})
-        tokenizer = cls._load_tokenizer_from_pretrained("tokenizer", pretrained_model_name_or_path, **kwargs)
+        pictures_to_pixels = CLIPImageProcessorPil.from_dict(
+            settings | {"image_processor_type": "CLIPImageProcessor"}
+        )
+        tokenizer = cls._load_tokenizer_from_pretrained(
+            "tokenizer", pretrained_model_name_or_path, **kwargs
+        )
         return [pictures_to_pixels, tokenizer]
 
     @classmethod
@@ -248,7 +311,9 @@ class VLEProcessor(ProcessorMixin):
 
 def _texts(text: str | Sequence[str]) -> list[str]:
     if not isinstance(text, str | list | tuple):
-        raise ValueError(f"text: a string or a list of strings is expected, {type(text).__name__} came")
+        raise ValueError(
+            f"text: a string or a list of strings is expected, {type(text).__name__} came"
+        )
     texts = [text] if isinstance(text, str) else list(text)
     if not texts:
         raise ValueError("text: at least one is expected, an empty list came")

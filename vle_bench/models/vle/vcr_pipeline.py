@@ -49,7 +49,9 @@ class VCRPipeline(_Pipeline):
         super().__init__(*args, **kwargs)
         name = next(iter(self.model.config.architectures or ()), type(self.model).__name__)
         if not isinstance(self.model, VLEForMultipleChoice) or name not in TASKS:
-            raise ValueError(f"{self.task} needs a {' or a '.join(TASKS)}; {self.model.name_or_path} holds {name}")
+            raise ValueError(
+                f"{self.task} needs a {' or a '.join(TASKS)}; {self.model.name_or_path} holds {name}"
+            )
         self.vcr_task = TASKS[name]
         if self.processor.patch_size is None:
             self.processor.patch_size = self.model.config.vision_config.patch_size
@@ -68,11 +70,17 @@ class VCRPipeline(_Pipeline):
         """
         if isinstance(record, list) and not record:
             return []  # the library looks at the first entry
-        given = record if image is None else {"record": record, "image": image, "metadata": metadata}
+        given = (
+            record if image is None else {"record": record, "image": image, "metadata": metadata}
+        )
         return super().__call__(given, **kwargs)
 
     def _sanitize_parameters(
-        self, answer: int | None = None, max_length: int | None = None, timeout: float | None = None, **kwargs: Any
+        self,
+        answer: int | None = None,
+        max_length: int | None = None,
+        timeout: float | None = None,
+        **kwargs: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if kwargs:
             raise TypeError(f"{self.task} has no parameter {', '.join(kwargs)}")
@@ -80,20 +88,34 @@ class VCRPipeline(_Pipeline):
         return {name: value for name, value in given.items() if value is not None}, {}, {}
 
     def preprocess(
-        self, input_: Any, answer: int | None = None, max_length: int = 80, timeout: float = images.TIMEOUT
+        self,
+        input_: Any,
+        answer: int | None = None,
+        max_length: int = 80,
+        timeout: float = images.TIMEOUT,
     ) -> dict[str, Any]:
         """{"record", "image", "metadata"} → pixel_values (1, 3, H, W), the encodings and the (objects, P) patches of the record."""
         if not isinstance(input_, dict) or not {"record", "image"} <= input_.keys():
-            raise ValueError('a VCR record with its image is expected, or {"record": ..., "image": ..., "metadata": ...}')
+            raise ValueError(
+                'a VCR record with its image is expected, or {"record": ..., "image": ..., "metadata": ...}'
+            )
         record = input_["record"]
         choices = encode_record(record, self.tokenizer, self.vcr_task, max_length, answer)
         try:
             picture = images.read(input_["image"], "image", timeout)
-            features = self.processor(images=[picture], boxes=[_boxes(record, input_.get("metadata"), picture)])
+            features = self.processor(
+                images=[picture], boxes=[_boxes(record, input_.get("metadata"), picture)]
+            )
         except ValueError as error:
-            raise error if str(error).startswith("VCR record") else bad_record(record, str(error)) from error
+            raise (
+                error if str(error).startswith("VCR record") else bad_record(record, str(error))
+            ) from error
         # Texts and objects are padded in `_forward`: the library's collation knows no (choices, tokens).
-        question = (record.get("annot_id", "the record"), choices, features["object_patch_mask"][0].numpy())
+        question = (
+            record.get("annot_id", "the record"),
+            choices,
+            features["object_patch_mask"][0].numpy(),
+        )
         return {"pixel_values": features["pixel_values"], "question": question}
 
     def _forward(self, input_tensors: dict[str, Any], **parameters: Any) -> dict[str, Any]:
@@ -124,7 +146,9 @@ def refuse_broken(task: str, logits: torch.Tensor, names: Sequence[str]) -> None
     sound = logits.isfinite().flatten(1).all(1).tolist()
     broken = [name for name, whole in zip(names, sound, strict=True) if not whole]
     if broken:
-        shown = ", ".join(map(str, broken[:8])) + (f" and {len(broken) - 8} more" if len(broken) > 8 else "")
+        shown = ", ".join(map(str, broken[:8])) + (
+            f" and {len(broken) - 8} more" if len(broken) > 8 else ""
+        )
         raise RunFailed(
             f"{task}: the logits of {len(broken)} of {len(names)} inputs are not finite (NaN or infinite): {shown}; "
             "the weights are damaged, or overflow in 16 bits and not in float32"
@@ -135,12 +159,26 @@ def _boxes(record: dict[str, Any], metadata: Any, picture: Image.Image) -> NDArr
     """(objects, 4) boxes in pixels of the picture, which need not have the size that its metadata says."""
     if metadata is None and record["objects"]:
         raise bad_record(record, "has objects: `metadata` with their boxes is expected")
-    given = read_metadata(Path(metadata)) if isinstance(metadata, str | Path) else metadata or {"boxes": []}
+    given = (
+        read_metadata(Path(metadata))
+        if isinstance(metadata, str | Path)
+        else metadata or {"boxes": []}
+    )
     # Without a size the boxes are in pixels of the picture as one sees it, upright.
-    turned = picture.info.get(images.TURNED, 1) if isinstance(given, dict) and {"width", "height"} & given.keys() else 1
-    given = {"width": picture.width, "height": picture.height, **given} if isinstance(given, dict) else given
+    turned = (
+        picture.info.get(images.TURNED, 1)
+        if isinstance(given, dict) and {"width", "height"} & given.keys()
+        else 1
+    )
+    given = (
+        {"width": picture.width, "height": picture.height, **given}
+        if isinstance(given, dict)
+        else given
+    )
     check_metadata(record, given)
     return picture_boxes(record, given, picture.width, picture.height, turned)
 
 
-PIPELINE_REGISTRY.register_pipeline("vle-vcr", VCRPipeline, pt_model=AutoModelForVCR, type="multimodal")
+PIPELINE_REGISTRY.register_pipeline(
+    "vle-vcr", VCRPipeline, pt_model=AutoModelForVCR, type="multimodal"
+)
