@@ -16,7 +16,7 @@ from huggingface_hub import (
 )
 
 from vle_bench import atomic
-from vle_bench.data.sources import DATA
+from vle_bench.data.sources import SOURCES
 from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import Metric, Record, load_record, picked_on
@@ -135,7 +135,7 @@ def body(folder: Path, recipe: Recipe, digest: str, records: Sequence[Record]) -
         json.loads((folder / name).read_text(encoding="utf-8-sig"))
         for name in ("config.json", TRAINING_FILE)
     )
-    encoder, source = config["text_config"]["model_type"], DATA[recipe.data.source]
+    encoder, source = config["text_config"]["model_type"], SOURCES[recipe.data.source].title
     start = (
         f"fine-tuned from `{Path(recipe.model.checkpoint).name}`"
         if recipe.model.checkpoint

@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from vle_bench.data.sources import VCR_SOURCES
+from vle_bench.data.sources import PREPARED, SOURCES
 from vle_bench.data.splits import overlap, wrong_split
 from vle_bench.errors import RequestError
 from vle_bench.models.vle.config_keys import MOST_WORDS, check_config
 from vle_bench.recipe import strict_yaml
-from vle_bench.tasks.catalogue import VCR_KEYS, VQA_KEYS
+from vle_bench.tasks.catalogue import TASKS, foreign_keys
 
 # Keys that change nothing about a run's weights, scores and record. A folder of data may have moved: what is in it is known by
 # the hash of its manifest.
@@ -58,7 +58,7 @@ class FirstStage(Group):
 class DataGroup(Group):
     root: str
     """Folder that `vle-bench prepare` wrote."""
-    source: Literal["easy-vqa", "vqav2", "vcr", "shapes-vcr"]
+    source: Annotated[str, AfterValidator(partial(one_of, PREPARED))]
     """What was prepared."""
     train: Split
     """Split to train on; `+` joins several (`train+val-minival`), `trainval` is `train+val`."""
@@ -255,7 +255,7 @@ class ExpectGroup(Group):
 class Recipe(Group):
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
     """Names the run folder and the record."""
-    task: Literal["vqa", "vcr_q2a", "vcr_qa2r", "vcr_joint", "vcr_second_stage"]
+    task: Annotated[str, AfterValidator(partial(one_of, TRAINED))]
     data: DataGroup
     model: ModelGroup
     train: TrainGroup = Field(default_factory=TrainGroup)
@@ -265,15 +265,14 @@ class Recipe(Group):
 
     @model_validator(mode="after")
     def keys_fit_task(self) -> "Recipe":
-        vcr = self.task.startswith("vcr")
-        if (self.data.source in VCR_SOURCES) != vcr:
+        if SOURCES[self.data.source].form != TASKS[self.task].form:
             raise ValueError(
                 f"task {self.task} cannot be trained on data.source {self.data.source}"
             )
         groups = {"data": self.data, "model": self.model, "augment": self.augment}
         problems = [
             f"{key}: means nothing for task {self.task}: {why}"
-            for key, why in (VQA_KEYS if vcr else VCR_KEYS).items()
+            for key, why in foreign_keys(self.task).items()
             for group, _, name in [key.partition(".")]
             if getattr(groups[group], name) != type(groups[group]).model_fields[name].default
         ]
