@@ -17,7 +17,7 @@ from vle_bench.evaluation.record import Record
 from vle_bench.metrics.paired import RESAMPLES, Difference, McNemar, differences, mcnemar
 from vle_bench.metrics.rounding import percent, signed
 from vle_bench.progress import Bar
-from vle_bench.tasks import TASKS
+from vle_bench.tasks import load_task
 from vle_bench.tasks.catalogue import REPORTED
 
 MOST_CHANGED = 20
@@ -77,7 +77,7 @@ def compare_runs(
         RequestError: the two cannot be compared, or a run's predictions are not those of its record; says why.
     """
     task, chosen = what_to_compare(a, b, split)
-    metrics = {TASKS[task].primary_metric: task} | (
+    metrics = {load_task(task).primary_metric: task} | (
         {"q2a": "vcr_q2a", "qa2r": "vcr_qa2r"} if task == "vcr_joint" else {}
     )
     with Bar(f"score {chosen} again", 2 * STEPS) as bar:

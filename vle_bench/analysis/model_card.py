@@ -24,6 +24,7 @@ from vle_bench.metrics.rounding import percent
 from vle_bench.models.pretrained import TRAINING_FILE
 from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import Recipe
+from vle_bench.tasks.catalogue import CATALOGUE
 
 CARD, SCORES = "README.md", Path(".eval_results") / "vle-bench.yaml"
 WRITTEN = "<!-- Written by vle-bench, again with every evaluation; a card without this line is left alone. -->"
@@ -104,10 +105,9 @@ def entry(record: Record, name: str, metric: Metric) -> EvalResultEntry:
 
 def metadata(recipe: Recipe, ranked: Sequence[Record]) -> ModelCardData:
     """Without a licence: that of the weights is not known here. Scores are also in the older `model-index`, in percent."""
-    vqa = recipe.task == "vqa"
     results = [
         EvalResult(
-            task_type="visual-question-answering" if vqa else "visual-commonsense-reasoning",
+            task_type=CATALOGUE[record.task].hub_task,
             task_name=record.task,
             dataset_type=record.data["source"],
             dataset_name=data_of(record),
@@ -124,7 +124,7 @@ def metadata(recipe: Recipe, ranked: Sequence[Record]) -> ModelCardData:
         tags=["vle-bench", "vision-language", recipe.task],
         datasets=[recipe.data.source],
         metrics=["accuracy"],
-        pipeline_tag="visual-question-answering" if vqa else None,
+        pipeline_tag=CATALOGUE[recipe.task].pipeline_tag,
         model_name=recipe.name if results else None,
         eval_results=results or None,
     )
@@ -227,7 +227,7 @@ def training_part(training: dict[str, Any], digest: str) -> list[str]:
 
 
 def data_of(record: Record) -> str:
-    return DATA.get(record.data["source"], record.data["source"])
+    return SOURCES[record.data["source"]].title
 
 
 def between(metric: Metric, before: str = "") -> str:

@@ -15,9 +15,9 @@ from vle_bench.json_files import jsonl_records
 from vle_bench.progress import Bar
 from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import Recipe
-from vle_bench.tasks import TASKS, Data
-from vle_bench.tasks.base import Row
-from vle_bench.tasks.catalogue import JOINED, REPORTED
+from vle_bench.tasks import load_task
+from vle_bench.tasks.base import Data, Row
+from vle_bench.tasks.catalogue import CATALOGUE, REPORTED
 
 Curves = dict[str, dict[str, list[tuple[float, float]]]]
 
@@ -92,7 +92,7 @@ def tasks_and_splits(folder: Path) -> set[tuple[str, str]]:
         return set()
     records = [load_record(path) for path in sorted(folder.glob("results/*.json"))]
     return {
-        (one.task, one.split) for one in records if one.kind == "elsewhere" and one.task != JOINED
+        (one.task, one.split) for one in records if one.kind == "elsewhere" and CATALOGUE[one.task].trained
     }
 
 
@@ -131,7 +131,7 @@ def joined(
     run: Path, other: Path, split: str, left: list[tuple[Record, list[Row]]]
 ) -> tuple[Record, list[Row]]:
     """The record that `evaluate --with` wrote, and the rows of both."""
-    path = run / "results" / f"{JOINED}.{split}.json"
+    path = run / "results" / f"vcr_q2ar.{split}.json"
     if not path.is_file():
         raise RequestError(
             f"{path}: no such file; `vle-bench evaluate {run} --with {other} --split {split}` writes it"
@@ -159,7 +159,7 @@ def open_data(recipe: Recipe | None, run: Path, moved: Path | None, record: Reco
     root = moved or Path(recipe.data.root if recipe else "")
     named = "--data" if moved else f"data.root of {run / 'recipe.yaml'}"
     try:
-        data = TASKS["vcr_joint" if record.task == JOINED else record.task].open(root)
+        data = load_task(record.task).open(root)
     except RequestError as error:
         raise RequestError(
             f"{error} ({named}; where the data has moved, --data names its folder)"
@@ -174,7 +174,7 @@ def open_data(recipe: Recipe | None, run: Path, moved: Path | None, record: Reco
 
 def score_again(run: Path, record: Record, rows: list[Row], questions: Any) -> dict[str, Any]:
     """The task's own score of the predictions, which must be the record's."""
-    task = TASKS["vcr_joint" if record.task == JOINED else record.task]
+    task = load_task(record.task)
     where = f"{run}: predictions/ and results/ of {record.task} on {record.split}"
     again = f"`vle-bench evaluate {run} --split {record.split}` writes both again"
     if task.version != record.task_version:

@@ -28,7 +28,7 @@ from vle_bench.metrics.error_analysis import calibration, confident_mistakes
 from vle_bench.metrics.rounding import percent
 from vle_bench.progress import Bar, track
 from vle_bench.recipe.schema import Recipe
-from vle_bench.tasks.catalogue import TITLES
+from vle_bench.tasks.catalogue import CATALOGUE
 from vle_bench.tasks.vcr import natural
 
 MISTAKES = 50
@@ -93,7 +93,7 @@ def write_report(
         examples = examples_of(found)
         progress.advance()
     target = output or run / f"report.{found.record.task}.{found.record.split}.html"
-    title = f"{found.record.title}: {TITLES[found.record.task]}, {found.record.split}"
+    title = f"{found.record.title}: {CATALOGUE[found.record.task].title}, {found.record.split}"
     write_document(target, title, list(parts_of(found, examples)), STYLE)
     return target
 

@@ -1,7 +1,7 @@
 """The datasets, one row each: every fact about a dataset that the package asks for. Imports no torch."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -98,6 +98,7 @@ SOURCES: dict[str, Source] = {
         questions_per_image=(5, 6, 5, 6, 5),  # 443,757 about 82,783 images (train): 5.4
         num_answers=3129,  # METER's and VLE's vocabulary
         server_split="test",
+        # Neither ids nor their number are given out of test-standard, so that no record can be of it.
         server_sizes={"test-dev": 107_394},
     ),
     "vcr": Source(
@@ -137,8 +138,12 @@ IMAGES_OF = ALIASES | {
 }
 
 
-def load(place: str) -> Callable[..., Any]:
-    """Import what a row names as `module:function`."""
+def prepared_of(form: Form) -> tuple[str, ...]:
+    """Datasets of a form that `prepare` prepares."""
+    return tuple(name for name in PREPARED if SOURCES[name].form == form)
+
+
+def load(place: str) -> Any:
+    """Import what a row names as `module:attribute`."""
     module, _, name = place.partition(":")
-    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    return function
+    return getattr(importlib.import_module(module), name)

@@ -5,36 +5,35 @@ from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from vle_bench.data.sources import SIZED, SPLITS
+from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError, closest
 from vle_bench.recipe import strict_yaml
 
 PACKAGE = Path(__file__).parents[1]
-
-VQA_METRICS = ("accuracy", "accuracy_yes_no", "accuracy_number", "accuracy_other")
-RETRIEVAL: dict[str, tuple[str, ...]] = dict.fromkeys(
-    ("text_retrieval", "image_retrieval"), ("recall_at_1",)
-)
-# What was measured on each data: task → its metrics.
-TASKS: dict[str, dict[str, tuple[str, ...]]] = {
-    "vqav2": {"vqa": VQA_METRICS},
-    "vcr": dict.fromkeys(("vcr_q2a", "vcr_qa2r", "vcr_q2ar"), ("accuracy",)),
-    "flickr30k": RETRIEVAL,
-    "coco": RETRIEVAL,
-    "easy-vqa": {"vqa": ("accuracy", "accuracy_not_yes_no")},
-}
-
 
 UNION = [
     "Pretraining",
     "literal['unknown']",
 ]  # how pydantic calls the branches of `Model.pretraining`
 FIGURE = re.compile(r"\d+(\.\d+)?")
+
+
+# The names that published.yaml may give; a type checker cannot read them from the rows.
+if TYPE_CHECKING:
+    PublishedSource = PublishedTask = PublishedMetric = SizedSource = str
+else:
+    _ROWS = SOURCES.values()
+    _TASKS = dict.fromkeys(task for row in _ROWS for task in row.metrics)
+    _METRICS = dict.fromkeys(m for row in _ROWS for some in row.metrics.values() for m in some)
+    PublishedSource = Literal[tuple(name for name, row in SOURCES.items() if row.metrics)]
+    PublishedTask = Literal[tuple(_TASKS)]
+    PublishedMetric = Literal[tuple(_METRICS)]
+    SizedSource = Literal[tuple(name for name, row in SOURCES.items() if row.sized)]
 
 
 def as_printed(value: Any) -> Any:
@@ -101,17 +100,10 @@ class Score(Group):
     """One published figure, in percent."""
 
     model: Text
-    data: Literal["vqav2", "vcr", "flickr30k", "coco", "easy-vqa"]
-    task: Literal["vqa", "vcr_q2a", "vcr_qa2r", "vcr_q2ar", "text_retrieval", "image_retrieval"]
+    data: PublishedSource
+    task: PublishedTask
     split: Text
-    metric: Literal[
-        "accuracy",
-        "accuracy_yes_no",
-        "accuracy_number",
-        "accuracy_other",
-        "accuracy_not_yes_no",
-        "recall_at_1",
-    ] = "accuracy"
+    metric: PublishedMetric = "accuracy"
     value: Percent
     n: Count | None = None  # questions, where not the whole split
     source: Text
@@ -121,11 +113,11 @@ class Score(Group):
     @model_validator(mode="after")
     def data_has_it(self) -> "Score":
         problems = []
-        if self.split not in SPLITS[self.data]:
+        if self.split not in SOURCES[self.data].published:
             problems.append(
-                f"split: {self.split!r} is no split of {self.data}; there are {', '.join(SPLITS[self.data])}"
+                f"split: {self.split!r} is no split of {self.data}; there are {', '.join(SOURCES[self.data].published)}"
             )
-        tasks = TASKS[self.data]
+        tasks = SOURCES[self.data].metrics
         if self.task not in tasks:
             problems.append(
                 f"task: {self.task} is not measured on {self.data}; there are {', '.join(tasks)}"
@@ -156,16 +148,16 @@ class Score(Group):
 class SplitSize(Group):
     """The official number of a split's questions."""
 
-    data: Literal["vqav2", "vcr", "shapes-vcr", "easy-vqa"]
+    data: SizedSource
     split: Text
     n: Count
     source: Text
 
     @model_validator(mode="after")
     def data_has_it(self) -> "SplitSize":
-        if self.split not in SIZED[self.data]:
+        if self.split not in SOURCES[self.data].sized:
             raise ValueError(
-                f"split: {self.split!r} is no split of {self.data}; there are {', '.join(SIZED[self.data])}"
+                f"split: {self.split!r} is no split of {self.data}; there are {', '.join(SOURCES[self.data].sized)}"
             )
         return self
 

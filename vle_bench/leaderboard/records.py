@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vle_bench import atomic
-from vle_bench.data.sources import SOURCES
+from vle_bench.data.sources import PREPARED, SOURCES
 from vle_bench.data.splits import names, overlap
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.outputs import predictions_file
@@ -12,7 +12,7 @@ from vle_bench.evaluation.record import Record, flattered, load_record, parse_re
 from vle_bench.json_files import jsonl_records, reading
 from vle_bench.leaderboard.published import Published, load_published
 from vle_bench.recipe import strict_yaml
-from vle_bench.tasks.catalogue import TASKS
+from vle_bench.tasks.catalogue import CATALOGUE, tasks_of
 
 # What may differ between two evaluations of one checkpoint that come to the same
 OF_THE_MOMENT = {"seconds", "command", "device", "processes", "batch_size", "libraries", "code"}
@@ -46,12 +46,16 @@ def check_record(
 ) -> None:
     """Refuse a record that is not of the whole split, that contradicts others of its split, or that is there already."""
     source, split = record.data["source"], record.split
-    if record.task not in TASKS.get(source, ()):
-        what = f"task {record.task} of {source}" if source in TASKS else f"data.source {source}"
+    if source not in PREPARED:
         raise RequestError(
-            f"{path}: {what} is not known; there are {', '.join(TASKS.get(source, tuple(TASKS)))}"
+            f"{path}: data.source {source} is not known; there are {', '.join(PREPARED)}"
         )
-    if unknown := set(names(split)) - {name for group in KNOWN[source] for name in group}:
+    row = SOURCES[source]
+    if record.task not in (known_tasks := tasks_of(row.form)):
+        raise RequestError(
+            f"{path}: task {record.task} of {source} is not known; there are {', '.join(known_tasks)}"
+        )
+    if unknown := set(names(split)) - {*row.splits, *row.unlabelled}:
         raise RequestError(f"{path}: {source} has no split {min(unknown)!r}")
     if overlap(split, "+".join(record.training_splits)) and not record.contaminated:
         trained = ", ".join(record.training_splits)
@@ -63,7 +67,7 @@ def check_record(
         for name, metric in record.metrics.items()
         if metric.n is not None and metric.n > record.n
     }
-    if parts and record.task != "vcr_second_stage":  # which counts words
+    if parts and CATALOGUE[record.task].n_is_questions:
         raise RequestError(
             f"{path}: metrics.{min(parts)}: n {parts[min(parts)]:,} is more than the record's {record.n:,}"
         )

@@ -96,7 +96,10 @@ def foreign_keys(task: str) -> dict[str, str]:
     """Recipe keys that mean nothing for a task -> why."""
     own = CATALOGUE[task].keys
     return {
-        key: why for facts in CATALOGUE.values() for key, why in facts.keys.items() if key not in own
+        key: why
+        for facts in CATALOGUE.values()
+        for key, why in facts.keys.items()
+        if key not in own
     }
 
 
