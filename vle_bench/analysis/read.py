@@ -92,7 +92,9 @@ def tasks_and_splits(folder: Path) -> set[tuple[str, str]]:
         return set()
     records = [load_record(path) for path in sorted(folder.glob("results/*.json"))]
     return {
-        (one.task, one.split) for one in records if one.kind == "elsewhere" and CATALOGUE[one.task].trained
+        (one.task, one.split)
+        for one in records
+        if one.kind == "elsewhere" and CATALOGUE[one.task].trained
     }
 
 

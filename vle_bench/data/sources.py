@@ -23,7 +23,7 @@ class Source:
         published: splits that published figures are of. `unstated`: the document does not say, and no table
             may mix it with the others.
         metrics: task -> the metrics of published figures.
-        prepare: `module:function` that prepares the official files; None: cannot be prepared here.
+        prepare: `module:function` that prepares the official files; "": cannot be prepared here.
         summary: `module:function` that turns the manifest into the lines that `prepare` prints.
         options: options of `vle-bench prepare` that only some sources take.
         made: the files are drawn or come with a package, so that nothing is downloaded.
@@ -44,8 +44,8 @@ class Source:
     sized: tuple[str, ...] = ()
     published: tuple[str, ...] = ()
     metrics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    prepare: str | None = None
-    summary: str | None = None
+    prepare: str = ""
+    summary: str = ""
     options: tuple[str, ...] = ()
     made: bool = False
     archives: str | None = None
@@ -131,7 +131,7 @@ SOURCES: dict[str, Source] = {
     "coco": Source("COCO", "retrieval", published=("test",), metrics=_RECALL),
 }
 
-PREPARED = tuple(name for name, source in SOURCES.items() if source.prepare is not None)
+PREPARED = tuple(name for name, source in SOURCES.items() if source.prepare)
 ALIASES = {name: parts for source in SOURCES.values() for name, parts in source.aliases.items()}
 IMAGES_OF = ALIASES | {
     name: parts for source in SOURCES.values() for name, parts in source.images_of.items()

@@ -37,8 +37,8 @@ from vle_bench.models import pretrained
 from vle_bench.models.vle.convert.converted import few, not_finite
 from vle_bench.progress import Bar
 from vle_bench.tasks import load_task
-from vle_bench.tasks.catalogue import CATALOGUE
 from vle_bench.tasks.base import Data, Task
+from vle_bench.tasks.catalogue import CATALOGUE
 
 EVALUATION_BATCH_SIZE = 128
 

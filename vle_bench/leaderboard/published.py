@@ -25,7 +25,10 @@ FIGURE = re.compile(r"\d+(\.\d+)?")
 
 # The names that published.yaml may give; a type checker cannot read them from the rows.
 if TYPE_CHECKING:
-    PublishedSource = PublishedTask = PublishedMetric = SizedSource = str
+    PublishedSource = str
+    PublishedTask = str
+    PublishedMetric = str
+    SizedSource = str
 else:
     _ROWS = SOURCES.values()
     _TASKS = dict.fromkeys(task for row in _ROWS for task in row.metrics)

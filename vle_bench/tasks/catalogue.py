@@ -1,7 +1,7 @@
 """The tasks, one row each: every fact about a task that needs no torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vle_bench.data.sources import Form
 
@@ -19,6 +19,7 @@ class TaskFacts:
         texts: texts that the model reads for a question.
         tokens: typical tokens of a text, for the memory that a batch takes.
         reported: `report` and `compare` take its runs.
+        boxes: its questions have objects with boxes.
         pooled: the head reads the poolers' output only, so that the last fusion layer may compute one token.
         n_is_questions: every metric counts at most one thing a question.
         hub_task: the hub's name for the task.
@@ -33,6 +34,7 @@ class TaskFacts:
     texts: int = 1
     tokens: int = 12
     reported: bool = True
+    boxes: bool = False
     pooled: bool = True
     n_is_questions: bool = True
     hub_task: str = "visual-question-answering"
@@ -54,19 +56,20 @@ _VCR_KEYS = {
 }
 
 
-def _vcr(title: str, name: str, *, texts: int = 4, **facts: bool) -> TaskFacts:
+def _vcr(title: str, implementation: str, texts: int = 4) -> TaskFacts:
     return TaskFacts(
         title,
         "vcr",
-        f"vle_bench.tasks.{name}",
+        implementation,
         keys=_VCR_KEYS,
         texts=texts,
         tokens=40,
+        boxes=True,
         hub_task="visual-commonsense-reasoning",
-        **facts,
     )
 
 
+_JOINT = _vcr("VCR, both tasks of one model (Q2AR)", "vle_bench.tasks.vcr:JOINT", texts=8)
 CATALOGUE: dict[str, TaskFacts] = {
     "vqa": TaskFacts(
         "visual question answering",
@@ -75,13 +78,12 @@ CATALOGUE: dict[str, TaskFacts] = {
         keys=_VQA_KEYS,
         pipeline_tag="visual-question-answering",
     ),
-    "vcr_q2a": _vcr("VCR, question to answer (Q2A)", "vcr:Q2A"),
-    "vcr_qa2r": _vcr("VCR, question and answer to rationale (QA2R)", "vcr:QA2R"),
-    "vcr_joint": _vcr("VCR, both tasks of one model (Q2AR)", "vcr:JOINT", texts=8),
-    "vcr_q2ar": _vcr("VCR, two runs joined (Q2AR)", "vcr:JOINT", texts=8, trained=False),
-    "vcr_second_stage": _vcr(
-        "VCR, second stage of pre-training",
-        "vcr_second_stage:SECOND_STAGE",
+    "vcr_q2a": _vcr("VCR, question to answer (Q2A)", "vle_bench.tasks.vcr:Q2A"),
+    "vcr_qa2r": _vcr("VCR, question and answer to rationale (QA2R)", "vle_bench.tasks.vcr:QA2R"),
+    "vcr_joint": _JOINT,
+    "vcr_q2ar": replace(_JOINT, title="VCR, two runs joined (Q2AR)", trained=False),
+    "vcr_second_stage": replace(
+        _vcr("VCR, second stage of pre-training", "vle_bench.tasks.vcr_second_stage:SECOND_STAGE"),
         texts=2,
         reported=False,
         pooled=False,
