@@ -244,7 +244,7 @@ def waiting_places(work: Callable[[], Any]) -> list[str]:
     found: Counter[str] = Counter()
 
     def note(message: Warning | str, *_: Any, **__: Any) -> None:
-        if "synchronizing" in str(message):
+        if "called a synchronizing" in str(message):  # the mode itself warns that it is new
             found[place(traceback.extract_stack())] += 1
 
     with warnings.catch_warnings():
