@@ -1,4 +1,4 @@
-"""Every command, program and table of the README and of docs/, run on small data in the place of the large."""
+"""Every command, program and table of the README and of docs/, run on small data."""
 
 import json
 import os

@@ -1,18 +1,22 @@
-"""Commands on a trained checkpoint: evaluate, predict, report, compare."""
+"""Commands on trained checkpoints: `evaluate`, `predict`, `report` and `compare`."""
 
 import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vle_bench.analysis.compare import comparison_lines
 from vle_bench.cli import checkpoints
 from vle_bench.cli.environment import is_first_process, print_rows, quiet_libraries
+from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
 from vle_bench.training.launch import check_launch
+
+if TYPE_CHECKING:
+    from vle_bench.evaluation.record import Record
 
 OtherRun = Annotated[
     Path | None,
@@ -45,7 +49,7 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="vqav2, --split test-dev: the result file of the challenge's server",
+            help="result file of the challenge's server, for a split that only it can score",
         ),
     ] = None,
     precision: Precision = None,
@@ -57,10 +61,9 @@ def evaluate(
 ) -> None:
     """Score a checkpoint on a split with labels.
 
-    Prints the scores and writes the result record and the predictions: into the run folder, for a checkpoint that was trained
-    elsewhere into results/NAME/ of the current folder, or where --output says. `evaluate Q2A --with QA2R` joins the predictions
-    of two VCR checkpoints, both evaluated before, by annot_id: Q2AR. With --server-result the scores are the server's, and no
-    model runs.
+    Prints the scores and writes the result record and the predictions. `evaluate Q2A_RUN --with
+    QA2R_RUN` joins the predictions of two VCR runs, both evaluated before, by annot_id: Q2AR. With
+    --server-result the scores are the server's, and no model runs.
     """
     if server_result is not None and (split is None or other is not None):
         raise RequestError(
@@ -76,7 +79,9 @@ def evaluate(
             published, "", ""
         )  # a misspelt name should show before the work
     quiet_libraries()
-    from vle_bench.evaluation import outputs
+    from accelerate import Accelerator
+
+    from vle_bench.analysis.model_card import write_cards
     from vle_bench.evaluation.evaluate import evaluate_checkpoint
     from vle_bench.evaluation.published_checkpoint import (
         evaluation_folder,
@@ -131,6 +136,7 @@ def evaluate(
             asked=asked,
         )
     if is_first_process():
+        write_cards(run)
         print_record(record)
         if published is not None:
             print(
@@ -155,15 +161,13 @@ def report(
         Path | None, typer.Option(help="page to write; RUN/report.<task>.<split>.html if not given")
     ] = None,
     other: OtherRun = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="the prepared data, where it has moved, or no recipe names it"),
-    ] = None,
+    data: Annotated[Path | None, typer.Option(help="prepared data, if moved")] = None,
 ) -> None:
-    """Where a run errs, on one HTML page.
+    """Write one HTML page about the errors of a run.
 
-    Scores by what questions are like, calibration, confusion, the 50 most confident mistakes with their pictures, learning curves,
-    recipe and provenance; from the record and the predictions that `evaluate` wrote.
+    Shows scores by kind of question, calibration, confusions, the 50 most confident mistakes with
+    their pictures, learning curves, recipe and provenance, from the record and the predictions that
+    `evaluate` wrote.
     """
     from vle_bench.evaluation.outputs import refuse_existing
 
@@ -177,8 +181,9 @@ def report(
     print(f"written: {write_report(folder, split, output, joined, data)}")
 
 
-def scoring_accelerator() -> Any:
-    """The processes and the device that score; their precision follows from the checkpoint or --precision.
+def recipe_of(checkpoint: Path, recipe: str | None) -> Any:
+    """Load the named recipe, or else the one of the training run."""
+    from vle_bench.recipe.load import load_recipe
 
     Raises:
         RequestError: an accelerate configuration that would change it, as `train` refuses it.
@@ -203,8 +208,8 @@ def predict(
 ) -> None:
     """Answer a split in the official submission format.
 
-    VCR's file holds the answers of one checkpoint and the rationales of another: `predict Q2A --with QA2R`; a run of vcr_joint has
-    both.
+    VCR's file holds the answers of one run and the rationales of another: `predict Q2A_RUN --with
+    QA2R_RUN`. A run of vcr_joint has both.
     """
     from vle_bench.evaluation.outputs import refuse_existing
 
@@ -226,47 +231,22 @@ def predict(
     )
     if is_first_process():
         print(f"written: {output} ({count:,} answers, each question of {split} once)")
-        if source == "vqav2" and split != "test":
-            print(
-                "The VQA v2 server wants every question of test2015 answered, for test-dev too: --split test"
-            )
+        whole = SOURCES[source].server_split
+        if whole is not None and split != whole:
+            print(f"The server only accepts complete files: --split {whole} answers every question")
 
 
-def print_record(record: Any) -> None:
-    from vle_bench.evaluation.record import precision_of
-
-    print(
-        f"\n{record.model['name']} on {record.split} of {record.data['source']}, {record.n:,} examples"
-    )
-    print_rows(
-        [(name, metric.value, metric.interval, metric.n) for name, metric in record.metrics.items()]
-    )
+def print_record(record: "Record") -> None:
+    """Print the scores of a record, overall and by kind of question."""
+    source = record.data["source"]
+    print(f"\n{record.model['name']} on {record.split} of {source}, {record.n:,} examples")
+    print_rows([(name, m.value, m.interval, m.n) for name, m in record.metrics.items()])
     for kind, groups in record.breakdown.items():
         print(f"by {kind}")
-        print_rows(
-            [
-                (f"  {name}", metric.value, metric.interval, metric.n)
-                for name, metric in groups.items()
-            ]
-        )
-    if record.training.get("precision", record.precision) != record.precision:
-        print(f"scored in {precision_of(record)}")
-    if record.kind == "elsewhere":
-        known = ", ".join(record.training_splits) or "what is not known (--trained-on): not ranked"
-        print(f"trained elsewhere, on {known}; {settings_of(record)}")
-        if (
-            record.task == "vqa"
-            and record.processes
-            and "soft_score_in_vocabulary" not in record.metrics
-        ):
-            print(
-                "soft_score_in_vocabulary is left out: the data's label map is not the checkpoint's, which the"
-            )
-            print("accuracy does not need")
+        print_rows([(f"  {name}", m.value, m.interval, m.n) for name, m in groups.items()])
     if record.contaminated:
-        print(
-            f"contaminated: {record.split} shares images with the training splits; this score is never ranked"
-        )
+        shared = f"{record.split} shares images with the training splits"
+        print(f"contaminated: {shared}; this score is never ranked")
 
 
 def settings_of(record: Any) -> str:
@@ -284,22 +264,27 @@ def compare(
         str | None,
         typer.Option(help="split that both were evaluated on; the recipes' `report` if not given"),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="the prepared data, where it has moved")] = None,
+    data: Annotated[Path | None, typer.Option(help="prepared data, if moved")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="print one JSON object, fractions unrounded")
     ] = False,
 ) -> None:
-    """Whether two runs differ: B minus A on the same questions.
+    """Test whether two runs differ: B minus A on the same questions.
 
-    The difference with a 95 % interval from a paired bootstrap over images, McNemar's exact test for VCR, the same by kind of
-    question, and the examples that changed most; from the records and predictions that `evaluate` wrote.
+    Prints the difference with a 95 % interval from a paired bootstrap over images, McNemar's exact
+    test for VCR, the same by kind of question, and the examples that changed most, from the records
+    and predictions that `evaluate` wrote.
     """
     from vle_bench.analysis.compare import compare_runs
     from vle_bench.evaluation.published_checkpoint import evaluation_folder
 
-    found = compare_runs(evaluation_folder(run_a), evaluation_folder(run_b), split, data)
-    for run, record in zip(found.runs, found.records, strict=True):
+    comparison = compare_runs(run_a, run_b, split, data)
+    for run, record in zip(comparison.runs, comparison.records, strict=True):
         if record.contaminated:
-            warning = f"CONTAMINATED: {run} was trained on images of {record.split}; what it gains there says nothing of other data"
+            trained = f"{run} was trained on images of {record.split}"
+            warning = f"CONTAMINATED: {trained}; its gain there does not carry over to other data"
             print(warning, file=sys.stderr if as_json else sys.stdout)
-    print(json.dumps(found.as_json()) if as_json else "\n".join(comparison_lines(found)))
+    if as_json:
+        print(json.dumps(comparison.as_json()))  # ASCII, whatever the terminal's encoding
+    else:
+        print("\n".join(comparison_lines(comparison)))
