@@ -4,6 +4,8 @@ ARGS ?=
 # Options of `accelerate launch`, such as LAUNCH="--num_processes 8" or LAUNCH="--config_file recipes/accelerate/fsdp2.yaml"
 LAUNCH ?=
 
+HERE := $(dir $(lastword $(MAKEFILE_LIST)))
+
 ifeq ($(strip $(VENV)),)
 PYTHON ?= python
 INSTALLED :=
@@ -13,7 +15,7 @@ INSTALLED := $(VENV)/.installed
 endif
 
 # The Pythons that setup.cfg names, oldest first, and those that are found: under their own name, or as `python3`.
-SUPPORTED := $(shell sed -n 's/^ *Programming Language :: Python :: \(3\.[0-9]*\)$$/\1/p' setup.cfg)
+SUPPORTED := $(shell sed -n 's/^ *Programming Language :: Python :: \(3\.[0-9]*\)$$/\1/p' $(HERE)setup.cfg)
 version_of = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 FOUND = $(foreach v,$(SUPPORTED),$(if $(filter $v,$(call version_of,python$v)),python$v,$(if $(filter $v,$(call version_of,python3)),python3)))
 # PYTHON3=/path/to/python3.12 makes .venv with another Python than the newest of them.
@@ -103,7 +105,6 @@ gpu-check: $(INSTALLED)  ## right numbers, speed, loading, resuming on one GPU, 
 
 # `make finetune RECIPE=vqa/vle-base ARGS="train.seed=1"`, or one of the short names below. RECIPE is a shipped recipe or a file of your own. RUN names the run
 # folder where ARGS gives another one than the recipe's.
-HERE := $(dir $(lastword $(MAKEFILE_LIST)))
 recipe = $(or $(wildcard $(1)),recipes/$(patsubst recipes/%,%,$(patsubst %.yaml,%,$(1))).yaml)
 # A recipe and those that it extends, at most nine: a recipe that extends itself is refused by the command, not here.
 bases = $(if $(word 9,$(2)),,$(foreach base,$(shell sed -n 's/^extends: *//p' $(1)),\
@@ -188,11 +189,16 @@ vcr-large: vcr-q2a-large vcr-qa2r-large  ## fine-tune VLE-large on both VCR task
 meter-vcr: meter-vcr-q2a meter-vcr-qa2r  ## fine-tune METER-base on both VCR tasks, and join them: Q2AR
 	$(call q2ar,meter-base-vcr)
 
+define need_data
+	@test -f data/$(1)/manifest.json || \
+	{ echo "data/$(1): no prepared data there: docs/$(2).md says how to make them" >&2; exit 2; }
+endef
+
 # Score a published checkpoint on minival and val, write the server's file, print the published figures. Both splits were trained
 # on (VLE: train and val but for 1,000 unknown images, `write_vqa.py`; METER: all of both, its issue 11), so the scores are high
 # and never ranked. Compare the server's score of the file with the published one.
 define score-vqa
-	@test -f data/vqav2/manifest.json || { echo "data/vqav2: no prepared data there: docs/vqa.md says how to make them" >&2; exit 2; }
+	$(call need_data,vqav2,vqa)
 	$(2)
 	$(EVALUATE) checkpoints/$(1) --data data/vqav2 --split minival --trained-on train+val --published $(3)
 	$(EVALUATE) checkpoints/$(1) --data data/vqav2 --split val --trained-on train+val --published $(3)
@@ -204,7 +210,7 @@ endef
 
 # Trained on train alone (VLE README); its figures are of val.
 define score-vcr
-	@test -f data/vcr/manifest.json || { echo "data/vcr: no prepared data there: docs/vcr.md says how to make them" >&2; exit 2; }
+	$(call need_data,vcr,vcr)
 	$(call fetch,$(1)-for-vcr-q2a)
 	$(call fetch,$(1)-for-vcr-qa2r)
 	$(EVALUATE) checkpoints/$(1)-for-vcr-q2a --data data/vcr --split val --trained-on train --published $(2)
@@ -236,6 +242,7 @@ METER_URL := https://github.com/zdou0830/METER/releases/download/checkpoint/mete
 
 # METER's checkpoint does not hold its answers: they are in the order in which the official annotations bring them.
 $(METER)/config.json: | $(INSTALLED)
+	$(call need_data,vqav2,vqa)
 	test -f $(METER).ckpt || { curl --fail --location --create-dirs --output $(METER).ckpt.partial $(METER_URL) && \
 	mv $(METER).ckpt.partial $(METER).ckpt; }
 	$(HF) download FacebookAI/roberta-base --local-dir checkpoints/roberta-base

@@ -36,7 +36,7 @@ for command in {!r}:
 def examples() -> dict[str, str]:
     """What the first line of a block names -> the rest of the block."""
     blocks = re.findall(r"```(?:python|yaml)\n# (.+?)\n(.*?)```", DEVELOP, re.DOTALL)
-    return {place: text for place, text in blocks}
+    return dict(blocks)
 
 
 def build(folder: Path) -> None:
@@ -50,8 +50,9 @@ def build(folder: Path) -> None:
         file = folder / name
         if comma:  # a row: first in its table
             before = file.read_text(encoding="utf-8")
-            after, number = re.subn(rf"(?m)^({table}: .* = {{\n)", lambda m: m[1] + text, before)
-            assert number == 1, f"{name} has no {table}"
+            start = re.search(rf"(?m)^{table}: .* = {{\n", before)
+            assert start is not None, f"{name} has no {table}"
+            after = before[: start.end()] + text + before[start.end() :]
             file.write_text(after, encoding="utf-8")
         else:
             assert not file.exists(), f"{name} is in the package already"
@@ -61,7 +62,7 @@ def build(folder: Path) -> None:
 
 def write_pets(folder: Path) -> None:
     (folder / "images").mkdir(parents=True)
-    for number, color in enumerate(("red", "blue", "green", "white")):
+    for color in ("red", "blue", "green", "white"):
         Image.new("RGB", (32, 32), color).save(folder / "images" / f"{color}.png")
     for split, colors in (("train", ("red", "blue", "green")), ("val", ("white", "red"))):
         records = [

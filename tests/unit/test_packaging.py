@@ -170,7 +170,7 @@ def test_wheel_metadata(wheel: zipfile.ZipFile) -> None:
     text = wheel.read(metadata).decode()
     assert "Requires-Python: >=3.10" in text and "License: Apache-2.0" in text
     (scripts,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
-    assert "vle-bench = vle_bench.cli.app:main" in wheel.read(scripts).decode()
+    assert "vle-bench = vle_bench.cli:main" in wheel.read(scripts).decode()
 
 
 def test_recipes_load_from_the_wheel(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
