@@ -50,7 +50,7 @@ def options(
 # Each command with an example, in the order of the help.
 COMMANDS = (
     (train, "train recipes/vqa/vle-base.yaml train.seed=1"),
-    (evaluate, "evaluate runs/vle-base-vqa --split val"),
+    (evaluate, "evaluate checkpoints/vle-base-for-vqa --data data/vqav2 --split minival"),
     (report, "report runs/vle-base-vqa --split minival"),
     (predict, "predict runs/vle-base-vqa --split test --output vqa_test.json"),
     (download, "download vqav2 --output data/vqav2-official"),

@@ -180,6 +180,8 @@ def prepare(
     print("\n".join(load(SOURCES[source].summary)(manifest)))
     if not finished:
         print(f"written: {output}")
+    if official is not None and SOURCES[source].made:
+        print(f"the official files: {official}")
 
 
 def check_request(source: str, official: Path | None, options: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,17 +16,26 @@ from vle_bench.errors import RequestError
 from vle_bench.training.launch import check_launch
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from vle_bench.evaluation.published_checkpoint import Asked
     from vle_bench.evaluation.record import Record
 
 OtherRun = Annotated[
     Path | None,
     typer.Option("--with", metavar="RUN", help="VCR: the run of the other task, QA2R for Q2A"),
 ]
-
 Precision = Annotated[
     str | None,
     typer.Option(
         metavar="fp32|bf16|fp16", help="precision to compute in; that of the training if not given"
+    ),
+]
+ServerResult = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="result file of the challenge's server, for a split that only it can score",
     ),
 ]
 
@@ -40,18 +49,10 @@ def evaluate(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            help="result record to write, DIR/x.json; its predictions go to DIR/x.predictions.jsonl"
-        ),
+        typer.Option(help="record to write, DIR/x.json, with DIR/x.predictions.jsonl beside it"),
     ] = None,
     other: OtherRun = None,
-    server_result: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="result file of the challenge's server, for a split that only it can score",
-        ),
-    ] = None,
+    server_result: ServerResult = None,
     precision: Precision = None,
     task: checkpoints.TaskOption = None,
     max_text_length: checkpoints.LengthOption = None,
@@ -61,9 +62,11 @@ def evaluate(
 ) -> None:
     """Score a checkpoint on a split with labels.
 
-    Prints the scores and writes the result record and the predictions. `evaluate Q2A_RUN --with
-    QA2R_RUN` joins the predictions of two VCR runs, both evaluated before, by annot_id: Q2AR. With
-    --server-result the scores are the server's, and no model runs.
+    Prints the scores and writes the result record and the predictions: into the run folder, into
+    results/NAME/ of the current folder for a checkpoint that was trained elsewhere, or where
+    --output says. `evaluate Q2A --with QA2R` joins the predictions of two VCR checkpoints, both
+    evaluated before, by annot_id: Q2AR. With --server-result the scores are the server's, and no
+    model runs.
     """
     if server_result is not None and (split is None or other is not None):
         raise RequestError(
@@ -71,82 +74,108 @@ def evaluate(
         )
     if precision is not None and other is not None:
         raise RequestError(
-            "evaluate: --precision goes with one checkpoint; --with joins what both were evaluated to before"
+            "evaluate: --precision goes with one checkpoint; --with joins finished evaluations"
         )
-    wanted = checkpoints.requested(checkpoint, recipe, data, split)
+    request = checkpoints.requested(checkpoint, recipe, data, split)
     if published is not None:
-        checkpoints.published_lines(
-            published, "", ""
-        )  # a misspelt name should show before the work
+        checkpoints.published_lines(published, "", "")  # refuse a misspelt name before the work
     quiet_libraries()
-    from accelerate import Accelerator
+    asked = checkpoints.asked_of(task, max_text_length, resize, trained_on)
+    if other is not None:
+        root = request.data_root if data or recipe else None
+        record, written = join(checkpoint, other, request.split, output, root)
+    else:
+        record, written = score(checkpoint, request, output, server_result, precision, asked)
+    if is_first_process():
+        print_record(record)
+        if published is not None:
+            source = record.data["source"]
+            print("\n".join(checkpoints.published_lines(published, source, record.task)))
+        print("\n".join(f"written: {path}" for path in written))
 
+
+def join(
+    checkpoint: Path, other: Path, split: str, output: Path | None, data_root: Path | None
+) -> tuple["Record", list[Path]]:
+    """Join the predictions of two VCR checkpoints: the record, and the files written."""
+    from vle_bench.evaluation import outputs
+    from vle_bench.evaluation.published_checkpoint import evaluation_folder
+    from vle_bench.evaluation.vcr_join import join_vcr
+
+    run, other_run = evaluation_folder(checkpoint), evaluation_folder(other)
+    target = output or run / "results" / f"vcr_q2ar.{split}.json"
+    outputs.check_joined_output(target, run, other_run, split)
+    accelerator = scoring_accelerator()
+    record = join_vcr(run, other_run, split, target, accelerator=accelerator, data_root=data_root)
+    return record, [target]
+
+
+def score(
+    checkpoint: Path,
+    request: checkpoints.Request,
+    output: Path | None,
+    server_result: Path | None,
+    precision: str | None,
+    asked: "Asked",
+) -> tuple["Record", list[Path]]:
+    """Score one checkpoint, or record the server's scores: the record, and the files written."""
     from vle_bench.analysis.model_card import write_cards
+    from vle_bench.evaluation import outputs
     from vle_bench.evaluation.evaluate import evaluate_checkpoint
     from vle_bench.evaluation.published_checkpoint import (
         evaluation_folder,
         is_elsewhere,
         task_asked,
     )
-    from vle_bench.evaluation.vcr_join import join_vcr
+    from vle_bench.evaluation.server_result import record_server_result
     from vle_bench.models.pretrained import resolve
 
-    asked = checkpoints.asked_of(task, max_text_length, resize, trained_on)
-    run = evaluation_folder(checkpoint)
-    name = "vcr_q2ar" if other is not None else task_asked(checkpoint, asked)
-    target = output or run / "results" / f"{name}.{wanted.split}.json"
-    if other is not None:
-        outputs.check_joined_output(target, run, evaluation_folder(other), wanted.split)
-    elif not is_elsewhere(checkpoint):
-        outputs.check_record_output(
-            target, run, resolve(checkpoint) / "model.safetensors", name, wanted.split
-        )
+    run, split, root = evaluation_folder(checkpoint), request.split, request.data_root
+    name = task_asked(checkpoint, asked)
+    target = output or run / "results" / f"{name}.{split}.json"
+    if not is_elsewhere(checkpoint):
+        weights = resolve(checkpoint) / "model.safetensors"
+        outputs.check_record_output(target, run, weights, name, split)
+    accelerator = scoring_accelerator()
     if server_result is not None:
-        from vle_bench.evaluation.server_result import record_server_result
-
         record = record_server_result(
             checkpoint,
-            wanted.data_root,
-            wanted.split,
+            root,
+            split,
             server_result,
             target,
-            accelerator=scoring_accelerator(),
+            accelerator=accelerator,
             precision=precision,
             asked=asked,
         )
-    elif other is not None:
-        root = wanted.data_root if data or recipe else None
-        record = join_vcr(
-            run,
-            evaluation_folder(other),
-            wanted.split,
-            target,
-            accelerator=scoring_accelerator(),
-            data_root=root,
-        )
+        written = [target]
     else:
         record = evaluate_checkpoint(
             checkpoint,
-            wanted.data_root,
-            wanted.split,
+            root,
+            split,
             target,
-            accelerator=scoring_accelerator(),
+            accelerator=accelerator,
             run=run,
             precision=precision,
             asked=asked,
         )
-    if is_first_process():
+        written = [target, outputs.predictions_file(target, run, name, split)]
+    if accelerator.is_main_process:
         write_cards(run)
-        print_record(record)
-        if published is not None:
-            print(
-                "\n".join(
-                    checkpoints.published_lines(published, record.data["source"], record.task)
-                )
-            )
-        print(f"written: {target}")
-        if server_result is None and other is None:
-            print(f"written: {outputs.predictions_file(target, run, name, wanted.split)}")
+    return record, written
+
+
+def scoring_accelerator() -> "Accelerator":
+    """The processes and the device that score; checkpoint or --precision decide the precision.
+
+    Raises:
+        RequestError: an accelerate configuration would change it, as in `train`.
+    """
+    from accelerate import Accelerator
+
+    check_launch(os.environ)
+    return Accelerator()
 
 
 def report(
@@ -161,7 +190,9 @@ def report(
         Path | None, typer.Option(help="page to write; RUN/report.<task>.<split>.html if not given")
     ] = None,
     other: OtherRun = None,
-    data: Annotated[Path | None, typer.Option(help="prepared data, if moved")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="prepared data, if moved, or if no recipe names them")
+    ] = None,
 ) -> None:
     """Write one HTML page about the errors of a run.
 
@@ -177,21 +208,9 @@ def report(
     from vle_bench.analysis.report import write_report
     from vle_bench.evaluation.published_checkpoint import evaluation_folder
 
-    folder, joined = evaluation_folder(run), None if other is None else evaluation_folder(other)
-    print(f"written: {write_report(folder, split, output, joined, data)}")
-
-
-def recipe_of(checkpoint: Path, recipe: str | None) -> Any:
-    """Load the named recipe, or else the one of the training run."""
-    from vle_bench.recipe.load import load_recipe
-
-    Raises:
-        RequestError: an accelerate configuration that would change it, as `train` refuses it.
-    """
-    from accelerate import Accelerator
-
-    check_launch(os.environ)
-    return Accelerator()
+    folder = evaluation_folder(run)
+    other_folder = None if other is None else evaluation_folder(other)
+    print(f"written: {write_report(folder, split, output, other_folder, data)}")
 
 
 def predict(
@@ -208,26 +227,25 @@ def predict(
 ) -> None:
     """Answer a split in the official submission format.
 
-    VCR's file holds the answers of one run and the rationales of another: `predict Q2A_RUN --with
-    QA2R_RUN`. A run of vcr_joint has both.
+    VCR's file holds the answers of one checkpoint and the rationales of another: `predict Q2A
+    --with QA2R`. A run of vcr_joint has both.
     """
     from vle_bench.evaluation.outputs import refuse_existing
 
     refuse_existing(output)
-    wanted = checkpoints.requested(checkpoint, recipe, data, split)
+    request = checkpoints.requested(checkpoint, recipe, data, split)
     quiet_libraries()
     from vle_bench.evaluation.evaluate import predict_checkpoint
 
-    asked = checkpoints.asked_of(task, max_text_length, resize, None)
     count, source = predict_checkpoint(
         checkpoint,
-        wanted.data_root,
+        request.data_root,
         split,
         output,
         accelerator=scoring_accelerator(),
         other=other,
         precision=precision,
-        asked=asked,
+        asked=checkpoints.asked_of(task, max_text_length, resize, None),
     )
     if is_first_process():
         print(f"written: {output} ({count:,} answers, each question of {split} once)")
@@ -237,24 +255,37 @@ def predict(
 
 
 def print_record(record: "Record") -> None:
-    """Print the scores of a record, overall and by kind of question."""
+    """Print the scores of a record, overall and by kind of question, and what limits them."""
+    from vle_bench.evaluation.record import precision_of
+
     source = record.data["source"]
     print(f"\n{record.model['name']} on {record.split} of {source}, {record.n:,} examples")
     print_rows([(name, m.value, m.interval, m.n) for name, m in record.metrics.items()])
     for kind, groups in record.breakdown.items():
         print(f"by {kind}")
         print_rows([(f"  {name}", m.value, m.interval, m.n) for name, m in groups.items()])
+    if record.training.get("precision", record.precision) != record.precision:
+        print(f"scored in {precision_of(record)}")
+    if record.kind == "elsewhere":
+        splits = ", ".join(record.training_splits) or "unknown splits (--trained-on): not ranked"
+        print(f"trained elsewhere, on {splits}; {settings_of(record)}")
+        soft_score = "soft_score_in_vocabulary"
+        if record.task == "vqa" and record.processes and soft_score not in record.metrics:
+            print(f"{soft_score} is left out: the data's label map is not the checkpoint's, which")
+            print("the accuracy does not need")
     if record.contaminated:
         shared = f"{record.split} shares images with the training splits"
         print(f"contaminated: {shared}; this score is never ranked")
 
 
-def settings_of(record: Any) -> str:
-    """What the folder of a checkpoint from elsewhere said, or what was asked for instead."""
-    if "pictures" not in record.model:
+def settings_of(record: "Record") -> str:
+    """Text length and pictures of a checkpoint from elsewhere, and what was asked for instead."""
+    model = record.model
+    if "pictures" not in model:
         return "joined by annot_id"
-    asked = f" (asked for: {record.model['asked']})" if "asked" in record.model else ""
-    return f"texts of at most {record.model['max_text_length']} tokens, pictures: {record.model['pictures']}{asked}"
+    asked = f" (asked for: {model['asked']})" if "asked" in model else ""
+    length = f"texts of at most {model['max_text_length']} tokens"
+    return f"{length}, pictures: {model['pictures']}{asked}"
 
 
 def compare(
@@ -278,7 +309,7 @@ def compare(
     from vle_bench.analysis.compare import compare_runs
     from vle_bench.evaluation.published_checkpoint import evaluation_folder
 
-    comparison = compare_runs(run_a, run_b, split, data)
+    comparison = compare_runs(evaluation_folder(run_a), evaluation_folder(run_b), split, data)
     for run, record in zip(comparison.runs, comparison.records, strict=True):
         if record.contaminated:
             trained = f"{run} was trained on images of {record.split}"

@@ -43,8 +43,11 @@ def score_vqa(
         refuse_existing(per_question, "--per-question")
     result = score_vqa_files(questions, annotations, predictions)
     accuracies, image_of = result.pop("per_question"), result.pop("image_of")
+    if count := result.pop("numbered"):
+        print(f"{annotations}: {NUMBERED} ({count:,} questions)", file=sys.stderr)
     if per_question is not None:
         atomic.write_json(per_question, {str(i): value for i, value in accuracies.items()})
+        print(f"written: {per_question}", file=sys.stderr if as_json else sys.stdout)
     if as_json:
         print(json.dumps(result))
         return
@@ -94,10 +97,11 @@ def check_submission_vqa(
         Path, typer.Option(help="official questions file; the server wants that of test2015")
     ],
 ) -> None:
-    """Check ids and answers: missing, repeated or unknown ids, answers that are not strings.
+    """Check ids and answers: missing or unknown ids, answers that are not strings.
 
-    The exit status is 0 for a file that the server accepts, 1 for one that it rejects, and 2 for
-    one that cannot be read.
+    Warns where the official reader has its own way (a repeated id, an id written as 11.0, an empty
+    answer). The exit status is 0 for a file that the server accepts, 1 for one that it rejects, and
+    2 for one that cannot be read.
     """
     from vle_bench.evaluation.submission import check_vqa_submission
 

@@ -70,7 +70,8 @@ def convert(
     answers: Annotated[
         Path | None,
         typer.Option(
-            help="label map of a VQA head, or VQA v2's official files (a folder), for METER's and VLE's own order"
+            help="label map of a VQA head, or the folder of VQA v2's official files, for the order "
+            "of METER and VLE"
         ),
     ] = None,
     text: Annotated[
@@ -112,7 +113,7 @@ def convert(
 
 
 def read_answers(path: Path) -> list[str]:
-    """A label map, or the published order of the official files' answers."""
+    """Read a label map, or the answers of official files in their published order."""
     from vle_bench.data.label_map import read_label_map
     from vle_bench.data.prepare.vqav2 import published_vocabulary
 
