@@ -169,7 +169,7 @@ def test_every_command(work):
                 ["make", "-f", ROOT / "Makefile", *parts[1:], "VENV=", f"PYTHON={sys.executable}"],
                 cwd=work,
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
             )
             assert (
                 f"data/{data}: no prepared data there: README" in said.stderr
