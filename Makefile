@@ -36,7 +36,7 @@ $(firstword $(SUPPORTED)) to $(lastword $(SUPPORTED)): )$(CHOSEN) is Python $(CH
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-pythons fuzz lint tables bench gpu-check
+.PHONY: help install demo test test-processes test-slow test-pythons fuzz lint tables bench gpu-check
 
 help:  ## this list
 	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{n = split($$1, names, " "); for (i = 1; i <= n; i++) printf "%-20s %s\n", names[i], $$2}'
@@ -55,11 +55,18 @@ $(VENV)/.installed: setup.cfg $(CONSTRAINTS)
 demo: $(INSTALLED)  ## the whole road on easy-VQA, in minutes on a CPU
 	$(PYTHON) -m vle_bench demo $(ARGS)
 
+# A process a core (-n 0: none but pytest's own), each with one thread (tests/conftest.py). A file stays in one process, which
+# makes what its tests share once; files start in the order of their names, tests/e2e with the longest ones first.
+PARALLEL ?= -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
 test: $(INSTALLED)  ## the quick tests
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTHON) -m pytest $(PARALLEL) $(ARGS)
+
+test-processes: $(INSTALLED)  ## the tests that start several processes, kill and resume them
+	$(PYTHON) -m pytest -m 'processes and not slow and not gpu' $(PARALLEL) $(ARGS)
 
 test-slow: $(INSTALLED)  ## the tests of more than 20 seconds
-	$(PYTHON) -m pytest -m slow $(ARGS)
+	$(PYTHON) -m pytest -m 'slow and not gpu' $(ARGS)
 
 # Four runs in .venvs/: the oldest and the newest Python, with pinned and with newest versions. A failure does not stop the
 # others; the failed ones are listed at the end. PYTHONS="/path/to/python3.10 python3.13" names other Pythons.

@@ -41,6 +41,7 @@ def test_every_requirement_is_pinned() -> None:
     wanted = [
         *config["options"]["install_requires"].split("\n"),
         *config["options.extras_require"]["demo"].split("\n"),
+        *config["options.extras_require"]["dev"].split("\n"),
     ]
     names = {line.split(">=")[0].strip().lower() for line in wanted if line.strip()}
     assert names - pinned == set()
@@ -53,6 +54,7 @@ def test_makefile_targets() -> None:
         "help",
         "demo",
         "test",
+        "test-processes",
         "test-slow",
         "lint",
         "tables",
