@@ -38,7 +38,7 @@ MINIATURE = (
     "train.epochs=1 train.batch_size=4 train.per_device_batch_size=2 train.num_workers=0 "
     "model.image_size=64"
 )
-TINY_ENCODER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+TINY_ENCODER = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 1}
 VLE = [sys.executable, "-m", "vle_bench"]
 
 
