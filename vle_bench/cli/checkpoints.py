@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 class Resize(str, Enum):
     crop = "crop"
     squash = "squash"
+    published_vcr = "published-vcr"
 
 
 class Task(str, Enum):

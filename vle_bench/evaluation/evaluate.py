@@ -156,6 +156,7 @@ class Loaded:
     processor: Any
     labels: list[str]
     sha256: str  # of the weights
+    files_sha256: str  # of config.json and the processor's files
     precision: str  # to score in
     elsewhere: bool  # it was trained by others
 
@@ -215,6 +216,7 @@ def load(
     sha256 = published_checkpoint.weights_sha256(
         folder
     )  # now: a run that goes on may replace its best/ at any time
+    files = pretrained.files_sha256(folder)
     model = pretrained.load_model(folder, task.architecture)
     if elsewhere:
         published_checkpoint.check_head(folder, model, labels)
@@ -222,7 +224,17 @@ def load(
         pretrained.check_vocabulary(folder, processor, model)
     model = model.to(accelerator.device)
     return Loaded(
-        folder, training, task, data, model, processor, labels, sha256, scored_in, elsewhere
+        folder=folder,
+        training=training,
+        task=task,
+        data=data,
+        model=model,
+        processor=processor,
+        labels=labels,
+        sha256=sha256,
+        files_sha256=files,
+        precision=scored_in,
+        elsewhere=elsewhere,
     )
 
 
@@ -363,7 +375,7 @@ def evaluate_checkpoint(
     )
     task = loaded.task
     if loaded.elsewhere:
-        published_checkpoint.refuse_anothers(output, loaded.sha256)
+        published_checkpoint.refuse_anothers(output, loaded.sha256, loaded.files_sha256)
     rows = predict_split(loaded, split, accelerator, batch_size)
     scores = task.score(rows, loaded.data.questions(split))
     record = record_of(
@@ -415,6 +427,7 @@ def record_of(
             **(training["model"] if loaded.elsewhere else {"name": training["recipe"]["name"]}),
             "parameters": sum(p.numel() for p in loaded.model.parameters()),
             "checkpoint_sha256": loaded.sha256,
+            "files_sha256": loaded.files_sha256,
             "resize": loaded.processor.resize,
         },
         data={key: data.manifest[key] for key in ("source", "targets") if key in data.manifest}

@@ -108,6 +108,11 @@ def join_vcr(
                 "resize": " + ".join(
                     dict.fromkeys(part.model.get("resize", "unknown") for part in parts)
                 ),
+                **(
+                    {"files_sha256": " + ".join(part.model["files_sha256"] for part in parts)}
+                    if all("files_sha256" in part.model for part in parts)
+                    else {}
+                ),
                 **({"asked": asked} if any("asked" in part.model for part in parts) else {}),
             },
             "precision": joined(part.precision for part in parts),
