@@ -64,7 +64,7 @@ test-processes: $(INSTALLED)  ## the tests that start several processes, kill an
 	$(PYTHON) -m pytest -m 'processes and not slow and not gpu' $(PARALLEL) $(ARGS)
 
 test-slow: $(INSTALLED)  ## the tests of more than 20 seconds
-	$(PYTHON) -m pytest -m 'slow and not gpu' $(ARGS)
+	$(PYTHON) -m pytest -m slow $(ARGS)
 
 # Four runs, two each on the oldest and on the newest Python, in .venvs/; all are made whatever fails, and named at the end.
 # PYTHONS="/path/to/python3.10 python3.13" names others.
