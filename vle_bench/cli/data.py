@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vle_bench.data.sources import PREPARED, SOURCES, load
+from vle_bench.data.sources import DOWNLOADED, PREPARED, SOURCES, load
 from vle_bench.errors import RequestError
 
 LABEL_MAP = (
@@ -22,7 +22,7 @@ class OnBad(str, Enum):
 
 
 def download(
-    source: Annotated[str, typer.Argument(help="vqav2 or vcr")],
+    source: Annotated[str, typer.Argument(help=" or ".join(DOWNLOADED))],
     output: Annotated[
         Path | None,
         typer.Option(help="folder for the official files, as `prepare --source` reads it"),
@@ -45,34 +45,44 @@ def download(
     The same command again goes on where it was stopped. Archives that lie in the folder already are unpacked without the network.
     VCR has its own licence: the command says how one comes by its archives.
     """
-    from vle_bench.data.download.archives import VQAV2, url_lines, vcr_archives, vcr_lines
     from vle_bench.data.download.archives import download as download_archives
+    from vle_bench.data.download.archives import url_lines
 
-    if source not in ("vqav2", "vcr"):
-        raise RequestError(f"download: nothing to fetch for {source!r}; there are vqav2 and vcr")
-    if source == "vqav2" and (annotations or images):
+    if source not in DOWNLOADED:
         raise RequestError(
-            "download vqav2: --annotations and --images are for vcr; an archive that you have, put into the folder"
+            f"download: nothing to fetch for {source!r}; there are {' and '.join(DOWNLOADED)}"
+        )
+    row = SOURCES[source]
+    options = {"--annotations": annotations, "--images": images}
+    given = {option: place for option, place in options.items() if place is not None}
+    if set(given) - set(row.archive_options):
+        owners = ", ".join(name for name in DOWNLOADED if SOURCES[name].archive_options)
+        raise RequestError(
+            f"download {source}: {' and '.join(options)} are for {owners}; put an archive that you "
+            "have into the folder"
         )
     if list_urls:
-        print("\n".join(url_lines(VQAV2) if source == "vqav2" else vcr_lines(output)))
-        if source == "vqav2":
-            print(
-                "put them into one folder; `vle-bench download vqav2 --output FOLDER` checks and unpacks them",
-                file=sys.stderr,
-            )
+        if row.archive_lines:
+            print("\n".join(load(row.archive_lines)(output)))
+            return
+        print("\n".join(url_lines(load(row.archives)(Path(), given))))
+        print(
+            f"put them into one folder; `vle-bench download {source} --output FOLDER` checks and "
+            "unpacks them",
+            file=sys.stderr,
+        )
         return
     if output is None:
         raise RequestError(
             f"download {source}: --output names the folder to download to (or --list prints what is needed)"
         )
-    archives = VQAV2 if source == "vqav2" else vcr_archives(output, annotations, images)
+    archives = load(row.archives)(output, given)
     fresh = download_archives(archives, output, keep_archives=keep_archives)
     print(f"written: {output}" if fresh else f"{output}: everything is there, nothing to do")
 
 
 def prepare(
-    source: Annotated[str, typer.Argument(help="easy-vqa, vqav2, vcr or shapes-vcr")],
+    source: Annotated[str, typer.Argument(help=", ".join(PREPARED))],
     output: Annotated[Path, typer.Option(help="folder for the prepared data")],
     official: Annotated[
         Path | None,
@@ -181,5 +191,5 @@ def prepare(
     print("\n".join(load(row.summary)(manifest)))
     if not standing:
         print(f"written: {output}")
-    if official is not None and source in ("easy-vqa", "shapes-vcr"):
+    if official is not None and row.made:
         print(f"the official files: {official}")
