@@ -149,7 +149,7 @@ def test_the_record_claims_neither_recipe_nor_seed(evaluated):
         50,
         "shorter side 32, centre 32 × 32",
     )
-    assert "trained elsewhere, on what is not known (--trained-on): not ranked" in shown
+    assert "unknown splits (--trained-on): not ranked" in shown
 
 
 def test_nothing_is_written_into_the_checkpoint(evaluated):
@@ -462,15 +462,16 @@ def test_the_tables_take_such_records_and_mark_them(work):
     add = ("table", "--add", "results/vle-tiny-for-vqa", "--root", "boards", "--format", "md,csv")
     command = ("evaluate", "hub/vle-tiny-for-vqa", "--data", "data", "--split", "minival")
     run(*command, cwd=work)
+    first = work / "results" / "vle-tiny-for-vqa" / "results" / "vqa.minival.json"
+    digest = load_record(first).identity[:8]
     assert "marked: trained elsewhere; not ranked: nobody has said" in run(*add, cwd=work)[0]
     run(*command, "--trained-on", "train", "--resize", "squash", cwd=work)
     assert "marked: trained elsewhere" in run(*add, cwd=work)[0]
     files = sorted(path.name for path in (work / "boards" / "results" / "vqa").iterdir())
-    digest = file_sha256(work / "hub" / "vle-tiny-for-vqa" / "pytorch_model.bin")[:8]
     assert f"vle-tiny-for-vqa.minival.elsewhere.{digest}.json" in files and len(files) == 2
     page = (work / "boards" / "vqa_v2.md").read_text(encoding="utf-8")
     assert (
-        re.search(rf"\| vle-tiny-for-vqa \({digest}\) ◊?◦¿ \|", page)
+        re.search(rf"\| vle-tiny-for-vqa \({digest}\) fp32 ◊?◦¿ \|", page)
         and "measured; trained elsewhere" in page
     )
     assert (
