@@ -69,7 +69,7 @@ def read(python, made, hash_seed="0"):
     done = subprocess.run(
         [str(python), "-c", READ, *arguments],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         env=environment,
         cwd=made,
     )
