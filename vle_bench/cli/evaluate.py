@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vle_bench.analysis.compare import comparison_lines
 from vle_bench.cli import checkpoints
 from vle_bench.cli.environment import is_first_process, print_rows, quiet_libraries
 from vle_bench.data.sources import SOURCES
@@ -306,7 +305,7 @@ def compare(
     test for VCR, the same by kind of question, and the examples that changed most, from the records
     and predictions that `evaluate` wrote.
     """
-    from vle_bench.analysis.compare import compare_runs
+    from vle_bench.analysis.compare import compare_runs, comparison_lines
     from vle_bench.evaluation.published_checkpoint import evaluation_folder
 
     comparison = compare_runs(evaluation_folder(run_a), evaluation_folder(run_b), split, data)
