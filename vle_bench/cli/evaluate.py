@@ -299,11 +299,11 @@ def compare(
         bool, typer.Option("--json", help="print one JSON object, fractions unrounded")
     ] = False,
 ) -> None:
-    """Test whether two runs differ: B minus A on the same questions.
+    """Test whether two runs differ.
 
-    Prints the difference with a 95 % interval from a paired bootstrap over images, McNemar's exact
-    test for VCR, the same by kind of question, and the examples that changed most, from the records
-    and predictions that `evaluate` wrote.
+    Prints the difference, B minus A on the same questions, with a 95 % interval from a paired
+    bootstrap over images, McNemar's exact test for VCR, the same by kind of question, and the
+    examples that changed most, from the records and predictions that `evaluate` wrote.
     """
     from vle_bench.analysis.compare import compare_runs, comparison_lines
     from vle_bench.evaluation.published_checkpoint import evaluation_folder
