@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # From the bottom to the top: a package imports those below it, and itself.
 TOWER: list[tuple[str, ...]] = [
-    ("errors", "progress", "digests"),
+    ("errors", "progress", "digests", "model_bounds"),
     ("atomic", "json_files"),
     ("metrics",),
     ("data",),
