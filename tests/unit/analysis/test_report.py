@@ -21,6 +21,7 @@ from vle_bench.evaluation.record import load_record, precision_of
 from vle_bench.evaluation.vcr_join import join_vcr
 from vle_bench.metrics.rounding import percent
 from vle_bench.models import pretrained
+from vle_bench.tasks.catalogue import CATALOGUE
 
 
 class Page(HTMLParser):
@@ -204,7 +205,7 @@ def test_vcr_figures_are_those_of_the_record(vcr_page):
 def test_vcr_confidence_score_and_places_by_hand(vcr_page, vcr_data):
     task, run, page = vcr_page
     questions = {q["annot_id"]: q for q in open_prepared(vcr_data).questions("val")}
-    rows, parts = predictions(run, task), vcr.PARTS[task]
+    rows, parts = predictions(run, task), CATALOGUE[task].parts
     mistakes = []
     for row in rows:
         label = {
