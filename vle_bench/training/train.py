@@ -14,7 +14,6 @@ import torch
 from accelerate.utils import gather_object
 
 from vle_bench import atomic
-from vle_bench.analysis.model_card import write_cards
 from vle_bench.data.splits import names
 from vle_bench.errors import Interrupted, RequestError, RunFailed
 from vle_bench.evaluation.evaluate import EVALUATION_BATCH_SIZE, evaluate_checkpoint
@@ -46,9 +45,6 @@ def train(recipe: Recipe, folder: Path, resume: bool = False) -> Record:
             lambda: run_folder.take(stack, recipe.model_dump(mode="json"), folder, result, resume)
         )
         if start == "finished":
-            first_decides(
-                partial(write_cards, folder)
-            )  # in case the run was killed between its record and them
             return load_record(result)
         run = build(recipe, folder)
         run.started = started

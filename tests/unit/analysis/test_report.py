@@ -22,6 +22,7 @@ from vle_bench.evaluation.vcr_join import join_vcr
 from vle_bench.metrics.rounding import percent
 from vle_bench.models import pretrained
 from vle_bench.tasks.catalogue import CATALOGUE
+from vle_bench.tasks.predictions import Prediction
 
 
 class Page(HTMLParser):
@@ -161,7 +162,7 @@ def test_all_answers_of_the_annotators_are_shown_with_counts():
         "answer_type": "other",
         "question_type": "what",
     }
-    row = {"id": 3, "answer": "d", "label": 0, "score": 0.98765}
+    row = Prediction(3, {"answer": "d", "label": 0, "score": 0.98765})
     card = vqa.card([row], [question], 0, Image.new("RGB", (640, 480)), {"file_name": "x.jpg"})
     assert (
         "<dd>b ×&nbsp;7, a ×&nbsp;2, c</dd>" in card

@@ -296,3 +296,21 @@ def test_what_two_runs_have_in_common():
         and in_common(["bf16", "fp32"]) == "bf16 + fp32"
         and in_common([None, "fp32"]) is None
     )
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_workers_that_load_pictures_change_no_prediction(model, processor, data, num_workers):
+    def predicted(workers):
+        return load_task("vqa").predict(
+            model,
+            data,
+            "val",
+            processor=processor,
+            labels=LABELS,
+            inputs={"max_text_length": 24},
+            accelerator=Accelerator(cpu=True),
+            batch_size=8,
+            num_workers=workers,
+        )
+
+    assert predicted(num_workers) == predicted(0)
