@@ -66,7 +66,7 @@ test-processes: $(INSTALLED)  ## the tests that start several processes, kill an
 	$(PYTHON) -m pytest -m 'processes and not slow and not gpu' $(PARALLEL) $(ARGS)
 
 test-slow: $(INSTALLED)  ## the tests of more than 20 seconds
-	$(PYTHON) -m pytest -m 'slow and not gpu' $(ARGS)
+	$(PYTHON) -m pytest -m slow $(ARGS)
 
 # Four runs in .venvs/: the oldest and the newest Python, with pinned and with newest versions. A failure does not stop the
 # others; the failed ones are listed at the end. PYTHONS="/path/to/python3.10 python3.13" names other Pythons.

@@ -32,6 +32,7 @@ sys.meta_path.insert(0, Blocked())
 """
 
 
+@pytest.mark.processes
 def test_the_whole_in_small(tmp_path: Path) -> None:
     only = [word for name in PARTS for word in ("--only", name)]
     (tmp_path / "sitecustomize.py").write_text(BLOCKED, encoding="utf-8")
