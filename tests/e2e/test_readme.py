@@ -151,8 +151,8 @@ def plan_tools(parts, work):
         "install": "pip install -c constraints.txt -e '.[demo,dev]'",
         "lint": "-m mypy vle_bench",
         "test": "-m pytest",
-        "test-processes": "-m pytest -m 'processes and not slow and not gpu'",
-        "test-slow": "-m pytest -m 'slow and not gpu'",
+        "test-processes": "-m pytest -m 'processes and not slow",
+        "test-slow": "-m pytest -m slow",
         "bench": "vcr/vle-base-q2a.yaml --synthetic --naive",
     }
     folder = ROOT if parts[1] == "install" else work
