@@ -294,6 +294,7 @@ HOW = [
 ]
 
 
+@pytest.mark.processes
 def test_every_command(work):
     """One test, in the documents' order: later commands use what earlier ones wrote."""
     for parts in commands():
@@ -309,6 +310,7 @@ def test_every_kind_of_command_is_in_the_documents():
     assert set(first) == {pattern for pattern, _ in HOW}
 
 
+@pytest.mark.processes
 def test_python(work):
     if not (work / "runs" / "demo" / "seed-0" / "best").is_dir():
         make(["make", "demo"], work, FEW_STEPS)
