@@ -24,10 +24,8 @@ from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.convert.checkpoints import read_config
 from vle_bench.models.vle.processing import Resize, VLEProcessor
 from vle_bench.tasks import load_task
+from vle_bench.tasks.catalogue import CATALOGUE, SCORED
 
-# The tasks that can be scored, and the texts' length in tokens of the published fine-tuning: VQA 50 (VLE
-# `vqa_train_config.json`, METER `config.py`), VCR 80 (VLE's VCR pipeline).
-LENGTHS = {"vqa": 50, "vcr_q2a": 80, "vcr_qa2r": 80, "vcr_joint": 80}
 # In the order in which transformers looks for them; an index names the files of weights that are split.
 WEIGHTS = (
     "model.safetensors",
@@ -141,12 +139,10 @@ def described(folder: Path, asked: Asked) -> tuple[dict[str, Any], VLEProcessor]
     config = read_config(folder / "config.json")
     task = task_of(folder, config, asked.task)
     processor = processor_of(folder, config, asked.resize)
-    length = text_length(
-        folder,
-        config,
-        [LENGTHS[task], int(processor.tokenizer.model_max_length)],
-        asked.max_text_length,
-    )
+    published = CATALOGUE[task].text_length
+    assert published is not None  # SCORED holds the tasks that have one
+    limits = [published, int(processor.tokenizer.model_max_length)]
+    length = text_length(folder, config, limits, asked.max_text_length)
     model = {"max_text_length": length, "objects": "tagged", "alignment": "on"}
     about = {"name": name_of(folder), "max_text_length": length, "pictures": pictures_of(processor)}
     return {
@@ -173,15 +169,15 @@ def check_splits(asked: Asked, source: str) -> None:
 
 def task_of(folder: Path, config: VLEConfig, asked: str | None) -> str:
     """The task of the architecture that config.json names; `asked` where it names none."""
-    tasks = {load_task(name).architecture: name for name in LENGTHS}
+    tasks = {load_task(name).architecture: name for name in SCORED}
     named = config.architectures or []
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
         raise RequestError(
             f"{folder / 'config.json'}: architectures: a list of class names is expected, not {named!r}"
         )
     found = [tasks[name] for name in named if name in tasks]
-    if asked is not None and asked not in LENGTHS:
-        raise RequestError(f"--task {asked}: not among {', '.join(LENGTHS)}")
+    if asked is not None and asked not in SCORED:
+        raise RequestError(f"--task {asked}: not among {', '.join(SCORED)}")
     if named and not found:
         raise RequestError(
             f"{folder / 'config.json'}: architectures: {', '.join(named)} answers no question that can be scored; "
@@ -193,7 +189,7 @@ def task_of(folder: Path, config: VLEConfig, asked: str | None) -> str:
         )
     if not found and asked is None:
         raise RequestError(
-            f"{folder / 'config.json'}: names no architecture; --task says it: {', '.join(LENGTHS)}"
+            f"{folder / 'config.json'}: names no architecture; --task says it: {', '.join(SCORED)}"
         )
     return found[0] if found else str(asked)
 
