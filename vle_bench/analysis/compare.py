@@ -280,7 +280,9 @@ def comparison_lines(found: "Comparison") -> list[str]:
 
 def made_by(record: "Record") -> str:
     if record.kind == "elsewhere":
-        return f"checkpoint {record.title} {record.identity[:8]}, trained elsewhere"
+        return (
+            f"checkpoint {record.title} {record.model['checkpoint_sha256'][:8]}, trained elsewhere"
+        )
     return f"recipe {record.recipe['name']} {record.recipe['hash']}, seed {record.seed}"
 
 

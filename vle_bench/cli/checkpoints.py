@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 class Resize(str, Enum):
     crop = "crop"
     squash = "squash"
+    published_vcr = "published-vcr"
 
 
 Checkpoint = Annotated[

@@ -47,6 +47,7 @@ class Loaded:
             was trained elsewhere.
         labels: the answers by class; empty for a task without classes.
         sha256: digest of the weights.
+        files_sha256: digest of config.json and the processor's files.
         precision: `fp32`, `bf16` or `fp16`, to score in.
         elsewhere: the checkpoint was not trained by vle-bench.
     """
@@ -59,6 +60,7 @@ class Loaded:
     processor: Any
     labels: list[str]
     sha256: str
+    files_sha256: str
     precision: str
     elsewhere: bool
 
@@ -110,6 +112,7 @@ def load(
     task.check(data, split, training["inputs"])
     # Before the model is read: a run that goes on may replace its best/ at any time.
     sha256 = published_checkpoint.weights_sha256(folder)
+    files_sha256 = pretrained.files_sha256(folder)
     model = pretrained.load_model(folder, task.architecture)
     if elsewhere:
         published_checkpoint.check_head(folder, model, labels)
@@ -117,7 +120,17 @@ def load(
         pretrained.check_vocabulary(folder, processor, model)
     model = model.to(accelerator.device)
     return Loaded(
-        folder, training, task, data, model, processor, labels, sha256, scored_in, elsewhere
+        folder,
+        training,
+        task,
+        data,
+        model,
+        processor,
+        labels,
+        sha256,
+        files_sha256,
+        scored_in,
+        elsewhere,
     )
 
 
@@ -280,7 +293,7 @@ def evaluate_checkpoint(
     )
     task = loaded.task
     if loaded.elsewhere:
-        published_checkpoint.refuse_anothers(output, loaded.sha256)
+        published_checkpoint.refuse_anothers(output, loaded.sha256, loaded.files_sha256)
     predictions = predict_split(loaded, task, split, accelerator, batch_size, num_workers)
     record = record_of(
         loaded,
@@ -343,6 +356,7 @@ def record_of(
             **model,
             "parameters": sum(p.numel() for p in loaded.model.parameters()),
             "checkpoint_sha256": loaded.sha256,
+            "files_sha256": loaded.files_sha256,
             "resize": loaded.processor.resize,
         },
         data={**own, "manifest_hash": manifest["hash"], **data},

@@ -16,7 +16,7 @@ from vle_bench.errors import RequestError
 from vle_bench.evaluation.evaluate import load, record_of
 from vle_bench.evaluation.published_checkpoint import AS_SAVED, Asked, refuse_anothers
 from vle_bench.evaluation.record import Record, refuse_constant
-from vle_bench.json_files import reading
+from vle_bench.json_files import loads, reading
 from vle_bench.tasks.predictions import Scores
 
 OVERALL, ANSWER_TYPES = "overall", ("yes/no", "number", "other")
@@ -63,7 +63,7 @@ def record_server_result(
         asked=asked,
     )
     if loaded.elsewhere:
-        refuse_anothers(output, loaded.sha256)
+        refuse_anothers(output, loaded.sha256, loaded.files_sha256)
     source = loaded.data.manifest["source"]
     size = SOURCES[source].server_sizes.get(split)
     if size is None:
@@ -102,7 +102,7 @@ def read_result(file: Path, split: str, given: bytes) -> dict[str, float]:
     with reading(file):
         text = given.decode("utf-8-sig")
     try:
-        content = json.loads(
+        content = loads(
             text, parse_float=Decimal, parse_int=Decimal, parse_constant=refuse_constant
         )
     except json.JSONDecodeError as error:

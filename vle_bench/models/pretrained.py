@@ -1,5 +1,6 @@
 """Folders with everything that a trained model needs: weights, processor, label map, where it came from."""
 
+import hashlib
 import json
 import pickle
 from pathlib import Path
@@ -11,8 +12,9 @@ from safetensors import SafetensorError
 
 from vle_bench import atomic, models
 from vle_bench.data.label_map import labels_digest, read_label_map
+from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.json_files import reading
+from vle_bench.json_files import loads, reading
 from vle_bench.models.vle.processing import Resize, VLEProcessor
 
 TRAINING_FILE = "training.json"
@@ -76,13 +78,15 @@ def selection(run: Path) -> tuple[str, ...]:
 def read_json(path: Path) -> Any:
     try:
         with reading(path):
-            return json.loads(path.read_text(encoding="utf-8-sig"))
+            return loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise RequestError(f"{path}: not JSON, it ends or breaks at line {error.lineno}") from error
     except UnicodeDecodeError as error:
         raise RequestError(f"{path}: not UTF-8 text (byte {error.start})") from error
     except RecursionError as error:
         raise RequestError(f"{path}: JSON nested too deep") from error
+    except ValueError as error:  # a key twice, a number of thousands of digits
+        raise RequestError(f"{path}: {error}") from error
 
 
 def load_labels(folder: Path) -> list[str]:
@@ -106,6 +110,44 @@ def own_answers(folder: Path) -> list[str] | None:
     return read_label_map(folder / "config.json")
 
 
+# Files of a from_pretrained folder that say how texts and pictures become a model's input.
+PROCESSOR_FILES = (
+    "added_tokens.json",
+    "merges.txt",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "special_tokens_map.json",
+    "spm.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+)
+
+
+def files_sha256(folder: Path) -> str:
+    """SHA-256 of all beside the weights that a score depends on: of lines `DIGEST  FILE`, in the order of names.
+
+    The files are config.json, the label map, and those of `PROCESSOR_FILES`, as far as they are there.
+    """
+    names = sorted(["config.json", "label_map.json", *PROCESSOR_FILES])
+    lines = [f"{file_sha256(folder / n)}  {n}\n" for n in names if (folder / n).is_file()]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def read_processor(folder: Path) -> VLEProcessor:
+    """The processor of a checkpoint folder as its files say, not tried yet."""
+    for name in PROCESSOR_FILES:
+        if name.endswith(".json") and (folder / name).is_file():
+            read_json(folder / name)  # transformers would take the last of two equal keys
+    try:
+        return VLEProcessor.from_folder(folder)
+    except Exception as error:  # tokenizers raises bare ones, a key of a wrong type any other
+        raise RequestError(
+            f"{folder}: no processor can be loaded from it: {_one_line(error)}"
+        ) from error
+
+
 def load_processor(
     folder: Path, image_size: int | None = None, resize: Resize | None = None
 ) -> VLEProcessor:
@@ -114,8 +156,8 @@ def load_processor(
     Args:
         resize: how a picture becomes the square; None: as the folder says.
     """
+    processor = read_processor(folder)
     try:
-        processor = VLEProcessor.from_folder(folder)
         if image_size is not None and not (
             resize is None and processor.square == (image_size, image_size)
         ):
@@ -167,6 +209,7 @@ def load_counting_new(
     Returns:
         The model, and how many of its parameters the folder did not hold: a new head, rows by which a table has grown.
     """
+    read_json(folder / "config.json")  # transformers would take the last of two equal keys
     try:
         model, info = getattr(models, architecture).from_pretrained(
             str(folder),

@@ -8,7 +8,7 @@ from typing import Any
 
 from vle_bench import atomic
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.json_files import jsonl_lines
+from vle_bench.json_files import jsonl_records
 
 Id = int | str  # question_id of VQA, annot_id of VCR
 
@@ -93,20 +93,7 @@ def read_predictions(path: Path) -> list[Prediction]:
         RequestError: no such file, a line that is no prediction, or an id twice.
     """
     predictions: dict[Id, Prediction] = {}
-    for number, line in jsonl_lines(path):
-        place = f"{path}: line {number}"
-        try:
-            row = json.loads(line.decode("utf-8-sig"))
-        except UnicodeDecodeError as error:
-            raise RequestError(f"{place}: not UTF-8 text (byte {error.start})") from error
-        except json.JSONDecodeError as error:
-            raise RequestError(
-                f"{place}: broken or cut-off JSON at column {error.colno}: {error.msg}"
-            ) from error
-        except (RecursionError, ValueError) as error:  # nested too deep, thousands of digits
-            raise RequestError(f"{place}: cannot be read: {error}") from error
-        if not isinstance(row, dict):
-            raise RequestError(f"{place}: not an object; evaluate again")
+    for _, row in jsonl_records(path):
         i: Any = row.get("id")
         if type(i) not in (int, str) or i in predictions:
             problem = "a second time" if type(i) in (int, str) else "an id is expected"

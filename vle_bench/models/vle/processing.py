@@ -117,6 +117,7 @@ class VLEProcessor(ProcessorMixin):
             if settings.do_resize
             else {}
         )
+        size = size or {}
         return size.get("width"), size.get("height")
 
     def set_size(self, image_size: int, resize: Resize) -> None:
