@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from pydantic import ValidationError
 
@@ -27,7 +28,7 @@ from vle_bench.evaluation.precision import (
 )
 from vle_bench.evaluation.provenance import code_version, device_name, ids_digest, library_versions
 from vle_bench.evaluation.published_checkpoint import AS_SAVED, Asked
-from vle_bench.evaluation.record import SCHEMA_VERSION, Metric, Record, Training, describe
+from vle_bench.evaluation.record import SCHEMA_VERSION, Metric, Record, Training, invalid_key
 from vle_bench.models import pretrained
 from vle_bench.models.vle.convert.converted import few, not_finite
 from vle_bench.tasks import load_task
@@ -56,7 +57,7 @@ class Loaded:
     training: dict[str, Any]
     task: Task
     data: Data
-    model: Any
+    model: torch.nn.Module
     processor: Any
     labels: list[str]
     sha256: str
@@ -143,7 +144,7 @@ def own_training(folder: Path) -> dict[str, Any]:
     try:
         Training.model_validate(training)
     except ValidationError as error:
-        problems = "; ".join(describe(problem) for problem in error.errors()[:3])
+        problems = "; ".join(invalid_key(details) for details in error.errors()[:3])
         raise RequestError(f"{path}: not as `train` writes it: {problems}") from error
     if training["task"] not in CATALOGUE:
         raise RequestError(f"{path}: task: {training['task']!r} is none of {', '.join(CATALOGUE)}")
