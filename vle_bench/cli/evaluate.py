@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vle_bench.analysis.compare import comparison_lines
 from vle_bench.cli import checkpoints
 from vle_bench.cli.environment import is_first_process, print_rows, quiet_libraries
 from vle_bench.data.sources import SOURCES
@@ -303,13 +302,13 @@ def compare(
         bool, typer.Option("--json", help="print one JSON object, fractions unrounded")
     ] = False,
 ) -> None:
-    """Test whether two runs differ: B minus A on the same questions.
+    """Test whether two runs differ.
 
-    Prints the difference with a 95 % interval from a paired bootstrap over images, McNemar's exact
-    test for VCR, the same by kind of question, and the examples that changed most, from the records
-    and predictions that `evaluate` wrote.
+    Prints the difference, B minus A on the same questions, with a 95 % interval from a paired
+    bootstrap over images, McNemar's exact test for VCR, the same by kind of question, and the
+    examples that changed most, from the records and predictions that `evaluate` wrote.
     """
-    from vle_bench.analysis.compare import compare_runs
+    from vle_bench.analysis.compare import compare_runs, comparison_lines
     from vle_bench.evaluation.published_checkpoint import evaluation_folder
 
     comparison = compare_runs(evaluation_folder(run_a), evaluation_folder(run_b), split, data)

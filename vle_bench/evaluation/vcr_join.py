@@ -143,6 +143,8 @@ def joined_model(records: list[Record]) -> dict[str, Any]:
         ),
         "resize": " + ".join(dict.fromkeys(model.get("resize", "unknown") for model in models)),
     }
+    if all("files_sha256" in one for one in models):
+        model["files_sha256"] = " + ".join(one["files_sha256"] for one in models)
     if any("asked" in one for one in models):
         elsewhere = [record.model for record in records if record.kind == "elsewhere"]
         model["asked"] = " + ".join(one.get("asked", "as published") for one in elsewhere)

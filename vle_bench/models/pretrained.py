@@ -236,8 +236,9 @@ def load_counting_new(
         ) from error
     except Exception as error:  # a damaged config.json fails anywhere in its readers
         raise RequestError(f"{folder}: the weights cannot be loaded: {_one_line(error)}") from error
+    grown = model.grown_weights(read_json(folder / "config.json"))
     if new_head:
-        return model, model.reset_head() + grown_types(folder, model)
+        return model, model.reset_head() + grown
     if other := sorted(name for name, *_ in info["mismatched_keys"]):
         raise RequestError(
             f"{folder}: its head is for another number of answers ({', '.join(other)}); model.new_head: true starts with a "
@@ -250,16 +251,7 @@ def load_counting_new(
         )
     named = dict(model.named_parameters())
     new = set(info["missing_keys"]) & named.keys()
-    return model, sum(named[name].numel() for name in new) + grown_types(folder, model)
-
-
-def grown_types(folder: Path, model: Any) -> int:
-    """How many weights a model's table of fusion types has beyond the folder's."""
-    types: Any = model.base_model.token_type_embeddings
-    grown = types.num_embeddings - read_json(folder / "config.json").get(
-        "num_token_types", types.num_embeddings
-    )
-    return int(grown * types.embedding_dim)
+    return model, sum(named[name].numel() for name in new) + grown
 
 
 def at_least_token_types(folder: Path, wanted: int | None) -> int | None:
