@@ -60,7 +60,7 @@ endif
 
 # make TARGET ARGS="train.seed=1": what is missing is said at once, without loading torch, then the launch.
 define launch
-	@$(PYTHON) -m vle_bench.inputs $(1) $(ARGS)
+	@$(PYTHON) -m vle_bench.recipe.preflight $(1) $(ARGS)
 	$(PYTHON) -m accelerate.commands.launch $(LAUNCH) -m vle_bench train $(1) $(ARGS)
 endef
 

@@ -1,7 +1,7 @@
 """Fine-tune and benchmark the vision-language encoders VLE and METER."""
 
-from vle_bench import auto_classes
+from vle_bench.models import auto
 
 __version__ = "0.1.0"
 
-auto_classes.install()
+auto.install()

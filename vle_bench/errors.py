@@ -1,9 +1,7 @@
 """The ways in which a command can end early for a reason that we can name."""
 
 import difflib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
 
 class RequestError(ValueError):
@@ -20,21 +18,6 @@ class Interrupted(Exception):
     def __init__(self, signal: int, line: str) -> None:
         super().__init__(line)
         self.signal = signal
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """A text file that cannot be opened or decoded is a RequestError that names it."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise RequestError(f"{path}: no such file") from error
-    except IsADirectoryError as error:
-        raise RequestError(f"{path}: a folder, not a file") from error
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{path}: not UTF-8 text") from error
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be read: {error}") from error
 
 
 def closest(word: str, candidates: Sequence[str]) -> str:

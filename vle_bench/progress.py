@@ -17,6 +17,7 @@ from rich.progress import (
 )
 
 T = TypeVar("T")
+
 SECONDS_BETWEEN_LINES = 15.0
 
 

@@ -4,14 +4,15 @@ import math
 
 import pytest
 
-from tests.miniature import write_vqav2
-from vle_bench import strict_yaml
-from vle_bench.batches import steps
-from vle_bench.config_keys import FUSION_KEYS, TEXT_KEYS, VISION_KEYS
-from vle_bench.data.vqav2 import prepare_vqav2
+from tests.miniature.vqav2 import write_vqav2
+from vle_bench.data.prepare.vqav2 import prepare_vqav2
 from vle_bench.models import SIZES
-from vle_bench.recipe import load_recipe
-from vle_bench.train import build, optimizer_step
+from vle_bench.models.vle.config_keys import FUSION_KEYS, TEXT_KEYS, VISION_KEYS
+from vle_bench.recipe import strict_yaml
+from vle_bench.recipe.load import load_recipe
+from vle_bench.training.batches import steps
+from vle_bench.training.run import build
+from vle_bench.training.train import optimizer_step
 
 
 @pytest.mark.slow

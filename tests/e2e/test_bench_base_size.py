@@ -4,8 +4,8 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from vle_bench.bench import run_bench
-from vle_bench.recipe import load_recipe
+from vle_bench.bench.bench import run_bench
+from vle_bench.recipe.load import load_recipe
 
 SMALL = ["model.image_size=224", "train.precision=fp32", "train.batch_size=4", "train.per_device_batch_size=4"]
 

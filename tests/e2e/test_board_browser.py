@@ -9,10 +9,10 @@ from html import unescape
 
 import pytest
 
-from vle_bench.board_figures import Point, scatter
-from vle_bench.board_page import index_page
-from vle_bench.scatter import count
-from vle_bench.table import Cell, Column, Page, Row, Table
+from vle_bench.leaderboard.figures import Point, scatter
+from vle_bench.leaderboard.markup import Cell, Column, Page, Row, Table
+from vle_bench.leaderboard.page import index_page
+from vle_bench.leaderboard.scatter import count
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=4000")

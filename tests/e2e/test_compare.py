@@ -7,15 +7,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.in_process import run
-from tests.miniature import write_vqav2
-from tests.miniature_vcr import change_line, write_vcr
-from vle_bench.compare import most_changed
-from vle_bench.data.output import Choices
-from vle_bench.data.vcr import prepare_vcr
-from vle_bench.data.vqav2 import prepare_vqav2
-from vle_bench.recipe import load_recipe
-from vle_bench.results import SCHEMA_VERSION, Record, ids_digest
+from tests.miniature.in_process import run
+from tests.miniature.vcr import change_line, write_vcr
+from tests.miniature.vqav2 import write_vqav2
+from vle_bench.analysis.compare import most_changed
+from vle_bench.data.prepare.manifest import Choices
+from vle_bench.data.prepare.vcr import prepare_vcr
+from vle_bench.data.prepare.vqav2 import prepare_vqav2
+from vle_bench.evaluation.provenance import ids_digest
+from vle_bench.evaluation.record import SCHEMA_VERSION, Record
+from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import TASKS
 
 SPLITS = {"vqa": ("vqav2", "minival"), "vcr_q2a": ("vcr", "val"), "vcr_joint": ("vcr", "val")}

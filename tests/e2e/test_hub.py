@@ -11,13 +11,13 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard, parse_eval_result_entries
 
-from tests.in_process import run
-from tests.miniature import write_vqav2
-from vle_bench import server_result
-from vle_bench.data.output import Choices
-from vle_bench.data.vqav2 import prepare_vqav2
-from vle_bench.model_card import WRITTEN, write_cards
-from vle_bench.results import load_record
+from tests.miniature.in_process import run
+from tests.miniature.vqav2 import write_vqav2
+from vle_bench.analysis.model_card import WRITTEN, write_cards
+from vle_bench.data.prepare.manifest import Choices
+from vle_bench.data.prepare.vqav2 import prepare_vqav2
+from vle_bench.evaluation import server_result
+from vle_bench.evaluation.record import load_record
 
 SMALL = ["data.root=data/vqav2", "data.source=vqav2", "data.evaluate=minival", "data.report=minival", "data.first_stage=null",
          "train.max_steps=2", "train.evaluate_every=1", "train.batch_size=8", "train.per_device_batch_size=8",

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.miniature import write_vqav2
-from tests.miniature_vcr import write_vcr
-from vle_bench import demo_vcr, inputs
-from vle_bench.data.shapes_vcr import prepare_shapes_vcr
-from vle_bench.demo import own_row, published_rows, results_table
-from vle_bench.recipe import load_recipe
-from vle_bench.results import load_record
+from tests.miniature.vcr import write_vcr
+from tests.miniature.vqav2 import write_vqav2
+from vle_bench.data.prepare.shapes_vcr import prepare_shapes_vcr
+from vle_bench.demo import vcr
+from vle_bench.demo.vqa import own_row, published_rows, results_table
+from vle_bench.evaluation.record import load_record
+from vle_bench.recipe import preflight
+from vle_bench.recipe.load import load_recipe
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -89,9 +90,9 @@ def test_every_command(work):
             assert parts == ["pip", "install", "."]  # the wheel: tests/unit/test_packaging.py
         elif parts[:2] == ["vle-bench", "download"]:
             shipped = {"vqav2": "vqa/vle-base", "vcr": "vcr/vle-base-q2a"}[parts[2]]
-            assert line in inputs.data_commands(load_recipe(shipped).data)  # tests/unit/data/test_download*.py run it
+            assert line in preflight.data_commands(load_recipe(shipped).data)  # tests/unit/data/test_download*.py run it
         elif parts[:2] == ["hf", "download"]:
-            assert line in inputs.checkpoint_commands("checkpoints/vle-base")
+            assert line in preflight.checkpoint_commands("checkpoints/vle-base")
             target = work / parts[-1]
             target.parent.mkdir(parents=True)
             (work / "runs" / "demo" / "seed-0" / "last").rename(target)  # a small checkpoint of the same layout
@@ -172,11 +173,11 @@ def test_the_demo_output_is_that_of_the_record():
 
 def test_the_vcr_demo_output_is_that_of_its_records():
     records = newest("vcr_q2ar")
-    assert len(records) == len(demo_vcr.KINDS)
-    for kind, (_, _, shown) in demo_vcr.KINDS.items():
-        name = " + ".join(f"vcr-{task}-tiny{kind}" for task in demo_vcr.RECIPES)
+    assert len(records) == len(vcr.KINDS)
+    for kind, (_, _, shown) in vcr.KINDS.items():
+        name = " + ".join(f"vcr-{task}-tiny{kind}" for task in vcr.RECIPES)
         (record,) = [r for r in records if r.recipe["name"] == name]
-        row = demo_vcr.row_of(shown, {"q2ar": record})
+        row = vcr.row_of(shown, {"q2ar": record})
         assert any(all(cell in line for cell in row.values()) for line in README.splitlines()), row
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.miniature_run import HOSTILE, prepare_miniature_vcr, prepare_vqa, vcr_run, vqa_run
+from tests.miniature.run import HOSTILE, prepare_miniature_vcr, prepare_vqa, vcr_run, vqa_run
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "chrome-headless-shell")

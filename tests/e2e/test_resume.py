@@ -1,4 +1,4 @@
-"""Runs that are killed, stopped and resumed end as one that was not; tests/kill_and_resume.py does it many times."""
+"""Runs that are killed, stopped and resumed end as one that was not; tests/long/kill_and_resume.py does it many times."""
 
 import json
 import os

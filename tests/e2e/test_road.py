@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.miniature import write_vqav2
+from tests.miniature.vqav2 import write_vqav2
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["train.max_steps=6", "train.evaluate_every=3", "train.log_every=2", "data.first_stage=null", "train.batch_size=32",
@@ -64,7 +64,7 @@ def test_evaluating_again_gives_the_same_score_whatever_the_batch(trained, work)
 
 
 def test_the_predictions_score_the_same_in_the_official_format(trained, work):
-    from vle_bench.data.easy_vqa import write_official
+    from vle_bench.data.prepare.easy_vqa import write_official
 
     questions, annotations, _ = write_official(work / "official", "test", 40)
     rows = [json.loads(line) for line in (trained / "predictions" / "vqa.test.jsonl").read_text().splitlines()]
@@ -170,7 +170,7 @@ def test_mistakes_get_one_line_and_exit_2(trained, work, arguments, message):
 
 
 def test_help_is_quick_and_needs_no_torch():
-    script = "import sys; sys.argv = ['vle-bench', '--help']\ntry:\n    from vle_bench.cli import main; main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"  # noqa: E501
+    script = "import sys; sys.argv = ['vle-bench', '--help']\ntry:\n    from vle_bench.cli.app import main; main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"  # noqa: E501
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from tests import in_process
-from tests.miniature_vcr import write_vcr
-from vle_bench.metrics.vcr import COLUMNS
+from tests.miniature import in_process
+from tests.miniature.vcr import write_vcr
+from vle_bench.data.official.vcr import COLUMNS
 
 SMALL = ["data.root=data/vcr", "data.source=vcr", "train.max_steps=4", "train.evaluate_every=2", "train.log_every=2",
          "train.batch_size=4", "train.per_device_batch_size=4", "train.num_workers=0"]  # fmt: skip

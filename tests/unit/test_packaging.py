@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vle_bench.recipe import load_recipe
+from vle_bench.recipe.load import load_recipe
 
 ROOT = Path(__file__).parents[2]
 BUILT_FROM = ("vle_bench", "recipes", "leaderboards", "setup.cfg", "pyproject.toml", "LICENSE", "README.md")
@@ -79,7 +79,7 @@ def test_wheel_holds_code_recipes_and_leaderboards(wheel: zipfile.ZipFile) -> No
     code = {p.relative_to(ROOT).as_posix() for p in (ROOT / "vle_bench").rglob("*.py")}
     recipes = {f"vle_bench/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / "recipes").rglob("*.yaml")}
     tables = {f"vle_bench/leaderboards/{name}" for name in ("published.yaml", "comparison.md", "demo.md")}
-    page = {f"vle_bench/{name}" for name in ("board.css", "board.js")}
+    page = {f"vle_bench/{name}" for name in ("leaderboard/page.css", "leaderboard/page.js")}
     assert code | recipes | tables | page <= names
     assert not [name for name in names if name.startswith(("recipes/", "leaderboards/", "tests/"))]
 
@@ -89,7 +89,7 @@ def test_wheel_metadata(wheel: zipfile.ZipFile) -> None:
     text = wheel.read(metadata).decode()
     assert "Requires-Python: >=3.10" in text and "License: Apache-2.0" in text
     (scripts,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
-    assert "vle-bench = vle_bench.cli:main" in wheel.read(scripts).decode()
+    assert "vle-bench = vle_bench.cli.app:main" in wheel.read(scripts).decode()
 
 
 def test_recipes_load_from_the_wheel(wheel: zipfile.ZipFile, tmp_path: Path) -> None:

@@ -1,5 +1,55 @@
-"""Object boxes; the mapping to patches is the processor's as well, so it lies beside both."""
+"""Boxes in pixels → the patches of the model's grid that they touch."""
 
-from vle_bench.boxes import outside, patch_mask
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["outside", "patch_mask"]
+
+def box_array(boxes: ArrayLike) -> NDArray[np.float64]:
+    """Boxes as (K, 4): x1, y1, x2, y2; further columns, such as a score, are left out.
+
+    Raises:
+        ValueError: another shape, or a box with a coordinate that is not finite or with its corners exchanged.
+    """
+    array = np.asarray(boxes, dtype=np.float64)
+    if array.size == 0:
+        return np.zeros((0, 4))
+    if array.ndim != 2 or array.shape[1] < 4:
+        raise ValueError(f"boxes: the shape (K, 4) is expected, {array.shape} came")
+    array = array[:, :4]
+    for wrong, reason in (
+        (~np.isfinite(array).all(1), "a coordinate is not finite"),
+        (array[:, 2] < array[:, 0], "x2 is less than x1"),
+        (array[:, 3] < array[:, 1], "y2 is less than y1"),
+    ):
+        if wrong.any():
+            k = int(wrong.argmax())
+            raise ValueError(f"boxes[{k}]: {reason} in x1, y1, x2, y2 = {array[k].tolist()}")
+    return array
+
+
+def outside(boxes: ArrayLike, width: float, height: float) -> NDArray[np.bool_]:
+    """(K,): which boxes share nothing with a picture of width × height."""
+    x1, y1, x2, y2 = box_array(boxes).T
+    return (x1 >= width) | ((x1 < 0) & (x2 <= 0)) | (y1 >= height) | ((y1 < 0) & (y2 <= 0))
+
+
+def patch_mask(boxes: ArrayLike, width: float, height: float, rows: int, cols: int) -> NDArray[np.bool_]:
+    """Which patches each box touches, (K, rows · cols), row-major.
+
+    The first patch is floor(x1 / patch width), the last floor(x2 / patch width), both clipped to the grid, where a patch is
+    width / cols wide (the mapping of the published VLE code). So a box without area has one patch, and a box outside the
+    picture the nearest ones. No box at all is fine.
+
+    Args:
+        boxes: (K, 4) or (K, 5), x1, y1, x2, y2 in pixels of the picture; a fifth column (the score) is not looked at.
+        width, height: of the picture that the grid of rows × cols patches lies over.
+    """
+    if not (width > 0 and height > 0 and rows > 0 and cols > 0):
+        raise ValueError(f"a picture of {width} × {height} pixels with {rows} × {cols} patches: all must be positive")
+    patch = np.array([width / cols, height / rows] * 2)
+    end = np.array([cols, rows] * 2) - 1
+    x1, y1, x2, y2 = np.clip(np.floor(box_array(boxes) / patch), 0, end).T[:, :, None]
+    column, row = np.arange(cols), np.arange(rows)
+    in_columns = (column >= x1) & (column <= x2)  # (K, cols)
+    in_rows = (row >= y1) & (row <= y2)  # (K, rows)
+    return (in_rows[:, :, None] & in_columns[:, None, :]).reshape(len(in_rows), rows * cols)

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from vle_bench.data.images import Augment, decode
-from vle_bench.data.vcr_augment import VCRAugmentation
-from vle_bench.vcr_files import CHOICES
-from vle_bench.vcr_text import encode_record, pad_choices
+from vle_bench.data.augment import Augment, VCRAugmentation
+from vle_bench.data.images import decode
+from vle_bench.data.official.vcr import CHOICES
+from vle_bench.data.vcr_text import encode_record, pad_choices
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class QuestionCollator:
 
 
 Part = Literal["q2a", "qa2r", "qa2r, every answer"]
+
 WIDTH: dict[Part, int] = {"q2a": CHOICES, "qa2r": CHOICES, "qa2r, every answer": CHOICES * CHOICES}
 
 

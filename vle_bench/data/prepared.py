@@ -7,9 +7,9 @@ from typing import Any
 
 import datasets
 
-from vle_bench.data.shards import sha256
+from vle_bench.data.splits import tables
+from vle_bench.digests import sha256
 from vle_bench.errors import RequestError
-from vle_bench.splits import tables
 
 SCHEMA_VERSION = 2
 
@@ -84,3 +84,31 @@ def damage(root: Path, manifest: dict[str, Any]) -> str | None:
         if name not in manifest["images"] and sha256(root / name) != file["sha256"]:
             return f"{root / name}: not what was prepared, its SHA-256 is another"
     return None
+
+
+def check_labels(labels: list[str], data: PreparedData) -> None:
+    """A checkpoint must answer with the answers that the data was prepared with."""
+    if labels != data.labels:
+        raise RequestError(
+            f"{data.root}: its label map ({len(data.labels)} answers) is not the checkpoint's ({len(labels)}); "
+            "prepare the data with the same label map"
+        )
+
+
+def check_labelled(data: PreparedData, split: str) -> None:
+    """A split without answers can be neither trained on nor scored."""
+    for part in tables(split, set(data.manifest["splits"])):
+        if not data.manifest["splits"].get(part, {}).get("labelled", True):
+            raise RequestError(f"{data.root}: split {part!r} has no labels; `vle-bench predict` writes the answers to it")
+
+
+def check_whole(data: PreparedData, split: str) -> None:
+    """The server takes no file without the questions that a preparation has left out."""
+    report = data.manifest.get("report", {})
+    for part in tables(split, set(data.manifest["splits"])):
+        found = report.get("splits", report).get(part, {})
+        if count := found.get("left_out_with_their_image", 0) + found.get("left_out_as_bad_records", 0):
+            raise RequestError(
+                f"{data.root}: {count:,} questions of {part} were left out when it was prepared (manifest.json, left_out): the "
+                "official file needs them all; prepare the data again without skipping"
+            )

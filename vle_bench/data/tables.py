@@ -9,24 +9,32 @@ import pyarrow as pa
 from vle_bench.errors import RequestError
 
 ROWS_A_BATCH = 500
+
 IMAGES = pa.schema([("image_id", pa.int64()), ("file_name", pa.string()), ("bytes", pa.binary()),
                     ("width", pa.int32()), ("height", pa.int32())])  # fmt: skip
+
 ASKED = pa.schema([("question_id", pa.int64()), ("image_id", pa.int64()), ("question", pa.string())])
+
 TRUTHS = pa.schema([
     ("question_id", pa.int64()), ("image_id", pa.int64()), ("question_type", pa.string()), ("answer_type", pa.string()),
     ("multiple_choice_answer", pa.string()), ("answers", pa.list_(pa.string())),
 ])  # fmt: skip
+
 OFFICIAL = pa.schema([*ASKED, *list(TRUTHS)[2:]])  # a question with its annotation, which is null where there is none
+
 QUESTIONS = pa.schema([
     *ASKED, ("image_row", pa.int64()), *list(TRUTHS)[2:], ("label_ids", pa.list_(pa.int64())),
     ("label_scores", pa.list_(pa.float32())), ("answerable", pa.bool_()),
 ])  # fmt: skip
+
 # Boxes (K, 4): x1, y1, x2, y2 in pixels of the stored picture, one for each of the K objects; also such as lie outside.
 VCR_IMAGES = pa.schema([*IMAGES, ("boxes", pa.list_(pa.list_(pa.float64()))), ("class_names", pa.list_(pa.string()))])
+
 VCR_RECORDS = pa.schema([
     ("annot_id", pa.string()), ("image_id", pa.int64()), ("record", pa.string()),  # JSON: what `encode_record` takes, and labels
     ("answer_label", pa.int8()), ("rationale_label", pa.int8()), ("answer_likelihood", pa.string()),
 ])  # fmt: skip
+
 VCR_QUESTIONS = VCR_RECORDS.insert(2, pa.field("image_row", pa.int64()))
 
 Refuse = Callable[[dict[str, Any], str], None]  # (row, what is wrong with it): raises, or leaves the row out

@@ -1,5 +1,215 @@
-"""The encoding of VCR records; the pipeline of the models needs it too, so it lies beside both."""
+"""One VCR record → the token ids, fusion types and objects of its choices; numpy only.
 
-from vle_bench.vcr_text import encode_record, object_names, pad_choices
+As the published VLE code feeds its models, except where that code is wrong: ids and types are built together, names come from
+the record alone, the objects of a choice are numbered in ascending order, and each choice is shortened by itself.
+"""
 
-__all__ = ["encode_record", "object_names", "pad_choices"]
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vle_bench.data.official.vcr import bad_record, check_record
+from vle_bench.errors import RequestError
+
+Task = Literal["q2a", "qa2r"]
+
+# What "person" is called in a text: the n-th person of a record's objects is NAMES[n mod 15].
+NAMES = ("Casey", "Riley", "Jessie", "Jackie", "Avery", "Jaime", "Peyton", "Kerry", "Jody", "Kendall", "Payton", "Skyler",
+         "Frankie", "Pat", "Quinn")  # fmt: skip
+
+FIRST_OBJECT_TYPE = 2  # 0 is text, 1 is the image
+
+Piece = tuple[str, int | None]  # a word, and the index of the object that it names
+
+Token = tuple[int, int]  # input id, fusion type
+
+
+def encode_record(
+    record: Mapping[str, Any], tokenizer: Any, task: Task, max_length: int = 80, answer: int | None = None, *,
+    objects: Literal["tagged", "all"] = "tagged", most_objects: int | None = None, names: Sequence[str] = NAMES,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Encodes every choice of a record; labels are not needed, except the right answer for `qa2r` without `answer`.
+
+    Args:
+        record: an official VCR record: `objects`, `question`, `answer_choices`, and for qa2r `rationale_choices`.
+        tokenizer: a Hugging Face tokenizer with `cls_token_id` and `sep_token_id`.
+        task: `q2a` scores the answers, `qa2r` the rationales after the question and one answer.
+        max_length: most tokens of a choice, with [CLS] and [SEP].
+        answer: `qa2r`: index of the answer that stands before the rationales; by default the right one.
+        objects: which objects of the record get a token: `tagged` in this question and choice (as published), or `all`.
+        most_objects: with `all`, so many at most: tagged ones first, then by index.
+        names: what persons are called, in turn; see `object_names`.
+
+    Returns:
+        For each of the C choices: `input_ids` (T,) and `token_type_ids` (T,), 0 or 2 + i for a word that names the i-th of
+        `objects`; `objects` (K,), ascending indices of those that get a token; `object_token_type_ids` (K,), 2 + i;
+        `shortened`, whether tokens were dropped to fit.
+
+    Raises:
+        RequestError: the record is not one that can be encoded; the line names its annot_id.
+    """
+    check_record(record, task)
+    fewest = 1 + 2 * (2 if task == "q2a" else 3)
+    if max_length < fewest:
+        raise RequestError(f"max_length {max_length}: {task} needs at least {fewest} tokens")
+    before, choices = [record["question"]], record["answer_choices"]
+    if task == "qa2r":
+        before.append(record["answer_choices"][_given_answer(record, answer)])
+        choices = record["rationale_choices"]
+    called = object_names(record["objects"], names)
+    texts = [[_pieces(segment, called) for segment in (*before, choice)] for choice in choices]
+    ids = _word_ids((word for text in texts for segment in text for word, _ in segment), tokenizer)
+    others = range(len(record["objects"])) if objects == "all" else range(0)
+    return [_encode(text, ids, tokenizer, max_length, others, most_objects) for text in texts]
+
+
+def object_names(objects: Sequence[str], names: Sequence[str] = NAMES) -> list[str]:
+    """What each object is called in a text: the n-th person names[n mod their number], anything else by its class."""
+    called, persons = [], 0
+    for name in objects:
+        if name == "person":
+            name = names[persons % len(names)]
+            persons += 1
+        called.append(name)
+    return called
+
+
+def tagged(tokens: Sequence[str | list[int]]) -> set[int]:
+    """The objects that a text names."""
+    return {index for token in tokens if not isinstance(token, str) for index in token}
+
+
+def spoken(tokens: Sequence[str | list[int]], names: Sequence[str]) -> str:
+    """A text to be read by people; names: what each object is called in it."""
+    text = ""
+    for token in tokens:
+        word = token if isinstance(token, str) else " and ".join(names[i] for i in token)
+        text += word if not text or word in (".", "?", ",", "'s") else f" {word}"
+    return text
+
+
+def _given_answer(record: Mapping[str, Any], answer: int | None) -> int:
+    if answer is None:
+        answer = record.get("answer_label")
+    if answer is None:
+        raise bad_record(record, "has no 'answer_label': say with `answer` which answer the rationales are for")
+    if answer not in range(len(record["answer_choices"])):
+        raise bad_record(record, f"answer {answer!r} is none of its {len(record['answer_choices'])} answer_choices")
+    return answer
+
+
+def _pieces(tokens: Sequence[str | list[int]], names: Sequence[str]) -> list[Piece]:
+    """Words of a text; a tag list becomes its names joined by "and"; words with private-use characters are dropped."""
+    pieces: list[Piece] = []
+    for token in tokens:
+        if isinstance(token, str):
+            if not is_private(token):
+                pieces.append((token, None))
+            continue
+        for position, index in enumerate(token):
+            if position:
+                pieces.append(("and", None))
+            pieces.append((names[index], index))
+    return pieces
+
+
+def is_private(word: str) -> bool:
+    """Private-use code points stand in for what the annotators' characters were before they were lost."""
+    return any("\ue000" <= c <= "\uf8ff" or c >= "\U000f0000" for c in word)
+
+
+def _word_ids(words: Iterable[str], tokenizer: Any) -> dict[str, list[int]]:
+    """Each word's ids, tokenised by itself after a space; one call of the tokenizer for a whole record."""
+    distinct = list(dict.fromkeys(words))
+    if not distinct:
+        return {}
+    encoded = tokenizer([f" {word}" for word in distinct], add_special_tokens=False, return_attention_mask=False)
+    return dict(zip(distinct, encoded["input_ids"], strict=True))
+
+
+def _encode(
+    text: list[list[Piece]], ids: Mapping[str, list[int]], tokenizer: Any, max_length: int, others: range, most: int | None
+) -> dict[str, Any]:  # fmt: skip
+    """Question, (answer,) choice as pieces → what `encode_record` returns for one choice."""
+    named = {index for segment in text for _, index in segment if index is not None}
+    room = len(others) if most is None else max(0, most - len(named))
+    objects = sorted(named | set([index for index in others if index not in named][:room]))
+    types: dict[int | None, int] = {index: FIRST_OBJECT_TYPE + i for i, index in enumerate(objects)}
+    types[None] = 0
+    segments: list[list[Token]] = [[(i, types[index]) for word, index in segment for i in ids[word]] for segment in text]
+    shortened = shorten(segments, max_length - 1 - len(segments))
+    tokens = [(tokenizer.cls_token_id, 0)]
+    for segment in segments:
+        tokens += [*segment, (tokenizer.sep_token_id, 0)]
+    return {
+        "input_ids": [i for i, _ in tokens],
+        "token_type_ids": [t for _, t in tokens],
+        "objects": objects,
+        "object_token_type_ids": [types[index] for index in objects],
+        "shortened": shortened,
+    }
+
+
+def shorten(segments: Sequence[list[Any]], room: int) -> bool:
+    """Drops last tokens, in place, until [question, answer] or [question, answer, rationale] fit; whether any was dropped."""
+    loser = _loser_of_two if len(segments) == 2 else _loser_of_three
+    shortened = False
+    while sum(map(len, segments)) > room:
+        segments[loser(*map(len, segments))].pop()
+        shortened = True
+    return shortened
+
+
+def _loser_of_two(question: int, answer: int) -> int:
+    return 0 if question > answer else 1
+
+
+def _loser_of_three(question: int, answer: int, rationale: int) -> int:
+    if rationale > question + answer:
+        return 2
+    return 0 if question > 1 else 1
+
+
+def pad_choices(
+    questions: Sequence[Sequence[Mapping[str, Any]]], patch_masks: Sequence[NDArray[np.bool_]], pad_token_id: int
+) -> dict[str, NDArray[Any]]:
+    """Pads the encodings of B questions to one batch for the multiple-choice models (T, K: the longest, the most objects).
+
+    Args:
+        questions: B results of `encode_record`, each of C choices.
+        patch_masks: B arrays (objects of the record, P): the patches that each object's box touches.
+
+    Returns:
+        `input_ids`, `attention_mask`, `token_type_ids` (B, C, T) int64; `object_patch_mask` (B, C, K, P) bool;
+        `object_token_type_ids`, `object_mask` (B, C, K) int64. K may be 0.
+    """
+    counts = {len(choices) for choices in questions}
+    patches = {mask.shape[-1] for mask in patch_masks}
+    if len(counts) != 1 or len(patches) != 1:
+        raise ValueError(
+            f"one number of choices and of patches in a batch is expected, {sorted(counts)} and {sorted(patches)} came"
+        )
+    encodings = [encoding for choices in questions for encoding in choices]
+    size = (len(questions), counts.pop())
+    tokens = max(len(e["input_ids"]) for e in encodings)
+    objects = max(len(e["objects"]) for e in encodings)
+    batch = {
+        "input_ids": np.full((*size, tokens), pad_token_id),
+        "attention_mask": np.zeros((*size, tokens), np.int64),
+        "token_type_ids": np.zeros((*size, tokens), np.int64),
+        "object_patch_mask": np.zeros((*size, objects, patches.pop()), np.bool_),
+        "object_token_type_ids": np.zeros((*size, objects), np.int64),
+        "object_mask": np.zeros((*size, objects), np.int64),
+    }
+    for b, (choices, mask) in enumerate(zip(questions, patch_masks, strict=True)):
+        for c, encoding in enumerate(choices):
+            length, count = len(encoding["input_ids"]), len(encoding["objects"])
+            batch["input_ids"][b, c, :length] = encoding["input_ids"]
+            batch["attention_mask"][b, c, :length] = 1
+            batch["token_type_ids"][b, c, :length] = encoding["token_type_ids"]
+            batch["object_patch_mask"][b, c, :count] = mask[encoding["objects"]]
+            batch["object_token_type_ids"][b, c, :count] = encoding["object_token_type_ids"]
+            batch["object_mask"][b, c, :count] = 1
+    return batch

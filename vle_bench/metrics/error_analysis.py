@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 10
+
 Id = TypeVar("Id", int, str)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES, SEED = 10_000, 0
+
 CELLS = 1 << 22  # of the matrix of resamples × images that is held at a time; VQA v2's validation has 40,504 images
 
 METHOD = (

@@ -1,19 +1,17 @@
-"""Tasks by name."""
+"""Tasks by name, loaded when first asked for, so that reading a recipe does not import torch."""
 
-from vle_bench.tasks.base import Data, Task
-from vle_bench.tasks.vcr import VCR
-from vle_bench.tasks.vcr_second_stage import VCRSecondStage
-from vle_bench.tasks.vqa import VQA
+import importlib
+from typing import TYPE_CHECKING, Any
 
-TASKS: dict[str, Task] = {
-    task.name: task
-    for task in (
-        VQA(),
-        VCR("vcr_q2a", "VLEForVCRQ2A", ("q2a",), "accuracy", submitted_with="vcr_qa2r"),
-        VCR("vcr_qa2r", "VLEForVCRQA2R", ("qa2r",), "accuracy", submitted_with="vcr_q2a"),
-        VCR("vcr_joint", "VLEForVCRJoint", ("q2a", "qa2r"), "q2ar", submitted_with=None),
-        VCRSecondStage(),
-    )
-}
+if TYPE_CHECKING:
+    from vle_bench.tasks.base import Data, Task
+    from vle_bench.tasks.by_name import TASKS
 
 __all__ = ["TASKS", "Data", "Task"]
+_MODULES = {"TASKS": "by_name", "Data": "base", "Task": "base"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

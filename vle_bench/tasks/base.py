@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vle_bench.data.prepared import PreparedData as Data
 
 Row = dict[str, Any]  # one prediction, keyed by "id"
+
 Scores = dict[str, Any]
 
 

@@ -12,20 +12,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vle_bench.data.augment import VCRAugmentation
 from vle_bench.data.collate import WIDTH, ChoiceCollator, Part
+from vle_bench.data.official.vcr import CHOICES, COLUMNS
 from vle_bench.data.prepared import PreparedData, open_prepared
 from vle_bench.data.samplers import grouped_order, image_batches
 from vle_bench.data.tokenizer import train_tokenizer
-from vle_bench.data.vcr_augment import VCRAugmentation
+from vle_bench.data.vcr_text import FIRST_OBJECT_TYPE, object_names, tagged
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.metrics.bootstrap import figure, figures
-from vle_bench.metrics.vcr import COLUMNS, vcr_accuracy
+from vle_bench.metrics.vcr import vcr_accuracy
 from vle_bench.tasks.base import Row, Scores
-from vle_bench.vcr_files import CHOICES
-from vle_bench.vcr_text import FIRST_OBJECT_TYPE, object_names, tagged
 
 SOURCES = ("vcr", "shapes-vcr")
+
 LENGTHS = ((5, "1 to 5"), (8, "6 to 8"), (12, "9 to 12"))  # words of a question, with its tags and marks; VCR's mean is 6.6
+
 NUM_TOKEN_TYPES = 83  # of the released VLE models for VCR: text, image, and 81 objects
 
 

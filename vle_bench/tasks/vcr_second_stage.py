@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vle_bench.data.augment import VCRAugmentation
 from vle_bench.data.collate import ChoiceCollator, Part
+from vle_bench.data.masking import SecondStageCollator
 from vle_bench.data.prepared import PreparedData
 from vle_bench.data.samplers import image_batches
-from vle_bench.data.second_stage import SecondStageCollator
-from vle_bench.data.vcr_augment import VCRAugmentation
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.metrics.bootstrap import interval
 from vle_bench.tasks.base import Row, Scores

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vle_bench.data.augment import Augment, Augmentation
 from vle_bench.data.collate import QuestionCollator
-from vle_bench.data.images import Augment, Augmentation
 from vle_bench.data.prepared import PreparedData, open_prepared
 from vle_bench.data.samplers import grouped_order, image_batches, with_others
 from vle_bench.data.tokenizer import train_tokenizer

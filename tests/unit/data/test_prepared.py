@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from vle_bench.data.easy_vqa import prepare_easy_vqa
+from vle_bench.data.prepare.easy_vqa import prepare_easy_vqa
 from vle_bench.data.prepared import open_prepared
 from vle_bench.errors import RequestError
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vle_bench.data.images import Augmentation
+from vle_bench.data.augment import Augmentation
 from vle_bench.data.randaugment import OPERATIONS, rand_augment
 from vle_bench.errors import RequestError
-from vle_bench.recipe import AugmentGroup, load_recipe
+from vle_bench.recipe.load import load_recipe
+from vle_bench.recipe.schema import AugmentGroup
 from vle_bench.tasks import TASKS
 
 BY_NAME = {operation.__name__: (operation, low, high, either_way) for operation, low, high, either_way in OPERATIONS}

@@ -6,8 +6,10 @@ import sys
 
 import pytest
 
+from vle_bench.data.official.vcr import COLUMNS
 from vle_bench.errors import RequestError
-from vle_bench.metrics.vcr import COLUMNS, read_labels, read_leaderboard, score_vcr_files, vcr_accuracy
+from vle_bench.evaluation.score_files import read_labels, read_leaderboard, score_vcr_files
+from vle_bench.metrics.vcr import vcr_accuracy
 
 
 def record(annot_id, answer=0, rationale=0):

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vle_bench.data.prepare.targets import soft_target
 from vle_bench.errors import RequestError
+from vle_bench.evaluation.score_files import score_vqa_files
 from vle_bench.metrics.bootstrap import interval
-from vle_bench.metrics.files import score_vqa_files
-from vle_bench.metrics.vqa import question_accuracy, vqa_accuracy
-from vle_bench.vqa_answers import CONTRACTIONS, normalize_answer, soft_target
+from vle_bench.metrics.vqa import CONTRACTIONS, normalize_answer, question_accuracy, vqa_accuracy
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vqa_accuracy"
 FILES = [GOLDEN / f"{name}.json" for name in ("questions", "annotations", "results")]

@@ -9,15 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vle_bench.models import (
-    VLEForITM,
-    VLEForMLM,
-    VLEForMPC,
-    VLEForVCRQ2A,
-    VLEForVCRSecondStage,
-    VLEForVQA,
-    VLEModel,
-)
+from vle_bench.models import VLEForITM, VLEForMLM, VLEForMPC, VLEForVCRQ2A, VLEForVCRSecondStage, VLEForVQA, VLEModel
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vle"
 

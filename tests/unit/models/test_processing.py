@@ -11,9 +11,9 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil
 
 from vle_bench.data.boxes import patch_mask
+from vle_bench.data.images import read
 from vle_bench.data.tokenizer import train_tokenizer
 from vle_bench.models import VLEProcessor
-from vle_bench.pictures import read
 
 SIZE, PATCH = 32, 8  # 4 × 4 patches
 

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from transformers import AutoTokenizer, pipeline
 
-from vle_bench.boxes import patch_mask
+from vle_bench.data.boxes import patch_mask
+from vle_bench.data.vcr_text import encode_record, pad_choices
 from vle_bench.models import VLEConfig, VLEForVCRQ2A, VLEForVCRQA2R, VLEForVQA, VLEProcessor
-from vle_bench.vcr_text import encode_record, pad_choices
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vcr_text"
 EXAMPLES = {e["name"]: e for e in json.loads((GOLDEN / "records.json").read_text())}

@@ -16,22 +16,22 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from PIL import Image
 
-from vle_bench import checkpoint
-from vle_bench.batches import steps
+from vle_bench.data.augment import VCRAugmentation
+from vle_bench.data.masking import mask_words, pad_masked
 from vle_bench.data.prepared import open_prepared
-from vle_bench.data.second_stage import mask_words, pad_masked
 from vle_bench.data.tables import record_batches, write_table
 from vle_bench.data.tokenizer import train_tokenizer
-from vle_bench.data.vcr_augment import VCRAugmentation
+from vle_bench.data.vcr_text import encode_record
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.evaluate import predict, predict_checkpoint
-from vle_bench.models import VLEConfig, VLEForITM, VLEForMLM, VLEForVCRJoint, VLEForVCRSecondStage, VLEModel
+from vle_bench.evaluation.evaluate import predict, predict_checkpoint
+from vle_bench.models import VLEConfig, VLEForITM, VLEForMLM, VLEForVCRJoint, VLEForVCRSecondStage, VLEModel, pretrained
 from vle_bench.models.vle.processing import VLEProcessor
-from vle_bench.recipe import load_recipe
+from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import TASKS
 from vle_bench.tasks.vcr import texts_of
-from vle_bench.train import build, optimizer_step, train
-from vle_bench.vcr_text import encode_record
+from vle_bench.training.batches import steps
+from vle_bench.training.run import build
+from vle_bench.training.train import optimizer_step, train
 
 TASK = TASKS["vcr_second_stage"]
 INPUTS = {"max_text_length": 80, "objects": "tagged", "alignment": True, "most_objects": 14}
@@ -404,20 +404,20 @@ def test_fine_tuning_starts_from_the_second_stage(root, processor, tmp_path, cap
         predict_checkpoint(stage, root, "val", tmp_path / "file.csv", accelerator=Accelerator(cpu=True))
     assert not (tmp_path / "file.csv").exists()
 
-    last = checkpoint.load_model(stage / "last", "VLEForVCRSecondStage")
+    last = pretrained.load_model(stage / "last", "VLEForVCRSecondStage")
     assert last.config.num_token_types == 83
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        model = checkpoint.load_model(checkpoint.resolve(stage), "VLEForVCRQ2A", head_may_be_new=True, num_token_types=83)
+        model = pretrained.load_model(pretrained.resolve(stage), "VLEForVCRQ2A", head_may_be_new=True, num_token_types=83)
     assert "6 weights new: vcr_q2a_logit." in caplog.text
     unused = caplog.text[caplog.text.index("left out:") :]
     assert "itm_score.fc.weight" in unused and "mlm_score.0.weight" in unused and "vle." not in unused
-    best = checkpoint.load_model(stage / "best", "VLEForVCRSecondStage")
+    best = pretrained.load_model(stage / "best", "VLEForVCRSecondStage")
     assert all(torch.equal(value, best.state_dict()[name]) for name, value in model.state_dict().items() if "logit" not in name)
 
     settings = [*TINY, f"data.root={root}", f"model.checkpoint={stage}", "train.learning_rate=1e-9"]
     assert train(load_recipe("vcr/vle-base-q2a", settings), tuned).task == "vcr_q2a"
-    after = checkpoint.load_model(tuned / "last", "VLEForVCRQ2A")
+    after = pretrained.load_model(tuned / "last", "VLEForVCRQ2A")
     table = after.vle.token_type_embeddings.weight
     assert table.shape[0] == 83
     torch.testing.assert_close(table, best.vle.token_type_embeddings.weight, atol=1e-6, rtol=0)

@@ -11,17 +11,17 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
+from vle_bench.data.augment import VCRAugmentation, says_a_side
+from vle_bench.data.official.vcr import COLUMNS
 from vle_bench.data.tokenizer import train_tokenizer
-from vle_bench.data.vcr_augment import VCRAugmentation, says_a_side
+from vle_bench.data.vcr_text import NAMES, encode_record
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.evaluate import predict
-from vle_bench.metrics.vcr import COLUMNS
+from vle_bench.evaluation.evaluate import predict
 from vle_bench.models import VLEConfig, VLEForVCRJoint, VLEForVCRQ2A, VLEForVCRQA2R
 from vle_bench.models.vle.processing import VLEProcessor
-from vle_bench.recipe import load_recipe
+from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import TASKS
 from vle_bench.tasks.vcr import most_tagged, texts_of
-from vle_bench.vcr_text import NAMES, encode_record
 
 OBJECTS = ["person", "dog", "person", "cup"]
 BOXES = [[0.0, 0.0, 20.0, 30.0], [10.0, 10.0, 39.0, 29.0], [5.0, 5.0, 15.0, 15.0], [30.0, 20.0, 60.0, 50.0]]

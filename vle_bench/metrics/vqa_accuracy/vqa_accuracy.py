@@ -8,7 +8,7 @@ import evaluate
 
 from vle_bench.errors import RequestError
 from vle_bench.metrics import vqa
-from vle_bench.vqa_files import NUMBER_OF_ANSWERS
+from vle_bench.metrics.vqa import NUMBER_OF_ANSWERS
 
 _DESCRIPTION = """
 The accuracy of the VQA challenge, as the official evaluation program (github.com/GT-Vision-Lab/VQA, vqaEval.py) computes it: for
@@ -53,7 +53,9 @@ Example:
 """
 
 PREDICTION = {"question_id": "int64", "answer": "string"}
+
 REFERENCE = {"question_id": "int64", "question_type": "string", "answer_type": "string"}
+
 ANSWER = {"answer_id": "int64", "answer": "string", "answer_confidence": "string"}
 
 

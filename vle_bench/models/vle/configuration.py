@@ -72,12 +72,16 @@ _DEBERTA = {
     "relative_attention": True, "position_buckets": 256, "norm_rel_ebd": "layer_norm", "share_att_key": True,
     "pos_att_type": ["p2c", "c2p"], "position_biased_input": False, "max_relative_positions": -1,
 }  # fmt: skip
+
 _BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+
 _LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+
 _ROBERTA = {
     "model_type": "roberta", "vocab_size": 50265, "type_vocab_size": 1, "max_position_embeddings": 514, "layer_norm_eps": 1e-5,
     "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
 }  # fmt: skip
+
 # The published sizes: VLEConfig(**SIZES["vle-base"]). CLIP comes without its last layer (11 of 12, 23 of 24), as METER's code
 # builds it and as the parameter counts of both papers imply; pictures are of CLIP's own 224 pixels until they are resized.
 SIZES: dict[str, dict[str, Any]] = {

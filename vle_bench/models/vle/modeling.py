@@ -19,6 +19,7 @@ from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.disentangled import use_short_text_attention
 
 logger = logging.getLogger(__name__)
+
 # Every head that a checkpoint may carry; a model without it leaves it out and says so.
 HEADS = ("vqa_classifier", "vcr_q2a_logit", "vcr_qa2r_logit", "itm_score", "pbc_classifier", "mpc_classifier", "mpc_mask_embedding",
          "mlm_score")  # fmt: skip

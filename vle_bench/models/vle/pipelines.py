@@ -25,14 +25,13 @@ from PIL import Image
 from transformers import Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from vle_bench import pictures
-from vle_bench.models.vle import vcr_pipeline  # noqa: F401 - registers `vle-vcr`
+from vle_bench.data import images as pictures
 from vle_bench.models.vle.heads import VLEForITM, VLEForPBC, VLEForVQA
 from vle_bench.models.vle.modeling import VLEPreTrainedModel
 
 HEAT = (255, 0, 0)
-HEAT_OPACITY = 0.6  # of a patch with probability 1: the picture stays visible
 
+HEAT_OPACITY = 0.6  # of a patch with probability 1: the picture stays visible
 
 _Pipeline: Any = Pipeline  # its annotations refuse the overrides that its documentation asks for
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers import AutoProcessor, BatchFeature, CLIPImageProcessorPil, PreTrainedTokenizerBase, ProcessorMixin
 from transformers.image_processing_backends import PilBackend
 
-from vle_bench import boxes as box_mapping
-from vle_bench import pictures
+from vle_bench.data import boxes as box_mapping
+from vle_bench.data import images as pictures
 from vle_bench.models.vle.configuration import VLEConfig
 
 

@@ -18,14 +18,16 @@ from transformers import Pipeline
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from vle_bench import pictures
+from vle_bench.data import images
+from vle_bench.data.official.vcr import bad_record, check_metadata, read_metadata
+from vle_bench.data.vcr_text import Task, encode_record, pad_choices
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.heads import VLEForMultipleChoice, VLEForVCRQ2A, VLEForVCRQA2R
-from vle_bench.vcr_files import bad_record, check_metadata, read_metadata
-from vle_bench.vcr_text import Task, encode_record, pad_choices
 
 _Pipeline: Any = Pipeline  # its annotations refuse the overrides that its documentation asks for
+
 _AutoModel: Any = _BaseAutoModelClass
+
 TASKS: dict[str, Task] = {"VLEForVCRQ2A": "q2a", "VLEForVCRQA2R": "qa2r"}
 
 
@@ -83,7 +85,7 @@ class VCRPipeline(_Pipeline):
         record = input_["record"]
         choices = encode_record(record, self.tokenizer, self.vcr_task, max_length, answer)
         try:
-            picture = pictures.read(input_["image"], "image")
+            picture = images.read(input_["image"], "image")
             features = self.processor(images=[picture], boxes=[_boxes(record, input_.get("metadata"), picture)])
         except ValueError as error:
             raise error if str(error).startswith("VCR record") else bad_record(record, str(error)) from error

@@ -1,0 +1,161 @@
+"""Prepared data of the real shapes with nothing in them to learn: what a measurement of speed needs where no data lie."""
+
+import hashlib
+import io
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from vle_bench import atomic
+from vle_bench.data.official.vcr import CHOICES
+from vle_bench.data.prepared import SCHEMA_VERSION
+from vle_bench.data.sources import ANSWERS, PICTURES, QUESTIONS_AN_IMAGE
+from vle_bench.data.tables import IMAGES, QUESTIONS, VCR_IMAGES, VCR_QUESTIONS, record_batches, write_table
+from vle_bench.digests import sha256
+
+# Tokens are words here. Assumptions of ours: a question of VQA v2 has 6 to 12 beside [CLS] and [SEP]; of VCR 5 to 9; the texts
+# that VCR's Q2A reads have 20 to 60 in all, most of them near 28; rationales 8 to 45, most near 18 (VCR's paper has means
+# of 6.6, 7.5 and 16.2 words for questions, answers and rationales; a tokenizer makes more of them).
+VQA_WORDS = (6, 12)
+
+VCR_QUESTION_WORDS = (5, 9)
+
+Q2A_TOKENS = (28, 20, 60)  # median, fewest, most
+
+RATIONALE_WORDS = (18, 8, 45)
+
+SPREAD = 0.3  # of the logarithm of a length
+
+OBJECTS = ("person", "person", "person", "person", "chair", "dog")  # a choice tags two to four of them
+
+WORDS = ("a the is are what where why how many there on in of to and with man woman he she they it this that was has one two left "
+         "near table going about because looking").split()  # fmt: skip
+
+WORD_CHANCES = 1 / np.arange(2, len(WORDS) + 2)
+
+FIRST_ID = 1_000_000  # images of one split to the next
+
+
+def write_synthetic(folder: Path, source: str, splits: dict[str, int], seed: int) -> None:
+    """Write a prepared folder of `source` with so many questions in each table; the same bytes for the same seed.
+
+    Texts are frequent words in no order, pictures are noise, answers are drawn by lot.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    vcr = source not in ANSWERS
+    asked: list[tuple[str, list[dict[str, Any]]]] = []
+    images: list[dict[str, Any]] = []
+    for number, (split, count) in enumerate(splits.items()):
+        rng = np.random.default_rng((seed, number))
+        rows = list(image_rows(rng, source, count, FIRST_ID * (number + 1)))
+        of_image = np.repeat(np.arange(len(rows)), list(image_counts(source, count)))
+        questions = vcr_question if vcr else vqa_question
+        asked.append((f"questions-{split}.arrow", [
+            questions(rng, source, f"{split}-{n}", rows[i]["image_id"], len(images) + int(i)) for n, i in enumerate(of_image)
+        ]))  # fmt: skip
+        images += rows
+    save(folder / "images.arrow", VCR_IMAGES if vcr else IMAGES, images)
+    for name, table in asked:
+        save(folder / name, VCR_QUESTIONS if vcr else QUESTIONS, table)
+    names = ["images.arrow", *(name for name, _ in asked)]
+    if not vcr:
+        atomic.write_json(folder / "label_map.json", {"answers": [f"answer {i}" for i in range(ANSWERS[source])]})
+        names.append("label_map.json")
+    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names}
+    manifest = {
+        "schema_version": SCHEMA_VERSION, "source": source, "images": ["images.arrow"], "files": files,
+        "splits": {split: {"questions": count, "labelled": True} for split, count in splits.items()},
+    }  # fmt: skip
+    digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    atomic.write_json(folder / "manifest.json", manifest | {"hash": digest})
+
+
+def save(path: Path, schema: pa.Schema, rows: list[dict[str, Any]]) -> None:
+    write_table(path, schema, record_batches(iter(rows), schema))
+
+
+def image_counts(source: str, questions: int) -> Iterator[int]:
+    """Questions of each image, until there are enough; the last image may have fewer."""
+    for count in itertools.cycle(QUESTIONS_AN_IMAGE[source]):
+        if questions <= 0:
+            return
+        yield min(count, questions)
+        questions -= count
+
+
+def image_rows(rng: np.random.Generator, source: str, questions: int, first_id: int) -> Iterator[dict[str, Any]]:
+    width, height = PICTURES[source]
+    for number, _ in enumerate(image_counts(source, questions)):
+        row = {
+            "image_id": first_id + number, "file_name": f"{first_id + number}.jpg", "bytes": picture(rng, width, height),
+            "width": width, "height": height,
+        }  # fmt: skip
+        if source not in ANSWERS:
+            corners = rng.random((len(OBJECTS), 2)) * 0.6
+            sizes = 0.1 + rng.random((len(OBJECTS), 2)) * 0.3
+            boxes = np.concatenate([corners, corners + sizes], 1) * [width, height, width, height]
+            row |= {"boxes": boxes.tolist(), "class_names": list(OBJECTS)}
+        yield row
+
+
+def picture(rng: np.random.Generator, width: int, height: int) -> bytes:
+    """A JPEG of smooth noise with some grain: it takes about as long to decode as a photograph of its size."""
+    coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    grain = rng.normal(0, 8, (height, width, 1))
+    content = io.BytesIO()
+    Image.fromarray(np.clip(np.asarray(coarse) + grain, 0, 255).astype(np.uint8)).save(content, "JPEG", quality=90)
+    return content.getvalue()
+
+
+def words(rng: np.random.Generator, count: int) -> list[str]:
+    return [str(word) for word in rng.choice(WORDS, count, p=WORD_CHANCES / WORD_CHANCES.sum())]
+
+
+def length(rng: np.random.Generator, limits: tuple[int, int, int]) -> int:
+    median, fewest, most = limits
+    return int(np.clip(round(median * np.exp(SPREAD * rng.standard_normal())), fewest, most))
+
+
+def vqa_question(rng: np.random.Generator, source: str, name: str, image_id: int, image_row: int) -> dict[str, Any]:
+    count = int(rng.integers(VQA_WORDS[0], VQA_WORDS[1] + 1))
+    answers = rng.choice(ANSWERS[source], 3, replace=False)
+    number = image_id * 1000 + int(name.rpartition("-")[2])
+    return {
+        "question_id": number, "image_id": image_id, "image_row": image_row, "question": " ".join(words(rng, count)),
+        "question_type": "synthetic", "answer_type": "other", "multiple_choice_answer": f"answer {answers[0]}",
+        "answers": [f"answer {answers[0]}"] * 10, "label_ids": answers.tolist(), "label_scores": [1.0, 0.6, 0.3],
+        "answerable": True,
+    }  # fmt: skip
+
+
+def vcr_question(rng: np.random.Generator, source: str, name: str, image_id: int, image_row: int) -> dict[str, Any]:
+    question = text(rng, int(rng.integers(VCR_QUESTION_WORDS[0], VCR_QUESTION_WORDS[1] + 1)), [0, 1])
+    before = len(question) + 3  # and [CLS], [SEP], [SEP]
+    answers, rationales = [], []
+    for _ in range(CHOICES):
+        more = rng.permutation(np.arange(2, len(OBJECTS)))[: rng.integers(0, 3)].tolist()
+        answers.append(text(rng, length(rng, Q2A_TOKENS) - before, more))
+        rationales.append(text(rng, length(rng, RATIONALE_WORDS), more))
+    labels = {"answer_label": int(rng.integers(CHOICES)), "rationale_label": int(rng.integers(CHOICES))}
+    record = {
+        "annot_id": name, "objects": list(OBJECTS), "question": question, "answer_choices": answers,
+        "rationale_choices": rationales, **labels,
+    }  # fmt: skip
+    return {
+        "annot_id": name, "image_id": image_id, "image_row": image_row, "record": json.dumps(record),
+        "answer_likelihood": "possible", **labels,
+    }  # fmt: skip
+
+
+def text(rng: np.random.Generator, count: int, tags: Sequence[int]) -> list[str | list[int]]:
+    """`count` tokens, of which some tag an object each."""
+    found: list[str | list[int]] = [*words(rng, count)]
+    for place, tag in zip(rng.permutation(count), tags, strict=False):
+        found[place] = [tag]
+    return found

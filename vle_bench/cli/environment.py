@@ -1,0 +1,45 @@
+"""The environment that commands run in, and how they print."""
+
+import os
+
+from vle_bench import __version__
+from vle_bench.training.launch import meet_on_cpu
+
+
+def env() -> None:
+    """Versions, devices, and what is missing."""
+    import importlib.util
+
+    import torch
+
+    from vle_bench.evaluation.provenance import code_version, library_versions
+
+    print(f"vle-bench {__version__}, commit {code_version()['commit'] or 'unknown (installed)'}")
+    for name, version in library_versions().items():
+        print(f"{name:14} {version}")
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    print(f"{'devices':14} {', '.join(devices) or f'CPU, {torch.get_num_threads()} threads'}")
+    if importlib.util.find_spec("easy_vqa") is None:
+        print("missing: easy-vqa (the demo's data): pip install 'vle-bench[demo]'")
+
+
+def quiet_libraries() -> None:
+    """Their bars and advice would bury our own lines."""
+    meet_on_cpu(os.environ)
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def is_first_process() -> bool:
+    from accelerate import PartialState
+
+    return PartialState().is_main_process
+
+
+def print_rows(rows: list[tuple[str, float, tuple[float, float] | None, int | None]]) -> None:
+    """Name, fraction, interval, number of examples: percent, a line each."""
+    for name, value, interval, n in rows:
+        between = f"   (95 %: {100 * interval[0]:.2f} to {100 * interval[1]:.2f})" if interval else ""
+        print(f"{name:28} {100 * value:6.2f}{between}" + (f"   {n:,} questions" if n is not None else ""))

@@ -1,0 +1,99 @@
+"""The commands for the official files of others: scores of them, and what a server would reject. `cli` gives them their place."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vle_bench.cli.environment import print_rows
+from vle_bench.errors import RunFailed
+
+score_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+check_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@score_app.command("vqa", epilog="Example: vle-bench score vqa --questions Q.json --annotations A.json --predictions P.json")
+def score_vqa(
+    questions: Annotated[Path, typer.Option(help="official questions file")],
+    annotations: Annotated[Path, typer.Option(help="official annotations file")],
+    predictions: Annotated[Path, typer.Option(help="results: [{question_id, answer}]")],
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object, fractions in 0..1")] = False,
+    per_question: Annotated[Path | None, typer.Option(help="write {question_id: fraction} here")] = None,
+) -> None:
+    """The official VQA accuracy, as GT-Vision-Lab's program computes it."""
+    from vle_bench import atomic
+    from vle_bench.evaluation.score_files import score_vqa_files
+
+    result = score_vqa_files(questions, annotations, predictions)
+    each, image_of = result.pop("per_question"), result.pop("image_of")
+    if per_question is not None:
+        atomic.write_json(per_question, {str(i): value for i, value in each.items()})
+    if as_json:
+        print(json.dumps(result))
+        return
+    import numpy as np
+
+    from vle_bench.metrics.bootstrap import interval
+
+    between = interval(np.array(list(each.values())), np.array([image_of[i] for i in each]))
+    print_rows([("accuracy", result["accuracy"], between, result["n"])])
+    for kind in ("per_answer_type", "per_question_type"):
+        print_rows([(f"  {name}", value, None, None) for name, value in sorted(result[kind].items())])
+    if per_question is not None:
+        print(f"written: {per_question}")
+
+
+@score_app.command("vcr", epilog="Example: vle-bench score vcr --annotations val.jsonl --predictions leaderboard.csv")
+def score_vcr(
+    annotations: Annotated[Path, typer.Option(help="official JSON-lines file with labels")],
+    predictions: Annotated[Path, typer.Option(help="leaderboard CSV: annot_id, 4 answer and 16 rationale scores")],
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object, fractions in 0..1")] = False,
+) -> None:
+    """Accuracy of Q2A, QA2R and Q2AR, as the VCR leaderboard counts them."""
+    from vle_bench.evaluation.score_files import score_vcr_files
+
+    result = score_vcr_files(annotations, predictions)
+    del result["per_record"]
+    if as_json:
+        print(json.dumps(result))
+        return
+    print_rows([(name, result[name], None, result["n"]) for name in ("q2a", "qa2r", "q2ar")])
+
+
+@check_app.command("vqa", epilog="Example: vle-bench check-submission vqa vqa_test.json --questions Q.json")
+def check_submission_vqa(
+    file: Annotated[Path, typer.Argument(help="results: [{question_id, answer}]")],
+    questions: Annotated[Path, typer.Option(help="official questions file, for the server that of test2015")],
+) -> None:
+    """Ids that are missing, double or unknown, and answers that are no strings.
+
+    Exit status 0 for a file that the server takes, 1 for one that it rejects, 2 for one that cannot be read.
+    """
+    from vle_bench.evaluation.submission import check_vqa_submission
+
+    print_findings(file, questions, check_vqa_submission(file, questions))
+
+
+@check_app.command("vcr", epilog="Example: vle-bench check-submission vcr leaderboard.csv --annotations test.jsonl")
+def check_submission_vcr(
+    file: Annotated[Path, typer.Argument(help="leaderboard CSV: annot_id, 4 answer and 16 rationale scores")],
+    annotations: Annotated[Path, typer.Option(help="official JSON-lines file, with labels or without")],
+) -> None:
+    """The header, the scores, and ids that are missing, double or unknown.
+
+    Exit status 0 for a file that the server takes, 1 for one that it rejects, 2 for one that cannot be read.
+    """
+    from vle_bench.evaluation.submission import check_vcr_submission
+
+    print_findings(file, annotations, check_vcr_submission(file, annotations))
+
+
+def print_findings(file: Path, expected: Path, findings: Any) -> None:
+    for line in findings.warnings:
+        print(f"{file}: warning: {line}", file=sys.stderr)
+    if findings.problems:
+        raise RunFailed("\n  ".join([f"{file}: the server would reject it", *findings.problems]))
+    print(f"{file}: fine: {findings.count:,} records, every id of {expected} once")

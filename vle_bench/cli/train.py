@@ -1,0 +1,159 @@
+"""Commands that train, and what they need: train, validate, convert, bench, demo."""
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vle_bench.cli.environment import is_first_process, quiet_libraries
+from vle_bench.cli.evaluate import print_record
+from vle_bench.errors import RequestError
+
+RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="recipe file, or the name of a shipped one")]
+
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value]...", help="recipe keys to change")]
+
+
+def train(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    output_dir: Annotated[Path | None, typer.Option(help="run folder; runs/<recipe name> if not given")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with a run that was broken off")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="check the recipe and stop, as `validate` does")] = False,
+) -> None:
+    """Fine-tune as a recipe says, evaluate, write the record.
+
+    SIGTERM and SIGINT (Ctrl-C) end a run after the step, with all of it saved; the same command with --resume goes on.
+    """
+    from vle_bench.recipe.load import default_run_folder, load_recipe
+    from vle_bench.recipe.preflight import missing_inputs
+
+    loaded = load_recipe(recipe, overrides or [])
+    if dry_run:
+        return validate([recipe], overrides)
+    if missing := missing_inputs(loaded):
+        raise RequestError("\n".join(missing))
+    quiet_libraries()
+    from vle_bench.training.train import train as run_training
+
+    folder = output_dir or default_run_folder(loaded)
+    record = run_training(loaded, folder, resume)
+    if is_first_process():
+        print_record(record)
+        print(f"written: {folder}/ (best/, last/, log.jsonl, results/, predictions/)")
+
+
+def convert(
+    output: Annotated[Path, typer.Option(help="folder to write; new or empty")],
+    checkpoint: Annotated[Path | None, typer.Argument(help="METER's or VLE's training checkpoint, one file")] = None,
+    config: Annotated[Path | None, typer.Option(help="VLEConfig (JSON) for what tensors cannot tell: head counts, answers")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="folder of the text encoder's tokenizer, for the processor")] = None,
+    text: Annotated[Path | None, typer.Option(help="instead of CHECKPOINT: folder of a DeBERTa or RoBERTa ...")] = None,
+    vision: Annotated[Path | None, typer.Option(help="... and of a CLIP, to build a fresh VLE from")] = None,
+    keep_last_vision_layer: Annotated[
+        bool, typer.Option("--keep-last-vision-layer", help="fresh VLE: the published models drop CLIP's last layer")
+    ] = False,
+) -> None:
+    """A training checkpoint, or two encoders, → a folder that from_pretrained loads."""
+    fresh = text is not None or vision is not None
+    if fresh == (checkpoint is not None) or (fresh and (text is None or vision is None)):
+        raise RequestError("convert: give either a CHECKPOINT, or --text and --vision")
+    if checkpoint is not None and keep_last_vision_layer:
+        raise RequestError("convert: --keep-last-vision-layer goes with --text and --vision")
+    quiet_libraries()
+    from vle_bench.models.vle.convert.checkpoints import convert_checkpoint, convert_encoders
+
+    if text is not None and vision is not None:
+        lines = convert_encoders(text, vision, output, config, tokenizer, keep_last_vision_layer)
+    elif checkpoint is not None:
+        lines = convert_checkpoint(checkpoint, output, config, tokenizer)
+    print("\n".join(lines))
+
+
+def validate(
+    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE... [key=value]...", help="recipes and keys to change")],
+    overrides: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
+) -> None:
+    """Check recipes and print them resolved.
+
+    Loads neither data nor weights; prints the derived numbers and what is missing to run.
+    """
+    from vle_bench.recipe.load import load_recipe
+    from vle_bench.recipe.preflight import missing_inputs
+    from vle_bench.recipe.schema import batch_layout
+
+    changes = [a for a in recipes if "=" in a] + list(overrides or [])
+    for path in (a for a in recipes if "=" not in a):
+        loaded = load_recipe(path, changes)
+        print(f"# {path}: valid, hash {loaded.hash}")
+        print(loaded.to_yaml().rstrip())
+        micro = batch_layout(loaded.train.batch_size, loaded.train.per_device_batch_size, 1)
+        print(f"# one process: {micro} micro-batches of {loaded.train.per_device_batch_size} a step")
+        for line in missing_inputs(loaded):
+            print("# missing: " + line.replace("\n", "\n#   "))
+
+
+class Half(str, Enum):
+    vqa = "vqa"
+    vcr = "vcr"
+
+
+def demo(
+    overrides: Overrides = None,
+    only: Annotated[Half | None, typer.Option(help="one of the two halves")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="vqa: how many seeds to train")] = 1,
+    output_dir: Annotated[Path, typer.Option(help="folder of the runs and pictures")] = Path("runs/demo"),
+) -> None:
+    """The whole road on embedded data, on a CPU.
+
+    VQA on the real easy-VQA: prepares, fine-tunes, evaluates on the official test set, prints the table and draws the pictures.
+    VCR on drawn pictures: both tasks with the alignment of words and boxes, without it, and without pictures.
+    """
+    quiet_libraries()
+    if only != Half.vcr:
+        from vle_bench.demo.vqa import run_demo
+
+        run_demo("recipes/demo/vqa-tiny.yaml", overrides or [], seeds, output_dir)
+    if only != Half.vqa:
+        from vle_bench.demo.vcr import run_vcr_demo
+
+        run_vcr_demo(overrides or [], output_dir)
+
+
+def bench(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    steps: Annotated[int, typer.Option(metavar="N", help="training steps and evaluation batches to time, after a warm-up")] = 10,
+    evaluation_batch_size: Annotated[
+        int, typer.Option(metavar="N", help="questions in an evaluation batch, VCR: texts; 128 in `evaluate`")
+    ] = 128,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="made data and random weights of the recipe's sizes, also where its own are there")
+    ] = False,
+    naive: Annotated[
+        bool, typer.Option("--naive", help="each step also the published way: image once a choice, padded texts, eager attention")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object, units in its names")] = False,
+) -> None:
+    """Speed and memory of a recipe.
+
+    Samples a second of training, of evaluation and of loading, where the time of a step goes, the share of this machine's peak, and
+    the peak memory. Where the recipe's data or checkpoint are not there, both are made up in the recipe's sizes.
+    """
+    from vle_bench.recipe.load import load_recipe
+    from vle_bench.recipe.preflight import missing_inputs
+
+    loaded = load_recipe(recipe, overrides or [])
+    because = "asked for" if synthetic else "; ".join(line.split("; it comes with")[0] for line in missing_inputs(loaded))
+    quiet_libraries()
+    from vle_bench.bench.bench import run_bench
+
+    report = run_bench(loaded, steps, evaluation_batch_size, synthetic=because or None, naive=naive)
+    if as_json:
+        print(json.dumps(report))
+        return
+    from vle_bench.bench.table import print_report
+
+    print_report(report)

@@ -1,0 +1,90 @@
+"""What may happen to a VCR record in training, its answer left true."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vle_bench.data.randaugment import rand_augment
+from vle_bench.data.vcr_text import NAMES
+
+
+@dataclass(frozen=True)
+class VCRAugmentation:
+    """A pure function of (seed, epoch, image id) and of (seed, epoch, annot_id).
+
+    Args:
+        horizontal_flip: mirror the picture and its boxes with probability one half, never when a text of the record says left
+            or right; by image, so that questions of one image can share it.
+        shuffle_names: give persons other names of the same list.
+    """
+
+    horizontal_flip: bool
+    shuffle_names: bool
+    seed: int
+    epoch: int
+
+    def mirrors(self, record: dict[str, Any], image_id: int) -> bool:
+        if not self.horizontal_flip or says_a_side(record):
+            return False
+        return bool(np.random.default_rng((self.seed, self.epoch, image_id)).random() < 0.5)
+
+    def names(self, annot_id: str) -> tuple[str, ...]:
+        if not self.shuffle_names:
+            return NAMES
+        rng = np.random.default_rng((self.seed, self.epoch, id_number(annot_id)))
+        return tuple(NAMES[i] for i in rng.permutation(len(NAMES)))
+
+
+def id_number(annot_id: str) -> int:
+    """64 bits of an annot_id, for a random generator's seed; the same on every machine."""
+    return int.from_bytes(hashlib.sha256(annot_id.encode()).digest()[:8], "big")
+
+
+def says_a_side(record: dict[str, Any]) -> bool:
+    """Whether any text has a word with left or right in it: of `leftmost` and `alright` it costs little to think the same."""
+    texts = [record["question"], *record["answer_choices"], *record.get("rationale_choices", [])]
+    words = (token.lower() for text in texts for token in text if isinstance(token, str))
+    return any("left" in word or "right" in word for word in words)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What may happen to a training picture; a pure function of (seed, epoch, image id).
+
+    Args:
+        flip: mirror it left-right and top-bottom, each with probability one half.
+        transpose: exchange the axes with probability one half.
+        shift: move it by up to this many pixels each way; the border repeats the edge.
+        randaugment: (operations, magnitude), after the others; see `rand_augment`.
+    """
+
+    flip: bool = False
+    transpose: bool = False
+    shift: int = 0
+    randaugment: tuple[int, int] | None = None
+
+    def __call__(self, image: Image.Image, image_id: int, *, seed: int, epoch: int) -> Image.Image:
+        rng = np.random.default_rng((seed, epoch, image_id))
+        mirror_x, mirror_y, swap = rng.random(3) < 0.5
+        if self.flip and mirror_x:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if self.flip and mirror_y:
+            image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+        if self.transpose and swap:
+            image = image.transpose(Image.Transpose.TRANSPOSE)
+        if self.shift:
+            pixels = np.asarray(image)
+            dy, dx = rng.integers(-self.shift, self.shift + 1, 2)
+            rows = np.clip(np.arange(image.height) + dy, 0, image.height - 1)
+            columns = np.clip(np.arange(image.width) + dx, 0, image.width - 1)
+            image = Image.fromarray(pixels[rows[:, None], columns])
+        if self.randaugment is not None:
+            image = rand_augment(image, *self.randaugment, rng)
+        return image
+
+
+Augment = Callable[[Image.Image, int], Image.Image]  # (picture, image id) → picture

@@ -1,0 +1,97 @@
+"""VCR records → a batch for the second stage of pre-training: masked words, and texts beside other pictures."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vle_bench.data.augment import VCRAugmentation, id_number
+from vle_bench.data.collate import ChoiceCollator
+from vle_bench.data.vcr_text import pad_choices
+
+# BERT's, which UNITER's `data/mlm.py` has too: of the tokens that are predicted most are hidden, some look like another word,
+# and some like themselves, so that a model must doubt every word.
+MASKED, HIDDEN, REPLACED = 0.15, 0.8, 0.1
+
+STREAM = 1  # after (seed, epoch, id): other draws than the names', which have none
+
+
+@dataclass(frozen=True)
+class SecondStageCollator:
+    """Collates the true texts of VCR records, each twice, and each picture once.
+
+    What is masked and which picture a text looks at are functions of (seed, epoch, annot_id) and of the split alone, so that
+    neither batches nor workers change them.
+
+    Args:
+        choices: of the part `qa2r`; gives texts and pictures.
+        augment: names, flips, and whose seed and epoch decide the draws.
+        image_rows: rows of the images that the split's questions have, each once, ascending; two at least.
+        words: token ids that may stand in for another.
+    """
+
+    choices: ChoiceCollator
+    augment: VCRAugmentation
+    image_rows: NDArray[np.int64]
+    words: NDArray[np.int64]
+
+    def __call__(self, indices: NDArray[np.int64]) -> dict[str, Any]:
+        """indices (B,) → {"ids": annot_ids, "inputs": the tensors of VLEForVCRSecondStage}."""
+        rows = self.choices.questions[indices.tolist()]
+        records = [json.loads(record) for record in rows["record"]]
+        tokenizer = self.choices.processor.tokenizer
+        own, seen, texts, masked = [], [], [], []
+        for record, image_id, row, label in zip(records, rows["image_id"], rows["image_row"], rows["rationale_label"], strict=True):
+            rng = np.random.default_rng((self.augment.seed, self.augment.epoch, id_number(record["annot_id"]), STREAM))
+            mirrored = self.augment.mirrors(record, image_id)
+            own.append((row, mirrored))
+            seen.append((row if rng.random() < 0.5 else self.another(row, rng), mirrored))
+            text = self.choices.encode(record)[label]
+            ids, positions = mask_words(text["input_ids"], tokenizer, self.words, rng)
+            texts.append([{**text, "input_ids": ids}, text])
+            masked.append((positions, np.array(text["input_ids"])[positions]))
+        # A mirrored picture is no sign of a match: the other picture is mirrored where the own one would be.
+        pictures, index = np.unique(np.array(own + seen), axis=0, return_inverse=True)
+        image_index = index.reshape(2, -1).T  # (B, 2)
+        features = self.choices.pictures(pictures)
+        masks, counts = features["object_patch_mask"].numpy(), features["object_mask"].sum(1).numpy()
+        boxes = [masks[i, : counts[i]] for i in image_index[:, 0]]  # the own picture's, over the other one too
+        batch = pad_choices(texts, boxes, tokenizer.pad_token_id) | pad_masked(masked)
+        batch |= {"image_index": image_index, "matches": np.array([a == b for a, b in zip(own, seen, strict=True)], np.int64)}
+        inputs = {name: torch.from_numpy(value) for name, value in batch.items()}
+        return {"ids": rows["annot_id"], "inputs": {**inputs, "pixel_values": features["pixel_values"]}}
+
+    def another(self, row: int, rng: np.random.Generator) -> int:
+        """Any other picture of the split, all with the same probability (as UNITER draws its negatives, `data/itm.py`)."""
+        place = rng.integers(len(self.image_rows) - 1)
+        return int(self.image_rows[place + (place >= np.searchsorted(self.image_rows, row))])
+
+
+def mask_words(
+    input_ids: list[int], tokenizer: Any, words: NDArray[np.int64], rng: np.random.Generator
+) -> tuple[list[int], NDArray[np.int64]]:  # fmt: skip
+    """A text with some tokens masked, and where: 15 % of those that are not [CLS] or [SEP], one at least."""
+    ids = np.array(input_ids)
+    places = np.flatnonzero(~np.isin(ids, (tokenizer.cls_token_id, tokenizer.sep_token_id)))
+    chosen = rng.random(len(places)) < MASKED
+    if len(places) and not chosen.any():
+        chosen[rng.integers(len(places))] = True
+    positions = places[chosen]
+    kind = rng.random(len(positions))
+    ids[positions[kind < HIDDEN]] = tokenizer.mask_token_id
+    replaced = positions[(kind >= HIDDEN) & (kind < HIDDEN + REPLACED)]
+    ids[replaced] = rng.choice(words, len(replaced))
+    return ids.tolist(), positions
+
+
+def pad_masked(masked: list[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> dict[str, NDArray[np.int64]]:
+    """B pairs of positions and the ids there → `masked_positions` and `masked_words` (B, M), M the most in a text."""
+    most = max(len(positions) for positions, _ in masked)
+    batch = {"masked_positions": np.zeros((len(masked), most), np.int64), "masked_words": np.full((len(masked), most), -100)}
+    for b, (positions, ids) in enumerate(masked):
+        batch["masked_positions"][b, : len(positions)] = positions
+        batch["masked_words"][b, : len(ids)] = ids
+    return batch

@@ -1,0 +1,133 @@
+"""VCR's official records and metadata, read and checked: whatever is wrong with one is a line that names it."""
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vle_bench.errors import RequestError
+from vle_bench.json_files import _open, _short, parse
+
+CHOICES = 4
+
+
+def read_metadata(path: Path) -> Any:
+    """The metadata file of an image; `check_metadata` says whether it is a record's."""
+    with _open(path) as file:
+        return parse(file.read(), str(path))
+
+
+def annot_id_of(line: bytes) -> str | None:
+    """The id in a line that is no JSON, where it can be found."""
+    found = re.search(rb'"annot_id": ?"([\w-]+)"', line)
+    return None if found is None else found[1].decode()
+
+
+def check_record(record: Mapping[str, Any], task: str = "qa2r") -> None:
+    """Refuses a record that cannot be encoded for `task`: a missing key, a tag of no object, a label of no choice.
+
+    Any number of choices and empty texts pass; `check_official` refuses those.
+    """
+    tasks = {"q2a": ("answer",), "qa2r": ("answer", "rationale")}
+    if task not in tasks:
+        raise RequestError(f"task {task!r}: q2a or qa2r is expected")
+    if not isinstance(record, Mapping):
+        raise RequestError(f"VCR record: {_short(record)} is not an object")
+    objects = _list(record, "objects")
+    for i, name in enumerate(objects):
+        if not isinstance(name, str):
+            raise bad_record(record, f"objects[{i}]: {_short(name)} is not a class name")
+    _check_tokens(record, "question", _list(record, "question"), len(objects))
+    for kind in tasks[task]:
+        key = f"{kind}_choices"
+        choices = _list(record, key)
+        if not choices:
+            raise bad_record(record, f"{key}: empty, there is nothing to choose from")
+        for i, tokens in enumerate(choices):
+            _check_tokens(record, f"{key}[{i}]", tokens, len(objects))
+        label = record.get(f"{kind}_label")
+        if label is not None and (type(label) is not int or label not in range(len(choices))):
+            raise bad_record(record, f"{kind}_label: {_short(label)} is not a number of 0 to {len(choices) - 1}")
+
+
+def check_official(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    """Refuses what `check_record` does, and what no official record has: other than 4 choices, an empty text, other boxes."""
+    check_official_record(record)
+    check_metadata(record, metadata)
+
+
+def check_official_record(record: Mapping[str, Any]) -> None:
+    """The half of `check_official` that needs no metadata."""
+    check_record(record)
+    for key in ("answer_choices", "rationale_choices"):
+        if len(record[key]) != CHOICES:
+            raise bad_record(record, f"{key}: {CHOICES} are expected, {len(record[key])} came")
+        if [] in record[key]:
+            raise bad_record(record, f"{key}[{record[key].index([])}]: empty")
+    if not record["question"]:
+        raise bad_record(record, "question: empty")
+
+
+def check_metadata(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+    """Refuses `width`, `height` and `boxes` (x1, y1, x2, y2[, score]) that are no picture's, or not one box an object."""
+    if not isinstance(metadata, Mapping):
+        raise bad_record(record, f"metadata: {_short(metadata)} is not an object")
+    for key in ("width", "height", "boxes"):
+        if key not in metadata:
+            raise bad_record(record, f"metadata: has no {key!r}")
+    for key in ("width", "height"):
+        if not _is_finite(metadata[key]) or metadata[key] <= 0:
+            raise bad_record(record, f"metadata: {key}: {_short(metadata[key])} is not a positive number")
+    objects, boxes = _list(record, "objects"), metadata["boxes"]
+    if metadata.get("names", objects) != objects:
+        raise bad_record(record, "metadata: names: not the record's objects; is it the metadata of another image?")
+    if not isinstance(boxes, list) or len(boxes) != len(objects):
+        came = len(boxes) if isinstance(boxes, list) else _short(boxes)
+        raise bad_record(record, f"metadata: boxes: one for each of {len(objects)} objects is expected, {came} came")
+    for i, box in enumerate(boxes):
+        if not isinstance(box, list) or len(box) not in (4, 5) or not all(map(_is_finite, box)):
+            raise bad_record(record, f"metadata: boxes[{i}]: {_short(box)} is not four or five finite numbers")
+        if box[0] > box[2] or box[1] > box[3]:
+            raise bad_record(record, f"metadata: boxes[{i}]: {_short(box)} is reversed; x1 <= x2 and y1 <= y2 are expected")
+
+
+def bad_record(record: Mapping[str, Any], problem: str) -> RequestError:
+    """The error for a record, which it names by its annot_id."""
+    return RequestError(f"VCR record {_short(record.get('annot_id', 'without annot_id'))}: {problem}")
+
+
+def _list(record: Mapping[str, Any], key: str) -> list[Any]:
+    if key not in record:
+        raise bad_record(record, f"has no {key!r}")
+    if not isinstance(record[key], list):
+        raise bad_record(record, f"{key}: {_short(record[key])} is not a list")
+    return record[key]
+
+
+def _check_tokens(record: Mapping[str, Any], key: str, tokens: Any, objects: int) -> None:
+    if not isinstance(tokens, list):
+        raise bad_record(record, f"{key}: {_short(tokens)} is not a list of tokens")
+    for token in tokens:
+        if isinstance(token, str):
+            continue
+        if not isinstance(token, list) or not token:
+            raise bad_record(record, f"{key}: {_short(token)} is neither a word nor a list of tags")
+        for tag in token:
+            if type(tag) is not int or tag not in range(objects):
+                raise bad_record(record, f"{key}: the tag {_short(tag)} names none of its {objects} objects")
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # JSON's whole numbers know no limit
+        return False
+
+
+# The official leaderboard file: 4 answer scores, then 4 rationale scores under each of the 4 answers.
+COLUMNS = (
+    "annot_id",
+    *(f"answer_{i}" for i in range(CHOICES)),
+    *(f"rationale_conditioned_on_a{a}_{i}" for a in range(CHOICES) for i in range(CHOICES)),
+)

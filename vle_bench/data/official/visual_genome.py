@@ -1,0 +1,66 @@
+"""Visual Genome's question answers about COCO's images, as more training questions (UNITER, LAVIS)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from vle_bench.data.official.vqa import BadRecords, problem_of, table
+from vle_bench.data.tables import OFFICIAL
+from vle_bench.json_files import stream
+from vle_bench.metrics.vqa import NUMBER_OF_ANSWERS
+
+# Added to Visual Genome's qa_id (below 2 million): VQA v2's ids are image_id * 1000 + k, below 600 million.
+ID_OFFSET = 10_000_000_000
+
+QUESTION_TYPE = "visual genome"
+
+
+def read_visual_genome(question_answers: Path, image_data: Path | None, bad: BadRecords) -> pa.Table:
+    """The columns of OFFICIAL, for the questions about images that have a `coco_id`.
+
+    The one answer stands there ten times, as if all ten people had given it.
+
+    Args:
+        question_answers: `question_answers.json`: [{"id": image, "qas": [{"qa_id", "question", "answer", ...}]}].
+        image_data: `image_data.json`: [{"image_id": image, "coco_id": number or null, ...}].
+    """
+    assert image_data is not None
+    return table(question_answers, rows(question_answers, coco_ids(image_data, bad), bad), OFFICIAL, bad)
+
+
+def coco_ids(image_data: Path, bad: BadRecords) -> dict[int, int]:
+    """Visual Genome's image id → COCO's, where there is one."""
+    found = {}
+    for number, record in enumerate(stream(image_data, None)):
+        coco_id = record.get("coco_id") if isinstance(record, dict) else None
+        problem = problem_of(record, {"image_id": int}) or (coco_id is not None and problem_of(record, {"coco_id": int}))
+        if problem:
+            bad.add(image_data, f"record {number}", problem)
+        elif coco_id is not None:
+            found[record["image_id"]] = coco_id
+    return found
+
+
+def rows(path: Path, images: dict[int, int], bad: BadRecords) -> Iterator[dict[str, Any]]:
+    for number, record in enumerate(stream(path, None)):
+        if problem := problem_of(record, {"id": int, "qas": list}):
+            bad.add(path, f"record {number}", problem)
+        elif record["id"] not in images:
+            bad.outside_coco += len(record["qas"])
+        else:
+            for asked in record["qas"]:
+                if problem := problem_of(asked, {"qa_id": int, "question": str, "answer": str}):
+                    bad.add(path, f"record {number} (image {record['id']})", problem, {"image_id": images[record["id"]]})
+                else:
+                    yield row(asked, images[record["id"]])
+
+
+def row(asked: dict[str, Any], image_id: int) -> dict[str, Any]:
+    answer = asked["answer"]
+    return {
+        "question_id": ID_OFFSET + asked["qa_id"], "image_id": image_id, "question": asked["question"],
+        "question_type": QUESTION_TYPE, "answer_type": "other", "multiple_choice_answer": answer,
+        "answers": [answer] * NUMBER_OF_ANSWERS,
+    }  # fmt: skip

@@ -1,0 +1,1 @@
+"""Official files → prepared data, one module a dataset."""

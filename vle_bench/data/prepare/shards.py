@@ -1,0 +1,218 @@
+"""Image files → Arrow shards, checked by several processes, each shard the same bytes whoever wrote it and whenever."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from vle_bench import atomic
+from vle_bench.data import images as pictures
+from vle_bench.data.tables import IMAGES, record_batches, write_table
+from vle_bench.digests import sha256
+from vle_bench.errors import RequestError, RunFailed
+from vle_bench.progress import Bar
+
+SHARD_BYTES = 500_000_000
+
+IMAGES_A_BATCH = 100  # 16 MB of COCO's images are held at a time
+
+Problem = dict[str, Any]  # file, image_id, problem
+
+T = TypeVar("T")
+
+U = TypeVar("U")
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image to store."""
+
+    image_id: int
+    path: str
+    asked_by: str = ""  # the record that asks about it, for errors; "" where the image's id says enough
+    more: tuple[str, ...] = ()  # what the rows of a table with further columns are made from; files are named as paths
+    stamp: str = ""  # changes when a file does that `more` names
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some images, in their order; `stamp` changes when one of the files does."""
+
+    name: str
+    images: tuple[Source, ...]
+    stamp: str
+
+
+Rows = Callable[[Shard, list[Problem], dict[str, Any]], Iterator[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """What becomes of a shard's images: `rows(shard, bad, counts)` yields the rows of `schema`.
+
+    `rows` raises for an image that cannot be stored, or adds it to `bad`. `counts` it fills with what it saw; it is kept with the
+    shard. `takes_over` says whether a shard that lacks these may stand as it is. Picklable: processes call it.
+    """
+
+    schema: pa.Schema
+    rows: Rows
+    takes_over: Callable[[list[Problem]], bool]
+
+
+def plan(images: Iterable[Source], size: int = SHARD_BYTES) -> tuple[list[Shard], list[Problem]]:
+    """Cut the images, in their order, into shards of about `size` bytes; and those whose file is not there."""
+    groups: list[list[Source]] = [[]]
+    stamps = [hashlib.sha256()]
+    missing, held = [], 0
+    for image in images:
+        try:
+            status = os.stat(image.path)
+        except OSError as error:
+            reason = "no such image" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+            missing.append(problem(image, reason))
+            continue
+        if held and held + status.st_size > size:
+            groups.append([])
+            stamps.append(hashlib.sha256())
+            held = 0
+        held += status.st_size
+        groups[-1].append(image)
+        text = f"{image.image_id} {image.path} {status.st_size} {status.st_mtime_ns} {image.more} {image.stamp}\n"
+        stamps[-1].update(text.encode())
+    names = [f"images-{i:05d}-of-{len(groups):05d}.arrow" for i in range(len(groups))]
+    return [Shard(n, tuple(g), s.hexdigest()) for n, g, s in zip(names, groups, stamps, strict=True)], missing
+
+
+def problem(image: Source, text: str) -> Problem:
+    return {
+        "file": image.path,
+        "image_id": image.image_id,
+        "problem": text,
+        **({"asked_by": image.asked_by} if image.asked_by else {}),
+    }
+
+
+def write_shards(folder: Path, notes: Path, shards: list[Shard], workers: int, table: Table) -> list[dict[str, Any]]:
+    """Write the shards that are not finished yet.
+
+    Args:
+        notes: folder for a note beside each finished shard, by which a later run knows that it is.
+
+    Returns:
+        a note for each shard: `file` ({"bytes", "sha256"}), `bad` (images that are not in it) and `counts`.
+    """
+    found = []
+    write = partial(finished_or_written, folder, notes, table)
+    with Bar("images", sum(len(shard.images) for shard in shards)) as bar:
+        for shard, note in zip(shards, in_processes(write, shards, workers), strict=True):
+            found.append(note)
+            bar.advance(len(shard.images))
+    return found
+
+
+def image_error(bad: Problem) -> RequestError:
+    name = bad.get("asked_by", f"image_id {bad['image_id']}")
+    return RequestError(f"{bad['file']}: {bad['problem']} ({name}); --on-bad-image skip leaves such images out")
+
+
+def in_processes(function: Callable[[T], U], items: Sequence[T], workers: int) -> Iterator[U]:
+    """function(item) for each, in order. An error drops what has not begun; what has begun is finished, for the next run."""
+    if min(workers, len(items)) < 2:
+        yield from map(function, items)
+        return
+    # spawn: a fork would copy the threads' locks of Arrow in whatever state they are
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(min(workers, len(items)), context, initializer=end_with_parent)
+    try:
+        yield from executor.map(function, items)
+    except BrokenProcessPool as error:
+        raise RunFailed("a process that reads images was killed, perhaps for want of memory; run again to go on") from error
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def end_with_parent() -> None:
+    """A killed parent must not leave processes behind that write; Ctrl-C is the parent's to deal with."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def finished_or_written(folder: Path, notes: Path, table: Table, shard: Shard) -> dict[str, Any]:
+    """The note of a shard: {"stamp", "file": {"bytes", "sha256"}, "bad", "counts"}; the shard is written if it is not there."""
+    path, note_path = folder / shard.name, notes / f"{shard.name}.json"
+    try:
+        note: dict[str, Any] = json.loads(note_path.read_text())
+        if note["stamp"] == shard.stamp and path.stat().st_size == note["file"]["bytes"] and table.takes_over(note["bad"]):
+            return note
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    bad: list[Problem] = []
+    counts: dict[str, Any] = {}
+    unfinished = notes / f"{shard.name}.{os.getpid()}"
+    try:
+        rows = table.rows(shard, bad, counts)
+        write_table(unfinished, table.schema, record_batches(rows, table.schema, size=IMAGES_A_BATCH))
+        note = {"stamp": shard.stamp, "file": described(unfinished), "bad": bad, "counts": counts}
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    atomic.write_json(note_path, note)
+    return note
+
+
+def images_only(skip: bool) -> Table:
+    """The plain images table. `skip`: leave unreadable images out; otherwise the first is an error."""
+    return Table(IMAGES, partial(image_rows, skip), partial(none_or_skipped, skip))
+
+
+def none_or_skipped(skip: bool, bad: list[Problem]) -> bool:
+    return skip or not bad
+
+
+def image_rows(skip: bool, shard: Shard, bad: list[Problem], counts: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for image in shard.images:
+        if (row := image_row(image, bad, skip)) is not None:
+            yield row
+
+
+def image_row(image: Source, bad: list[Problem], skip: bool) -> dict[str, Any] | None:
+    """The encoded file, decoded once to be sure that training can; width and height are those of the upright picture.
+
+    An image that cannot be read is an error, or with `skip` None and one more in `bad`.
+    """
+    try:
+        content = Path(image.path).read_bytes()
+        width, height = pictures.decode_picture(content, "").size
+    except (OSError, ValueError) as error:
+        # a system's error names the path, as the line that shows the problem does
+        reason = f"cannot be read: {error.strerror}" if isinstance(error, OSError) and error.strerror else str(error)
+        bad.append(problem(image, reason.removeprefix(": ")))
+        if not skip:
+            raise image_error(bad[-1]) from error
+        return None
+    return {"image_id": image.image_id, "file_name": Path(image.path).name, "bytes": content, "width": width, "height": height}
+
+
+def described(path: Path) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}

@@ -1,0 +1,55 @@
+"""Ten answers → soft targets over the vocabulary."""
+
+import functools
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+
+from vle_bench.data.tables import QUESTIONS, ROWS_A_BATCH
+from vle_bench.metrics.vqa import normalize_answer
+
+# The same few answers come millions of times, and normalising one is slow; bounded, because their number is not.
+normal = functools.lru_cache(maxsize=1 << 17)(normalize_answer)
+
+
+def with_targets(
+    official: pa.Table, images: np.ndarray, label_ids: dict[str, int], published: bool, only_answerable: bool
+) -> tuple[pa.Table, np.ndarray]:
+    """The columns of OFFICIAL → those of QUESTIONS; and the ids of the questions that are left out because their image is.
+
+    Args:
+        images: (images,) ids in the order of the rows of the images table, sorted.
+        published: look the answers up as they were given, as METER and VLE do, not normalised.
+        only_answerable: leave out what has no answer in the vocabulary.
+    """
+    known = np.isin(official["image_id"].to_numpy(), images)
+    kept = official if known.all() else official.filter(pa.array(known))
+    batches = [batch_with_targets(b, images, label_ids, published) for b in kept.to_batches(ROWS_A_BATCH)]
+    table = pa.Table.from_batches(batches, QUESTIONS)
+    if only_answerable:
+        table = table.filter(table["answerable"])
+    return table.combine_chunks(), official["question_id"].to_numpy()[~known]
+
+
+def batch_with_targets(batch: pa.RecordBatch, images: np.ndarray, label_ids: dict[str, int], published: bool) -> pa.RecordBatch:
+    targets = [None if a is None else soft_targets(a, label_ids, published) for a in batch.column("answers").to_pylist()]
+    new = {
+        "image_row": np.searchsorted(images, batch.column("image_id").to_numpy()),
+        "label_ids": [None if t is None else [label for label, _ in t] for t in targets],
+        "label_scores": [None if t is None else [score for _, score in t] for t in targets],
+        "answerable": [bool(t) for t in targets],
+    }
+    columns = [pa.array(new[f.name], f.type) if f.name in new else batch.column(f.name) for f in QUESTIONS]
+    return pa.RecordBatch.from_arrays(columns, schema=QUESTIONS)
+
+
+def soft_targets(answers: list[str], label_ids: dict[str, int], published: bool = False) -> list[tuple[int, float]]:
+    """(label id, 0.3 to 1) of each answer in the vocabulary, by id."""
+    matches = Counter(answers if published else map(normal, answers))
+    return sorted((label_ids[a], soft_target(n)) for a, n in matches.items() if a in label_ids)
+
+
+def soft_target(matches: int) -> float:
+    """METER's and VLE's training target for an answer that so many of the ten annotators gave; not the official accuracy."""
+    return (0.0, 0.3, 0.6, 0.9, 1.0)[min(matches, 4)]

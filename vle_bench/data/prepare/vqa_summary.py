@@ -1,0 +1,115 @@
+"""What `vle-bench prepare` says at its end."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vle_bench.errors import RequestError
+
+LONGEST = 3
+
+SHOWN = 10
+
+TEXTS_AT_A_TIME = 2_000
+
+
+def split_report(questions: pa.Table, labelled: bool) -> dict[str, Any]:
+    """Coverage of the vocabulary, and the longest questions in words."""
+    words = pc.list_value_length(pc.utf8_split_whitespace(pc.utf8_trim_whitespace(questions["question"]))).to_numpy()
+    longest = np.argsort(-words, kind="stable")[:LONGEST]
+    report: dict[str, Any] = {
+        "longest": [{"question_id": questions["question_id"][i].as_py(), "words": int(words[i])} for i in longest]
+    }
+    if labelled and len(questions):
+        report["coverage"] = (pc.sum(questions["answerable"]).as_py() or 0) / len(questions)
+    return report
+
+
+def length_report(questions: pa.Table, tokenizer: Path | None, max_text_length: int) -> dict[str, Any]:
+    """How many questions are shortened; nothing without a tokenizer."""
+    if tokenizer is None:
+        return {}
+    return {"max_text_length": max_text_length, "shortened": count_shortened(questions, tokenizer, max_text_length)}
+
+
+def count_shortened(questions: pa.Table, tokenizer: Path, max_text_length: int) -> int:
+    """Questions of more than so many tokens, special ones counted."""
+    loaded = load_tokenizer(tokenizer)
+    column = questions["question"]
+    starts = range(0, len(column), TEXTS_AT_A_TIME)
+    return sum(
+        len(ids) > max_text_length for s in starts for ids in loaded(column[s : s + TEXTS_AT_A_TIME].to_pylist())["input_ids"]
+    )
+
+
+def load_tokenizer(folder: Path) -> Any:
+    if not folder.is_dir():  # transformers would look for a repository of that name
+        raise RequestError(
+            f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; --tokenizer names one on this disk"
+        )
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # a broken file raises whatever the reader of its format raises, in paragraphs
+        expected = "a folder with tokenizer.json, or with the files of an older tokenizer and a config.json, is expected"
+        raise RequestError(f"{folder}: no tokenizer can be loaded from it; {expected}") from error
+
+
+def lines(manifest: dict[str, Any]) -> Iterator[str]:
+    """The report of a manifest, to print."""
+    report, left_out = manifest["report"], manifest["left_out"]
+    unanswerable = 0
+    for name, counts in manifest["splits"].items():
+        line = f"{name:12} {counts['questions']:>9,} questions  {counts['images']:>8,} images"
+        if "coverage" in report[name]:
+            without = counts["questions"] - counts["answerable"]
+            unanswerable += without
+            line += f"  {100 * report[name]['coverage']:6.2f} % have an answer in the vocabulary, {without:,} have none"
+        yield line
+    if unanswerable:
+        yield "questions that have none are left out where a split is trained on, never where it is scored"
+    yield f"vocabulary   {manifest['labels']['count']:>9,} answers    sha256 {manifest['labels']['sha256'][:16]}"
+    yield from lengths({name: report[name] for name in manifest["splits"]})
+    yield from what_is_left_out(left_out)
+
+
+def lengths(report: dict[str, Any]) -> Iterator[str]:
+    found: dict[int, tuple[int, str]] = {}  # a question of test-dev is one of test too
+    for name in sorted(report):
+        for question in report[name]["longest"]:
+            found.setdefault(question["question_id"], (-question["words"], name))
+    first = sorted((words, name, question_id) for question_id, (words, name) in found.items())[:LONGEST]
+    shown = ", ".join(f"{-words} words ({name} {question_id})" for words, name, question_id in first)
+    yield f"longest questions: {shown}"
+    shortened = {name: split for name, split in report.items() if "shortened" in split}
+    for name, split in shortened.items():
+        yield f"{name}: {split['shortened']:,} questions are longer than {split['max_text_length']} tokens and will be shortened"
+    if not shortened:
+        yield "how many are longer than a model reads, only its tokenizer can tell: --tokenizer DIR"
+
+
+def what_is_left_out(left_out: dict[str, Any]) -> Iterator[str]:
+    questions = left_out["questions_of_images"]
+    if genome := left_out.get("visual_genome"):
+        yield (
+            f"left out of Visual Genome: {genome['outside_coco']:,} questions about images that COCO has not, "
+            f"{genome['of_other_splits']:,} about images outside train and val, "
+            f"{genome['outside_vocabulary']:,} with answers outside the vocabulary"
+        )
+    if images := left_out["images"]:
+        yield f"left out: {len(images):,} images that cannot be read, and with them {questions:,} questions"
+        yield from listed([f"{bad['file']} (image_id {bad['image_id']}): {bad['problem']}" for bad in images])
+    if records := left_out["records"]:
+        yield f"left out: {len(records):,} bad records"
+        yield from listed([f"{bad['file']}: {bad['record']}: {bad['problem']}" for bad in records])
+
+
+def listed(found: list[str]) -> Iterator[str]:
+    yield from (f"  {line}" for line in found[:SHOWN])
+    if len(found) > SHOWN:
+        yield f"  and {len(found) - SHOWN:,} more, in manifest.json under left_out"

@@ -1,0 +1,1 @@
+"""The path from a checkpoint and a split to a record."""

@@ -1,0 +1,109 @@
+"""A record from what the VQA challenge's server says of a submission: only it has the answers of test-dev."""
+
+import json
+import time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from vle_bench import atomic
+from vle_bench.analysis.model_card import write_cards
+from vle_bench.data.prepared import check_whole
+from vle_bench.digests import file_sha256
+from vle_bench.errors import RequestError
+from vle_bench.evaluation.evaluate import load, record_of
+from vle_bench.evaluation.record import Record, refuse_constant
+from vle_bench.json_files import reading
+
+# How many questions the server scores a split on. test-standard is a part of test2015 of which no question ids and no number are
+# given out, so that a record could not say what it is about.
+QUESTIONS = {"test-dev": 107_394}
+
+OVERALL, ANSWER_TYPES = "overall", ("yes/no", "number", "other")
+
+
+def record_server_result(
+    folder: Path, data_root: Path, split: str, file: Path, output: Path, *, accelerator: Accelerator
+) -> Record:
+    """The record of a checkpoint on a split from the server's result file; no model is run.
+
+    Args:
+        folder: the checkpoint whose answers were sent, or its run.
+        file: `[{"test-dev": {"yes/no": 87.44, "number": 50.2, "other": 62.38, "overall": 71.32}}]`, in percent.
+
+    Raises:
+        RequestError: the file is no such result, or of another phase; the checkpoint or the data is not of VQA v2.
+    """
+    started = time.monotonic()
+    if split not in QUESTIONS:
+        raise RequestError(f"--server-result: records are made of {', '.join(QUESTIONS)}, not of {split}")
+    figures = read_result(file, split)
+    loaded = load(folder, data_root, split, labelled=False, accelerator=accelerator)
+    if loaded.task.name != "vqa" or loaded.data.manifest["source"] != "vqav2":
+        source = loaded.data.manifest["source"]
+        raise RequestError(f"{folder}: of task {loaded.task.name} on {source}; the server scores vqa on vqav2")
+    check_whole(loaded.data, split)
+    ids = loaded.data.questions(split)["question_id"]
+    if len(ids) != QUESTIONS[split]:
+        raise RequestError(
+            f"{data_root}: has {len(ids):,} questions of {split}, the server {QUESTIONS[split]:,}; prepare all of them"
+        )
+    scores = {
+        "n": len(ids), "metrics": {"accuracy": {"value": figures[OVERALL], "n": len(ids)}}, "breakdown": {},
+        "per_answer_type": {name: figures[name] for name in ANSWER_TYPES if name in figures},
+    }  # fmt: skip
+    record = record_of(
+        loaded, split, scores, ids, device="the challenge's server", processes=0, batch_size=0,
+        seconds=round(time.monotonic() - started, 2),
+    )  # fmt: skip
+    record = record.model_copy(update={"data": record.data | {"server_result_sha256": file_sha256(file)}})
+    if accelerator.is_main_process:
+        atomic.write_json(output, record.model_dump(mode="json"))
+        write_cards(loaded.folder.parent)
+    return record
+
+
+def read_result(file: Path, split: str) -> dict[str, float]:
+    """Fractions by type of answer and `overall` of one phase."""
+    with reading(file):
+        text = file.read_text(encoding="utf-8")
+    try:
+        content = json.loads(text, parse_float=Decimal, parse_int=Decimal, parse_constant=refuse_constant)
+    except json.JSONDecodeError as error:
+        raise RequestError(f"{file}: not JSON, it ends or breaks at line {error.lineno}") from error
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"{file}: no result of the server: {error}") from error
+    entries = content if isinstance(content, list) else [content]
+    if not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise RequestError(f'{file}: no result of the server; [{{"{split}": {{"{OVERALL}": 71.32, ...}}}}] is expected')
+    phases = [(name, figures) for entry in entries for name, figures in entry.items()]
+    found = [figures for name, figures in phases if name == split]
+    if len(found) != 1:
+        there = ", ".join(str(name) for name, _ in phases)
+        raise RequestError(
+            f"{file}: {'has no' if not found else 'more than one'} result of phase {split!r}; it has {there or 'none'}"
+        )
+    return {name: fraction(file, f"{split}: {name}", value) for name, value in checked(file, split, found[0]).items()}
+
+
+def checked(file: Path, split: str, figures: Any) -> dict[str, Any]:
+    """The figures of a phase: overall is there, nothing unknown is, and overall lies between its parts."""
+    if not isinstance(figures, dict) or OVERALL not in figures:
+        raise RequestError(f"{file}: {split}: has no {OVERALL!r}")
+    if unknown := sorted(figures.keys() - {OVERALL, *ANSWER_TYPES}):
+        raise RequestError(f"{file}: {split}: unknown: {', '.join(unknown)}; {', '.join((OVERALL, *ANSWER_TYPES))} are known")
+    parts = [fraction(file, f"{split}: {name}", figures[name]) for name in ANSWER_TYPES if name in figures]
+    if len(parts) == len(ANSWER_TYPES) and not min(parts) <= fraction(file, f"{split}: {OVERALL}", figures[OVERALL]) <= max(parts):
+        raise RequestError(
+            f"{file}: {split}: {OVERALL} {figures[OVERALL]} is not between the types of answer, of which it is a mean"
+        )
+    return figures
+
+
+def fraction(file: Path, name: str, value: Any) -> float:
+    """Percent → 0..1, in decimal figures: 71.32 → 0.7132."""
+    if not isinstance(value, Decimal) or not 0 <= value <= 100:
+        raise RequestError(f"{file}: {name}: {value} is no percentage of 0 to 100")
+    return float(value / 100)

@@ -1,0 +1,110 @@
+"""Records of one recipe with several seeds are one experiment: mean, deviation, and how far from the published score."""
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from vle_bench.evaluation.record import Expect, Record
+from vle_bench.metrics.rounding import percent, signed
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One metric of one recipe on one split of one data, over its runs, ordered by seed."""
+
+    records: tuple[Record, ...]
+    metric: str
+
+    @property
+    def first(self) -> Record:
+        return self.records[0]
+
+    @property
+    def values(self) -> list[Decimal]:
+        """Fractions, with the decimal digits that the records hold."""
+        return [Decimal(repr(record.metrics[self.metric].value)) for record in self.records]
+
+    @property
+    def exact_mean(self) -> Decimal:
+        return sum(self.values, Decimal()) / len(self.values)
+
+    @property
+    def mean(self) -> float:
+        return float(self.exact_mean)
+
+    @property
+    def deviation(self) -> float | None:
+        """The sample standard deviation over runs; None for one run."""
+        return float(statistics.stdev(self.values)) if len(self.records) > 1 else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % over images; of several runs the mean of each end. It says nothing of how seeds differ: `deviation` does."""
+        found = [i for record in self.records if (i := record.metrics[self.metric].interval) is not None]
+        if len(found) < len(self.records):
+            return None
+        low, high = zip(*found, strict=True)
+        return statistics.fmean(low), statistics.fmean(high)
+
+    @property
+    def expect(self) -> Expect | None:
+        """What the recipe should reproduce, where it is this metric on this split."""
+        expect = self.first.expect
+        if expect is None or (expect.metric, expect.split) != (self.metric, self.first.split):
+            return None
+        return expect
+
+    @property
+    def difference(self) -> Decimal | None:
+        """Points, measured minus published."""
+        return 100 * self.exact_mean - Decimal(repr(self.expect.value)) if self.expect else None
+
+    @property
+    def inside(self) -> bool | None:
+        """Whether the difference is inside the tolerance, both as decimal figures."""
+        if self.expect is None or self.difference is None:
+            return None
+        return abs(self.difference) <= Decimal(repr(self.expect.tolerance))
+
+    @property
+    def dirty(self) -> bool:
+        return any(record.code.get("clean") is False for record in self.records)
+
+    def show_score(self) -> str:
+        """`77.41 ± 0.35`: percent, ± half of the interval."""
+        half = f" ± {percent((self.interval[1] - self.interval[0]) / 2)}" if self.interval else ""
+        return percent(self.mean) + half
+
+    def show_seeds(self) -> str:
+        """`seed 0`, or the number of runs and their standard deviation in points."""
+        if self.deviation is None:
+            return f"seed {self.first.seed}"
+        return f"{len(self.records)} seeds, sd {percent(self.deviation)}"
+
+    def show_difference(self) -> str:
+        """`−0.19, inside ±0.3`; empty where nothing was published to compare with."""
+        if self.difference is None or self.expect is None:
+            return ""
+        tolerance = Decimal(repr(self.expect.tolerance)).normalize()
+        return f"{signed(self.difference, 2)}, {'inside' if self.inside else 'outside'} ±{tolerance:f}"
+
+
+def experiments(records: Iterable[Record]) -> list[tuple[Record, ...]]:
+    """Records of one experiment together, ordered by seed; best first, contaminated ones last whatever they score.
+
+    Records without an experiment's digest (schema versions 1 and 2) stand alone.
+    """
+    groups: dict[tuple[object, ...], list[Record]] = {}
+    for record in records:
+        identity = record.recipe.get("experiment", record.recipe["hash"])
+        key = (identity, record.task, record.task_version, record.split, record.data["source"], record.data["manifest_hash"],
+               record.primary_metric, record.contaminated)  # fmt: skip
+        groups.setdefault(key, []).append(record)
+    found = [tuple(sorted(group, key=lambda r: (r.seed, r.recipe["hash"]))) for group in groups.values()]
+
+    def rank(group: tuple[Record, ...]) -> tuple[bool, Decimal, str, str]:
+        first = group[0]
+        return first.contaminated, -Experiment(group, first.primary_metric).exact_mean, first.recipe["name"], first.recipe["hash"]
+
+    return sorted(found, key=rank)

@@ -1,0 +1,154 @@
+"""A table as a value, and how it is written as Markdown, CSV and LaTeX."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+NOTHING = "–"
+
+Kind = Literal["published", "baseline", "measured"]
+
+
+@dataclass(frozen=True)
+class Column:
+    title: str
+    numeric: bool = False  # right-aligned, and sorted by `Cell.order`
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is printed, `77.7 (76.8 †‡)`, and the figure that a column is sorted by."""
+
+    text: str = NOTHING
+    order: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    kind: Kind
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Footnote:
+    sign: str  # †; empty for a line that explains an abbreviation
+    text: str
+
+
+@dataclass(frozen=True)
+class Source:
+    title: str
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table with what stands around it.
+
+    Args:
+        name: unique among all tables; the stem of its CSV and LaTeX files.
+        lead: a sentence or two above it: units, splits.
+    """
+
+    name: str
+    title: str
+    lead: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    footnotes: tuple[Footnote, ...] = ()
+    sources: tuple[Source, ...] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """The tables of one Markdown file."""
+
+    name: str
+    title: str
+    tables: tuple[Table, ...]
+
+
+def markdown(page: Page, note: str) -> str:
+    """A page with all its tables.
+
+    Args:
+        note: says that the file is generated.
+    """
+    parts = [f"<!-- {note} -->\n\n# {page.title}\n"]
+    for table in page.tables:
+        heading = f"\n## {table.title}\n" if len(page.tables) > 1 else ""
+        parts.append(f"{heading}\n{table.lead}\n\n{markdown_grid(table)}{markdown_notes(table)}")
+    return "".join(parts)
+
+
+def markdown_grid(table: Table) -> str:
+    rule = ["---:" if column.numeric else "---" for column in table.columns]
+    lines = [[column.title for column in table.columns], rule, *([cell.text for cell in row.cells] for row in table.rows)]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def markdown_notes(table: Table) -> str:
+    """Each footnote on a line of its own: two blanks at the end are Markdown's line break."""
+    lines = [f"{note.sign} {note.text}".strip() for note in table.footnotes]
+    notes = "\n" + "  \n".join(lines) + "\n" if lines else ""
+    titles = [f"[{source.title}]({source.url})" if source.url else source.title for source in table.sources]
+    return notes + (f"\nSources: {'; '.join(titles)}.\n" if titles else "")
+
+
+def comma_separated(table: Table) -> str:
+    """Header and rows as printed, then `kind` (published, baseline, measured), then a number for each column that has any.
+
+    A number is the first figure of its cell: percent, parameters, image-text pairs, runs; footnotes are in the Markdown.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    figures = [i for i in range(len(table.columns)) if any(row.cells[i].order is not None for row in table.rows)]
+    titles = [column.title or "Name" for column in table.columns]
+    writer.writerow([*titles, "kind", *(f"{titles[i]}: number" for i in figures)])
+    for row in table.rows:
+        orders = [row.cells[i].order for i in figures]
+        writer.writerow([*(cell.text for cell in row.cells), row.kind, *("" if o is None else f"{o:.12g}" for o in orders)])
+    return text.getvalue()
+
+
+SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "†": r"\textdagger{}", "‡": r"\textdaggerdbl{}", "§": r"\S{}",
+    "±": r"$\pm$", "−": "$-$", "–": "--", "×": r"$\times$", "→": r"$\rightarrow$",
+    "¶": r"\P{}", "‖": r"$\|$", "⁰": "$^0$", "‼": "!!", "◊": r"$\diamond$",
+    "[": "{[}",  # after the end of a line it would be read as its option
+}  # fmt: skip
+
+
+def latex_text(text: str) -> str:
+    return "".join(SPECIAL.get(character, character) for character in text)
+
+
+FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+
+
+def latex(table: Table, note: str) -> str:
+    """A `table` environment with booktabs rules and the footnotes below; needs booktabs and graphicx.
+
+    A table that is wider than the text is made smaller.
+    """
+    align = "".join("r" if column.numeric else "l" for column in table.columns)
+    body: list[str] = []
+    for before, row in zip((None, *table.rows), table.rows, strict=False):
+        if before is not None and before.kind != row.kind:
+            body.append(r"\midrule")
+        body.append(latex_line([cell.text for cell in row.cells]))
+    notes = [f"{note.sign} {note.text}".strip() for note in table.footnotes]
+    notes += [f"Sources: {'; '.join(source.title for source in table.sources)}."] if table.sources else []
+    return "\n".join([
+        f"% {note}", r"\begin{table}", r"\centering", rf"\caption{{{latex_text(f'{table.title}. {table.lead}')}}}",
+        rf"\label{{tab:{table.name.replace('_', '-')}}}", FIT, rf"\begin{{tabular}}{{{align}}}", r"\toprule",
+        latex_line([column.title for column in table.columns]), r"\midrule", *body, r"\bottomrule", r"\end{tabular}}",
+        *([r"\par\smallskip\footnotesize", *(latex_text(line) + r"\\" for line in notes)] if notes else []), r"\end{table}",
+    ]) + "\n"  # fmt: skip
+
+
+def latex_line(cells: Sequence[str]) -> str:
+    return " & ".join(latex_text(cell) for cell in cells) + r" \\"

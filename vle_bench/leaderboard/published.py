@@ -1,0 +1,265 @@
+"""The published figures: published.yaml, typed and checked. Every table and figure takes them from here."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from vle_bench.data.sources import SIZED, SPLITS
+from vle_bench.errors import RequestError, closest
+from vle_bench.recipe import strict_yaml
+
+PACKAGE = Path(__file__).parents[1]
+
+VQA_METRICS = ("accuracy", "accuracy_yes_no", "accuracy_number", "accuracy_other")
+
+RETRIEVAL: dict[str, tuple[str, ...]] = dict.fromkeys(("text_retrieval", "image_retrieval"), ("recall_at_1",))
+
+# What was measured on each data: task → its metrics.
+TASKS: dict[str, dict[str, tuple[str, ...]]] = {
+    "vqav2": {"vqa": VQA_METRICS},
+    "vcr": dict.fromkeys(("vcr_q2a", "vcr_qa2r", "vcr_q2ar"), ("accuracy",)),
+    "flickr30k": RETRIEVAL,
+    "coco": RETRIEVAL,
+    "easy-vqa": {"vqa": ("accuracy", "accuracy_not_yes_no")},
+}
+
+UNION = ["Pretraining", "literal['unknown']"]  # how pydantic calls the branches of `Model.pretraining`
+
+FIGURE = re.compile(r"\d+(\.\d+)?")
+
+
+def as_printed(value: Any) -> Any:
+    """A figure in percent with the decimals of its source: "82.0" stays 82.0."""
+    if isinstance(value, Decimal):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f'write it in quotes, "{value}", so that every decimal of the source is kept')
+    if not FIGURE.fullmatch(value):
+        raise ValueError(f'{value!r} is no figure in percent; write it as the source prints it, such as "77.68"')
+    if Decimal(value) > 100:
+        raise ValueError(f"{value} is not between 0 and 100; figures are in percent")
+    return Decimal(value)
+
+
+Percent = Annotated[Decimal, Field(ge=0, le=100), BeforeValidator(as_printed)]
+
+Text = Annotated[str, Field(min_length=1)]
+
+Count = Annotated[int, Field(ge=1)]
+
+Keys = Annotated[tuple[Text, ...], Field(strict=False)]
+
+
+class Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Mark(Group):
+    """A footnote."""
+
+    sign: Text
+    text: Text
+
+
+class Source(Group):
+    """Where a figure was read."""
+
+    document: Text
+    table: Text | None = None  # or section
+    url: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
+
+
+class Pretraining(Group):
+    """How much a model saw: pairs, images without text, gigabytes of text without images."""
+
+    image_text_pairs: Count
+    images: Count | None = None
+    text_gigabytes: Count | None = None
+    approximate: bool = False
+
+
+class Model(Group):
+    name: Text
+    parameters: Count | None = None  # encoders and embeddings, without task heads
+    pretraining: Pretraining | Literal["unknown"] | None = None  # unknown: the source says so; None: not read anywhere
+    recipes: Keys = ()  # names of the shipped recipes that fine-tune it
+
+
+class Score(Group):
+    """One published figure, in percent."""
+
+    model: Text
+    data: Literal["vqav2", "vcr", "flickr30k", "coco", "easy-vqa"]
+    task: Literal["vqa", "vcr_q2a", "vcr_qa2r", "vcr_q2ar", "text_retrieval", "image_retrieval"]
+    split: Text
+    metric: Literal["accuracy", "accuracy_yes_no", "accuracy_number", "accuracy_other", "accuracy_not_yes_no", "recall_at_1"] = (
+        "accuracy"
+    )
+    value: Percent
+    n: Count | None = None  # questions, where not the whole split
+    source: Text
+    read_as: Literal["paper", "readme", "mirror", "computed", "unstated"]
+    marks: Keys = ()
+
+    @model_validator(mode="after")
+    def data_has_it(self) -> "Score":
+        problems = []
+        if self.split not in SPLITS[self.data]:
+            problems.append(f"split: {self.split!r} is no split of {self.data}; there are {', '.join(SPLITS[self.data])}")
+        tasks = TASKS[self.data]
+        if self.task not in tasks:
+            problems.append(f"task: {self.task} is not measured on {self.data}; there are {', '.join(tasks)}")
+        elif self.metric not in tasks[self.task]:
+            known = ", ".join(tasks[self.task])
+            problems.append(f"metric: {self.metric} is no metric of {self.task} on {self.data}; there are {known}")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """Two figures with the same one cannot be told apart."""
+        return self.model, self.data, self.task, self.split, self.metric, self.source, frozenset(self.marks)
+
+
+class SplitSize(Group):
+    """The official number of a split's questions."""
+
+    data: Literal["vqav2", "vcr", "shapes-vcr", "easy-vqa"]
+    split: Text
+    n: Count
+    source: Text
+
+    @model_validator(mode="after")
+    def data_has_it(self) -> "SplitSize":
+        if self.split not in SIZED[self.data]:
+            raise ValueError(f"split: {self.split!r} is no split of {self.data}; there are {', '.join(SIZED[self.data])}")
+        return self
+
+
+class Published(Group):
+    marks: dict[str, Mark]
+    sources: dict[str, Source]
+    models: Annotated[tuple[Model, ...], Field(strict=False)]
+    scores: Annotated[tuple[Score, ...], Field(strict=False)]
+    split_sizes: Annotated[tuple[SplitSize, ...], Field(strict=False)]
+
+    @model_validator(mode="after")
+    def holds_together(self) -> "Published":
+        problems = [*undefined(self), *repeated(self)]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+def undefined(published: Published) -> Iterator[str]:
+    """Names that are used and stand nowhere."""
+    names = [model.name for model in published.models]
+    for place, score in enumerate(published.scores):
+        if score.model not in names:
+            yield f"scores.{place}.model: " + not_among(score.model, "models", names)
+        for mark in score.marks:
+            if mark not in published.marks:
+                yield f"scores.{place}.marks: " + not_among(mark, "marks", list(published.marks))
+    places = [(f"scores.{place}", score.source) for place, score in enumerate(published.scores)]
+    places += [(f"split_sizes.{place}", size.source) for place, size in enumerate(published.split_sizes)]
+    for key, source in places:
+        if source not in published.sources:
+            yield f"{key}.source: " + not_among(source, "sources", list(published.sources))
+
+
+def not_among(name: str, group: str, names: list[str]) -> str:
+    return f"{name!r} is not among the {group}; define it there" + (f", or use {closest(name, names)!r}" if names else "")
+
+
+def repeated(published: Published) -> Iterator[str]:
+    """Entries that cannot be told apart."""
+    signs: dict[str, str] = {}
+    for key, mark in published.marks.items():
+        if (first := signs.setdefault(mark.sign, key)) != key:
+            yield f"marks.{key}.sign: {mark.sign} is the sign of {first}; take another"
+    for name, count in Counter(model.name for model in published.models).items():
+        if count > 1:
+            yield f"models: {name} stands {count} times; join the entries"
+    owners: dict[str, str] = {}
+    for place, model in enumerate(published.models):
+        for recipe in model.recipes:
+            if recipe in owners:
+                yield f"models.{place}.recipes: {recipe} is a recipe of {owners[recipe]}; a recipe fine-tunes one model"
+            owners.setdefault(recipe, model.name)
+    seen: dict[tuple[Any, ...], int] = {}
+    for place, score in enumerate(published.scores):
+        if (earlier := seen.setdefault(score.identity, place)) != place:
+            same = "the same model, task, split, metric, source and marks"
+            yield f"scores.{place}: {same} as scores.{earlier}; remove one, or mark it"
+    for (data, split), count in Counter((size.data, size.split) for size in published.split_sizes).items():
+        if count > 1:
+            yield f"split_sizes: {split} of {data} stands {count} times; keep one"
+
+
+def load_published(root: Path) -> Published:
+    """published.yaml of the folder, or the shipped one.
+
+    Raises:
+        RequestError: every problem, one a line: file, key, whose figure, what is wrong and the way out. What the entries say of
+            each other is checked once each is right by itself.
+    """
+    places = [root, PACKAGE / "leaderboards", PACKAGE.parent / "leaderboards"]
+    file = next((f for p in places if (f := p / "published.yaml").is_file()), None)
+    if file is None:
+        raise RequestError(f"{root}: no published.yaml there")
+    values = strict_yaml.read_group(file)
+    try:
+        return Published.model_validate(values)
+    except ValidationError as error:
+        lines = [f"{file}: {line}" for problem in error.errors() for line in describe(problem, values)]
+        raise RequestError("\n".join(dict.fromkeys(lines))) from error
+
+
+def describe(problem: ErrorDetails, values: dict[str, Any]) -> list[str]:
+    """One of pydantic's errors → `scores.17.value (BLIP): what is wrong`, a line a problem."""
+    parts = [str(part) for part in problem["loc"]]
+    location = [part for part in parts if part not in UNION]  # pydantic names the branch of a union too
+    given = problem["input"]
+    if parts[-1:] == UNION[1:]:
+        if isinstance(given, dict):
+            return []  # a group was meant, and what is wrong with it stands in another problem
+        return [labelled(location, f"'unknown', or a group with image_text_pairs, or null; not {given!r}", values)]
+    if parts[-1:] == UNION[:1]:
+        return []  # no group: said with the other branch
+    if problem["type"] == "extra_forbidden":
+        known = group_at(parts).model_fields
+        return [labelled(location, f"unknown key; nearest valid key: {closest(location[-1], list(known))}", values)]
+    if problem["type"] == "missing":
+        return [labelled(location, "this key is needed", values)]
+    message = problem["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
+    if problem["type"] == "value_error" and isinstance(given, dict):  # our own checks of a group name the key first
+        own = (text.partition(": ") for text in message.splitlines())
+        return [labelled([*location, *key.split(".")], rest, values) for key, _, rest in own]
+    if problem["type"] == "value_error":
+        return [labelled(location, message, values)]
+    instead = "" if isinstance(given, dict | list) else f", not {given!r}"
+    return [labelled(location, f"{message[:1].lower()}{message[1:]}{instead}", values)]
+
+
+def group_at(location: list[str]) -> type[Group]:
+    """The class of the group that a key was given in."""
+    if UNION[0] in location:
+        return Pretraining
+    groups: dict[str, type[Group]] = {"marks": Mark, "sources": Source, "models": Model, "scores": Score, "split_sizes": SplitSize}
+    return groups[location[0]] if len(location) > 1 else Published
+
+
+def labelled(location: list[str], message: str, values: dict[str, Any]) -> str:
+    """Places in a list are hard to count: the model's name, or the data's, follows."""
+    entries = values.get(location[0])
+    name = ""
+    if len(location) > 1 and isinstance(entries, list) and isinstance(entry := entries[int(location[1])], dict):
+        name = next((f" ({entry[key]})" for key in ("model", "name", "data") if entry.get(key)), "")
+    return f"{'.'.join(location)}{name}: {message}"

@@ -1,0 +1,136 @@
+"""The leaderboards folder: records come in, tables and figures are rendered from them, and a check tells whether they are."""
+
+import json
+from pathlib import Path
+
+from vle_bench import atomic
+from vle_bench.data.sources import KNOWN
+from vle_bench.data.splits import names, overlap
+from vle_bench.errors import RequestError
+from vle_bench.evaluation.provenance import ids_digest
+from vle_bench.evaluation.record import Record, load_record
+from vle_bench.leaderboard.published import Published, load_published
+from vle_bench.recipe import strict_yaml
+from vle_bench.tasks.catalogue import TASKS
+
+# What may differ between two evaluations of one checkpoint that come to the same
+OF_THE_MOMENT = {"seconds", "command", "device", "processes", "batch_size", "libraries", "code"}
+
+
+def load_records(root: Path, published: Published) -> dict[Path, Record]:
+    """Every record under results/, in the order of file names, checked one by one and against each other.
+
+    Raises:
+        RequestError: what is wrong, with the file.
+    """
+    records: dict[Path, Record] = {}
+    files = (p for p in root.glob("results/**/*") if p.is_file() and not p.name.startswith("."))
+    for path in sorted(files):
+        if path.suffix != ".json" or len(path.relative_to(root).parts) != 3:
+            raise RequestError(f"{path}: no record; they lie as results/<task>/NAME.json, and nothing else does: take it away")
+        record = load_record(path)
+        if record.task != path.parent.name:
+            raise RequestError(f"{path}: of task {record.task}; it belongs into results/{record.task}/")
+        check_record(path, record, records, published)
+        records[path] = record
+    return records
+
+
+def check_record(path: Path, record: Record, others: dict[Path, Record], published: Published) -> None:
+    """Refuse a record that is not of the whole split, that contradicts others of its split, or that is there already."""
+    source, split = record.data["source"], record.split
+    if record.task not in TASKS.get(source, ()):
+        what = f"task {record.task} of {source}" if source in TASKS else f"data.source {source}"
+        raise RequestError(f"{path}: {what} is not known; there are {', '.join(TASKS.get(source, tuple(TASKS)))}")
+    if unknown := set(names(split)) - {name for group in KNOWN[source] for name in group}:
+        raise RequestError(f"{path}: {source} has no split {min(unknown)!r}")
+    if overlap(split, "+".join(record.training_splits)) and not record.contaminated:
+        trained = ", ".join(record.training_splits)
+        raise RequestError(f"{path}: contaminated is false, but {split} shares images with what was trained on: {trained}")
+    parts = {name: metric.n for name, metric in record.metrics.items() if metric.n is not None and metric.n > record.n}
+    if parts and record.task != "vcr_second_stage":  # which counts words
+        raise RequestError(f"{path}: metrics.{min(parts)}: n {parts[min(parts)]:,} is more than the record's {record.n:,}")
+    sizes: dict[tuple[str, str], int] = {(size.data, size.split): size.n for size in published.split_sizes}
+    if (size := sizes.get((source, split))) is not None and record.n != size:
+        raise RequestError(
+            f"{path}: n: {record.n:,} examples, but {split} of {source} has {size:,}; a score of a part is no score of it"
+        )
+    for place, other in others.items():
+        if same_run(record, other):
+            raise RequestError(f"{path}: a duplicate of {place}: the same recipe, seed, split and task; records are never replaced")
+        same_data = other.data == record.data and other.split == split
+        known = record.ids_sha256 is not None and other.ids_sha256 is not None
+        if same_data and (record.n != other.n or (known and record.ids_sha256 != other.ids_sha256)):
+            raise RequestError(
+                f"{path}: {record.n:,} examples of {split}, and {place} has {'others' if record.n == other.n else f'{other.n:,}'}: "
+                "of the same data and split they must be the same; evaluate again"
+            )
+
+
+def same_run(one: Record, other: Record) -> bool:
+    """Whether both are of one trained checkpoint, or of one recipe and seed, on one split and task."""
+    if (one.task, one.split, one.data["source"]) != (other.task, other.split, other.data["source"]):
+        return False
+    digests = one.model.get("checkpoint_sha256"), other.model.get("checkpoint_sha256")
+    if digests[0] == digests[1] is not None:
+        return True
+    recipes = [(r.recipe["hash"], r.recipe.get("experiment", r.recipe["hash"])) for r in (one, other)]
+    return one.seed == other.seed and (recipes[0][0] == recipes[1][0] or recipes[0][1] == recipes[1][1])
+
+
+def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, list[str]]:
+    """Copy a record, or the one of a run's reported split, into the folder's results/; nothing is ever replaced.
+
+    Args:
+        if_new: pass over a record that is there already, with the same figures.
+
+    Returns:
+        Where it lies, and with which marks the tables will show it.
+
+    Raises:
+        RequestError: no record there, or one that the tables cannot take: see `check_record`.
+    """
+    path = source if source.is_file() else reported(source)
+    record = load_record(path)
+    check_predictions(path, record)
+    name = f"{record.recipe['name'].replace(' + ', '+')}.{record.split}.seed-{record.seed}"
+    digests = "+".join(part[:8] for part in record.recipe["hash"].split(" + "))
+    target = root / "results" / record.task / f"{name}.{digests}.json"
+    published = load_published(root)
+    others = load_records(root, published)
+    check_record(path, record, {}, published)
+    for place, other in others.items() if if_new else ():
+        if record.model_dump(exclude=OF_THE_MOMENT) == other.model_dump(exclude=OF_THE_MOMENT):
+            return place, ["there already, with the same figures"]
+    check_record(path, record, others, published)
+    if target.exists():
+        raise RequestError(f"{target}: another record is there, and records are never replaced")
+    atomic.write_bytes(target, path.read_bytes())
+    marks = ["marked contaminated: its split was trained on"] * record.contaminated
+    marks += ["marked: its code had changes that are in no commit"] * (record.code.get("clean") is False)
+    beside = [str(p) for p in sorted(path.parent.glob("*.json")) if path != source and p != path]
+    return target, marks + [f"not taken in: {', '.join(beside)}; each is added by its path"] * bool(beside)
+
+
+def check_predictions(path: Path, record: Record) -> None:
+    """The rows that a record was computed from, where they lie beside it, are of its examples."""
+    predictions = path.parent.parent / "predictions" / f"{path.stem}.jsonl"
+    if record.ids_sha256 is None or path.parent.name != "results" or not predictions.is_file():
+        return
+    try:
+        ids = [json.loads(line)["id"] for line in predictions.read_text(encoding="utf-8").splitlines()]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"{predictions}: a line of it is no prediction; evaluate again") from error
+    if len(ids) != record.n or ids_digest(ids) != record.ids_sha256:
+        raise RequestError(f"{path}: n: {record.n:,} examples, and the {len(ids):,} of {predictions} are others; evaluate again")
+
+
+def reported(run: Path) -> Path:
+    """The record of the split that a run's recipe reports."""
+    if not (run / "recipe.yaml").is_file():
+        raise RequestError(f"{run}: neither a result record nor a run folder (recipe.yaml)")
+    recipe = strict_yaml.read_group(run / "recipe.yaml")
+    path = run / "results" / f"{recipe['task']}.{recipe['data']['report']}.json"
+    if not path.is_file():
+        raise RequestError(f"{path}: no such record; `vle-bench evaluate {run}` writes it")
+    return path

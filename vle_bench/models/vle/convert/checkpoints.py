@@ -1,0 +1,252 @@
+"""Checkpoints from elsewhere → a `from_pretrained` folder, complete or not at all."""
+
+import json
+import pickle
+import re
+import zipfile
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoTokenizer
+
+from vle_bench import atomic, models
+from vle_bench.errors import RequestError
+from vle_bench.models.vle.configuration import VLEConfig
+from vle_bench.models.vle.convert.converted import Converted, few, shared_prefix
+from vle_bench.models.vle.convert.encoders import from_encoders
+from vle_bench.models.vle.convert.meter import convert_meter
+from vle_bench.models.vle.convert.vle import convert_vle
+from vle_bench.models.vle.processing import VLEProcessor
+
+_TOKENIZER_FILES = ("tokenizer.json", "spm.model", "vocab.json", "vocab.txt", "sentencepiece.bpe.model")
+
+_ANCHOR = "cross_modal_text_pooler.dense.weight"  # METER and VLE both have it, once
+
+
+class _NotLoaded:
+    """Stands where a checkpoint names a class of its trainer's; nothing of that class is imported or run."""
+
+
+# What Lightning's checkpoints name beside the weights (METER's published ones were written by 1.3).
+_LIGHTNING_NAMES: list[Any] = [
+    (stand_in, f"{package}.{name}")
+    for package in ("pytorch_lightning", "lightning.pytorch")
+    for name, stand_in in {
+        "callbacks.model_checkpoint.ModelCheckpoint": _NotLoaded,
+        "callbacks.lr_monitor.LearningRateMonitor": _NotLoaded,
+        "callbacks.early_stopping.EarlyStopping": _NotLoaded,
+        "utilities.parsing.AttributeDict": OrderedDict,
+    }.items()
+]
+
+
+def convert_checkpoint(checkpoint: Path, output: Path, config_file: Path | None = None, tokenizer: Path | None = None) -> list[str]:
+    """Convert a METER or VLE training checkpoint.
+
+    Args:
+        config_file: a VLEConfig as JSON, for what the tensors cannot tell; it must fit them.
+        tokenizer: folder of a tokenizer, to save a processor with the model.
+
+    Returns:
+        Lines that say what was mapped, what was dropped, and what was written.
+    """
+    check_output(output)
+    config = None if config_file is None else read_config(config_file)
+    content = read_checkpoint(checkpoint)
+    try:
+        source, converted = _convert(state_dict(content), config, _tokenizer_name(content))
+        lines = [f"{checkpoint}: {source}", *save(converted, output, tokenizer)]
+    except RequestError as error:
+        raise RequestError(f"{checkpoint}: {error}") from error
+    return lines
+
+
+def convert_encoders(
+    text: Path,
+    vision: Path,
+    output: Path,
+    config_file: Path | None = None,
+    tokenizer: Path | None = None,
+    keep_last_vision_layer: bool = False,
+) -> list[str]:
+    """Build a fresh VLE from the folders of a text encoder and a CLIP; the text folder's tokenizer comes along."""
+    check_output(output)
+    config = None if config_file is None else read_config(config_file)
+    converted = from_encoders(text, vision, config, keep_last_vision_layer)
+    if tokenizer is None and any((text / name).is_file() for name in _TOKENIZER_FILES):
+        tokenizer = text
+    return [f"a fresh VLE from {text} and {vision}", *save(converted, output, tokenizer)]
+
+
+def check_output(output: Path) -> None:
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise RequestError(f"{output}: it exists already; name a new or an empty folder with --output")
+
+
+def read_config(path: Path) -> VLEConfig:
+    try:
+        values = json.loads(path.read_text())
+    except OSError as error:
+        raise RequestError(f"{path}: it cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise RequestError(f"{path}: not JSON: {error}") from error
+    if not isinstance(values, dict) or values.get("model_type") != "vle":
+        raise RequestError(f'{path}: not a VLEConfig, "model_type": "vle" is expected')
+    try:
+        return VLEConfig.from_dict(values)
+    except Exception as error:  # the checks of transformers' configurations have many error types
+        raise RequestError(f"{path}: not a valid VLEConfig: {' '.join(str(error).split())}") from error
+
+
+def read_checkpoint(path: Path) -> Mapping[str, Any]:
+    """What the file holds; nothing in it is run (`weights_only`), and tensors stay on disk until they are read."""
+    if path.is_dir():
+        raise RequestError(
+            f"{path}: a folder; name the checkpoint file (DeepSpeed's zero_to_fp32.py consolidates its folders into one)"
+        )
+    if not path.is_file():
+        raise RequestError(f"{path}: no such file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with torch.serialization.safe_globals(_LIGHTNING_NAMES):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        problem = f"it asks for {code[1]}" if code else "it is damaged or not a checkpoint"
+        raise RequestError(f"{path}: only tensors and plain values are read from a checkpoint, and {problem}") from error
+    except Exception as error:  # a damaged file can fail anywhere in its reader
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise RequestError(f"{path}: truncated or not a checkpoint: {reason[0]}") from error
+    if not isinstance(content, dict):
+        raise RequestError(f"{path}: a dictionary of tensors is expected, {type(content).__name__} came")
+    return content
+
+
+def state_dict(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors: Lightning keeps them under `state_dict`, DeepSpeed under `module`, a consolidated file at the top."""
+    inner = next((content[key] for key in ("state_dict", "module") if isinstance(content.get(key), dict)), content)
+    other = [str(name) for name, value in inner.items() if not isinstance(value, Tensor)]
+    if other or not inner:
+        raise RequestError(f"tensors are expected, other values came: {few(other)}" if other else "it holds no tensors")
+    return dict(inner)
+
+
+def _tokenizer_name(content: Mapping[str, Any]) -> str:
+    """METER's checkpoints keep its settings under `hyper_parameters`."""
+    settings = content.get("hyper_parameters")
+    settings = settings.get("config", settings) if isinstance(settings, dict) else {}
+    name = settings.get("tokenizer", "") if isinstance(settings, dict) else ""
+    return name if isinstance(name, str) else ""
+
+
+def _convert(tensors: dict[str, Tensor], config: VLEConfig | None, tokenizer: str) -> tuple[str, Converted]:
+    prefix = shared_prefix(tensors, _ANCHOR)
+    outer = prefix.removesuffix("vle.")  # the model's own name for its encoder, not the trainer's
+    outside = [name for name in tensors if not name.startswith(outer)]
+    if outside:
+        raise RequestError(f"tensors are left over that do not begin with {outer}: {few(outside)}")
+    stripped = {name[len(outer) :]: tensor for name, tensor in tensors.items()}
+    without = f", without the prefix {outer}" if outer else ""
+    if "cross_modal_text_transform.weight" in stripped:
+        return f"METER{without}", convert_meter(stripped, config, tokenizer)
+    return f"VLE{without}", convert_vle(stripped, config)
+
+
+def save(converted: Converted, output: Path, tokenizer: Path | None) -> list[str]:
+    """Check that every tensor has its place, and write the folder."""
+    config = converted.config
+    model = _filled_model(converted)
+    processor = None if tokenizer is None else _processor(tokenizer, config)
+    labels = list((config.id2label or {}).values())
+    named = converted.architecture == "VLEForVQA" and labels[:1] != ["LABEL_0"]
+    with atomic.folder(output) as partial:
+        model.save_pretrained(partial)
+        if processor is not None:
+            processor.save_pretrained(partial)
+        if named:
+            atomic.write_json(partial / "label_map.json", {"answers": labels})
+    lines = _summary(converted, list(model.state_dict()))
+    if processor is None:
+        lines.append("no processor was written: convert again with --tokenizer DIR, a folder with the text encoder's tokenizer")
+    if converted.architecture == "VLEForVQA" and not named:
+        lines.append("no label map was written: the answers have no names; give a --config with id2label")
+    return [*lines, f"written: {output}"]
+
+
+def _filled_model(converted: Converted) -> Any:
+    cls = getattr(models, converted.architecture)
+    try:
+        with torch.device("meta"):  # nothing is allocated or initialised that the checkpoint replaces
+            model = cls(converted.config)
+    except (ValueError, KeyError) as error:
+        raise RequestError(f"the configuration cannot be built: {error}") from error
+    tensors = {name: t.float() if t.is_floating_point() else t for name, t in converted.tensors.items()}
+    for first, second in (getattr(cls, "_tied_weights_keys", None) or {}).items():
+        for here, there in ((first, second), (second, first)):
+            if here not in tensors and there in tensors:
+                tensors[here] = tensors[there]
+        if first in tensors and second in tensors and not torch.equal(tensors[first], tensors[second]):
+            raise RequestError(f"{first} and {second} differ: in {converted.architecture} they are one tensor")
+    _check_fit(tensors, model.state_dict())
+    model.load_state_dict(tensors, strict=True, assign=True)
+    model.tie_weights()
+    return model
+
+
+def _check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    problems = []
+    if missing := expected.keys() - tensors.keys():
+        problems.append(f"missing: {few(missing)}")
+    if left := tensors.keys() - expected.keys():
+        problems.append(f"left over: {few(left)}")
+    both = expected.keys() & tensors.keys()
+    if other := [n for n in both if tensors[n].shape != expected[n].shape]:
+        shapes = [f"{n} {tuple(expected[n].shape)} expected, {tuple(tensors[n].shape)} came" for n in other]
+        problems.append(f"of another shape: {few(shapes)}")
+    if problems:
+        raise RequestError(f"the tensors do not fit the configuration: {'; '.join(problems)}")
+
+
+def _processor(tokenizer: Path, config: VLEConfig) -> VLEProcessor:
+    try:
+        loaded = AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True)
+    except Exception as error:  # each tokenizer library has error types of its own
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise RequestError(f"{tokenizer}: no tokenizer can be loaded from it: {reason[0]}") from error
+    vocabulary = config.text_config.vocab_size
+    if len(loaded) > vocabulary:
+        raise RequestError(f"{tokenizer}: its tokenizer has {len(loaded)} words, the text encoder {vocabulary}")
+    return VLEProcessor.from_parts(loaded, config.vision_config.image_size)
+
+
+def _summary(converted: Converted, names: list[str]) -> list[str]:
+    config, text, vision = converted.config, converted.config.text_config, converted.config.vision_config
+    counts = Counter(_part(name, converted.architecture) for name in names)
+    described = {
+        "text": f"{text.model_type}, {_size(text)}",
+        "vision": f"CLIP ViT, {_size(vision)}, {vision.image_size} px in patches of {vision.patch_size}",
+        "fusion": f"{_size(config)}, {config.num_token_types} token types",
+        "head": converted.architecture,
+    }
+    lines = [f"{part:8}{counts[part]:5} tensors  {what}" for part, what in described.items() if counts[part]]
+    if converted.dropped:
+        groups = Counter(re.sub(r"(\.layers?\.\d+)\..*", r"\1", name) for name in converted.dropped)
+        named = (name if name in converted.dropped else f"{name} ({count})" for name, count in groups.items())
+        lines.append(f"dropped {len(converted.dropped):5} tensors  {', '.join(named)}")
+    return lines
+
+
+def _size(config: Any) -> str:
+    return f"{config.num_hidden_layers} layers of {config.hidden_size}, {config.num_attention_heads} heads"
+
+
+def _part(name: str, architecture: str) -> str:
+    if architecture != "VLEModel" and not name.startswith("vle."):
+        return "head"
+    return {"text_model": "text", "vision_model": "vision"}.get(name.removeprefix("vle.").split(".")[0], "fusion")

@@ -1,0 +1,166 @@
+"""A recipe file, its bases and its overrides → a checked Recipe."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from vle_bench.errors import RequestError, closest
+from vle_bench.recipe import strict_yaml
+from vle_bench.recipe.schema import Group, Recipe
+
+COMMAND_LINE = "command line"
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def load_recipe(path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read, extend, override and check a recipe.
+
+    Args:
+        path: a file, or the name of a shipped recipe (`vqa/vle-base`).
+        overrides: `dotted.key=value`, the value as in YAML.
+
+    Raises:
+        RequestError: every problem, one a line: file, dotted key, what is wrong, nearest valid key.
+    """
+    file = find_recipe(path)
+    values, origins = read_with_bases(file, ())
+    for override in overrides:
+        apply_override(values, origins, override)
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        lines = [line for problem in error.errors() for line in describe(problem, origins, str(file))]
+        raise RequestError("\n".join(dict.fromkeys(lines))) from error
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """`vqa/vle-base.yaml` → its file: inside an installed package, beside the package in a checkout."""
+    root = next((r for r in (PACKAGE / "recipes", PACKAGE.parent / "recipes") if r.is_dir()), PACKAGE / "recipes")
+    files = sorted(p for p in root.rglob("*.yaml") if "accelerate" not in p.relative_to(root).parts)
+    return {p.relative_to(root).as_posix(): p for p in files}
+
+
+def find_recipe(path: str) -> Path:
+    if Path(path).is_file():
+        return Path(path)
+    shipped = shipped_recipes()
+    name = path.removeprefix("./").removeprefix("recipes/")
+    for candidate in (name, f"{name}.yaml"):
+        if candidate in shipped:
+            return shipped[candidate]
+    nearest = f"; nearest shipped recipe: recipes/{closest(name, list(shipped))}" if shipped else ""
+    raise RequestError(f"{path}: no such recipe{nearest}")
+
+
+def read_with_bases(file: Path, below: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Values of a file laid over those that it extends, and the file that each dotted key came from."""
+    if file.resolve() in below:
+        chain = " extends ".join(p.name for p in (*below, file.resolve()))
+        raise RequestError(f"{file}: extends: a recipe cannot extend itself: {chain}")
+    values = strict_yaml.read_group(file)
+    base = values.pop("extends", None)
+    if base is None:
+        return values, dict.fromkeys(dotted_keys(values), str(file))
+    base_file = file.parent / str(base)
+    if not base_file.is_file():
+        shipped = shipped_recipes()
+        name = str(base).removeprefix("recipes/")
+        found = shipped.get(name) or shipped.get(f"{name}.yaml")
+        if not isinstance(base, str) or found is None:
+            raise RequestError(f"{file}: extends: no such file: {base_file}, and no shipped recipe of that name")
+        base_file = found
+    base_values, origins = read_with_bases(base_file, (*below, file.resolve()))
+    return merge(base_values, values), {**origins, **dict.fromkeys(dotted_keys(values), str(file))}
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` wins, group by group."""
+    both = {k: merge(base[k], v) for k, v in over.items() if isinstance(v, dict) and isinstance(base.get(k), dict)}
+    return {**base, **over, **both}
+
+
+def dotted_keys(values: dict[str, Any], prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in values.items():
+        keys.append(f"{prefix}{key}")
+        if isinstance(value, dict):
+            keys += dotted_keys(value, f"{prefix}{key}.")
+    return keys
+
+
+def apply_override(values: dict[str, Any], origins: dict[str, str], override: str) -> None:
+    """Set one `dotted.key=value` in place."""
+    dotted, equals, text = override.partition("=")
+    *groups, last = dotted.strip().split(".")
+    if not equals or not last:
+        raise RequestError(f"{COMMAND_LINE}: {override}: an override is key=value, such as train.seed=1")
+    try:
+        value = strict_yaml.parse(text)
+    except yaml.YAMLError as error:
+        raise RequestError(f"{COMMAND_LINE}: {dotted}: {text!r} is no YAML value") from error
+    place = values
+    for number, group in enumerate(groups, 1):
+        if place.get(group) is None:
+            place[group] = {}
+        place = place[group]
+        if not isinstance(place, dict):
+            raise RequestError(f"{COMMAND_LINE}: {dotted}: {'.'.join(groups[:number])} is a value, not a group of keys")
+    place[last] = value
+    origins[dotted.strip()] = COMMAND_LINE
+
+
+def valid_keys(group: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
+    """Dotted keys of the schema, groups before what they hold."""
+    keys = []
+    for name, field in group.model_fields.items():
+        keys.append(prefix + name)
+        types = (field.annotation, *getattr(field.annotation, "__args__", ()))
+        inner = next((t for t in types if isinstance(t, type) and issubclass(t, Group)), None)
+        if inner is not None:
+            keys += valid_keys(inner, f"{prefix}{name}.")
+    return keys
+
+
+def nearest_key(dotted: str) -> str:
+    """The valid key most like a wrong one: by its last part, of the same group rather than another."""
+    parent, _, last = dotted.rpartition(".")
+
+    def likeness(key: str) -> float:
+        group, _, name = key.rpartition(".")
+        return difflib.SequenceMatcher(None, name, last).ratio() + 0.2 * (group == parent)
+
+    return max(valid_keys(), key=likeness)
+
+
+def describe(problem: ErrorDetails, origins: dict[str, str], file: str) -> list[str]:
+    """One of pydantic's errors → `file: dotted.key: what is wrong; nearest valid key`."""
+
+    def line(dotted: str, message: str) -> str:
+        where = dotted
+        while where and where not in origins:  # a key that is not given belongs to where its group stands
+            where = where.rpartition(".")[0]
+        return f"{origins.get(where, file)}: " + (f"{dotted}: " if dotted else "") + message
+
+    known = {*valid_keys(), *origins}
+    parts = [str(p) for p in problem["loc"]]
+    if problem["type"] == "extra_forbidden":
+        return [line(".".join(parts), f"unknown key; nearest valid key: {nearest_key('.'.join(parts))}")]
+    if problem["type"] == "missing":
+        return [line(".".join(parts), "this key is needed")]
+    while parts and ".".join(parts) not in known:  # pydantic appends the branch of a union or the place in a list
+        parts.pop()
+    dotted, message = ".".join(parts), problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":  # our own checks: one line a problem, some with their key before them
+        own = [text.partition(": ") for text in message.splitlines()]
+        return [line(key, rest) if key in known or key.startswith("model.") else line(dotted, key) for key, _, rest in own]
+    return [line(dotted, f"{message[:1].lower()}{message[1:]}, not {problem['input']!r}")]
+
+
+def default_run_folder(recipe: Recipe) -> Path:
+    return Path("runs") / recipe.name

@@ -1,0 +1,288 @@
+"""The recipe: one strict, typed YAML file that says what is trained, on what, and how. Imports no torch."""
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from vle_bench.data.sources import VCR_SOURCES
+from vle_bench.data.splits import overlap, wrong_split
+from vle_bench.errors import RequestError
+from vle_bench.models.vle.config_keys import check_config
+from vle_bench.recipe import strict_yaml
+from vle_bench.tasks.catalogue import VCR_KEYS, VQA_KEYS
+
+# Keys that change nothing about a run's weights, scores and record. A folder of data may have moved: what is in it is known by
+# the hash of its manifest.
+HARMLESS = re.compile(r"train\.(num_workers|log_every|checkpoint_every|keep|trackers)|data\.root|expect(\..*)?")
+
+# How the global batch is shared out: sums round otherwise, as on another number of processes.
+LAYOUT = re.compile(r"train\.per_device_batch_size")
+
+Split = Annotated[str, Field(pattern=r"^[\w.-]+(\+[\w.-]+)*$")]
+
+
+class Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class FirstStage(Group):
+    fraction: float = Field(gt=0, lt=1)
+    """Part of all steps."""
+    question_types: list[str] = Field(min_length=1)
+    """The questions that these steps see."""
+    other_share: float = Field(0.0, ge=0, lt=1)
+    """Share of all other questions among them, drawn anew each epoch."""
+
+
+class DataGroup(Group):
+    root: str
+    """Folder that `vle-bench prepare` wrote."""
+    source: Literal["easy-vqa", "vqav2", "vcr", "shapes-vcr"]
+    """What was prepared."""
+    train: Split
+    """Split to train on; `+` joins several (`train+val-minival`), `trainval` is `train+val`."""
+    evaluate: Split
+    """Split that picks the best checkpoint."""
+    report: Split
+    """Split of the result record, scored once at the end."""
+    grouping: Literal["image", "question"] = "image"
+    """`image` keeps questions of one image together and encodes it once; `question` is the published plain shuffle."""
+    questions_per_image: int | None = Field(None, ge=1)
+    """With grouping by image: at most so many questions of one image stand together; null for all of them."""
+    first_stage: FirstStage | None = None
+    """Start with some kinds of question only, where kinds interfere; null for all questions from the start."""
+    allow_contaminated: bool = False
+    """Let `evaluate` and `report` share images with `train`; the record is then marked and never ranked."""
+
+    @model_validator(mode="after")
+    def splits_exist(self) -> "DataGroup":
+        found = {key: wrong_split(getattr(self, key), self.source) for key in ("train", "evaluate", "report")}
+        if any(found.values()):
+            raise ValueError("\n".join(f"data.{key}: {what}" for key, what in found.items() if what))
+        return self
+
+    @model_validator(mode="after")
+    def nothing_is_trained_and_scored(self) -> "DataGroup":
+        shared = [key for key in ("evaluate", "report") if overlap(getattr(self, key), self.train)]
+        if shared and not self.allow_contaminated:
+            raise ValueError("\n".join(
+                f"data.{key}: {getattr(self, key)} shares images with data.train: {self.train}; take other splits, or set "
+                "data.allow_contaminated: true and the record is marked" for key in shared
+            ))  # fmt: skip
+        return self
+
+
+class TokenizerGroup(Group):
+    vocab_size: int = Field(1000, ge=8)
+    """Words and pieces of the tokenizer that is trained on the training questions."""
+
+
+class ModelGroup(Group):
+    checkpoint: str | None = None
+    """Folder to start from (`from_pretrained`), or null for a model from scratch."""
+    config: dict[str, Any] | None = None
+    """VLEConfig values of a model from scratch, or null to start from a checkpoint."""
+    tokenizer: TokenizerGroup = Field(default_factory=TokenizerGroup)
+    """For a model from scratch; a checkpoint brings its own."""
+    image_size: int = Field(384, ge=8, le=2048)
+    """Pixels a side."""
+    max_text_length: int = Field(50, ge=4, le=512)
+    """Tokens; longer texts are shortened."""
+    objects: Literal["tagged", "all"] = "tagged"
+    """VCR: which objects get a token: those that the question and the choice name (as published), or all of the picture."""
+    alignment: Literal["on", "off"] = "on"
+    """VCR: object tokens, and types that tie words to them; off for neither (the ablation)."""
+
+    @model_validator(mode="after")
+    def one_origin(self) -> "ModelGroup":
+        if (self.checkpoint is None) == (self.config is None):
+            raise ValueError("exactly one of checkpoint and config must be given")
+        if self.config is not None:
+            check_config(self.config, self.image_size)
+        return self
+
+
+def steps_or_minutes(value: Any) -> Any:
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    if value is not None and not whole and not re.fullmatch(r"[1-9]\d*min", str(value)):
+        raise ValueError(f"steps, such as 500, or minutes, such as 10min, are expected, not {value!r}")
+    return value
+
+
+class TrainGroup(Group):
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Decides initial weights, order and augmentation."""
+    epochs: float = Field(10, gt=0)
+    """Passes over the training split, where max_steps is null."""
+    max_steps: int | None = Field(None, ge=1)
+    """Optimiser steps, whatever `epochs` says."""
+    batch_size: int = Field(512, ge=1)
+    """Questions in one optimiser step, over all devices and micro-batches."""
+    per_device_batch_size: int = Field(32, ge=1)
+    """Questions in one forward pass on one device; changes memory and speed only."""
+    learning_rate: float = Field(7e-6, gt=0, lt=1)
+    """Peak learning rate of the pre-trained encoders."""
+    lr_mult_head: float = Field(50, ge=0)
+    """Times learning_rate for the task head."""
+    lr_mult_cross_modal: float = Field(5, ge=0)
+    """Times learning_rate for the fusion layers and their poolers."""
+    layer_decay: float | None = Field(None, gt=0, le=1)
+    """Times learning_rate once more for each layer of the text and vision encoders counted from their ends; null for 1."""
+    weight_decay: float = Field(0.01, ge=0)
+    """AdamW's; none on biases and norms."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field((0.9, 0.98), strict=False)
+    """AdamW's."""
+    eps: float = Field(1e-8, gt=0)
+    """AdamW's."""
+    warmup_fraction: float = Field(0.1, ge=0, lt=1)
+    """Part of all steps over which the learning rate rises from 0."""
+    schedule: Literal["linear", "constant", "cosine"] = "linear"
+    """After the warm-up: down to 0, or constant."""
+    max_grad_norm: float | None = Field(None, gt=0)
+    """Clip gradients to this norm; null for never."""
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    """`auto` is bf16 on GPUs that have it, else fp32; fp16 scales the loss and needs a GPU."""
+    tf32: bool = False
+    """Let GPUs multiply float32 matrices in TF32: faster, with 10 bits of fraction in place of 23."""
+    compile: bool = False
+    """Compile the model with torch.compile; texts are then padded to a multiple of 16 tokens."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third slower."""
+    num_workers: int = Field(4, ge=0)
+    """Processes that load data, a device."""
+    log_every: int = Field(50, ge=1)
+    """Steps between lines of log.jsonl."""
+    evaluate_every: int | None = Field(None, ge=1)
+    """Steps between evaluations; null for once an epoch."""
+    checkpoint_every: Annotated[int | str | None, BeforeValidator(steps_or_minutes)] = None
+    """Steps, or minutes as "10min", between saves of the whole training state; null for with every evaluation."""
+    keep: int = Field(2, ge=1)
+    """Newest training states to keep."""
+    ema: float | None = Field(None, gt=0, lt=1)
+    """Decay a step of a moving average of the weights, which is then what is evaluated and saved; null for none."""
+    trackers: list[Literal["tensorboard", "wandb", "trackio", "mlflow"]] = Field(default_factory=list)
+    """Where else to log."""
+
+    @model_validator(mode="after")
+    def batch_divides(self) -> "TrainGroup":
+        batch_layout(self.batch_size, self.per_device_batch_size, 1)
+        return self
+
+
+class AugmentGroup(Group):
+    flip: bool = False
+    """Mirror left and right, and top and bottom, each half of the time; wrong where questions ask for sides."""
+    transpose: bool = False
+    """Swap rows and columns, half of the time."""
+    shift: int = Field(0, ge=0)
+    """Move by up to so many pixels each way."""
+    randaugment: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=0, le=30)]] | None = Field(None, strict=False)
+    """[operations, magnitude] as METER's [2, 9]; null for none."""
+    horizontal_flip: bool = False
+    """VCR: mirror picture and boxes, half of the time, unless a text of the record says left or right."""
+    shuffle_names: bool = False
+    """VCR: give persons other names each epoch."""
+
+
+class ExpectGroup(Group):
+    metric: str
+    split: Split
+    value: float
+    """In percent, as published."""
+    tolerance: float = Field(ge=0)
+    """In points."""
+    source: str
+    """Where the value was read."""
+
+
+class Recipe(Group):
+    name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
+    """Names the run folder and the record."""
+    task: Literal["vqa", "vcr_q2a", "vcr_qa2r", "vcr_joint", "vcr_second_stage"]
+    data: DataGroup
+    model: ModelGroup
+    train: TrainGroup = Field(default_factory=TrainGroup)
+    augment: AugmentGroup = Field(default_factory=AugmentGroup)
+    expect: ExpectGroup | None = None
+    """The published score that this recipe should reproduce."""
+
+    @model_validator(mode="after")
+    def keys_fit_task(self) -> "Recipe":
+        vcr = self.task.startswith("vcr")
+        if (self.data.source in VCR_SOURCES) != vcr:
+            raise ValueError(f"task {self.task} cannot be trained on data.source {self.data.source}")
+        groups = {"data": self.data, "model": self.model, "augment": self.augment}
+        problems = [
+            f"{key}: means nothing for task {self.task}: {why}"
+            for key, why in (VQA_KEYS if vcr else VCR_KEYS).items()
+            for group, _, name in [key.partition(".")]
+            if getattr(groups[group], name) != type(groups[group]).model_fields[name].default
+        ]
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits; equal for recipes that resolve to the same values."""
+        return digest(self.model_dump(mode="json"))
+
+    @property
+    def experiment(self) -> str:
+        """16 hex digits; equal for recipes that are one experiment with other seeds, or the same one elsewhere."""
+        values = flat(self.model_dump(mode="json"))
+        return digest(
+            {
+                key: v
+                for key, v in values.items()
+                if not HARMLESS.fullmatch(key) and not LAYOUT.fullmatch(key) and key != "train.seed"
+            }
+        )
+
+    def to_yaml(self) -> str:
+        """Every value spelled out; load_recipe reads it back as the same recipe."""
+        return strict_yaml.dump(self.model_dump(mode="json"))
+
+
+def digest(values: dict[str, Any]) -> str:
+    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Groups of keys → dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
+
+
+def batch_layout(batch_size: int, per_device_batch_size: int, num_processes: int) -> int:
+    """Micro-batches that each process accumulates for one global batch.
+
+    Raises:
+        RequestError: the global batch does not divide; says which values would.
+    """
+    world = per_device_batch_size * num_processes
+    if batch_size % world == 0:
+        return batch_size // world
+    below, above = batch_size // world * world, (batch_size // world + 1) * world
+    ways = ["train.batch_size=" + " or ".join(str(size) for size in (below, above) if size)]
+    share, rest = divmod(batch_size, num_processes)
+    if not rest:
+        ways.append(f"train.per_device_batch_size={nearest_divisors(share, per_device_batch_size)}")
+    processes, rest = divmod(batch_size, per_device_batch_size)
+    if not rest:
+        ways.append(f"{nearest_divisors(processes, num_processes)} processes")
+    each = f"per_device_batch_size {per_device_batch_size} × {num_processes} process{'es' * (num_processes > 1)}"
+    raise RequestError(f"train.batch_size: {batch_size} does not divide by {each}; what would: " + ", or ".join(ways))
+
+
+def nearest_divisors(number: int, wanted: int) -> str:
+    """The divisors of `number` on either side of `wanted`."""
+    divisors = [d for d in range(1, number + 1) if number % d == 0]
+    below = [d for d in divisors if d <= wanted][-1:]
+    return " or ".join(map(str, below + [d for d in divisors if d > wanted][:1]))

@@ -1,0 +1,72 @@
+"""YAML without its traps: 1e-5 is a number, yes is a word, a key stands once; mistakes name the file and the line."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vle_bench.errors import RequestError
+
+
+class Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-5 is a number, only true and false are booleans, and a key stands once."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+class Dumper(yaml.SafeDumper):
+    """Quotes a string that either YAML's usual rules or Loader's would read as something else."""
+
+    yaml_implicit_resolvers = {first: list(rules) for first, rules in yaml.SafeDumper.yaml_implicit_resolvers.items()}
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+for tag, pattern, first_characters in (
+    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+    ("int", r"^[-+]?(?:0|[1-9][0-9_]*)$", list("-+0123456789")),
+    ("float", r"^[-+]?(?:[0-9][0-9_]*\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$", list("-+.0123456789")),
+    ("merge", r"^<<$", ["<"]),
+):
+    for resolver in (Loader, Dumper):
+        resolver.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), first_characters)
+
+# PyYAML builds this from its own, stricter pattern.
+FLOATS: Callable[[yaml.SafeLoader, yaml.ScalarNode], float] = lambda _, node: float(node.value.replace("_", ""))  # noqa: E731
+
+Loader.add_constructor("tag:yaml.org,2002:float", FLOATS)
+
+
+def parse(text: str) -> Any:
+    return yaml.load(text, Loader)
+
+
+def dump(value: Any) -> str:
+    return yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def read_group(file: Path) -> dict[str, Any]:
+    """The keys of a YAML file."""
+    try:
+        values = parse(file.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        way_out = "; YAML takes no tabs outside of quotes, put spaces there" if r"'\t'" in str(error.problem) else ""
+        raise RequestError(f"{file}: line {line}: {error.problem}{way_out}") from error
+    except (yaml.YAMLError, ValueError, OSError) as error:
+        raise RequestError(f"{file}: not a YAML file: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict):
+        raise RequestError(f"{file}: not a group of keys (`key: value` lines)")
+    return values

@@ -1,0 +1,113 @@
+"""Accelerate, set up so that a recipe is the same optimisation whatever it runs on."""
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from accelerate.utils.environment import parse_flag_from_env
+
+from vle_bench.errors import RequestError
+from vle_bench.recipe.schema import Recipe, TrainGroup, batch_layout
+from vle_bench.training.launch import check_launch
+
+
+def accelerator_for(recipe: Recipe, folder: Path) -> tuple[Accelerator, int]:
+    """The engine of a run, and the micro-batches that each process accumulates for one global batch.
+
+    Raises:
+        RequestError: an accelerate configuration with hyper-parameters in it; a global batch that does not divide; a choice
+            that this hardware or this configuration cannot run.
+    """
+    settings = recipe.train
+    check_launch(os.environ)
+    torch.set_float32_matmul_precision("high" if settings.tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = settings.tf32
+    accelerator = Accelerator(
+        mixed_precision=precision(settings.precision), log_with=settings.trackers or None, project_dir=str(folder)
+    )
+    accumulation = batch_layout(settings.batch_size, settings.per_device_batch_size, accelerator.num_processes)
+    accelerator.gradient_accumulation_steps = accumulation
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        check_deepspeed(settings)
+        accelerator.state.deepspeed_plugin.deepspeed_config |= {
+            "train_micro_batch_size_per_gpu": settings.per_device_batch_size,
+            "gradient_accumulation_steps": accumulation,
+            "gradient_clipping": settings.max_grad_norm or 0.0,  # 0: DeepSpeed's word for never
+        }
+    if accelerator.is_fsdp2 and settings.compile:
+        raise RequestError("train.compile: not with FSDP2 in this version; take DDP, or train.compile=false")
+    return accelerator, accumulation
+
+
+PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)  # gradients are whole on each device
+
+NO_STATES = "with DeepSpeed, which keeps the optimiser to itself, no training state is saved or put back; take DDP or FSDP2"
+
+
+def check_deepspeed(settings: TrainGroup) -> None:
+    if settings.ema is not None:
+        raise RequestError("train.ema: not with DeepSpeed, which keeps the trained weights to itself; take DDP or FSDP2, or null")
+    if settings.checkpoint_every is not None:
+        raise RequestError(f"train.checkpoint_every: {NO_STATES}, or null")
+
+
+def on_gpu() -> bool:
+    """Whether Accelerate will take a GPU."""
+    return torch.cuda.is_available() and not parse_flag_from_env("ACCELERATE_USE_CPU")
+
+
+def precision(choice: str) -> str:
+    """The recipe's word → Accelerate's; `auto` is bf16 on a GPU that computes in it, else float32.
+
+    Raises:
+        RequestError: fp16 without a GPU; Accelerate would leave out the scaler there without a word.
+    """
+    if choice == "fp16" and not on_gpu():
+        raise RequestError("train.precision: fp16 needs a GPU; a CPU takes bf16 or fp32")
+    if choice == "auto":
+        # older GPUs only emulate it, slower than float32
+        return "bf16" if on_gpu() and torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    return {"fp32": "no"}.get(choice, choice)
+
+
+def prepare(accelerator: Accelerator, model: Any, optimizer: torch.optim.Optimizer, compiled: bool) -> tuple[Any, Any]:
+    """Put the model on its device or devices."""
+    model = model.to(accelerator.device)
+    if accelerator.is_fsdp2:
+        plugin = accelerator.state.fsdp_plugin
+        layers = [layer for layers in model.encoder_layers().values() for layer in layers[1:]]
+        layers += model.base_model.cross_modal_text_layers
+        plugin.transformer_cls_names_to_wrap = sorted({type(layer).__name__ for layer in layers})
+        # Weights are gathered in float32 and autocast does the rest, as everywhere else: FSDP's own policy would sum gradients
+        # in 16 bits and round the soft targets with the other inputs.
+        plugin.mixed_precision_policy = None
+    if compiled:
+        model = torch.compile(model, dynamic=True)
+    return accelerator.prepare(model, optimizer)
+
+
+def whole_weights(accelerator: Accelerator, model: Any) -> dict[str, Any]:
+    """The state dictionary of the bare model, complete on the first process; every process has to call this."""
+    if accelerator.is_fsdp2:
+        return accelerator.get_state_dict(model)
+    return accelerator.unwrap_model(model, keep_torch_compile=False).state_dict()
+
+
+def clip_gradients(accelerator: Accelerator, model: Any, max_norm: float | None) -> torch.Tensor:
+    """Clip where `max_norm` says so; () the norm before, in float32, which is not finite where training has diverged.
+
+    With fp16 the scaler skips steps that overflow, so there only the loss can tell; the norm is 0 then.
+    """
+    if max_norm is None and accelerator.distributed_type in PLAIN and accelerator.mixed_precision != "fp16":
+        # clipping to infinity would read and write every gradient once more, to multiply it by 1
+        norm: Any = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    else:
+        norm = accelerator.clip_grad_norm_(model.parameters(), math.inf if max_norm is None else max_norm)
+    if accelerator.mixed_precision == "fp16" or norm is None:
+        norm = 0.0
+    norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # a DTensor where the weights are in shards
+    return torch.as_tensor(norm, dtype=torch.float32, device=accelerator.device)

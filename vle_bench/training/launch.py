@@ -1,0 +1,114 @@
+"""What may start a run: hardware comes from `accelerate launch`, everything that changes the result from the recipe.
+
+`accelerate launch` hands its configuration file over in environment variables (accelerate/utils/launch.py), and there is no
+other way to see it from inside a process.
+"""
+
+import json
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from vle_bench.errors import RequestError
+
+# Variable → (key of the configuration file, values that say nothing, where the recipe has it)
+HYPER_PARAMETERS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "ACCELERATE_MIXED_PRECISION": ("mixed_precision", ("no",), "train.precision"),
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": (
+        "deepspeed_config.gradient_accumulation_steps", ("auto",), "train.per_device_batch_size, from which it follows"),
+    "ACCELERATE_GRADIENT_CLIPPING": ("deepspeed_config.gradient_clipping", ("auto", "none"), "train.max_grad_norm"),
+    "ACCELERATE_DYNAMO_BACKEND": ("dynamo_config.dynamo_backend", ("no",), "train.compile"),
+    "FSDP_ACTIVATION_CHECKPOINTING": ("fsdp_config.fsdp_activation_checkpointing", ("false",), "train.gradient_checkpointing"),
+}  # fmt: skip
+
+# Variable → (key, the values that are taken, why no other)
+LIMITS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "ACCELERATE_USE_MEGATRON_LM": ("distributed_type: MEGATRON_LM", ("false",), "take DDP, FSDP2 or DeepSpeed ZeRO-2"),
+    "ACCELERATE_USE_PARALLELISM_CONFIG": ("parallelism_config", ("false",), "take DDP, FSDP2 or DeepSpeed ZeRO-2"),
+    "ACCELERATE_DEEPSPEED_ZERO_STAGE": ("deepspeed_config.zero_stage", ("0", "1", "2"), "to shard the weights too, take FSDP2"),
+}
+
+FSDP_LIMITS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "FSDP_VERSION": ("fsdp_config.fsdp_version", ("2",), "FSDP1 mixes the parameters of several learning rates; take 2"),
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": ("fsdp_config.fsdp_cpu_ram_efficient_loading", ("false",),
+                                       "the other processes would evaluate with weights never loaded; take false"),
+}  # fmt: skip
+
+# Keys of a DeepSpeed file that decide what is learnt → where the recipe has them. A file may say "auto".
+DEEPSPEED_KEYS = {
+    "train_batch_size": "train.batch_size", "train_micro_batch_size_per_gpu": "train.per_device_batch_size",
+    "gradient_accumulation_steps": "train.per_device_batch_size, from which it follows",
+    "gradient_clipping": "train.max_grad_norm", "optimizer": "the group train", "scheduler": "train.schedule",
+    "bf16": "train.precision", "fp16": "train.precision", "amp": "train.precision", "torch_autocast": "train.precision",
+    "activation_checkpointing": "train.gradient_checkpointing", "gradient_predivide_factor": "nothing in the recipe",
+    "prescale_gradients": "nothing in the recipe", "curriculum_learning": "the group data",
+    "data_efficiency": "the group data", "compression_training": "nothing in the recipe",
+}  # fmt: skip
+
+
+def check_launch(environment: Mapping[str, str]) -> None:
+    """Refuse an accelerate configuration that would change what the recipe says.
+
+    Raises:
+        RequestError: every such key, one a line, with where it belongs.
+    """
+    problems = [LONELY] if lonely(environment) else []
+    for variable, (key, empty, place) in HYPER_PARAMETERS.items():
+        value = environment.get(variable, empty[0])
+        if value.lower() not in empty:
+            problems.append(f"{key}: {value} (${variable}): a configuration names hardware only; {place} belongs in the recipe")
+    fsdp = environment.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    for variable, (key, taken, why) in {**LIMITS, **(FSDP_LIMITS if fsdp else {})}.items():
+        default = {"FSDP_VERSION": "1"}.get(variable, taken[0])  # Accelerate's
+        if (value := environment.get(variable, default)).lower() not in taken:
+            problems.append(f"{key}: {value} (${variable}): {why}")
+    file = environment.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")
+    if file != "none":
+        problems += deepspeed_problems(file)
+    if problems:
+        raise RequestError("\n".join(f"accelerate configuration: {problem}" for problem in problems))
+
+
+LONELY = (
+    "several processes are wanted, and `accelerate launch` has started one: on CPUs it starts more through MPI only; "
+    "`torchrun --nproc_per_node N -m vle_bench ...` does it, or `accelerate launch --multi_gpu --num_processes N ...`"
+)
+
+
+def lonely(environment: Mapping[str, str]) -> bool:
+    """Whether `accelerate launch --num_processes 2` has started this process alone, with an address for others to meet at.
+
+    On a machine without GPUs it does so without a word.
+    """
+    launched = "ACCELERATE_DYNAMO_BACKEND" in environment and "MASTER_ADDR" in environment
+    ranks = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # torchrun's, and MPIs'
+    return launched and not any(name in environment for name in ranks)
+
+
+def meet_on_cpu(environment: MutableMapping[str, str]) -> None:
+    """Several processes without a GPU: unless it is told so, Accelerate takes each of them for alone."""
+    if int(environment.get("WORLD_SIZE", "1")) > 1 and "ACCELERATE_USE_CPU" not in environment:
+        import torch
+
+        if not torch.accelerator.is_available():
+            environment["ACCELERATE_USE_CPU"] = "true"
+
+
+def deepspeed_problems(file: str) -> list[str]:
+    try:
+        values = json.loads(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{file}: deepspeed_config_file: cannot be read as JSON: {error}") from error
+    problems = [
+        f"{file}: {key}: a configuration names hardware only; {place} has it"
+        for key, place in DEEPSPEED_KEYS.items()
+        if key in values and not automatic(values[key])
+    ]
+    if values.get("zero_optimization", {}).get("stage", 2) not in (0, 1, 2):
+        problems.append(f"{file}: zero_optimization.stage: to shard the weights too, take FSDP2")
+    return problems
+
+
+def automatic(value: Any) -> bool:
+    """DeepSpeed's "auto" stands for what the program sets."""
+    return all(automatic(v) for v in value.values()) if isinstance(value, dict) else value == "auto"
