@@ -31,7 +31,10 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """JSON with sorted keys, so that equal content is equal bytes; NaN and infinity are refused."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(
+        path,
+        json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n",
+    )
 
 
 @contextmanager
@@ -50,7 +53,9 @@ def folder(path: Path, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             for file in (*partial.rglob("*"), partial):
                 if file.is_file():
-                    file.chmod(0o666 & ~_umask())  # safetensors makes files that their owner alone can read
+                    file.chmod(
+                        0o666 & ~_umask()
+                    )  # safetensors makes files that their owner alone can read
                 flush(file)
         _take_name(partial, path)
         if durable:
@@ -95,7 +100,9 @@ def _make(partial: Path, path: Path) -> None:
         partial.mkdir(exist_ok=True)
     except OSError as error:
         above = isinstance(error, FileExistsError | NotADirectoryError)
-        raise RequestError(f"{path}: cannot be created: {'a file is in the way' if above else error.strerror}") from error
+        raise RequestError(
+            f"{path}: cannot be created: {'a file is in the way' if above else error.strerror}"
+        ) from error
 
 
 def _take_name(partial: Path, path: Path) -> None:

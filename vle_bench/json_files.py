@@ -11,7 +11,9 @@ from vle_bench.errors import RequestError
 
 CHUNK = 1 << 22  # characters read at a time
 
-LONGEST = 1 << 20  # characters that a record may have; the longest official ones have a few thousand
+LONGEST = (
+    1 << 20
+)  # characters that a record may have; the longest official ones have a few thousand
 
 SPACE = " \t\n\r"
 
@@ -87,9 +89,13 @@ def stream(path: Path, key: str | None) -> Iterator[Any]:
             except RequestError:
                 raise
             except ValueError as error:
-                raise RequestError(f"{path}: broken or cut-off JSON at character {text.before + text.place}: {error}") from error
+                raise RequestError(
+                    f"{path}: broken or cut-off JSON at character {text.before + text.place}: {error}"
+                ) from error
             except RecursionError as error:
-                raise RequestError(f"{path}: JSON nested too deep to be an official file") from error
+                raise RequestError(
+                    f"{path}: JSON nested too deep to be an official file"
+                ) from error
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such file") from error
     except IsADirectoryError as error:
@@ -170,9 +176,13 @@ def parse(line: bytes, name: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise RequestError(f"{name}: not UTF-8 text (byte {error.start})") from error
     except json.JSONDecodeError as error:
-        raise RequestError(f"{name}: broken or cut-off JSON at column {error.colno}: {error.msg}") from error
+        raise RequestError(
+            f"{name}: broken or cut-off JSON at column {error.colno}: {error.msg}"
+        ) from error
     except (RecursionError, ValueError) as error:
-        raise RequestError(f"{name}: JSON that is no VCR record ({type(error).__name__})") from error
+        raise RequestError(
+            f"{name}: JSON that is no VCR record ({type(error).__name__})"
+        ) from error
     if not isinstance(record, dict):
         raise RequestError(f"{name}: {_short(record)} is not an object")
     return record
@@ -208,8 +218,13 @@ def read_json(path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise RequestError(f"{path}: not UTF-8 text (byte {error.start})") from error
     except json.JSONDecodeError as error:
-        raise RequestError(f"{path}: broken or cut-off JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
+        raise RequestError(
+            f"{path}: broken or cut-off JSON at line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from error
     except RecursionError as error:
         raise RequestError(f"{path}: JSON nested too deep to be an official file") from error
-    except (OSError, ValueError) as error:  # no permission, a path below a file, a number of thousands of digits
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # no permission, a path below a file, a number of thousands of digits
         raise RequestError(f"{path}: cannot be read: {error}") from error

@@ -29,7 +29,15 @@ class Bar:
         enabled: False on processes other than the first, which then print nothing.
     """
 
-    def __init__(self, description: str, total: int, *, initial: int = 0, enabled: bool = True, in_bytes: bool = False) -> None:
+    def __init__(
+        self,
+        description: str,
+        total: int,
+        *,
+        initial: int = 0,
+        enabled: bool = True,
+        in_bytes: bool = False,
+    ) -> None:
         self.description, self.total, self.done, self.initial, self.enabled = (
             description,
             total,
@@ -46,13 +54,19 @@ class Bar:
         self._start = self._last_line = time.monotonic()
         if self.enabled and self._console.is_terminal:
             columns = (
-                TextColumn("{task.description}"), BarColumn(bar_width=24),
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
                 DownloadColumn() if self.in_bytes else MofNCompleteColumn(),
-                TextColumn("{task.fields[text]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-            )  # fmt: skip
+                TextColumn("{task.fields[text]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+            )
             self._live = Progress(*columns, console=self._console)
             self._live.start()
-            self._task = self._live.add_task(self.description, total=self.total, completed=self.initial, text="")
+            self._task = self._live.add_task(
+                self.description, total=self.total, completed=self.initial, text=""
+            )
         return self
 
     def advance(self, amount: int = 1, text: str = "") -> None:
@@ -67,17 +81,29 @@ class Bar:
                 fresh = max(self.done - self.initial, 1)
                 left = (now - self._start) / fresh * (self.total - self.done)
                 text = f"{self._text}, " if self._text else ""
-                print(f"{self.description}: {self.count()}, {text}{left:.0f} s left", file=sys.stderr, flush=True)
+                print(
+                    f"{self.description}: {self.count()}, {text}{left:.0f} s left",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
     def count(self) -> str:
-        return f"{in_words(self.done)} of {in_words(self.total)}" if self.in_bytes else f"{self.done}/{self.total}"
+        return (
+            f"{in_words(self.done)} of {in_words(self.total)}"
+            if self.in_bytes
+            else f"{self.done}/{self.total}"
+        )
 
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
         elif self.enabled and self.done:
             seconds = time.monotonic() - self._start
-            print(f"{self.description}: {self.count()} in {seconds:.1f} s", file=sys.stderr, flush=True)
+            print(
+                f"{self.description}: {self.count()} in {seconds:.1f} s",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def in_words(size: int) -> str:

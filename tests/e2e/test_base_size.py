@@ -20,20 +20,42 @@ def test_two_steps_of_vle_base(tmp_path):
     prepare_vqav2(write_vqav2(tmp_path / "official"), tmp_path / "data")
     size = SIZES["vle-base"]
     config = {name: value for name, value in size.items() if name in FUSION_KEYS}
-    config["text_config"] = {name: value for name, value in size["text_config"].items() if name in TEXT_KEYS}
-    config["vision_config"] = {name: value for name, value in size["vision_config"].items() if name in VISION_KEYS}
+    config["text_config"] = {
+        name: value for name, value in size["text_config"].items() if name in TEXT_KEYS
+    }
+    config["vision_config"] = {
+        name: value for name, value in size["vision_config"].items() if name in VISION_KEYS
+    }
     values = {
-        "extends": "vqa/vle-base", "name": "two-steps",
+        "extends": "vqa/vle-base",
+        "name": "two-steps",
         "data": {"root": str(tmp_path / "data")},
-        "model": {"checkpoint": None, "config": config, "image_size": 224, "tokenizer": {"vocab_size": 64}},
-        "train": {"batch_size": 4, "per_device_batch_size": 2, "max_steps": 2, "learning_rate": 1e-4, "num_workers": 0},
-    }  # fmt: skip
+        "model": {
+            "checkpoint": None,
+            "config": config,
+            "image_size": 224,
+            "tokenizer": {"vocab_size": 64},
+        },
+        "train": {
+            "batch_size": 4,
+            "per_device_batch_size": 2,
+            "max_steps": 2,
+            "learning_rate": 1e-4,
+            "num_workers": 0,
+        },
+    }
     (tmp_path / "recipe.yaml").write_text(strict_yaml.dump(values))
     run = build(load_recipe(str(tmp_path / "recipe.yaml")), tmp_path / "run")
-    parameters = sum(p.numel() for p in run.model.vle.parameters()) - run.model.vle.get_input_embeddings().weight.numel()
+    parameters = (
+        sum(p.numel() for p in run.model.vle.parameters())
+        - run.model.vle.get_input_embeddings().weight.numel()
+    )
     assert parameters == 378_328_320 - 128_100 * 768  # all of VLE-base but for the vocabulary
     before = run.model.vle.cross_modal_text_layers[0].output.dense.weight.detach().clone()
     stream = steps(run)
-    losses = [optimizer_step(run, micro_batches, count).item() for _, count, micro_batches in (next(stream), next(stream))]
+    losses = [
+        optimizer_step(run, micro_batches, count).item()
+        for _, count, micro_batches in (next(stream), next(stream))
+    ]
     assert all(map(math.isfinite, losses)) and run.accumulation == 2
     assert not before.equal(run.model.vle.cross_modal_text_layers[0].output.dense.weight)

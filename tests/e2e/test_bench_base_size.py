@@ -7,11 +7,18 @@ from accelerate.state import AcceleratorState
 from vle_bench.bench.bench import run_bench
 from vle_bench.recipe.load import load_recipe
 
-SMALL = ["model.image_size=224", "train.precision=fp32", "train.batch_size=4", "train.per_device_batch_size=4"]
+SMALL = [
+    "model.image_size=224",
+    "train.precision=fp32",
+    "train.batch_size=4",
+    "train.per_device_batch_size=4",
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("recipe", "part"), [("vcr/vle-base-q2a", "training"), ("vqa/vle-base", "evaluation")])
+@pytest.mark.parametrize(
+    ("recipe", "part"), [("vcr/vle-base-q2a", "training"), ("vqa/vle-base", "evaluation")]
+)
 def test_base_size_is_well_faster_than_the_published_way(recipe, part):
     """By the time of the process, which other programs disturb less, though they do; the target of 2.0 is for a quiet machine."""
     AcceleratorState._reset_state(reset_partial_state=True)

@@ -18,10 +18,14 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=4000")
 # Scores in an order that neither text nor number gives; two are equal, two are missing; Ö and a come after Z by code units.
 ROWS = (
-    ("published", "Zeta", "9.5", 9.5), ("published", "alpha", "80.0 †", 80.0), ("baseline", "Beta", "–", None),
-    ("measured", "Öl", "80.0", 80.0), ("published", "Alpha", "100", 100.0), ("measured", "gamma seed 0", "–", None),
+    ("published", "Zeta", "9.5", 9.5),
+    ("published", "alpha", "80.0 †", 80.0),
+    ("baseline", "Beta", "–", None),
+    ("measured", "Öl", "80.0", 80.0),
+    ("published", "Alpha", "100", 100.0),
+    ("measured", "gamma seed 0", "–", None),
     ("measured", "gamma seed 1", "−3.5", -3.5),
-)  # fmt: skip
+)
 GIVEN = [row[1] for row in ROWS]
 
 
@@ -42,19 +46,44 @@ def board(rows=ROWS):
     sizes = dict(
         zip(GIVEN, (2.1e9, 345e6, None, 930e6, 1e6, 5e3, 2e9), strict=True)
     )  # written with units, in no right-aligned column
-    cells = tuple(Row(kind, (Cell(name), Cell(text, order), size(sizes.get(name)))) for kind, name, text, order in rows)
-    scores = Table("scores", "Scores", "Percent.", (Column("Model"), Column("VQA", True), Column("Params")), cells)
+    cells = tuple(
+        Row(kind, (Cell(name), Cell(text, order), size(sizes.get(name))))
+        for kind, name, text, order in rows
+    )
+    scores = Table(
+        "scores",
+        "Scores",
+        "Percent.",
+        (Column("Model"), Column("VQA", True), Column("Params")),
+        cells,
+    )
     columns = (Column("Model"), *(Column(f"a score of a long name {i}", True) for i in range(9)))
-    wide = Row("published", (Cell("Zeta " + "long" * 20), *(Cell(f"{i}.00 ± 0.12", i) for i in range(9))))
-    figures = {"vqa": scatter([Point("CoCa", 2.1e9, 82.3, "published")], "VQA", "parameters", "%", True)[0].decode()}
-    pages = [Page("a", "A", (scores,)), Page("b", "B", (Table("wide", "Wide", "w" * 200, columns, (wide,)),))]
+    wide = Row(
+        "published", (Cell("Zeta " + "long" * 20), *(Cell(f"{i}.00 ± 0.12", i) for i in range(9)))
+    )
+    figures = {
+        "vqa": scatter([Point("CoCa", 2.1e9, 82.3, "published")], "VQA", "parameters", "%", True)[
+            0
+        ].decode()
+    }
+    pages = [
+        Page("a", "A", (scores,)),
+        Page("b", "B", (Table("wide", "Wide", "w" * 200, columns, (wide,)),)),
+    ]
     return index_page(pages, "note", figures)
 
 
 def dump(chromium, page, folder, *flags):
     file = folder / "page.html"
     file.write_text(page)
-    command = [chromium, *FLAGS, *flags, "--dump-dom", f"--user-data-dir={folder / 'profile'}", file.as_uri()]
+    command = [
+        chromium,
+        *FLAGS,
+        *flags,
+        "--dump-dom",
+        f"--user-data-dir={folder / 'profile'}",
+        file.as_uri(),
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
@@ -98,16 +127,41 @@ def test_headers_sort(chromium, tmp_path):
       return seen;
     """
     seen = answers(chromium, tmp_path, script)
-    best = ["Alpha", "alpha", "Öl", "Zeta", "gamma seed 1", "Beta", "gamma seed 0"]  # equal: as given; missing: last
+    best = [
+        "Alpha",
+        "alpha",
+        "Öl",
+        "Zeta",
+        "gamma seed 1",
+        "Beta",
+        "gamma seed 0",
+    ]  # equal: as given; missing: last
     worst = ["gamma seed 1", "Zeta", "alpha", "Öl", "Alpha", "Beta", "gamma seed 0"]
     largest = ["Zeta", "gamma seed 1", "Öl", "alpha", "Alpha", "gamma seed 0", "Beta"]
     letters = ["Alpha", "Beta", "Zeta", "alpha", "gamma seed 0", "gamma seed 1", "Öl"]
-    assert [order for order, _ in seen] == [GIVEN, best, worst, GIVEN, letters, letters[::-1], GIVEN, best, letters, largest]
+    assert [order for order, _ in seen] == [
+        GIVEN,
+        best,
+        worst,
+        GIVEN,
+        letters,
+        letters[::-1],
+        GIVEN,
+        best,
+        letters,
+        largest,
+    ]
     assert [said for _, said in seen[1:]] == [
-        [None, "descending", None], [None, "ascending", None], [None] * 3, ["ascending", None, None], ["descending", None, None],
-        [None] * 3, [None, "descending", None], ["ascending", None, None],
+        [None, "descending", None],
+        [None, "ascending", None],
+        [None] * 3,
+        ["ascending", None, None],
+        ["descending", None, None],
+        [None] * 3,
+        [None, "descending", None],
+        ["ascending", None, None],
         [None, None, "descending"],
-    ]  # fmt: skip
+    ]
 
 
 def test_headers_are_reached_by_keyboard(chromium, tmp_path):
@@ -144,10 +198,22 @@ def test_the_field_and_the_boxes_filter(chromium, tmp_path):
         [[], "0 of 8 rows", ["0 of 7 rows", "0 of 1 rows"]],
         [["Öl"], "1 of 8 rows", ["1 of 7 rows", "0 of 1 rows"]],
         [["Zeta"], "2 of 8 rows", ["1 of 7 rows", ""]],
-        [["Beta", "Öl", "gamma seed 0", "gamma seed 1"], "4 of 8 rows", ["4 of 7 rows", "0 of 1 rows"]],
-        [["Beta", "gamma seed 0", "gamma seed 1", "Öl"], "4 of 8 rows", ["4 of 7 rows", "0 of 1 rows"]],
+        [
+            ["Beta", "Öl", "gamma seed 0", "gamma seed 1"],
+            "4 of 8 rows",
+            ["4 of 7 rows", "0 of 1 rows"],
+        ],
+        [
+            ["Beta", "gamma seed 0", "gamma seed 1", "Öl"],
+            "4 of 8 rows",
+            ["4 of 7 rows", "0 of 1 rows"],
+        ],
         [["Beta"], "1 of 8 rows", ["1 of 7 rows", "0 of 1 rows"]],
-        [["Alpha", "Beta", "Zeta", "alpha", "gamma seed 0", "gamma seed 1", "Öl"], "8 of 8 rows", ["", ""]],
+        [
+            ["Alpha", "Beta", "Zeta", "alpha", "gamma seed 0", "gamma seed 1", "Öl"],
+            "8 of 8 rows",
+            ["", ""],
+        ],
     ]
 
 
@@ -163,7 +229,9 @@ def test_the_page_never_scrolls_sideways_and_names_stay_in_sight(chromium, tmp_p
               outside: $$("body *").filter(e => !e.closest(".scroll") && e.getBoundingClientRect().right > innerWidth).length};
     """
     seen = answers(chromium, tmp_path, script, width)
-    assert seen["inner"] == width and seen["body"] <= width and seen["x"] == 0 and seen["outside"] == 0
+    assert (
+        seen["inner"] == width and seen["body"] <= width and seen["x"] == 0 and seen["outside"] == 0
+    )
     assert seen["moved"] > 40 and abs(seen["stays"]) <= 1 and seen["part"] < 0.65
 
 
@@ -175,14 +243,22 @@ def test_numbers_can_be_selected_and_signs_are_left_out(chromium, tmp_path):
       return [row, getSelection().toString(), getComputedStyle($$("td.number")[0]).fontVariantNumeric];
     """
     row, figure, numerals = answers(chromium, tmp_path, script)
-    assert row.split() == ["Zeta", "9.5", "2.1", "B"] and "CoCa" in figure and "80" in figure and numerals == "tabular-nums"
+    assert (
+        row.split() == ["Zeta", "9.5", "2.1", "B"]
+        and "CoCa" in figure
+        and "80" in figure
+        and numerals == "tabular-nums"
+    )
 
 
 def test_five_hundred_rows_are_sorted_and_filtered_at_once(chromium, tmp_path):
-    rows = [("measured", f"run-{i:03}", f"{(i * 37) % 500}.0", float((i * 37) % 500)) for i in range(500)]
-    script = (
-        "press(1); const first = names().slice(0, 2); type('run-49'); return [first, names().length, $$('output')[0].textContent];"
-    )
+    rows = [
+        ("measured", f"run-{i:03}", f"{(i * 37) % 500}.0", float((i * 37) % 500))
+        for i in range(500)
+    ]
+    script = "press(1); const first = names().slice(0, 2); type('run-49'); return [first, names().length, $$('output')[0].textContent];"
     first, left, said = answers(chromium, tmp_path, script, rows=rows)
-    assert first == [f"run-{next(i for i in range(500) if i * 37 % 500 == best):03}" for best in (499, 498)]
+    assert first == [
+        f"run-{next(i for i in range(500) if i * 37 % 500 == best):03}" for best in (499, 498)
+    ]
     assert left == 10 and said == "10 of 501 rows"

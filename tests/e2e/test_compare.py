@@ -42,7 +42,9 @@ def questions_of(folder, task):
 
 def made_up(task, question, number, name):
     """A is right where the number of the question is even; B is so, wrong at 2, and right at 1, 3 and 5 besides."""
-    right = number in (1, 3, 5) or (number % 2 == 0 and number != 2) if name == "b" else number % 2 == 0
+    right = (
+        number in (1, 3, 5) or (number % 2 == 0 and number != 2) if name == "b" else number % 2 == 0
+    )
     if task == "vqa":
         answer = question["multiple_choice_answer"] if right else "nobody says so"
         return {"id": question["question_id"], "answer": answer, "label": 0, "score": 0.5}
@@ -58,31 +60,63 @@ def made_up(task, question, number, name):
 def make_run(folder, task, name, seed, rows=None, **changes):
     """A run folder as an evaluation leaves it, without weights."""
     (source, split), where = SPLITS[task], folder / "runs" / f"{task}-{name}"
-    overrides = [f"train.seed={seed}", f"data.root=data/{source}", f"data.source={source}", f"data.report={split}"]
+    overrides = [
+        f"train.seed={seed}",
+        f"data.root=data/{source}",
+        f"data.source={source}",
+        f"data.report={split}",
+    ]
     if task == "vqa":
         overrides += ["data.evaluate=minival", "data.train=train", "data.first_stage=null"]
-    recipe = load_recipe("demo/vqa-tiny" if task == "vqa" else "demo/vcr-q2a-tiny", [f"task={task}", *overrides])
+    recipe = load_recipe(
+        "demo/vqa-tiny" if task == "vqa" else "demo/vcr-q2a-tiny", [f"task={task}", *overrides]
+    )
     questions = questions_of(folder, task)
-    rows = rows or sorted((made_up(task, q, k, name) for k, q in enumerate(questions)), key=lambda row: row["id"])
+    rows = rows or sorted(
+        (made_up(task, q, k, name) for k, q in enumerate(questions)), key=lambda row: row["id"]
+    )
     scores = TASKS[task].score(rows, questions)
     record = Record(
-        schema_version=SCHEMA_VERSION, task=task, task_version=1, split=split, n=scores["n"],
-        ids_sha256=ids_digest(row["id"] for row in rows), metrics=scores["metrics"], primary_metric=TASKS[task].primary_metric,
-        breakdown=scores["breakdown"], recipe={"name": recipe.name, "hash": recipe.hash}, training_splits=["train"],
-        contaminated=False, model={"name": recipe.name}, seed=seed, code={}, libraries={}, device="cpu", processes=1, batch_size=1,
-        data={"source": source, "manifest_hash": TASKS[task].open(folder / "data" / source).manifest["hash"]}, seconds=1.0,
+        schema_version=SCHEMA_VERSION,
+        task=task,
+        task_version=1,
+        split=split,
+        n=scores["n"],
+        ids_sha256=ids_digest(row["id"] for row in rows),
+        metrics=scores["metrics"],
+        primary_metric=TASKS[task].primary_metric,
+        breakdown=scores["breakdown"],
+        recipe={"name": recipe.name, "hash": recipe.hash},
+        training_splits=["train"],
+        contaminated=False,
+        model={"name": recipe.name},
+        seed=seed,
+        code={},
+        libraries={},
+        device="cpu",
+        processes=1,
+        batch_size=1,
+        data={
+            "source": source,
+            "manifest_hash": TASKS[task].open(folder / "data" / source).manifest["hash"],
+        },
+        seconds=1.0,
         command="made up",
-    ).model_copy(update=changes)  # fmt: skip
+    ).model_copy(update=changes)
     for place in ("results", "predictions"):
         (where / place).mkdir(parents=True, exist_ok=True)
     (where / "recipe.yaml").write_text(recipe.to_yaml())
     (where / "results" / f"{task}.{split}.json").write_text(record.model_dump_json())
-    (where / "predictions" / f"{task}.{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (where / "predictions" / f"{task}.{split}.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows)
+    )
     return where
 
 
 def as_json(work, task, one="a", other="b"):
-    return json.loads(run("compare", f"runs/{task}-{one}", f"runs/{task}-{other}", "--json", cwd=work)[0])
+    return json.loads(
+        run("compare", f"runs/{task}-{one}", f"runs/{task}-{other}", "--json", cwd=work)[0]
+    )
 
 
 def test_vcr_by_hand(work):
@@ -90,19 +124,25 @@ def test_vcr_by_hand(work):
     found = as_json(work, "vcr_q2a")
     assert found["n"] == 15 and found["images"] == 6 and list(found["metrics"]) == ["accuracy"]
     accuracy = found["metrics"]["accuracy"]
-    assert (accuracy["a"], accuracy["b"]) == (8 / 15, 10 / 15) and accuracy["difference"] == pytest.approx(2 / 15)
+    assert (accuracy["a"], accuracy["b"]) == (8 / 15, 10 / 15) and accuracy[
+        "difference"
+    ] == pytest.approx(2 / 15)
     assert accuracy["a"] == found["a"]["metrics"]["accuracy"]["value"]
     assert accuracy["interval"][0] <= accuracy["difference"] <= accuracy["interval"][1]
     assert found["mcnemar"]["accuracy"] == {"only_a": 1, "only_b": 3, "p": 2 * (1 + 4) / 16}
     assert list(found["kinds"]) == ["objects tagged", "words in the question", "answer_likelihood"]
     for groups in found["kinds"].values():
         assert sum(group["n"] for group in groups.values()) == 15
-        assert sum(group["n"] * group["difference"] for group in groups.values()) == pytest.approx(2)
+        assert sum(group["n"] * group["difference"] for group in groups.values()) == pytest.approx(
+            2
+        )
     changed = found["changed"]
     ids = [q["annot_id"] for q in questions_of(work, "vcr_q2a")]
     assert [row["id"] for row in changed] == sorted(ids[k] for k in (1, 2, 3, 5))
     lost = next(row for row in changed if row["id"] == ids[2])
-    assert (lost["score_a"], lost["score_b"]) == (1, 0) and lost["prediction_a"] == lost["truth"] != lost["prediction_b"]
+    assert (lost["score_a"], lost["score_b"]) == (1, 0) and lost["prediction_a"] == lost[
+        "truth"
+    ] != lost["prediction_b"]
 
 
 def test_the_other_way_round(work):
@@ -113,16 +153,26 @@ def test_the_other_way_round(work):
             assert back["difference"] == -found["difference"] and back["p"] == found["p"]
     low, high = one["metrics"]["accuracy"]["interval"]
     assert other["metrics"]["accuracy"]["interval"] == pytest.approx([-high, -low])
-    assert other["mcnemar"]["accuracy"] == {"only_a": 3, "only_b": 1, "p": one["mcnemar"]["accuracy"]["p"]}
+    assert other["mcnemar"]["accuracy"] == {
+        "only_a": 3,
+        "only_b": 1,
+        "p": one["mcnemar"]["accuracy"]["p"],
+    }
 
 
 def test_joint_runs_are_compared_in_all_three(work):
     found = as_json(work, "vcr_joint")
-    assert list(found["metrics"]) == ["q2ar", "q2a", "qa2r"] and list(found["mcnemar"]) == ["q2ar", "q2a", "qa2r"]
+    assert list(found["metrics"]) == ["q2ar", "q2a", "qa2r"] and list(found["mcnemar"]) == [
+        "q2ar",
+        "q2a",
+        "qa2r",
+    ]
     values = {name: (metric["a"], metric["b"]) for name, metric in found["metrics"].items()}
     assert values == {"q2ar": (8 / 15, 10 / 15), "q2a": (8 / 15, 10 / 15), "qa2r": (1.0, 10 / 15)}
     for letter in "ab":
-        assert {n: m["value"] for n, m in found[letter]["metrics"].items()} == {n: m[letter] for n, m in found["metrics"].items()}
+        assert {n: m["value"] for n, m in found[letter]["metrics"].items()} == {
+            n: m[letter] for n, m in found["metrics"].items()
+        }
     assert found["mcnemar"]["qa2r"] == {"only_a": 5, "only_b": 0, "p": 2 / 32}
     assert " / " in found["changed"][0]["truth"]
 
@@ -132,9 +182,15 @@ def test_vqa_is_printed(work):
     record = json.loads((work / "runs/vqa-a/results/vqa.minival.json").read_text())
     lines = shown.splitlines()
     assert lines[0].startswith(f"vqa on minival of vqav2: {record['n']} questions on ")
-    assert f"{100 * record['metrics']['accuracy']['value']:.2f}" in lines[1] and "A: runs/vqa-a" in lines[1]
+    assert (
+        f"{100 * record['metrics']['accuracy']['value']:.2f}" in lines[1]
+        and "A: runs/vqa-a" in lines[1]
+    )
     assert "by answer_type" in lines and "by question_type" in lines and "McNemar" not in shown
-    assert "whole images drawn with replacement, the same for both runs, 10,000 times (seed 0)" in shown
+    assert (
+        "whole images drawn with replacement, the same for both runs, 10,000 times (seed 0)"
+        in shown
+    )
     assert "draw images: 10000/10000" in errors
     assert run("compare", "runs/vqa-a", "runs/vqa-b", cwd=work)[0] == shown
     found = as_json(work, "vqa")
@@ -148,10 +204,18 @@ def test_a_run_with_the_same_predictions(work):
     shutil.copytree(work / "runs" / "vcr_q2a-a", copy, dirs_exist_ok=True)
     found = as_json(work, "vcr_q2a", "a", "twin")
     assert found["metrics"]["accuracy"] | {"n": 0} == {
-        "n": 0, "a": 8 / 15, "b": 8 / 15, "difference": 0, "interval": [0, 0], "p": 1
-    }  # fmt: skip
+        "n": 0,
+        "a": 8 / 15,
+        "b": 8 / 15,
+        "difference": 0,
+        "interval": [0, 0],
+        "p": 1,
+    }
     assert found["mcnemar"]["accuracy"]["p"] == 1 and found["changed"] == []
-    assert "No example's score changed." in run("compare", "runs/vcr_q2a-a", "runs/vcr_q2a-twin", cwd=work)[0]
+    assert (
+        "No example's score changed."
+        in run("compare", "runs/vcr_q2a-a", "runs/vcr_q2a-twin", cwd=work)[0]
+    )
 
 
 def test_contamination_is_said_loudly(work):
@@ -169,9 +233,11 @@ def test_the_order_of_what_changed_most():
     ids = [40, 50, 60, 90, 80, *range(1, 31)]
     rows = [{"id": i, "answer": "x"} for i in ids]
     side = SimpleNamespace(
-        scores={"per_example": dict.fromkeys(ids)}, rows=rows, record=SimpleNamespace(task="vqa"),
+        scores={"per_example": dict.fromkeys(ids)},
+        rows=rows,
+        record=SimpleNamespace(task="vqa"),
         questions=[{"question": "?", "multiple_choice_answer": "y"}] * len(ids),
-    )  # fmt: skip
+    )
     found = [row["id"] for row in most_changed(side, side, before, after)]
     assert found == [80, 90, 40, 50, *range(1, 17)]
 
@@ -188,15 +254,22 @@ def test_what_cannot_be_compared(work):
     assert "nowhere: no such folder" in refused(work, "runs/vqa-a", "nowhere")
     assert "has no recipe.yaml" in refused(work, "runs/vqa-a", "runs")
     missing = refused(work, "runs/vqa-a", "runs/vqa-b", "--split", "train")
-    assert "runs/vqa-a/results/vqa.train.json: no such file; `vle-bench evaluate runs/vqa-a --split train` writes it" in missing
+    assert (
+        "runs/vqa-a/results/vqa.train.json: no such file; `vle-bench evaluate runs/vqa-a --split train` writes it"
+        in missing
+    )
     other = make_run(work, "vcr_q2a", "train", 4)
     recipe = (other / "recipe.yaml").read_text()
     (other / "recipe.yaml").write_text(recipe.replace("report: val", "report: test"))
-    assert "report different splits, val and test; --split names one for both" in refused(work, "runs/vcr_q2a-a", other)
+    assert "report different splits, val and test; --split names one for both" in refused(
+        work, "runs/vcr_q2a-a", other
+    )
 
 
 def run_on_other_data(folder, official):
-    prepare_vcr(official, folder / "data" / "vcr", Choices(1, "error", "error", None, False, None, None))
+    prepare_vcr(
+        official, folder / "data" / "vcr", Choices(1, "error", "error", None, False, None, None)
+    )
     made = make_run(folder, "vcr_q2a", "b", 1)
     recipe = (made / "recipe.yaml").read_text()
     (made / "recipe.yaml").write_text(recipe.replace("root: data/vcr", f"root: {folder}/data/vcr"))
@@ -205,14 +278,27 @@ def run_on_other_data(folder, official):
 
 def test_versions_ids_and_data_must_agree(work):
     make_run(work, "vcr_q2a", "old", 5, task_version=0)
-    assert "of version 0 of the task, this is version 1" in refused(work, "runs/vcr_q2a-a", "runs/vcr_q2a-old")
-    line = refused(work, "runs/vcr_q2a-a", run_on_other_data(work / "fewer", write_vcr(work / "fewer" / "official", val=4)))
-    assert "scored on different questions: 5 only in runs/vcr_q2a-a, such as 'val-10'; evaluate both on the same data" in line
+    assert "of version 0 of the task, this is version 1" in refused(
+        work, "runs/vcr_q2a-a", "runs/vcr_q2a-old"
+    )
+    line = refused(
+        work,
+        "runs/vcr_q2a-a",
+        run_on_other_data(work / "fewer", write_vcr(work / "fewer" / "official", val=4)),
+    )
+    assert (
+        "scored on different questions: 5 only in runs/vcr_q2a-a, such as 'val-10'; evaluate both on the same data"
+        in line
+    )
     official = write_vcr(work / "reworded" / "official")
     change_line(official / "val.jsonl", 3, lambda record: record["question"].insert(0, "So"))
     line = refused(work, "runs/vcr_q2a-a", run_on_other_data(work / "reworded", official))
     assert "evaluated on different data, manifest hashes " in line
-    line = refused(work, "runs/vcr_q2a-a", make_run(work, "vcr_q2a", "data", 7, data={"source": "vcr", "manifest_hash": "0"}))
+    line = refused(
+        work,
+        "runs/vcr_q2a-a",
+        make_run(work, "vcr_q2a", "data", 7, data={"source": "vcr", "manifest_hash": "0"}),
+    )
     assert "other data than the record's" in line
 
 
@@ -228,6 +314,10 @@ def test_altered_predictions_are_refused(work):
     path.write_text("".join(lines[1:]))
     assert "not the questions of the split" in refused(work, "runs/vcr_q2a-a", altered)
     path.write_text("".join(lines)[:-20])
-    assert "vcr_q2a.val.jsonl: line 15: broken or cut-off JSON" in refused(work, "runs/vcr_q2a-a", altered)
+    assert "vcr_q2a.val.jsonl: line 15: broken or cut-off JSON" in refused(
+        work, "runs/vcr_q2a-a", altered
+    )
     path.unlink()
-    assert f"`vle-bench evaluate {altered} --split val` writes it" in refused(work, "runs/vcr_q2a-a", altered)
+    assert f"`vle-bench evaluate {altered} --split val` writes it" in refused(
+        work, "runs/vcr_q2a-a", altered
+    )

@@ -19,19 +19,36 @@ from vle_bench.data.prepare.vqav2 import prepare_vqav2
 from vle_bench.evaluation import server_result
 from vle_bench.evaluation.record import load_record
 
-SMALL = ["data.root=data/vqav2", "data.source=vqav2", "data.evaluate=minival", "data.report=minival", "data.first_stage=null",
-         "train.max_steps=2", "train.evaluate_every=1", "train.batch_size=8", "train.per_device_batch_size=8",
-         "train.num_workers=0",
-         "expect.metric=accuracy", "expect.split=test-dev", "expect.value=71.0", "expect.tolerance=0.32",
-         "expect.source=somewhere"]  # fmt: skip
-ANSWER = [{"test-dev": {"yes/no": 87.44, "number": 50.2, "other": 62.38, "overall": 71.32}}, {"test-standard": {"overall": 71.4}}]
+SMALL = [
+    "data.root=data/vqav2",
+    "data.source=vqav2",
+    "data.evaluate=minival",
+    "data.report=minival",
+    "data.first_stage=null",
+    "train.max_steps=2",
+    "train.evaluate_every=1",
+    "train.batch_size=8",
+    "train.per_device_batch_size=8",
+    "train.num_workers=0",
+    "expect.metric=accuracy",
+    "expect.split=test-dev",
+    "expect.value=71.0",
+    "expect.tolerance=0.32",
+    "expect.source=somewhere",
+]
+ANSWER = [
+    {"test-dev": {"yes/no": 87.44, "number": 50.2, "other": 62.38, "overall": 71.32}},
+    {"test-standard": {"overall": 71.4}},
+]
 
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     official = write_vqav2(folder / "official", val=4)
-    prepare_vqav2(official, folder / "data" / "vqav2", Choices(1, "error", "error", None, False, None, None))
+    prepare_vqav2(
+        official, folder / "data" / "vqav2", Choices(1, "error", "error", None, False, None, None)
+    )
     run("train", "demo/vqa-tiny", *SMALL, "--output-dir", "runs/a", cwd=folder)
     return folder
 
@@ -39,7 +56,9 @@ def work(tmp_path_factory):
 @pytest.fixture
 def as_many(work, monkeypatch):
     """The server's questions are the miniature's."""
-    count = json.loads((work / "data/vqav2/manifest.json").read_text())["splits"]["test-dev"]["questions"]
+    count = json.loads((work / "data/vqav2/manifest.json").read_text())["splits"]["test-dev"][
+        "questions"
+    ]
     monkeypatch.setitem(server_result.QUESTIONS, "test-dev", count)
     return count
 
@@ -49,34 +68,45 @@ def digest(folder):
 
 
 def entries(folder):
-    return parse_eval_result_entries(yaml.safe_load((folder / ".eval_results" / "vle-bench.yaml").read_text()))
+    return parse_eval_result_entries(
+        yaml.safe_load((folder / ".eval_results" / "vle-bench.yaml").read_text())
+    )
 
 
 def test_the_card_of_a_finished_run(work):
     best, record = work / "runs/a/best", load_record(work / "runs/a/results/vqa.minival.json")
     card = ModelCard.load(best / "README.md")
-    assert card.data.pipeline_tag == "visual-question-answering" and card.data.library_name == "vle-bench"
+    assert (
+        card.data.pipeline_tag == "visual-question-answering"
+        and card.data.library_name == "vle-bench"
+    )
     assert card.data.datasets == ["vqav2"] and card.data.license is None
     percent = {name: round(100 * metric.value, 2) for name, metric in record.metrics.items()}
     assert {r.metric_type: r.metric_value for r in card.data.eval_results} == pytest.approx(percent)
     assert {(r.dataset_type, r.dataset_split, r.task_type) for r in card.data.eval_results} == {
         ("vqav2", "minival", "visual-question-answering")
-    }  # fmt: skip
+    }
     low, high = record.metrics["accuracy"].interval
     shown = f"| VQA v2 | minival | accuracy | {percent['accuracy']:.2f} | {100 * low:.2f} to {100 * high:.2f} | {record.n} |"
     assert shown in card.text
     assert "trained from scratch for the task `vqa` on VQA v2, splits `train`" in card.text
     assert (
-        f"hash `{record.recipe['hash']}`" in card.text and "seed 0, step" in card.text and record.code["commit"][:12] in card.text
+        f"hash `{record.recipe['hash']}`" in card.text
+        and "seed 0, step" in card.text
+        and record.code["commit"][:12] in card.text
     )
     assert digest(best) == record.model["checkpoint_sha256"] and digest(best) in card.text
 
 
 def test_the_scores_as_the_hub_reads_them(work):
-    record, found = load_record(work / "runs/a/results/vqa.minival.json"), entries(work / "runs/a/best")
+    record, found = (
+        load_record(work / "runs/a/results/vqa.minival.json"),
+        entries(work / "runs/a/best"),
+    )
     assert {e.task_id: e.value for e in found} == {
-        f"vqa.minival.{name}": pytest.approx(100 * metric.value, abs=0.005) for name, metric in record.metrics.items()
-    }  # fmt: skip
+        f"vqa.minival.{name}": pytest.approx(100 * metric.value, abs=0.005)
+        for name, metric in record.metrics.items()
+    }
     assert {e.dataset_id for e in found} == {"vle-bench/vqav2"}
     assert all("no benchmark of the hub is known" in e.notes for e in found)
 
@@ -87,9 +117,20 @@ def test_the_three_lines_load_it(work, name):
     (block,) = re.findall(r"```python\n(.*?)```", card.text, re.DOTALL)
     assert len(block.splitlines()) == 3
     code = block + "print(type(model).__name__, model.config.num_labels, type(processor).__name__)"
-    environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment = {
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=work / "runs/a" / name, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command,
+        cwd=work / "runs/a" / name,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     labels = json.loads((work / "data/vqav2/label_map.json").read_text())["answers"]
     assert done.stdout.split() == ["VLEForVQA", str(len(labels)), "VLEProcessor"], done.stderr
 
@@ -100,7 +141,11 @@ def test_weights_that_were_not_evaluated_claim_nothing(work):
         (work / "runs/a/results/vqa.minival.json").rename(work / "kept")
         write_cards(work / "runs/a")
     text = (last / "README.md").read_text()
-    assert "These weights were not evaluated" in text and "model-index" not in text and "model_name" not in text
+    assert (
+        "These weights were not evaluated" in text
+        and "model-index" not in text
+        and "model_name" not in text
+    )
     assert not (last / ".eval_results/vle-bench.yaml").exists()
     if (work / "kept").exists():
         (work / "kept").rename(work / "runs/a/results/vqa.minival.json")
@@ -109,11 +154,18 @@ def test_weights_that_were_not_evaluated_claim_nothing(work):
 
 def test_another_split_is_added_and_nothing_else_changes(work):
     best = work / "runs/a/best"
-    before = {p.name: p.read_bytes() for p in best.iterdir() if p.is_file() and p.name != "README.md"}
+    before = {
+        p.name: p.read_bytes() for p in best.iterdir() if p.is_file() and p.name != "README.md"
+    }
     run("evaluate", "runs/a", "--split", "val-minival", cwd=work)
-    assert {p.name: p.read_bytes() for p in best.iterdir() if p.is_file() and p.name != "README.md"} == before
+    assert {
+        p.name: p.read_bytes() for p in best.iterdir() if p.is_file() and p.name != "README.md"
+    } == before
     assert {e.task_id.split(".")[1] for e in entries(best)} == {"minival", "val-minival"}
-    assert {r.dataset_split for r in ModelCard.load(best / "README.md").data.eval_results} == {"minival", "val-minival"}
+    assert {r.dataset_split for r in ModelCard.load(best / "README.md").data.eval_results} == {
+        "minival",
+        "val-minival",
+    }
 
 
 def test_a_contaminated_score_is_shown_and_not_exported(work):
@@ -134,7 +186,9 @@ def test_records_of_other_weights_are_not_shown(work):
     stray = work / "runs/a/results/vqa.stray.json"
     record = load_record(work / "runs/a/results/vqa.minival.json")
     stray.write_text(
-        record.model_copy(update={"split": "stray", "model": record.model | {"checkpoint_sha256": "0"}}).model_dump_json()
+        record.model_copy(
+            update={"split": "stray", "model": record.model | {"checkpoint_sha256": "0"}}
+        ).model_dump_json()
     )
     write_cards(work / "runs/a")
     assert "stray" not in (work / "runs/a/best/README.md").read_text()
@@ -148,7 +202,10 @@ def test_a_card_by_hand_and_a_broken_record_are_left_alone(work, capsys):
     broken.write_text("{")
     write_cards(work / "runs/a")
     said = capsys.readouterr().err
-    assert card.read_text() == "# My model\n" and "README.md: not written by vle-bench, left alone" in said
+    assert (
+        card.read_text() == "# My model\n"
+        and "README.md: not written by vle-bench, left alone" in said
+    )
     assert "passed over" in said and "broken.json: not JSON" in said
     card.unlink()
     broken.unlink()
@@ -173,7 +230,14 @@ def test_a_folder_that_is_no_run_keeps_its_own_card(work):
     (work / "runs/a/best").rename(elsewhere)
     try:
         (elsewhere / "README.md").write_text("# Theirs\n")
-        command = ["--recipe", "runs/a/recipe.yaml", "--split", "minival", "--output", "again/results/r.json"]
+        command = [
+            "--recipe",
+            "runs/a/recipe.yaml",
+            "--split",
+            "minival",
+            "--output",
+            "again/results/r.json",
+        ]
         run("evaluate", "checkpoints/mine", *command, cwd=work)
         assert (elsewhere / "README.md").read_text() == "# Theirs\n"
     finally:
@@ -185,7 +249,16 @@ def test_a_folder_that_is_no_run_keeps_its_own_card(work):
 def server(work, content, split="test-dev", code=0):
     file = work / "server.json"
     file.write_text(content if isinstance(content, str) else json.dumps(content))
-    return run("evaluate", "runs/a", "--split", split, "--server-result", "server.json", cwd=work, code=code)
+    return run(
+        "evaluate",
+        "runs/a",
+        "--split",
+        split,
+        "--server-result",
+        "server.json",
+        cwd=work,
+        code=code,
+    )
 
 
 def test_the_servers_answer_becomes_a_record_and_is_judged(work, as_many):
@@ -194,39 +267,71 @@ def test_the_servers_answer_becomes_a_record_and_is_judged(work, as_many):
     shown, _ = server(work, ANSWER)
     record = load_record(path)
     assert "written: runs/a/results/vqa.test-dev.json" in shown and " 71.32" in shown
-    assert (record.task, record.split, record.n, record.contaminated) == ("vqa", "test-dev", as_many, False)
-    assert record.metrics["accuracy"].value == 0.7132 and record.metrics["accuracy"].interval is None
+    assert (record.task, record.split, record.n, record.contaminated) == (
+        "vqa",
+        "test-dev",
+        as_many,
+        False,
+    )
+    assert (
+        record.metrics["accuracy"].value == 0.7132 and record.metrics["accuracy"].interval is None
+    )
     assert record.per_answer_type == {"yes/no": 0.8744, "number": 0.502, "other": 0.6238}
     trained = load_record(work / "runs/a/results/vqa.minival.json")
-    for name in ("recipe", "model", "seed", "training", "training_splits", "expect", "task_version"):
+    for name in (
+        "recipe",
+        "model",
+        "seed",
+        "training",
+        "training_splits",
+        "expect",
+        "task_version",
+    ):
         assert getattr(record, name) == getattr(trained, name), name
     sent = {**record.data}
-    assert sent.pop("server_result_sha256") == hashlib.sha256((work / "server.json").read_bytes()).hexdigest()
-    assert sent == trained.data and record.command.endswith("--split test-dev --server-result server.json")
+    assert (
+        sent.pop("server_result_sha256")
+        == hashlib.sha256((work / "server.json").read_bytes()).hexdigest()
+    )
+    assert sent == trained.data and record.command.endswith(
+        "--split test-dev --server-result server.json"
+    )
     assert not (work / "runs/a/predictions/vqa.test-dev.jsonl").exists()
-    assert "| VQA v2 | test-dev | accuracy | 71.32 | – |" in (work / "runs/a/best/README.md").read_text()
+    assert (
+        "| VQA v2 | test-dev | accuracy | 71.32 | – |"
+        in (work / "runs/a/best/README.md").read_text()
+    )
     out, _ = run("reproduce", "runs/a", cwd=work)  # 71.0 ± 0.32
     assert "difference   +0.32, inside ±0.32" in out
     server(work, ANSWER[0])  # a bare object does as well
     assert load_record(path).metrics == record.metrics
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    ([{"test-dev": {"overall": 101}}], "test-dev: overall: 101 is no percentage of 0 to 100"),
-    ([{"test-dev": {"overall": -0.1}}], "overall: -0.1 is no percentage"),
-    ([{"test-dev": {"overall": "71.3"}}], "overall: 71.3 is no percentage"),
-    ([{"test-dev": {"overall": True}}], "overall: True is no percentage"),
-    ('[{"test-dev": {"overall": NaN}}]', "NaN is no figure"),
-    ([{"test-dev": {"yes/no": 80.0}}], "test-dev: has no 'overall'"),
-    ([{"test-dev": 71.3}], "test-dev: has no 'overall'"),
-    ([{"test-standard": {"overall": 71.3}}], "has no result of phase 'test-dev'; it has test-standard"),
-    ([*ANSWER, ANSWER[0]], "more than one result of phase 'test-dev'"),
-    ([{"test-dev": {"overall": 71.3, "mood": 1}}], "test-dev: unknown: mood"),
-    ([{"test-dev": {"yes/no": 87.44, "number": 50.2, "other": 62.38, "overall": 17.32}}], "overall 17.32 is not between the types"),
-    ([], "no result of the server"),
-    ([[1]], "no result of the server"),
-    ('[{"test-dev"', "server.json: not JSON, it ends or breaks at line 1"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([{"test-dev": {"overall": 101}}], "test-dev: overall: 101 is no percentage of 0 to 100"),
+        ([{"test-dev": {"overall": -0.1}}], "overall: -0.1 is no percentage"),
+        ([{"test-dev": {"overall": "71.3"}}], "overall: 71.3 is no percentage"),
+        ([{"test-dev": {"overall": True}}], "overall: True is no percentage"),
+        ('[{"test-dev": {"overall": NaN}}]', "NaN is no figure"),
+        ([{"test-dev": {"yes/no": 80.0}}], "test-dev: has no 'overall'"),
+        ([{"test-dev": 71.3}], "test-dev: has no 'overall'"),
+        (
+            [{"test-standard": {"overall": 71.3}}],
+            "has no result of phase 'test-dev'; it has test-standard",
+        ),
+        ([*ANSWER, ANSWER[0]], "more than one result of phase 'test-dev'"),
+        ([{"test-dev": {"overall": 71.3, "mood": 1}}], "test-dev: unknown: mood"),
+        (
+            [{"test-dev": {"yes/no": 87.44, "number": 50.2, "other": 62.38, "overall": 17.32}}],
+            "overall 17.32 is not between the types",
+        ),
+        ([], "no result of the server"),
+        ([[1]], "no result of the server"),
+        ('[{"test-dev"', "server.json: not JSON, it ends or breaks at line 1"),
+    ],
+)
 def test_what_is_no_answer_of_the_server(work, as_many, content, message):
     path = work / "runs/a/results/vqa.test-dev.json"
     path.unlink(missing_ok=True)
@@ -235,12 +340,17 @@ def test_what_is_no_answer_of_the_server(work, as_many, content, message):
 
 
 def test_which_splits_the_server_scores(work, as_many, monkeypatch):
-    assert "records are made of test-dev, not of minival" in server(work, ANSWER, "minival", code=2)[1]
+    assert (
+        "records are made of test-dev, not of minival" in server(work, ANSWER, "minival", code=2)[1]
+    )
     assert "not of test-std" in server(work, ANSWER, "test-std", code=2)[1]
     missing = run("evaluate", "runs/a", "--server-result", "server.json", cwd=work, code=2)[1]
     assert "--server-result goes with --split test-dev" in missing
     monkeypatch.setitem(server_result.QUESTIONS, "test-dev", as_many + 1)
-    assert f"has {as_many:,} questions of test-dev, the server {as_many + 1:,}" in server(work, ANSWER, code=2)[1]
+    assert (
+        f"has {as_many:,} questions of test-dev, the server {as_many + 1:,}"
+        in server(work, ANSWER, code=2)[1]
+    )
     assert server_result.QUESTIONS.keys() == {"test-dev"}
 
 

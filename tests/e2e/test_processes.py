@@ -12,17 +12,39 @@ import pytest
 from safetensors.numpy import load_file
 
 ROOT = Path(__file__).parents[2]
-FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
-        "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}  # fmt: skip
+FSDP = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+}
 # 361 questions: the last of an epoch's batches of 64 has 41, which divide by none of these splits. Dropout is 0 in this recipe.
-RECIPE = ["demo/vqa-tiny", "data.first_stage=null", "train.max_steps=30", "train.evaluate_every=15", "train.log_every=1",
-          "train.batch_size=64", "train.num_workers=0", "train.max_grad_norm=5"]  # fmt: skip
+RECIPE = [
+    "demo/vqa-tiny",
+    "data.first_stage=null",
+    "train.max_steps=30",
+    "train.evaluate_every=15",
+    "train.log_every=1",
+    "train.batch_size=64",
+    "train.num_workers=0",
+    "train.max_grad_norm=5",
+]
 
 
 def launched(processes, *arguments, cwd, program=("-m", "vle_bench"), **environment):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true",
-                   "HF_HUB_OFFLINE": "1", **environment}  # fmt: skip
-    start = [] if processes == 1 else ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "ACCELERATE_USE_CPU": "true",
+        "HF_HUB_OFFLINE": "1",
+        **environment,
+    }
+    start = (
+        []
+        if processes == 1
+        else ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
+    )
     done = subprocess.run(
         [sys.executable, *start, *program, *map(str, arguments)],
         cwd=cwd,
@@ -38,16 +60,28 @@ def launched(processes, *arguments, cwd, program=("-m", "vle_bench"), **environm
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
-    launched(1, "prepare", "easy-vqa", "--output", "data/easy-vqa", "--limit-images", 40, cwd=folder)
+    launched(
+        1, "prepare", "easy-vqa", "--output", "data/easy-vqa", "--limit-images", 40, cwd=folder
+    )
     return folder
 
 
 @pytest.fixture(scope="module")
 def alone(work):
-    shown = launched(1, "train", *RECIPE, "train.per_device_batch_size=64", "--output-dir", "runs/alone", cwd=work)
+    shown = launched(
+        1,
+        "train",
+        *RECIPE,
+        "train.per_device_batch_size=64",
+        "--output-dir",
+        "runs/alone",
+        cwd=work,
+    )
     assert "batch 64 = 1 process × 1 micro-batch × 64; 30 steps, 1 of them warm-up" in shown
     assert "425,421 parameters, 425,421 trainable, 425,421 new" in shown
-    assert "memory: 6 MiB a device for weights, gradients and optimiser states" in shown  # 16 bytes a parameter
+    assert (
+        "memory: 6 MiB a device for weights, gradients and optimiser states" in shown
+    )  # 16 bytes a parameter
     assert "val: best " in shown and " samples/s" in shown
     return work / "runs" / "alone"
 
@@ -69,12 +103,16 @@ def check_same(run, alone, exact_scores=True):
     assert one.keys() == two.keys()
     # An Adam step has the size of the learning rate where a gradient is rounding noise (attention's key biases), hence no rel
     assert all(np.abs(one[name] - two[name]).max() < 2e-2 for name in one)
-    assert json.loads((run / "last" / "config.json").read_text()) == json.loads((alone / "last" / "config.json").read_text())
+    assert json.loads((run / "last" / "config.json").read_text()) == json.loads(
+        (alone / "last" / "config.json").read_text()
+    )
     assert scores(run) == scores(alone)
 
 
 def test_two_processes_with_micro_batches(alone, work):
-    shown = launched(2, "train", *RECIPE, "train.per_device_batch_size=8", "--output-dir", "runs/two", cwd=work)
+    shown = launched(
+        2, "train", *RECIPE, "train.per_device_batch_size=8", "--output-dir", "runs/two", cwd=work
+    )
     assert "batch 64 = 2 processes × 4 micro-batches × 8; 30 steps" in shown and ", DDP" in shown
     assert shown.count("val: best ") == 1  # only the first process speaks
     check_same(work / "runs" / "two", alone)
@@ -99,27 +137,66 @@ def test_shards_on_two_processes(alone, work):
 def test_shards_with_averaged_weights(work):
     """The average of weights in shards is that of whole ones."""
     program = (str(ROOT / "tests" / "support" / "fsdp_on_cpu.py"),)
-    arguments = [*RECIPE, "train.max_steps=4", "train.evaluate_every=2", "train.ema=0.5", "train.per_device_batch_size=32"]
+    arguments = [
+        *RECIPE,
+        "train.max_steps=4",
+        "train.evaluate_every=2",
+        "train.ema=0.5",
+        "train.per_device_batch_size=32",
+    ]
     launched(1, "train", *arguments, "--output-dir", "runs/ema", cwd=work)
-    launched(2, "train", *arguments, "--output-dir", "runs/fsdp-ema", cwd=work, program=program, **FSDP)
-    one, two = (load_file(work / "runs" / name / "last" / "model.safetensors") for name in ("ema", "fsdp-ema"))
+    launched(
+        2, "train", *arguments, "--output-dir", "runs/fsdp-ema", cwd=work, program=program, **FSDP
+    )
+    one, two = (
+        load_file(work / "runs" / name / "last" / "model.safetensors")
+        for name in ("ema", "fsdp-ema")
+    )
     assert all(np.abs(one[name] - two[name]).max() < 1e-2 for name in one)
     head = "vqa_classifier.3.weight"
     assert np.abs(one[head] - two[head]).max() < 1e-5
     training = json.loads((work / "runs" / "fsdp-ema" / "last" / "training.json").read_text())
     assert training["progress"]["ema"] == 0.5
-    assert json.loads((work / "runs" / "ema" / "results" / "vqa.test.json").read_text())["training"]["ema"] == 0.5
+    assert (
+        json.loads((work / "runs" / "ema" / "results" / "vqa.test.json").read_text())["training"][
+            "ema"
+        ]
+        == 0.5
+    )
     # A state of shards is whole: it goes on in shards to the bit, and in one piece to the rounding.
     for name in ("again", "alone-again"):
         broken = work / "runs" / name
         shutil.copytree(work / "runs" / "fsdp-ema", broken)
-        for left in (broken / "checkpoints" / "step-00000004", broken / "last", broken / "best", broken / "results"):
+        for left in (
+            broken / "checkpoints" / "step-00000004",
+            broken / "last",
+            broken / "best",
+            broken / "results",
+        ):
             shutil.rmtree(left)
-    shown = launched(2, "train", *arguments, "--output-dir", "runs/again", "--resume", cwd=work, program=program, **FSDP)
-    assert "going on from runs/again/checkpoints/step-00000002" in shown and "not bit-exact" not in shown
+    shown = launched(
+        2,
+        "train",
+        *arguments,
+        "--output-dir",
+        "runs/again",
+        "--resume",
+        cwd=work,
+        program=program,
+        **FSDP,
+    )
+    assert (
+        "going on from runs/again/checkpoints/step-00000002" in shown
+        and "not bit-exact" not in shown
+    )
     again = work / "runs" / "again" / "last" / "model.safetensors"
-    assert again.read_bytes() == (work / "runs" / "fsdp-ema" / "last" / "model.safetensors").read_bytes()
-    shown = launched(1, "train", *arguments, "--output-dir", "runs/alone-again", "--resume", cwd=work)
+    assert (
+        again.read_bytes()
+        == (work / "runs" / "fsdp-ema" / "last" / "model.safetensors").read_bytes()
+    )
+    shown = launched(
+        1, "train", *arguments, "--output-dir", "runs/alone-again", "--resume", cwd=work
+    )
     assert "resumed, but not bit-exact: processes: 2 -> 1; shards: True -> False" in shown
     three = load_file(work / "runs" / "alone-again" / "last" / "model.safetensors")
     assert np.abs(two[head] - three[head]).max() < 1e-5
@@ -130,29 +207,57 @@ def test_deepspeed_on_two_processes(alone, work):
     """Accelerate steps, clips and zeroes inside its `backward` there; losses tell that each happened once a global batch."""
     pytest.importorskip("deepspeed")
     program = (str(ROOT / "tests" / "support" / "deepspeed_on_cpu.py"),)
-    zero = {"DS_ACCELERATOR": "cpu", "ACCELERATE_USE_CPU": "false", "ACCELERATE_USE_DEEPSPEED": "true",
-            "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2",
-            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}  # fmt: skip
+    zero = {
+        "DS_ACCELERATOR": "cpu",
+        "ACCELERATE_USE_CPU": "false",
+        "ACCELERATE_USE_DEEPSPEED": "true",
+        "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
     arguments = ("train", *RECIPE, "train.per_device_batch_size=8", "--output-dir", "runs/zero")
     shown = launched(2, *arguments, cwd=work, program=program, **zero)
     assert ", DeepSpeed" in shown
     check_same(work / "runs" / "zero", alone)
-    assert "with DeepSpeed, which keeps the optimiser to itself, no training state is saved or put back" in shown
+    assert (
+        "with DeepSpeed, which keeps the optimiser to itself, no training state is saved or put back"
+        in shown
+    )
     assert not (work / "runs" / "zero" / "checkpoints").exists()
 
 
 def test_three_processes_score_as_one(alone, work):
-    launched(3, "evaluate", "runs/alone", "--split", "test", "--output", "three/results/r.json", cwd=work)
+    launched(
+        3, "evaluate", "runs/alone", "--split", "test", "--output", "three/results/r.json", cwd=work
+    )
     record = json.loads((work / "three" / "results" / "r.json").read_text())
     metrics, n, types = scores(alone)
-    assert record["processes"] == 3 and (record["metrics"], record["n"], record["per_question_type"]) == (metrics, n, types)
-    rows = [(work / name / "predictions" / "vqa.test.jsonl").read_text().splitlines() for name in ("three", "runs/alone")]
-    assert [json.loads(row)["answer"] for row in rows[0]] == [json.loads(row)["answer"] for row in rows[1]]
+    assert record["processes"] == 3 and (
+        record["metrics"],
+        record["n"],
+        record["per_question_type"],
+    ) == (metrics, n, types)
+    rows = [
+        (work / name / "predictions" / "vqa.test.jsonl").read_text().splitlines()
+        for name in ("three", "runs/alone")
+    ]
+    assert [json.loads(row)["answer"] for row in rows[0]] == [
+        json.loads(row)["answer"] for row in rows[1]
+    ]
 
 
 def test_hyper_parameters_in_the_configuration_stop_the_run(work):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_USE_CPU": "true"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "ACCELERATE_MIXED_PRECISION": "bf16",
+        "ACCELERATE_USE_CPU": "true",
+    }
     command = [sys.executable, "-m", "vle_bench", "train", *RECIPE, "--output-dir", "runs/refused"]
-    done = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, cwd=work, env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 2 and "accelerate configuration: mixed_precision: bf16" in done.stderr
-    assert "train.precision belongs in the recipe" in done.stderr and not (work / "runs" / "refused").exists()
+    assert (
+        "train.precision belongs in the recipe" in done.stderr
+        and not (work / "runs" / "refused").exists()
+    )

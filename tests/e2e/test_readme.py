@@ -23,7 +23,9 @@ from vle_bench.recipe.load import load_recipe
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-FEW_STEPS = "train.max_steps=4 train.evaluate_every=4 train.batch_size=32 train.per_device_batch_size=32"
+FEW_STEPS = (
+    "train.max_steps=4 train.evaluate_every=4 train.batch_size=32 train.per_device_batch_size=32"
+)
 MINIATURE = "train.epochs=1 train.batch_size=4 train.per_device_batch_size=2 train.num_workers=0 model.image_size=64"
 
 
@@ -38,8 +40,15 @@ def commands():
 
 def execute(command, folder, code=0):
     """Run one command in `folder`, with the interpreter of the tests; returns what it prints, on stderr where it is to fail."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == code, f"{shlex.join(map(str, command))}\n{done.stdout}{done.stderr}"
     assert "Traceback" not in done.stderr
     return done.stdout if code == 0 else done.stderr
@@ -50,7 +59,17 @@ def make(parts, folder, arguments="", dry=False):
     own = " ".join(p.removeprefix("ARGS=") for p in parts if p.startswith("ARGS="))
     flags = ["-n"] if dry else []
     return execute(
-        ["make", *flags, "-f", ROOT / "Makefile", *given, "VENV=", f"PYTHON={sys.executable}", f"ARGS={own} {arguments}"], folder
+        [
+            "make",
+            *flags,
+            "-f",
+            ROOT / "Makefile",
+            *given,
+            "VENV=",
+            f"PYTHON={sys.executable}",
+            f"ARGS={own} {arguments}",
+        ],
+        folder,
     )
 
 
@@ -58,15 +77,21 @@ def make(parts, folder, arguments="", dry=False):
 def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
     run = [sys.executable, "-m", "vle_bench"]
-    execute([*run, "prepare", "easy-vqa", "--output", "data/easy-vqa", "--limit-images", "40"], folder)
+    execute(
+        [*run, "prepare", "easy-vqa", "--output", "data/easy-vqa", "--limit-images", "40"], folder
+    )
     write_vqav2(folder / "data" / "vqav2-official", val=4)
     write_vcr(folder / "data" / "vcr-official", 2, 2, 2)
     for name, blank in (("shapes-vcr", False), ("shapes-vcr-blank", True)):
-        prepare_shapes_vcr(folder / "data" / name, 0, questions={"train": 64, "val": 16, "test": 4}, blank=blank)
+        prepare_shapes_vcr(
+            folder / "data" / name, 0, questions={"train": 64, "val": 16, "test": 4}, blank=blank
+        )
     (folder / "predictions.json").write_text("[]")
     (folder / "leaderboards").mkdir()
     published = (ROOT / "leaderboards" / "published.yaml").read_text()
-    questions = len((folder / "data" / "vcr-official" / "val.jsonl").read_text().splitlines())  # VCR's val is the miniature's here
+    questions = len(
+        (folder / "data" / "vcr-official" / "val.jsonl").read_text().splitlines()
+    )  # VCR's val is the miniature's here
     assert "split: val, n: 26_534" in published
     (folder / "leaderboards" / "published.yaml").write_text(
         published.replace("split: val, n: 26_534", f"split: val, n: {questions}")
@@ -81,7 +106,9 @@ def test_every_command(work):
         line = shlex.join(parts)
         if parts[:2] == ["make", "demo"] and "VENV=" not in line:
             several = ["--seeds" in line]
-            shown = make(parts, work, FEW_STEPS + (" --output-dir runs/three" if any(several) else ""))
+            shown = make(
+                parts, work, FEW_STEPS + (" --output-dir runs/three" if any(several) else "")
+            )
             assert "index.html" in shown and "easy-VQA-keras" in shown
             assert "vcr.html" in shown and "alignment off: picture, no boxes" in shown
         elif parts == ["make", "test"]:
@@ -90,12 +117,16 @@ def test_every_command(work):
             assert parts == ["pip", "install", "."]  # the wheel: tests/unit/test_packaging.py
         elif parts[:2] == ["vle-bench", "download"]:
             shipped = {"vqav2": "vqa/vle-base", "vcr": "vcr/vle-base-q2a"}[parts[2]]
-            assert line in preflight.data_commands(load_recipe(shipped).data)  # tests/unit/data/test_download*.py run it
+            assert line in preflight.data_commands(
+                load_recipe(shipped).data
+            )  # tests/unit/data/test_download*.py run it
         elif parts[:2] == ["hf", "download"]:
             assert line in preflight.checkpoint_commands("checkpoints/vle-base")
             target = work / parts[-1]
             target.parent.mkdir(parents=True)
-            (work / "runs" / "demo" / "seed-0" / "last").rename(target)  # a small checkpoint of the same layout
+            (work / "runs" / "demo" / "seed-0" / "last").rename(
+                target
+            )  # a small checkpoint of the same layout
             (target / "label_map.json").unlink()
         elif parts[:2] == ["make", "vqa-base"]:
             if not any(p.startswith("LAUNCH=") for p in parts):
@@ -111,7 +142,9 @@ def test_every_command(work):
             shown = (work / "leaderboards" / "comparison.md").read_text()
             assert re.search(r"\| VCR Q2AR \| val \| \d", shown), shown
         elif parts[:3] == ["vle-bench", "score", "vqa"]:
-            questions = json.loads((work / "data/easy-vqa-official/questions-test.json").read_text())["questions"]
+            questions = json.loads(
+                (work / "data/easy-vqa-official/questions-test.json").read_text()
+            )["questions"]
             answers = [{"question_id": q["question_id"], "answer": "no"} for q in questions]
             (work / "predictions.json").write_text(json.dumps(answers))
             assert "accuracy" in execute([sys.executable, "-m", "vle_bench", *parts[1:]], work)
@@ -119,7 +152,9 @@ def test_every_command(work):
             shown = execute([sys.executable, "-m", "vle_bench", *parts[1:]], work)
             assert "each question of test once" in shown
             unlabelled = ["evaluate", "runs/vle-base-vqa", "--split", "test"]
-            assert "'test' has no labels" in execute([sys.executable, "-m", "vle_bench", *unlabelled], work, code=2)
+            assert "'test' has no labels" in execute(
+                [sys.executable, "-m", "vle_bench", *unlabelled], work, code=2
+            )
         elif "--server-result" in parts:  # tests/e2e/test_hub.py has one of as many questions
             (work / parts[-1]).write_text('[{"test-dev": {"overall": 71.32}}]')
             shown = execute([sys.executable, "-m", "vle_bench", *parts[1:]], work, code=2)
@@ -133,12 +168,19 @@ def test_every_command(work):
             assert f"A: {parts[2]}" in shown and "No example's score changed." in shown
         elif parts == ["make", "bench"]:
             shown = execute(["make", "-n", "-f", ROOT / "Makefile", "bench", "VENV="], work)
-            assert "bench recipes/vqa/vle-base.yaml --synthetic --naive" in shown and "vcr/vle-base-q2a.yaml" in shown
+            assert (
+                "bench recipes/vqa/vle-base.yaml --synthetic --naive" in shown
+                and "vcr/vle-base-q2a.yaml" in shown
+            )
         elif parts[:2] == ["vle-bench", "bench"]:
             few = [*MINIATURE.split(), "--steps", "1", "--evaluation-batch-size", "8"]
-            assert "training" in execute([sys.executable, "-m", "vle_bench", *parts[1:], *few], work)
+            assert "training" in execute(
+                [sys.executable, "-m", "vle_bench", *parts[1:], *few], work
+            )
         elif parts[-1] == "--resume":
-            shown = execute([sys.executable, "-m", "vle_bench", *parts[1:], *MINIATURE.split()], work)
+            shown = execute(
+                [sys.executable, "-m", "vle_bench", *parts[1:], *MINIATURE.split()], work
+            )
             assert "runs/vle-base-vqa: this run is finished" in shown
         elif parts[0] == "vle-bench":
             small = ["--limit-images", "40"] if parts[1:3] == ["prepare", "easy-vqa"] else []
@@ -158,8 +200,15 @@ def test_python(work):
 
 def newest(task):
     """The demo's records of the newest schema version: those of earlier code stay in the tables."""
-    records = [load_record(path) for path in sorted((ROOT / "leaderboards" / "results" / task).glob("*tiny*.json"))]
-    return [record for record in records if record.schema_version == max(r.schema_version for r in records)]
+    records = [
+        load_record(path)
+        for path in sorted((ROOT / "leaderboards" / "results" / task).glob("*tiny*.json"))
+    ]
+    return [
+        record
+        for record in records
+        if record.schema_version == max(r.schema_version for r in records)
+    ]
 
 
 def test_the_demo_output_is_that_of_the_record():
@@ -184,7 +233,11 @@ def test_the_vcr_demo_output_is_that_of_its_records():
 def test_the_comparison_is_the_rendered_one():
     """The README shows the published columns; what was measured beside them is on the page."""
     text = (ROOT / "leaderboards" / "comparison.md").read_text()
-    rows = [line for line in text[: text.index("## Everything measured")].splitlines() if line.startswith("| ")]
+    rows = [
+        line
+        for line in text[: text.index("## Everything measured")].splitlines()
+        if line.startswith("| ")
+    ]
     shown = ["| " + " | ".join(line.strip("| ").split(" | ")[:6]) + " |" for line in rows]
     assert len(shown) == 10
     assert all(line in README for line in shown if "---" not in line), "\n".join(shown)

@@ -16,10 +16,25 @@ from PIL import Image
 from tests.miniature.run import HOSTILE, prepare_miniature_vcr, prepare_vqa, vcr_run, vqa_run
 
 ROOT = Path(__file__).parents[2]
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "chrome-headless-shell")
+NAMES = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "chrome",
+    "chrome-headless-shell",
+)
 PHONE, DESK = 390, 1280
-HEADINGS = ["Scores", "Scores by what questions are like", "Calibration", "Confusion", "The most confident mistakes",
-            "Learning curves", "Recipe", "Provenance"]  # fmt: skip
+HEADINGS = [
+    "Scores",
+    "Scores by what questions are like",
+    "Calibration",
+    "Confusion",
+    "The most confident mistakes",
+    "Learning curves",
+    "Recipe",
+    "Provenance",
+]
 # What the page looks like from inside; the page's own policy lets no script run, so a copy without it is measured.
 MEASURE = """<script>addEventListener('load', () => {
   document.querySelectorAll('details').forEach(one => one.open = true);
@@ -55,8 +70,17 @@ def chromium():
 
 
 def browse(chromium, address, profile, *options, dark=False):
-    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}",
-               f"--blink-settings=preferredColorScheme={0 if dark else 1}", *options, address.as_uri()]  # fmt: skip
+    command = [
+        chromium,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        f"--user-data-dir={profile}",
+        f"--blink-settings=preferredColorScheme={0 if dark else 1}",
+        *options,
+        address.as_uri(),
+    ]
     return subprocess.run(command, capture_output=True, text=True, timeout=180, check=True).stdout
 
 
@@ -81,11 +105,32 @@ def pages(tmp_path_factory):
     vcr_run(folder / "vcr", prepare_miniature_vcr(folder / "vcr-data"), "vcr_joint")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     for name, task in (("vqa", "vqa"), ("vcr", "vcr_joint")):
-        command = [sys.executable, "-m", "vle_bench", "report", name, "--split", "val", "--output", f"{name}.html"]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0 and done.stdout == f"written: {name}.html\n", done.stdout + done.stderr
+        command = [
+            sys.executable,
+            "-m",
+            "vle_bench",
+            "report",
+            name,
+            "--split",
+            "val",
+            "--output",
+            f"{name}.html",
+        ]
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0 and done.stdout == f"written: {name}.html\n", (
+            done.stdout + done.stderr
+        )
         assert not (folder / name / f"report.{task}.val.html").exists()
-    refused = subprocess.run([*command[:4], "nowhere"], cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    refused = subprocess.run(
+        [*command[:4], "nowhere"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert (refused.returncode, refused.stderr) == (2, "vle-bench: nowhere: no such folder\n")
     return {name: folder / f"{name}.html" for name in ("vqa", "vcr")}
 
@@ -97,13 +142,19 @@ def test_the_page_at_two_widths(chromium, pages, tmp_path, name, width, dark):
     assert found["width"] == width and found["dark"] is dark
     assert found["scrolls"] <= width  # tables and code scroll by themselves
     assert (found["page"], found["text"]) == (
-        ("rgb(22, 22, 22)", "rgb(232, 232, 232)") if dark else ("rgb(255, 255, 255)", "rgb(27, 27, 27)")
+        ("rgb(22, 22, 22)", "rgb(232, 232, 232)")
+        if dark
+        else ("rgb(255, 255, 255)", "rgb(27, 27, 27)")
     )
     assert found["headings"] == HEADINGS and found["loaded"] == []
     assert found["unnamed"] == 0 and found["hidden"] == 0
-    assert len(found["charts"]) == (6 if name == "vcr" else 4) and all(w > 250 and texts > 8 for w, texts in found["charts"])
+    assert len(found["charts"]) == (6 if name == "vcr" else 4) and all(
+        w > 250 and texts > 8 for w, texts in found["charts"]
+    )
     if name == "vqa":
-        assert len(found["pictures"]) == len(found["questions"]) > 10 and min(found["pictures"]) >= 1
+        assert (
+            len(found["pictures"]) == len(found["questions"]) > 10 and min(found["pictures"]) >= 1
+        )
         assert HOSTILE.replace("\ue000", "\ufffd").replace("\u202e", "\ufffd") in found["questions"]
     else:
         assert len(found["drawn"]) == len(found["boxes"]) == len(found["questions"]) > 10
@@ -119,10 +170,16 @@ def test_the_page_as_it_is_shows_colours_and_pictures(chromium, pages, tmp_path)
         image = Image.open(io.BytesIO(shot.read_bytes())).convert("RGB")
         colours = {colour: count for count, colour in image.getcolors(1 << 24)}
         assert image.getpixel((2, 2)) == background
-        assert colours.get((31, 95, 168) if not dark else (106, 169, 234), 0) > 500  # bars of the diagram
-        assert any(abs(r - 241) < 4 and abs(g - 90) < 6 and abs(b - 30) < 6 for r, g, b in colours)  # the picture of id 1009
+        assert (
+            colours.get((31, 95, 168) if not dark else (106, 169, 234), 0) > 500
+        )  # bars of the diagram
+        assert any(
+            abs(r - 241) < 4 and abs(g - 90) < 6 and abs(b - 30) < 6 for r, g, b in colours
+        )  # the picture of id 1009
 
 
 def test_the_page_runs_no_script_of_the_data(chromium, pages, tmp_path):
     dumped = browse(chromium, pages["vqa"], tmp_path / "profile", "--dump-dom")
-    assert "<script" not in dumped and "onerror=alert(2)&gt;" in dumped and 'class="alert"' in dumped
+    assert (
+        "<script" not in dumped and "onerror=alert(2)&gt;" in dumped and 'class="alert"' in dumped
+    )

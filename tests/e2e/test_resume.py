@@ -11,16 +11,32 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["train", "demo/vqa-tiny", "train.max_steps=16", "train.evaluate_every=5", "train.checkpoint_every=2", "train.log_every=3",
-         "train.batch_size=32", "train.per_device_batch_size=8", "model.config.hidden_dropout_prob=0.1"]  # fmt: skip
+SMALL = [
+    "train",
+    "demo/vqa-tiny",
+    "train.max_steps=16",
+    "train.evaluate_every=5",
+    "train.checkpoint_every=2",
+    "train.log_every=3",
+    "train.batch_size=32",
+    "train.per_device_batch_size=8",
+    "model.config.hidden_dropout_prob=0.1",
+]
 
 
 def start(*arguments, cwd, output):
     """`vle-bench` in a group of processes of its own; what it says goes to a file, since workers outlive a killed parent."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+    }
     command = [sys.executable, "-m", "vle_bench", *map(str, arguments)]
     with open(cwd / output, "w") as file:
-        return subprocess.Popen(command, cwd=cwd, env=environment, stdout=file, stderr=file, start_new_session=True)
+        return subprocess.Popen(
+            command, cwd=cwd, env=environment, stdout=file, stderr=file, start_new_session=True
+        )
 
 
 def run(*arguments, cwd, code=0):
@@ -33,13 +49,18 @@ def run(*arguments, cwd, code=0):
 def wait_for(folder, pattern, process):
     end = time.monotonic() + 200
     while not any(folder.glob(pattern)):
-        assert process.poll() is None and time.monotonic() < end, f"ended or waited too long before {pattern}"
+        assert process.poll() is None and time.monotonic() < end, (
+            f"ended or waited too long before {pattern}"
+        )
         time.sleep(0.001)
 
 
 def without_times(log):
     entries = [json.loads(line) for line in log.read_text().splitlines()]
-    return [{k: v for k, v in entry.items() if k not in ("seconds", "samples_per_second")} for entry in entries]
+    return [
+        {k: v for k, v in entry.items() if k not in ("seconds", "samples_per_second")}
+        for entry in entries
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -63,20 +84,39 @@ def test_killed_stopped_and_resumed_with_other_workers(work):
     os.killpg(second.pid, signal.SIGTERM)
     said = (second.wait(timeout=100), (work / "second.txt").read_text())
     assert said[0] == 143 and "Traceback" not in said[1], said
-    assert "r: going on from r/checkpoints/step-0000000" in said[1] and "train.num_workers: 0 -> 2" in said[1]
-    assert "vle-bench: stopped by SIGTERM at step" in said[1] and "train.num_workers=2 --output-dir r --resume" in said[1]
+    assert (
+        "r: going on from r/checkpoints/step-0000000" in said[1]
+        and "train.num_workers: 0 -> 2" in said[1]
+    )
+    assert (
+        "vle-bench: stopped by SIGTERM at step" in said[1]
+        and "train.num_workers=2 --output-dir r --resume" in said[1]
+    )
     newest = max(p.name for p in states.iterdir())
     assert f"r/checkpoints/{newest} holds all of it" in said[1]
     last = run(*SMALL, two, "--output-dir", "r", "--resume", cwd=work)
     assert f"r: going on from r/checkpoints/{newest}" in last
     for name in ("last", "best"):
-        assert (work / "r" / name / "model.safetensors").read_bytes() == (work / "whole" / name / "model.safetensors").read_bytes()
+        assert (work / "r" / name / "model.safetensors").read_bytes() == (
+            work / "whole" / name / "model.safetensors"
+        ).read_bytes()
     assert without_times(work / "r" / "log.jsonl") == without_times(work / "whole" / "log.jsonl")
     assert sorted(p.name for p in states.iterdir()) == ["step-00000014", "step-00000016"]
     assert "r: this run is finished" in run(*SMALL, two, "--output-dir", "r", "--resume", cwd=work)
 
 
 def test_a_random_kill_of_two_processes():
-    command = [sys.executable, ROOT / "tests" / "kill_and_resume.py", "--kills", "1", "--processes", "2", "--workers", "2"]
+    command = [
+        sys.executable,
+        ROOT / "tests" / "kill_and_resume.py",
+        "--kills",
+        "1",
+        "--processes",
+        "2",
+        "--workers",
+        "2",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0 and "1 of 1 killed runs ended as the one that was not" in done.stdout, done.stdout + done.stderr
+    assert (
+        done.returncode == 0 and "1 of 1 killed runs ended as the one that was not" in done.stdout
+    ), done.stdout + done.stderr

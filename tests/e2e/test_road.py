@@ -13,15 +13,23 @@ import pytest
 from tests.miniature.vqav2 import write_vqav2
 
 ROOT = Path(__file__).parents[2]
-SMALL = ["train.max_steps=6", "train.evaluate_every=3", "train.log_every=2", "data.first_stage=null", "train.batch_size=32",
-         "train.per_device_batch_size=32"]  # fmt: skip
+SMALL = [
+    "train.max_steps=6",
+    "train.evaluate_every=3",
+    "train.log_every=2",
+    "data.first_stage=null",
+    "train.batch_size=32",
+    "train.per_device_batch_size=32",
+]
 
 
 def run(*arguments, cwd, code=0):
     """Run `vle-bench`; returns stdout, or stderr where a failure is expected."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "vle_bench", *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout if code == 0 else done.stderr
@@ -30,7 +38,9 @@ def run(*arguments, cwd, code=0):
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
-    assert "train" in run("prepare", "easy-vqa", "--output", "data/easy-vqa", "--limit-images", 40, cwd=folder)
+    assert "train" in run(
+        "prepare", "easy-vqa", "--output", "data/easy-vqa", "--limit-images", 40, cwd=folder
+    )
     return folder
 
 
@@ -46,17 +56,30 @@ def test_the_run_folder(trained):
     assert [e["step"] for e in log if "loss" in e] == [2, 3, 4, 6]
     assert [e["step"] for e in log if "split" in e] == [3, 6]
     record = json.loads((trained / "results" / "vqa.test.json").read_text())
-    assert record["split"] == "test" and record["training_splits"] == ["train"] and not record["contaminated"]
-    rows = [json.loads(line) for line in (trained / "predictions" / "vqa.test.jsonl").read_text().splitlines()]
+    assert (
+        record["split"] == "test"
+        and record["training_splits"] == ["train"]
+        and not record["contaminated"]
+    )
+    rows = [
+        json.loads(line)
+        for line in (trained / "predictions" / "vqa.test.jsonl").read_text().splitlines()
+    ]
     assert record["n"] == len({row["id"] for row in rows}) == len(rows)
     assert {p.name for p in (trained / "best").iterdir()} >= {
-        "config.json", "model.safetensors", "label_map.json", "tokenizer.json", "training.json",
-    }  # fmt: skip
+        "config.json",
+        "model.safetensors",
+        "label_map.json",
+        "tokenizer.json",
+        "training.json",
+    }
     assert not [p for p in trained.rglob("*") if "partial" in p.name]
 
 
 def test_evaluating_again_gives_the_same_score_whatever_the_batch(trained, work):
-    shown = run("evaluate", "runs/a", "--split", "test", "--output", "again/results/r.json", cwd=work)
+    shown = run(
+        "evaluate", "runs/a", "--split", "test", "--output", "again/results/r.json", cwd=work
+    )
     first = json.loads((trained / "results" / "vqa.test.json").read_text())
     second = json.loads((work / "again" / "results" / "r.json").read_text())
     assert first["metrics"] == second["metrics"]
@@ -67,8 +90,13 @@ def test_the_predictions_score_the_same_in_the_official_format(trained, work):
     from vle_bench.data.prepare.easy_vqa import write_official
 
     questions, annotations, _ = write_official(work / "official", "test", 40)
-    rows = [json.loads(line) for line in (trained / "predictions" / "vqa.test.jsonl").read_text().splitlines()]
-    (work / "p.json").write_text(json.dumps([{"question_id": r["id"], "answer": r["answer"]} for r in rows]))
+    rows = [
+        json.loads(line)
+        for line in (trained / "predictions" / "vqa.test.jsonl").read_text().splitlines()
+    ]
+    (work / "p.json").write_text(
+        json.dumps([{"question_id": r["id"], "answer": r["answer"]} for r in rows])
+    )
     files = ("--questions", questions, "--annotations", annotations, "--predictions", "p.json")
     shown = run("score", "vqa", *files, "--json", cwd=work)
     record = json.loads((trained / "results" / "vqa.test.json").read_text())
@@ -78,28 +106,56 @@ def test_the_predictions_score_the_same_in_the_official_format(trained, work):
 def test_two_processes_predict_what_one_evaluated(trained, work):
     sent = ("predict", "runs/a/best", "--split", "test", "--output", "sent/test.json")
     shown = launched(*sent, cwd=work)
-    rows = [json.loads(line) for line in (trained / "predictions" / "vqa.test.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line)
+        for line in (trained / "predictions" / "vqa.test.jsonl").read_text().splitlines()
+    ]
     expected = [{"question_id": row["id"], "answer": row["answer"]} for row in rows]
-    assert json.loads((work / "sent" / "test.json").read_text()) == sorted(expected, key=lambda r: r["question_id"])
-    assert shown.count(f"written: sent/test.json ({len(rows):,} answers, each question of test once)") == 1
+    assert json.loads((work / "sent" / "test.json").read_text()) == sorted(
+        expected, key=lambda r: r["question_id"]
+    )
+    assert (
+        shown.count(f"written: sent/test.json ({len(rows):,} answers, each question of test once)")
+        == 1
+    )
     assert "sent/test.json: exists already" in run(*sent, cwd=work, code=2)
 
 
 def test_training_on_the_scored_split_is_marked(work):
     both = [*SMALL, "data.train=train+test", "--output-dir", "runs/both"]
     shown = run("train", "demo/vqa-tiny", *both, cwd=work, code=2)
-    assert "data.report: test shares images with data.train: train+test" in shown and not (work / "runs" / "both").exists()
+    assert (
+        "data.report: test shares images with data.train: train+test" in shown
+        and not (work / "runs" / "both").exists()
+    )
     run("train", "demo/vqa-tiny", *both, "data.allow_contaminated=true", cwd=work)
-    assert json.loads((work / "runs" / "both" / "results" / "vqa.test.json").read_text())["contaminated"] is True
+    assert (
+        json.loads((work / "runs" / "both" / "results" / "vqa.test.json").read_text())[
+            "contaminated"
+        ]
+        is True
+    )
 
 
 def test_same_seed_same_weights_and_accumulation_changes_nothing(trained, work):
     run("train", "demo/vqa-tiny", *SMALL, "--output-dir", "runs/twin", cwd=work)
     name = Path("last") / "model.safetensors"
     assert (work / "runs" / "twin" / name).read_bytes() == (trained / name).read_bytes()
-    run("train", "demo/vqa-tiny", *SMALL, "train.per_device_batch_size=8", "--output-dir", "runs/accumulated", cwd=work)
+    run(
+        "train",
+        "demo/vqa-tiny",
+        *SMALL,
+        "train.per_device_batch_size=8",
+        "--output-dir",
+        "runs/accumulated",
+        cwd=work,
+    )
     losses = [
-        [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines() if "loss" in line]
+        [
+            json.loads(line)["loss"]
+            for line in (folder / "log.jsonl").read_text().splitlines()
+            if "loss" in line
+        ]
         for folder in (trained, work / "runs" / "accumulated")
     ]
     assert losses[0] == pytest.approx(losses[1], abs=2e-4)
@@ -107,19 +163,50 @@ def test_same_seed_same_weights_and_accumulation_changes_nothing(trained, work):
 
 def launched(*arguments, cwd):
     """The command line in two processes, as `accelerate launch` starts it; without GPUs that one needs MPI, hence torchrun."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "vle_bench", *arguments]
-    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "ACCELERATE_USE_CPU": "true",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "-m",
+        "vle_bench",
+        *arguments,
+    ]
+    done = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def test_two_processes_train_and_score_as_one(trained, work):
-    launched("train", "demo/vqa-tiny", *SMALL, "train.per_device_batch_size=16", "--output-dir", "runs/two", cwd=work)
-    one, two = (json.loads((f / "results" / "vqa.test.json").read_text()) for f in (trained, work / "runs" / "two"))
+    launched(
+        "train",
+        "demo/vqa-tiny",
+        *SMALL,
+        "train.per_device_batch_size=16",
+        "--output-dir",
+        "runs/two",
+        cwd=work,
+    )
+    one, two = (
+        json.loads((f / "results" / "vqa.test.json").read_text())
+        for f in (trained, work / "runs" / "two")
+    )
     assert two["processes"] == 2 and two["n"] == one["n"]
     losses = [
-        [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines() if "loss" in line]
+        [
+            json.loads(line)["loss"]
+            for line in (folder / "log.jsonl").read_text().splitlines()
+            if "loss" in line
+        ]
         for folder in (trained, work / "runs" / "two")
     ]
     assert losses[0] == pytest.approx(losses[1], abs=2e-4)
@@ -131,7 +218,10 @@ def test_prepare_vqav2(tmp_path):
     command = ["prepare", "vqav2", "--source", "official", "--output", "data", "--workers", 2]
     assert "000000000002.jpg: no such image (image_id 2)" in run(*command, cwd=tmp_path, code=2)
     shown = run(*command, "--on-bad-image", "skip", cwd=tmp_path)
-    assert re.search(r"minival +3 questions +1 images +66.67 % have an answer in the vocabulary, 1 have none", shown)
+    assert re.search(
+        r"minival +3 questions +1 images +66.67 % have an answer in the vocabulary, 1 have none",
+        shown,
+    )
     assert "left out: 1 images that cannot be read, and with them 3 questions" in shown
     for wrong, message in (
         (["--visual-genome", "qa.json"], "--visual-genome and --vg-image-data go together"),
@@ -149,20 +239,50 @@ def test_prepare_vqav2(tmp_path):
         (["train", "no/such-recipe"], "no/such-recipe"),
         (["train", "demo/vqa-tiny", "--output-dir", "runs/a"], "runs/a: holds another run"),
         (["train", "demo/vqa-tiny", "data.root=elsewhere"], "elsewhere: no prepared data"),
-        (["train", "demo/vqa-tiny", "train.precision=fp16", "--output-dir", "runs/x"], "train.precision: fp16 needs a GPU"),
-        (["train", "demo/vqa-tiny", "data.train=tran", "--output-dir", "runs/x"], "'tran' is no split of easy-vqa"),
-        (["train", "demo/vqa-tiny", "model.config.num_attention_heads=5"], "hidden_size 64 does not divide by 5"),
-        (["train", "demo/vqa-tiny", "model.config.text_config.hidden_size=-64"], "1 or more is expected, not -64"),
-        (["train", "demo/vqa-tiny", "model.config.text_config.model_type=bart"], "'bart' is none of deberta-v2"),
-        (["train", "demo/vqa-tiny", "data.first_stage.question_types=[nope]", "--output-dir", "runs/x"], "has the type nope"),
-        (["train", "demo/vqa-tiny", "--output-dir", "runs/a/log.jsonl"], "log.jsonl: is there and not an empty folder"),
+        (
+            ["train", "demo/vqa-tiny", "train.precision=fp16", "--output-dir", "runs/x"],
+            "train.precision: fp16 needs a GPU",
+        ),
+        (
+            ["train", "demo/vqa-tiny", "data.train=tran", "--output-dir", "runs/x"],
+            "'tran' is no split of easy-vqa",
+        ),
+        (
+            ["train", "demo/vqa-tiny", "model.config.num_attention_heads=5"],
+            "hidden_size 64 does not divide by 5",
+        ),
+        (
+            ["train", "demo/vqa-tiny", "model.config.text_config.hidden_size=-64"],
+            "1 or more is expected, not -64",
+        ),
+        (
+            ["train", "demo/vqa-tiny", "model.config.text_config.model_type=bart"],
+            "'bart' is none of deberta-v2",
+        ),
+        (
+            [
+                "train",
+                "demo/vqa-tiny",
+                "data.first_stage.question_types=[nope]",
+                "--output-dir",
+                "runs/x",
+            ],
+            "has the type nope",
+        ),
+        (
+            ["train", "demo/vqa-tiny", "--output-dir", "runs/a/log.jsonl"],
+            "log.jsonl: is there and not an empty folder",
+        ),
         (["evaluate", "nowhere"], "nowhere: no such folder"),
         (["predict", "nowhere", "--split", "test", "--output", "submission.json"], "nowhere: no "),
         (["check-submission", "vqa", "p", "--questions", "q"], "q: no such file"),
         (["prepare", "vqav3", "--output", "x"], "vqav3"),
-        (["score", "vqa", "--questions", "q", "--annotations", "a", "--predictions", "p"], "q: no such file"),
+        (
+            ["score", "vqa", "--questions", "q", "--annotations", "a", "--predictions", "p"],
+            "q: no such file",
+        ),
     ],
-)  # fmt: skip
+)
 def test_mistakes_get_one_line_and_exit_2(trained, work, arguments, message):
     shown = run(*arguments, cwd=work, code=2)
     assert message in shown
@@ -172,13 +292,19 @@ def test_mistakes_get_one_line_and_exit_2(trained, work, arguments, message):
 def test_help_is_quick_and_needs_no_torch():
     script = "import sys; sys.argv = ['vle-bench', '--help']\ntry:\n    from vle_bench.cli.app import main; main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"  # noqa: E501
     started = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - started < 3  # 0.5 s on a quiet machine; CI's may be busy
 
 
 def test_every_shipped_recipe_validates_without_data_or_weights(tmp_path):
-    recipes = sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "recipes").rglob("*.yaml") if "accelerate" not in p.parts)
+    recipes = sorted(
+        p.relative_to(ROOT).as_posix()
+        for p in (ROOT / "recipes").rglob("*.yaml")
+        if "accelerate" not in p.parts
+    )
     assert len(recipes) >= 10
     shown = run("validate", *recipes, cwd=tmp_path)
     assert shown.count(": valid, hash") == len(recipes)

@@ -36,18 +36,30 @@ WORDS = "what color is the man holding a big red bus near how many people are th
 def simulate(folder: Path, scale: float) -> None:
     rng = np.random.default_rng(0)
     pictures = [jpeg(rng) for _ in range(PICTURES)]
-    answers = [f"answer {i}" for i in range(3_500)] + ["yes", "no"] * 900  # a long tail, as the real ones have
+    answers = [f"answer {i}" for i in range(3_500)] + [
+        "yes",
+        "no",
+    ] * 900  # a long tail, as the real ones have
     for name, (questions, images) in SIZES.items():
         questions, images = int(questions * scale), int(images * scale)
         place = folder / name.replace("test-dev", "test")
         place.mkdir(parents=True, exist_ok=True)
         for i in range(images if name != "test-dev2015" else 0):
-            (place / f"COCO_{place.name}_{FIRST_ID[name] + i:012d}.jpg").write_bytes(pictures[i % PICTURES])
+            (place / f"COCO_{place.name}_{FIRST_ID[name] + i:012d}.jpg").write_bytes(
+                pictures[i % PICTURES]
+            )
         ids = [(FIRST_ID[name] + k % images, k // images) for k in range(questions)]
-        asked = ({"image_id": i, "question": text(i * 1000 + k), "question_id": i * 1000 + k} for i, k in ids)
+        asked = (
+            {"image_id": i, "question": text(i * 1000 + k), "question_id": i * 1000 + k}
+            for i, k in ids
+        )
         write(folder / f"v2_OpenEnded_mscoco_{name}_questions.json", "questions", asked)
         if not name.startswith("test"):
-            write(folder / f"v2_mscoco_{name}_annotations.json", "annotations", (annotation(rng, answers, i, k) for i, k in ids))
+            write(
+                folder / f"v2_mscoco_{name}_annotations.json",
+                "annotations",
+                (annotation(rng, answers, i, k) for i, k in ids),
+            )
 
 
 def text(question_id: int) -> str:
@@ -62,14 +74,22 @@ def jpeg(rng: np.random.Generator) -> bytes:
     return buffer.getvalue()
 
 
-def annotation(rng: np.random.Generator, answers: list[str], image_id: int, k: int) -> dict[str, Any]:
+def annotation(
+    rng: np.random.Generator, answers: list[str], image_id: int, k: int
+) -> dict[str, Any]:
     few = [answers[int(i)] for i in rng.integers(0, len(answers), 3)]
     given = [few[int(i)] for i in rng.choice(3, 10, p=[0.7, 0.2, 0.1])]
     return {
-        "question_type": "what", "multiple_choice_answer": few[0], "answer_type": "other", "image_id": image_id,
-        "answers": [{"answer": a, "answer_confidence": "yes", "answer_id": n} for n, a in enumerate(given, 1)],
+        "question_type": "what",
+        "multiple_choice_answer": few[0],
+        "answer_type": "other",
+        "image_id": image_id,
+        "answers": [
+            {"answer": a, "answer_confidence": "yes", "answer_id": n}
+            for n, a in enumerate(given, 1)
+        ],
         "question_id": image_id * 1000 + k,
-    }  # fmt: skip
+    }
 
 
 def write(path: Path, key: str, records: Iterator[dict[str, Any]]) -> None:
@@ -90,15 +110,33 @@ def main() -> None:
     source = given.folder / f"official-{given.scale}"
     if not source.is_dir():
         simulate(source, given.scale)
-    command = ["prepare", "vqav2", "--source", source, "--output", given.folder / "out", "--workers", given.workers]
-    shutil.rmtree(given.folder / "out", ignore_errors=True)  # finished data would be left as they are
+    command = [
+        "prepare",
+        "vqav2",
+        "--source",
+        source,
+        "--output",
+        given.folder / "out",
+        "--workers",
+        given.workers,
+    ]
+    shutil.rmtree(
+        given.folder / "out", ignore_errors=True
+    )  # finished data would be left as they are
     started = time.monotonic()
     subprocess.run([sys.executable, "-m", "vle_bench", *map(str, command)], check=True)
     seconds = time.monotonic() - started
-    questions, images = (sum(int(s[i] * given.scale) for n, s in SIZES.items() if i == 0 or n != "test-dev2015") for i in (0, 1))
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10  # Linux counts in KiB; the largest process
-    print(f"{questions:,} questions, {images:,} images: {seconds:.1f} s, {questions / seconds:,.0f} questions/s, "
-          f"largest process {peak:.0f} MiB")  # fmt: skip
+    questions, images = (
+        sum(int(s[i] * given.scale) for n, s in SIZES.items() if i == 0 or n != "test-dev2015")
+        for i in (0, 1)
+    )
+    peak = (
+        resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10
+    )  # Linux counts in KiB; the largest process
+    print(
+        f"{questions:,} questions, {images:,} images: {seconds:.1f} s, {questions / seconds:,.0f} questions/s, "
+        f"largest process {peak:.0f} MiB"
+    )
 
 
 if __name__ == "__main__":

@@ -20,17 +20,39 @@ import numpy as np
 
 from tests.long.benchmark_prepare import PICTURES, jpeg
 
-SIZES = {"train": (212_923, 88_000), "val": (26_534, 11_000), "test": (25_263, 11_000)}  # official counts of questions
-OBJECTS = ["person", "person", "person", "person", "chair", "chair", "cup", "cup", "diningtable", "tie"]
+SIZES = {
+    "train": (212_923, 88_000),
+    "val": (26_534, 11_000),
+    "test": (25_263, 11_000),
+}  # official counts of questions
+OBJECTS = [
+    "person",
+    "person",
+    "person",
+    "person",
+    "chair",
+    "chair",
+    "cup",
+    "cup",
+    "diningtable",
+    "tie",
+]
 SIZE = (240, 180)  # of benchmark_prepare's pictures
 OUTLINE = 160  # points of a segment
 WORDS = "is thinking about what will happen next because the man near her holds a glass and looks at his watch".split()
 OFFICIAL = {  # fields that preparation passes over
-    "movie": "0001_Movie", "interesting_scores": [0, 1], "answer_likelihood": "possible", "question_orig": "What is 1 doing?",
-    "answer_orig": "1 is waiting for 2.", "rationale_orig": "1 looks at the watch.", "answer_match_iter": [3, 0, 2, 1],
-    "answer_sources": [1, 2, 3, 4], "rationale_sources": [1, 2, 3, 4], "rationale_match_iter": [0, 1, 2, 3],
+    "movie": "0001_Movie",
+    "interesting_scores": [0, 1],
+    "answer_likelihood": "possible",
+    "question_orig": "What is 1 doing?",
+    "answer_orig": "1 is waiting for 2.",
+    "rationale_orig": "1 looks at the watch.",
+    "answer_match_iter": [3, 0, 2, 1],
+    "answer_sources": [1, 2, 3, 4],
+    "rationale_sources": [1, 2, 3, 4],
+    "rationale_match_iter": [0, 1, 2, 3],
     "match_fold": "train-0",
-}  # fmt: skip
+}
 
 
 def simulate(folder: Path, scale: float) -> None:
@@ -44,7 +66,10 @@ def simulate(folder: Path, scale: float) -> None:
             path.write_bytes(pictures[i % PICTURES])
             path.with_suffix(".json").write_text(about[i % PICTURES])
         with open(folder / f"{split}.jsonl", "w") as file:
-            file.writelines(json.dumps(record(rng, split, n, n * images // questions)) + "\n" for n in range(questions))
+            file.writelines(
+                json.dumps(record(rng, split, n, n * images // questions)) + "\n"
+                for n in range(questions)
+            )
 
 
 def stem(split: str, i: int) -> str:
@@ -54,7 +79,11 @@ def stem(split: str, i: int) -> str:
 def metadata(rng: np.random.Generator) -> str:
     corners = np.sort(rng.uniform(-5, 235, (len(OBJECTS), 2, 2)), axis=1).reshape(-1, 4).round(4)
     outlines = rng.uniform(0, 180, (len(OBJECTS), 1, OUTLINE, 2)).round(1).tolist()
-    found = {"boxes": [[*box, 0.9] for box in corners.tolist()], "segms": outlines, "names": OBJECTS}
+    found = {
+        "boxes": [[*box, 0.9] for box in corners.tolist()],
+        "segms": outlines,
+        "names": OBJECTS,
+    }
     return json.dumps({**found, "width": SIZE[0], "height": SIZE[1]})
 
 
@@ -63,11 +92,23 @@ def record(rng: np.random.Generator, split: str, n: int, image: int) -> dict[str
         return [[int(rng.integers(len(OBJECTS)))], *rng.choice(WORDS, words).tolist(), "."]
 
     found = {
-        **OFFICIAL, "objects": OBJECTS, "img_fn": f"{stem(split, image)}.jpg", "metadata_fn": f"{stem(split, image)}.json",
-        "question": text(5), "answer_choices": [text(6) for _ in range(4)], "rationale_choices": [text(14) for _ in range(4)],
-        "annot_id": f"{split}-{n}", "img_id": f"{split}-{image}", "question_number": n, "match_index": n,
-    }  # fmt: skip
-    return found if split == "test" else {**found, "answer_label": n % 4, "rationale_label": n // 4 % 4}
+        **OFFICIAL,
+        "objects": OBJECTS,
+        "img_fn": f"{stem(split, image)}.jpg",
+        "metadata_fn": f"{stem(split, image)}.json",
+        "question": text(5),
+        "answer_choices": [text(6) for _ in range(4)],
+        "rationale_choices": [text(14) for _ in range(4)],
+        "annot_id": f"{split}-{n}",
+        "img_id": f"{split}-{image}",
+        "question_number": n,
+        "match_index": n,
+    }
+    return (
+        found
+        if split == "test"
+        else {**found, "answer_label": n % 4, "rationale_label": n // 4 % 4}
+    )
 
 
 def main() -> None:
@@ -80,16 +121,31 @@ def main() -> None:
     source = given.folder / f"official-{given.scale}"
     if not source.is_dir():
         simulate(source, given.scale)
-    command = ["prepare", "vcr", "--source", source, "--output", given.folder / "out", "--workers", given.workers]
+    command = [
+        "prepare",
+        "vcr",
+        "--source",
+        source,
+        "--output",
+        given.folder / "out",
+        "--workers",
+        given.workers,
+    ]
     command += [] if given.tokenizer is None else ["--tokenizer", given.tokenizer]
-    shutil.rmtree(given.folder / "out", ignore_errors=True)  # finished data would be left as they are
+    shutil.rmtree(
+        given.folder / "out", ignore_errors=True
+    )  # finished data would be left as they are
     started = time.monotonic()
     subprocess.run([sys.executable, "-m", "vle_bench", *map(str, command)], check=True)
     seconds = time.monotonic() - started
     questions, images = (sum(int(s[i] * given.scale) for s in SIZES.values()) for i in (0, 1))
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10  # Linux counts in KiB; the largest process
-    print(f"{questions:,} questions, {images:,} images: {seconds:.1f} s, {questions / seconds:,.0f} questions/s, "
-          f"largest process {peak:.0f} MiB")  # fmt: skip
+    peak = (
+        resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10
+    )  # Linux counts in KiB; the largest process
+    print(
+        f"{questions:,} questions, {images:,} images: {seconds:.1f} s, {questions / seconds:,.0f} questions/s, "
+        f"largest process {peak:.0f} MiB"
+    )
 
 
 if __name__ == "__main__":

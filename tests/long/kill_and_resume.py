@@ -29,10 +29,16 @@ from vle_bench.training import train  # noqa: F401  (train: imported once, for e
 # An epoch has 12 steps; with dropout, so that the random numbers matter; some states are saved between two lines of the log.
 STEPS = 16
 RECIPE = [
-    "demo/vqa-tiny", f"train.max_steps={STEPS}", "train.evaluate_every=5", "train.checkpoint_every=2", "train.log_every=3",
-    "train.batch_size=32", "train.per_device_batch_size=8", "model.config.hidden_dropout_prob=0.1",
+    "demo/vqa-tiny",
+    f"train.max_steps={STEPS}",
+    "train.evaluate_every=5",
+    "train.checkpoint_every=2",
+    "train.log_every=3",
+    "train.batch_size=32",
+    "train.per_device_batch_size=8",
+    "model.config.hidden_dropout_prob=0.1",
     "model.config.text_config.hidden_dropout_prob=0.1",
-]  # fmt: skip
+]
 Rank = dict[str, str]
 
 
@@ -41,12 +47,28 @@ def start(folder: Path, processes: int, workers: int, *more: str) -> list[int]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    ranks: list[Rank] = [{}] if processes == 1 else [
-        {"RANK": str(r), "LOCAL_RANK": str(r), "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes),
-         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port} for r in range(processes)
-    ]  # fmt: skip
+    ranks: list[Rank] = (
+        [{}]
+        if processes == 1
+        else [
+            {
+                "RANK": str(r),
+                "LOCAL_RANK": str(r),
+                "WORLD_SIZE": str(processes),
+                "LOCAL_WORLD_SIZE": str(processes),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+            }
+            for r in range(processes)
+        ]
+    )
     return [
-        fork(rank, folder, ["train", *RECIPE, f"train.num_workers={workers}", "--output-dir", str(folder), *more]) for rank in ranks
+        fork(
+            rank,
+            folder,
+            ["train", *RECIPE, f"train.num_workers={workers}", "--output-dir", str(folder), *more],
+        )
+        for rank in ranks
     ]
 
 
@@ -86,12 +108,16 @@ def kill_at(pids: list[int], folder: Path, seconds: float, saving: str | None) -
     while running(pids[0]) and not first.exists():
         time.sleep(0.001)
     end = time.monotonic() + seconds
-    while running(pids[0]) and not (any((folder / "checkpoints").glob(pattern)) if saving else time.monotonic() >= end):
+    while running(pids[0]) and not (
+        any((folder / "checkpoints").glob(pattern)) if saving else time.monotonic() >= end
+    ):
         time.sleep(0.001)
     in_time = running(pids[0])
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)  # its DataLoader workers are left to find out, as when the machine kills one process
+            os.kill(
+                pid, signal.SIGKILL
+            )  # its DataLoader workers are left to find out, as when the machine kills one process
     ended(pids)
     return in_time
 
@@ -101,10 +127,15 @@ def left_by(folder: Path) -> dict[str, object]:
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     record = json.loads((folder / "results" / "vqa.test.json").read_text())
     return {
-        "last": (folder / "last" / "model.safetensors").read_bytes(), "best": (folder / "best" / "model.safetensors").read_bytes(),
-        "log": [{k: v for k, v in line.items() if k not in ("seconds", "samples_per_second")} for line in log],
-        "metrics": record["metrics"], "states": sorted(p.name for p in (folder / "checkpoints").iterdir()),
-    }  # fmt: skip
+        "last": (folder / "last" / "model.safetensors").read_bytes(),
+        "best": (folder / "best" / "model.safetensors").read_bytes(),
+        "log": [
+            {k: v for k, v in line.items() if k not in ("seconds", "samples_per_second")}
+            for line in log
+        ],
+        "metrics": record["metrics"],
+        "states": sorted(p.name for p in (folder / "checkpoints").iterdir()),
+    }
 
 
 def try_kills(work: Path, processes: int, workers: int, kills: int, rng: random.Random) -> int:
@@ -127,22 +158,32 @@ def try_kills(work: Path, processes: int, workers: int, kills: int, rng: random.
         done += 1
         in_saving += any((folder / "checkpoints").glob(".step-*.partial"))
         statuses = ended(start(folder, processes, workers, "--resume"))
-        unequal = [] if any(statuses) else [key for key, value in left_by(folder).items() if value != expected[key]]
+        unequal = (
+            []
+            if any(statuses)
+            else [key for key, value in left_by(folder).items() if value != expected[key]]
+        )
         if any(statuses) or unequal:
-            print(f"{folder}: exit statuses {statuses}, not equal: {unequal}; see {folder.with_suffix('.txt')}", flush=True)
+            print(
+                f"{folder}: exit statuses {statuses}, not equal: {unequal}; see {folder.with_suffix('.txt')}",
+                flush=True,
+            )
         else:
             equal += 1
             shutil.rmtree(folder)
     print(
         f"{processes} process{'es' * (processes > 1)}, {workers} workers each: {equal} of {kills} killed runs ended as the one "
-        f"that was not; {in_saving} were killed while saving", flush=True,
-    )  # fmt: skip
+        f"that was not; {in_saving} were killed while saving",
+        flush=True,
+    )
     return equal
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=20, help="for each number of processes and workers")
+    parser.add_argument(
+        "--kills", type=int, default=20, help="for each number of processes and workers"
+    )
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
     parser.add_argument("--seed", type=int, default=0)

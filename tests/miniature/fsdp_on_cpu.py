@@ -19,7 +19,9 @@ plain_init, plain_prepare = AcceleratorState.__init__, engine.prepare
 def init(self: Any, *arguments: Any, fsdp_plugin: Any = None, **more: Any) -> None:
     plain_init(self, *arguments, fsdp_plugin=fsdp_plugin, **more)
     if fsdp_plugin is not None:
-        self.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+        self.distributed_type = PartialState._shared_state["distributed_type"] = (
+            DistributedType.FSDP
+        )
         self.fsdp_plugin = fsdp_plugin
 
 

@@ -21,9 +21,13 @@ def prepare_vqa(folder: Path) -> Path:
     """The miniature VQA v2, where a question of val and one of its annotators are hostile."""
     official = write_vqav2(folder / "official")
     change(
-        official / "v2_OpenEnded_mscoco_val2014_questions.json", lambda content: content["questions"][1].update(question=HOSTILE)
+        official / "v2_OpenEnded_mscoco_val2014_questions.json",
+        lambda content: content["questions"][1].update(question=HOSTILE),
     )
-    change(official / "v2_mscoco_val2014_annotations.json", lambda content: hostile_answer(content["annotations"][-2]))
+    change(
+        official / "v2_mscoco_val2014_annotations.json",
+        lambda content: hostile_answer(content["annotations"][-2]),
+    )
     prepare_vqav2(official, folder / "data")
     return folder / "data"
 
@@ -45,7 +49,14 @@ def vqa_rows(root: Path, split: str = "val") -> list[dict[str, Any]]:
         right = row["label_ids"][0] if k % 3 == 0 and row["label_ids"] else None
         label = right if right is not None else k % len(labels)
         answer = labels[label] if right is not None else f"nobody's answer {k % 4}"
-        rows.append({"id": row["question_id"], "answer": answer, "label": label, "score": (k * 7 % 100) / 100})
+        rows.append(
+            {
+                "id": row["question_id"],
+                "answer": answer,
+                "label": label,
+                "score": (k * 7 % 100) / 100,
+            }
+        )
     return rows
 
 
@@ -66,7 +77,12 @@ def vcr_rows(root: Path, parts: tuple[str, ...], split: str = "val") -> list[dic
 
 
 def write_run(
-    folder: Path, recipe: str, overrides: list[str], root: Path, rows: list[dict[str, Any]], changes: dict[str, Any]
+    folder: Path,
+    recipe: str,
+    overrides: list[str],
+    root: Path,
+    rows: list[dict[str, Any]],
+    changes: dict[str, Any],
 ) -> Path:
     """Recipe, log, predictions and record; changes: of the record's fields."""
     loaded, split = load_recipe(recipe, [*overrides, f"data.root={root}"]), "val"
@@ -74,24 +90,49 @@ def write_run(
     data = task.open(root)
     scores = task.score(rows, data.questions(split))
     values = {
-        "schema_version": SCHEMA_VERSION, "task": task.name, "task_version": task.version, "split": split, "n": scores["n"],
-        "ids_sha256": ids_digest(row["id"] for row in rows), "metrics": scores["metrics"], "primary_metric": task.primary_metric,
-        "breakdown": scores["breakdown"], "recipe": {"name": loaded.name, "hash": loaded.hash}, "training_splits": ["train"],
-        "contaminated": False, "model": {"name": loaded.name, "parameters": 425421, "checkpoint_sha256": "c0ffee" + loaded.task},
-        "data": {"source": data.manifest["source"], "manifest_hash": data.manifest["hash"]}, "seed": 0,
-        "code": {"version": "0.1.0", "commit": "abc1234", "clean": True}, "libraries": {"python": "3.11"},
-        "device": "cpu, 1 thread", "processes": 1, "batch_size": 128, "seconds": 1.5, "training": {"split": "other", "steps": 40},
+        "schema_version": SCHEMA_VERSION,
+        "task": task.name,
+        "task_version": task.version,
+        "split": split,
+        "n": scores["n"],
+        "ids_sha256": ids_digest(row["id"] for row in rows),
+        "metrics": scores["metrics"],
+        "primary_metric": task.primary_metric,
+        "breakdown": scores["breakdown"],
+        "recipe": {"name": loaded.name, "hash": loaded.hash},
+        "training_splits": ["train"],
+        "contaminated": False,
+        "model": {
+            "name": loaded.name,
+            "parameters": 425421,
+            "checkpoint_sha256": "c0ffee" + loaded.task,
+        },
+        "data": {"source": data.manifest["source"], "manifest_hash": data.manifest["hash"]},
+        "seed": 0,
+        "code": {"version": "0.1.0", "commit": "abc1234", "clean": True},
+        "libraries": {"python": "3.11"},
+        "device": "cpu, 1 thread",
+        "processes": 1,
+        "batch_size": 128,
+        "seconds": 1.5,
+        "training": {"split": "other", "steps": 40},
         "command": "vle-bench train x",
-    }  # fmt: skip
+    }
     record = Record.model_validate(values | changes)
     for name in ("results", "predictions"):
         (folder / name).mkdir(parents=True)
     (folder / "recipe.yaml").write_text(loaded.to_yaml())
-    log = [{"step": s, "epoch": 0, "loss": 2.0 / s, "lr": s / 1e5, "seconds": s} for s in range(1, 41)]
+    log = [
+        {"step": s, "epoch": 0, "loss": 2.0 / s, "lr": s / 1e5, "seconds": s} for s in range(1, 41)
+    ]
     log += [{"step": s, "split": "val", "seconds": s, "accuracy": s / 80} for s in (20, 40)]
     (folder / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log))
-    (folder / "results" / f"{task.name}.{split}.json").write_text(json.dumps(record.model_dump(mode="json")))
-    (folder / "predictions" / f"{task.name}.{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "results" / f"{task.name}.{split}.json").write_text(
+        json.dumps(record.model_dump(mode="json"))
+    )
+    (folder / "predictions" / f"{task.name}.{split}.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows)
+    )
     return folder
 
 
@@ -105,4 +146,6 @@ def vqa_run(folder: Path, root: Path, **changes: Any) -> Path:
 
 def vcr_run(folder: Path, root: Path, task: str, **changes: Any) -> Path:
     parts = {"vcr_q2a": ("q2a",), "vcr_qa2r": ("qa2r",), "vcr_joint": ("q2a", "qa2r")}[task]
-    return write_run(folder, "demo/vcr-q2a-tiny", [*VCR, f"task={task}"], root, vcr_rows(root, parts), changes)
+    return write_run(
+        folder, "demo/vcr-q2a-tiny", [*VCR, f"task={task}"], root, vcr_rows(root, parts), changes
+    )

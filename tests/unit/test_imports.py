@@ -43,7 +43,9 @@ def refused(package: str, source: str) -> set[str]:
     return {name for name in imported(source) - {package} if FLOOR[name] >= FLOOR[package]}
 
 
-FILES = sorted(p for p in (ROOT / "vle_bench").rglob("*.py") if p != ROOT / "vle_bench" / "__init__.py")
+FILES = sorted(
+    p for p in (ROOT / "vle_bench").rglob("*.py") if p != ROOT / "vle_bench" / "__init__.py"
+)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda p: p.relative_to(ROOT).as_posix())

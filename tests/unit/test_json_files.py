@@ -21,8 +21,14 @@ def pieces(request, monkeypatch):
 @pytest.mark.parametrize("key", ["annotations", None])
 def test_every_record_wherever_the_list_stands(tmp_path, pieces, indent, key):
     path = tmp_path / "a.json"
-    content = RECORDS if key is None else {"info": {"annotations": [0]}, "n": 1, key: RECORDS, "license": "[,]"}
-    path.write_text(json.dumps(content, indent=indent, ensure_ascii=False) + " \n", encoding="utf-8")
+    content = (
+        RECORDS
+        if key is None
+        else {"info": {"annotations": [0]}, "n": 1, key: RECORDS, "license": "[,]"}
+    )
+    path.write_text(
+        json.dumps(content, indent=indent, ensure_ascii=False) + " \n", encoding="utf-8"
+    )
     assert list(stream(path, key)) == RECORDS
 
 
@@ -35,7 +41,10 @@ def test_an_empty_list(tmp_path):
     ("content", "message"),
     [
         (b'{"a": [{"id": 1}, {"id"', "broken or cut-off JSON at character 23"),
-        (b'{"a": [{"id": 1}', "broken or cut-off JSON at character 16: , or ] expected, the end found"),
+        (
+            b'{"a": [{"id": 1}',
+            "broken or cut-off JSON at character 16: , or ] expected, the end found",
+        ),
         (b'{"a": [1]', "broken or cut-off JSON at character 9: , or } expected, the end found"),
         (b'{"a": [1]} x', "more after the end"),
         (b'{"a": [1 2]}', ", or ] expected, 2 found"),
@@ -60,6 +69,10 @@ def test_broken_files(tmp_path, content, message):
 
 def test_paths_that_are_no_file(tmp_path):
     (tmp_path / "f").write_text("[]")
-    for path, message in ((tmp_path / "no", "no such file"), (tmp_path, "a folder"), (tmp_path / "f" / "below", "cannot be read")):
+    for path, message in (
+        (tmp_path / "no", "no such file"),
+        (tmp_path, "a folder"),
+        (tmp_path / "f" / "below", "cannot be read"),
+    ):
         with pytest.raises(RequestError, match=message):
             list(stream(path, None))

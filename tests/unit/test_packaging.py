@@ -11,7 +11,15 @@ import pytest
 from vle_bench.recipe.load import load_recipe
 
 ROOT = Path(__file__).parents[2]
-BUILT_FROM = ("vle_bench", "recipes", "leaderboards", "setup.cfg", "pyproject.toml", "LICENSE", "README.md")
+BUILT_FROM = (
+    "vle_bench",
+    "recipes",
+    "leaderboards",
+    "setup.cfg",
+    "pyproject.toml",
+    "LICENSE",
+    "README.md",
+)
 
 
 def setup_cfg() -> configparser.ConfigParser:
@@ -30,7 +38,10 @@ def test_every_requirement_is_pinned() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
     config = setup_cfg()
-    wanted = [*config["options"]["install_requires"].split("\n"), *config["options.extras_require"]["demo"].split("\n")]
+    wanted = [
+        *config["options"]["install_requires"].split("\n"),
+        *config["options.extras_require"]["demo"].split("\n"),
+    ]
     names = {line.split(">=")[0].strip().lower() for line in wanted if line.strip()}
     assert names - pinned == set()
     assert "torchvision" not in pinned and "torch==2.13.0" in lines
@@ -38,11 +49,24 @@ def test_every_requirement_is_pinned() -> None:
 
 def test_makefile_targets() -> None:
     text = (ROOT / "Makefile").read_text()
-    for target in ("help", "demo", "test", "test-slow", "lint", "tables", "bench", "vqa-base", "vcr-base", "meter-vcr-qa2r"):
+    for target in (
+        "help",
+        "demo",
+        "test",
+        "test-slow",
+        "lint",
+        "tables",
+        "bench",
+        "vqa-base",
+        "vcr-base",
+        "meter-vcr-qa2r",
+    ):
         assert f"\n{target}:" in text
 
 
-LAUNCHING = re.findall(r"^((?:vqa|vcr|meter)[\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+LAUNCHING = re.findall(
+    r"^((?:vqa|vcr|meter)[\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE
+)
 
 
 @pytest.mark.parametrize("target", LAUNCHING)
@@ -50,7 +74,9 @@ def test_a_target_launches_recipes_that_exist_and_names_their_run_folders(target
     command = ["make", "-n", "-f", str(ROOT / "Makefile"), target, "VENV=", "PYTHON=python"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    recipes = [load_recipe(str(ROOT / path)) for path in re.findall(r" train (\S+\.yaml)", done.stdout)]
+    recipes = [
+        load_recipe(str(ROOT / path)) for path in re.findall(r" train (\S+\.yaml)", done.stdout)
+    ]
     folders = {f"runs/{recipe.name}" for recipe in recipes}
     assert recipes and set(re.findall(r"runs/[\w-]+", done.stdout)) == folders
     for recipe in recipes:  # each record goes into the tables, under the name that the run gives it
@@ -65,11 +91,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     source, output = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in BUILT_FROM:
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(
+                ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
         elif (ROOT / name).exists():
             shutil.copy(ROOT / name, source / name)
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    done = subprocess.run([*pip, "-w", str(output), "."], cwd=source, capture_output=True, text=True)
+    done = subprocess.run(
+        [*pip, "-w", str(output), "."], cwd=source, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return zipfile.ZipFile(next(output.glob("*.whl")))
 
@@ -77,8 +107,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 def test_wheel_holds_code_recipes_and_leaderboards(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     code = {p.relative_to(ROOT).as_posix() for p in (ROOT / "vle_bench").rglob("*.py")}
-    recipes = {f"vle_bench/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / "recipes").rglob("*.yaml")}
-    tables = {f"vle_bench/leaderboards/{name}" for name in ("published.yaml", "comparison.md", "demo.md")}
+    recipes = {
+        f"vle_bench/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / "recipes").rglob("*.yaml")
+    }
+    tables = {
+        f"vle_bench/leaderboards/{name}" for name in ("published.yaml", "comparison.md", "demo.md")
+    }
     page = {f"vle_bench/{name}" for name in ("leaderboard/page.css", "leaderboard/page.js")}
     assert code | recipes | tables | page <= names
     assert not [name for name in names if name.startswith(("recipes/", "leaderboards/", "tests/"))]
@@ -96,6 +130,9 @@ def test_recipes_load_from_the_wheel(wheel: zipfile.ZipFile, tmp_path: Path) -> 
     wheel.extractall(tmp_path / "site")
     code = "from vle_bench import recipe; print(recipe.__file__, recipe.load_recipe('recipes/vqa/vle-large.yaml').name)"
     output = subprocess.check_output(
-        [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "site")}, text=True
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path / "site")},
+        text=True,
     )
     assert output.startswith(str(tmp_path)) and "vle-large-vqa" in output

@@ -33,7 +33,11 @@ STYLE = """
 
 
 def line_chart(
-    title: str, series: Mapping[str, Points], x_label: str, y_range: tuple[float, float] | None = None, log: bool = False
+    title: str,
+    series: Mapping[str, Points],
+    x_label: str,
+    y_range: tuple[float, float] | None = None,
+    log: bool = False,
 ) -> Html:
     """Lines over the same axes; a name for each, which stands in the legend if there are several.
 
@@ -54,17 +58,37 @@ def line_chart(
     def place(x: float, y: float) -> tuple[float, float]:
         across = (x - x_low) / ((x_high - x_low) or 1)
         up = (scale(y) - scale(low)) / (scale(high) - scale(low))
-        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
+        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (
+            HEIGHT - TOP - BOTTOM
+        )
 
-    parts = axes(place, ticks(x_low, x_high), log_ticks(low, high) if log else ticks(low, high), (x_low, low), x_label)
+    parts = axes(
+        place,
+        ticks(x_low, x_high),
+        log_ticks(low, high) if log else ticks(low, high),
+        (x_low, low),
+        x_label,
+    )
     for k, points in enumerate(thinned.values()):
         spots = [place(*point) for point in points]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in spots)
         parts.append(f'<polyline class="curve s{k}" points="{path}"/>')
         if len(spots) <= MARKED:
-            parts += [f'<circle class="dot{k}" cx="{x:.1f}" cy="{y:.1f}" r="2.4"/>' for x, y in spots]
-    last = ", ".join(f"{name} {shown(points[-1][1])} at {shown(points[-1][0])}" for name, points in thinned.items() if points)
-    return figure(title, f"{title}, over {x_label}: {last}", HEIGHT, parts, list(series) if len(series) > 1 else [])
+            parts += [
+                f'<circle class="dot{k}" cx="{x:.1f}" cy="{y:.1f}" r="2.4"/>' for x, y in spots
+            ]
+    last = ", ".join(
+        f"{name} {shown(points[-1][1])} at {shown(points[-1][0])}"
+        for name, points in thinned.items()
+        if points
+    )
+    return figure(
+        title,
+        f"{title}, over {x_label}: {last}",
+        HEIGHT,
+        parts,
+        list(series) if len(series) > 1 else [],
+    )
 
 
 def reliability_diagram(title: str, bins: list[dict[str, Any]]) -> Html:
@@ -91,41 +115,67 @@ def reliability_diagram(title: str, bins: list[dict[str, Any]]) -> Html:
         x, width = x1 + 1, x2 - x1 - 2
         tall = band * found["n"] / most
         parts += [
-            rectangle("accuracy", x, y, width, zero - y), rectangle("gap", x, min(y, sure), width, abs(sure - y)),
+            rectangle("accuracy", x, y, width, zero - y),
+            rectangle("gap", x, min(y, sure), width, abs(sure - y)),
             rectangle("count", x, TOP + 8 + band - tall, width, tall),
-        ]  # fmt: skip
+        ]
     (x1, y1), (x2, y2) = place(0, 0), place(1, 1)
     parts.append(f'<line class="diagonal" x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}"/>')
-    words = [f"{one['low']:.1f} to {one['high']:.1f}: {one['n']:,} questions, score {one['score']:.2f}" for one in bins if one["n"]]
-    drawn = figure(title, f"{title}: score in each bin of confidence. {'; '.join(words)}", height, parts, [])
+    words = [
+        f"{one['low']:.1f} to {one['high']:.1f}: {one['n']:,} questions, score {one['score']:.2f}"
+        for one in bins
+        if one["n"]
+    ]
+    drawn = figure(
+        title, f"{title}: score in each bin of confidence. {'; '.join(words)}", height, parts, []
+    )
     swatch = '<svg viewBox="0 0 32 10" aria-hidden="true"><rect class="{}" width="32" height="10"/></svg>'
-    said = {"accuracy": "mean score", "gap": "from there to the mean confidence", "count": "questions"}
+    said = {
+        "accuracy": "mean score",
+        "gap": "from there to the mean confidence",
+        "count": "questions",
+    }
     return Html(
         f'{drawn}<ul class="legend">{"".join(f"<li>{swatch.format(kind)}{words}</li>" for kind, words in said.items())}</ul>'
     )
 
 
 def axes(
-    place: Any, xs: list[float], ys: list[float], origin: tuple[float, float], x_label: str, height: int = HEIGHT
+    place: Any,
+    xs: list[float],
+    ys: list[float],
+    origin: tuple[float, float],
+    x_label: str,
+    height: int = HEIGHT,
 ) -> list[str]:
     parts = []
     for y in ys:
         x0, at = place(origin[0], y)
-        parts.append(f'<line class="grid" x1="{x0:.1f}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
+        parts.append(
+            f'<line class="grid" x1="{x0:.1f}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>'
+        )
         parts.append(f'<text x="{x0 - 5:.1f}" y="{at + 4:.1f}" text-anchor="end">{shown(y)}</text>')
     bottom = place(*origin)[1]
-    parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{bottom:.1f}" y2="{bottom:.1f}"/>')
+    parts.append(
+        f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{bottom:.1f}" y2="{bottom:.1f}"/>'
+    )
     for x in xs:
         at = place(x, origin[1])[0]
         anchor = "end" if at > WIDTH - RIGHT - 12 else "middle"
-        parts.append(f'<text x="{at:.1f}" y="{bottom + 14:.1f}" text-anchor="{anchor}">{shown(x)}</text>')
+        parts.append(
+            f'<text x="{at:.1f}" y="{bottom + 14:.1f}" text-anchor="{anchor}">{shown(x)}</text>'
+        )
     middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text x="{middle:.1f}" y="{height - 6}" text-anchor="middle">{text(x_label, isolated=False)}</text>')
+    parts.append(
+        f'<text x="{middle:.1f}" y="{height - 6}" text-anchor="middle">{text(x_label, isolated=False)}</text>'
+    )
     return parts
 
 
 def rectangle(kind: str, x: float, y: float, width: float, height: float) -> str:
-    return f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
+    return (
+        f'<rect class="{kind}" x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
+    )
 
 
 def figure(title: str, description: str, height: int, parts: list[str], names: list[str]) -> Html:
@@ -134,8 +184,9 @@ def figure(title: str, description: str, height: int, parts: list[str], names: l
     return Html(
         f'<figure class="chart"><figcaption>{text(title)}</figcaption><svg role="img" viewBox="0 0 {WIDTH} {height}" '
         f'aria-label="{attribute(description)}">{"".join(parts)}</svg>'
-        + (f'<ul class="legend">{legend}</ul>' if names else "") + "</figure>"
-    )  # fmt: skip
+        + (f'<ul class="legend">{legend}</ul>' if names else "")
+        + "</figure>"
+    )
 
 
 def thin(points: Points) -> Points:
@@ -144,7 +195,10 @@ def thin(points: Points) -> Points:
     if size <= 1:
         return points
     groups = [points[k : k + size] for k in range(0, len(points), size)]
-    return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
+    return [
+        (sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group))
+        for group in groups
+    ]
 
 
 def spread(values: list[float]) -> tuple[float, float]:
@@ -157,7 +211,9 @@ def ticks(low: float, high: float) -> list[float]:
     """Round numbers from low to high, four to nine of them."""
     span = (high - low) or 1.0
     rough = 10.0 ** math.floor(math.log10(span / 4))
-    step = next(rough * factor for factor in (10, 5, 2, 1) if span / (rough * factor) >= 3 or factor == 1)
+    step = next(
+        rough * factor for factor in (10, 5, 2, 1) if span / (rough * factor) >= 3 or factor == 1
+    )
     first = math.ceil(low / step - 1e-9)
     return [round(k * step, 12) for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
@@ -166,11 +222,20 @@ def log_ticks(low: float, high: float) -> list[float]:
     """1, 2 and 5 times powers of ten, or the powers alone over many decades; where few of them fit, as on a plain axis."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1,), (1, 2, 5)):
-        found = [factor * 10.0**decade for decade in decades for factor in factors if low <= factor * 10.0**decade <= high]
+        found = [
+            factor * 10.0**decade
+            for decade in decades
+            for factor in factors
+            if low <= factor * 10.0**decade <= high
+        ]
         if len(found) >= 3:
             return found
     return [value for value in ticks(low, high) if value >= low]
 
 
 def shown(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}".replace("e-0", "e-").replace("-", "−")
+    return (
+        f"{value:,.0f}"
+        if abs(value) >= 1000
+        else f"{value:.4g}".replace("e-0", "e-").replace("-", "−")
+    )

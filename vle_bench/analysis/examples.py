@@ -24,13 +24,21 @@ class Examples:
     image_rows: list[int]  # of the prepared images
     images: NDArray[np.int64]  # (examples,) image ids, which intervals are drawn from
     score: NDArray[np.float64]  # (examples,) the task's primary metric
-    confidence: NDArray[np.float64]  # (examples,) what the model gives the answer that `score` judges
-    calibrated: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]  # a diagram's title → (examples,) confidence and score
-    kinds: dict[str, Sequence[str]]  # beside the task's breakdown: kind → (examples,) the group of each
+    confidence: NDArray[
+        np.float64
+    ]  # (examples,) what the model gives the answer that `score` judges
+    calibrated: dict[
+        str, tuple[NDArray[np.float64], NDArray[np.float64]]
+    ]  # a diagram's title → (examples,) confidence and score
+    kinds: dict[
+        str, Sequence[str]
+    ]  # beside the task's breakdown: kind → (examples,) the group of each
     confusion: list[Html]
     confidence_is: str  # a sentence
     mistake_is: str  # a sentence
-    card: Callable[[int, Image.Image, dict[str, Any]], Html]  # example, its picture, the picture's row → what a mistake looks like
+    card: Callable[
+        [int, Image.Image, dict[str, Any]], Html
+    ]  # example, its picture, the picture's row → what a mistake looks like
 
 
 def probability(value: Any) -> bool:

@@ -48,7 +48,10 @@ dd { margin: 0; overflow-wrap: anywhere; }
 
 UNSEEN = {"Cc", "Co", "Cs"}  # control, private-use, half a surrogate pair: no font has them
 
-TURNING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}  # would turn the text around that follows
+TURNING = {
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+}  # would turn the text around that follows
 
 
 class Html(str):
@@ -58,7 +61,10 @@ class Html(str):
 def visible(value: object) -> str:
     """Text with a mark in the place of every character that cannot be seen, or that changes how its neighbours are read."""
     return "".join(
-        "\ufffd" if (unicodedata.category(c) in UNSEEN and c not in "\n\t") or ord(c) in TURNING else c for c in str(value)
+        "\ufffd"
+        if (unicodedata.category(c) in UNSEEN and c not in "\n\t") or ord(c) in TURNING
+        else c
+        for c in str(value)
     )
 
 
@@ -70,7 +76,11 @@ def text(value: object, isolated: bool = True) -> Html:
     """Markup as it is, anything else as text; isolated: text that is written from right to left leaves what stands beside alone."""
     if isinstance(value, Html):
         return value
-    return Html(f"<bdi>{escape(visible(value))}</bdi>" if isolated and not str(value).isascii() else escape(visible(value)))
+    return Html(
+        f"<bdi>{escape(visible(value))}</bdi>"
+        if isolated and not str(value).isascii()
+        else escape(visible(value))
+    )
 
 
 def write_document(output: Path, title: str, parts: Sequence[str], style: str = "") -> None:
@@ -81,17 +91,23 @@ def write_document(output: Path, title: str, parts: Sequence[str], style: str = 
     """
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
     head = [
-        "<!doctype html>", '<html lang="en"><head><meta charset="utf-8">',
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-        f"<title>{escape(visible(title))}</title><style>{STYLE}{style}</style></head><body><main>", f"<h1>{text(title)}</h1>",
-    ]  # fmt: skip
+        f"<title>{escape(visible(title))}</title><style>{STYLE}{style}</style></head><body><main>",
+        f"<h1>{text(title)}</h1>",
+    ]
     atomic.write_text(output, "\n".join([*head, *parts, "</main></body></html>\n"]))
 
 
 def section(name: str, heading: str, *parts: str) -> Html:
     """Args: name: of the section in the page's addresses (`#name`)."""
-    return Html("\n".join([f'<section id="{name}"><h2>{text(heading)}</h2>', *map(text, parts), "</section>"]))
+    return Html(
+        "\n".join(
+            [f'<section id="{name}"><h2>{text(heading)}</h2>', *map(text, parts), "</section>"]
+        )
+    )
 
 
 def paragraph(value: str, kind: str = "") -> Html:
@@ -107,13 +123,21 @@ def preformatted(value: str) -> Html:
 
 
 def terms(pairs: dict[str, str]) -> Html:
-    return Html("<dl>" + "".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in pairs.items()) + "</dl>")
+    return Html(
+        "<dl>"
+        + "".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in pairs.items())
+        + "</dl>"
+    )
 
 
 def table(
-    caption: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *,
-    last_stands_out: bool = False, shades: Sequence[Sequence[float]] = (),
-) -> Html:  # fmt: skip
+    caption: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    last_stands_out: bool = False,
+    shades: Sequence[Sequence[float]] = (),
+) -> Html:
     """A row's first cell is its heading; a table that is too wide scrolls by itself.
 
     Args:
@@ -123,17 +147,25 @@ def table(
     body = ""
     for k, row in enumerate(rows):
         dark = [*(shades[k] if k < len(shades) else ()), *[0.0] * len(row)]
-        style = [f' style="background: rgb(var(--mark) / {shade / 2:.2f})"' if shade else "" for shade in dark]
+        style = [
+            f' style="background: rgb(var(--mark) / {shade / 2:.2f})"' if shade else ""
+            for shade in dark
+        ]
         cells = "".join(f"<td{style[n]}>{text(cell)}</td>" for n, cell in enumerate(row[1:]))
         kind = " class=this" if last_stands_out and k == len(rows) - 1 else ""
         body += f'<tr{kind}><th scope="row">{text(row[0])}</th>{cells}</tr>\n'
     title = f"<caption><span>{text(caption)}</span></caption>" if caption else ""
-    return scrolling(caption or "table", f"<table>{title}<thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>")
+    return scrolling(
+        caption or "table",
+        f"<table>{title}<thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>",
+    )
 
 
 def scrolling(label: str, content: str) -> Html:
     """What may be wider than a phone scrolls by itself, with the keyboard too."""
-    return Html(f'<div class="scroll" role="region" tabindex="0" aria-label="{attribute(label)}">{content}</div>')
+    return Html(
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{attribute(label)}">{content}</div>'
+    )
 
 
 def bar(value: float, interval: Sequence[float] | None) -> Html:
@@ -151,9 +183,14 @@ def data_address(content: bytes, kind: str) -> str:
 
 
 def write_page(
-    output: Path, title: str, rows: list[dict[str, str]], columns: list[str], images: dict[str, Path],
-    sections: dict[str, str], notes: list[str],
-) -> None:  # fmt: skip
+    output: Path,
+    title: str,
+    rows: list[dict[str, str]],
+    columns: list[str],
+    images: dict[str, Path],
+    sections: dict[str, str],
+    notes: list[str],
+) -> None:
     """Write a page with a table, pictures, notes, and long texts folded away.
 
     Args:
@@ -162,12 +199,17 @@ def write_page(
         sections: heading → preformatted text.
     """
     pictures = [
-        f'<h2>{text(caption)}</h2>\n{scrolling(caption, wide_picture(caption, path))}' for caption, path in images.items()
-    ]  # fmt: skip
+        f"<h2>{text(caption)}</h2>\n{scrolling(caption, wide_picture(caption, path))}"
+        for caption, path in images.items()
+    ]
     parts = [
-        table("", columns, [[row[column] for column in columns] for row in rows], last_stands_out=True),
-        *map(paragraph, notes), *pictures, *(folded(name, preformatted(value)) for name, value in sections.items()),
-    ]  # fmt: skip
+        table(
+            "", columns, [[row[column] for column in columns] for row in rows], last_stands_out=True
+        ),
+        *map(paragraph, notes),
+        *pictures,
+        *(folded(name, preformatted(value)) for name, value in sections.items()),
+    ]
     write_document(output, title, parts)
 
 

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
+from huggingface_hub import (
+    EvalResult,
+    EvalResultEntry,
+    ModelCard,
+    ModelCardData,
+    eval_result_entries_to_yaml,
+)
 
 from vle_bench import atomic
 from vle_bench.data.sources import DATA
@@ -44,7 +50,12 @@ def write_cards(run: Path) -> None:
     for folder in (run / "best", run / "last"):
         if (folder / TRAINING_FILE).is_file():
             digest = file_sha256(folder / "model.safetensors")
-            write_card(folder, recipe, digest, [r for r in records if r.model.get("checkpoint_sha256") == digest])
+            write_card(
+                folder,
+                recipe,
+                digest,
+                [r for r in records if r.model.get("checkpoint_sha256") == digest],
+            )
 
 
 def write_card(folder: Path, recipe: Recipe, digest: str, records: Sequence[Record]) -> None:
@@ -54,14 +65,24 @@ def write_card(folder: Path, recipe: Recipe, digest: str, records: Sequence[Reco
         print(f"{card}: not written by vle-bench, left alone", file=sys.stderr)
         return
     ranked = [record for record in records if not record.contaminated]
-    text = f"---\n{metadata(recipe, ranked).to_yaml()}\n---\n\n" + "\n".join(body(folder, recipe, digest, records)) + "\n"
+    text = (
+        f"---\n{metadata(recipe, ranked).to_yaml()}\n---\n\n"
+        + "\n".join(body(folder, recipe, digest, records))
+        + "\n"
+    )
     with atomic.sole_writer(folder):
         for place in (folder, scores.parent):
             atomic.remove_leftovers(place)
         atomic.write_text(card, ModelCard(text).content)
         if ranked:
-            entries = [entry(record, name, metric) for record in ranked for name, metric in record.metrics.items()]
-            shown = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True, width=120)
+            entries = [
+                entry(record, name, metric)
+                for record in ranked
+                for name, metric in record.metrics.items()
+            ]
+            shown = yaml.safe_dump(
+                eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True, width=120
+            )
             atomic.write_text(scores, shown)
         else:
             scores.unlink(missing_ok=True)
@@ -71,9 +92,11 @@ def entry(record: Record, name: str, metric: Metric) -> EvalResultEntry:
     """One score in percent. The hub ranks what names one of its benchmarks; ours are named so that none is claimed."""
     notes = f"percent of {n_of(record, metric):,}{between(metric, ', 95 % interval ')}; {OWN_NAME}"
     return EvalResultEntry(
-        dataset_id=f"vle-bench/{record.data['source']}", task_id=f"{record.task}.{record.split}.{name}",
-        value=float(percent(metric.value)), notes=notes,
-    )  # fmt: skip
+        dataset_id=f"vle-bench/{record.data['source']}",
+        task_id=f"{record.task}.{record.split}.{name}",
+        value=float(percent(metric.value)),
+        notes=notes,
+    )
 
 
 def metadata(recipe: Recipe, ranked: Sequence[Record]) -> ModelCardData:
@@ -81,33 +104,65 @@ def metadata(recipe: Recipe, ranked: Sequence[Record]) -> ModelCardData:
     vqa = recipe.task == "vqa"
     results = [
         EvalResult(
-            task_type="visual-question-answering" if vqa else "visual-commonsense-reasoning", task_name=record.task,
-            dataset_type=record.data["source"], dataset_name=data_of(record),
-            dataset_split=record.split, metric_type=name, metric_name=name, metric_value=float(percent(metric.value)),
-        ) for record in ranked for name, metric in record.metrics.items()
-    ]  # fmt: skip
+            task_type="visual-question-answering" if vqa else "visual-commonsense-reasoning",
+            task_name=record.task,
+            dataset_type=record.data["source"],
+            dataset_name=data_of(record),
+            dataset_split=record.split,
+            metric_type=name,
+            metric_name=name,
+            metric_value=float(percent(metric.value)),
+        )
+        for record in ranked
+        for name, metric in record.metrics.items()
+    ]
     return ModelCardData(
-        library_name="vle-bench", tags=["vle-bench", "vision-language", recipe.task], datasets=[recipe.data.source],
-        metrics=["accuracy"], pipeline_tag="visual-question-answering" if vqa else None,
-        model_name=recipe.name if results else None, eval_results=results or None,
-    )  # fmt: skip
+        library_name="vle-bench",
+        tags=["vle-bench", "vision-language", recipe.task],
+        datasets=[recipe.data.source],
+        metrics=["accuracy"],
+        pipeline_tag="visual-question-answering" if vqa else None,
+        model_name=recipe.name if results else None,
+        eval_results=results or None,
+    )
 
 
 def body(folder: Path, recipe: Recipe, digest: str, records: Sequence[Record]) -> list[str]:
-    config, training = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("config.json", TRAINING_FILE))
+    config, training = (
+        json.loads((folder / name).read_text(encoding="utf-8"))
+        for name in ("config.json", TRAINING_FILE)
+    )
     encoder, source = config["text_config"]["model_type"], DATA[recipe.data.source]
-    start = f"fine-tuned from `{Path(recipe.model.checkpoint).name}`" if recipe.model.checkpoint else "trained from scratch"
+    start = (
+        f"fine-tuned from `{Path(recipe.model.checkpoint).name}`"
+        if recipe.model.checkpoint
+        else "trained from scratch"
+    )
     return [
-        f"# {training['recipe']['name']}", "", WRITTEN, "",
+        f"# {training['recipe']['name']}",
+        "",
+        WRITTEN,
+        "",
         f"A vision-language encoder of the {FAMILIES.get(encoder, 'VLE')} family: a text encoder (`{encoder}`) and a CLIP vision "
         f"encoder, joined by layers of co-attention. It was {start} for the task `{training['task']}` on {source}, splits "
         f"{', '.join(f'`{split}`' for split in training['training_splits'])}.",
-        "", "## Scores", "", *scores_part(records),
-        "", "## Load", "",
+        "",
+        "## Scores",
+        "",
+        *scores_part(records),
+        "",
+        "## Load",
+        "",
         "`vle_bench` has the classes; `.` is this folder, and the name of a repository on the hub does as well.",
-        "", "```python", *loading_lines(config["architectures"][0]), "```",
-        "", "## Training", "", *training_part(training, digest),
-    ]  # fmt: skip
+        "",
+        "```python",
+        *loading_lines(config["architectures"][0]),
+        "```",
+        "",
+        "## Training",
+        "",
+        *training_part(training, digest),
+    ]
 
 
 def loading_lines(architecture: str) -> list[str]:
@@ -121,7 +176,11 @@ def loading_lines(architecture: str) -> list[str]:
 def scores_part(records: Sequence[Record]) -> list[str]:
     if not records:
         return ["These weights were not evaluated; `vle-bench evaluate` does it."]
-    lines = ["Percent; 95 % bootstrap intervals over images.", "", "| data | split | metric | score | 95 % interval | n | code |"]
+    lines = [
+        "Percent; 95 % bootstrap intervals over images.",
+        "",
+        "| data | split | metric | score | 95 % interval | n | code |",
+    ]
     lines.append("| --- | --- | --- | ---: | --- | ---: | --- |")
     for record in records:
         mark = " (contaminated)" if record.contaminated else ""
@@ -131,21 +190,32 @@ def scores_part(records: Sequence[Record]) -> list[str]:
             for name, metric in record.metrics.items()
         ]
     if splits := sorted({record.split for record in records if record.contaminated}):
-        lines += ["", f"**Contaminated: the model was trained on images of {', '.join(splits)}. Its score there says nothing about "
-                  "other data, and is never ranked.**"]  # fmt: skip
-    return [*lines, "", *dict.fromkeys(picked_on(record) for record in records if not record.contaminated)]
+        lines += [
+            "",
+            f"**Contaminated: the model was trained on images of {', '.join(splits)}. Its score there says nothing about "
+            "other data, and is never ranked.**",
+        ]
+    return [
+        *lines,
+        "",
+        *dict.fromkeys(picked_on(record) for record in records if not record.contaminated),
+    ]
 
 
 def training_part(training: dict[str, Any], digest: str) -> list[str]:
     recipe, progress = training["recipe"], training["progress"]
     experiment = f", experiment `{recipe['experiment']}`" if "experiment" in recipe else ""
-    average = f", the moving average of the weights (decay {progress['ema']})" if "ema" in progress else ""
+    average = (
+        f", the moving average of the weights (decay {progress['ema']})"
+        if "ema" in progress
+        else ""
+    )
     return [
         f"- recipe `{recipe['name']}`, hash `{recipe['hash']}`{experiment}",
         f"- seed {training['seed']}, step {progress['step']:,} of {progress['steps']:,}{average}",
         f"- {percent(progress['score'])} on `{progress['split']}` at that step; the best score there picks the run's `best/`",
         f"- SHA-256 of `model.safetensors`: `{digest}`",
-    ]  # fmt: skip
+    ]
 
 
 def data_of(record: Record) -> str:
@@ -153,7 +223,11 @@ def data_of(record: Record) -> str:
 
 
 def between(metric: Metric, before: str = "") -> str:
-    return f"{before}{percent(metric.interval[0])} to {percent(metric.interval[1])}" if metric.interval else ""
+    return (
+        f"{before}{percent(metric.interval[0])} to {percent(metric.interval[1])}"
+        if metric.interval
+        else ""
+    )
 
 
 def n_of(record: Record, metric: Metric) -> int:

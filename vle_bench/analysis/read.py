@@ -35,14 +35,20 @@ class Evaluation:
     scores: dict[str, Any]  # of the rows, computed again; as `Task.score` gives them
 
 
-def read_evaluation(run: Path, split: str | None, other: Path | None, moved: Path | None, progress: Bar) -> Evaluation:
+def read_evaluation(
+    run: Path, split: str | None, other: Path | None, moved: Path | None, progress: Bar
+) -> Evaluation:
     runs = [run] if other is None else [run, other]
     recipes = [read_recipe(folder) for folder in runs]
     tasks = [recipe.task for recipe in recipes]
     if other is None and tasks[0] not in REPORTED:
-        raise RequestError(f"{run}: {tasks[0]} answers no question; a report is about a run of {', '.join(REPORTED)}")
+        raise RequestError(
+            f"{run}: {tasks[0]} answers no question; a report is about a run of {', '.join(REPORTED)}"
+        )
     if other is not None and tasks != ["vcr_q2a", "vcr_qa2r"]:
-        raise RequestError(f"{run} --with {other}: a run of vcr_q2a with one of vcr_qa2r is expected, not {' with '.join(tasks)}")
+        raise RequestError(
+            f"{run} --with {other}: a run of vcr_q2a with one of vcr_qa2r is expected, not {' with '.join(tasks)}"
+        )
     split = split or recipes[0].data.report
     left = [evaluated(folder, task, split) for folder, task in zip(runs, tasks, strict=True)]
     for folder, task, (found, rows) in zip(runs, tasks, left, strict=True):
@@ -66,7 +72,9 @@ def read_recipe(run: Path) -> Recipe:
     if not run.is_dir():
         raise RequestError(f"{run}: no such folder")
     if not (run / "recipe.yaml").is_file():
-        raise RequestError(f"{run}: has no recipe.yaml; the folder of a run is expected, as `vle-bench train` writes it")
+        raise RequestError(
+            f"{run}: has no recipe.yaml; the folder of a run is expected, as `vle-bench train` writes it"
+        )
     return load_recipe(str(run / "recipe.yaml"))
 
 
@@ -79,23 +87,33 @@ def check_rows(path: Path, task: str, rows: list[Row]) -> None:
         if found is None and row["id"] in seen:
             found = "a second time"
         if found:
-            raise RequestError(f"{path}: prediction {number} (id {row.get('id')!r}): {found}; evaluate again")
+            raise RequestError(
+                f"{path}: prediction {number} (id {row.get('id')!r}): {found}; evaluate again"
+            )
         seen.add(row["id"])
 
 
-def joined(run: Path, other: Path, split: str, left: list[tuple[Record, list[Row]]]) -> tuple[Record, list[Row]]:
+def joined(
+    run: Path, other: Path, split: str, left: list[tuple[Record, list[Row]]]
+) -> tuple[Record, list[Row]]:
     """The record that `evaluate --with` wrote, and the rows of both."""
     path = run / "results" / f"{JOINED}.{split}.json"
     if not path.is_file():
-        raise RequestError(f"{path}: no such file; `vle-bench evaluate {run} --with {other} --split {split}` writes it")
+        raise RequestError(
+            f"{path}: no such file; `vle-bench evaluate {run} --with {other} --split {split}` writes it"
+        )
     record = load_record(path)
-    if record.model.get("checkpoint_sha256") != " + ".join(str(one.model.get("checkpoint_sha256")) for one, _ in left):
+    if record.model.get("checkpoint_sha256") != " + ".join(
+        str(one.model.get("checkpoint_sha256")) for one, _ in left
+    ):
         raise RequestError(
             f"{path}: is of other checkpoints than those of {run} and {other} now; evaluate again, with --with {other}"
         )
     rationales = {row["id"]: row for row in left[1][1]}
     if rationales.keys() != {row["id"] for row in left[0][1]}:
-        raise RequestError(f"{run} and {other}: predictions of different questions; evaluate both on the same data")
+        raise RequestError(
+            f"{run} and {other}: predictions of different questions; evaluate both on the same data"
+        )
     return record, [{**row, **rationales[row["id"]]} for row in left[0][1]]
 
 
@@ -105,7 +123,9 @@ def open_data(recipe: Recipe, run: Path, moved: Path | None, record: Record) -> 
     try:
         data = TASKS[recipe.task].open(root)
     except RequestError as error:
-        raise RequestError(f"{error} ({named}; where the data has moved, --data names its folder)") from error
+        raise RequestError(
+            f"{error} ({named}; where the data has moved, --data names its folder)"
+        ) from error
     if data.manifest["hash"] != record.data["manifest_hash"]:
         raise RequestError(
             f"{root}: other data than the record's, manifest hash {data.manifest['hash']} and not {record.data['manifest_hash']} "
@@ -120,7 +140,9 @@ def score_again(run: Path, record: Record, rows: list[Row], questions: Any) -> d
     where = f"{run}: predictions/ and results/ of {record.task} on {record.split}"
     again = f"`vle-bench evaluate {run} --split {record.split}` writes both again"
     if task.version != record.task_version:
-        raise RequestError(f"{where}: of version {record.task_version} of the task, this is version {task.version}; {again}")
+        raise RequestError(
+            f"{where}: of version {record.task_version} of the task, this is version {task.version}; {again}"
+        )
     try:
         scores = task.score(rows, questions)
     except (RequestError, RunFailed) as error:
@@ -128,8 +150,13 @@ def score_again(run: Path, record: Record, rows: list[Row], questions: Any) -> d
     for name, metric in record.metrics.items():
         value = scores["metrics"].get(name, {}).get("value", math.nan)
         if not math.isclose(value, metric.value, rel_tol=0, abs_tol=ROUNDING):
-            raise RequestError(f"{where}: differ, {name} is {value} and {metric.value} in the record; {again}")
-    if scores["n"] != record.n or record.ids_sha256 not in (None, ids_digest(row["id"] for row in rows)):
+            raise RequestError(
+                f"{where}: differ, {name} is {value} and {metric.value} in the record; {again}"
+            )
+    if scores["n"] != record.n or record.ids_sha256 not in (
+        None,
+        ids_digest(row["id"] for row in rows),
+    ):
         raise RequestError(f"{where}: differ, the record is of other questions; {again}")
     return scores
 

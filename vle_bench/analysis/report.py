@@ -7,7 +7,18 @@ from typing import Any
 
 from vle_bench.analysis import charts, vcr, vqa
 from vle_bench.analysis.examples import Examples
-from vle_bench.analysis.html import Html, bar, folded, paragraph, preformatted, section, table, terms, text, write_document
+from vle_bench.analysis.html import (
+    Html,
+    bar,
+    folded,
+    paragraph,
+    preformatted,
+    section,
+    table,
+    terms,
+    text,
+    write_document,
+)
 from vle_bench.analysis.read import Curves, Evaluation, read_curves, read_evaluation
 from vle_bench.data.images import decode
 from vle_bench.errors import RequestError
@@ -40,12 +51,20 @@ STYLE = (
 """
     + "".join(
         f"rect.o{k} {{ stroke: {color}; }} text.o{k} {{ fill: {color}; }}\n"
-        for k, color in enumerate(("#ffd23f", "#4dd0ff", "#ff7ac6", "#7dff8a", "#ffa15c", "#c9b6ff"))
+        for k, color in enumerate(
+            ("#ffd23f", "#4dd0ff", "#ff7ac6", "#7dff8a", "#ffa15c", "#c9b6ff")
+        )
     )
 )
 
 
-def write_report(run: Path, split: str | None, output: Path | None, other: Path | None = None, data: Path | None = None) -> Path:
+def write_report(
+    run: Path,
+    split: str | None,
+    output: Path | None,
+    other: Path | None = None,
+    data: Path | None = None,
+) -> Path:
     """Write the page.
 
     Args:
@@ -88,10 +107,18 @@ def parts_of(found: Evaluation, examples: Examples) -> Iterator[str]:
         "confusion": ("Confusion", examples.confusion),
         "mistakes": ("The most confident mistakes", mistakes_part(found, examples)),
         "curves": ("Learning curves", curves_part(found.runs)),
-        "recipe": ("Recipe", [folded(f"{recipe.name}, resolved", preformatted(recipe.to_yaml())) for recipe in found.recipes]),
+        "recipe": (
+            "Recipe",
+            [
+                folded(f"{recipe.name}, resolved", preformatted(recipe.to_yaml()))
+                for recipe in found.recipes
+            ],
+        ),
         "provenance": ("Provenance", [provenance(found)]),
     }
-    links = "".join(f'<li><a href="#{name}">{text(heading)}</a></li>' for name, (heading, _) in sections.items())
+    links = "".join(
+        f'<li><a href="#{name}">{text(heading)}</a></li>' for name, (heading, _) in sections.items()
+    )
     yield f'<nav aria-label="sections"><ul>{links}</ul></nav>'
     for name, (heading, parts) in sections.items():
         yield section(name, heading, *parts)
@@ -108,13 +135,20 @@ def introduction(found: Evaluation) -> Iterator[Html]:
     )
     if record.contaminated:
         yield alert(
-            "Contaminated", f"{record.split} shares images with the training splits ({', '.join(record.training_splits)}). "
+            "Contaminated",
+            f"{record.split} shares images with the training splits ({', '.join(record.training_splits)}). "
             "This is no result: the score is never ranked.",
-        )  # fmt: skip
+        )
     if record.code.get("clean") is False:
-        yield alert("Not a commit", "The code had changes that are in no commit; the score cannot be traced to a version of it.")
+        yield alert(
+            "Not a commit",
+            "The code had changes that are in no commit; the score cannot be traced to a version of it.",
+        )
     if record.recipe["hash"] != " + ".join(recipe.hash for recipe in found.recipes):
-        yield alert("Another recipe", "recipe.yaml is not what the record was made by: it has been changed since.")
+        yield alert(
+            "Another recipe",
+            "recipe.yaml is not what the record was made by: it has been changed since.",
+        )
 
 
 def alert(mark: str, words: str) -> Html:
@@ -127,30 +161,50 @@ def scores_part(found: Evaluation) -> list[Html]:
     rows = [figure_row(name.replace("_", " "), record.metrics[name].model_dump()) for name in names]
     parts = [
         table("Percent", ["metric", "score", "95 % interval", "n"], rows),
-        paragraph("Intervals are from a bootstrap over images, as questions about one image are not independent.", "small"),
+        paragraph(
+            "Intervals are from a bootstrap over images, as questions about one image are not independent.",
+            "small",
+        ),
     ]
     if record.expect is not None:
         want = record.expect
-        parts.append(paragraph(
-            f"The recipe should come to {want.value} ± {want.tolerance} {want.metric} on {want.split} ({want.source})."
-        ))  # fmt: skip
+        parts.append(
+            paragraph(
+                f"The recipe should come to {want.value} ± {want.tolerance} {want.metric} on {want.split} ({want.source})."
+            )
+        )
     return parts
 
 
 def figure_row(name: str, figure: dict[str, Any]) -> list[object]:
     """A name and a figure as a record holds it → the cells of a row; the bar lies under the name, to fit on a phone."""
     interval = figure["interval"]
-    between = Html(f'<span class="nowrap">{" to ".join(map(percent, interval))}</span>') if interval else "–"
+    between = (
+        Html(f'<span class="nowrap">{" to ".join(map(percent, interval))}</span>')
+        if interval
+        else "–"
+    )
     count = "–" if figure["n"] is None else f"{figure['n']:,}"
-    return [Html(text(name) + bar(figure["value"], interval)), percent(figure["value"]), between, count]
+    return [
+        Html(text(name) + bar(figure["value"], interval)),
+        percent(figure["value"]),
+        between,
+        count,
+    ]
 
 
 def kinds_part(found: Evaluation, examples: Examples) -> list[Html]:
-    own = {kind: figures(examples.score, examples.images, groups) for kind, groups in examples.kinds.items()}
-    parts = [paragraph(
-        f"The figures are {found.record.primary_metric} in percent. Words are what spaces part; in VCR tags and marks count, "
-        "and the objects tagged are those of the question and the right choice.", "small",
-    )]  # fmt: skip
+    own = {
+        kind: figures(examples.score, examples.images, groups)
+        for kind, groups in examples.kinds.items()
+    }
+    parts = [
+        paragraph(
+            f"The figures are {found.record.primary_metric} in percent. Words are what spaces part; in VCR tags and marks count, "
+            "and the objects tagged are those of the question and the right choice.",
+            "small",
+        )
+    ]
     tables = []
     for kind, groups in (found.scores["breakdown"] | own).items():
         shown = kind.replace("_", " ")
@@ -163,23 +217,30 @@ def kinds_part(found: Evaluation, examples: Examples) -> list[Html]:
         rows = [figure_row(name, groups[name]) for name in order]
         columns = [shown, "score", "95 % interval", "n"]
         rest = rows[GROUPS:]
-        more = folded(f"{len(rest)} more, less frequent", table(f"By {shown}", columns, rest)) if rest else ""
+        more = (
+            folded(f"{len(rest)} more, less frequent", table(f"By {shown}", columns, rest))
+            if rest
+            else ""
+        )
         tables.append(f"<div>{table(f'By {shown}', columns, rows[:GROUPS])}{more}</div>")
     return [*parts, Html(f'<div class="tables">{"".join(tables)}</div>')]
 
 
 def calibration_part(examples: Examples) -> list[Html]:
     found = {title: calibration(*pair) for title, pair in examples.calibrated.items()}
-    parts = [paragraph(
-        f"{examples.confidence_is} Expected calibration error: the mean over questions of |mean confidence − mean score| of "
-        "the bin of confidence (ten of equal width) that each lies in; 0 where confidence can be taken at its word."
-    )]  # fmt: skip
+    parts = [
+        paragraph(
+            f"{examples.confidence_is} Expected calibration error: the mean over questions of |mean confidence − mean score| of "
+            "the bin of confidence (ten of equal width) that each lies in; 0 where confidence can be taken at its word."
+        )
+    ]
     diagrams = []
     for title, one in found.items():
         rows = [
             [f"{b['low']:.1f} to {b['high']:.1f}", f"{b['n']:,}"]
-            + [percent(b[key]) if b["n"] else "–" for key in ("confidence", "score")] for b in one["bins"]
-        ]  # fmt: skip
+            + [percent(b[key]) if b["n"] else "–" for key in ("confidence", "score")]
+            for b in one["bins"]
+        ]
         columns = ["confidence", "questions", "mean confidence, %", "mean score, %"]
         error = paragraph(f"Expected calibration error: {percent(one['error'])} points")
         bins = folded("The bins", table(f"{title}: bins", columns, rows))
@@ -189,8 +250,14 @@ def calibration_part(examples: Examples) -> list[Html]:
 
 def mistakes_part(found: Evaluation, examples: Examples) -> list[Html]:
     places, count = confident_mistakes(examples.ids, examples.confidence, examples.score, MISTAKES)
-    shown = f"; the {len(places)} that the model was surest of follow" if len(places) < count else ", the surest first"
-    said = paragraph(f"{examples.mistake_is} There are {count:,}{shown}; equally sure ones come by id.")
+    shown = (
+        f"; the {len(places)} that the model was surest of follow"
+        if len(places) < count
+        else ", the surest first"
+    )
+    said = paragraph(
+        f"{examples.mistake_is} There are {count:,}{shown}; equally sure ones come by id."
+    )
     cards = []
     for k in track(places, "pictures", len(places)):
         stored = found.data.images[examples.image_rows[k]]
@@ -210,31 +277,53 @@ def curves_part(runs: Sequence[Path]) -> list[Html]:
         curves, scored = read_curves(run)
         splits |= scored
         for kind, series in curves.items():
-            together[kind] |= {f"{name} ({run.name})" if len(runs) > 1 else name: points for name, points in series.items()}
+            together[kind] |= {
+                f"{name} ({run.name})" if len(runs) > 1 else name: points
+                for name, points in series.items()
+            }
     titles = {
         "loss": "Training loss, on a logarithmic scale",
         "lr": "Learning rate, the largest of the groups",
         "score": f"Score on {', '.join(sorted(splits))}",
     }
     drawn = [
-        charts.line_chart(titles[kind], series, "step", (0.0, 1.0) if kind == "score" else None, log=kind == "loss")
-        for kind, series in together.items() if series
-    ]  # fmt: skip
+        charts.line_chart(
+            titles[kind],
+            series,
+            "step",
+            (0.0, 1.0) if kind == "score" else None,
+            log=kind == "loss",
+        )
+        for kind, series in together.items()
+        if series
+    ]
     return [*parts, Html(f'<div class="charts">{"".join(drawn)}</div>')]
 
 
 def provenance(found: Evaluation) -> Html:
     record = found.record
-    tree = {True: "the tree was clean", False: "the tree had changes", None: "of an installed package"}[record.code.get("clean")]
-    return terms({
-        "command": record.command, "commit": f"{record.code.get('commit') or 'none'}, {tree}",
-        "version": str(record.code.get("version", "unknown")),
-        "libraries": ", ".join(f"{name} {version}" for name, version in record.libraries.items()),
-        "device": f"{record.device}; {record.processes} process{'es' * (record.processes > 1)}, batch {record.batch_size}",
-        "seed": str(record.seed), "data": f"{record.data['source']}, {found.data.root}, manifest {record.data['manifest_hash']}",
-        "training splits": ", ".join(record.training_splits), "contaminated": "yes" if record.contaminated else "no",
-        "recipe": f"{record.recipe['name']}, hash {record.recipe['hash']}",
-        "checkpoint": f"model.safetensors, SHA-256 {record.model.get('checkpoint_sha256', 'unknown')}",
-        "training": json.dumps(record.training), "evaluation": f"{record.seconds:.1f} s",
-        "record": f"schema version {record.schema_version}, task version {record.task_version}",
-    })  # fmt: skip
+    tree = {
+        True: "the tree was clean",
+        False: "the tree had changes",
+        None: "of an installed package",
+    }[record.code.get("clean")]
+    return terms(
+        {
+            "command": record.command,
+            "commit": f"{record.code.get('commit') or 'none'}, {tree}",
+            "version": str(record.code.get("version", "unknown")),
+            "libraries": ", ".join(
+                f"{name} {version}" for name, version in record.libraries.items()
+            ),
+            "device": f"{record.device}; {record.processes} process{'es' * (record.processes > 1)}, batch {record.batch_size}",
+            "seed": str(record.seed),
+            "data": f"{record.data['source']}, {found.data.root}, manifest {record.data['manifest_hash']}",
+            "training splits": ", ".join(record.training_splits),
+            "contaminated": "yes" if record.contaminated else "no",
+            "recipe": f"{record.recipe['name']}, hash {record.recipe['hash']}",
+            "checkpoint": f"model.safetensors, SHA-256 {record.model.get('checkpoint_sha256', 'unknown')}",
+            "training": json.dumps(record.training),
+            "evaluation": f"{record.seconds:.1f} s",
+            "record": f"schema version {record.schema_version}, task version {record.task_version}",
+        }
+    )

@@ -17,17 +17,21 @@ from vle_bench.metrics.rounding import percent
 from vle_bench.tasks.base import Row
 
 PARTS = {
-    "vcr_q2a": ["q2a"], "vcr_qa2r": ["qa2r"], "vcr_joint": ["q2a", "qa2r"], "vcr_q2ar": ["q2a", "qa2r"],
-}  # fmt: skip
+    "vcr_q2a": ["q2a"],
+    "vcr_qa2r": ["qa2r"],
+    "vcr_joint": ["q2a", "qa2r"],
+    "vcr_q2ar": ["q2a", "qa2r"],
+}
 
 LABELS = {"q2a": "answer_label", "qa2r": "rationale_label"}
 
 TEXTS = {"q2a": "answer_choices", "qa2r": "rationale_choices"}
 
 TITLES = {
-    "q2a": "Q2A: the answer", "qa2r": "QA2R: the rationale, after the right answer",
+    "q2a": "Q2A: the answer",
+    "qa2r": "QA2R: the rationale, after the right answer",
     "q2ar": "Q2AR: both; confidence is the product",
-}  # fmt: skip
+}
 
 WORDS = 8  # first words of questions that have a group of their own
 
@@ -42,22 +46,34 @@ def problem(row: Row, parts: list[str]) -> str | None:
         chosen, scores = row.get(part), row.get(f"{part}_scores")
         if type(chosen) is not int or chosen not in range(CHOICES):
             return f"{part}: {chosen!r} is not a number of 0 to {CHOICES - 1}"
-        if not isinstance(scores, list) or len(scores) != CHOICES or not all(map(probability, scores)):
+        if (
+            not isinstance(scores, list)
+            or len(scores) != CHOICES
+            or not all(map(probability, scores))
+        ):
             return f"{part}_scores: {CHOICES} probabilities are expected"
         if scores[chosen] < max(scores):
             return f"{part}: {chosen} was chosen, and another choice is more probable"
     return None
 
 
-def examples(rows: list[Row], questions: list[dict[str, Any]], scores: dict[str, Any], parts: list[str]) -> Examples:
+def examples(
+    rows: list[Row], questions: list[dict[str, Any]], scores: dict[str, Any], parts: list[str]
+) -> Examples:
     """Args: questions: in the columns of `data.tables.VCR_QUESTIONS`; scores: as `VCR.score` gives them."""
     found = {row["id"]: row for row in rows}
     ids = [question["annot_id"] for question in questions]
-    predicted, records = [found[i] for i in ids], [json.loads(question["record"]) for question in questions]
+    predicted, records = (
+        [found[i] for i in ids],
+        [json.loads(question["record"]) for question in questions],
+    )
     chosen = {part: np.array([row[part] for row in predicted]) for part in parts}
     right = {part: np.array([question[LABELS[part]] for question in questions]) for part in parts}
     judged = {
-        part: (np.array([row[f"{part}_scores"][row[part]] for row in predicted]), (chosen[part] == right[part]).astype(float))
+        part: (
+            np.array([row[f"{part}_scores"][row[part]] for row in predicted]),
+            (chosen[part] == right[part]).astype(float),
+        )
         for part in parts
     }
     score = np.array([scores["per_example"][i] for i in ids])
@@ -66,17 +82,26 @@ def examples(rows: list[Row], questions: list[dict[str, Any]], scores: dict[str,
     first = [first_word(record) for record in records]
     frequent = set(most_frequent(first, WORDS))
     return Examples(
-        ids=ids, image_rows=[q["image_row"] for q in questions], images=np.array([q["image_id"] for q in questions]),
-        score=score, confidence=next(iter(judged.values()))[0], calibrated={TITLES[part]: pair for part, pair in judged.items()},
+        ids=ids,
+        image_rows=[q["image_row"] for q in questions],
+        images=np.array([q["image_id"] for q in questions]),
+        score=score,
+        confidence=next(iter(judged.values()))[0],
+        calibrated={TITLES[part]: pair for part, pair in judged.items()},
         kinds={
-            "first word of the question": [word if word in frequent else "another" for word in first],
+            "first word of the question": [
+                word if word in frequent else "another" for word in first
+            ],
             "objects in the picture": [object_group(len(record["objects"])) for record in records],
         },
-        confusion=[position_table(part, right[part].tolist(), chosen[part].tolist()) for part in parts],
+        confusion=[
+            position_table(part, right[part].tolist(), chosen[part].tolist()) for part in parts
+        ],
         confidence_is="Confidence is the probability of the choice among its four.",
-        mistake_is="A mistake is a wrong choice" + (", of the answer or the rationale." if len(parts) == 2 else "."),
+        mistake_is="A mistake is a wrong choice"
+        + (", of the answer or the rationale." if len(parts) == 2 else "."),
         card=partial(card, predicted, records, parts),
-    )  # fmt: skip
+    )
 
 
 def first_word(record: dict[str, Any]) -> str:
@@ -85,24 +110,34 @@ def first_word(record: dict[str, Any]) -> str:
 
 
 def object_group(count: int) -> str:
-    return next((name for most, name in ((2, "0 to 2"), (5, "3 to 5"), (10, "6 to 10")) if count <= most), "11 or more")
+    return next(
+        (name for most, name in ((2, "0 to 2"), (5, "3 to 5"), (10, "6 to 10")) if count <= most),
+        "11 or more",
+    )
 
 
 def position_table(part: str, right: list[int], chosen: list[int]) -> Html:
     """Rows and columns are the places of the choices: a model that prefers one whatever it says shows a dark column."""
     counts = confusion(right, chosen, range(CHOICES))[:CHOICES, :CHOICES]
     totals, columns = counts.sum(1), counts.sum(0)
-    rows = [[f"right: {k + 1}", *counts[k], totals[k]] for k in range(CHOICES)] + [["all", *columns, totals.sum()]]
+    rows = [[f"right: {k + 1}", *counts[k], totals[k]] for k in range(CHOICES)] + [
+        ["all", *columns, totals.sum()]
+    ]
     return table(
         f"{TITLES[part]}. Place of the right choice (rows) and of the one chosen (columns): questions",
         ["place", *(f"chosen: {k + 1}" for k in range(CHOICES)), "all"],
         [[name, *(f"{n:,}" for n in cells)] for name, *cells in rows],
         shades=(counts / np.maximum(totals, 1)[:, None]).tolist(),
-    )  # fmt: skip
+    )
 
 
 def card(
-    predicted: list[Row], records: list[dict[str, Any]], parts: list[str], k: int, image: Image.Image, stored: dict[str, Any]
+    predicted: list[Row],
+    records: list[dict[str, Any]],
+    parts: list[str],
+    k: int,
+    image: Image.Image,
+    stored: dict[str, Any],
 ) -> Html:
     row, record = predicted[k], records[k]
     names = [f"{name}{number}" for number, name in enumerate(record["objects"], 1)]
@@ -114,7 +149,9 @@ def card(
         asked += f"<p>{text(spoken(right, names))} <strong>Why?</strong></p>"
     named = sorted(set().union(*map(tagged, texts)))
     heading = '<p class="small">{}</p>' if len(parts) > 1 else ""  # which of the two lists is which
-    lists = "".join(heading.format(TITLES[part]) + choice_list(part, row, record, names) for part in parts)
+    lists = "".join(
+        heading.format(TITLES[part]) + choice_list(part, row, record, names) for part in parts
+    )
     sure = percent(float(np.prod([row[f"{part}_scores"][row[part]] for part in parts])))
     return Html(
         f'<article class="card">{picture(image, stored, names, named)}{asked}{lists}'
@@ -124,11 +161,20 @@ def card(
 
 def choice_list(part: str, row: Row, record: dict[str, Any], names: list[str]) -> str:
     items = []
-    for k, (choice, probable) in enumerate(zip(record[TEXTS[part]], row[f"{part}_scores"], strict=True)):
+    for k, (choice, probable) in enumerate(
+        zip(record[TEXTS[part]], row[f"{part}_scores"], strict=True)
+    ):
         chosen, right = row[part] == k, record[LABELS[part]] == k
         kind = "right" if right else "wrong" if chosen else ""
-        marks = [mark for mark, holds in (("✗ chosen", chosen and not right), ("✓ chosen, right", chosen and right),
-                                          ("✓ right", right and not chosen)) if holds]  # fmt: skip
+        marks = [
+            mark
+            for mark, holds in (
+                ("✗ chosen", chosen and not right),
+                ("✓ chosen, right", chosen and right),
+                ("✓ right", right and not chosen),
+            )
+            if holds
+        ]
         said = f" <strong>{marks[0]}</strong>" if marks else ""
         items.append(
             f'<li class="{kind}">{text(spoken(choice, names))}{said} <span class="small">{percent(probable)}&nbsp;%</span></li>'
@@ -152,13 +198,19 @@ def picture(image: Image.Image, stored: dict[str, Any], names: list[str], named:
             continue
         x1, y1, x2, y2 = boxes[k]
         color = f"o{named.index(k) % COLORS}" if k in named else "others"
-        parts.append(f'<rect class="box {color}" x="{x1:.1f}" y="{y1:.1f}" width="{x2 - x1:.1f}" height="{y2 - y1:.1f}"/>')
+        parts.append(
+            f'<rect class="box {color}" x="{x1:.1f}" y="{y1:.1f}" width="{x2 - x1:.1f}" height="{y2 - y1:.1f}"/>'
+        )
         if k in named:
             x, y = min(max(x1, 0), width - size), min(max(y1, 0), height - 1.3 * size)
-            parts.append(f'<text class="{color}" x="{x + size / 5:.1f}" y="{y + size:.1f}">{text(names[k], isolated=False)}</text>')
+            parts.append(
+                f'<text class="{color}" x="{x + size / 5:.1f}" y="{y + size:.1f}">{text(names[k], isolated=False)}</text>'
+            )
     shown, hidden = ([names[k] for k in named if away[k] == gone] for gone in (False, True))
     about = f"picture {stored['file_name']}, with boxes of {', '.join(shown) or 'no object that the texts name'}"
-    note = f'<p class="small">outside of the picture: {text(", ".join(hidden))}</p>' if hidden else ""
+    note = (
+        f'<p class="small">outside of the picture: {text(", ".join(hidden))}</p>' if hidden else ""
+    )
     return (
         f'<svg class="boxes {kind}" role="img" viewBox="0 0 {width} {height}" font-size="{size:.1f}" '
         f'aria-label="{attribute(about)}">'

@@ -23,9 +23,15 @@ OTHER = "other"
 
 def problem(row: Row) -> str | None:
     """What is wrong with a prediction that was read from a file."""
-    if type(row.get("id")) is not int or not isinstance(row.get("answer"), str) or type(row.get("label")) is not int:
+    if (
+        type(row.get("id")) is not int
+        or not isinstance(row.get("answer"), str)
+        or type(row.get("label")) is not int
+    ):
         return "an id, an answer and its label are expected"
-    return None if probability(row.get("score")) else f"score: {row.get('score')!r} is no probability"
+    return (
+        None if probability(row.get("score")) else f"score: {row.get('score')!r} is no probability"
+    )
 
 
 def examples(rows: list[Row], questions: list[dict[str, Any]], scores: dict[str, Any]) -> Examples:
@@ -36,21 +42,28 @@ def examples(rows: list[Row], questions: list[dict[str, Any]], scores: dict[str,
     score = np.array([scores["per_example"][i] for i in ids])
     confidence = np.array([row["score"] for row in predicted])
     return Examples(
-        ids=ids, image_rows=[q["image_row"] for q in questions], images=np.array([q["image_id"] for q in questions]),
-        score=score, confidence=confidence, calibrated={"Calibration": (confidence, score)},
+        ids=ids,
+        image_rows=[q["image_row"] for q in questions],
+        images=np.array([q["image_id"] for q in questions]),
+        score=score,
+        confidence=confidence,
+        calibrated={"Calibration": (confidence, score)},
         kinds={
             "words in the question": [length_group(len(q["question"].split())) for q in questions],
             "an answer in the vocabulary": ["yes" if q["answerable"] else "no" for q in questions],
         },
-        confusion=[confusion_table(
-            [q["multiple_choice_answer"] for q in questions], [row["answer"] for row in predicted],
-        )],
+        confusion=[
+            confusion_table(
+                [q["multiple_choice_answer"] for q in questions],
+                [row["answer"] for row in predicted],
+            )
+        ],
         confidence_is="Confidence is the sigmoid of the answer's logit; the score is the official accuracy, which may lie between "
-                      "0 and 1.",
+        "0 and 1.",
         mistake_is="A mistake is an answer of official accuracy 0: no annotator gave it. The truth shown is the most frequent "
-                   "answer.",
+        "answer.",
         card=partial(card, predicted, questions),
-    )  # fmt: skip
+    )
 
 
 def reading(answer: str) -> str:
@@ -65,18 +78,31 @@ def confusion_table(truths: Sequence[str], predictions: Sequence[str]) -> Html:
     counts = confusion(truths, predictions, names)
     shown = [*names, OTHER] if counts[-1].any() or counts[:, -1].any() else names
     counts = counts[: len(shown), : len(shown)]
-    rows = [[name, *(f"{n:,}" for n in (*row, sum(row)))] for name, row in zip(shown, counts.tolist(), strict=True)]
+    rows = [
+        [name, *(f"{n:,}" for n in (*row, sum(row)))]
+        for name, row in zip(shown, counts.tolist(), strict=True)
+    ]
     return table(
         f"The {len(names)} most frequent true answers (rows) and what was answered (columns): questions",
-        ["true answer", *shown, "all"], rows, shades=(counts / np.maximum(counts.sum(1), 1)[:, None]).tolist(),
-    )  # fmt: skip
+        ["true answer", *shown, "all"],
+        rows,
+        shades=(counts / np.maximum(counts.sum(1), 1)[:, None]).tolist(),
+    )
 
 
-def card(predicted: list[Row], questions: list[dict[str, Any]], k: int, image: Image.Image, stored: dict[str, Any]) -> Html:
+def card(
+    predicted: list[Row],
+    questions: list[dict[str, Any]],
+    k: int,
+    image: Image.Image,
+    stored: dict[str, Any],
+) -> Html:
     row, question = predicted[k], questions[k]
     address, kind = shrunk(image)
     given = sorted(Counter(question["answers"]).items(), key=lambda found: (-found[1], found[0]))
-    answers = ", ".join(text(answer) + (f" ×&nbsp;{count}" if count > 1 else "") for answer, count in given)
+    answers = ", ".join(
+        text(answer) + (f" ×&nbsp;{count}" if count > 1 else "") for answer, count in given
+    )
     sure = f"({percent(row['score'])}&nbsp;%)"
     return Html(
         f'<article class="card"><img class="{kind}" width="{image.width}" height="{image.height}" src="{address}" '

@@ -34,13 +34,18 @@ WARM_UP = 2  # the optimiser's states come in the first step, so the second is t
 
 SHARED_STEPS = 2  # in which the parts are timed
 
-PRODUCT_ON_CPU, PRODUCT_ON_GPU = 2048, 8192  # rows of the square matrices whose product tells the peak
+PRODUCT_ON_CPU, PRODUCT_ON_GPU = (
+    2048,
+    8192,
+)  # rows of the square matrices whose product tells the peak
 
 PRODUCTS = 10
 
 DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-Ways = Mapping[str, Callable[[], AbstractContextManager[None]]]  # how a model is run → a context in which it is
+Ways = Mapping[
+    str, Callable[[], AbstractContextManager[None]]
+]  # how a model is run → a context in which it is
 
 
 @dataclass
@@ -51,20 +56,31 @@ class Timing:
     process: list[float] = field(default_factory=list)
     peak: int = 0
 
-    def report(self, samples: float, flops: float, matmul_peak: float, device: str) -> dict[str, float | None]:
+    def report(
+        self, samples: float, flops: float, matmul_peak: float, device: str
+    ) -> dict[str, float | None]:
         """Args: samples: in a repetition, on average; flops: of a sample; matmul_peak: FLOP/s."""
         rate = 1 / statistics.median(self.clock)
         return {
-            "samples_per_second": rate, "seconds_per_step": samples / rate,
+            "samples_per_second": rate,
+            "seconds_per_step": samples / rate,
             # on a GPU the process only waits
-            "cpu_seconds_per_step": samples * statistics.median(self.process) if device == "cpu" else None,
-            "model_gflop_per_sample": flops / 1e9, "model_flop_utilisation": flops * rate / matmul_peak,
-        }  # fmt: skip
+            "cpu_seconds_per_step": samples * statistics.median(self.process)
+            if device == "cpu"
+            else None,
+            "model_gflop_per_sample": flops / 1e9,
+            "model_flop_utilisation": flops * rate / matmul_peak,
+        }
 
 
 def run_bench(
-    recipe: Recipe, count: int, evaluation_batch_size: int, *, synthetic: str | None = None, naive: bool = False
-) -> dict[str, Any]:  # fmt: skip
+    recipe: Recipe,
+    count: int,
+    evaluation_batch_size: int,
+    *,
+    synthetic: str | None = None,
+    naive: bool = False,
+) -> dict[str, Any]:
     """Time `count` optimiser steps and as many evaluation batches of a recipe.
 
     Batches are loaded in this process between the timed steps. The time of a step's parts comes from steps of their own.
@@ -78,25 +94,40 @@ def run_bench(
     """
     check(recipe, count, evaluation_batch_size, naive)
     asked = recipe
-    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"num_workers": 0, "trackers": []})})
+    recipe = recipe.model_copy(
+        update={"train": recipe.train.model_copy(update={"num_workers": 0, "trackers": []})}
+    )
     check_memory(recipe)
     with tempfile.TemporaryDirectory() as folder:
         if synthetic:
-            recipe = with_synthetic_data(recipe, Path(folder) / "data", count + WARM_UP, evaluation_batch_size)
+            recipe = with_synthetic_data(
+                recipe, Path(folder) / "data", count + WARM_UP, evaluation_batch_size
+            )
         run = build(recipe, Path(folder), sized_model if synthetic else None)
         if run.accelerator.num_processes > 1:
             raise RequestError("bench: measures one process; start it without a launcher")
         try:
             found = measure(run, count, evaluation_batch_size, synthetic, naive)
-        except (RuntimeError, MemoryError) as error:  # torch has no class of its own for a CPU that has no memory left
-            if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        except (
+            RuntimeError,
+            MemoryError,
+        ) as error:  # torch has no class of its own for a CPU that has no memory left
+            if isinstance(
+                error, MemoryError | torch.OutOfMemoryError
+            ) or "can't allocate memory" in str(error):
                 size = recipe.train.per_device_batch_size
                 raise RunFailed(
                     f"bench: no memory for micro-batches of {size} questions; give a smaller train.per_device_batch_size"
                 ) from error
             raise
     data = "synthetic" if synthetic else asked.data.root
-    return {"recipe": asked.name, "recipe_hash": asked.hash, "data": data, "synthetic_because": synthetic, **found}
+    return {
+        "recipe": asked.name,
+        "recipe_hash": asked.hash,
+        "data": data,
+        "synthetic_because": synthetic,
+        **found,
+    }
 
 
 def check(recipe: Recipe, count: int, evaluation_batch_size: int, naive: bool) -> None:
@@ -104,10 +135,14 @@ def check(recipe: Recipe, count: int, evaluation_batch_size: int, naive: bool) -
         if value < 1:
             raise RequestError(f"bench {option}: 1 or more is expected, not {value}")
     if naive and recipe.train.compile:
-        raise RequestError("bench --naive: the published way is not compiled, so the two would not compare; train.compile=false")
+        raise RequestError(
+            "bench --naive: the published way is not compiled, so the two would not compare; train.compile=false"
+        )
 
 
-def measure(run: Run, count: int, evaluation_batch_size: int, synthetic: str | None, naive: bool) -> dict[str, Any]:
+def measure(
+    run: Run, count: int, evaluation_batch_size: int, synthetic: str | None, naive: bool
+) -> dict[str, Any]:
     device = run.accelerator.device
     ways: dict[str, Callable[[], AbstractContextManager[None]]] = {OURS: nullcontext}
     if naive:
@@ -119,27 +154,46 @@ def measure(run: Run, count: int, evaluation_batch_size: int, synthetic: str | N
         trained = training(run, ways, count, bar)
         evaluated = evaluation(run, ways, count, evaluation_batch_size, bar)
         shares = time_shares(run, bar)
-        peak = max(peak, matmul_peak(device, DTYPES[run.accelerator.mixed_precision]))  # once more: others may have been busy then
+        peak = max(
+            peak, matmul_peak(device, DTYPES[run.accelerator.mixed_precision])
+        )  # once more: others may have been busy then
     train = run.recipe.train
     found: dict[str, Any] = {
-        "task": run.task.name, "device": device_name(run.accelerator), "precision": precision_name(run.accelerator),
+        "task": run.task.name,
+        "device": device_name(run.accelerator),
+        "precision": precision_name(run.accelerator),
         "parameters": sum(p.numel() for p in run.bare_model.parameters()),
-        "image_size_pixels": run.recipe.model.image_size, "steps": count, "questions_per_step": train.batch_size,
-        "questions_per_micro_batch": train.per_device_batch_size, "matmul_peak_tflop_per_second": peak / 1e12,
-        "training_time_shares": {part: seconds / sum(shares.values()) for part, seconds in shares.items()},
-    }  # fmt: skip
+        "image_size_pixels": run.recipe.model.image_size,
+        "steps": count,
+        "questions_per_step": train.batch_size,
+        "questions_per_micro_batch": train.per_device_batch_size,
+        "matmul_peak_tflop_per_second": peak / 1e12,
+        "training_time_shares": {
+            part: seconds / sum(shares.values()) for part, seconds in shares.items()
+        },
+    }
     for name in ways:
-        report = {part: done.report(name, peak, device.type) for part, done in (("training", trained), ("evaluation", evaluated))}
+        report = {
+            part: done.report(name, peak, device.type)
+            for part, done in (("training", trained), ("evaluation", evaluated))
+        }
         report["training"]["peak_memory_gib"] = trained.ways[name].peak / 2**30
         found |= report if name == OURS else {name: report}
     for part, done in (("training", trained), ("evaluation", evaluated)):
-        found[part] |= {"loading_samples_per_second_per_process": done.samples / done.loading, **done.shapes()}
+        found[part] |= {
+            "loading_samples_per_second_per_process": done.samples / done.loading,
+            **done.shapes(),
+        }
         if naive:
             found["naive"][part]["ratio"] = done.ratio("clock")
-            found["naive"][part]["ratio_of_cpu_time"] = done.ratio("process") if device.type == "cpu" else None
+            found["naive"][part]["ratio_of_cpu_time"] = (
+                done.ratio("process") if device.type == "cpu" else None
+            )
     if not synthetic:
         found["steps_of_the_recipe"] = run.total_steps
-        found["hours_of_the_recipe_without_loading"] = run.total_steps * found["training"]["seconds_per_step"] / 3600
+        found["hours_of_the_recipe_without_loading"] = (
+            run.total_steps * found["training"]["seconds_per_step"] / 3600
+        )
     return found
 
 
@@ -163,7 +217,9 @@ class Measured:
         for batch in batches:
             texts, images, words = shape(batch["inputs"])
             architecture, config = run.task.architecture, run.bare_model.config
-            whole = architecture == "VLEForVCRSecondStage"  # whose words are read from the last layer too
+            whole = (
+                architecture == "VLEForVCRSecondStage"
+            )  # whose words are read from the last layer too
             flops = sum(forward_flops(config, texts, images, pooled_only=not whole).values())
             self.flops += passes * (flops + head_flops(architecture, config, len(texts), words))
             self.samples += len(batch["ids"])
@@ -172,23 +228,32 @@ class Measured:
             self.tokens += sum(tokens for tokens, _ in texts)
 
     def report(self, way: str, matmul_peak: float, device: str) -> dict[str, float | None]:
-        return self.ways[way].report(self.samples / self.repetitions, self.flops / self.samples, matmul_peak, device)
+        return self.ways[way].report(
+            self.samples / self.repetitions, self.flops / self.samples, matmul_peak, device
+        )
 
     def shapes(self) -> dict[str, float]:
         return {
-            "texts_per_image": self.texts / self.images, "tokens_per_text": self.tokens / self.texts,
+            "texts_per_image": self.texts / self.images,
+            "tokens_per_text": self.tokens / self.texts,
             "questions_per_batch": self.samples / self.repetitions,
-        }  # fmt: skip
+        }
 
     def ratio(self, clock: str) -> float:
         """How many times as long the naive way takes."""
-        return statistics.median(getattr(self.ways[NAIVE], clock)) / statistics.median(getattr(self.ways[OURS], clock))
+        return statistics.median(getattr(self.ways[NAIVE], clock)) / statistics.median(
+            getattr(self.ways[OURS], clock)
+        )
 
 
 def shape(inputs: Mapping[str, torch.Tensor]) -> tuple[list[tuple[int, int]], int, int]:
     """(tokens, objects) of each text, images, and masked words of a micro-batch."""
     tokens = inputs["attention_mask"].sum(-1).flatten().tolist()
-    objects = inputs["object_mask"].sum(-1).flatten().tolist() if "object_mask" in inputs else [0] * len(tokens)
+    objects = (
+        inputs["object_mask"].sum(-1).flatten().tolist()
+        if "object_mask" in inputs
+        else [0] * len(tokens)
+    )
     words = int((inputs["masked_words"] != -100).sum()) if "masked_words" in inputs else 0
     return list(zip(tokens, objects, strict=True)), inputs["pixel_values"].shape[0], words
 
@@ -200,7 +265,10 @@ def training(run: Run, ways: Ways, count: int, bar: Bar) -> Measured:
     def step(batch: Step) -> None:
         optimizer_step(run, batch[2], batch[1])
 
-    for name, way in ways.items():  # ours first: on a CPU the peak of the process is never forgotten
+    for (
+        name,
+        way,
+    ) in ways.items():  # ours first: on a CPU the peak of the process is never forgotten
         for _ in range(WARM_UP if name == OURS else 1):
             timed(run, way, partial(step, next(stream)), found.ways[name])
             bar.advance(text=f"warm-up, {name}")
@@ -240,8 +308,14 @@ def evaluation(run: Run, ways: Ways, count: int, batch_size: int, bar: Bar) -> M
 
 
 def in_turn(
-    run: Run, ways: Ways, number: int, work: Callable[[], None], samples: int, found: Measured, bar: Bar
-) -> None:  # fmt: skip
+    run: Run,
+    ways: Ways,
+    number: int,
+    work: Callable[[], None],
+    samples: int,
+    found: Measured,
+    bar: Bar,
+) -> None:
     """The same work in every way, the first of them last in the next repetition: what else runs here disturbs all alike."""
     for name in list(ways)[:: 1 if number % 2 == 0 else -1]:
         clock, process = timed(run, ways[name], work, found.ways[name])
@@ -251,8 +325,11 @@ def in_turn(
 
 
 def timed(
-    run: Run, way: Callable[[], AbstractContextManager[None]], work: Callable[[], None], timing: Timing
-) -> tuple[float, float]:  # fmt: skip
+    run: Run,
+    way: Callable[[], AbstractContextManager[None]],
+    work: Callable[[], None],
+    timing: Timing,
+) -> tuple[float, float]:
     """Seconds by the clock and of this process, all its threads; the peak memory goes to `timing`.
 
     A CPU process cannot forget its peak: there it is that of the first calls, before another way may have used more.
@@ -270,7 +347,9 @@ def timed(
     if on_gpu:
         timing.peak = max(timing.peak, torch.cuda.max_memory_allocated())
     elif not timing.clock:
-        timing.peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+        timing.peak = (
+            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        )  # Linux counts in KiB
     return clock, process
 
 

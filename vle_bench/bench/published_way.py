@@ -23,9 +23,14 @@ def published_way(model: Any, max_text_length: int, pad_token_id: int) -> Iterat
     encode = type(base).forward.__get__(base)
 
     def forward(
-        input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor, image_index: Tensor | None = None,
-        token_type_ids: Tensor | None = None, pooled_only: bool = False, **objects: Tensor,
-    ) -> Any:  # fmt: skip
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        pixel_values: Tensor,
+        image_index: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        pooled_only: bool = False,
+        **objects: Tensor,
+    ) -> Any:
         more = max(0, max_text_length - input_ids.shape[-1])
         return encode(
             F.pad(input_ids, (0, more), value=pad_token_id),
@@ -36,11 +41,18 @@ def published_way(model: Any, max_text_length: int, pad_token_id: int) -> Iterat
         )
 
     configs = [base.vision_model.config]
-    deberta: list[nn.Module] = [module for module in base.text_model.modules() if isinstance(module, DisentangledSelfAttention)]
+    deberta: list[nn.Module] = [
+        module
+        for module in base.text_model.modules()
+        if isinstance(module, DisentangledSelfAttention)
+    ]
     if not deberta:
         configs.append(base.text_model.config)
     fusion = [module for module in base.modules() if isinstance(module, VLEAttentionProjections)]
-    chosen = [config._attn_implementation for config in configs], [module.eager for module in fusion]
+    chosen = (
+        [config._attn_implementation for config in configs],
+        [module.eager for module in fusion],
+    )
     try:
         base.forward = forward
         for config in configs:

@@ -23,10 +23,16 @@ VOCABULARY = 1000  # of the tokenizer of synthetic texts, more than they have wo
 OBJECTS = 3
 
 
-def with_synthetic_data(recipe: Recipe, folder: Path, training_steps: int, evaluation_batch_size: int) -> Recipe:
+def with_synthetic_data(
+    recipe: Recipe, folder: Path, training_steps: int, evaluation_batch_size: int
+) -> Recipe:
     """Write synthetic data for all splits of a recipe; returns the recipe with them as its data."""
     data, size = recipe.data, recipe.train.batch_size
-    there = set(tables(data.train, set())) | set(tables(data.evaluate, set())) | set(tables(data.report, set()))
+    there = (
+        set(tables(data.train, set()))
+        | set(tables(data.evaluate, set()))
+        | set(tables(data.report, set()))
+    )
     training = tables(data.train, there)
     # whole global batches, a few at most: the loop goes through them again
     wanted = size * min(training_steps, max(1, 256 // size))
@@ -36,7 +42,9 @@ def with_synthetic_data(recipe: Recipe, folder: Path, training_steps: int, evalu
     for split in (*tables(data.evaluate, there), *tables(data.report, there)):
         counts.setdefault(split, max(16, 2 * evaluation_batch_size))
     write_synthetic(folder, data.source, counts, recipe.train.seed)
-    return recipe.model_copy(update={"data": data.model_copy(update={"root": str(folder), "first_stage": None})})
+    return recipe.model_copy(
+        update={"data": data.model_copy(update={"root": str(folder), "first_stage": None})}
+    )
 
 
 def config_of(recipe: Recipe, task: Task) -> VLEConfig:
@@ -47,12 +55,22 @@ def config_of(recipe: Recipe, task: Task) -> VLEConfig:
     """
     if recipe.model.config is not None:
         values = dict(recipe.model.config)
-        values["text_config"] = {**values["text_config"], "vocab_size": recipe.model.tokenizer.vocab_size}
+        values["text_config"] = {
+            **values["text_config"],
+            "vocab_size": recipe.model.tokenizer.vocab_size,
+        }
         values["vision_config"] = dict(values["vision_config"])
         config = VLEConfig(**values)
     else:
         folder = Path(recipe.model.checkpoint or "")
-        found = next((f for f in (folder, folder / "best", folder / "last") if (f / "config.json").is_file()), None)
+        found = next(
+            (
+                f
+                for f in (folder, folder / "best", folder / "last")
+                if (f / "config.json").is_file()
+            ),
+            None,
+        )
         published = next((name for name in SIZES if folder.name.startswith(name)), None)
         if found is not None:
             config = VLEConfig.from_pretrained(found)
@@ -67,7 +85,9 @@ def config_of(recipe: Recipe, task: Task) -> VLEConfig:
     size, patch = recipe.model.image_size, config.vision_config.patch_size
     if size % patch:
         below = size // patch * patch
-        raise RequestError(f"model.image_size: {size} does not divide by the patch size {patch}; {below} or {below + patch} would")
+        raise RequestError(
+            f"model.image_size: {size} does not divide by the patch size {patch}; {below} or {below + patch} would"
+        )
     config.vision_config.image_size = recipe.model.image_size
     return config
 
@@ -86,7 +106,9 @@ def sized_model(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any, int]:
         config.id2label = dict(enumerate(data.labels))
         config.label2id = {label: i for i, label in enumerate(data.labels)}
     model = getattr(models, task.architecture)(config)
-    processor = VLEProcessor.from_parts(tokenizer, recipe.model.image_size, config.vision_config.patch_size)
+    processor = VLEProcessor.from_parts(
+        tokenizer, recipe.model.image_size, config.vision_config.patch_size
+    )
     return model, processor, sum(p.numel() for p in model.parameters())
 
 
@@ -120,23 +142,44 @@ def least_memory(recipe: Recipe) -> tuple[float, float]:
     """
     task = TASKS[recipe.task]
     config = config_of(recipe, task)
-    texts, tokens = TEXTS.get(recipe.task, 4), min(TOKENS.get(recipe.task, 40), recipe.model.max_text_length)
+    texts, tokens = (
+        TEXTS.get(recipe.task, 4),
+        min(TOKENS.get(recipe.task, 40), recipe.model.max_text_length),
+    )
     with torch.device("meta"):
         model = getattr(models, task.architecture)(config).train()
         ids = torch.zeros(texts, tokens, dtype=torch.long)
         inputs = {
-            "input_ids": ids, "attention_mask": ids, "image_index": ids[:, 0], "pooled_only": recipe.task != "vcr_second_stage",
-            "pixel_values": torch.zeros(1, config.vision_config.num_channels, recipe.model.image_size, recipe.model.image_size),
-        }  # fmt: skip
+            "input_ids": ids,
+            "attention_mask": ids,
+            "image_index": ids[:, 0],
+            "pooled_only": recipe.task != "vcr_second_stage",
+            "pixel_values": torch.zeros(
+                1,
+                config.vision_config.num_channels,
+                recipe.model.image_size,
+                recipe.model.image_size,
+            ),
+        }
         if recipe.task != "vqa":
             objects = torch.zeros(texts, OBJECTS, dtype=torch.long)
-            inputs |= {"object_patch_mask": torch.zeros(texts, OBJECTS, config.num_patches).bool(), "token_type_ids": ids,
-                       "object_mask": objects, "object_token_type_ids": objects}  # fmt: skip
+            inputs |= {
+                "object_patch_mask": torch.zeros(texts, OBJECTS, config.num_patches).bool(),
+                "token_type_ids": ids,
+                "object_mask": objects,
+                "object_token_type_ids": objects,
+            }
     if recipe.train.gradient_checkpointing:
         checkpoint_activations(model)
-    if config.text_config.model_type != "deberta-v2":  # RoBERTa looks at the mask's values, which are not there: left out
-        model.base_model.encode_text = lambda ids, mask: torch.zeros(*ids.shape, config.hidden_size, device="meta")
-    kept: dict[int, tuple[torch.UntypedStorage, int]] = {}  # the storages too: one that is gone would leave its address to another
+    if (
+        config.text_config.model_type != "deberta-v2"
+    ):  # RoBERTa looks at the mask's values, which are not there: left out
+        model.base_model.encode_text = lambda ids, mask: torch.zeros(
+            *ids.shape, config.hidden_size, device="meta"
+        )
+    kept: dict[
+        int, tuple[torch.UntypedStorage, int]
+    ] = {}  # the storages too: one that is gone would leave its address to another
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
@@ -148,5 +191,7 @@ def least_memory(recipe: Recipe) -> tuple[float, float]:
     del output
     own = {p.untyped_storage()._cdata for p in model.parameters()}
     each = sum(size for address, (_, size) in kept.items() if address not in own)
-    weight = 1.0 if precision(recipe.train.precision) == "no" else 0.5  # most of it is in 16 bits then
+    weight = (
+        1.0 if precision(recipe.train.precision) == "no" else 0.5
+    )  # most of it is in 16 bits then
     return 16.0 * sum(p.numel() for p in model.parameters()), weight * each

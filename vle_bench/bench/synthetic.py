@@ -16,7 +16,14 @@ from vle_bench import atomic
 from vle_bench.data.official.vcr import CHOICES
 from vle_bench.data.prepared import SCHEMA_VERSION
 from vle_bench.data.sources import ANSWERS, PICTURES, QUESTIONS_AN_IMAGE
-from vle_bench.data.tables import IMAGES, QUESTIONS, VCR_IMAGES, VCR_QUESTIONS, record_batches, write_table
+from vle_bench.data.tables import (
+    IMAGES,
+    QUESTIONS,
+    VCR_IMAGES,
+    VCR_QUESTIONS,
+    record_batches,
+    write_table,
+)
 from vle_bench.digests import sha256
 
 # Tokens are words here. Assumptions of ours: a question of VQA v2 has 6 to 12 beside [CLS] and [SEP]; of VCR 5 to 9; the texts
@@ -32,10 +39,19 @@ RATIONALE_WORDS = (18, 8, 45)
 
 SPREAD = 0.3  # of the logarithm of a length
 
-OBJECTS = ("person", "person", "person", "person", "chair", "dog")  # a choice tags two to four of them
+OBJECTS = (
+    "person",
+    "person",
+    "person",
+    "person",
+    "chair",
+    "dog",
+)  # a choice tags two to four of them
 
-WORDS = ("a the is are what where why how many there on in of to and with man woman he she they it this that was has one two left "
-         "near table going about because looking").split()  # fmt: skip
+WORDS = (
+    "a the is are what where why how many there on in of to and with man woman he she they it this that was has one two left "
+    "near table going about because looking"
+).split()
 
 WORD_CHANCES = 1 / np.arange(2, len(WORDS) + 2)
 
@@ -56,22 +72,40 @@ def write_synthetic(folder: Path, source: str, splits: dict[str, int], seed: int
         rows = list(image_rows(rng, source, count, FIRST_ID * (number + 1)))
         of_image = np.repeat(np.arange(len(rows)), list(image_counts(source, count)))
         questions = vcr_question if vcr else vqa_question
-        asked.append((f"questions-{split}.arrow", [
-            questions(rng, source, f"{split}-{n}", rows[i]["image_id"], len(images) + int(i)) for n, i in enumerate(of_image)
-        ]))  # fmt: skip
+        asked.append(
+            (
+                f"questions-{split}.arrow",
+                [
+                    questions(
+                        rng, source, f"{split}-{n}", rows[i]["image_id"], len(images) + int(i)
+                    )
+                    for n, i in enumerate(of_image)
+                ],
+            )
+        )
         images += rows
     save(folder / "images.arrow", VCR_IMAGES if vcr else IMAGES, images)
     for name, table in asked:
         save(folder / name, VCR_QUESTIONS if vcr else QUESTIONS, table)
     names = ["images.arrow", *(name for name, _ in asked)]
     if not vcr:
-        atomic.write_json(folder / "label_map.json", {"answers": [f"answer {i}" for i in range(ANSWERS[source])]})
+        atomic.write_json(
+            folder / "label_map.json", {"answers": [f"answer {i}" for i in range(ANSWERS[source])]}
+        )
         names.append("label_map.json")
-    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)} for name in names}
+    files = {
+        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
+        for name in names
+    }
     manifest = {
-        "schema_version": SCHEMA_VERSION, "source": source, "images": ["images.arrow"], "files": files,
-        "splits": {split: {"questions": count, "labelled": True} for split, count in splits.items()},
-    }  # fmt: skip
+        "schema_version": SCHEMA_VERSION,
+        "source": source,
+        "images": ["images.arrow"],
+        "files": files,
+        "splits": {
+            split: {"questions": count, "labelled": True} for split, count in splits.items()
+        },
+    }
     digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
     atomic.write_json(folder / "manifest.json", manifest | {"hash": digest})
 
@@ -89,13 +123,18 @@ def image_counts(source: str, questions: int) -> Iterator[int]:
         questions -= count
 
 
-def image_rows(rng: np.random.Generator, source: str, questions: int, first_id: int) -> Iterator[dict[str, Any]]:
+def image_rows(
+    rng: np.random.Generator, source: str, questions: int, first_id: int
+) -> Iterator[dict[str, Any]]:
     width, height = PICTURES[source]
     for number, _ in enumerate(image_counts(source, questions)):
         row = {
-            "image_id": first_id + number, "file_name": f"{first_id + number}.jpg", "bytes": picture(rng, width, height),
-            "width": width, "height": height,
-        }  # fmt: skip
+            "image_id": first_id + number,
+            "file_name": f"{first_id + number}.jpg",
+            "bytes": picture(rng, width, height),
+            "width": width,
+            "height": height,
+        }
         if source not in ANSWERS:
             corners = rng.random((len(OBJECTS), 2)) * 0.6
             sizes = 0.1 + rng.random((len(OBJECTS), 2)) * 0.3
@@ -106,10 +145,14 @@ def image_rows(rng: np.random.Generator, source: str, questions: int, first_id: 
 
 def picture(rng: np.random.Generator, width: int, height: int) -> bytes:
     """A JPEG of smooth noise with some grain: it takes about as long to decode as a photograph of its size."""
-    coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+    coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
     grain = rng.normal(0, 8, (height, width, 1))
     content = io.BytesIO()
-    Image.fromarray(np.clip(np.asarray(coarse) + grain, 0, 255).astype(np.uint8)).save(content, "JPEG", quality=90)
+    Image.fromarray(np.clip(np.asarray(coarse) + grain, 0, 255).astype(np.uint8)).save(
+        content, "JPEG", quality=90
+    )
     return content.getvalue()
 
 
@@ -122,35 +165,59 @@ def length(rng: np.random.Generator, limits: tuple[int, int, int]) -> int:
     return int(np.clip(round(median * np.exp(SPREAD * rng.standard_normal())), fewest, most))
 
 
-def vqa_question(rng: np.random.Generator, source: str, name: str, image_id: int, image_row: int) -> dict[str, Any]:
+def vqa_question(
+    rng: np.random.Generator, source: str, name: str, image_id: int, image_row: int
+) -> dict[str, Any]:
     count = int(rng.integers(VQA_WORDS[0], VQA_WORDS[1] + 1))
     answers = rng.choice(ANSWERS[source], 3, replace=False)
     number = image_id * 1000 + int(name.rpartition("-")[2])
     return {
-        "question_id": number, "image_id": image_id, "image_row": image_row, "question": " ".join(words(rng, count)),
-        "question_type": "synthetic", "answer_type": "other", "multiple_choice_answer": f"answer {answers[0]}",
-        "answers": [f"answer {answers[0]}"] * 10, "label_ids": answers.tolist(), "label_scores": [1.0, 0.6, 0.3],
+        "question_id": number,
+        "image_id": image_id,
+        "image_row": image_row,
+        "question": " ".join(words(rng, count)),
+        "question_type": "synthetic",
+        "answer_type": "other",
+        "multiple_choice_answer": f"answer {answers[0]}",
+        "answers": [f"answer {answers[0]}"] * 10,
+        "label_ids": answers.tolist(),
+        "label_scores": [1.0, 0.6, 0.3],
         "answerable": True,
-    }  # fmt: skip
+    }
 
 
-def vcr_question(rng: np.random.Generator, source: str, name: str, image_id: int, image_row: int) -> dict[str, Any]:
-    question = text(rng, int(rng.integers(VCR_QUESTION_WORDS[0], VCR_QUESTION_WORDS[1] + 1)), [0, 1])
+def vcr_question(
+    rng: np.random.Generator, source: str, name: str, image_id: int, image_row: int
+) -> dict[str, Any]:
+    question = text(
+        rng, int(rng.integers(VCR_QUESTION_WORDS[0], VCR_QUESTION_WORDS[1] + 1)), [0, 1]
+    )
     before = len(question) + 3  # and [CLS], [SEP], [SEP]
     answers, rationales = [], []
     for _ in range(CHOICES):
         more = rng.permutation(np.arange(2, len(OBJECTS)))[: rng.integers(0, 3)].tolist()
         answers.append(text(rng, length(rng, Q2A_TOKENS) - before, more))
         rationales.append(text(rng, length(rng, RATIONALE_WORDS), more))
-    labels = {"answer_label": int(rng.integers(CHOICES)), "rationale_label": int(rng.integers(CHOICES))}
+    labels = {
+        "answer_label": int(rng.integers(CHOICES)),
+        "rationale_label": int(rng.integers(CHOICES)),
+    }
     record = {
-        "annot_id": name, "objects": list(OBJECTS), "question": question, "answer_choices": answers,
-        "rationale_choices": rationales, **labels,
-    }  # fmt: skip
+        "annot_id": name,
+        "objects": list(OBJECTS),
+        "question": question,
+        "answer_choices": answers,
+        "rationale_choices": rationales,
+        **labels,
+    }
     return {
-        "annot_id": name, "image_id": image_id, "image_row": image_row, "record": json.dumps(record),
-        "answer_likelihood": "possible", **labels,
-    }  # fmt: skip
+        "annot_id": name,
+        "image_id": image_id,
+        "image_row": image_row,
+        "record": json.dumps(record),
+        "answer_likelihood": "possible",
+        **labels,
+    }
 
 
 def text(rng: np.random.Generator, count: int, tags: Sequence[int]) -> list[str | list[int]]:

@@ -53,7 +53,10 @@ def results_table(report: dict[str, Any]) -> Table:
                 continue
             cells = [f"{part}, {words}", shown(own)]
             if naive:
-                ratio = {"samples_per_second": "ratio", "cpu_seconds_per_step": "ratio_of_cpu_time"}.get(key)
+                ratio = {
+                    "samples_per_second": "ratio",
+                    "cpu_seconds_per_step": "ratio_of_cpu_time",
+                }.get(key)
                 cells += [shown(naive[part][key]), f"{naive[part][ratio]:.2f}" if ratio else ""]
             table.add_row(*cells)
         table.add_section()
@@ -61,7 +64,9 @@ def results_table(report: dict[str, Any]) -> Table:
 
 
 def explained(report: dict[str, Any]) -> list[str]:
-    shares = ", ".join(f"{part} {share:.0%}" for part, share in report["training_time_shares"].items())
+    shares = ", ".join(
+        f"{part} {share:.0%}" for part, share in report["training_time_shares"].items()
+    )
     training, evaluation = report["training"], report["evaluation"]
     lines = [
         f"time of a training step that loads its batch itself: {shares}",

@@ -35,7 +35,9 @@ class Marks:
             torch.cuda.synchronize()
         found = dict.fromkeys(PARTS, 0.0)
         for (_, start), (part, end) in zip(self.moments, self.moments[1:], strict=False):
-            found[part] += start.elapsed_time(end) / 1000 if self.on_gpu else end - start  # events count milliseconds
+            found[part] += (
+                start.elapsed_time(end) / 1000 if self.on_gpu else end - start
+            )  # events count milliseconds
         return found
 
 
@@ -51,7 +53,9 @@ def watched(accelerator: Any, model: Any, marks: Marks) -> Iterator[None]:
         return lambda module, inputs, output: marks.mark(part)
 
     hooks = [
-        model.register_forward_pre_hook(before("data")),  # what came before: collation, and the way to the device
+        model.register_forward_pre_hook(
+            before("data")
+        ),  # what came before: collation, and the way to the device
         base.text_model.register_forward_pre_hook(before("fusion")),
         base.text_projection_layer.register_forward_hook(after("text")),
         base.vision_model.register_forward_pre_hook(before("fusion")),

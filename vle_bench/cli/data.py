@@ -20,11 +20,22 @@ class OnBad(str, Enum):
 
 def download(
     source: Annotated[str, typer.Argument(help="vqav2 or vcr")],
-    output: Annotated[Path | None, typer.Option(help="folder for the official files, as `prepare --source` reads it")] = None,
-    list_urls: Annotated[bool, typer.Option("--list", help="print what is needed and stop, to fetch it another way")] = False,
-    keep_archives: Annotated[bool, typer.Option("--keep-archives", help="do not remove the archives once unpacked")] = False,
-    annotations: Annotated[str | None, typer.Option(metavar="URL|FILE", help="vcr: where vcr1annots.zip is")] = None,
-    images: Annotated[str | None, typer.Option(metavar="URL|FILE", help="vcr: where vcr1images.zip is")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="folder for the official files, as `prepare --source` reads it"),
+    ] = None,
+    list_urls: Annotated[
+        bool, typer.Option("--list", help="print what is needed and stop, to fetch it another way")
+    ] = False,
+    keep_archives: Annotated[
+        bool, typer.Option("--keep-archives", help="do not remove the archives once unpacked")
+    ] = False,
+    annotations: Annotated[
+        str | None, typer.Option(metavar="URL|FILE", help="vcr: where vcr1annots.zip is")
+    ] = None,
+    images: Annotated[
+        str | None, typer.Option(metavar="URL|FILE", help="vcr: where vcr1images.zip is")
+    ] = None,
 ) -> None:
     """Official archives, fetched, checked and unpacked.
 
@@ -37,14 +48,21 @@ def download(
     if source not in ("vqav2", "vcr"):
         raise RequestError(f"download: nothing to fetch for {source!r}; there are vqav2 and vcr")
     if source == "vqav2" and (annotations or images):
-        raise RequestError("download vqav2: --annotations and --images are for vcr; an archive that you have, put into the folder")
+        raise RequestError(
+            "download vqav2: --annotations and --images are for vcr; an archive that you have, put into the folder"
+        )
     if list_urls:
         print("\n".join(url_lines(VQAV2) if source == "vqav2" else vcr_lines(output)))
         if source == "vqav2":
-            print("put them into one folder; `vle-bench download vqav2 --output FOLDER` checks and unpacks them", file=sys.stderr)
+            print(
+                "put them into one folder; `vle-bench download vqav2 --output FOLDER` checks and unpacks them",
+                file=sys.stderr,
+            )
         return
     if output is None:
-        raise RequestError(f"download {source}: --output names the folder to download to (or --list prints what is needed)")
+        raise RequestError(
+            f"download {source}: --output names the folder to download to (or --list prints what is needed)"
+        )
     archives = VQAV2 if source == "vqav2" else vcr_archives(output, annotations, images)
     fresh = download_archives(archives, output, keep_archives=keep_archives)
     print(f"written: {output}" if fresh else f"{output}: everything is there, nothing to do")
@@ -54,28 +72,59 @@ def prepare(
     source: Annotated[str, typer.Argument(help="easy-vqa, vqav2, vcr or shapes-vcr")],
     output: Annotated[Path, typer.Option(help="folder for the prepared data")],
     official: Annotated[
-        Path | None, typer.Option("--source", help="folder of the official files; easy-vqa and shapes-vcr write them there")
+        Path | None,
+        typer.Option(
+            "--source",
+            help="folder of the official files; easy-vqa and shapes-vcr write them there",
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="shapes-vcr: decides every picture and question; 0 if not given")] = None,
-    limit_images: Annotated[int | None, typer.Option(min=10, help="easy-vqa: only so many images a split, for trials")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="processes that check and store images; the same bytes with any number")] = 1,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="shapes-vcr: decides every picture and question; 0 if not given"),
+    ] = None,
+    limit_images: Annotated[
+        int | None, typer.Option(min=10, help="easy-vqa: only so many images a split, for trials")
+    ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1, help="processes that check and store images; the same bytes with any number"
+        ),
+    ] = 1,
     on_bad_image: Annotated[
-        OnBad, typer.Option(help="an image that is missing or broken: stop, or leave it out and list it")
+        OnBad,
+        typer.Option(help="an image that is missing or broken: stop, or leave it out and list it"),
     ] = OnBad.error,
     on_bad_record: Annotated[
-        OnBad, typer.Option(help="a question or annotation that is wrong: stop, or leave it out and list it")
+        OnBad,
+        typer.Option(
+            help="a question or annotation that is wrong: stop, or leave it out and list it"
+        ),
     ] = OnBad.error,
     label_map: Annotated[Path | None, typer.Option(help=LABEL_MAP)] = None,
     published_targets: Annotated[
-        bool, typer.Option("--published-targets", help="look answers up as given, as METER and VLE do; ours are normalised")
+        bool,
+        typer.Option(
+            "--published-targets",
+            help="look answers up as given, as METER and VLE do; ours are normalised",
+        ),
     ] = False,
     visual_genome: Annotated[
-        Path | None, typer.Option(help="vqav2: Visual Genome's question_answers.json, for the extra training split vg")
+        Path | None,
+        typer.Option(
+            help="vqav2: Visual Genome's question_answers.json, for the extra training split vg"
+        ),
     ] = None,
-    vg_image_data: Annotated[Path | None, typer.Option(help="vqav2: Visual Genome's image_data.json (coco_id)")] = None,
-    tokenizer: Annotated[Path | None, typer.Option(help="folder of a tokenizer, to count questions that are too long")] = None,
+    vg_image_data: Annotated[
+        Path | None, typer.Option(help="vqav2: Visual Genome's image_data.json (coco_id)")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="folder of a tokenizer, to count questions that are too long"),
+    ] = None,
     max_text_length: Annotated[
-        int | None, typer.Option(min=4, help="with --tokenizer: tokens that a model reads; 50, for vcr 80")
+        int | None,
+        typer.Option(min=4, help="with --tokenizer: tokens that a model reads; 50, for vcr 80"),
     ] = None,
 ) -> None:
     """Official files → tables of images and questions.
@@ -84,12 +133,22 @@ def prepare(
     goes on where it was, by whole shards (500 MB of images each).
     """
     if source not in SOURCES:
-        raise RequestError(f"prepare: no source is called {source!r}; there are {', '.join(SOURCES)}")
+        raise RequestError(
+            f"prepare: no source is called {source!r}; there are {', '.join(SOURCES)}"
+        )
     given = {
-        "--limit-images": limit_images, "--label-map": label_map, "--published-targets": published_targets or None,
-        "--visual-genome": visual_genome, "--vg-image-data": vg_image_data, "--seed": seed,
-    }  # fmt: skip
-    if foreign := [option for option, value in given.items() if value is not None and option not in SOURCES[source]]:
+        "--limit-images": limit_images,
+        "--label-map": label_map,
+        "--published-targets": published_targets or None,
+        "--visual-genome": visual_genome,
+        "--vg-image-data": vg_image_data,
+        "--seed": seed,
+    }
+    if foreign := [
+        option
+        for option, value in given.items()
+        if value is not None and option not in SOURCES[source]
+    ]:
         raise RequestError(f"prepare {source}: {', '.join(foreign)}: not for this source")
     if (visual_genome is None) != (vg_image_data is None):
         raise RequestError("prepare: --visual-genome and --vg-image-data go together")
@@ -100,8 +159,14 @@ def prepare(
     from vle_bench.data.prepare.vqa_summary import lines
 
     choices = Choices(
-        workers, on_bad_image.value, on_bad_record.value, label_map, published_targets, tokenizer, max_text_length
-    )  # fmt: skip
+        workers,
+        on_bad_image.value,
+        on_bad_record.value,
+        label_map,
+        published_targets,
+        tokenizer,
+        max_text_length,
+    )
     if source == "easy-vqa":
         from vle_bench.data.prepare.easy_vqa import prepare_easy_vqa
 
@@ -119,7 +184,11 @@ def prepare(
     elif official is not None:
         from vle_bench.data.prepare.vqav2 import prepare_vqav2
 
-        genome = (visual_genome, vg_image_data) if visual_genome is not None and vg_image_data is not None else None
+        genome = (
+            (visual_genome, vg_image_data)
+            if visual_genome is not None and vg_image_data is not None
+            else None
+        )
         manifest = prepare_vqav2(official, output, choices, genome)
     standing = isinstance(manifest, Standing)
     if standing:

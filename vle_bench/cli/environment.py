@@ -41,5 +41,10 @@ def is_first_process() -> bool:
 def print_rows(rows: list[tuple[str, float, tuple[float, float] | None, int | None]]) -> None:
     """Name, fraction, interval, number of examples: percent, a line each."""
     for name, value, interval, n in rows:
-        between = f"   (95 %: {100 * interval[0]:.2f} to {100 * interval[1]:.2f})" if interval else ""
-        print(f"{name:28} {100 * value:6.2f}{between}" + (f"   {n:,} questions" if n is not None else ""))
+        between = (
+            f"   (95 %: {100 * interval[0]:.2f} to {100 * interval[1]:.2f})" if interval else ""
+        )
+        print(
+            f"{name:28} {100 * value:6.2f}{between}"
+            + (f"   {n:,} questions" if n is not None else "")
+        )

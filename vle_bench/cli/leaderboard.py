@@ -12,8 +12,15 @@ if TYPE_CHECKING:
 
 
 def reproduce(
-    what: Annotated[str, typer.Argument(metavar="RECIPE|RUN", help="a recipe, whose records are looked for, or a run folder")],
-    root: Annotated[Path, typer.Option(help="the leaderboards folder, for records of a recipe")] = Path("leaderboards"),
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE|RUN", help="a recipe, whose records are looked for, or a run folder"
+        ),
+    ],
+    root: Annotated[
+        Path, typer.Option(help="the leaderboards folder, for records of a recipe")
+    ] = Path("leaderboards"),
 ) -> None:
     """The published score against the measured one.
 
@@ -25,17 +32,28 @@ def reproduce(
     found = measured(what, root)
     print("\n".join(line for one in found for line in report_lines(one)))
     if not all(one.experiment.inside for one in found):
-        raise RunFailed(f"{what}: not reproduced: {'; '.join(one.experiment.show_difference() for one in found)} points")
+        raise RunFailed(
+            f"{what}: not reproduced: {'; '.join(one.experiment.show_difference() for one in found)} points"
+        )
 
 
 def table(
     formats: Annotated[
-        str | None, typer.Option("--format", help="md,csv,tex,html,figures, or some of them; all if not given")
+        str | None,
+        typer.Option("--format", help="md,csv,tex,html,figures, or some of them; all if not given"),
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="write nothing; exit 1 if a file would change")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="write nothing; exit 1 if a file would change")
+    ] = False,
     root: Annotated[Path, typer.Option(help="the leaderboards folder")] = Path("leaderboards"),
-    add: Annotated[list[Path] | None, typer.Option(metavar="RUN", help="take in a run's record, or a record file, first")] = None,
-    if_new: Annotated[bool, typer.Option("--if-new", help="with --add: pass over what is there, with the same figures")] = False,
+    add: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="RUN", help="take in a run's record, or a record file, first"),
+    ] = None,
+    if_new: Annotated[
+        bool,
+        typer.Option("--if-new", help="with --add: pass over what is there, with the same figures"),
+    ] = False,
 ) -> None:
     """Regenerate leaderboards/ from published.yaml and the records.
 

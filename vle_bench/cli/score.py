@@ -15,13 +15,20 @@ score_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 check_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
-@score_app.command("vqa", epilog="Example: vle-bench score vqa --questions Q.json --annotations A.json --predictions P.json")
+@score_app.command(
+    "vqa",
+    epilog="Example: vle-bench score vqa --questions Q.json --annotations A.json --predictions P.json",
+)
 def score_vqa(
     questions: Annotated[Path, typer.Option(help="official questions file")],
     annotations: Annotated[Path, typer.Option(help="official annotations file")],
     predictions: Annotated[Path, typer.Option(help="results: [{question_id, answer}]")],
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object, fractions in 0..1")] = False,
-    per_question: Annotated[Path | None, typer.Option(help="write {question_id: fraction} here")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print one JSON object, fractions in 0..1")
+    ] = False,
+    per_question: Annotated[
+        Path | None, typer.Option(help="write {question_id: fraction} here")
+    ] = None,
 ) -> None:
     """The official VQA accuracy, as GT-Vision-Lab's program computes it."""
     from vle_bench import atomic
@@ -41,16 +48,25 @@ def score_vqa(
     between = interval(np.array(list(each.values())), np.array([image_of[i] for i in each]))
     print_rows([("accuracy", result["accuracy"], between, result["n"])])
     for kind in ("per_answer_type", "per_question_type"):
-        print_rows([(f"  {name}", value, None, None) for name, value in sorted(result[kind].items())])
+        print_rows(
+            [(f"  {name}", value, None, None) for name, value in sorted(result[kind].items())]
+        )
     if per_question is not None:
         print(f"written: {per_question}")
 
 
-@score_app.command("vcr", epilog="Example: vle-bench score vcr --annotations val.jsonl --predictions leaderboard.csv")
+@score_app.command(
+    "vcr",
+    epilog="Example: vle-bench score vcr --annotations val.jsonl --predictions leaderboard.csv",
+)
 def score_vcr(
     annotations: Annotated[Path, typer.Option(help="official JSON-lines file with labels")],
-    predictions: Annotated[Path, typer.Option(help="leaderboard CSV: annot_id, 4 answer and 16 rationale scores")],
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object, fractions in 0..1")] = False,
+    predictions: Annotated[
+        Path, typer.Option(help="leaderboard CSV: annot_id, 4 answer and 16 rationale scores")
+    ],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print one JSON object, fractions in 0..1")
+    ] = False,
 ) -> None:
     """Accuracy of Q2A, QA2R and Q2AR, as the VCR leaderboard counts them."""
     from vle_bench.evaluation.score_files import score_vcr_files
@@ -63,10 +79,14 @@ def score_vcr(
     print_rows([(name, result[name], None, result["n"]) for name in ("q2a", "qa2r", "q2ar")])
 
 
-@check_app.command("vqa", epilog="Example: vle-bench check-submission vqa vqa_test.json --questions Q.json")
+@check_app.command(
+    "vqa", epilog="Example: vle-bench check-submission vqa vqa_test.json --questions Q.json"
+)
 def check_submission_vqa(
     file: Annotated[Path, typer.Argument(help="results: [{question_id, answer}]")],
-    questions: Annotated[Path, typer.Option(help="official questions file, for the server that of test2015")],
+    questions: Annotated[
+        Path, typer.Option(help="official questions file, for the server that of test2015")
+    ],
 ) -> None:
     """Ids that are missing, double or unknown, and answers that are no strings.
 
@@ -77,10 +97,16 @@ def check_submission_vqa(
     print_findings(file, questions, check_vqa_submission(file, questions))
 
 
-@check_app.command("vcr", epilog="Example: vle-bench check-submission vcr leaderboard.csv --annotations test.jsonl")
+@check_app.command(
+    "vcr", epilog="Example: vle-bench check-submission vcr leaderboard.csv --annotations test.jsonl"
+)
 def check_submission_vcr(
-    file: Annotated[Path, typer.Argument(help="leaderboard CSV: annot_id, 4 answer and 16 rationale scores")],
-    annotations: Annotated[Path, typer.Option(help="official JSON-lines file, with labels or without")],
+    file: Annotated[
+        Path, typer.Argument(help="leaderboard CSV: annot_id, 4 answer and 16 rationale scores")
+    ],
+    annotations: Annotated[
+        Path, typer.Option(help="official JSON-lines file, with labels or without")
+    ],
 ) -> None:
     """The header, the scores, and ids that are missing, double or unknown.
 

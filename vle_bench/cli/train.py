@@ -11,17 +11,27 @@ from vle_bench.cli.environment import is_first_process, quiet_libraries
 from vle_bench.cli.evaluate import print_record
 from vle_bench.errors import RequestError
 
-RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="recipe file, or the name of a shipped one")]
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="recipe file, or the name of a shipped one")
+]
 
-Overrides = Annotated[list[str] | None, typer.Argument(metavar="[key=value]...", help="recipe keys to change")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[key=value]...", help="recipe keys to change")
+]
 
 
 def train(
     recipe: RecipeArgument,
     overrides: Overrides = None,
-    output_dir: Annotated[Path | None, typer.Option(help="run folder; runs/<recipe name> if not given")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with a run that was broken off")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="check the recipe and stop, as `validate` does")] = False,
+    output_dir: Annotated[
+        Path | None, typer.Option(help="run folder; runs/<recipe name> if not given")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on with a run that was broken off")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="check the recipe and stop, as `validate` does")
+    ] = False,
 ) -> None:
     """Fine-tune as a recipe says, evaluate, write the record.
 
@@ -47,13 +57,28 @@ def train(
 
 def convert(
     output: Annotated[Path, typer.Option(help="folder to write; new or empty")],
-    checkpoint: Annotated[Path | None, typer.Argument(help="METER's or VLE's training checkpoint, one file")] = None,
-    config: Annotated[Path | None, typer.Option(help="VLEConfig (JSON) for what tensors cannot tell: head counts, answers")] = None,
-    tokenizer: Annotated[Path | None, typer.Option(help="folder of the text encoder's tokenizer, for the processor")] = None,
-    text: Annotated[Path | None, typer.Option(help="instead of CHECKPOINT: folder of a DeBERTa or RoBERTa ...")] = None,
-    vision: Annotated[Path | None, typer.Option(help="... and of a CLIP, to build a fresh VLE from")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Argument(help="METER's or VLE's training checkpoint, one file")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="VLEConfig (JSON) for what tensors cannot tell: head counts, answers"),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="folder of the text encoder's tokenizer, for the processor")
+    ] = None,
+    text: Annotated[
+        Path | None, typer.Option(help="instead of CHECKPOINT: folder of a DeBERTa or RoBERTa ...")
+    ] = None,
+    vision: Annotated[
+        Path | None, typer.Option(help="... and of a CLIP, to build a fresh VLE from")
+    ] = None,
     keep_last_vision_layer: Annotated[
-        bool, typer.Option("--keep-last-vision-layer", help="fresh VLE: the published models drop CLIP's last layer")
+        bool,
+        typer.Option(
+            "--keep-last-vision-layer",
+            help="fresh VLE: the published models drop CLIP's last layer",
+        ),
     ] = False,
 ) -> None:
     """A training checkpoint, or two encoders, → a folder that from_pretrained loads."""
@@ -73,7 +98,10 @@ def convert(
 
 
 def validate(
-    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE... [key=value]...", help="recipes and keys to change")],
+    recipes: Annotated[
+        list[str],
+        typer.Argument(metavar="RECIPE... [key=value]...", help="recipes and keys to change"),
+    ],
     overrides: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Check recipes and print them resolved.
@@ -90,7 +118,9 @@ def validate(
         print(f"# {path}: valid, hash {loaded.hash}")
         print(loaded.to_yaml().rstrip())
         micro = batch_layout(loaded.train.batch_size, loaded.train.per_device_batch_size, 1)
-        print(f"# one process: {micro} micro-batches of {loaded.train.per_device_batch_size} a step")
+        print(
+            f"# one process: {micro} micro-batches of {loaded.train.per_device_batch_size} a step"
+        )
         for line in missing_inputs(loaded):
             print("# missing: " + line.replace("\n", "\n#   "))
 
@@ -104,7 +134,9 @@ def demo(
     overrides: Overrides = None,
     only: Annotated[Half | None, typer.Option(help="one of the two halves")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="vqa: how many seeds to train")] = 1,
-    output_dir: Annotated[Path, typer.Option(help="folder of the runs and pictures")] = Path("runs/demo"),
+    output_dir: Annotated[Path, typer.Option(help="folder of the runs and pictures")] = Path(
+        "runs/demo"
+    ),
 ) -> None:
     """The whole road on embedded data, on a CPU.
 
@@ -125,17 +157,35 @@ def demo(
 def bench(
     recipe: RecipeArgument,
     overrides: Overrides = None,
-    steps: Annotated[int, typer.Option(metavar="N", help="training steps and evaluation batches to time, after a warm-up")] = 10,
+    steps: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="training steps and evaluation batches to time, after a warm-up"
+        ),
+    ] = 10,
     evaluation_batch_size: Annotated[
-        int, typer.Option(metavar="N", help="questions in an evaluation batch, VCR: texts; 128 in `evaluate`")
+        int,
+        typer.Option(
+            metavar="N", help="questions in an evaluation batch, VCR: texts; 128 in `evaluate`"
+        ),
     ] = 128,
     synthetic: Annotated[
-        bool, typer.Option("--synthetic", help="made data and random weights of the recipe's sizes, also where its own are there")
+        bool,
+        typer.Option(
+            "--synthetic",
+            help="made data and random weights of the recipe's sizes, also where its own are there",
+        ),
     ] = False,
     naive: Annotated[
-        bool, typer.Option("--naive", help="each step also the published way: image once a choice, padded texts, eager attention")
+        bool,
+        typer.Option(
+            "--naive",
+            help="each step also the published way: image once a choice, padded texts, eager attention",
+        ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object, units in its names")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print one JSON object, units in its names")
+    ] = False,
 ) -> None:
     """Speed and memory of a recipe.
 
@@ -146,7 +196,11 @@ def bench(
     from vle_bench.recipe.preflight import missing_inputs
 
     loaded = load_recipe(recipe, overrides or [])
-    because = "asked for" if synthetic else "; ".join(line.split("; it comes with")[0] for line in missing_inputs(loaded))
+    because = (
+        "asked for"
+        if synthetic
+        else "; ".join(line.split("; it comes with")[0] for line in missing_inputs(loaded))
+    )
     quiet_libraries()
     from vle_bench.bench.bench import run_bench
 

@@ -33,7 +33,9 @@ def outside(boxes: ArrayLike, width: float, height: float) -> NDArray[np.bool_]:
     return (x1 >= width) | ((x1 < 0) & (x2 <= 0)) | (y1 >= height) | ((y1 < 0) & (y2 <= 0))
 
 
-def patch_mask(boxes: ArrayLike, width: float, height: float, rows: int, cols: int) -> NDArray[np.bool_]:
+def patch_mask(
+    boxes: ArrayLike, width: float, height: float, rows: int, cols: int
+) -> NDArray[np.bool_]:
     """Which patches each box touches, (K, rows · cols), row-major.
 
     The first patch is floor(x1 / patch width), the last floor(x2 / patch width), both clipped to the grid, where a patch is
@@ -45,7 +47,9 @@ def patch_mask(boxes: ArrayLike, width: float, height: float, rows: int, cols: i
         width, height: of the picture that the grid of rows × cols patches lies over.
     """
     if not (width > 0 and height > 0 and rows > 0 and cols > 0):
-        raise ValueError(f"a picture of {width} × {height} pixels with {rows} × {cols} patches: all must be positive")
+        raise ValueError(
+            f"a picture of {width} × {height} pixels with {rows} × {cols} patches: all must be positive"
+        )
     patch = np.array([width / cols, height / rows] * 2)
     end = np.array([cols, rows] * 2) - 1
     x1, y1, x2, y2 = np.clip(np.floor(box_array(boxes) / patch), 0, end).T[:, :, None]

@@ -38,19 +38,31 @@ class QuestionCollator:
         """indices (B,) → {"ids": question ids, "inputs": the model's tensors with `labels` (B, num_labels)}."""
         rows = self.questions[indices.tolist()]
         image_rows, image_index = np.unique(np.asarray(rows["image_row"]), return_inverse=True)
-        inputs = dict(self.processor(images=self._pictures(image_rows), text=rows["question"], max_length=self.max_text_length))
+        inputs = dict(
+            self.processor(
+                images=self._pictures(image_rows),
+                text=rows["question"],
+                max_length=self.max_text_length,
+            )
+        )
         inputs["image_index"] = torch.from_numpy(image_index)
         inputs["labels"] = torch.zeros(len(indices), self.num_labels)
-        for row, (labels, scores) in enumerate(zip(rows["label_ids"], rows["label_scores"], strict=True)):
+        for row, (labels, scores) in enumerate(
+            zip(rows["label_ids"], rows["label_scores"], strict=True)
+        ):
             if labels:  # a split to predict has none
                 inputs["labels"][row, labels] = torch.tensor(scores)
         return {"ids": rows["question_id"], "inputs": inputs}
 
     def _pictures(self, image_rows: np.ndarray) -> list[Image.Image]:
         found = self.images[image_rows.tolist()]
-        pictures = [decode(b, name) for b, name in zip(found["bytes"], found["file_name"], strict=True)]
+        pictures = [
+            decode(b, name) for b, name in zip(found["bytes"], found["file_name"], strict=True)
+        ]
         if self.augment is not None:
-            pictures = [self.augment(p, i) for p, i in zip(pictures, found["image_id"], strict=True)]
+            pictures = [
+                self.augment(p, i) for p, i in zip(pictures, found["image_id"], strict=True)
+            ]
         return pictures
 
 
@@ -92,16 +104,27 @@ class ChoiceCollator:
         records = [json.loads(record) for record in rows["record"]]
         image_ids = rows["image_id"]
         mirrored = [
-            self.augment is not None and self.augment.mirrors(r, i) for r, i in zip(records, image_ids, strict=True)
-        ]  # fmt: skip
-        pictures, image_index = np.unique(np.stack([rows["image_row"], mirrored], 1), axis=0, return_inverse=True)
+            self.augment is not None and self.augment.mirrors(r, i)
+            for r, i in zip(records, image_ids, strict=True)
+        ]
+        pictures, image_index = np.unique(
+            np.stack([rows["image_row"], mirrored], 1), axis=0, return_inverse=True
+        )
         image_index = image_index.reshape(-1)
         features = self.pictures(pictures)
-        masks, counts = features["object_patch_mask"].numpy(), features["object_mask"].sum(1).numpy()
+        masks, counts = (
+            features["object_patch_mask"].numpy(),
+            features["object_mask"].sum(1).numpy(),
+        )
         patches = [masks[i, : counts[i]] for i in image_index]
-        batch = pad_choices([self.encode(r) for r in records], patches, self.processor.tokenizer.pad_token_id)
+        batch = pad_choices(
+            [self.encode(r) for r in records], patches, self.processor.tokenizer.pad_token_id
+        )
         inputs = {name: torch.from_numpy(value) for name, value in batch.items()}
-        inputs |= {"pixel_values": features["pixel_values"], "image_index": torch.from_numpy(image_index)}
+        inputs |= {
+            "pixel_values": features["pixel_values"],
+            "image_index": torch.from_numpy(image_index),
+        }
         if (labels := self._labels(rows)) is not None:
             inputs["labels"] = labels
         return {"ids": rows["annot_id"], "inputs": inputs}
@@ -109,7 +132,9 @@ class ChoiceCollator:
     def pictures(self, chosen: NDArray[np.int64]) -> Any:
         """(N, 2) row of `images` and whether it is mirrored → pixel_values, object_patch_mask and object_mask."""
         found = self.images[chosen[:, 0].tolist()]
-        pictures = [decode(b, name) for b, name in zip(found["bytes"], found["file_name"], strict=True)]
+        pictures = [
+            decode(b, name) for b, name in zip(found["bytes"], found["file_name"], strict=True)
+        ]
         boxes = [np.array(b, dtype=np.float64).reshape(-1, 4) for b in found["boxes"]]
         for i in np.flatnonzero(chosen[:, 1]):
             pictures[i] = pictures[i].transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -124,18 +149,30 @@ class ChoiceCollator:
             task: Literal["q2a", "qa2r"] = "q2a" if part == "q2a" else "qa2r"
             for answer in range(CHOICES) if part == "qa2r, every answer" else [None]:
                 choices += encode_record(
-                    record, self.processor.tokenizer, task, self.max_text_length, answer,
-                    objects=self.objects, most_objects=self.most_objects, **names,
-                )  # fmt: skip
+                    record,
+                    self.processor.tokenizer,
+                    task,
+                    self.max_text_length,
+                    answer,
+                    objects=self.objects,
+                    most_objects=self.most_objects,
+                    **names,
+                )
         if not self.alignment:
             for choice in choices:
-                choice.update(objects=[], object_token_type_ids=[], token_type_ids=[0] * len(choice["input_ids"]))
+                choice.update(
+                    objects=[],
+                    object_token_type_ids=[],
+                    token_type_ids=[0] * len(choice["input_ids"]),
+                )
         return choices
 
     def _labels(self, rows: dict[str, list[Any]]) -> torch.Tensor | None:
         columns = {"q2a": rows["answer_label"], "qa2r": rows["rationale_label"]}
         found = [columns[part] for part in self.parts if part in columns]
-        if len(found) != len(self.parts) or any(label is None for column in found for label in column):
+        if len(found) != len(self.parts) or any(
+            label is None for column in found for label in column
+        ):
             return None
         labels = torch.tensor(found).T
         return labels[:, 0].contiguous() if len(found) == 1 else labels.contiguous()

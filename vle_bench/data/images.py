@@ -33,8 +33,12 @@ def decode_picture(content: bytes, name: str) -> Image.Image:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(content))
     except UnidentifiedImageError as error:
-        raise ValueError(f"{name}: cannot be read as an image ({len(content)} bytes of no known format)") from error
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, ... by format
+        raise ValueError(
+            f"{name}: cannot be read as an image ({len(content)} bytes of no known format)"
+        ) from error
+    except (
+        Exception
+    ) as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, ... by format
         raise ValueError(f"{name}: cannot be read as an image ({error})") from error
     return upright_rgb(image, name)
 
@@ -58,18 +62,24 @@ def read(source: Any, name: str) -> Image.Image:
         return decode_picture(content, name)
     if isinstance(source, np.ndarray):
         return _from_array(source, name)
-    raise ValueError(f"{name}: a Pillow image, a path or a numpy array is expected, {type(source).__name__} came")
+    raise ValueError(
+        f"{name}: a Pillow image, a path or a numpy array is expected, {type(source).__name__} came"
+    )
 
 
 def upright_rgb(image: Image.Image, name: str) -> Image.Image:
     """Any mode → RGB, turned as its EXIF orientation says. Transparency is dropped, as `Image.convert` does it."""
     if image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"{name}: {image.width} × {image.height} pixels; at most {MAX_PIXELS} are read")
+        raise ValueError(
+            f"{name}: {image.width} × {image.height} pixels; at most {MAX_PIXELS} are read"
+        )
     try:
         if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             image = ImageOps.exif_transpose(image)
         if image.mode == "I" or image.mode.startswith("I;16"):
-            image = Image.fromarray(_eight_bit(np.asarray(image)))  # Pillow itself would clip at 255
+            image = Image.fromarray(
+                _eight_bit(np.asarray(image))
+            )  # Pillow itself would clip at 255
         image.load()  # convert() would copy what is RGB already
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Palette images with Transparency")
@@ -86,8 +96,16 @@ def _eight_bit(values: np.ndarray) -> np.ndarray:
 def _from_array(array: np.ndarray, name: str) -> Image.Image:
     if array.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"{name}: an array of uint8 or uint16 is expected, {array.dtype} came")
-    if array.size == 0 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise ValueError(f"{name}: an array (H, W) or (H, W, 1, 3 or 4) is expected, {array.shape} came")
+    if (
+        array.size == 0
+        or array.ndim not in (2, 3)
+        or (array.ndim == 3 and array.shape[2] not in (1, 3, 4))
+    ):
+        raise ValueError(
+            f"{name}: an array (H, W) or (H, W, 1, 3 or 4) is expected, {array.shape} came"
+        )
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
-    return upright_rgb(Image.fromarray(_eight_bit(array) if array.dtype == np.uint16 else array), name)
+    return upright_rgb(
+        Image.fromarray(_eight_bit(array) if array.dtype == np.uint16 else array), name
+    )

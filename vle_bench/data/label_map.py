@@ -33,8 +33,13 @@ def read_label_map(path: Path) -> list[str]:
         if content.get("sha256", labels_digest(labels)) != labels_digest(labels):
             raise RequestError(f"{path}: answers: not those that its sha256 was computed of")
     elif isinstance(content.get("id2label"), dict):
-        labels = in_order(path, "id2label", [(label, index) for index, label in content["id2label"].items()])
-        if isinstance(content.get("label2id"), dict) and in_order(path, "label2id", list(content["label2id"].items())) != labels:
+        labels = in_order(
+            path, "id2label", [(label, index) for index, label in content["id2label"].items()]
+        )
+        if (
+            isinstance(content.get("label2id"), dict)
+            and in_order(path, "label2id", list(content["label2id"].items())) != labels
+        ):
             raise RequestError(f"{path}: id2label and label2id contradict each other")
     elif isinstance(content.get("label2id"), dict):
         labels = in_order(path, "label2id", list(content["label2id"].items()))
@@ -47,14 +52,24 @@ def in_order(path: Path, name: str, pairs: list[tuple[Any, Any]]) -> list[Any]:
     """(answer, index) in any order → the answers by index; the indices must be 0..n-1, as numbers or as JSON's keys."""
     numbered: dict[int, Any] = {}
     for label, index in pairs:
-        number = int(index) if re.fullmatch(r"\d{1,9}", str(index)) and not isinstance(index, bool) else None
+        number = (
+            int(index)
+            if re.fullmatch(r"\d{1,9}", str(index)) and not isinstance(index, bool)
+            else None
+        )
         if number is None:
-            raise RequestError(f"{path}: {name}: the index of {label!r} is {index!r}, not a whole number from 0")
+            raise RequestError(
+                f"{path}: {name}: the index of {label!r} is {index!r}, not a whole number from 0"
+            )
         if number in numbered:
-            raise RequestError(f"{path}: {name}: index {number} stands for both {numbered[number]!r} and {label!r}")
+            raise RequestError(
+                f"{path}: {name}: index {number} stands for both {numbered[number]!r} and {label!r}"
+            )
         numbered[number] = label
     if missing := sorted(set(range(len(numbered))) - set(numbered)):
-        raise RequestError(f"{path}: {name}: index {missing[0]} is missing, and {max(numbered)} is there")
+        raise RequestError(
+            f"{path}: {name}: index {missing[0]} is missing, and {max(numbered)} is there"
+        )
     return [numbered[i] for i in range(len(numbered))]
 
 
@@ -69,5 +84,7 @@ def checked(path: Path, labels: list[Any]) -> list[str]:
     if not labels:
         raise RequestError(f"{path}: has no answer")
     if all(label == f"LABEL_{i}" for i, label in enumerate(labels)):
-        raise RequestError(f"{path}: its labels are transformers' place holders (LABEL_0, ...), not answers")
+        raise RequestError(
+            f"{path}: its labels are transformers' place holders (LABEL_0, ...), not answers"
+        )
     return labels

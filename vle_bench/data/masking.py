@@ -44,8 +44,12 @@ class SecondStageCollator:
         records = [json.loads(record) for record in rows["record"]]
         tokenizer = self.choices.processor.tokenizer
         own, seen, texts, masked = [], [], [], []
-        for record, image_id, row, label in zip(records, rows["image_id"], rows["image_row"], rows["rationale_label"], strict=True):
-            rng = np.random.default_rng((self.augment.seed, self.augment.epoch, id_number(record["annot_id"]), STREAM))
+        for record, image_id, row, label in zip(
+            records, rows["image_id"], rows["image_row"], rows["rationale_label"], strict=True
+        ):
+            rng = np.random.default_rng(
+                (self.augment.seed, self.augment.epoch, id_number(record["annot_id"]), STREAM)
+            )
             mirrored = self.augment.mirrors(record, image_id)
             own.append((row, mirrored))
             seen.append((row if rng.random() < 0.5 else self.another(row, rng), mirrored))
@@ -57,12 +61,23 @@ class SecondStageCollator:
         pictures, index = np.unique(np.array(own + seen), axis=0, return_inverse=True)
         image_index = index.reshape(2, -1).T  # (B, 2)
         features = self.choices.pictures(pictures)
-        masks, counts = features["object_patch_mask"].numpy(), features["object_mask"].sum(1).numpy()
-        boxes = [masks[i, : counts[i]] for i in image_index[:, 0]]  # the own picture's, over the other one too
+        masks, counts = (
+            features["object_patch_mask"].numpy(),
+            features["object_mask"].sum(1).numpy(),
+        )
+        boxes = [
+            masks[i, : counts[i]] for i in image_index[:, 0]
+        ]  # the own picture's, over the other one too
         batch = pad_choices(texts, boxes, tokenizer.pad_token_id) | pad_masked(masked)
-        batch |= {"image_index": image_index, "matches": np.array([a == b for a, b in zip(own, seen, strict=True)], np.int64)}
+        batch |= {
+            "image_index": image_index,
+            "matches": np.array([a == b for a, b in zip(own, seen, strict=True)], np.int64),
+        }
         inputs = {name: torch.from_numpy(value) for name, value in batch.items()}
-        return {"ids": rows["annot_id"], "inputs": {**inputs, "pixel_values": features["pixel_values"]}}
+        return {
+            "ids": rows["annot_id"],
+            "inputs": {**inputs, "pixel_values": features["pixel_values"]},
+        }
 
     def another(self, row: int, rng: np.random.Generator) -> int:
         """Any other picture of the split, all with the same probability (as UNITER draws its negatives, `data/itm.py`)."""
@@ -72,7 +87,7 @@ class SecondStageCollator:
 
 def mask_words(
     input_ids: list[int], tokenizer: Any, words: NDArray[np.int64], rng: np.random.Generator
-) -> tuple[list[int], NDArray[np.int64]]:  # fmt: skip
+) -> tuple[list[int], NDArray[np.int64]]:
     """A text with some tokens masked, and where: 15 % of those that are not [CLS] or [SEP], one at least."""
     ids = np.array(input_ids)
     places = np.flatnonzero(~np.isin(ids, (tokenizer.cls_token_id, tokenizer.sep_token_id)))
@@ -87,10 +102,15 @@ def mask_words(
     return ids.tolist(), positions
 
 
-def pad_masked(masked: list[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> dict[str, NDArray[np.int64]]:
+def pad_masked(
+    masked: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
+) -> dict[str, NDArray[np.int64]]:
     """B pairs of positions and the ids there → `masked_positions` and `masked_words` (B, M), M the most in a text."""
     most = max(len(positions) for positions, _ in masked)
-    batch = {"masked_positions": np.zeros((len(masked), most), np.int64), "masked_words": np.full((len(masked), most), -100)}
+    batch = {
+        "masked_positions": np.zeros((len(masked), most), np.int64),
+        "masked_words": np.full((len(masked), most), -100),
+    }
     for b, (positions, ids) in enumerate(masked):
         batch["masked_positions"][b, : len(positions)] = positions
         batch["masked_words"][b, : len(ids)] = ids

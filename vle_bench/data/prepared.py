@@ -51,24 +51,36 @@ def open_prepared(root: Path) -> PreparedData:
     """Open a folder that `vle-bench prepare` wrote; checks that its files are whole."""
     path = root / "manifest.json"
     if not path.is_file():
-        raise RequestError(f"{root}: no prepared data there; run `vle-bench prepare SOURCE --output {root}`")
+        raise RequestError(
+            f"{root}: no prepared data there; run `vle-bench prepare SOURCE --output {root}`"
+        )
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise RequestError(f"{path}: cut off or broken at line {error.lineno}; prepare the data again") from error
+        raise RequestError(
+            f"{path}: cut off or broken at line {error.lineno}; prepare the data again"
+        ) from error
     except UnicodeDecodeError as error:
-        raise RequestError(f"{path}: not UTF-8 text (byte {error.start}); prepare the data again") from error
+        raise RequestError(
+            f"{path}: not UTF-8 text (byte {error.start}); prepare the data again"
+        ) from error
     if not isinstance(manifest, dict):
         raise RequestError(f"{path}: not a manifest; prepare the data again")
     if manifest.get("schema_version") != SCHEMA_VERSION:
         raise RequestError(
             f"{path}: schema_version {manifest.get('schema_version')}, this version reads {SCHEMA_VERSION}; prepare again"
         )
-    if missing := [key for key in ("source", "splits", "files", "images", "hash") if key not in manifest]:
+    if missing := [
+        key for key in ("source", "splits", "files", "images", "hash") if key not in manifest
+    ]:
         raise RequestError(f"{path}: has no {missing[0]!r}; prepare the data again")
     if found := damage(root, manifest):
         raise RequestError(f"{found}; prepare the data again")
-    labels = json.loads((root / "label_map.json").read_text())["answers"] if "label_map.json" in manifest["files"] else []
+    labels = (
+        json.loads((root / "label_map.json").read_text())["answers"]
+        if "label_map.json" in manifest["files"]
+        else []
+    )
     shards = [datasets.Dataset.from_file(str(root / name)) for name in manifest["images"]]
     return PreparedData(root, manifest, labels, datasets.concatenate_datasets(shards))
 
@@ -99,7 +111,9 @@ def check_labelled(data: PreparedData, split: str) -> None:
     """A split without answers can be neither trained on nor scored."""
     for part in tables(split, set(data.manifest["splits"])):
         if not data.manifest["splits"].get(part, {}).get("labelled", True):
-            raise RequestError(f"{data.root}: split {part!r} has no labels; `vle-bench predict` writes the answers to it")
+            raise RequestError(
+                f"{data.root}: split {part!r} has no labels; `vle-bench predict` writes the answers to it"
+            )
 
 
 def check_whole(data: PreparedData, split: str) -> None:
@@ -107,7 +121,9 @@ def check_whole(data: PreparedData, split: str) -> None:
     report = data.manifest.get("report", {})
     for part in tables(split, set(data.manifest["splits"])):
         found = report.get("splits", report).get(part, {})
-        if count := found.get("left_out_with_their_image", 0) + found.get("left_out_as_bad_records", 0):
+        if count := found.get("left_out_with_their_image", 0) + found.get(
+            "left_out_as_bad_records", 0
+        ):
             raise RequestError(
                 f"{data.root}: {count:,} questions of {part} were left out when it was prepared (manifest.json, left_out): the "
                 "official file needs them all; prepare the data again without skipping"

@@ -8,7 +8,9 @@ from PIL import Image, ImageEnhance, ImageOps
 
 LARGEST_MAGNITUDE = 30
 
-Operation = Callable[[Image.Image, float], Image.Image]  # (RGB picture, value) → RGB picture of the same size
+Operation = Callable[
+    [Image.Image, float], Image.Image
+]  # (RGB picture, value) → RGB picture of the same size
 
 
 def autocontrast(image: Image.Image, value: float) -> Image.Image:
@@ -79,14 +81,26 @@ def translate_y(image: Image.Image, value: float) -> Image.Image:
 # CutoutAbs, which METER comments out. Each operation with its value at magnitude 0 and at 30, and whether half of the time the
 # value is negated.
 OPERATIONS: tuple[tuple[Operation, float, float, bool], ...] = (
-    (autocontrast, 0, 1, False), (equalize, 0, 1, False), (rotate, 0, 30, True), (posterize, 0, 4, False),
-    (solarize, 0, 256, False), (solarize_add, 0, 110, False), (color, 0.1, 1.9, False), (contrast, 0.1, 1.9, False),
-    (brightness, 0.1, 1.9, False), (sharpness, 0.1, 1.9, False), (shear_x, 0, 0.3, True), (shear_y, 0, 0.3, True),
-    (translate_x, 0, 100, True), (translate_y, 0, 100, True),
-)  # fmt: skip
+    (autocontrast, 0, 1, False),
+    (equalize, 0, 1, False),
+    (rotate, 0, 30, True),
+    (posterize, 0, 4, False),
+    (solarize, 0, 256, False),
+    (solarize_add, 0, 110, False),
+    (color, 0.1, 1.9, False),
+    (contrast, 0.1, 1.9, False),
+    (brightness, 0.1, 1.9, False),
+    (sharpness, 0.1, 1.9, False),
+    (shear_x, 0, 0.3, True),
+    (shear_y, 0, 0.3, True),
+    (translate_x, 0, 100, True),
+    (translate_y, 0, 100, True),
+)
 
 
-def rand_augment(image: Image.Image, operations: int, magnitude: int, rng: np.random.Generator) -> Image.Image:
+def rand_augment(
+    image: Image.Image, operations: int, magnitude: int, rng: np.random.Generator
+) -> Image.Image:
     """Apply `operations` randomly drawn operations, the same one more than once perhaps, each at `magnitude`.
 
     As METER does it: every operation's value goes in a straight line from its lowest (magnitude 0) to its highest (30), also
@@ -101,7 +115,9 @@ def rand_augment(image: Image.Image, operations: int, magnitude: int, rng: np.ra
         raise ValueError(f"magnitude: 0 to {LARGEST_MAGNITUDE} is expected, {magnitude} came")
     for index in rng.integers(len(OPERATIONS), size=operations):
         apply, low, high, either_way = OPERATIONS[index]
-        negated = rng.random() < 0.5  # drawn for every operation, so that no draw depends on an earlier one
+        negated = (
+            rng.random() < 0.5
+        )  # drawn for every operation, so that no draw depends on an earlier one
         value = low + magnitude / LARGEST_MAGNITUDE * (high - low)
         image = apply(image, -value if either_way and negated else value)
     return image

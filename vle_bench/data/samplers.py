@@ -20,18 +20,24 @@ def grouped_order(image_rows: Indices, seed: int, epoch: int, questions_per_imag
     by_image = shuffled[np.argsort(image_rows[shuffled], kind="stable")]
     rows = image_rows[by_image]
     starts = np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]])
-    place = np.arange(len(rows)) - np.repeat(starts, np.diff(np.r_[starts, len(rows)]))  # place within its image
+    place = np.arange(len(rows)) - np.repeat(
+        starts, np.diff(np.r_[starts, len(rows)])
+    )  # place within its image
     group = np.cumsum(place % questions_per_image == 0) - 1
     key = rng.permutation(group[-1] + 1 if len(group) else 0)[group]
     return by_image[np.argsort(key, kind="stable")]
 
 
-def with_others(chosen: NDArray[np.bool_], other_share: float, seed: int, epoch: int) -> NDArray[np.bool_]:
+def with_others(
+    chosen: NDArray[np.bool_], other_share: float, seed: int, epoch: int
+) -> NDArray[np.bool_]:
     """(questions,) the chosen questions and so many others, drawn anew each epoch, that these make up `other_share` of all."""
     if not other_share:
         return chosen
     wanted = other_share / (1 - other_share) * chosen.sum()
-    drawn = np.random.default_rng((seed, epoch, 1)).random(len(chosen)) < wanted / max(1, (~chosen).sum())
+    drawn = np.random.default_rng((seed, epoch, 1)).random(len(chosen)) < wanted / max(
+        1, (~chosen).sum()
+    )
     return chosen | drawn
 
 
@@ -45,7 +51,9 @@ def image_batches(image_rows: Indices, batch_size: int) -> list[Indices]:
     """
     order = np.argsort(image_rows, kind="stable")
     rows = image_rows[order]
-    ends = np.r_[0, np.flatnonzero(rows[1:] != rows[:-1]) + 1, len(rows)]  # of nothing, then of each image
+    ends = np.r_[
+        0, np.flatnonzero(rows[1:] != rows[:-1]) + 1, len(rows)
+    ]  # of nothing, then of each image
     batches, start = [], 0
     while start < len(rows):
         fitting = ends[np.searchsorted(ends, start + batch_size, side="right") - 1]

@@ -13,7 +13,12 @@ PICTURES = {"vqav2": (640, 480), "vcr": (1920, 800), "easy-vqa": (64, 64), "shap
 
 # Questions of the images in turn. VQA v2: 443,757 about 82,783 images (train), 5.4; VCR: 290 thousand about 110 thousand, 2.6;
 # easy-VQA: 48,248 about 5,000, 9.6; shapes-vcr: 3.
-QUESTIONS_AN_IMAGE = {"vqav2": (5, 6, 5, 6, 5), "vcr": (2, 3, 3), "easy-vqa": (9, 10), "shapes-vcr": (3,)}
+QUESTIONS_AN_IMAGE = {
+    "vqav2": (5, 6, 5, 6, 5),
+    "vcr": (2, 3, 3),
+    "easy-vqa": (9, 10),
+    "shapes-vcr": (3,),
+}
 
 ANSWERS = {"vqav2": 3129, "easy-vqa": 13}  # METER's and VLE's vocabulary for VQA v2; easy-VQA's own
 
@@ -44,13 +49,20 @@ ALIASES = {"val": ("val-minival", "minival"), "trainval": ("train", "val")}
 
 # Visual Genome's questions are about COCO images of these splits, and test-dev is a part of test.
 IMAGES_OF = {
-    "vg": ("train", "val-minival"), "vg-minival": ("minival",),
-    "test": ("test-dev", "test-rest"), **ALIASES,
-}  # fmt: skip
+    "vg": ("train", "val-minival"),
+    "vg-minival": ("minival",),
+    "test": ("test-dev", "test-rest"),
+    **ALIASES,
+}
 
 # The names that a recipe may give, by source: of splits with labels, and of those without.
 KNOWN = {
     "easy-vqa": (("train", "val", "test"), ()),
-    "vqav2": (("train", "val-minival", "minival", "val", "trainval", "vg", "vg-minival"), ("test-dev", "test")),
-    **dict.fromkeys(("vcr", "shapes-vcr"), (("train", "val", "test"), ())),  # a copy of test may have labels; its manifest says
+    "vqav2": (
+        ("train", "val-minival", "minival", "val", "trainval", "vg", "vg-minival"),
+        ("test-dev", "test"),
+    ),
+    **dict.fromkeys(
+        ("vcr", "shapes-vcr"), (("train", "val", "test"), ())
+    ),  # a copy of test may have labels; its manifest says
 }

@@ -12,7 +12,11 @@ def wrong_split(split: str, source: str) -> str | None:
         if name not in labelled:
             return f"{name!r} is no split of {source}; there are {', '.join(labelled)}"
     parts = tables(split, set(labelled) - set(ALIASES)) if source == "vqav2" else names(split)
-    return f"{split} names a split twice, and so every question in it" if len(set(parts)) != len(parts) else None
+    return (
+        f"{split} names a split twice, and so every question in it"
+        if len(set(parts)) != len(parts)
+        else None
+    )
 
 
 def names(split: str) -> list[str]:
@@ -28,7 +32,11 @@ def tables(split: str, there: set[str]) -> list[str]:
     """
     found = []
     for name in names(split):
-        found += [name] if name in there or name not in ALIASES else tables("+".join(ALIASES[name]), there)
+        found += (
+            [name]
+            if name in there or name not in ALIASES
+            else tables("+".join(ALIASES[name]), there)
+        )
     return found
 
 

@@ -10,34 +10,67 @@ from vle_bench.errors import RequestError
 
 ROWS_A_BATCH = 500
 
-IMAGES = pa.schema([("image_id", pa.int64()), ("file_name", pa.string()), ("bytes", pa.binary()),
-                    ("width", pa.int32()), ("height", pa.int32())])  # fmt: skip
+IMAGES = pa.schema(
+    [
+        ("image_id", pa.int64()),
+        ("file_name", pa.string()),
+        ("bytes", pa.binary()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+    ]
+)
 
-ASKED = pa.schema([("question_id", pa.int64()), ("image_id", pa.int64()), ("question", pa.string())])
+ASKED = pa.schema(
+    [("question_id", pa.int64()), ("image_id", pa.int64()), ("question", pa.string())]
+)
 
-TRUTHS = pa.schema([
-    ("question_id", pa.int64()), ("image_id", pa.int64()), ("question_type", pa.string()), ("answer_type", pa.string()),
-    ("multiple_choice_answer", pa.string()), ("answers", pa.list_(pa.string())),
-])  # fmt: skip
+TRUTHS = pa.schema(
+    [
+        ("question_id", pa.int64()),
+        ("image_id", pa.int64()),
+        ("question_type", pa.string()),
+        ("answer_type", pa.string()),
+        ("multiple_choice_answer", pa.string()),
+        ("answers", pa.list_(pa.string())),
+    ]
+)
 
-OFFICIAL = pa.schema([*ASKED, *list(TRUTHS)[2:]])  # a question with its annotation, which is null where there is none
+OFFICIAL = pa.schema(
+    [*ASKED, *list(TRUTHS)[2:]]
+)  # a question with its annotation, which is null where there is none
 
-QUESTIONS = pa.schema([
-    *ASKED, ("image_row", pa.int64()), *list(TRUTHS)[2:], ("label_ids", pa.list_(pa.int64())),
-    ("label_scores", pa.list_(pa.float32())), ("answerable", pa.bool_()),
-])  # fmt: skip
+QUESTIONS = pa.schema(
+    [
+        *ASKED,
+        ("image_row", pa.int64()),
+        *list(TRUTHS)[2:],
+        ("label_ids", pa.list_(pa.int64())),
+        ("label_scores", pa.list_(pa.float32())),
+        ("answerable", pa.bool_()),
+    ]
+)
 
 # Boxes (K, 4): x1, y1, x2, y2 in pixels of the stored picture, one for each of the K objects; also such as lie outside.
-VCR_IMAGES = pa.schema([*IMAGES, ("boxes", pa.list_(pa.list_(pa.float64()))), ("class_names", pa.list_(pa.string()))])
+VCR_IMAGES = pa.schema(
+    [*IMAGES, ("boxes", pa.list_(pa.list_(pa.float64()))), ("class_names", pa.list_(pa.string()))]
+)
 
-VCR_RECORDS = pa.schema([
-    ("annot_id", pa.string()), ("image_id", pa.int64()), ("record", pa.string()),  # JSON: what `encode_record` takes, and labels
-    ("answer_label", pa.int8()), ("rationale_label", pa.int8()), ("answer_likelihood", pa.string()),
-])  # fmt: skip
+VCR_RECORDS = pa.schema(
+    [
+        ("annot_id", pa.string()),
+        ("image_id", pa.int64()),
+        ("record", pa.string()),  # JSON: what `encode_record` takes, and labels
+        ("answer_label", pa.int8()),
+        ("rationale_label", pa.int8()),
+        ("answer_likelihood", pa.string()),
+    ]
+)
 
 VCR_QUESTIONS = VCR_RECORDS.insert(2, pa.field("image_row", pa.int64()))
 
-Refuse = Callable[[dict[str, Any], str], None]  # (row, what is wrong with it): raises, or leaves the row out
+Refuse = Callable[
+    [dict[str, Any], str], None
+]  # (row, what is wrong with it): raises, or leaves the row out
 
 
 def refuse_row(row: dict[str, Any], problem: str) -> None:
@@ -46,7 +79,10 @@ def refuse_row(row: dict[str, Any], problem: str) -> None:
 
 
 def record_batches(
-    rows: Iterator[dict[str, Any]], schema: pa.Schema, refuse: Refuse = refuse_row, size: int = ROWS_A_BATCH
+    rows: Iterator[dict[str, Any]],
+    schema: pa.Schema,
+    refuse: Refuse = refuse_row,
+    size: int = ROWS_A_BATCH,
 ) -> Iterator[pa.RecordBatch]:
     """Rows → Arrow, `size` at a time, so that memory does not grow with the data."""
     held: list[dict[str, Any]] = []
@@ -59,7 +95,9 @@ def record_batches(
         yield record_batch(held, schema, refuse)
 
 
-def record_batch(rows: list[dict[str, Any]], schema: pa.Schema, refuse: Refuse = refuse_row) -> pa.RecordBatch:
+def record_batch(
+    rows: list[dict[str, Any]], schema: pa.Schema, refuse: Refuse = refuse_row
+) -> pa.RecordBatch:
     """Half a surrogate pair, or a number of more than 64 bits, which JSON may hold, is a refused row."""
     try:
         return pa.RecordBatch.from_pylist(rows, schema)

@@ -29,5 +29,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> DebertaV2Tokenizer
     pieces = [(word, math.log(count / total)) for word, count in frequent]
     # A character costs more than any word, so that words are only spelt where they have no piece of their own.
     rare = math.log(1 / total) - 1
-    vocabulary = [(token, 0.0) for token in SPECIAL] + pieces + [(character, rare) for character in singles]
+    vocabulary = (
+        [(token, 0.0) for token in SPECIAL] + pieces + [(character, rare) for character in singles]
+    )
     return DebertaV2Tokenizer(vocab=vocabulary, unk_id=SPECIAL.index("[UNK]"))

@@ -16,8 +16,23 @@ from vle_bench.errors import RequestError
 Task = Literal["q2a", "qa2r"]
 
 # What "person" is called in a text: the n-th person of a record's objects is NAMES[n mod 15].
-NAMES = ("Casey", "Riley", "Jessie", "Jackie", "Avery", "Jaime", "Peyton", "Kerry", "Jody", "Kendall", "Payton", "Skyler",
-         "Frankie", "Pat", "Quinn")  # fmt: skip
+NAMES = (
+    "Casey",
+    "Riley",
+    "Jessie",
+    "Jackie",
+    "Avery",
+    "Jaime",
+    "Peyton",
+    "Kerry",
+    "Jody",
+    "Kendall",
+    "Payton",
+    "Skyler",
+    "Frankie",
+    "Pat",
+    "Quinn",
+)
 
 FIRST_OBJECT_TYPE = 2  # 0 is text, 1 is the image
 
@@ -27,9 +42,16 @@ Token = tuple[int, int]  # input id, fusion type
 
 
 def encode_record(
-    record: Mapping[str, Any], tokenizer: Any, task: Task, max_length: int = 80, answer: int | None = None, *,
-    objects: Literal["tagged", "all"] = "tagged", most_objects: int | None = None, names: Sequence[str] = NAMES,
-) -> list[dict[str, Any]]:  # fmt: skip
+    record: Mapping[str, Any],
+    tokenizer: Any,
+    task: Task,
+    max_length: int = 80,
+    answer: int | None = None,
+    *,
+    objects: Literal["tagged", "all"] = "tagged",
+    most_objects: int | None = None,
+    names: Sequence[str] = NAMES,
+) -> list[dict[str, Any]]:
     """Encodes every choice of a record; labels are not needed, except the right answer for `qa2r` without `answer`.
 
     Args:
@@ -94,9 +116,14 @@ def _given_answer(record: Mapping[str, Any], answer: int | None) -> int:
     if answer is None:
         answer = record.get("answer_label")
     if answer is None:
-        raise bad_record(record, "has no 'answer_label': say with `answer` which answer the rationales are for")
+        raise bad_record(
+            record, "has no 'answer_label': say with `answer` which answer the rationales are for"
+        )
     if answer not in range(len(record["answer_choices"])):
-        raise bad_record(record, f"answer {answer!r} is none of its {len(record['answer_choices'])} answer_choices")
+        raise bad_record(
+            record,
+            f"answer {answer!r} is none of its {len(record['answer_choices'])} answer_choices",
+        )
     return answer
 
 
@@ -125,20 +152,29 @@ def _word_ids(words: Iterable[str], tokenizer: Any) -> dict[str, list[int]]:
     distinct = list(dict.fromkeys(words))
     if not distinct:
         return {}
-    encoded = tokenizer([f" {word}" for word in distinct], add_special_tokens=False, return_attention_mask=False)
+    encoded = tokenizer(
+        [f" {word}" for word in distinct], add_special_tokens=False, return_attention_mask=False
+    )
     return dict(zip(distinct, encoded["input_ids"], strict=True))
 
 
 def _encode(
-    text: list[list[Piece]], ids: Mapping[str, list[int]], tokenizer: Any, max_length: int, others: range, most: int | None
-) -> dict[str, Any]:  # fmt: skip
+    text: list[list[Piece]],
+    ids: Mapping[str, list[int]],
+    tokenizer: Any,
+    max_length: int,
+    others: range,
+    most: int | None,
+) -> dict[str, Any]:
     """Question, (answer,) choice as pieces → what `encode_record` returns for one choice."""
     named = {index for segment in text for _, index in segment if index is not None}
     room = len(others) if most is None else max(0, most - len(named))
     objects = sorted(named | set([index for index in others if index not in named][:room]))
     types: dict[int | None, int] = {index: FIRST_OBJECT_TYPE + i for i, index in enumerate(objects)}
     types[None] = 0
-    segments: list[list[Token]] = [[(i, types[index]) for word, index in segment for i in ids[word]] for segment in text]
+    segments: list[list[Token]] = [
+        [(i, types[index]) for word, index in segment for i in ids[word]] for segment in text
+    ]
     shortened = shorten(segments, max_length - 1 - len(segments))
     tokens = [(tokenizer.cls_token_id, 0)]
     for segment in segments:
@@ -173,7 +209,9 @@ def _loser_of_three(question: int, answer: int, rationale: int) -> int:
 
 
 def pad_choices(
-    questions: Sequence[Sequence[Mapping[str, Any]]], patch_masks: Sequence[NDArray[np.bool_]], pad_token_id: int
+    questions: Sequence[Sequence[Mapping[str, Any]]],
+    patch_masks: Sequence[NDArray[np.bool_]],
+    pad_token_id: int,
 ) -> dict[str, NDArray[Any]]:
     """Pads the encodings of B questions to one batch for the multiple-choice models (T, K: the longest, the most objects).
 

@@ -17,7 +17,9 @@ def majority_baseline(train_labels: Iterable[int], labels: Sequence[int]) -> flo
     return sum(label == choice for label in labels) / len(labels)
 
 
-def text_baseline(train: Iterable[Mapping[str, Any]], records: Sequence[Mapping[str, Any]], task: str) -> float:
+def text_baseline(
+    train: Iterable[Mapping[str, Any]], records: Sequence[Mapping[str, Any]], task: str
+) -> float:
     """Accuracy of the choice whose words speak most for it, as a naive Bayes model weighs them.
 
     It sees the words of the choice, each alone and with each word of what stands before it, the names of the tagged people,
@@ -27,14 +29,20 @@ def text_baseline(train: Iterable[Mapping[str, Any]], records: Sequence[Mapping[
         train, records: official records with labels.
         task: `q2a`, or `qa2r` with the right answer before the rationales.
     """
-    counts: tuple[Counter[str], Counter[str]] = Counter(), Counter()  # of wrong and of right choices
+    counts: tuple[Counter[str], Counter[str]] = (
+        Counter(),
+        Counter(),
+    )  # of wrong and of right choices
     for record in train:
         for i, features in enumerate(_features(record, task)):
             counts[i == record[f"{KINDS[task]}_label"]].update(features)
     totals = [sum(count.values()) + len(counts[0] | counts[1]) for count in counts]
 
     def score(features: set[str]) -> float:
-        log_odds = (math.log((counts[1][f] + 1) / totals[1]) - math.log((counts[0][f] + 1) / totals[0]) for f in sorted(features))
+        log_odds = (
+            math.log((counts[1][f] + 1) / totals[1]) - math.log((counts[0][f] + 1) / totals[0])
+            for f in sorted(features)
+        )
         return sum(log_odds)
 
     hits = 0
@@ -84,10 +92,13 @@ def question_only_baselines(train: Any, test: Any) -> dict[str, float]:
     for text, answer in zip(train["question"], train["multiple_choice_answer"], strict=True):
         by_text[text][answer] += 1
     rule = {text: counts.most_common(1)[0][0] for text, counts in by_text.items()}
-    rows = list(zip(test["question"], test["multiple_choice_answer"], test["answer_type"], strict=True))
+    rows = list(
+        zip(test["question"], test["multiple_choice_answer"], test["answer_type"], strict=True)
+    )
     open_rows = [row for row in rows if row[2] != "yes/no"]
     return {
         "most_frequent": sum(answer == frequent for _, answer, _ in rows) / len(rows),
         "question_only": sum(rule.get(text) == answer for text, answer, _ in rows) / len(rows),
-        "question_only_not_yes_no": sum(rule.get(text) == answer for text, answer, _ in open_rows) / len(open_rows),
+        "question_only_not_yes_no": sum(rule.get(text) == answer for text, answer, _ in open_rows)
+        / len(open_rows),
     }

@@ -13,7 +13,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator
 
 from vle_bench import atomic
 
-SERIES = {"accuracy": ("all questions", "#1f5fa8", "-"), "accuracy_not_yes_no": ("not yes/no", "#d9722b", "--")}
+SERIES = {
+    "accuracy": ("all questions", "#1f5fa8", "-"),
+    "accuracy_not_yes_no": ("not yes/no", "#d9722b", "--"),
+}
 
 REFERENCE = "#777777"
 
@@ -23,12 +26,24 @@ TAGGED = "#1f5fa8"
 
 SHEET_COLUMNS = 4
 
-CURVES = (("#1f5fa8", "-"), ("#d9722b", "--"), ("#777777", "-."), ("#2b7a3d", "-"), ("#8e5ea2", "--"), ("#b8860b", "-."))
+CURVES = (
+    ("#1f5fa8", "-"),
+    ("#d9722b", "--"),
+    ("#777777", "-."),
+    ("#2b7a3d", "-"),
+    ("#8e5ea2", "--"),
+    ("#b8860b", "-."),
+)
 
 PLAIN = FuncFormatter(lambda value, _: f"{value:g}")  # 0.5, where a log axis would write 5×10⁻¹
 
 # DejaVu ships with matplotlib: the same picture on every machine.
-STYLE: Any = {"font.family": "DejaVu Sans", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 
 
 def learning_curve(logs: list[Path], output: Path, lines: dict[str, float]) -> None:
@@ -56,9 +71,18 @@ def learning_curve(logs: list[Path], output: Path, lines: dict[str, float]) -> N
                 points = [(e["step"], 100 * e[metric]) for e in run if metric in e]
                 if points:
                     shown = label if run is entries[0] else None
-                    right.plot(*zip(*points, strict=True), style, color=color, marker="o", markersize=3, label=shown)
+                    right.plot(
+                        *zip(*points, strict=True),
+                        style,
+                        color=color,
+                        marker="o",
+                        markersize=3,
+                        label=shown,
+                    )
         left.set(title="training loss", xlabel="step", yscale="log")
-        left.yaxis.set(major_formatter=PLAIN, minor_locator=LogLocator(subs=(2, 5)), minor_formatter=PLAIN)
+        left.yaxis.set(
+            major_formatter=PLAIN, minor_locator=LogLocator(subs=(2, 5)), minor_formatter=PLAIN
+        )
         right.set(title=f"accuracy on {', '.join(sorted(splits))}, %", xlabel="step", ylim=(0, 101))
         for name, percent in lines.items():
             right.axhline(percent, color=REFERENCE, linewidth=0.8, linestyle=":")
@@ -83,15 +107,29 @@ def contact_sheet(examples: list[dict[str, Any]], output: Path) -> None:
     rows = -(-len(examples) // SHEET_COLUMNS)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(2.3 * SHEET_COLUMNS, 3.1 * rows), layout="constrained")
-        for axes, example in zip(figure.subplots(rows, SHEET_COLUMNS, squeeze=False).flat, examples, strict=False):
+        for axes, example in zip(
+            figure.subplots(rows, SHEET_COLUMNS, squeeze=False).flat, examples, strict=False
+        ):
             correct = example["correct"]
             axes.imshow(example["image"], interpolation="nearest")
             axes.set_title(textwrap.fill(example["question"], 28), fontsize=9)
-            verdict = f"✓ {example['prediction']}" if correct else f"✗ wrong: {example['prediction']}\ntruth: {example['truth']}"
-            axes.set_xlabel(verdict, color=RIGHT if correct else WRONG, fontweight="normal" if correct else "bold")
+            verdict = (
+                f"✓ {example['prediction']}"
+                if correct
+                else f"✗ wrong: {example['prediction']}\ntruth: {example['truth']}"
+            )
+            axes.set_xlabel(
+                verdict,
+                color=RIGHT if correct else WRONG,
+                fontweight="normal" if correct else "bold",
+            )
             axes.set(xticks=[], yticks=[])
             for spine in axes.spines.values():
-                spine.set(visible=True, color="#bbbbbb" if correct else WRONG, linewidth=0.8 if correct else 4)
+                spine.set(
+                    visible=True,
+                    color="#bbbbbb" if correct else WRONG,
+                    linewidth=0.8 if correct else 4,
+                )
         for axes in figure.axes[len(examples) :]:
             axes.set_axis_off()
         save(figure, output)
@@ -110,9 +148,18 @@ def ablation_curve(logs: dict[str, Path], output: Path, chance: float) -> None:
         for (name, path), (color, style) in zip(logs.items(), CURVES, strict=False):
             entries = [json.loads(line) for line in path.read_text().splitlines()]
             points = [(e["step"], 100 * e["accuracy"]) for e in entries if "accuracy" in e]
-            axes.plot(*zip(*points, strict=True), style, color=color, marker="o", markersize=3, label=name)
+            axes.plot(
+                *zip(*points, strict=True), style, color=color, marker="o", markersize=3, label=name
+            )
         axes.axhline(chance, color=REFERENCE, linewidth=0.8, linestyle=":")
-        axes.annotate("chance", (1.01, chance), xycoords=("axes fraction", "data"), va="center", color=REFERENCE, fontsize=8)
+        axes.annotate(
+            "chance",
+            (1.01, chance),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            color=REFERENCE,
+            fontsize=8,
+        )
         axes.set(title="accuracy on val, %", xlabel="step", ylim=(0, 101))
         axes.legend(frameon=False, loc="center right")
         save(figure, output)
@@ -141,10 +188,26 @@ def draw_boxes(axes: Any, example: dict[str, Any]) -> None:
     axes.imshow(example["image"], interpolation="nearest")
     for k, (x1, y1, x2, y2) in enumerate(example["boxes"]):
         tagged = k in example["tagged"]
-        axes.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, color=TAGGED if tagged else "#999999",
-                                 linewidth=1.8 if tagged else 0.6))  # fmt: skip
-        axes.annotate(str(k + 1), (x1, y1), color="white", fontsize=7, va="bottom", ha="left", annotation_clip=False,
-                      bbox={"facecolor": TAGGED if tagged else "#999999", "pad": 1, "linewidth": 0})  # fmt: skip
+        axes.add_patch(
+            Rectangle(
+                (x1 - 0.5, y1 - 0.5),
+                x2 - x1,
+                y2 - y1,
+                fill=False,
+                color=TAGGED if tagged else "#999999",
+                linewidth=1.8 if tagged else 0.6,
+            )
+        )
+        axes.annotate(
+            str(k + 1),
+            (x1, y1),
+            color="white",
+            fontsize=7,
+            va="bottom",
+            ha="left",
+            annotation_clip=False,
+            bbox={"facecolor": TAGGED if tagged else "#999999", "pad": 1, "linewidth": 0},
+        )
 
 
 def write_choices(axes: Any, example: dict[str, Any]) -> None:
@@ -153,11 +216,22 @@ def write_choices(axes: Any, example: dict[str, Any]) -> None:
         mark = "✓" if i == example["truth"] else "✗" if i == example["chosen"] else "  "
         color = {"✓": RIGHT, "✗": WRONG}.get(mark, "black")
         taken = i == example["chosen"]
-        text = textwrap.fill(f"{mark} {choice}{'  ← chosen' if taken else ''}", 36, subsequent_indent="     ")
+        text = textwrap.fill(
+            f"{mark} {choice}{'  ← chosen' if taken else ''}", 36, subsequent_indent="     "
+        )
         lines.append((text, color, "bold" if taken else "normal"))
     y = 1.0
     for text, color, weight in lines:
-        axes.text(0, y, text, transform=axes.transAxes, va="top", color=color, fontweight=weight, fontsize=8)
+        axes.text(
+            0,
+            y,
+            text,
+            transform=axes.transAxes,
+            va="top",
+            color=color,
+            fontweight=weight,
+            fontsize=8,
+        )
         y -= 0.085 * (1 + text.count("\n")) + 0.05
 
 

@@ -16,7 +16,9 @@ def run_once(recipe: Recipe, folder: Path) -> Record:
     """Train and evaluate, unless this very recipe was run here to the end before."""
     result = folder / "results" / f"{recipe.task}.{recipe.data.report}.json"
     if result.exists() and load_record(result).recipe["hash"] == recipe.hash:
-        print(f"{folder}: this recipe was run here before, showing its result; remove the folder to run it again")
+        print(
+            f"{folder}: this recipe was run here before, showing its result; remove the folder to run it again"
+        )
         return load_record(result)
     return train(recipe, folder, resume=(folder / "recipe.yaml").exists())
 

@@ -48,7 +48,9 @@ def run_vcr_demo(overrides: list[str], folder: Path) -> None:
             records[kind][task] = run_once(loaded, folder / f"vcr-{task}{kind}")
         output = folder / f"vcr-q2a{kind}" / "results" / "vcr_q2ar.val.json"
         q2a, qa2r = (folder / f"vcr-{task}{kind}" for task in RECIPES)
-        records[kind]["q2ar"] = join_vcr(q2a, qa2r, records[kind]["q2a"].split, output, accelerator=Accelerator())
+        records[kind]["q2ar"] = join_vcr(
+            q2a, qa2r, records[kind]["q2a"].split, output, accelerator=Accelerator()
+        )
     write_results(roots[""], folder, records)
 
 
@@ -65,21 +67,36 @@ def prepare(overrides: list[str]) -> dict[str, Path]:
 
 def write_results(root: Path, folder: Path, records: dict[str, dict[str, Record]]) -> None:
     split = records[""]["q2a"].split
-    rows = [*control_rows(root, split), *(row_of(KINDS[kind][2], records[kind]) for kind in ("-text", "-off", ""))]
+    rows = [
+        *control_rows(root, split),
+        *(row_of(KINDS[kind][2], records[kind]) for kind in ("-text", "-off", "")),
+    ]
     print_table(results_table(rows, split, records[""]["q2a"].n))
     logs = {
-        f"{task.upper()}, {KINDS[kind][2].partition(':')[0]}": folder / f"vcr-{task}{kind}" / "log.jsonl"
-        for task in RECIPES for kind in KINDS
-    }  # fmt: skip
+        f"{task.upper()}, {KINDS[kind][2].partition(':')[0]}": folder
+        / f"vcr-{task}{kind}"
+        / "log.jsonl"
+        for task in RECIPES
+        for kind in KINDS
+    }
     ablation_curve(logs, folder / "vcr-learning-curve.png", chance=25.0)
     choices_sheet(sheet_examples(root, split, folder), folder / "vcr-contact-sheet.png")
     first = records[""]["q2ar"]
     write_page(
-        folder / "vcr.html", "VCR's two tasks on shapes-VCR: what the alignment of words and boxes is worth", rows, COLUMNS,
-        {"Learning curves": folder / "vcr-learning-curve.png", "Eight questions of val": folder / "vcr-contact-sheet.png"},
-        {"Recipe": load_recipe(RECIPES["q2a"]).to_yaml(), "Result record": json.dumps(first.model_dump(mode="json"), indent=1)},
+        folder / "vcr.html",
+        "VCR's two tasks on shapes-VCR: what the alignment of words and boxes is worth",
+        rows,
+        COLUMNS,
+        {
+            "Learning curves": folder / "vcr-learning-curve.png",
+            "Eight questions of val": folder / "vcr-contact-sheet.png",
+        },
+        {
+            "Recipe": load_recipe(RECIPES["q2a"]).to_yaml(),
+            "Result record": json.dumps(first.model_dump(mode="json"), indent=1),
+        },
         notes(records),
-    )  # fmt: skip
+    )
     for name in ("vcr.html", "vcr-learning-curve.png", "vcr-contact-sheet.png"):
         print(f"written: {folder / name}")
 
@@ -104,9 +121,15 @@ def percent(metric: Metric) -> str:
 def control_rows(root: Path, split: str) -> list[dict[str, str]]:
     """What the labels alone, and what the words alone are worth: no model is trained for these."""
     data = open_prepared(root)
-    train, scored = ([json.loads(record) for record in data.questions(name)["record"]] for name in ("train", split))
+    train, scored = (
+        [json.loads(record) for record in data.questions(name)["record"]]
+        for name in ("train", split)
+    )
     labels = {"q2a": "answer_label", "qa2r": "rationale_label"}
-    majority = [majority_baseline((r[key] for r in train), [r[key] for r in scored]) for key in labels.values()]
+    majority = [
+        majority_baseline((r[key] for r in train), [r[key] for r in scored])
+        for key in labels.values()
+    ]
     words = [text_baseline(train, scored, task) for task in labels]
     return [
         dict(zip(COLUMNS, (name, *(f"{100 * value:.2f}" for value in values), "–"), strict=True))
@@ -117,8 +140,9 @@ def control_rows(root: Path, split: str) -> list[dict[str, str]]:
 def notes(records: dict[str, dict[str, Record]]) -> list[str]:
     seconds = "; ".join(
         f"{KINDS[kind][2].partition(':')[0]} {' and '.join(format(r.training.get('seconds', 0), '.0f') + ' s' for r in rows)}"
-        for kind in KINDS for rows in [[records[kind][task] for task in RECIPES]]
-    )  # fmt: skip
+        for kind in KINDS
+        for rows in [[records[kind][task] for task in RECIPES]]
+    )
     first = records[""]["q2a"]
     return [
         "Every choice is true of somebody in the picture: only the box that a tag stands for tells which is right.",
@@ -136,9 +160,13 @@ def sheet_examples(root: Path, split: str, folder: Path) -> list[dict[str, Any]]
     chosen: dict[str, dict[str, int]] = {}
     for task in RECIPES:
         path = folder / f"vcr-{task}" / "predictions" / f"vcr_{task}.{split}.jsonl"
-        chosen[task] = {row["id"]: row[task] for row in map(json.loads, path.read_text().splitlines())}
+        chosen[task] = {
+            row["id"]: row[task] for row in map(json.loads, path.read_text().splitlines())
+        }
     examples = []
-    for number, row in enumerate(list(range(len(questions)))[:: max(1, len(questions) // SHEET)][:SHEET]):
+    for number, row in enumerate(
+        list(range(len(questions)))[:: max(1, len(questions) // SHEET)][:SHEET]
+    ):
         question, task = questions[row], ("q2a", "qa2r")[number % 2]
         record, picture = json.loads(question["record"]), data.images[question["image_row"]]
         names = [f"[{k + 1}]" for k in range(len(record["objects"]))]
@@ -146,10 +174,17 @@ def sheet_examples(root: Path, split: str, folder: Path) -> list[dict[str, Any]]
         if task == "qa2r":
             text += f" — {spoken(record['answer_choices'][record['answer_label']], names)} Why?"
         choices = record["answer_choices" if task == "q2a" else "rationale_choices"]
-        examples.append({
-            "image": decode(picture["bytes"], picture["file_name"]), "boxes": picture["boxes"],
-            "tagged": {i for token in record["question"] if not isinstance(token, str) for i in token},
-            "question": text, "choices": [spoken(choice, names) for choice in choices], "chosen": chosen[task][record["annot_id"]],
-            "truth": record["answer_label" if task == "q2a" else "rationale_label"],
-        })  # fmt: skip
+        examples.append(
+            {
+                "image": decode(picture["bytes"], picture["file_name"]),
+                "boxes": picture["boxes"],
+                "tagged": {
+                    i for token in record["question"] if not isinstance(token, str) for i in token
+                },
+                "question": text,
+                "choices": [spoken(choice, names) for choice in choices],
+                "chosen": chosen[task][record["annot_id"]],
+                "truth": record["answer_label" if task == "q2a" else "rationale_label"],
+            }
+        )
     return examples

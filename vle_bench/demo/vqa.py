@@ -33,7 +33,9 @@ def run_demo(recipe_path: str, overrides: list[str], seeds: int, folder: Path) -
         prepare_easy_vqa(root)
     first = recipe.train.seed
     records = [
-        run_once(load_recipe(recipe_path, [*overrides, f"train.seed={seed}"]), folder / f"seed-{seed}")
+        run_once(
+            load_recipe(recipe_path, [*overrides, f"train.seed={seed}"]), folder / f"seed-{seed}"
+        )
         for seed in range(first, first + seeds)
     ]
     logs = [folder / f"seed-{seed}" / "log.jsonl" for seed in range(first, first + seeds)]
@@ -42,20 +44,33 @@ def run_demo(recipe_path: str, overrides: list[str], seeds: int, folder: Path) -
     print_table(results_table(rows, records[0].n))
     lines = {row[""]: float(row[COLUMNS[1]]) for row in references}
     learning_curve(logs, folder / "learning-curve.png", lines)
-    contact_sheet(sheet_examples(root, recipe.data.report, logs[0].parent), folder / "contact-sheet.png")
+    contact_sheet(
+        sheet_examples(root, recipe.data.report, logs[0].parent), folder / "contact-sheet.png"
+    )
     write_page(
-        folder / "index.html", f"{recipe.name}: visual question answering on easy-VQA", rows, COLUMNS,
-        {"Learning curve": folder / "learning-curve.png", "Sixteen test images": folder / "contact-sheet.png"},
-        {"Recipe": recipe.to_yaml(), "Result record": json.dumps(records[0].model_dump(mode="json"), indent=1)},
+        folder / "index.html",
+        f"{recipe.name}: visual question answering on easy-VQA",
+        rows,
+        COLUMNS,
+        {
+            "Learning curve": folder / "learning-curve.png",
+            "Sixteen test images": folder / "contact-sheet.png",
+        },
+        {
+            "Recipe": recipe.to_yaml(),
+            "Result record": json.dumps(records[0].model_dump(mode="json"), indent=1),
+        },
         notes(records),
-    )  # fmt: skip
+    )
     for name in ("index.html", "learning-curve.png", "contact-sheet.png"):
         print(f"written: {folder / name}")
 
 
 def published_rows() -> list[dict[str, str]]:
     """The baselines and the published figures on the official test set."""
-    scores = [score for score in load_published(Path("leaderboards")).scores if score.data == "easy-vqa"]
+    scores = [
+        score for score in load_published(Path("leaderboards")).scores if score.data == "easy-vqa"
+    ]
     rows = []
     for model in dict.fromkeys(score.model for score in scores):
         own = {score.metric: score for score in scores if score.model == model}
@@ -78,13 +93,19 @@ def own_row(records: list[Record]) -> dict[str, str]:
         else:
             low, high = interval or (values[0] / 100, values[0] / 100)
             shown.append(f"{values[0]:.2f} ± {50 * (high - low):.2f}")
-    name = f"this run ({records[0].recipe['name']})" if len(records) == 1 else f"this run, mean of {len(records)} seeds"
+    name = (
+        f"this run ({records[0].recipe['name']})"
+        if len(records) == 1
+        else f"this run, mean of {len(records)} seeds"
+    )
     return dict(zip(COLUMNS, (name, *shown), strict=True))
 
 
 def results_table(rows: list[dict[str, str]], n: int) -> Table:
     """Percent on the official test set; the last row is the run itself."""
-    return ruled_table(f"easy-VQA, official test set: accuracy in percent, {n:,} questions", COLUMNS, rows)
+    return ruled_table(
+        f"easy-VQA, official test set: accuracy in percent, {n:,} questions", COLUMNS, rows
+    )
 
 
 def notes(records: list[Record]) -> list[str]:
@@ -118,8 +139,11 @@ def sheet_examples(root: Path, split: str, run: Path) -> list[dict[str, Any]]:
         prediction, truth = predictions[question["question_id"]], question["multiple_choice_answer"]
         examples.append(
             {
-                "image": decode(stored["bytes"], stored["file_name"]), "question": question["question"],
-                "prediction": prediction, "truth": truth, "correct": prediction == truth,
+                "image": decode(stored["bytes"], stored["file_name"]),
+                "question": question["question"],
+                "prediction": prediction,
+                "truth": truth,
+                "correct": prediction == truth,
             }
-        )  # fmt: skip
+        )
     return examples

@@ -32,9 +32,19 @@ EVALUATION_BATCH_SIZE = 128
 
 @torch.no_grad()  # not inference_mode: FSDP2 would keep what it gathers as tensors that no later step may train with
 def predict(
-    model: Any, processor: Any, task: Task, data: Data, split: str, labels: list[str], *,
-    accelerator: Accelerator, batch_size: int, inputs: dict[str, Any], submission: bool = False, num_workers: int = 0,
-) -> list[dict[str, Any]]:  # fmt: skip
+    model: Any,
+    processor: Any,
+    task: Task,
+    data: Data,
+    split: str,
+    labels: list[str],
+    *,
+    accelerator: Accelerator,
+    batch_size: int,
+    inputs: dict[str, Any],
+    submission: bool = False,
+    num_workers: int = 0,
+) -> list[dict[str, Any]]:
     """Predictions for every example of a split as rows keyed by id, ordered by id, the same on every process.
 
     Args:
@@ -47,15 +57,25 @@ def predict(
     # Every process makes as many passes: where the weights are in shards, each pass gathers them from all.
     passes = math.ceil(len(all_batches) / accelerator.num_processes)
     batches: Any = own + all_batches[:1] * (passes - len(own))
-    collate = task.collator(questions, data.images, processor, labels, inputs, submission=submission)
+    collate = task.collator(
+        questions, data.images, processor, labels, inputs, submission=submission
+    )
     rows: list[dict[str, Any]] = []
     was_training = model.training
     model.eval()
-    with Bar(f"{'predict' if submission else 'evaluate'} {split}", len(batches), enabled=accelerator.is_main_process) as bar:
+    with Bar(
+        f"{'predict' if submission else 'evaluate'} {split}",
+        len(batches),
+        enabled=accelerator.is_main_process,
+    ) as bar:
         loader = DataLoader(
-            batches, batch_size=None, collate_fn=collate, num_workers=num_workers, worker_init_fn=in_loader,
+            batches,
+            batch_size=None,
+            collate_fn=collate,
+            num_workers=num_workers,
+            worker_init_fn=in_loader,
             generator=torch.Generator(),  # an evaluation must not take from the numbers that training uses
-        )  # fmt: skip
+        )
         for number, batch in enumerate(loader):
             logits = forward(model, batch, accelerator)
             if number < len(own):
@@ -70,7 +90,11 @@ def predict(
 
 def forward(model: Any, batch: dict[str, Any], accelerator: Accelerator) -> torch.Tensor:
     """The logits of a collated batch, which its labels have no part in."""
-    tensors = {name: value.to(accelerator.device) for name, value in batch["inputs"].items() if name != "labels"}
+    tensors = {
+        name: value.to(accelerator.device)
+        for name, value in batch["inputs"].items()
+        if name != "labels"
+    }
     with accelerator.autocast():
         return model(**tensors).logits
 
@@ -92,12 +116,16 @@ class Loaded:
     sha256: str  # of the weights
 
 
-def load(folder: Path, data_root: Path, split: str, *, labelled: bool, accelerator: Accelerator) -> Loaded:
+def load(
+    folder: Path, data_root: Path, split: str, *, labelled: bool, accelerator: Accelerator
+) -> Loaded:
     """Open a checkpoint and the data, the data first: a wrong split is told before weights are read."""
     folder = pretrained.resolve(folder)
     training = pretrained.read_json(folder / pretrained.TRAINING_FILE)
     if "inputs" not in training:
-        raise RequestError(f"{folder / pretrained.TRAINING_FILE}: written by an earlier version; train again")
+        raise RequestError(
+            f"{folder / pretrained.TRAINING_FILE}: written by an earlier version; train again"
+        )
     task = TASKS[training["task"]]
     data = task.open(data_root)
     data.questions(split)
@@ -106,24 +134,40 @@ def load(folder: Path, data_root: Path, split: str, *, labelled: bool, accelerat
     labels = pretrained.load_labels(folder) if data.labels else []
     check_labels(labels, data)
     task.check(data, split, training["inputs"])
-    sha256 = file_sha256(folder / "model.safetensors")  # now: a run that goes on may replace its best/ at any time
+    sha256 = file_sha256(
+        folder / "model.safetensors"
+    )  # now: a run that goes on may replace its best/ at any time
     model = pretrained.load_model(folder, task.architecture).to(accelerator.device)
     return Loaded(folder, training, task, data, model, labels, sha256)
 
 
 def predict_split(
     loaded: Loaded, split: str, accelerator: Accelerator, batch_size: int, submission: bool = False
-) -> list[dict[str, Any]]:  # fmt: skip
+) -> list[dict[str, Any]]:
     return predict(
-        loaded.model, pretrained.load_processor(loaded.folder), loaded.task, loaded.data, split, loaded.labels,
-        accelerator=accelerator, batch_size=batch_size, inputs=loaded.training["inputs"], submission=submission,
-    )  # fmt: skip
+        loaded.model,
+        pretrained.load_processor(loaded.folder),
+        loaded.task,
+        loaded.data,
+        split,
+        loaded.labels,
+        accelerator=accelerator,
+        batch_size=batch_size,
+        inputs=loaded.training["inputs"],
+        submission=submission,
+    )
 
 
 def predict_checkpoint(
-    folder: Path, data_root: Path, split: str, output: Path, *, accelerator: Accelerator, other: Path | None = None,
+    folder: Path,
+    data_root: Path,
+    split: str,
+    output: Path,
+    *,
+    accelerator: Accelerator,
+    other: Path | None = None,
     batch_size: int = EVALUATION_BATCH_SIZE,
-) -> tuple[int, str]:  # fmt: skip
+) -> tuple[int, str]:
     """Write a checkpoint's predictions for a split, with labels or without, in the official submission format.
 
     Args:
@@ -132,11 +176,18 @@ def predict_checkpoint(
     Returns:
         How many examples were predicted, and the source of the data.
     """
-    loaded = [load(path, data_root, split, labelled=False, accelerator=accelerator) for path in (folder, other) if path]
+    loaded = [
+        load(path, data_root, split, labelled=False, accelerator=accelerator)
+        for path in (folder, other)
+        if path
+    ]
     check_whole(loaded[0].data, split)
     check_complete([one.task for one in loaded], folder)
     rows = [predict_split(one, split, accelerator, batch_size, submission=True) for one in loaded]
-    joined = [{key: value for row in same for key, value in row.items()} for same in zip(*rows, strict=True)]
+    joined = [
+        {key: value for row in same for key, value in row.items()}
+        for same in zip(*rows, strict=True)
+    ]
     text = loaded[0].task.submission(joined, loaded[0].data.questions(split))
     if accelerator.is_main_process:
         atomic.write_text(output, text)
@@ -150,12 +201,20 @@ def check_complete(tasks: list[Task], folder: Path) -> None:
         raise RequestError(f"{folder}: {tasks[0].name} needs no other checkpoint; leave --with out")
     if wanted is not None and [task.name for task in tasks[1:]] != [wanted]:
         came = f", not one of {tasks[1].name}" if len(tasks) > 1 else ""
-        raise RequestError(f"{folder}: the official file of {tasks[0].name} needs --with RUN, a run of {wanted}{came}")
+        raise RequestError(
+            f"{folder}: the official file of {tasks[0].name} needs --with RUN, a run of {wanted}{came}"
+        )
 
 
 def evaluate_checkpoint(
-    folder: Path, data_root: Path, split: str, output: Path, *, accelerator: Accelerator, batch_size: int = EVALUATION_BATCH_SIZE
-) -> Record:  # fmt: skip
+    folder: Path,
+    data_root: Path,
+    split: str,
+    output: Path,
+    *,
+    accelerator: Accelerator,
+    batch_size: int = EVALUATION_BATCH_SIZE,
+) -> Record:
     """Score a checkpoint on a split; writes the record to `output` and the predictions beside it."""
     started = time.monotonic()
     loaded = load(folder, data_root, split, labelled=True, accelerator=accelerator)
@@ -163,9 +222,15 @@ def evaluate_checkpoint(
     rows = predict_split(loaded, split, accelerator, batch_size)
     scores = task.score(rows, loaded.data.questions(split))
     record = record_of(
-        loaded, split, scores, (row["id"] for row in rows), device=device_name(accelerator),
-        processes=accelerator.num_processes, batch_size=batch_size, seconds=round(time.monotonic() - started, 2),
-    )  # fmt: skip
+        loaded,
+        split,
+        scores,
+        (row["id"] for row in rows),
+        device=device_name(accelerator),
+        processes=accelerator.num_processes,
+        batch_size=batch_size,
+        seconds=round(time.monotonic() - started, 2),
+    )
     if accelerator.is_main_process:
         write_predictions(output.parent.parent / "predictions" / f"{task.name}.{split}.jsonl", rows)
         atomic.write_json(output, record.model_dump(mode="json"))
@@ -173,7 +238,9 @@ def evaluate_checkpoint(
     return record
 
 
-def record_of(loaded: Loaded, split: str, scores: dict[str, Any], ids: Iterable[Any], **measured: Any) -> Record:
+def record_of(
+    loaded: Loaded, split: str, scores: dict[str, Any], ids: Iterable[Any], **measured: Any
+) -> Record:
     """The record of scores: what was trained is taken from the checkpoint, the rest from this process.
 
     Args:
@@ -182,12 +249,20 @@ def record_of(loaded: Loaded, split: str, scores: dict[str, Any], ids: Iterable[
     """
     training, task, data = loaded.training, loaded.task, loaded.data
     return Record(
-        schema_version=SCHEMA_VERSION, task=task.name, task_version=task.version, split=split, n=scores["n"],
-        ids_sha256=ids_digest(ids), expect=training.get("expect"),
-        metrics=scores["metrics"], primary_metric=task.primary_metric,
-        per_answer_type=scores.get("per_answer_type", {}), per_question_type=scores.get("per_question_type", {}),
+        schema_version=SCHEMA_VERSION,
+        task=task.name,
+        task_version=task.version,
+        split=split,
+        n=scores["n"],
+        ids_sha256=ids_digest(ids),
+        expect=training.get("expect"),
+        metrics=scores["metrics"],
+        primary_metric=task.primary_metric,
+        per_answer_type=scores.get("per_answer_type", {}),
+        per_question_type=scores.get("per_question_type", {}),
         breakdown=scores["breakdown"],
-        recipe=training["recipe"], training_splits=training["training_splits"],
+        recipe=training["recipe"],
+        training_splits=training["training_splits"],
         contaminated=overlap(split, "+".join(training["training_splits"])),
         model={
             "name": training["recipe"]["name"],
@@ -195,6 +270,10 @@ def record_of(loaded: Loaded, split: str, scores: dict[str, Any], ids: Iterable[
             "checkpoint_sha256": loaded.sha256,
         },
         data={"source": data.manifest["source"], "manifest_hash": data.manifest["hash"]},
-        seed=training["seed"], code=code_version(), libraries=library_versions(),
-        training=training["progress"], command=" ".join(["vle-bench", *sys.argv[1:]]), **measured,
-    )  # fmt: skip
+        seed=training["seed"],
+        code=code_version(),
+        libraries=library_versions(),
+        training=training["progress"],
+        command=" ".join(["vle-bench", *sys.argv[1:]]),
+        **measured,
+    )

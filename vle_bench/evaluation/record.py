@@ -54,7 +54,9 @@ class Record(Group):
     primary_metric: str
     per_answer_type: dict[str, Fraction] = {}
     per_question_type: dict[str, Fraction] = {}
-    breakdown: dict[str, dict[str, Metric]] = {}  # the primary metric by what examples are like: kind → group → figure
+    breakdown: dict[
+        str, dict[str, Metric]
+    ] = {}  # the primary metric by what examples are like: kind → group → figure
     recipe: dict[str, str]  # name, hash, and experiment: equal for other seeds of the same
     expect: Expect | None = None
     training_splits: list[str]
@@ -76,14 +78,22 @@ class Record(Group):
     def known_version(cls, values: Any) -> Any:
         version = values.get("schema_version") if isinstance(values, dict) else None
         if isinstance(version, int) and version > SCHEMA_VERSION:
-            raise ValueError(f"schema_version {version} is newer than what this version reads, {SCHEMA_VERSION}; update vle-bench")
+            raise ValueError(
+                f"schema_version {version} is newer than what this version reads, {SCHEMA_VERSION}; update vle-bench"
+            )
         return values
 
     @model_validator(mode="after")
     def holds_together(self) -> "Record":
         if self.primary_metric not in self.metrics:
-            raise ValueError(f"primary_metric {self.primary_metric!r} is none of the metrics: {', '.join(self.metrics)}")
-        for group, needed in (("recipe", {"name", "hash"}), ("data", {"source", "manifest_hash"}), ("model", {"name"})):
+            raise ValueError(
+                f"primary_metric {self.primary_metric!r} is none of the metrics: {', '.join(self.metrics)}"
+            )
+        for group, needed in (
+            ("recipe", {"name", "hash"}),
+            ("data", {"source", "manifest_hash"}),
+            ("model", {"name"}),
+        ):
             if missing := needed - getattr(self, group).keys():
                 raise ValueError(f"{group} has no {min(missing)!r}")
         for key, value in self.recipe.items():
@@ -95,10 +105,19 @@ class Record(Group):
         if self.code.get("commit") is None and self.code.get("clean") is not None:
             raise ValueError("code.clean says what of a commit, and code.commit is not given")
         if self.code.get("commit") is not None and not isinstance(self.code.get("clean"), bool):
-            raise ValueError("code.clean must be true or false where code.commit is given: was the tree as committed?")
+            raise ValueError(
+                "code.clean must be true or false where code.commit is given: was the tree as committed?"
+            )
         for name, metric in self.metrics.items():
-            if metric.interval and not metric.interval[0] - ROUNDING <= metric.value <= metric.interval[1] + ROUNDING:
-                raise ValueError(f"metrics.{name}: {metric.value} is outside of its interval {list(metric.interval)}")
+            if (
+                metric.interval
+                and not metric.interval[0] - ROUNDING
+                <= metric.value
+                <= metric.interval[1] + ROUNDING
+            ):
+                raise ValueError(
+                    f"metrics.{name}: {metric.value} is outside of its interval {list(metric.interval)}"
+                )
         return self
 
 
@@ -120,7 +139,9 @@ def load_record(path: Path) -> Record:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        return Record.model_validate(json.loads(text, parse_constant=refuse_constant, object_pairs_hook=once))
+        return Record.model_validate(
+            json.loads(text, parse_constant=refuse_constant, object_pairs_hook=once)
+        )
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such result record") from error
     except json.JSONDecodeError as error:
@@ -128,7 +149,9 @@ def load_record(path: Path) -> Record:
     except ValidationError as error:
         problems = [describe(problem) for problem in error.errors()]
         raise RequestError(
-            f"{path}: " + "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" * (len(problems) > 3))
+            f"{path}: "
+            + "; ".join(problems[:3])
+            + (f"; and {len(problems) - 3} more" * (len(problems) > 3))
         ) from error
     except (OSError, ValueError) as error:  # no permission, not UTF-8, NaN
         raise RequestError(f"{path}: no result record: {error}") from error
@@ -150,5 +173,9 @@ def refuse_constant(name: str) -> None:
 def describe(problem: Any) -> str:
     """One of pydantic's errors → `dotted.key: what is wrong`."""
     where = ".".join(map(str, problem["loc"]))
-    message = "unknown field" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
+    message = (
+        "unknown field"
+        if problem["type"] == "extra_forbidden"
+        else problem["msg"].removeprefix("Value error, ")
+    )
     return f"{where}: {message}" if where else message

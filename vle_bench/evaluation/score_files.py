@@ -22,19 +22,29 @@ def score_vqa_files(questions: Path, annotations: Path, predictions: Path) -> di
     asked = set()
     for number, record in enumerate(records(questions, "questions", dict(QUESTION))):
         if record["question_id"] in asked:
-            raise RequestError(f"{questions}: record {number}: question_id {record['question_id']} a second time")
+            raise RequestError(
+                f"{questions}: record {number}: question_id {record['question_id']} a second time"
+            )
         asked.add(record["question_id"])
     truths = annotation_records(annotations)
     if different := asked ^ {record["question_id"] for record in truths}:
-        raise RequestError(f"{questions} and {annotations}: {len(different)} question ids are in one of them only, such as "
-                           f"{min(different)}")  # fmt: skip
+        raise RequestError(
+            f"{questions} and {annotations}: {len(different)} question ids are in one of them only, such as "
+            f"{min(different)}"
+        )
     given: dict[int, str] = {}
-    for number, record in enumerate(records(predictions, None, {"question_id": int, "answer": str})):
+    for number, record in enumerate(
+        records(predictions, None, {"question_id": int, "answer": str})
+    ):
         if record["question_id"] in given:
-            raise RequestError(f"{predictions}: record {number}: question_id {record['question_id']} a second time")
+            raise RequestError(
+                f"{predictions}: record {number}: question_id {record['question_id']} a second time"
+            )
         given[record["question_id"]] = record["answer"]
     try:
-        return vqa_accuracy(given, truths) | {"image_of": {record["question_id"]: record["image_id"] for record in truths}}
+        return vqa_accuracy(given, truths) | {
+            "image_of": {record["question_id"]: record["image_id"] for record in truths}
+        }
     except RequestError as error:
         raise RequestError(f"{predictions}: {error}") from error
 
@@ -45,11 +55,15 @@ def score_vcr_files(annotations: Path, predictions: Path) -> dict[str, Any]:
     if not labels:
         raise RequestError(f"{annotations}: has no records")
     check_ids(str(predictions), scores, labels)
-    answers = {annot_id: int(row[:CHOICES].argmax()) for annot_id, row in scores.items()}  # a tie goes to the lowest index
+    answers = {
+        annot_id: int(row[:CHOICES].argmax()) for annot_id, row in scores.items()
+    }  # a tie goes to the lowest index
     rationales = {}
     for annot_id, (right, _) in labels.items():
         after_right_answer = CHOICES * (1 + right)
-        rationales[annot_id] = int(scores[annot_id][after_right_answer : after_right_answer + CHOICES].argmax())
+        rationales[annot_id] = int(
+            scores[annot_id][after_right_answer : after_right_answer + CHOICES].argmax()
+        )
     return vcr_accuracy(answers, rationales, labels)
 
 
@@ -63,7 +77,10 @@ def read_labels(path: Path) -> dict[str, tuple[int, int]]:
         name += f" (annot_id {annot_id!r})"
         if annot_id in labels:
             raise RequestError(f"{name}: a second time")
-        labels[annot_id] = _label(record, "answer_label", name), _label(record, "rationale_label", name)
+        labels[annot_id] = (
+            _label(record, "answer_label", name),
+            _label(record, "rationale_label", name),
+        )
     return labels
 
 
@@ -86,7 +103,10 @@ def read_leaderboard(path: Path) -> dict[str, NDArray[np.float64]]:
         annot_id = cells[0]
         if annot_id in scores:
             raise RequestError(f"{name}: annot_id {annot_id!r} a second time")
-        values = [_score(cell, f"{name} (annot_id {annot_id!r}): {c}") for c, cell in zip(COLUMNS[1:], cells[1:], strict=True)]
+        values = [
+            _score(cell, f"{name} (annot_id {annot_id!r}): {c}")
+            for c, cell in zip(COLUMNS[1:], cells[1:], strict=True)
+        ]
         scores[annot_id] = np.array(values)
     return scores
 
@@ -101,13 +121,17 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                 raise RequestError(f"{path}: line 1: {_header_problem(header)}")
             yield from ((reader.line_num, cells) for cells in reader if cells)
         except csv.Error as error:
-            raise RequestError(f"{path}: line {reader.line_num}: not a row of a CSV file: {error}") from error
+            raise RequestError(
+                f"{path}: line {reader.line_num}: not a row of a CSV file: {error}"
+            ) from error
 
 
 def _header_problem(header: list[str]) -> str:
     if len(header) != len(COLUMNS):
         return f"{len(COLUMNS)} columns are expected, {len(header)} came"
-    wrong = next(i for i, (ours, theirs) in enumerate(zip(COLUMNS, header, strict=True)) if ours != theirs)
+    wrong = next(
+        i for i, (ours, theirs) in enumerate(zip(COLUMNS, header, strict=True)) if ours != theirs
+    )
     return f"column {wrong + 1}: {COLUMNS[wrong]!r} is expected, {header[wrong][:40]!r} came"
 
 

@@ -38,12 +38,16 @@ def record_server_result(
     """
     started = time.monotonic()
     if split not in QUESTIONS:
-        raise RequestError(f"--server-result: records are made of {', '.join(QUESTIONS)}, not of {split}")
+        raise RequestError(
+            f"--server-result: records are made of {', '.join(QUESTIONS)}, not of {split}"
+        )
     figures = read_result(file, split)
     loaded = load(folder, data_root, split, labelled=False, accelerator=accelerator)
     if loaded.task.name != "vqa" or loaded.data.manifest["source"] != "vqav2":
         source = loaded.data.manifest["source"]
-        raise RequestError(f"{folder}: of task {loaded.task.name} on {source}; the server scores vqa on vqav2")
+        raise RequestError(
+            f"{folder}: of task {loaded.task.name} on {source}; the server scores vqa on vqav2"
+        )
     check_whole(loaded.data, split)
     ids = loaded.data.questions(split)["question_id"]
     if len(ids) != QUESTIONS[split]:
@@ -51,14 +55,24 @@ def record_server_result(
             f"{data_root}: has {len(ids):,} questions of {split}, the server {QUESTIONS[split]:,}; prepare all of them"
         )
     scores = {
-        "n": len(ids), "metrics": {"accuracy": {"value": figures[OVERALL], "n": len(ids)}}, "breakdown": {},
+        "n": len(ids),
+        "metrics": {"accuracy": {"value": figures[OVERALL], "n": len(ids)}},
+        "breakdown": {},
         "per_answer_type": {name: figures[name] for name in ANSWER_TYPES if name in figures},
-    }  # fmt: skip
+    }
     record = record_of(
-        loaded, split, scores, ids, device="the challenge's server", processes=0, batch_size=0,
+        loaded,
+        split,
+        scores,
+        ids,
+        device="the challenge's server",
+        processes=0,
+        batch_size=0,
         seconds=round(time.monotonic() - started, 2),
-    )  # fmt: skip
-    record = record.model_copy(update={"data": record.data | {"server_result_sha256": file_sha256(file)}})
+    )
+    record = record.model_copy(
+        update={"data": record.data | {"server_result_sha256": file_sha256(file)}}
+    )
     if accelerator.is_main_process:
         atomic.write_json(output, record.model_dump(mode="json"))
         write_cards(loaded.folder.parent)
@@ -70,14 +84,18 @@ def read_result(file: Path, split: str) -> dict[str, float]:
     with reading(file):
         text = file.read_text(encoding="utf-8")
     try:
-        content = json.loads(text, parse_float=Decimal, parse_int=Decimal, parse_constant=refuse_constant)
+        content = json.loads(
+            text, parse_float=Decimal, parse_int=Decimal, parse_constant=refuse_constant
+        )
     except json.JSONDecodeError as error:
         raise RequestError(f"{file}: not JSON, it ends or breaks at line {error.lineno}") from error
     except (ValueError, RecursionError) as error:
         raise RequestError(f"{file}: no result of the server: {error}") from error
     entries = content if isinstance(content, list) else [content]
     if not entries or not all(isinstance(entry, dict) for entry in entries):
-        raise RequestError(f'{file}: no result of the server; [{{"{split}": {{"{OVERALL}": 71.32, ...}}}}] is expected')
+        raise RequestError(
+            f'{file}: no result of the server; [{{"{split}": {{"{OVERALL}": 71.32, ...}}}}] is expected'
+        )
     phases = [(name, figures) for entry in entries for name, figures in entry.items()]
     found = [figures for name, figures in phases if name == split]
     if len(found) != 1:
@@ -85,7 +103,10 @@ def read_result(file: Path, split: str) -> dict[str, float]:
         raise RequestError(
             f"{file}: {'has no' if not found else 'more than one'} result of phase {split!r}; it has {there or 'none'}"
         )
-    return {name: fraction(file, f"{split}: {name}", value) for name, value in checked(file, split, found[0]).items()}
+    return {
+        name: fraction(file, f"{split}: {name}", value)
+        for name, value in checked(file, split, found[0]).items()
+    }
 
 
 def checked(file: Path, split: str, figures: Any) -> dict[str, Any]:
@@ -93,9 +114,17 @@ def checked(file: Path, split: str, figures: Any) -> dict[str, Any]:
     if not isinstance(figures, dict) or OVERALL not in figures:
         raise RequestError(f"{file}: {split}: has no {OVERALL!r}")
     if unknown := sorted(figures.keys() - {OVERALL, *ANSWER_TYPES}):
-        raise RequestError(f"{file}: {split}: unknown: {', '.join(unknown)}; {', '.join((OVERALL, *ANSWER_TYPES))} are known")
-    parts = [fraction(file, f"{split}: {name}", figures[name]) for name in ANSWER_TYPES if name in figures]
-    if len(parts) == len(ANSWER_TYPES) and not min(parts) <= fraction(file, f"{split}: {OVERALL}", figures[OVERALL]) <= max(parts):
+        raise RequestError(
+            f"{file}: {split}: unknown: {', '.join(unknown)}; {', '.join((OVERALL, *ANSWER_TYPES))} are known"
+        )
+    parts = [
+        fraction(file, f"{split}: {name}", figures[name])
+        for name in ANSWER_TYPES
+        if name in figures
+    ]
+    if len(parts) == len(ANSWER_TYPES) and not min(parts) <= fraction(
+        file, f"{split}: {OVERALL}", figures[OVERALL]
+    ) <= max(parts):
         raise RequestError(
             f"{file}: {split}: {OVERALL} {figures[OVERALL]} is not between the types of answer, of which it is a mean"
         )

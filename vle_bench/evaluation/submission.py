@@ -35,7 +35,9 @@ class Findings:
         """Every expected id exactly once, none beyond them."""
         counts, wanted = Counter(given), set(expected)
         self.problem(sorted(wanted - counts.keys()), f"{name}s missing")
-        self.problem(sorted(i for i, count in counts.items() if count > 1), f"{name}s more than once")
+        self.problem(
+            sorted(i for i, count in counts.items() if count > 1), f"{name}s more than once"
+        )
         self.problem(sorted(counts.keys() - wanted), f"{name}s unknown")
 
 
@@ -53,31 +55,60 @@ def check_vqa_submission(path: Path, questions: Path) -> Findings:
     content = read_json(path)
     findings = Findings()
     if not isinstance(content, list):
-        kind = "an object" if isinstance(content, dict) else "a string" if isinstance(content, str) else repr(content)
-        findings.problems.append(f'the file is {kind}, not a list of {{"question_id": ..., "answer": ...}}')
+        kind = (
+            "an object"
+            if isinstance(content, dict)
+            else "a string"
+            if isinstance(content, str)
+            else repr(content)
+        )
+        findings.problems.append(
+            f'the file is {kind}, not a list of {{"question_id": ..., "answer": ...}}'
+        )
         return findings
     findings.count = len(content)
     objects = [(n, record) for n, record in enumerate(content) if isinstance(record, dict)]
-    findings.problem([n for n, record in enumerate(content) if not isinstance(record, dict)], "records that are no objects")
+    findings.problem(
+        [n for n, record in enumerate(content) if not isinstance(record, dict)],
+        "records that are no objects",
+    )
     numbered = [record for _, record in objects if type(record.get("question_id")) is int]
     findings.problem(
-        [f"record {n} ({record['question_id']!r})" if "question_id" in record else f"record {n} (none)"
-         for n, record in objects if type(record.get("question_id")) is not int],
+        [
+            f"record {n} ({record['question_id']!r})"
+            if "question_id" in record
+            else f"record {n} (none)"
+            for n, record in objects
+            if type(record.get("question_id")) is not int
+        ],
         "records whose question_id is not a whole number",
-    )  # fmt: skip
-    findings.problem([_name(n, r) for n, r in objects if "answer" not in r], "records without an answer")
-    findings.problem([_name(n, r) for n, r in objects if not isinstance(r.get("answer", ""), str)], "answers that are not strings")
+    )
+    findings.problem(
+        [_name(n, r) for n, r in objects if "answer" not in r], "records without an answer"
+    )
+    findings.problem(
+        [_name(n, r) for n, r in objects if not isinstance(r.get("answer", ""), str)],
+        "answers that are not strings",
+    )
     findings.ids([record["question_id"] for record in numbered], asked, "question id")
-    empty = [_name(n, r) for n, r in objects if isinstance(r.get("answer"), str) and not r["answer"].strip()]
+    empty = [
+        _name(n, r)
+        for n, r in objects
+        if isinstance(r.get("answer"), str) and not r["answer"].strip()
+    ]
     if empty:
         findings.warnings.append(f"{len(empty):,} answers are empty: {shown(empty)}")
     if read_json(questions).get("data_subtype") == "test-dev2015":
-        findings.warnings.append(f"{questions} holds test-dev only; the server wants every question of test2015, for test-dev too")
+        findings.warnings.append(
+            f"{questions} holds test-dev only; the server wants every question of test2015, for test-dev too"
+        )
     return findings
 
 
 def _name(number: int, record: dict[str, Any]) -> str:
-    return str(record["question_id"]) if type(record.get("question_id")) is int else f"record {number}"
+    return (
+        str(record["question_id"]) if type(record.get("question_id")) is int else f"record {number}"
+    )
 
 
 def check_vcr_submission(path: Path, annotations: Path) -> Findings:
@@ -89,7 +120,9 @@ def check_vcr_submission(path: Path, annotations: Path) -> Findings:
     expected = []
     for number, record in jsonl_records(annotations):
         if not isinstance(record.get("annot_id"), str):
-            raise RequestError(f"{annotations}: line {number}: annot_id: {record.get('annot_id')!r} is not a string")
+            raise RequestError(
+                f"{annotations}: line {number}: annot_id: {record.get('annot_id')!r} is not a string"
+            )
         expected.append(record["annot_id"])
     check_readable(path)
     findings = Findings()
@@ -101,8 +134,15 @@ def check_vcr_submission(path: Path, annotations: Path) -> Findings:
     findings.count = len(scores)
     findings.ids(list(scores), expected, "annot_id")
     fours = {annot_id: row.reshape(-1, CHOICES) for annot_id, row in scores.items()}
-    wrong = [i for i, four in fours.items() if four.min() < 0 or np.any(np.abs(four.sum(1) - 1) > SUM_TOLERANCE)]
-    findings.problem(wrong, "annot_ids whose scores are no probabilities (each of 0 to 1, every four of a sum of 1)")
+    wrong = [
+        i
+        for i, four in fours.items()
+        if four.min() < 0 or np.any(np.abs(four.sum(1) - 1) > SUM_TOLERANCE)
+    ]
+    findings.problem(
+        wrong,
+        "annot_ids whose scores are no probabilities (each of 0 to 1, every four of a sum of 1)",
+    )
     return findings
 
 

@@ -15,7 +15,9 @@ from vle_bench.models import pretrained
 from vle_bench.tasks import TASKS
 
 
-def join_vcr(answers: Path, rationales: Path, split: str, output: Path, *, accelerator: Accelerator) -> Record:
+def join_vcr(
+    answers: Path, rationales: Path, split: str, output: Path, *, accelerator: Accelerator
+) -> Record:
     """Q2AR of two runs from the predictions that `evaluate_checkpoint` wrote for each; writes the record to `output`.
 
     Raises:
@@ -23,37 +25,61 @@ def join_vcr(answers: Path, rationales: Path, split: str, output: Path, *, accel
             evaluated on different data.
     """
     started = time.monotonic()
-    q2a, qa2r = (evaluated(run, name, split) for run, name in ((answers, "vcr_q2a"), (rationales, "vcr_qa2r")))
+    q2a, qa2r = (
+        evaluated(run, name, split)
+        for run, name in ((answers, "vcr_q2a"), (rationales, "vcr_qa2r"))
+    )
     for (one, rows), other in ((q2a, qa2r), (qa2r, q2a)):
         if one.data != other[0].data:
-            raise RequestError(f"{answers} and {rationales}: evaluated on different data; evaluate both on the same")
+            raise RequestError(
+                f"{answers} and {rationales}: evaluated on different data; evaluate both on the same"
+            )
         if missing := {row["id"] for row in rows} - {row["id"] for row in other[1]}:
-            raise RequestError(f"{answers} and {rationales}: {len(missing)} annot_ids are in one only, such as {min(missing)!r}")
-    root = Path(pretrained.read_json(pretrained.resolve(answers) / pretrained.TRAINING_FILE)["data_root"])
+            raise RequestError(
+                f"{answers} and {rationales}: {len(missing)} annot_ids are in one only, such as {min(missing)!r}"
+            )
+    root = Path(
+        pretrained.read_json(pretrained.resolve(answers) / pretrained.TRAINING_FILE)["data_root"]
+    )
     task = TASKS["vcr_joint"]
     questions = task.open(root).questions(split)
     rows = [{**one, **two} for one, two in zip(q2a[1], qa2r[1], strict=True)]
     scores = task.score(rows, questions)
     for name, (record, _) in (("q2a", q2a), ("qa2r", qa2r)):
         if scores["metrics"][name]["value"] != record.metrics["accuracy"].value:
-            raise RequestError(f"{answers} and {rationales}: the predictions of {name} are not those of the record; evaluate again")
+            raise RequestError(
+                f"{answers} and {rationales}: the predictions of {name} are not those of the record; evaluate again"
+            )
     parts = [q2a[0], qa2r[0]]
-    record = parts[0].model_copy(update={
-        "schema_version": SCHEMA_VERSION, "task": "vcr_q2ar", "task_version": task.version, "primary_metric": "q2ar",
-        "expect": None,
-        "metrics": {name: Metric(**metric) for name, metric in scores["metrics"].items()},
-        "breakdown": {kind: {g: Metric(**m) for g, m in groups.items()} for kind, groups in scores["breakdown"].items()},
-        "recipe": {key: " + ".join(part.recipe[key] for part in parts) for key in parts[0].recipe if key in parts[1].recipe},
-        "training_splits": sorted({name for part in parts for name in part.training_splits}),
-        "contaminated": any(part.contaminated for part in parts),
-        "model": {
-            "name": " + ".join(part.model["name"] for part in parts),
-            "parameters": sum(part.model["parameters"] for part in parts),
-            "checkpoint_sha256": " + ".join(part.model["checkpoint_sha256"] for part in parts),
-        },
-        "training": {"seconds": sum(part.training.get("seconds", 0) for part in parts)},
-        "seconds": round(time.monotonic() - started, 2), "command": " ".join(["vle-bench", *sys.argv[1:]]),
-    })  # fmt: skip
+    record = parts[0].model_copy(
+        update={
+            "schema_version": SCHEMA_VERSION,
+            "task": "vcr_q2ar",
+            "task_version": task.version,
+            "primary_metric": "q2ar",
+            "expect": None,
+            "metrics": {name: Metric(**metric) for name, metric in scores["metrics"].items()},
+            "breakdown": {
+                kind: {g: Metric(**m) for g, m in groups.items()}
+                for kind, groups in scores["breakdown"].items()
+            },
+            "recipe": {
+                key: " + ".join(part.recipe[key] for part in parts)
+                for key in parts[0].recipe
+                if key in parts[1].recipe
+            },
+            "training_splits": sorted({name for part in parts for name in part.training_splits}),
+            "contaminated": any(part.contaminated for part in parts),
+            "model": {
+                "name": " + ".join(part.model["name"] for part in parts),
+                "parameters": sum(part.model["parameters"] for part in parts),
+                "checkpoint_sha256": " + ".join(part.model["checkpoint_sha256"] for part in parts),
+            },
+            "training": {"seconds": sum(part.training.get("seconds", 0) for part in parts)},
+            "seconds": round(time.monotonic() - started, 2),
+            "command": " ".join(["vle-bench", *sys.argv[1:]]),
+        }
+    )
     if accelerator.is_main_process:
         atomic.write_json(output, record.model_dump(mode="json"))
     return record
@@ -61,8 +87,13 @@ def join_vcr(answers: Path, rationales: Path, split: str, output: Path, *, accel
 
 def evaluated(run: Path, task: str, split: str) -> tuple[Record, list[dict[str, Any]]]:
     """The record and the predictions, ordered by id, that an evaluation of a run left in its folder."""
-    result, predictions = run / "results" / f"{task}.{split}.json", run / "predictions" / f"{task}.{split}.jsonl"
+    result, predictions = (
+        run / "results" / f"{task}.{split}.json",
+        run / "predictions" / f"{task}.{split}.jsonl",
+    )
     for path in (result, predictions):
         if not path.is_file():
-            raise RequestError(f"{path}: no such file; `vle-bench evaluate {run} --split {split}` writes it, for a run of {task}")
+            raise RequestError(
+                f"{path}: no such file; `vle-bench evaluate {run} --split {split}` writes it, for a run of {task}"
+            )
     return load_record(result), [row for _, row in jsonl_records(predictions)]

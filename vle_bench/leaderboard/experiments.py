@@ -41,7 +41,9 @@ class Experiment:
     @property
     def interval(self) -> tuple[float, float] | None:
         """95 % over images; of several runs the mean of each end. It says nothing of how seeds differ: `deviation` does."""
-        found = [i for record in self.records if (i := record.metrics[self.metric].interval) is not None]
+        found = [
+            i for record in self.records if (i := record.metrics[self.metric].interval) is not None
+        ]
         if len(found) < len(self.records):
             return None
         low, high = zip(*found, strict=True)
@@ -87,7 +89,9 @@ class Experiment:
         if self.difference is None or self.expect is None:
             return ""
         tolerance = Decimal(repr(self.expect.tolerance)).normalize()
-        return f"{signed(self.difference, 2)}, {'inside' if self.inside else 'outside'} ±{tolerance:f}"
+        return (
+            f"{signed(self.difference, 2)}, {'inside' if self.inside else 'outside'} ±{tolerance:f}"
+        )
 
 
 def experiments(records: Iterable[Record]) -> list[tuple[Record, ...]]:
@@ -98,13 +102,28 @@ def experiments(records: Iterable[Record]) -> list[tuple[Record, ...]]:
     groups: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
         identity = record.recipe.get("experiment", record.recipe["hash"])
-        key = (identity, record.task, record.task_version, record.split, record.data["source"], record.data["manifest_hash"],
-               record.primary_metric, record.contaminated)  # fmt: skip
+        key = (
+            identity,
+            record.task,
+            record.task_version,
+            record.split,
+            record.data["source"],
+            record.data["manifest_hash"],
+            record.primary_metric,
+            record.contaminated,
+        )
         groups.setdefault(key, []).append(record)
-    found = [tuple(sorted(group, key=lambda r: (r.seed, r.recipe["hash"]))) for group in groups.values()]
+    found = [
+        tuple(sorted(group, key=lambda r: (r.seed, r.recipe["hash"]))) for group in groups.values()
+    ]
 
     def rank(group: tuple[Record, ...]) -> tuple[bool, Decimal, str, str]:
         first = group[0]
-        return first.contaminated, -Experiment(group, first.primary_metric).exact_mean, first.recipe["name"], first.recipe["hash"]
+        return (
+            first.contaminated,
+            -Experiment(group, first.primary_metric).exact_mean,
+            first.recipe["name"],
+            first.recipe["hash"],
+        )
 
     return sorted(found, key=rank)

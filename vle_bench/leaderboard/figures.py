@@ -21,15 +21,31 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vle_bench.leaderboard.scatter import FONT, HEIGHT, RADIUS, WIDTH, Line, Mark, Point, Shape, Text, scatter_shapes
+from vle_bench.leaderboard.scatter import (
+    FONT,
+    HEIGHT,
+    RADIUS,
+    WIDTH,
+    Line,
+    Mark,
+    Point,
+    Shape,
+    Text,
+    scatter_shapes,
+)
 
 __all__ = ["Point", "same_figure", "scatter"]
 
 # Light, dark. Blue and orange are told apart by colour-blind readers too; the marks also differ in shape and filling.
 INKS = {
-    "text": ("#1b1b1b", "#e8e8e8"), "muted": ("#5c5c5c", "#a8a8a8"), "grid": ("#e4e4e4", "#333333"), "axis": ("#8a8a8a", "#7d7d7d"),
-    "published": ("#1f5fa8", "#6aa9ea"), "measured": ("#c75b12", "#f0954f"), "card": ("#ffffff", "#161616"),
-}  # fmt: skip
+    "text": ("#1b1b1b", "#e8e8e8"),
+    "muted": ("#5c5c5c", "#a8a8a8"),
+    "grid": ("#e4e4e4", "#333333"),
+    "axis": ("#8a8a8a", "#7d7d7d"),
+    "published": ("#1f5fa8", "#6aa9ea"),
+    "measured": ("#c75b12", "#f0954f"),
+    "card": ("#ffffff", "#161616"),
+}
 
 DIAMOND = RADIUS + 1.5  # half of its diagonal: about the area of the circle
 
@@ -44,7 +60,9 @@ DRAWN_BY = f"matplotlib {matplotlib.__version__}, FreeType {ft2font.__freetype_v
 SHOWS, BY = "Shows", "Software"  # text chunks of a PNG
 
 
-def scatter(points: Sequence[Point], title: str, x_label: str, y_label: str, log_x: bool) -> tuple[bytes, bytes]:
+def scatter(
+    points: Sequence[Point], title: str, x_label: str, y_label: str, log_x: bool
+) -> tuple[bytes, bytes]:
     """One figure, as SVG and as PNG.
 
     Raises:
@@ -74,7 +92,9 @@ def same_figure(old: bytes, new: bytes) -> bool:
     before, after = (dict(picture.info) for picture in pictures)
     if SHOWS not in after or before.get(SHOWS) != after[SHOWS]:
         return False
-    return before.get(BY) != after.get(BY) or (before == after and np.array_equal(pixels[0], pixels[1]))
+    return before.get(BY) != after.get(BY) or (
+        before == after and np.array_equal(pixels[0], pixels[1])
+    )
 
 
 def number(value: float) -> str:
@@ -100,7 +120,10 @@ def theme(which: int) -> str:
     ink = {name: pair[which] for name, pair in INKS.items()}
     rules = [f".board .{name}{{fill:{ink[name]}}}" for name in ("text", "muted", "card")]
     rules += [f".board line.{name}{{stroke:{ink[name]}}}" for name in ("grid", "axis", "measured")]
-    rules += [f".board .ring{{fill:none;stroke:{ink['published']}}}", f".board .diamond{{fill:{ink['measured']}}}"]
+    rules += [
+        f".board .ring{{fill:none;stroke:{ink['published']}}}",
+        f".board .diamond{{fill:{ink['measured']}}}",
+    ]
     return "".join(rules)
 
 
@@ -158,7 +181,9 @@ def draw(canvas: Axes, alike: Sequence[Shape], level: int) -> None:
     match alike[0]:
         case Line(_, _, ink, width):
             ends = [(line.start, line.end) for line in alike if isinstance(line, Line)]
-            canvas.add_collection(LineCollection(ends, colors=INKS[ink][0], linewidths=width * POINTS, zorder=level))
+            canvas.add_collection(
+                LineCollection(ends, colors=INKS[ink][0], linewidths=width * POINTS, zorder=level)
+            )
         case Mark(_, _, kind):
             x, y = zip(*((mark.x, mark.y) for mark in alike if isinstance(mark, Mark)), strict=True)
             style: dict[str, Any] = {
@@ -168,11 +193,25 @@ def draw(canvas: Axes, alike: Sequence[Shape], level: int) -> None:
                 "markeredgewidth": 2 * POINTS,
             }
             if kind == "measured":  # matplotlib measures a diamond by its side
-                style = {"marker": "D", "markersize": 2 * DIAMOND / 2**0.5 * POINTS, "markeredgewidth": 0}
+                style = {
+                    "marker": "D",
+                    "markersize": 2 * DIAMOND / 2**0.5 * POINTS,
+                    "markeredgewidth": 0,
+                }
             canvas.plot(x, y, linestyle="none", color=INKS[kind][0], zorder=level, **style)
         case _:
             for text in alike:
                 if isinstance(text, Text):
                     side = {"start": "left", "middle": "center", "end": "right"}[text.anchor]
-                    canvas.text(text.x, text.y, text.text, size=text.size * POINTS, color=INKS[text.ink][0], ha=side, va="baseline",
-                                zorder=level, fontweight="bold" if text.bold else "normal", parse_math=False)  # fmt: skip
+                    canvas.text(
+                        text.x,
+                        text.y,
+                        text.text,
+                        size=text.size * POINTS,
+                        color=INKS[text.ink][0],
+                        ha=side,
+                        va="baseline",
+                        zorder=level,
+                        fontweight="bold" if text.bold else "normal",
+                        parse_math=False,
+                    )

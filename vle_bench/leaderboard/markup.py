@@ -85,15 +85,24 @@ def markdown(page: Page, note: str) -> str:
 
 def markdown_grid(table: Table) -> str:
     rule = ["---:" if column.numeric else "---" for column in table.columns]
-    lines = [[column.title for column in table.columns], rule, *([cell.text for cell in row.cells] for row in table.rows)]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    lines = [
+        [column.title for column in table.columns],
+        rule,
+        *([cell.text for cell in row.cells] for row in table.rows),
+    ]
+    return "".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines
+    )
 
 
 def markdown_notes(table: Table) -> str:
     """Each footnote on a line of its own: two blanks at the end are Markdown's line break."""
     lines = [f"{note.sign} {note.text}".strip() for note in table.footnotes]
     notes = "\n" + "  \n".join(lines) + "\n" if lines else ""
-    titles = [f"[{source.title}]({source.url})" if source.url else source.title for source in table.sources]
+    titles = [
+        f"[{source.title}]({source.url})" if source.url else source.title
+        for source in table.sources
+    ]
     return notes + (f"\nSources: {'; '.join(titles)}.\n" if titles else "")
 
 
@@ -104,22 +113,51 @@ def comma_separated(table: Table) -> str:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    figures = [i for i in range(len(table.columns)) if any(row.cells[i].order is not None for row in table.rows)]
+    figures = [
+        i
+        for i in range(len(table.columns))
+        if any(row.cells[i].order is not None for row in table.rows)
+    ]
     titles = [column.title or "Name" for column in table.columns]
     writer.writerow([*titles, "kind", *(f"{titles[i]}: number" for i in figures)])
     for row in table.rows:
         orders = [row.cells[i].order for i in figures]
-        writer.writerow([*(cell.text for cell in row.cells), row.kind, *("" if o is None else f"{o:.12g}" for o in orders)])
+        writer.writerow(
+            [
+                *(cell.text for cell in row.cells),
+                row.kind,
+                *("" if o is None else f"{o:.12g}" for o in orders),
+            ]
+        )
     return text.getvalue()
 
 
 SPECIAL = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "†": r"\textdagger{}", "‡": r"\textdaggerdbl{}", "§": r"\S{}",
-    "±": r"$\pm$", "−": "$-$", "–": "--", "×": r"$\times$", "→": r"$\rightarrow$",
-    "¶": r"\P{}", "‖": r"$\|$", "⁰": "$^0$", "‼": "!!", "◊": r"$\diamond$",
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "†": r"\textdagger{}",
+    "‡": r"\textdaggerdbl{}",
+    "§": r"\S{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+    "×": r"$\times$",
+    "→": r"$\rightarrow$",
+    "¶": r"\P{}",
+    "‖": r"$\|$",
+    "⁰": "$^0$",
+    "‼": "!!",
+    "◊": r"$\diamond$",
     "[": "{[}",  # after the end of a line it would be read as its option
-}  # fmt: skip
+}
 
 
 def latex_text(text: str) -> str:
@@ -141,13 +179,37 @@ def latex(table: Table, note: str) -> str:
             body.append(r"\midrule")
         body.append(latex_line([cell.text for cell in row.cells]))
     notes = [f"{note.sign} {note.text}".strip() for note in table.footnotes]
-    notes += [f"Sources: {'; '.join(source.title for source in table.sources)}."] if table.sources else []
-    return "\n".join([
-        f"% {note}", r"\begin{table}", r"\centering", rf"\caption{{{latex_text(f'{table.title}. {table.lead}')}}}",
-        rf"\label{{tab:{table.name.replace('_', '-')}}}", FIT, rf"\begin{{tabular}}{{{align}}}", r"\toprule",
-        latex_line([column.title for column in table.columns]), r"\midrule", *body, r"\bottomrule", r"\end{tabular}}",
-        *([r"\par\smallskip\footnotesize", *(latex_text(line) + r"\\" for line in notes)] if notes else []), r"\end{table}",
-    ]) + "\n"  # fmt: skip
+    notes += (
+        [f"Sources: {'; '.join(source.title for source in table.sources)}."]
+        if table.sources
+        else []
+    )
+    return (
+        "\n".join(
+            [
+                f"% {note}",
+                r"\begin{table}",
+                r"\centering",
+                rf"\caption{{{latex_text(f'{table.title}. {table.lead}')}}}",
+                rf"\label{{tab:{table.name.replace('_', '-')}}}",
+                FIT,
+                rf"\begin{{tabular}}{{{align}}}",
+                r"\toprule",
+                latex_line([column.title for column in table.columns]),
+                r"\midrule",
+                *body,
+                r"\bottomrule",
+                r"\end{tabular}}",
+                *(
+                    [r"\par\smallskip\footnotesize", *(latex_text(line) + r"\\" for line in notes)]
+                    if notes
+                    else []
+                ),
+                r"\end{table}",
+            ]
+        )
+        + "\n"
+    )
 
 
 def latex_line(cells: Sequence[str]) -> str:

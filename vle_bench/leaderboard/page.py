@@ -10,13 +10,27 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from vle_bench.leaderboard.markup import NOTHING, Cell, Column, Footnote, Kind, Page, Row, Source, Table
+from vle_bench.leaderboard.markup import (
+    NOTHING,
+    Cell,
+    Column,
+    Footnote,
+    Kind,
+    Page,
+    Row,
+    Source,
+    Table,
+)
 
 TITLE = "vle-bench leaderboards"
 
 HERE = Path(__file__).parent
 
-SIGNS: dict[Kind, str] = {"published": "○", "baseline": "△", "measured": "◆"}  # as in the figures: not told by colour alone
+SIGNS: dict[Kind, str] = {
+    "published": "○",
+    "baseline": "△",
+    "measured": "◆",
+}  # as in the figures: not told by colour alone
 
 LONG = 12  # letters: a longer text may be broken into lines, figures never
 
@@ -33,7 +47,9 @@ def index_page(pages: Sequence[Page], note: str, figures: Mapping[str, str]) -> 
     """
     names = [table.name for page in pages for table in page.tables]
     if len(set(names)) < len(names):
-        raise ValueError(f"two tables of one name: {', '.join(sorted(n for n in set(names) if names.count(n) > 1))}")
+        raise ValueError(
+            f"two tables of one name: {', '.join(sorted(n for n in set(names) if names.count(n) > 1))}"
+        )
     style, script = ((HERE / name).read_text("utf-8") for name in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
@@ -41,14 +57,18 @@ def index_page(pages: Sequence[Page], note: str, figures: Mapping[str, str]) -> 
         "form-action 'none'"
     )
     parts = [
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">', f'<meta name="generator" content="{escape(note)}">',
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
+        f'<meta name="generator" content="{escape(note)}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
         f"<title>{TITLE}</title>\n<style>\n{style}</style></head>\n<body><main>\n<h1>{TITLE}</h1>",
-        navigation(pages, bool(figures)), filter_form(), *map(page_section, pages), figures_section(figures),
+        navigation(pages, bool(figures)),
+        filter_form(),
+        *map(page_section, pages),
+        figures_section(figures),
         f'<footer class="small"><p>{escape(note.replace("`", ""))}</p></footer>',
         f"</main>\n<script>{script}</script></body></html>\n",
-    ]  # fmt: skip
+    ]
     return "\n".join(part for part in parts if part)
 
 
@@ -56,7 +76,9 @@ def navigation(pages: Sequence[Page], figures: bool) -> str:
     items = []
     for page in pages:
         links = "".join(f"<li>{link(table)}</li>" for table in page.tables)
-        items.append(f"<li>{escape(page.title)}:<ul>{links}</ul></li>" if len(page.tables) > 1 else links)
+        items.append(
+            f"<li>{escape(page.title)}:<ul>{links}</ul></li>" if len(page.tables) > 1 else links
+        )
     items += ['<li><a href="#figures">Figures</a></li>'] if figures else []
     return f'<nav aria-label="Tables"><ul>{"".join(items)}</ul></nav>'
 
@@ -87,16 +109,25 @@ def table_section(table: Table, level: int) -> str:
     name = escape(table.name)
     for row in table.rows:
         if len(row.cells) != len(table.columns):
-            raise ValueError(f"{table.name}: a row of {len(row.cells)} cells in a table of {len(table.columns)} columns: {row}")
+            raise ValueError(
+                f"{table.name}: a row of {len(row.cells)} cells in a table of {len(table.columns)} columns: {row}"
+            )
     head = "".join(column_head(table, i) for i in range(len(table.columns)))
     rows = "\n".join(table_row(table, row) for row in table.rows)
-    return "\n".join([
-        f'<section id="table-{name}">', f'<h{level} id="title-{name}">{escape(table.title)}</h{level}>',
-        f"<p>{escape(table.lead)}</p>", '<p class="small count" hidden></p>',
-        f'<div class="scroll" tabindex="0" role="region" aria-labelledby="title-{name}">',
-        f"<table><thead><tr>{head}</tr></thead><tbody>", rows, "</tbody></table></div>",
-        notes(table.footnotes, table.sources), "</section>",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f'<section id="table-{name}">',
+            f'<h{level} id="title-{name}">{escape(table.title)}</h{level}>',
+            f"<p>{escape(table.lead)}</p>",
+            '<p class="small count" hidden></p>',
+            f'<div class="scroll" tabindex="0" role="region" aria-labelledby="title-{name}">',
+            f"<table><thead><tr>{head}</tr></thead><tbody>",
+            rows,
+            "</tbody></table></div>",
+            notes(table.footnotes, table.sources),
+            "</section>",
+        ]
+    )
 
 
 def column_head(table: Table, index: int) -> str:
@@ -107,7 +138,10 @@ def column_head(table: Table, index: int) -> str:
 
 
 def table_row(table: Table, row: Row) -> str:
-    (head, name), *others = ((attributes(table, column, cell), cell) for column, cell in zip(table.columns, row.cells, strict=True))
+    (head, name), *others = (
+        (attributes(table, column, cell), cell)
+        for column, cell in zip(table.columns, row.cells, strict=True)
+    )
     sign = f'<span class="kind" role="img" aria-label="{row.kind}">{SIGNS[row.kind]}</span>'
     cells = "".join(f"<td{given}>{escape(cell.text)}</td>" for given, cell in others)
     return f'<tr class="{row.kind}"><th scope="row"{head}>{sign}<span>{escape(name.text)}</span></th>{cells}</tr>'
@@ -115,7 +149,9 @@ def table_row(table: Table, row: Row) -> str:
 
 def attributes(table: Table, column: Column, cell: Cell) -> str:
     if cell.order is not None and math.isnan(cell.order):
-        raise ValueError(f"{table.name}: {cell.text} in column {column.title} cannot be sorted: NaN")
+        raise ValueError(
+            f"{table.name}: {cell.text} in column {column.title} cannot be sorted: NaN"
+        )
     order = f' data-order="{float(cell.order)!r}"' if cell.order is not None else ""
     return class_of(column, cell) + order
 
@@ -123,7 +159,13 @@ def attributes(table: Table, column: Column, cell: Cell) -> str:
 def class_of(column: Column, cell: Cell | None) -> str:
     names = ["number"] if column.numeric else []
     if cell is not None:
-        names += ["none"] if cell.text in ("", NOTHING) else ["long"] if len(cell.text) > LONG and not column.numeric else []
+        names += (
+            ["none"]
+            if cell.text in ("", NOTHING)
+            else ["long"]
+            if len(cell.text) > LONG and not column.numeric
+            else []
+        )
     return f' class="{" ".join(names)}"' if names else ""
 
 
@@ -140,7 +182,11 @@ def source_link(source: Source) -> str:
     if source.url is None:
         return title
     address = escape(source.url)
-    return f'<a href="{address}">{title}</a>' if source.url.startswith(("https://", "http://")) else f"{title} ({address})"
+    return (
+        f'<a href="{address}">{title}</a>'
+        if source.url.startswith(("https://", "http://"))
+        else f"{title} ({address})"
+    )
 
 
 def figures_section(figures: Mapping[str, str]) -> str:
@@ -150,6 +196,7 @@ def figures_section(figures: Mapping[str, str]) -> str:
         if not (svg.startswith("<svg ") and svg.endswith("</svg>\n")):
             raise ValueError(f"figure {name} is no SVG element")
     cards = "\n".join(
-        f'<div class="scroll" id="figure-{escape(name)}" tabindex="0">\n{figures[name]}</div>' for name in sorted(figures)
+        f'<div class="scroll" id="figure-{escape(name)}" tabindex="0">\n{figures[name]}</div>'
+        for name in sorted(figures)
     )
     return f'<section id="figures">\n<h2>Figures</h2>\n<div class="figures">\n{cards}\n</div>\n</section>'

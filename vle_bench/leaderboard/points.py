@@ -10,9 +10,17 @@ from vle_bench.leaderboard.tables import COMPARED, parts_of
 
 FEWEST = 3  # points that make a picture
 
-TITLES = {"vqa": "VQA v2, test-dev", "vcr_qa2r": "VCR, question and answer to rationale", "vcr_q2a": "VCR, question to answer"}
+TITLES = {
+    "vqa": "VQA v2, test-dev",
+    "vcr_qa2r": "VCR, question and answer to rationale",
+    "vcr_q2a": "VCR, question to answer",
+}
 
-SOURCES = {"vqa": "vqav2", "vcr_qa2r": "vcr", "vcr_q2a": "vcr"}  # the drawn and the embedded data are other tasks
+SOURCES = {
+    "vqa": "vqav2",
+    "vcr_qa2r": "vcr",
+    "vcr_q2a": "vcr",
+}  # the drawn and the embedded data are other tasks
 
 AXES = {"parameters": "parameters", "pretraining": "image-text pairs of the pre-training"}
 
@@ -36,7 +44,10 @@ def drawings(published: Published, groups: Sequence[tuple[Record, ...]]) -> list
     found = []
     for task, split in COMPARED.values():
         for axis, label in AXES.items():
-            points = (*published_points(published, task, split, axis), *measured_points(published, groups, task, split, axis))
+            points = (
+                *published_points(published, task, split, axis),
+                *measured_points(published, groups, task, split, axis),
+            )
             if len(points) >= FEWEST:
                 found.append(Drawing(f"{task}-{axis}", TITLES[task], label, points))
     return found
@@ -46,7 +57,9 @@ def place(model: Model, axis: str) -> int | None:
     """Where a model stands on the axis; None where nobody has told."""
     if axis == "parameters":
         return model.parameters
-    return model.pretraining.image_text_pairs if isinstance(model.pretraining, Pretraining) else None
+    return (
+        model.pretraining.image_text_pairs if isinstance(model.pretraining, Pretraining) else None
+    )
 
 
 def published_points(published: Published, task: str, split: str, axis: str) -> Iterator[Point]:
@@ -54,10 +67,16 @@ def published_points(published: Published, task: str, split: str, axis: str) -> 
     for model in published.models:
         if (x := place(model, axis)) is None:
             continue
-        scores = [s for s in published.scores if (s.model, s.task, s.split, s.metric) == (model.name, task, split, "accuracy")]
+        scores = [
+            s
+            for s in published.scores
+            if (s.model, s.task, s.split, s.metric) == (model.name, task, split, "accuracy")
+        ]
         shown: dict[tuple[object, ...], Score] = {}
         for score in scores:
-            shown.setdefault((round(score.value, 1), score.marks), score)  # 77.68 of one document is another's 77.7
+            shown.setdefault(
+                (round(score.value, 1), score.marks), score
+            )  # 77.68 of one document is another's 77.7
         for score in shown.values():
             signs = "".join(published.marks[mark].sign for mark in score.marks)
             yield Point(f"{model.name} {signs}".strip(), x, float(score.value), "published")
@@ -65,7 +84,7 @@ def published_points(published: Published, task: str, split: str, axis: str) -> 
 
 def measured_points(
     published: Published, groups: Sequence[tuple[Record, ...]], task: str, split: str, axis: str
-) -> Iterator[Point]:  # fmt: skip
+) -> Iterator[Point]:
     """Experiments on the split; they stand where the model stands that the recipe fine-tunes, and one of no model at its own size,
     with its head."""
     for group in groups:
@@ -73,9 +92,15 @@ def measured_points(
         names = set(first.recipe["name"].split(" + "))
         own = Model(name=first.recipe["name"], parameters=first.model.get("parameters"))
         owner = next((m for m in published.models if names <= set(m.recipes)), own)
-        if experiment is None or first.contaminated or (first.data["source"], first.split) != (SOURCES[task], split):
+        if (
+            experiment is None
+            or first.contaminated
+            or (first.data["source"], first.split) != (SOURCES[task], split)
+        ):
             continue
         if (x := place(owner, axis)) is None:
             continue
         low, high = experiment.interval or (experiment.mean, experiment.mean)
-        yield Point(first.recipe["name"], x, 100 * experiment.mean, "measured", (100 * low, 100 * high))
+        yield Point(
+            first.recipe["name"], x, 100 * experiment.mean, "measured", (100 * low, 100 * high)
+        )

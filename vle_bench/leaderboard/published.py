@@ -18,7 +18,9 @@ PACKAGE = Path(__file__).parents[1]
 
 VQA_METRICS = ("accuracy", "accuracy_yes_no", "accuracy_number", "accuracy_other")
 
-RETRIEVAL: dict[str, tuple[str, ...]] = dict.fromkeys(("text_retrieval", "image_retrieval"), ("recall_at_1",))
+RETRIEVAL: dict[str, tuple[str, ...]] = dict.fromkeys(
+    ("text_retrieval", "image_retrieval"), ("recall_at_1",)
+)
 
 # What was measured on each data: task → its metrics.
 TASKS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -29,7 +31,10 @@ TASKS: dict[str, dict[str, tuple[str, ...]]] = {
     "easy-vqa": {"vqa": ("accuracy", "accuracy_not_yes_no")},
 }
 
-UNION = ["Pretraining", "literal['unknown']"]  # how pydantic calls the branches of `Model.pretraining`
+UNION = [
+    "Pretraining",
+    "literal['unknown']",
+]  # how pydantic calls the branches of `Model.pretraining`
 
 FIGURE = re.compile(r"\d+(\.\d+)?")
 
@@ -39,9 +44,13 @@ def as_printed(value: Any) -> Any:
     if isinstance(value, Decimal):
         return value
     if not isinstance(value, str):
-        raise ValueError(f'write it in quotes, "{value}", so that every decimal of the source is kept')
+        raise ValueError(
+            f'write it in quotes, "{value}", so that every decimal of the source is kept'
+        )
     if not FIGURE.fullmatch(value):
-        raise ValueError(f'{value!r} is no figure in percent; write it as the source prints it, such as "77.68"')
+        raise ValueError(
+            f'{value!r} is no figure in percent; write it as the source prints it, such as "77.68"'
+        )
     if Decimal(value) > 100:
         raise ValueError(f"{value} is not between 0 and 100; figures are in percent")
     return Decimal(value)
@@ -87,7 +96,9 @@ class Pretraining(Group):
 class Model(Group):
     name: Text
     parameters: Count | None = None  # encoders and embeddings, without task heads
-    pretraining: Pretraining | Literal["unknown"] | None = None  # unknown: the source says so; None: not read anywhere
+    pretraining: Pretraining | Literal["unknown"] | None = (
+        None  # unknown: the source says so; None: not read anywhere
+    )
     recipes: Keys = ()  # names of the shipped recipes that fine-tune it
 
 
@@ -98,9 +109,14 @@ class Score(Group):
     data: Literal["vqav2", "vcr", "flickr30k", "coco", "easy-vqa"]
     task: Literal["vqa", "vcr_q2a", "vcr_qa2r", "vcr_q2ar", "text_retrieval", "image_retrieval"]
     split: Text
-    metric: Literal["accuracy", "accuracy_yes_no", "accuracy_number", "accuracy_other", "accuracy_not_yes_no", "recall_at_1"] = (
-        "accuracy"
-    )
+    metric: Literal[
+        "accuracy",
+        "accuracy_yes_no",
+        "accuracy_number",
+        "accuracy_other",
+        "accuracy_not_yes_no",
+        "recall_at_1",
+    ] = "accuracy"
     value: Percent
     n: Count | None = None  # questions, where not the whole split
     source: Text
@@ -111,13 +127,19 @@ class Score(Group):
     def data_has_it(self) -> "Score":
         problems = []
         if self.split not in SPLITS[self.data]:
-            problems.append(f"split: {self.split!r} is no split of {self.data}; there are {', '.join(SPLITS[self.data])}")
+            problems.append(
+                f"split: {self.split!r} is no split of {self.data}; there are {', '.join(SPLITS[self.data])}"
+            )
         tasks = TASKS[self.data]
         if self.task not in tasks:
-            problems.append(f"task: {self.task} is not measured on {self.data}; there are {', '.join(tasks)}")
+            problems.append(
+                f"task: {self.task} is not measured on {self.data}; there are {', '.join(tasks)}"
+            )
         elif self.metric not in tasks[self.task]:
             known = ", ".join(tasks[self.task])
-            problems.append(f"metric: {self.metric} is no metric of {self.task} on {self.data}; there are {known}")
+            problems.append(
+                f"metric: {self.metric} is no metric of {self.task} on {self.data}; there are {known}"
+            )
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -125,7 +147,15 @@ class Score(Group):
     @property
     def identity(self) -> tuple[Any, ...]:
         """Two figures with the same one cannot be told apart."""
-        return self.model, self.data, self.task, self.split, self.metric, self.source, frozenset(self.marks)
+        return (
+            self.model,
+            self.data,
+            self.task,
+            self.split,
+            self.metric,
+            self.source,
+            frozenset(self.marks),
+        )
 
 
 class SplitSize(Group):
@@ -139,7 +169,9 @@ class SplitSize(Group):
     @model_validator(mode="after")
     def data_has_it(self) -> "SplitSize":
         if self.split not in SIZED[self.data]:
-            raise ValueError(f"split: {self.split!r} is no split of {self.data}; there are {', '.join(SIZED[self.data])}")
+            raise ValueError(
+                f"split: {self.split!r} is no split of {self.data}; there are {', '.join(SIZED[self.data])}"
+            )
         return self
 
 
@@ -168,14 +200,18 @@ def undefined(published: Published) -> Iterator[str]:
             if mark not in published.marks:
                 yield f"scores.{place}.marks: " + not_among(mark, "marks", list(published.marks))
     places = [(f"scores.{place}", score.source) for place, score in enumerate(published.scores)]
-    places += [(f"split_sizes.{place}", size.source) for place, size in enumerate(published.split_sizes)]
+    places += [
+        (f"split_sizes.{place}", size.source) for place, size in enumerate(published.split_sizes)
+    ]
     for key, source in places:
         if source not in published.sources:
             yield f"{key}.source: " + not_among(source, "sources", list(published.sources))
 
 
 def not_among(name: str, group: str, names: list[str]) -> str:
-    return f"{name!r} is not among the {group}; define it there" + (f", or use {closest(name, names)!r}" if names else "")
+    return f"{name!r} is not among the {group}; define it there" + (
+        f", or use {closest(name, names)!r}" if names else ""
+    )
 
 
 def repeated(published: Published) -> Iterator[str]:
@@ -198,7 +234,9 @@ def repeated(published: Published) -> Iterator[str]:
         if (earlier := seen.setdefault(score.identity, place)) != place:
             same = "the same model, task, split, metric, source and marks"
             yield f"scores.{place}: {same} as scores.{earlier}; remove one, or mark it"
-    for (data, split), count in Counter((size.data, size.split) for size in published.split_sizes).items():
+    for (data, split), count in Counter(
+        (size.data, size.split) for size in published.split_sizes
+    ).items():
         if count > 1:
             yield f"split_sizes: {split} of {data} stands {count} times; keep one"
 
@@ -218,28 +256,46 @@ def load_published(root: Path) -> Published:
     try:
         return Published.model_validate(values)
     except ValidationError as error:
-        lines = [f"{file}: {line}" for problem in error.errors() for line in describe(problem, values)]
+        lines = [
+            f"{file}: {line}" for problem in error.errors() for line in describe(problem, values)
+        ]
         raise RequestError("\n".join(dict.fromkeys(lines))) from error
 
 
 def describe(problem: ErrorDetails, values: dict[str, Any]) -> list[str]:
     """One of pydantic's errors → `scores.17.value (BLIP): what is wrong`, a line a problem."""
     parts = [str(part) for part in problem["loc"]]
-    location = [part for part in parts if part not in UNION]  # pydantic names the branch of a union too
+    location = [
+        part for part in parts if part not in UNION
+    ]  # pydantic names the branch of a union too
     given = problem["input"]
     if parts[-1:] == UNION[1:]:
         if isinstance(given, dict):
             return []  # a group was meant, and what is wrong with it stands in another problem
-        return [labelled(location, f"'unknown', or a group with image_text_pairs, or null; not {given!r}", values)]
+        return [
+            labelled(
+                location,
+                f"'unknown', or a group with image_text_pairs, or null; not {given!r}",
+                values,
+            )
+        ]
     if parts[-1:] == UNION[:1]:
         return []  # no group: said with the other branch
     if problem["type"] == "extra_forbidden":
         known = group_at(parts).model_fields
-        return [labelled(location, f"unknown key; nearest valid key: {closest(location[-1], list(known))}", values)]
+        return [
+            labelled(
+                location,
+                f"unknown key; nearest valid key: {closest(location[-1], list(known))}",
+                values,
+            )
+        ]
     if problem["type"] == "missing":
         return [labelled(location, "this key is needed", values)]
     message = problem["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
-    if problem["type"] == "value_error" and isinstance(given, dict):  # our own checks of a group name the key first
+    if problem["type"] == "value_error" and isinstance(
+        given, dict
+    ):  # our own checks of a group name the key first
         own = (text.partition(": ") for text in message.splitlines())
         return [labelled([*location, *key.split(".")], rest, values) for key, _, rest in own]
     if problem["type"] == "value_error":
@@ -252,7 +308,13 @@ def group_at(location: list[str]) -> type[Group]:
     """The class of the group that a key was given in."""
     if UNION[0] in location:
         return Pretraining
-    groups: dict[str, type[Group]] = {"marks": Mark, "sources": Source, "models": Model, "scores": Score, "split_sizes": SplitSize}
+    groups: dict[str, type[Group]] = {
+        "marks": Mark,
+        "sources": Source,
+        "models": Model,
+        "scores": Score,
+        "split_sizes": SplitSize,
+    }
     return groups[location[0]] if len(location) > 1 else Published
 
 
@@ -260,6 +322,10 @@ def labelled(location: list[str], message: str, values: dict[str, Any]) -> str:
     """Places in a list are hard to count: the model's name, or the data's, follows."""
     entries = values.get(location[0])
     name = ""
-    if len(location) > 1 and isinstance(entries, list) and isinstance(entry := entries[int(location[1])], dict):
+    if (
+        len(location) > 1
+        and isinstance(entries, list)
+        and isinstance(entry := entries[int(location[1])], dict)
+    ):
         name = next((f" ({entry[key]})" for key in ("model", "name", "data") if entry.get(key)), "")
     return f"{'.'.join(location)}{name}: {message}"

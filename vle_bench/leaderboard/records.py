@@ -27,37 +27,57 @@ def load_records(root: Path, published: Published) -> dict[Path, Record]:
     files = (p for p in root.glob("results/**/*") if p.is_file() and not p.name.startswith("."))
     for path in sorted(files):
         if path.suffix != ".json" or len(path.relative_to(root).parts) != 3:
-            raise RequestError(f"{path}: no record; they lie as results/<task>/NAME.json, and nothing else does: take it away")
+            raise RequestError(
+                f"{path}: no record; they lie as results/<task>/NAME.json, and nothing else does: take it away"
+            )
         record = load_record(path)
         if record.task != path.parent.name:
-            raise RequestError(f"{path}: of task {record.task}; it belongs into results/{record.task}/")
+            raise RequestError(
+                f"{path}: of task {record.task}; it belongs into results/{record.task}/"
+            )
         check_record(path, record, records, published)
         records[path] = record
     return records
 
 
-def check_record(path: Path, record: Record, others: dict[Path, Record], published: Published) -> None:
+def check_record(
+    path: Path, record: Record, others: dict[Path, Record], published: Published
+) -> None:
     """Refuse a record that is not of the whole split, that contradicts others of its split, or that is there already."""
     source, split = record.data["source"], record.split
     if record.task not in TASKS.get(source, ()):
         what = f"task {record.task} of {source}" if source in TASKS else f"data.source {source}"
-        raise RequestError(f"{path}: {what} is not known; there are {', '.join(TASKS.get(source, tuple(TASKS)))}")
+        raise RequestError(
+            f"{path}: {what} is not known; there are {', '.join(TASKS.get(source, tuple(TASKS)))}"
+        )
     if unknown := set(names(split)) - {name for group in KNOWN[source] for name in group}:
         raise RequestError(f"{path}: {source} has no split {min(unknown)!r}")
     if overlap(split, "+".join(record.training_splits)) and not record.contaminated:
         trained = ", ".join(record.training_splits)
-        raise RequestError(f"{path}: contaminated is false, but {split} shares images with what was trained on: {trained}")
-    parts = {name: metric.n for name, metric in record.metrics.items() if metric.n is not None and metric.n > record.n}
+        raise RequestError(
+            f"{path}: contaminated is false, but {split} shares images with what was trained on: {trained}"
+        )
+    parts = {
+        name: metric.n
+        for name, metric in record.metrics.items()
+        if metric.n is not None and metric.n > record.n
+    }
     if parts and record.task != "vcr_second_stage":  # which counts words
-        raise RequestError(f"{path}: metrics.{min(parts)}: n {parts[min(parts)]:,} is more than the record's {record.n:,}")
-    sizes: dict[tuple[str, str], int] = {(size.data, size.split): size.n for size in published.split_sizes}
+        raise RequestError(
+            f"{path}: metrics.{min(parts)}: n {parts[min(parts)]:,} is more than the record's {record.n:,}"
+        )
+    sizes: dict[tuple[str, str], int] = {
+        (size.data, size.split): size.n for size in published.split_sizes
+    }
     if (size := sizes.get((source, split))) is not None and record.n != size:
         raise RequestError(
             f"{path}: n: {record.n:,} examples, but {split} of {source} has {size:,}; a score of a part is no score of it"
         )
     for place, other in others.items():
         if same_run(record, other):
-            raise RequestError(f"{path}: a duplicate of {place}: the same recipe, seed, split and task; records are never replaced")
+            raise RequestError(
+                f"{path}: a duplicate of {place}: the same recipe, seed, split and task; records are never replaced"
+            )
         same_data = other.data == record.data and other.split == split
         known = record.ids_sha256 is not None and other.ids_sha256 is not None
         if same_data and (record.n != other.n or (known and record.ids_sha256 != other.ids_sha256)):
@@ -74,8 +94,12 @@ def same_run(one: Record, other: Record) -> bool:
     digests = one.model.get("checkpoint_sha256"), other.model.get("checkpoint_sha256")
     if digests[0] == digests[1] is not None:
         return True
-    recipes = [(r.recipe["hash"], r.recipe.get("experiment", r.recipe["hash"])) for r in (one, other)]
-    return one.seed == other.seed and (recipes[0][0] == recipes[1][0] or recipes[0][1] == recipes[1][1])
+    recipes = [
+        (r.recipe["hash"], r.recipe.get("experiment", r.recipe["hash"])) for r in (one, other)
+    ]
+    return one.seed == other.seed and (
+        recipes[0][0] == recipes[1][0] or recipes[0][1] == recipes[1][1]
+    )
 
 
 def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, list[str]]:
@@ -107,9 +131,13 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
         raise RequestError(f"{target}: another record is there, and records are never replaced")
     atomic.write_bytes(target, path.read_bytes())
     marks = ["marked contaminated: its split was trained on"] * record.contaminated
-    marks += ["marked: its code had changes that are in no commit"] * (record.code.get("clean") is False)
+    marks += ["marked: its code had changes that are in no commit"] * (
+        record.code.get("clean") is False
+    )
     beside = [str(p) for p in sorted(path.parent.glob("*.json")) if path != source and p != path]
-    return target, marks + [f"not taken in: {', '.join(beside)}; each is added by its path"] * bool(beside)
+    return target, marks + [f"not taken in: {', '.join(beside)}; each is added by its path"] * bool(
+        beside
+    )
 
 
 def check_predictions(path: Path, record: Record) -> None:
@@ -118,11 +146,17 @@ def check_predictions(path: Path, record: Record) -> None:
     if record.ids_sha256 is None or path.parent.name != "results" or not predictions.is_file():
         return
     try:
-        ids = [json.loads(line)["id"] for line in predictions.read_text(encoding="utf-8").splitlines()]
+        ids = [
+            json.loads(line)["id"] for line in predictions.read_text(encoding="utf-8").splitlines()
+        ]
     except (ValueError, KeyError, TypeError) as error:
-        raise RequestError(f"{predictions}: a line of it is no prediction; evaluate again") from error
+        raise RequestError(
+            f"{predictions}: a line of it is no prediction; evaluate again"
+        ) from error
     if len(ids) != record.n or ids_digest(ids) != record.ids_sha256:
-        raise RequestError(f"{path}: n: {record.n:,} examples, and the {len(ids):,} of {predictions} are others; evaluate again")
+        raise RequestError(
+            f"{path}: n: {record.n:,} examples, and the {len(ids):,} of {predictions} are others; evaluate again"
+        )
 
 
 def reported(run: Path) -> Path:

@@ -32,12 +32,17 @@ def render(root: Path, formats: Sequence[str] = FORMATS) -> dict[Path, bytes]:
         "md": {f"{page.name}.md": markdown(page, NOTE).encode() for page in shown},
         "csv": {f"{table.name}.csv": comma_separated(table).encode() for table in tables},
         "tex": {f"{table.name}.tex": latex(table, NOTE).encode() for table in tables},
-        "html": {"index.html": index_page(shown, NOTE, {name: svg.decode() for name, (svg, _) in drawn.items()}).encode()},
+        "html": {
+            "index.html": index_page(
+                shown, NOTE, {name: svg.decode() for name, (svg, _) in drawn.items()}
+            ).encode()
+        },
         "figures": {
             f"figures/{name}.{ending}": content
-            for name, both in drawn.items() for ending, content in zip(("svg", "png"), both, strict=True)
+            for name, both in drawn.items()
+            for ending, content in zip(("svg", "png"), both, strict=True)
         },
-    }  # fmt: skip
+    }
     return {root / name: content for chosen in formats for name, content in files[chosen].items()}
 
 
@@ -57,7 +62,9 @@ def draw(published: Published, records: Iterable[Record]) -> dict[str, tuple[byt
 def write_tables(root: Path, formats: Sequence[str] = FORMATS, check: bool = False) -> list[Path]:
     """Write the files whose content differs, or with `check` only tell; returns them. A PNG differs as `same_figure` says."""
     if not root.is_dir():
-        raise RequestError(f"{root}: no such folder; --root names the tables' folder, and an empty one is filled")
+        raise RequestError(
+            f"{root}: no such folder; --root names the tables' folder, and an empty one is filled"
+        )
     changed = []
     for path, content in render(root, formats).items():
         if not path.is_file() or not same_figure(path.read_bytes(), content):

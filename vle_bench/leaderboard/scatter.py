@@ -25,7 +25,10 @@ CROWD = 80  # points: in more than these nobody follows a line
 # No character of DejaVu Sans is wider, in heights of the letters; tests compare them with the font.
 NARROW, WIDE = 0.42, 1.0
 
-NARROW_CHARACTERS, WIDE_CHARACTERS = frozenset("fijlrt.,:;!|'’()[]/- "), frozenset("mwMWQO@%#&<>=^~+±−×→—…")
+NARROW_CHARACTERS, WIDE_CHARACTERS = (
+    frozenset("fijlrt.,:;!|'’()[]/- "),
+    frozenset("mwMWQO@%#&<>=^~+±−×→—…"),
+)
 
 CAPITAL, OTHER = 0.78, 0.65
 
@@ -102,8 +105,19 @@ class Axis:
             first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
             return [round(i * step, 9) for i in range(first, last + 1)]
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-        for digits in ((1.0,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9)):
-            found = [v for k in decades for d in digits if self.low <= (v := float(f"{d}e{k}")) <= self.high]
+        for digits in (
+            (1.0,),
+            (1, 3),
+            (1, 2, 5),
+            (1, 1.5, 2, 3, 5, 7),
+            (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9),
+        ):
+            found = [
+                v
+                for k in decades
+                for d in digits
+                if self.low <= (v := float(f"{d}e{k}")) <= self.high
+            ]
             if len(found) >= 4:
                 break
         return found
@@ -127,9 +141,15 @@ def count(value: float) -> str:
 def text_width(text: str, size: float) -> float:
     """Pixels, rather too many: which font a browser takes is not known."""
     return size * sum(
-        NARROW if c in NARROW_CHARACTERS else WIDE if c in WIDE_CHARACTERS or ord(c) > 0x2E7F else CAPITAL if c.isupper() else OTHER
+        NARROW
+        if c in NARROW_CHARACTERS
+        else WIDE
+        if c in WIDE_CHARACTERS or ord(c) > 0x2E7F
+        else CAPITAL
+        if c.isupper()
+        else OTHER
         for c in text
-    )  # fmt: skip
+    )
 
 
 def text_box(text: Text) -> Box:
@@ -138,7 +158,9 @@ def text_box(text: Text) -> Box:
     return left, text.y - 0.8 * text.size, left + width, text.y + 0.25 * text.size
 
 
-def scatter_shapes(points: Sequence[Point], title: str, x_label: str, y_label: str, log_x: bool) -> list[Shape]:
+def scatter_shapes(
+    points: Sequence[Point], title: str, x_label: str, y_label: str, log_x: bool
+) -> list[Shape]:
     """All that is drawn, what lies above last.
 
     Raises:
@@ -148,22 +170,40 @@ def scatter_shapes(points: Sequence[Point], title: str, x_label: str, y_label: s
         raise ValueError(f"{title}: no points to draw")
     for point in points:
         low, high = point.interval or (point.y, point.y)
-        if not (all(map(math.isfinite, (point.x, point.y, low, high))) and low <= high and (point.x > 0 or not log_x)):
+        if not (
+            all(map(math.isfinite, (point.x, point.y, low, high)))
+            and low <= high
+            and (point.x > 0 or not log_x)
+        ):
             raise ValueError(f"{title}: {point.name} cannot be drawn: {point}")
-    points = sorted(points, key=lambda p: (p.kind == "measured", p.x, p.y, p.name, p.interval or (p.y, p.y)))
+    points = sorted(
+        points, key=lambda p: (p.kind == "measured", p.x, p.y, p.name, p.interval or (p.y, p.y))
+    )
     x = Axis(*span([p.x for p in points], log_x), LEFT, RIGHT, log_x)
     y = Axis(*span([v for p in points for v in (p.y, *(p.interval or ()))], False), BOTTOM, TOP)
-    shapes: list[Shape] = [Text(LEFT - 36, 26, title, size=TITLE, bold=True), *legend(points), *axes(x, y, x_label, y_label)]
-    marks = [Mark(x.pixel(p.x), y.pixel(p.y), p.kind, f"{p.name}: {decimals(p.y)} at {count(p.x)}") for p in points]
+    shapes: list[Shape] = [
+        Text(LEFT - 36, 26, title, size=TITLE, bold=True),
+        *legend(points),
+        *axes(x, y, x_label, y_label),
+    ]
+    marks = [
+        Mark(x.pixel(p.x), y.pixel(p.y), p.kind, f"{p.name}: {decimals(p.y)} at {count(p.x)}")
+        for p in points
+    ]
     bars = [
-        bar for p, mark in zip(points, marks, strict=True) if p.interval for bar in error_bar(mark.x, *map(y.pixel, p.interval))
+        bar
+        for p, mark in zip(points, marks, strict=True)
+        if p.interval
+        for bar in error_bar(mark.x, *map(y.pixel, p.interval))
     ]
     labels, leaders = place_labels(marks, [p.name for p in points], bars)
     left_out = len(points) - len(labels)
     if left_out:
         said = f"{left_out} of {len(points)} without a name, for want of room"
         shapes.append(Text(RIGHT, HEIGHT - 10, said, "end", "muted"))
-    above = sorted(marks, key=lambda mark: mark.kind == "published")  # through a ring one sees what lies below
+    above = sorted(
+        marks, key=lambda mark: mark.kind == "published"
+    )  # through a ring one sees what lies below
     return [*shapes, *leaders, *bars, *above, *labels]
 
 
@@ -181,7 +221,10 @@ def axes(x: Axis, y: Axis, x_label: str, y_label: str) -> list[Shape]:
     shapes: list[Shape] = [Text(LEFT - 36, TOP - 14, y_label, ink="muted")]
     for tick in y.ticks():
         at = y.pixel(tick)
-        shapes += [Line((LEFT, at), (RIGHT, at), "grid"), Text(LEFT - 8, round(at + 0.36 * FONT, 1), f"{tick:g}", "end", "muted")]
+        shapes += [
+            Line((LEFT, at), (RIGHT, at), "grid"),
+            Text(LEFT - 8, round(at + 0.36 * FONT, 1), f"{tick:g}", "end", "muted"),
+        ]
     shapes.append(Line((LEFT, BOTTOM), (RIGHT, BOTTOM), "axis"))
     room = LEFT - 20.0  # the right end of the tick before
     for tick in x.ticks():
@@ -208,18 +251,31 @@ def legend(points: Sequence[Point]) -> list[Shape]:
 
 
 def error_bar(x: float, low: float, high: float) -> list[Line]:
-    return [Line((x, low), (x, high), "measured", 1.5), *(Line((x - 4, y), (x + 4, y), "measured", 1.5) for y in (low, high))]
+    return [
+        Line((x, low), (x, high), "measured", 1.5),
+        *(Line((x - 4, y), (x + 4, y), "measured", 1.5) for y in (low, high)),
+    ]
 
 
-def place_labels(marks: Sequence[Mark], names: Sequence[str], bars: Sequence[Line]) -> tuple[list[Text], list[Line]]:
+def place_labels(
+    marks: Sequence[Mark], names: Sequence[str], bars: Sequence[Line]
+) -> tuple[list[Text], list[Line]]:
     """Each name at the first place around its mark that is free, beside it or farther; a name without room is left out.
 
     Returns:
         the names, and for each that stands apart the line that leads to it, past all other marks and names.
     """
-    taken = [(m.x - RADIUS - 1, m.y - RADIUS - 1, m.x + RADIUS + 1, m.y + RADIUS + 1) for m in marks]
+    taken = [
+        (m.x - RADIUS - 1, m.y - RADIUS - 1, m.x + RADIUS + 1, m.y + RADIUS + 1) for m in marks
+    ]
     taken += [
-        (bar.start[0] - 4, min(bar.start[1], bar.end[1]), bar.start[0] + 4, max(bar.start[1], bar.end[1])) for bar in bars[::3]
+        (
+            bar.start[0] - 4,
+            min(bar.start[1], bar.end[1]),
+            bar.start[0] + 4,
+            max(bar.start[1], bar.end[1]),
+        )
+        for bar in bars[::3]
     ]
     boxes = np.array(taken)
     labels, leaders = [], []
@@ -242,16 +298,32 @@ def around(mark: Mark, name: str, farthest: int) -> Iterator[tuple[Text, list[Bo
         a label, and the small boxes that a line to it runs through.
     """
     for distance in range(0, farthest + 1, 12):
-        side, below, middle = RADIUS + GAP + distance, RADIUS + GAP + 0.8 * FONT + distance, 0.28 * FONT
+        side, below, middle = (
+            RADIUS + GAP + distance,
+            RADIUS + GAP + 0.8 * FONT + distance,
+            0.28 * FONT,
+        )
         near, under = 0.7 * side, 0.7 * below
         places: tuple[tuple[float, float, Anchor], ...] = (
-            (side, middle, "start"), (-side, middle, "end"), (0, -side, "middle"), (0, below, "middle"),
-            (near, -near, "start"), (near, under, "start"), (-near, -near, "end"), (-near, under, "end"),
-        )  # fmt: skip
+            (side, middle, "start"),
+            (-side, middle, "end"),
+            (0, -side, "middle"),
+            (0, below, "middle"),
+            (near, -near, "start"),
+            (near, under, "start"),
+            (-near, -near, "end"),
+            (-near, under, "end"),
+        )
         between: tuple[tuple[float, float, Anchor], ...] = (
-            (side, -side / 2, "start"), (side, below / 2, "start"), (-side, -side / 2, "end"), (-side, below / 2, "end"),
-            (side / 2, -side, "start"), (side / 2, below, "start"), (-side / 2, -side, "end"), (-side / 2, below, "end"),
-        )  # fmt: skip
+            (side, -side / 2, "start"),
+            (side, below / 2, "start"),
+            (-side, -side / 2, "end"),
+            (-side, below / 2, "end"),
+            (side / 2, -side, "start"),
+            (side / 2, below, "start"),
+            (-side / 2, -side, "end"),
+            (-side / 2, below, "end"),
+        )
         for right, down, anchor in (*places, *between) if distance else places:
             label = Text(round(mark.x + right, 1), round(mark.y + down, 1), name, anchor)
             yield label, steps(mark, nearest(mark, text_box(label))) if distance else []
@@ -265,7 +337,12 @@ def nearest(mark: Mark, box: Box) -> tuple[float, float]:
 def leader(mark: Mark, end: tuple[float, float]) -> Line:
     """From the edge of a mark."""
     part = RADIUS / math.dist((mark.x, mark.y), end)
-    return Line((round(mark.x + part * (end[0] - mark.x), 1), round(mark.y + part * (end[1] - mark.y), 1)), end, "axis", 0.7)
+    return Line(
+        (round(mark.x + part * (end[0] - mark.x), 1), round(mark.y + part * (end[1] - mark.y), 1)),
+        end,
+        "axis",
+        0.7,
+    )
 
 
 def steps(mark: Mark, end: tuple[float, float]) -> list[Box]:
@@ -273,7 +350,11 @@ def steps(mark: Mark, end: tuple[float, float]) -> list[Box]:
     right, down = end[0] - mark.x, end[1] - mark.y
     length = math.hypot(right, down)
     along = [at / length for at in range(2 * RADIUS + 2, int(length), 4)]
-    return [(x - 1, y - 1, x + 1, y + 1) for t in along for x, y in [(mark.x + t * right, mark.y + t * down)]]
+    return [
+        (x - 1, y - 1, x + 1, y + 1)
+        for t in along
+        for x, y in [(mark.x + t * right, mark.y + t * down)]
+    ]
 
 
 def is_inside(box: Box) -> bool:
@@ -284,4 +365,11 @@ def is_inside(box: Box) -> bool:
 def hit(box: Box, taken: np.ndarray) -> bool:
     """Whether a box overlaps one of `taken` (N, 4), or all but touches it."""
     left, top, right, bottom = box
-    return bool(((taken[:, 0] < right + 1) & (taken[:, 2] > left - 1) & (taken[:, 1] < bottom) & (taken[:, 3] > top)).any())
+    return bool(
+        (
+            (taken[:, 0] < right + 1)
+            & (taken[:, 2] > left - 1)
+            & (taken[:, 1] < bottom)
+            & (taken[:, 3] > top)
+        ).any()
+    )

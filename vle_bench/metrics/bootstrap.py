@@ -9,13 +9,22 @@ from numpy.typing import NDArray
 
 def figure(scores: NDArray[np.floating], groups: NDArray[np.integer]) -> dict[str, Any]:
     """The mean of scores (examples,) with its interval and their number, as a record holds it."""
-    return {"value": float(scores.mean()), "interval": list(interval(scores, groups)), "n": len(scores)}
+    return {
+        "value": float(scores.mean()),
+        "interval": list(interval(scores, groups)),
+        "n": len(scores),
+    }
 
 
-def figures(scores: NDArray[np.floating], groups: NDArray[np.integer], kinds: Sequence[str]) -> dict[str, dict[str, Any]]:
+def figures(
+    scores: NDArray[np.floating], groups: NDArray[np.integer], kinds: Sequence[str]
+) -> dict[str, dict[str, Any]]:
     """`figure` of the examples of each kind; kinds: (examples,)."""
     names = np.array(kinds)
-    return {name: figure(scores[names == name], groups[names == name]) for name in np.unique(names).tolist()}
+    return {
+        name: figure(scores[names == name], groups[names == name])
+        for name in np.unique(names).tolist()
+    }
 
 
 def interval(
@@ -33,7 +42,9 @@ def interval(
     sums, counts = np.bincount(index, scores), np.bincount(index).astype(float)
     rng = np.random.default_rng(seed)
     means = np.empty(resamples)
-    for i in range(resamples):  # one row at a time: a matrix of resamples × images would not fit for VQA v2
+    for i in range(
+        resamples
+    ):  # one row at a time: a matrix of resamples × images would not fit for VQA v2
         weights = np.bincount(rng.integers(0, len(sums), len(sums)), minlength=len(sums))
         means[i] = weights @ sums / (weights @ counts)
     low, high = np.quantile(means, (0.025, 0.975))

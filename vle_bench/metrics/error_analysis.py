@@ -12,7 +12,9 @@ BINS = 10
 Id = TypeVar("Id", int, str)
 
 
-def calibration(confidence: NDArray[np.floating], score: NDArray[np.floating], bins: int = BINS) -> dict[str, Any]:
+def calibration(
+    confidence: NDArray[np.floating], score: NDArray[np.floating], bins: int = BINS
+) -> dict[str, Any]:
     """Confidence against score, in bins of equal width; a bin holds its lower end, the last one 1 too.
 
     The expected calibration error is the mean over examples of |mean confidence − mean score| of the bin that each lies in
@@ -39,10 +41,13 @@ def calibration(confidence: NDArray[np.floating], score: NDArray[np.floating], b
         "score": np.bincount(index, score, minlength=bins),
     }
     found: list[dict[str, Any]] = [
-        {"low": float(edges[k]), "high": float(edges[k + 1]), "n": int(n)} for k, n in enumerate(counts)
-    ]  # fmt: skip
+        {"low": float(edges[k]), "high": float(edges[k + 1]), "n": int(n)}
+        for k, n in enumerate(counts)
+    ]
     for k, one in enumerate(found):
-        one.update({name: float(total[k] / one["n"]) if one["n"] else None for name, total in sums.items()})
+        one.update(
+            {name: float(total[k] / one["n"]) if one["n"] else None for name, total in sums.items()}
+        )
     error = float(np.abs(sums["confidence"] - sums["score"]).sum() / len(score))
     return {"error": error, "bins": found}
 
@@ -53,11 +58,15 @@ def most_frequent(values: Sequence[str], most: int) -> list[str]:
     return sorted(counts, key=lambda value: (-counts[value], value))[:most]
 
 
-def confusion(truths: Sequence[Hashable], predictions: Sequence[Hashable], names: Sequence[Hashable]) -> NDArray[np.int64]:
+def confusion(
+    truths: Sequence[Hashable], predictions: Sequence[Hashable], names: Sequence[Hashable]
+) -> NDArray[np.int64]:
     """(names + 1, names + 1): how often each truth (row) was given each prediction (column); the last is any other value."""
     place = {name: k for k, name in enumerate(names)}
     counts = np.zeros((len(names) + 1, len(names) + 1), np.int64)
-    rows, columns = ([place.get(value, len(names)) for value in values] for values in (truths, predictions))
+    rows, columns = (
+        [place.get(value, len(names)) for value in values] for values in (truths, predictions)
+    )
     np.add.at(counts, (rows, columns), 1)
     return counts
 

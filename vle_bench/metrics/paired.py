@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 RESAMPLES, SEED = 10_000, 0
 
-CELLS = 1 << 22  # of the matrix of resamples × images that is held at a time; VQA v2's validation has 40,504 images
+CELLS = (
+    1 << 22
+)  # of the matrix of resamples × images that is held at a time; VQA v2's validation has 40,504 images
 
 METHOD = (
     "95 % percentile interval of a paired bootstrap: whole images drawn with replacement, the same for both runs, "
@@ -37,13 +39,25 @@ class Difference:
         return self.b - self.a
 
     def as_json(self) -> dict[str, Any]:
-        return {"n": self.n, "a": self.a, "b": self.b, "difference": self.value, "interval": self.interval, "p": self.p}
+        return {
+            "n": self.n,
+            "a": self.a,
+            "b": self.b,
+            "difference": self.value,
+            "interval": self.interval,
+            "p": self.p,
+        }
 
 
 def differences(
-    a: NDArray[np.float64], b: NDArray[np.float64], images: NDArray[Any], groups: Sequence[NDArray[np.bool_]],
-    seed: int = SEED, resamples: int = RESAMPLES, advance: Callable[[int], Any] = lambda drawn: None,
-) -> list[Difference]:  # fmt: skip
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    images: NDArray[Any],
+    groups: Sequence[NDArray[np.bool_]],
+    seed: int = SEED,
+    resamples: int = RESAMPLES,
+    advance: Callable[[int], Any] = lambda drawn: None,
+) -> list[Difference]:
     """B minus A in each group of examples; all groups see the same draws of images.
 
     A draw in which a group has no example says nothing of it and is left out. It cannot happen to all examples together.
@@ -56,8 +70,12 @@ def differences(
     """
     _, image = np.unique(images, return_inverse=True)
     count = int(image.max()) + 1
-    sums = np.stack([np.bincount(image[mask], (b - a)[mask], count) for mask in groups], 1)  # (images, groups)
-    sizes = np.stack([np.bincount(image[mask], minlength=count) for mask in groups], 1).astype(float)
+    sums = np.stack(
+        [np.bincount(image[mask], (b - a)[mask], count) for mask in groups], 1
+    )  # (images, groups)
+    sizes = np.stack([np.bincount(image[mask], minlength=count) for mask in groups], 1).astype(
+        float
+    )
     columns, parts = np.hstack([sums, sizes]), []
     for weights in draws(count, seed, resamples):
         parts.append(weights @ columns)
@@ -68,10 +86,15 @@ def differences(
         means = drawn[there, g] / drawn[there, len(groups) + g]
         several = np.count_nonzero(sizes[:, g]) > 1
         low, high = np.quantile(means, (0.025, 0.975)).tolist()
-        found.append(Difference(
-            int(mask.sum()), float(a[mask].mean()), float(b[mask].mean()), (low, high) if several else None,
-            p_value(means) if several else None,
-        ))  # fmt: skip
+        found.append(
+            Difference(
+                int(mask.sum()),
+                float(a[mask].mean()),
+                float(b[mask].mean()),
+                (low, high) if several else None,
+                p_value(means) if several else None,
+            )
+        )
     return found
 
 

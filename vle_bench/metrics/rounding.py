@@ -17,4 +17,6 @@ def rounded(value: Decimal, decimals: int) -> str:
 def signed(value: Decimal, decimals: int) -> str:
     """A difference: `+0.30`, `−0.30` with a true minus, `0.00`."""
     shown = rounded(value, decimals)
-    return f"−{shown[1:]}" if shown.startswith("-") else shown if not Decimal(shown) else f"+{shown}"
+    return (
+        f"−{shown[1:]}" if shown.startswith("-") else shown if not Decimal(shown) else f"+{shown}"
+    )

@@ -8,7 +8,9 @@ from vle_bench.errors import RequestError
 Labels = Mapping[str, tuple[int, int]]  # annot_id → right answer, right rationale
 
 
-def vcr_accuracy(answers: Mapping[str, int], rationales: Mapping[str, int], labels: Labels) -> dict[str, Any]:
+def vcr_accuracy(
+    answers: Mapping[str, int], rationales: Mapping[str, int], labels: Labels
+) -> dict[str, Any]:
     """Fractions in 0..1 and each record's hits; a record counts for Q2AR where both its answer and its rationale are right.
 
     Args:
@@ -28,7 +30,10 @@ def vcr_accuracy(answers: Mapping[str, int], rationales: Mapping[str, int], labe
     for annot_id, (answer, rationale) in labels.items():
         hits = {"q2a": answers[annot_id] == answer, "qa2r": rationales[annot_id] == rationale}
         per_record[annot_id] = {**hits, "q2ar": all(hits.values())}
-    metrics = {name: sum(hits[name] for hits in per_record.values()) / len(per_record) for name in ("q2a", "qa2r", "q2ar")}
+    metrics = {
+        name: sum(hits[name] for hits in per_record.values()) / len(per_record)
+        for name in ("q2a", "qa2r", "q2ar")
+    }
     return {**metrics, "n": len(per_record), "per_record": per_record}
 
 
@@ -38,7 +43,10 @@ def check_ids(name: str, given: Mapping[str, Any], labels: Labels) -> None:
         raise RequestError("there are no annotations to score against")
     problems = [
         f"{len(ids)} annot_ids {what} ({', '.join(map(repr, ids[:3]))}{', ...' if len(ids) > 3 else ''})"
-        for ids, what in ((sorted(labels.keys() - given.keys()), "missing"), (sorted(given.keys() - labels.keys()), "unknown"))
+        for ids, what in (
+            (sorted(labels.keys() - given.keys()), "missing"),
+            (sorted(given.keys() - labels.keys()), "unknown"),
+        )
         if ids
     ]
     if problems:

@@ -47,7 +47,10 @@ def question_accuracy(prediction: str, answers: Sequence[Mapping[str, Any]]) -> 
     if _all_differ(answers):
         return _leave_one_out(tuple([truth == prediction for truth in truths]))
     records = [{**record, "answer": truth} for record, truth in zip(answers, truths, strict=True)]
-    scores = [min(1.0, sum(other["answer"] == prediction for other in records if other != record) / 3) for record in records]
+    scores = [
+        min(1.0, sum(other["answer"] == prediction for other in records if other != record) / 3)
+        for record in records
+    ]
     return sum(scores) / len(scores)
 
 
@@ -72,10 +75,14 @@ def in_vocabulary(label: int, label_ids: Sequence[int], label_scores: Sequence[f
     Args:
         label_ids, label_scores: the classes among the annotators' answers and their targets (`soft_target`).
     """
-    return next((score for known, score in zip(label_ids, label_scores, strict=True) if known == label), 0.0)
+    return next(
+        (score for known, score in zip(label_ids, label_scores, strict=True) if known == label), 0.0
+    )
 
 
-def vqa_accuracy(predictions: Mapping[int, str], annotations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def vqa_accuracy(
+    predictions: Mapping[int, str], annotations: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """Official accuracy of a split: fractions in 0..1, overall, by answer type, by question type and per question.
 
     Raises:
@@ -83,7 +90,10 @@ def vqa_accuracy(predictions: Mapping[int, str], annotations: Sequence[Mapping[s
     """
     check_ids(predictions, [record["question_id"] for record in annotations])
     per_question = {
-        record["question_id"]: question_accuracy(predictions[record["question_id"]], record["answers"]) for record in annotations
+        record["question_id"]: question_accuracy(
+            predictions[record["question_id"]], record["answers"]
+        )
+        for record in annotations
     }
     by_answer_type, by_question_type = defaultdict(list), defaultdict(list)
     for record in annotations:
@@ -92,7 +102,9 @@ def vqa_accuracy(predictions: Mapping[int, str], annotations: Sequence[Mapping[s
     return {
         "accuracy": mean(list(per_question.values())),
         "per_answer_type": {name: mean(scores) for name, scores in sorted(by_answer_type.items())},
-        "per_question_type": {name: mean(scores) for name, scores in sorted(by_question_type.items())},
+        "per_question_type": {
+            name: mean(scores) for name, scores in sorted(by_question_type.items())
+        },
         "n": len(per_question),
         "per_question": per_question,
     }
@@ -105,12 +117,19 @@ def mean(values: Sequence[float]) -> float:
 def check_ids(predictions: Mapping[int, str], expected: Sequence[int]) -> None:
     """Every question once, none beyond them."""
     repeated = [i for i, count in Counter(expected).items() if count > 1]
-    missing, unknown = sorted(set(expected) - set(predictions)), sorted(set(predictions) - set(expected))
+    missing, unknown = (
+        sorted(set(expected) - set(predictions)),
+        sorted(set(predictions) - set(expected)),
+    )
     problems = [
         f"{len(ids)} question ids {what} ({', '.join(map(str, ids[:3]))}{', ...' if len(ids) > 3 else ''})"
-        for ids, what in ((missing, "without a prediction"), (unknown, "unknown to the annotations"),
-                          (repeated, "twice in the annotations")) if ids
-    ]  # fmt: skip
+        for ids, what in (
+            (missing, "without a prediction"),
+            (unknown, "unknown to the annotations"),
+            (repeated, "twice in the annotations"),
+        )
+        if ids
+    ]
     if problems or not expected:
         raise RequestError("; ".join(problems) or "there are no annotations to score against")
 
@@ -124,8 +143,13 @@ _PERIOD = re.compile(r"(?!<=\d)\.(?!\d)")
 
 _DIGIT_COMMA = re.compile(r"\d,\d")
 
-_NUMBERS = dict(zip("none zero one two three four five six seven eight nine ten".split(),
-                    "0 0 1 2 3 4 5 6 7 8 9 10".split(), strict=True))  # fmt: skip
+_NUMBERS = dict(
+    zip(
+        "none zero one two three four five six seven eight nine ten".split(),
+        "0 0 1 2 3 4 5 6 7 8 9 10".split(),
+        strict=True,
+    )
+)
 
 _ARTICLES = {"a", "an", "the"}
 

@@ -30,7 +30,9 @@ class _AfterRegistry(MetaPathFinder, threading.local):
         self.depth = 0
         self.waiting: list[str] = []
 
-    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if not fullname.startswith(_WATCHED):
             return None
         spec = PathFinder.find_spec(fullname, path, target)

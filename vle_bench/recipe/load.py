@@ -35,13 +35,18 @@ def load_recipe(path: str, overrides: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        lines = [line for problem in error.errors() for line in describe(problem, origins, str(file))]
+        lines = [
+            line for problem in error.errors() for line in describe(problem, origins, str(file))
+        ]
         raise RequestError("\n".join(dict.fromkeys(lines))) from error
 
 
 def shipped_recipes() -> dict[str, Path]:
     """`vqa/vle-base.yaml` → its file: inside an installed package, beside the package in a checkout."""
-    root = next((r for r in (PACKAGE / "recipes", PACKAGE.parent / "recipes") if r.is_dir()), PACKAGE / "recipes")
+    root = next(
+        (r for r in (PACKAGE / "recipes", PACKAGE.parent / "recipes") if r.is_dir()),
+        PACKAGE / "recipes",
+    )
     files = sorted(p for p in root.rglob("*.yaml") if "accelerate" not in p.relative_to(root).parts)
     return {p.relative_to(root).as_posix(): p for p in files}
 
@@ -73,7 +78,9 @@ def read_with_bases(file: Path, below: tuple[Path, ...]) -> tuple[dict[str, Any]
         name = str(base).removeprefix("recipes/")
         found = shipped.get(name) or shipped.get(f"{name}.yaml")
         if not isinstance(base, str) or found is None:
-            raise RequestError(f"{file}: extends: no such file: {base_file}, and no shipped recipe of that name")
+            raise RequestError(
+                f"{file}: extends: no such file: {base_file}, and no shipped recipe of that name"
+            )
         base_file = found
     base_values, origins = read_with_bases(base_file, (*below, file.resolve()))
     return merge(base_values, values), {**origins, **dict.fromkeys(dotted_keys(values), str(file))}
@@ -81,7 +88,11 @@ def read_with_bases(file: Path, below: tuple[Path, ...]) -> tuple[dict[str, Any]
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """`over` wins, group by group."""
-    both = {k: merge(base[k], v) for k, v in over.items() if isinstance(v, dict) and isinstance(base.get(k), dict)}
+    both = {
+        k: merge(base[k], v)
+        for k, v in over.items()
+        if isinstance(v, dict) and isinstance(base.get(k), dict)
+    }
     return {**base, **over, **both}
 
 
@@ -99,7 +110,9 @@ def apply_override(values: dict[str, Any], origins: dict[str, str], override: st
     dotted, equals, text = override.partition("=")
     *groups, last = dotted.strip().split(".")
     if not equals or not last:
-        raise RequestError(f"{COMMAND_LINE}: {override}: an override is key=value, such as train.seed=1")
+        raise RequestError(
+            f"{COMMAND_LINE}: {override}: an override is key=value, such as train.seed=1"
+        )
     try:
         value = strict_yaml.parse(text)
     except yaml.YAMLError as error:
@@ -110,7 +123,9 @@ def apply_override(values: dict[str, Any], origins: dict[str, str], override: st
             place[group] = {}
         place = place[group]
         if not isinstance(place, dict):
-            raise RequestError(f"{COMMAND_LINE}: {dotted}: {'.'.join(groups[:number])} is a value, not a group of keys")
+            raise RequestError(
+                f"{COMMAND_LINE}: {dotted}: {'.'.join(groups[:number])} is a value, not a group of keys"
+            )
     place[last] = value
     origins[dotted.strip()] = COMMAND_LINE
 
@@ -143,22 +158,33 @@ def describe(problem: ErrorDetails, origins: dict[str, str], file: str) -> list[
 
     def line(dotted: str, message: str) -> str:
         where = dotted
-        while where and where not in origins:  # a key that is not given belongs to where its group stands
+        while (
+            where and where not in origins
+        ):  # a key that is not given belongs to where its group stands
             where = where.rpartition(".")[0]
         return f"{origins.get(where, file)}: " + (f"{dotted}: " if dotted else "") + message
 
     known = {*valid_keys(), *origins}
     parts = [str(p) for p in problem["loc"]]
     if problem["type"] == "extra_forbidden":
-        return [line(".".join(parts), f"unknown key; nearest valid key: {nearest_key('.'.join(parts))}")]
+        return [
+            line(".".join(parts), f"unknown key; nearest valid key: {nearest_key('.'.join(parts))}")
+        ]
     if problem["type"] == "missing":
         return [line(".".join(parts), "this key is needed")]
-    while parts and ".".join(parts) not in known:  # pydantic appends the branch of a union or the place in a list
+    while (
+        parts and ".".join(parts) not in known
+    ):  # pydantic appends the branch of a union or the place in a list
         parts.pop()
     dotted, message = ".".join(parts), problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":  # our own checks: one line a problem, some with their key before them
+    if (
+        problem["type"] == "value_error"
+    ):  # our own checks: one line a problem, some with their key before them
         own = [text.partition(": ") for text in message.splitlines()]
-        return [line(key, rest) if key in known or key.startswith("model.") else line(dotted, key) for key, _, rest in own]
+        return [
+            line(key, rest) if key in known or key.startswith("model.") else line(dotted, key)
+            for key, _, rest in own
+        ]
     return [line(dotted, f"{message[:1].lower()}{message[1:]}, not {problem['input']!r}")]
 
 

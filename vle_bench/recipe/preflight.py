@@ -20,13 +20,23 @@ def missing_inputs(recipe: Recipe) -> list[str]:
     root = recipe.data.root
     if not (Path(root) / "manifest.json").is_file():
         missing.append(
-            "\n  ".join([f"{root}: no prepared data there (no manifest.json); it comes with", *data_commands(recipe.data)])
+            "\n  ".join(
+                [
+                    f"{root}: no prepared data there (no manifest.json); it comes with",
+                    *data_commands(recipe.data),
+                ]
+            )
         )
     checkpoint = recipe.model.checkpoint
     if checkpoint is not None:
         folder = Path(checkpoint)
-        if not any((f / "config.json").is_file() for f in (folder, folder / "best", folder / "last")):
-            lines = [f"{checkpoint}: no checkpoint there (no config.json); it comes with", *checkpoint_commands(checkpoint)]
+        if not any(
+            (f / "config.json").is_file() for f in (folder, folder / "best", folder / "last")
+        ):
+            lines = [
+                f"{checkpoint}: no checkpoint there (no config.json); it comes with",
+                *checkpoint_commands(checkpoint),
+            ]
             missing.append("\n  ".join(lines))
     return missing
 
@@ -34,7 +44,9 @@ def missing_inputs(recipe: Recipe) -> list[str]:
 def data_commands(data: DataGroup) -> list[str]:
     """Shell commands that bring the official files and prepare them."""
     official = shlex.quote(f"{data.root.rstrip('/')}-official")
-    prepare = f"vle-bench prepare {data.source} --source {official} --output {shlex.quote(data.root)}"
+    prepare = (
+        f"vle-bench prepare {data.source} --source {official} --output {shlex.quote(data.root)}"
+    )
     if data.source in ("easy-vqa", "shapes-vcr"):  # made, not fetched
         return [f"vle-bench prepare {data.source} --output {shlex.quote(data.root)}"]
     # VCR's archives come after a form, which the command names when it has none
@@ -43,11 +55,17 @@ def data_commands(data: DataGroup) -> list[str]:
 
 def checkpoint_commands(checkpoint: str) -> list[str]:
     name, target = Path(checkpoint).name, shlex.quote(checkpoint)
-    for shipped, file in shipped_recipes().items():  # another recipe's run, such as a second stage of pre-training
+    for (
+        shipped,
+        file,
+    ) in shipped_recipes().items():  # another recipe's run, such as a second stage of pre-training
         if Path(checkpoint) == Path("runs") / str(strict_yaml.read_group(file).get("name")):
             return [f"vle-bench train recipes/{shipped}"]
     if name.startswith("meter"):
-        weights, tokenizer = shlex.quote(f"{checkpoint}.ckpt"), shlex.quote(str(Path(checkpoint).with_name("roberta-base")))
+        weights, tokenizer = (
+            shlex.quote(f"{checkpoint}.ckpt"),
+            shlex.quote(str(Path(checkpoint).with_name("roberta-base"))),
+        )
         return [
             f"curl --fail --location --create-dirs --output {weights} {METER_URL}",
             f"hf download FacebookAI/roberta-base --local-dir {tokenizer}",
@@ -55,7 +73,9 @@ def checkpoint_commands(checkpoint: str) -> list[str]:
         ]
     if name.startswith("vle"):
         return [f"hf download hfl/{name} --local-dir {target}"]
-    return [f"hf download OWNER/MODEL --local-dir {target}   (or name another folder: model.checkpoint=FOLDER)"]
+    return [
+        f"hf download OWNER/MODEL --local-dir {target}   (or name another folder: model.checkpoint=FOLDER)"
+    ]
 
 
 def refuse_occupied(folder: Path) -> None:
@@ -79,8 +99,12 @@ def main() -> None:
         if not known.resume:
             refuse_occupied(known.output_dir or default_run_folder(recipe))
         if missing := missing_inputs(recipe):
-            if shutil.which("vle-bench") is None:  # make installs into .venv, which nobody may have activated
-                missing.append(f"the commands are in {Path(sys.executable).parent}: source {Path(sys.executable).parent}/activate")
+            if (
+                shutil.which("vle-bench") is None
+            ):  # make installs into .venv, which nobody may have activated
+                missing.append(
+                    f"the commands are in {Path(sys.executable).parent}: source {Path(sys.executable).parent}/activate"
+                )
             raise RequestError("\n".join(missing))
     except RequestError as error:
         print(error, file=sys.stderr)

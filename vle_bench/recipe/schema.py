@@ -16,7 +16,9 @@ from vle_bench.tasks.catalogue import VCR_KEYS, VQA_KEYS
 
 # Keys that change nothing about a run's weights, scores and record. A folder of data may have moved: what is in it is known by
 # the hash of its manifest.
-HARMLESS = re.compile(r"train\.(num_workers|log_every|checkpoint_every|keep|trackers)|data\.root|expect(\..*)?")
+HARMLESS = re.compile(
+    r"train\.(num_workers|log_every|checkpoint_every|keep|trackers)|data\.root|expect(\..*)?"
+)
 
 # How the global batch is shared out: sums round otherwise, as on another number of processes.
 LAYOUT = re.compile(r"train\.per_device_batch_size")
@@ -25,7 +27,9 @@ Split = Annotated[str, Field(pattern=r"^[\w.-]+(\+[\w.-]+)*$")]
 
 
 class Group(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class FirstStage(Group):
@@ -59,19 +63,27 @@ class DataGroup(Group):
 
     @model_validator(mode="after")
     def splits_exist(self) -> "DataGroup":
-        found = {key: wrong_split(getattr(self, key), self.source) for key in ("train", "evaluate", "report")}
+        found = {
+            key: wrong_split(getattr(self, key), self.source)
+            for key in ("train", "evaluate", "report")
+        }
         if any(found.values()):
-            raise ValueError("\n".join(f"data.{key}: {what}" for key, what in found.items() if what))
+            raise ValueError(
+                "\n".join(f"data.{key}: {what}" for key, what in found.items() if what)
+            )
         return self
 
     @model_validator(mode="after")
     def nothing_is_trained_and_scored(self) -> "DataGroup":
         shared = [key for key in ("evaluate", "report") if overlap(getattr(self, key), self.train)]
         if shared and not self.allow_contaminated:
-            raise ValueError("\n".join(
-                f"data.{key}: {getattr(self, key)} shares images with data.train: {self.train}; take other splits, or set "
-                "data.allow_contaminated: true and the record is marked" for key in shared
-            ))  # fmt: skip
+            raise ValueError(
+                "\n".join(
+                    f"data.{key}: {getattr(self, key)} shares images with data.train: {self.train}; take other splits, or set "
+                    "data.allow_contaminated: true and the record is marked"
+                    for key in shared
+                )
+            )
         return self
 
 
@@ -108,7 +120,9 @@ class ModelGroup(Group):
 def steps_or_minutes(value: Any) -> Any:
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
     if value is not None and not whole and not re.fullmatch(r"[1-9]\d*min", str(value)):
-        raise ValueError(f"steps, such as 500, or minutes, such as 10min, are expected, not {value!r}")
+        raise ValueError(
+            f"steps, such as 500, or minutes, such as 10min, are expected, not {value!r}"
+        )
     return value
 
 
@@ -133,7 +147,9 @@ class TrainGroup(Group):
     """Times learning_rate once more for each layer of the text and vision encoders counted from their ends; null for 1."""
     weight_decay: float = Field(0.01, ge=0)
     """AdamW's; none on biases and norms."""
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field((0.9, 0.98), strict=False)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        (0.9, 0.98), strict=False
+    )
     """AdamW's."""
     eps: float = Field(1e-8, gt=0)
     """AdamW's."""
@@ -163,7 +179,9 @@ class TrainGroup(Group):
     """Newest training states to keep."""
     ema: float | None = Field(None, gt=0, lt=1)
     """Decay a step of a moving average of the weights, which is then what is evaluated and saved; null for none."""
-    trackers: list[Literal["tensorboard", "wandb", "trackio", "mlflow"]] = Field(default_factory=list)
+    trackers: list[Literal["tensorboard", "wandb", "trackio", "mlflow"]] = Field(
+        default_factory=list
+    )
     """Where else to log."""
 
     @model_validator(mode="after")
@@ -179,7 +197,9 @@ class AugmentGroup(Group):
     """Swap rows and columns, half of the time."""
     shift: int = Field(0, ge=0)
     """Move by up to so many pixels each way."""
-    randaugment: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=0, le=30)]] | None = Field(None, strict=False)
+    randaugment: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=0, le=30)]] | None = (
+        Field(None, strict=False)
+    )
     """[operations, magnitude] as METER's [2, 9]; null for none."""
     horizontal_flip: bool = False
     """VCR: mirror picture and boxes, half of the time, unless a text of the record says left or right."""
@@ -213,7 +233,9 @@ class Recipe(Group):
     def keys_fit_task(self) -> "Recipe":
         vcr = self.task.startswith("vcr")
         if (self.data.source in VCR_SOURCES) != vcr:
-            raise ValueError(f"task {self.task} cannot be trained on data.source {self.data.source}")
+            raise ValueError(
+                f"task {self.task} cannot be trained on data.source {self.data.source}"
+            )
         groups = {"data": self.data, "model": self.model, "augment": self.augment}
         problems = [
             f"{key}: means nothing for task {self.task}: {why}"
@@ -256,7 +278,9 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Groups of keys → dotted keys."""
     found: dict[str, Any] = {}
     for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        found |= (
+            flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
     return found
 
 
@@ -278,7 +302,10 @@ def batch_layout(batch_size: int, per_device_batch_size: int, num_processes: int
     if not rest:
         ways.append(f"{nearest_divisors(processes, num_processes)} processes")
     each = f"per_device_batch_size {per_device_batch_size} × {num_processes} process{'es' * (num_processes > 1)}"
-    raise RequestError(f"train.batch_size: {batch_size} does not divide by {each}; what would: " + ", or ".join(ways))
+    raise RequestError(
+        f"train.batch_size: {batch_size} does not divide by {each}; what would: "
+        + ", or ".join(ways)
+    )
 
 
 def nearest_divisors(number: int, wanted: int) -> str:

@@ -19,7 +19,9 @@ class Loader(yaml.SafeLoader):
         seen = set()
         for key, _ in node.value:
             if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                )
             seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
@@ -27,7 +29,9 @@ class Loader(yaml.SafeLoader):
 class Dumper(yaml.SafeDumper):
     """Quotes a string that either YAML's usual rules or Loader's would read as something else."""
 
-    yaml_implicit_resolvers = {first: list(rules) for first, rules in yaml.SafeDumper.yaml_implicit_resolvers.items()}
+    yaml_implicit_resolvers = {
+        first: list(rules) for first, rules in yaml.SafeDumper.yaml_implicit_resolvers.items()
+    }
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -37,14 +41,22 @@ for tag, pattern, first_characters in (
     ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
     ("int", r"^[-+]?(?:0|[1-9][0-9_]*)$", list("-+0123456789")),
-    ("float", r"^[-+]?(?:[0-9][0-9_]*\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$", list("-+.0123456789")),
+    (
+        "float",
+        r"^[-+]?(?:[0-9][0-9_]*\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$",
+        list("-+.0123456789"),
+    ),
     ("merge", r"^<<$", ["<"]),
 ):
     for resolver in (Loader, Dumper):
-        resolver.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(pattern), first_characters)
+        resolver.add_implicit_resolver(
+            f"tag:yaml.org,2002:{tag}", re.compile(pattern), first_characters
+        )
 
 # PyYAML builds this from its own, stricter pattern.
-FLOATS: Callable[[yaml.SafeLoader, yaml.ScalarNode], float] = lambda _, node: float(node.value.replace("_", ""))  # noqa: E731
+FLOATS: Callable[[yaml.SafeLoader, yaml.ScalarNode], float] = lambda _, node: float(
+    node.value.replace("_", "")
+)  # noqa: E731
 
 Loader.add_constructor("tag:yaml.org,2002:float", FLOATS)
 
@@ -63,7 +75,11 @@ def read_group(file: Path) -> dict[str, Any]:
         values = parse(file.read_text(encoding="utf-8"))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
-        way_out = "; YAML takes no tabs outside of quotes, put spaces there" if r"'\t'" in str(error.problem) else ""
+        way_out = (
+            "; YAML takes no tabs outside of quotes, put spaces there"
+            if r"'\t'" in str(error.problem)
+            else ""
+        )
         raise RequestError(f"{file}: line {line}: {error.problem}{way_out}") from error
     except (yaml.YAMLError, ValueError, OSError) as error:
         raise RequestError(f"{file}: not a YAML file: {str(error).splitlines()[0]}") from error

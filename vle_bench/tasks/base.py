@@ -58,7 +58,9 @@ class Task(Protocol):
         """A tokenizer trained on the texts of a split, for a model from scratch."""
         ...
 
-    def training_order(self, questions: Any, seed: int, epoch: int, per_image: int) -> NDArray[np.int64]:
+    def training_order(
+        self, questions: Any, seed: int, epoch: int, per_image: int
+    ) -> NDArray[np.int64]:
         """Every example that teaches something, once, in this epoch's order; at most `per_image` of one image side by side."""
         ...
 
@@ -68,7 +70,9 @@ class Task(Protocol):
         """(questions,) the questions of these types and a share of others; ValueError for a type that nobody asks."""
         ...
 
-    def evaluation_batches(self, questions: Any, batch_size: int, submission: bool = False) -> list[NDArray[np.int64]]:
+    def evaluation_batches(
+        self, questions: Any, batch_size: int, submission: bool = False
+    ) -> list[NDArray[np.int64]]:
         """Every example once, in batches of about `batch_size` texts that encode each image once."""
         ...
 
@@ -77,9 +81,15 @@ class Task(Protocol):
         ...
 
     def collator(
-        self, questions: Any, images: Any, processor: Any, labels: list[str], inputs: dict[str, Any],
-        augment: Any = None, submission: bool = False,
-    ) -> Callable[[Any], dict[str, Any]]:  # fmt: skip
+        self,
+        questions: Any,
+        images: Any,
+        processor: Any,
+        labels: list[str],
+        inputs: dict[str, Any],
+        augment: Any = None,
+        submission: bool = False,
+    ) -> Callable[[Any], dict[str, Any]]:
         """Indices of a micro-batch → {"ids": ids, "inputs": the model's tensors}.
 
         Args:

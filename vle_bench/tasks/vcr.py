@@ -26,7 +26,11 @@ from vle_bench.tasks.base import Row, Scores
 
 SOURCES = ("vcr", "shapes-vcr")
 
-LENGTHS = ((5, "1 to 5"), (8, "6 to 8"), (12, "9 to 12"))  # words of a question, with its tags and marks; VCR's mean is 6.6
+LENGTHS = (
+    (5, "1 to 5"),
+    (8, "6 to 8"),
+    (12, "9 to 12"),
+)  # words of a question, with its tags and marks; VCR's mean is 6.6
 
 NUM_TOKEN_TYPES = 83  # of the released VLE models for VCR: text, image, and 81 objects
 
@@ -44,7 +48,9 @@ class VCR:
     def open(self, root: Path) -> PreparedData:
         data = open_prepared(root)
         if data.manifest["source"] not in SOURCES:
-            raise RequestError(f"{root}: holds prepared {data.manifest['source']}, {self.name} needs {' or '.join(SOURCES)}")
+            raise RequestError(
+                f"{root}: holds prepared {data.manifest['source']}, {self.name} needs {' or '.join(SOURCES)}"
+            )
         return data
 
     def check(self, data: PreparedData, split: str, inputs: dict[str, Any]) -> None:
@@ -61,14 +67,21 @@ class VCR:
 
     def inputs(self, model: dict[str, Any], num_token_types: int) -> dict[str, Any]:
         return {
-            "max_text_length": model["max_text_length"], "objects": model["objects"], "alignment": model["alignment"] == "on",
+            "max_text_length": model["max_text_length"],
+            "objects": model["objects"],
+            "alignment": model["alignment"] == "on",
             "most_objects": num_token_types - FIRST_OBJECT_TYPE,
-        }  # fmt: skip
+        }
 
     def tokenizer(self, data: PreparedData, split: str, vocab_size: int) -> Any:
-        return train_tokenizer((text for row in data.questions(split)["record"] for text in texts_of(json.loads(row))), vocab_size)
+        return train_tokenizer(
+            (text for row in data.questions(split)["record"] for text in texts_of(json.loads(row))),
+            vocab_size,
+        )
 
-    def training_order(self, questions: Any, seed: int, epoch: int, per_image: int) -> NDArray[np.int64]:
+    def training_order(
+        self, questions: Any, seed: int, epoch: int, per_image: int
+    ) -> NDArray[np.int64]:
         return grouped_order(np.asarray(questions["image_row"]), seed, epoch, per_image)
 
     def first_stage(
@@ -76,19 +89,31 @@ class VCR:
     ) -> NDArray[np.bool_]:
         raise ValueError("VCR's questions have no types")
 
-    def evaluation_batches(self, questions: Any, batch_size: int, submission: bool = False) -> list[NDArray[np.int64]]:
+    def evaluation_batches(
+        self, questions: Any, batch_size: int, submission: bool = False
+    ) -> list[NDArray[np.int64]]:
         texts = sum(WIDTH[part] for part in self._parts(submission))
         return image_batches(np.asarray(questions["image_row"]), max(1, batch_size // texts))
 
-    def augmentation(self, settings: dict[str, Any], seed: int, epoch: int) -> VCRAugmentation | None:
+    def augmentation(
+        self, settings: dict[str, Any], seed: int, epoch: int
+    ) -> VCRAugmentation | None:
         flip, names = settings["horizontal_flip"], settings["shuffle_names"]
         return VCRAugmentation(flip, names, seed, epoch) if flip or names else None
 
     def collator(
-        self, questions: Any, images: Any, processor: Any, labels: list[str], inputs: dict[str, Any],
-        augment: Any = None, submission: bool = False,
-    ) -> Callable[[Any], dict[str, Any]]:  # fmt: skip
-        return ChoiceCollator(questions, images, processor, self._parts(submission), augment=augment, **inputs)
+        self,
+        questions: Any,
+        images: Any,
+        processor: Any,
+        labels: list[str],
+        inputs: dict[str, Any],
+        augment: Any = None,
+        submission: bool = False,
+    ) -> Callable[[Any], dict[str, Any]]:
+        return ChoiceCollator(
+            questions, images, processor, self._parts(submission), augment=augment, **inputs
+        )
 
     def _parts(self, submission: bool) -> tuple[Part, ...]:
         """The leaderboard wants the rationales after every answer, right or wrong."""
@@ -99,7 +124,9 @@ class VCR:
         """logits (B, C) → the choice of each question and every choice's probability among its four; ties to the lowest."""
         fours = logits.float().unflatten(1, (-1, CHOICES)).softmax(-1)  # (B, C / 4, 4)
         rows = []
-        for annot_id, scores, best in zip(ids, fours.tolist(), fours.argmax(-1).tolist(), strict=True):
+        for annot_id, scores, best in zip(
+            ids, fours.tolist(), fours.argmax(-1).tolist(), strict=True
+        ):
             row: Row = {"id": annot_id}
             for part in self.parts:
                 if part == "q2a":
@@ -119,7 +146,9 @@ class VCR:
         found = {row["id"]: row for row in rows}
         ids = questions["annot_id"]
         if len(rows) != len(found) or found.keys() != set(ids):
-            raise RunFailed(f"{len(rows)} predictions are not one for each of the {len(ids)} questions")
+            raise RunFailed(
+                f"{len(rows)} predictions are not one for each of the {len(ids)} questions"
+            )
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -142,26 +171,47 @@ def vcr_scores(rows: list[Row], questions: Any, parts: list[str]) -> Scores:
     labels = {row["annot_id"]: (row["answer_label"], row["rationale_label"]) for row in table}
     right = {i: dict(zip(("q2a", "qa2r"), pair, strict=True)) for i, pair in labels.items()}
     # a part that was not predicted is taken from the truth, and its figures are not shown
-    chosen = {part: {row["id"]: row[part] for row in rows} if part in parts else {i: right[i][part] for i in labels}
-              for part in ("q2a", "qa2r")}  # fmt: skip
+    chosen = {
+        part: {row["id"]: row[part] for row in rows}
+        if part in parts
+        else {i: right[i][part] for i in labels}
+        for part in ("q2a", "qa2r")
+    }
     result = vcr_accuracy(chosen["q2a"], chosen["qa2r"], labels)
-    names = {"q2ar": "q2ar", "q2a": "q2a", "qa2r": "qa2r"} if len(parts) == 2 else {parts[0]: "accuracy"}
+    names = (
+        {"q2ar": "q2ar", "q2a": "q2a", "qa2r": "qa2r"}
+        if len(parts) == 2
+        else {parts[0]: "accuracy"}
+    )
     images = np.array([row["image_id"] for row in table])
-    hits = {shown: np.array([result["per_record"][row["annot_id"]][name] for row in table], float) for name, shown in names.items()}
+    hits = {
+        shown: np.array([result["per_record"][row["annot_id"]][name] for row in table], float)
+        for name, shown in names.items()
+    }
     metrics = {name: figure(values, images) for name, values in hits.items()}
     primary, kinds = next(iter(hits.values())), kinds_of(table, parts)
     found = {name: figures(primary, images, values) for name, values in kinds.items()}
     return {
-        "n": result["n"], "metrics": metrics,
-        "breakdown": {name: {kind: values[kind] for kind in sorted(values, key=natural)} for name, values in found.items()},
+        "n": result["n"],
+        "metrics": metrics,
+        "breakdown": {
+            name: {kind: values[kind] for kind in sorted(values, key=natural)}
+            for name, values in found.items()
+        },
         "kinds": kinds,
-        "per_example": {row["annot_id"]: float(value) for row, value in zip(table, primary, strict=True)},
-    }  # fmt: skip
+        "per_example": {
+            row["annot_id"]: float(value) for row, value in zip(table, primary, strict=True)
+        },
+    }
 
 
 def kinds_of(table: list[dict[str, Any]], parts: list[str]) -> dict[str, list[str]]:
     """Of each question: the objects tagged in its right texts, its words, and its answer's likelihood."""
-    groups: dict[str, list[str]] = {"objects tagged": [], "words in the question": [], "answer_likelihood": []}
+    groups: dict[str, list[str]] = {
+        "objects tagged": [],
+        "words in the question": [],
+        "answer_likelihood": [],
+    }
     for row in table:
         record = json.loads(row["record"])
         texts = [record["question"], record["answer_choices"][row["answer_label"]]]
@@ -188,7 +238,11 @@ def most_tagged(record: dict[str, Any]) -> int:
     """The most objects that any choice of either part tags, question, answer and rationale together."""
     question = tagged(record["question"])
     answers = [question | tagged(answer) for answer in record["answer_choices"]]
-    return max(len(answer | tagged(rationale)) for answer in answers for rationale in record["rationale_choices"])
+    return max(
+        len(answer | tagged(rationale))
+        for answer in answers
+        for rationale in record["rationale_choices"]
+    )
 
 
 def texts_of(record: dict[str, Any]) -> list[str]:
@@ -196,6 +250,10 @@ def texts_of(record: dict[str, Any]) -> list[str]:
     names = object_names(record["objects"])
     texts = [record["question"], *record["answer_choices"], *record["rationale_choices"]]
     return [
-        " ".join(word for token in text for word in ([token] if isinstance(token, str) else [names[i] for i in token]))
+        " ".join(
+            word
+            for token in text
+            for word in ([token] if isinstance(token, str) else [names[i] for i in token])
+        )
         for text in texts
     ]

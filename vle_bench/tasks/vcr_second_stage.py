@@ -37,9 +37,13 @@ class VCRSecondStage(VCR):
     def check(self, data: PreparedData, split: str, inputs: dict[str, Any]) -> None:
         super().check(data, split, inputs)
         if len(np.unique(np.asarray(data.questions(split)["image_row"]))) < 2:
-            raise RequestError(f"{data.root}: {split}: has a single picture; {self.name} needs another for texts that do not match")
+            raise RequestError(
+                f"{data.root}: {split}: has a single picture; {self.name} needs another for texts that do not match"
+            )
 
-    def evaluation_batches(self, questions: Any, batch_size: int, submission: bool = False) -> list[NDArray[np.int64]]:
+    def evaluation_batches(
+        self, questions: Any, batch_size: int, submission: bool = False
+    ) -> list[NDArray[np.int64]]:
         if submission:  # before anything is predicted
             self.submission([], questions)
         return image_batches(np.asarray(questions["image_row"]), max(1, batch_size // TEXTS))
@@ -49,16 +53,25 @@ class VCRSecondStage(VCR):
         return VCRAugmentation(settings["horizontal_flip"], settings["shuffle_names"], seed, epoch)
 
     def collator(
-        self, questions: Any, images: Any, processor: Any, labels: list[str], inputs: dict[str, Any],
-        augment: VCRAugmentation | None = None, submission: bool = False,
-    ) -> Callable[[Any], dict[str, Any]]:  # fmt: skip
-        draws = augment or VCRAugmentation(False, False, seed=0, epoch=0)  # every evaluation masks the same words
+        self,
+        questions: Any,
+        images: Any,
+        processor: Any,
+        labels: list[str],
+        inputs: dict[str, Any],
+        augment: VCRAugmentation | None = None,
+        submission: bool = False,
+    ) -> Callable[[Any], dict[str, Any]]:
+        draws = augment or VCRAugmentation(
+            False, False, seed=0, epoch=0
+        )  # every evaluation masks the same words
         tokenizer = processor.tokenizer
         return SecondStageCollator(
-            ChoiceCollator(questions, images, processor, self.parts, augment=draws, **inputs), draws,
+            ChoiceCollator(questions, images, processor, self.parts, augment=draws, **inputs),
+            draws,
             image_rows=np.unique(np.asarray(questions["image_row"])),
             words=np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids),
-        )  # fmt: skip
+        )
 
     def predictions(self, logits: torch.Tensor, ids: list[Any], labels: list[str]) -> list[Row]:
         """logits (B, M + 1), see VLEForVCRSecondStage → how many words were masked and found, and whether the match was."""
@@ -80,17 +93,31 @@ class VCRSecondStage(VCR):
         found = {row["id"]: row for row in rows}
         ids, images = questions["annot_id"], np.asarray(questions["image_id"])
         if len(rows) != len(found) or found.keys() != set(ids):
-            raise RunFailed(f"{len(rows)} predictions are not one for each of the {len(ids)} questions")
-        masked, right = (np.array([found[i][key] for i in ids]) for key in ("mlm_masked", "mlm_right"))
+            raise RunFailed(
+                f"{len(rows)} predictions are not one for each of the {len(ids)} questions"
+            )
+        masked, right = (
+            np.array([found[i][key] for i in ids]) for key in ("mlm_masked", "mlm_right")
+        )
         matched = np.array([found[i]["itm_right"] for i in ids], float)
         # one entry a masked token, the right ones of a question before the wrong ones
-        tokens = np.repeat(np.tile([1.0, 0.0], len(ids)), np.stack([right, masked - right], 1).ravel())
+        tokens = np.repeat(
+            np.tile([1.0, 0.0], len(ids)), np.stack([right, masked - right], 1).ravel()
+        )
         of_tokens = np.repeat(images, masked)
         return {
             "n": len(ids),
             "metrics": {
-                "mlm_accuracy": {"value": float(tokens.mean()), "interval": list(interval(tokens, of_tokens)), "n": len(tokens)},
-                "itm_accuracy": {"value": float(matched.mean()), "interval": list(interval(matched, images)), "n": len(ids)},
+                "mlm_accuracy": {
+                    "value": float(tokens.mean()),
+                    "interval": list(interval(tokens, of_tokens)),
+                    "n": len(tokens),
+                },
+                "itm_accuracy": {
+                    "value": float(matched.mean()),
+                    "interval": list(interval(matched, images)),
+                    "n": len(ids),
+                },
             },
             "breakdown": {},
             "kinds": {},

@@ -34,7 +34,9 @@ class VQA:
     def open(self, root: Path) -> PreparedData:
         data = open_prepared(root)
         if not data.labels:
-            raise RequestError(f"{root}: holds prepared {data.manifest['source']}, which has no answers to choose from for vqa")
+            raise RequestError(
+                f"{root}: holds prepared {data.manifest['source']}, which has no answers to choose from for vqa"
+            )
         return data
 
     def check(self, data: PreparedData, split: str, inputs: dict[str, Any]) -> None:
@@ -46,10 +48,14 @@ class VQA:
     def tokenizer(self, data: PreparedData, split: str, vocab_size: int) -> Any:
         return train_tokenizer(data.questions(split)["question"], vocab_size)
 
-    def training_order(self, questions: Any, seed: int, epoch: int, per_image: int) -> NDArray[np.int64]:
+    def training_order(
+        self, questions: Any, seed: int, epoch: int, per_image: int
+    ) -> NDArray[np.int64]:
         # a question without an answer in the vocabulary has nothing to teach; it is scored all the same
         answerable = np.flatnonzero(np.asarray(questions["answerable"]))
-        return answerable[grouped_order(np.asarray(questions["image_row"])[answerable], seed, epoch, per_image)]
+        return answerable[
+            grouped_order(np.asarray(questions["image_row"])[answerable], seed, epoch, per_image)
+        ]
 
     def first_stage(
         self, questions: Any, question_types: list[str], other_share: float, seed: int, epoch: int
@@ -57,21 +63,35 @@ class VQA:
         types = np.asarray(questions["question_type"])
         if unknown := set(question_types) - set(types):
             there = ", ".join(sorted(set(types))[:8])
-            raise ValueError(f"no question has the type {', '.join(sorted(unknown))}; there are {there}")
+            raise ValueError(
+                f"no question has the type {', '.join(sorted(unknown))}; there are {there}"
+            )
         return with_others(np.isin(types, question_types), other_share, seed, epoch)
 
-    def evaluation_batches(self, questions: Any, batch_size: int, submission: bool = False) -> list[NDArray[np.int64]]:
+    def evaluation_batches(
+        self, questions: Any, batch_size: int, submission: bool = False
+    ) -> list[NDArray[np.int64]]:
         return image_batches(np.asarray(questions["image_row"]), batch_size)
 
     def augmentation(self, settings: dict[str, Any], seed: int, epoch: int) -> Augment | None:
-        chosen = Augmentation(**{field.name: settings[field.name] for field in fields(Augmentation)})
+        chosen = Augmentation(
+            **{field.name: settings[field.name] for field in fields(Augmentation)}
+        )
         return partial(chosen, seed=seed, epoch=epoch) if chosen != Augmentation() else None
 
     def collator(
-        self, questions: Any, images: Any, processor: Any, labels: list[str], inputs: dict[str, Any],
-        augment: Augment | None = None, submission: bool = False,
-    ) -> Callable[[Any], dict[str, Any]]:  # fmt: skip
-        return QuestionCollator(questions, images, processor, len(labels), inputs["max_text_length"], augment)
+        self,
+        questions: Any,
+        images: Any,
+        processor: Any,
+        labels: list[str],
+        inputs: dict[str, Any],
+        augment: Augment | None = None,
+        submission: bool = False,
+    ) -> Callable[[Any], dict[str, Any]]:
+        return QuestionCollator(
+            questions, images, processor, len(labels), inputs["max_text_length"], augment
+        )
 
     def predictions(self, logits: torch.Tensor, ids: list[Any], labels: list[str]) -> list[Row]:
         """logits (B, num_labels) → the most probable answer of each question and its probability."""
@@ -89,8 +109,13 @@ class VQA:
         """
         ordered = sorted(rows, key=lambda row: row["id"])
         if [row["id"] for row in ordered] != sorted(questions["question_id"]):
-            raise RunFailed(f"{len(rows)} predictions are not one for each of the {len(questions)} questions")
-        return json.dumps([{"question_id": row["id"], "answer": row["answer"]} for row in ordered]) + "\n"
+            raise RunFailed(
+                f"{len(rows)} predictions are not one for each of the {len(questions)} questions"
+            )
+        return (
+            json.dumps([{"question_id": row["id"], "answer": row["answer"]} for row in ordered])
+            + "\n"
+        )
 
     def score(self, rows: list[Row], questions: Any) -> Scores:
         """The official accuracy, overall and by type, with 95 % intervals from images drawn with replacement.
@@ -99,10 +124,24 @@ class VQA:
         predicted. Questions without an answer in the vocabulary count as 0 here; the published programs leave them out.
         """
         table = questions.select_columns(
-            ["question_id", "image_id", "question_type", "answer_type", "answers", "label_ids", "label_scores"]
+            [
+                "question_id",
+                "image_id",
+                "question_type",
+                "answer_type",
+                "answers",
+                "label_ids",
+                "label_scores",
+            ]
         ).to_list()
         annotations = [
-            {**row, "answers": [{"answer": a, "answer_id": i + 1} for i, a in enumerate(row["answers"])]} for row in table
+            {
+                **row,
+                "answers": [
+                    {"answer": a, "answer_id": i + 1} for i, a in enumerate(row["answers"])
+                ],
+            }
+            for row in table
         ]
         result = vqa_accuracy({row["id"]: row["answer"] for row in rows}, annotations)
         scores = np.array([result["per_question"][row["question_id"]] for row in table])
@@ -112,8 +151,15 @@ class VQA:
         if open_ended.any():
             metrics["accuracy_not_yes_no"] = figure(scores[open_ended], images[open_ended])
         chosen = {row["id"]: row["label"] for row in rows}
-        soft = np.array([in_vocabulary(chosen[row["question_id"]], row["label_ids"], row["label_scores"]) for row in table])
-        metrics["soft_score_in_vocabulary"] = figure(soft.round(6), images)  # the tables hold 0.3 in 32 bits
+        soft = np.array(
+            [
+                in_vocabulary(chosen[row["question_id"]], row["label_ids"], row["label_scores"])
+                for row in table
+            ]
+        )
+        metrics["soft_score_in_vocabulary"] = figure(
+            soft.round(6), images
+        )  # the tables hold 0.3 in 32 bits
         kinds = {name: [row[name] for row in table] for name in ("answer_type", "question_type")}
         return {
             "n": result["n"],

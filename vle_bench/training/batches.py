@@ -32,14 +32,19 @@ def epoch_batches(run: "Run", epoch: int, stage: np.ndarray | None) -> list[list
     if stage is not None:
         order = order[stage[order]]
     parts = run.accumulation * run.accelerator.num_processes
-    batches = [order[start : start + settings.batch_size] for start in range(0, len(order), settings.batch_size)]
+    batches = [
+        order[start : start + settings.batch_size]
+        for start in range(0, len(order), settings.batch_size)
+    ]
     return [np.array_split(batch, parts) for batch in batches]
 
 
 TEXT_MULTIPLE = 16  # tokens; a power of two that keeps the shapes of a compiled model few
 
 
-def micro_batch(collate: Callable[[np.ndarray], dict[str, Any]], stand_in: np.ndarray, part: np.ndarray) -> dict[str, Any]:
+def micro_batch(
+    collate: Callable[[np.ndarray], dict[str, Any]], stand_in: np.ndarray, part: np.ndarray
+) -> dict[str, Any]:
     """Collate a part of a global batch.
 
     An empty part becomes a stand-in without ids, which weighs nothing in the loss: every process has to make as many passes
@@ -48,13 +53,17 @@ def micro_batch(collate: Callable[[np.ndarray], dict[str, Any]], stand_in: np.nd
     return collate(part) if len(part) else {**collate(stand_in), "ids": []}
 
 
-def padded_text(inputs: dict[str, torch.Tensor], longest: int, pad_token_id: int) -> dict[str, torch.Tensor]:
+def padded_text(
+    inputs: dict[str, torch.Tensor], longest: int, pad_token_id: int
+) -> dict[str, torch.Tensor]:
     """Texts padded to a multiple of `TEXT_MULTIPLE` tokens, at most `longest`; (..., T) each."""
     length = inputs["input_ids"].shape[-1]
     more = max(length, min(math.ceil(length / TEXT_MULTIPLE) * TEXT_MULTIPLE, longest)) - length
     fill = {"input_ids": pad_token_id, "attention_mask": 0, "token_type_ids": 0}
     return inputs | {
-        name: torch.nn.functional.pad(inputs[name], (0, more), value=value) for name, value in fill.items() if name in inputs
+        name: torch.nn.functional.pad(inputs[name], (0, more), value=value)
+        for name, value in fill.items()
+        if name in inputs
     }
 
 
@@ -62,8 +71,12 @@ def model_inputs(run: "Run", batch: dict[str, Any]) -> dict[str, torch.Tensor]:
     """What the model gets of a micro-batch, on its device."""
     inputs = batch["inputs"]
     if run.recipe.train.compile:
-        inputs = padded_text(inputs, run.inputs["max_text_length"], run.processor.tokenizer.pad_token_id)
-    return {name: value.to(run.accelerator.device, non_blocking=True) for name, value in inputs.items()}
+        inputs = padded_text(
+            inputs, run.inputs["max_text_length"], run.processor.tokenizer.pad_token_id
+        )
+    return {
+        name: value.to(run.accelerator.device, non_blocking=True) for name, value in inputs.items()
+    }
 
 
 def first_stage(run: "Run", epoch: int) -> np.ndarray | None:
@@ -72,12 +85,18 @@ def first_stage(run: "Run", epoch: int) -> np.ndarray | None:
     if stage is None:
         return None
     try:
-        return run.task.first_stage(run.questions, stage.question_types, stage.other_share, run.recipe.train.seed, epoch)
+        return run.task.first_stage(
+            run.questions, stage.question_types, stage.other_share, run.recipe.train.seed, epoch
+        )
     except ValueError as error:
-        raise RequestError(f"data.first_stage.question_types: {data.train} in {data.root}: {error}") from error
+        raise RequestError(
+            f"data.first_stage.question_types: {data.train} in {data.root}: {error}"
+        ) from error
 
 
-Step = tuple[int, int, list[dict[str, Any]]]  # epoch, questions in the global batch, this process's micro-batches
+Step = tuple[
+    int, int, list[dict[str, Any]]
+]  # epoch, questions in the global batch, this process's micro-batches
 
 
 def steps(run: "Run", start: int = 0) -> Iterator[Step]:
@@ -95,12 +114,20 @@ def steps(run: "Run", start: int = 0) -> Iterator[Step]:
         if not batches:
             continue
         augment = run.task.augmentation(recipe.augment.model_dump(), recipe.train.seed, epoch)
-        collate = run.task.collator(run.questions, run.data.images, run.processor, run.labels, run.inputs, augment)
+        collate = run.task.collator(
+            run.questions, run.data.images, run.processor, run.labels, run.inputs, augment
+        )
         collate = partial(micro_batch, collate, batches[-1][0][:1])
         mine: Any = [part for batch in batches for part in batch[rank::world]]
-        loaded = iter(DataLoader(
-            mine, batch_size=None, collate_fn=collate, num_workers=recipe.train.num_workers, worker_init_fn=in_loader,
-            generator=torch.Generator(),  # its seed for the workers would else be drawn from the numbers that dropout uses
-        ))  # fmt: skip
+        loaded = iter(
+            DataLoader(
+                mine,
+                batch_size=None,
+                collate_fn=collate,
+                num_workers=recipe.train.num_workers,
+                worker_init_fn=in_loader,
+                generator=torch.Generator(),  # its seed for the workers would else be drawn from the numbers that dropout uses
+            )
+        )
         for batch in batches:
             yield epoch, sum(map(len, batch)), [next(loaded) for _ in range(run.accumulation)]

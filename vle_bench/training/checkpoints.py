@@ -29,7 +29,9 @@ from vle_bench.training.optim import AverageWeights
 
 MODEL, STATE, PROGRESS, MANIFEST = "model.safetensors", "state.pt", "progress.json", "manifest.json"
 
-OF_ALL = StateDictOptions(full_state_dict=True, cpu_offload=True)  # however the weights are wrapped or shared out
+OF_ALL = StateDictOptions(
+    full_state_dict=True, cpu_offload=True
+)  # however the weights are wrapped or shared out
 
 
 def name(step: int) -> str:
@@ -37,8 +39,12 @@ def name(step: int) -> str:
 
 
 def gather(
-    accelerator: Accelerator, model: Any, optimizer: Any, schedule: Any, average: AverageWeights | None
-) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:  # fmt: skip
+    accelerator: Accelerator,
+    model: Any,
+    optimizer: Any,
+    schedule: Any,
+    average: AverageWeights | None,
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Weights, and all else that changes from step to step, the random numbers of every process too; for `save`."""
     weights: Any = get_model_state_dict(model, options=OF_ALL)
     return weights, {
@@ -51,8 +57,13 @@ def gather(
 
 
 def put_back(
-    path: Path, accelerator: Accelerator, model: Any, optimizer: Any, schedule: Any, average: AverageWeights | None
-) -> None:  # fmt: skip
+    path: Path,
+    accelerator: Accelerator,
+    model: Any,
+    optimizer: Any,
+    schedule: Any,
+    average: AverageWeights | None,
+) -> None:
     """Put everything where it was when `gather` saw it; a RequestError for a state of another model."""
     own: Any = get_model_state_dict(model)
     weights: Any = read_model(path, {key: value.shape for key, value in own.items()})
@@ -64,11 +75,19 @@ def put_back(
         average.load_state_dict(state["average"])
     if accelerator.scaler and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
-    if accelerator.process_index < len(state["random"]):  # more processes than there were keep those that they start with
+    if accelerator.process_index < len(
+        state["random"]
+    ):  # more processes than there were keep those that they start with
         set_random_state(state["random"][accelerator.process_index])
 
 
-def save(folder: Path, model: dict[str, torch.Tensor], state: dict[str, Any], progress: dict[str, Any], keep: int) -> None:
+def save(
+    folder: Path,
+    model: dict[str, torch.Tensor],
+    state: dict[str, Any],
+    progress: dict[str, Any],
+    keep: int,
+) -> None:
     """Write the state of `progress["step"]`, then remove all but the `keep` newest up to it.
 
     Args:
@@ -85,11 +104,21 @@ def save(folder: Path, model: dict[str, torch.Tensor], state: dict[str, Any], pr
             save_file(unshared(model), partial / MODEL)
             torch.save(state, partial / STATE)
             atomic.write_json(partial / PROGRESS, progress)
-            atomic.write_json(partial / MANIFEST, {
-                file: {"bytes": (partial / file).stat().st_size, "sha256": file_sha256(partial / file)}
-                for file in (MODEL, STATE, PROGRESS)
-            })  # fmt: skip
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
+            atomic.write_json(
+                partial / MANIFEST,
+                {
+                    file: {
+                        "bytes": (partial / file).stat().st_size,
+                        "sha256": file_sha256(partial / file),
+                    }
+                    for file in (MODEL, STATE, PROGRESS)
+                },
+            )
+    except (
+        OSError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:  # torch and safetensors have their own for a full disk
         before = names(folder)
         usable = f"{before[-1]} before it is whole" if before else "there is none before it"
         raise RunFailed(
@@ -134,7 +163,10 @@ def damage(path: Path) -> str | None:
     """What is wrong with a state, or None: every file is there with the content that was written."""
     try:
         manifest = json.loads((path / MANIFEST).read_text())
-        files = {name: (manifest[name]["bytes"], manifest[name]["sha256"]) for name in (MODEL, STATE, PROGRESS)}
+        files = {
+            name: (manifest[name]["bytes"], manifest[name]["sha256"])
+            for name in (MODEL, STATE, PROGRESS)
+        }
     except FileNotFoundError:
         return f"{MANIFEST} is missing"
     except (OSError, ValueError, KeyError, TypeError):
@@ -161,8 +193,12 @@ def read_model(path: Path, shapes: dict[str, torch.Size]) -> dict[str, torch.Ten
         found = {key: torch.Size(file.get_slice(key).get_shape()) for key in file.keys()}
     for key in sorted(found.keys() | shapes.keys()):
         if found.get(key) != shapes.get(key):
-            has, wants = ("none" if s is None else list(s) for s in (found.get(key), shapes.get(key)))
-            raise RequestError(f"{path / MODEL}: of another model: {key} is {has}, the recipe's {wants}; give another --output-dir")
+            has, wants = (
+                "none" if s is None else list(s) for s in (found.get(key), shapes.get(key))
+            )
+            raise RequestError(
+                f"{path / MODEL}: of another model: {key} is {has}, the recipe's {wants}; give another --output-dir"
+            )
     return load_file(path / MODEL)
 
 
@@ -170,9 +206,11 @@ def random_state() -> dict[str, Any]:
     """Of every generator that this process draws from, in types that load with `weights_only`."""
     numpy: Any = np.random.get_state(legacy=True)
     return {
-        "python": random.getstate(), "numpy": (numpy[0], numpy[1].tolist(), *numpy[2:]), "torch": torch.get_rng_state(),
+        "python": random.getstate(),
+        "numpy": (numpy[0], numpy[1].tolist(), *numpy[2:]),
+        "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-    }  # fmt: skip
+    }
 
 
 def set_random_state(state: dict[str, Any]) -> None:

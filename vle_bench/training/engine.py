@@ -27,9 +27,13 @@ def accelerator_for(recipe: Recipe, folder: Path) -> tuple[Accelerator, int]:
     torch.set_float32_matmul_precision("high" if settings.tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = settings.tf32
     accelerator = Accelerator(
-        mixed_precision=precision(settings.precision), log_with=settings.trackers or None, project_dir=str(folder)
+        mixed_precision=precision(settings.precision),
+        log_with=settings.trackers or None,
+        project_dir=str(folder),
     )
-    accumulation = batch_layout(settings.batch_size, settings.per_device_batch_size, accelerator.num_processes)
+    accumulation = batch_layout(
+        settings.batch_size, settings.per_device_batch_size, accelerator.num_processes
+    )
     accelerator.gradient_accumulation_steps = accumulation
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         check_deepspeed(settings)
@@ -39,18 +43,26 @@ def accelerator_for(recipe: Recipe, folder: Path) -> tuple[Accelerator, int]:
             "gradient_clipping": settings.max_grad_norm or 0.0,  # 0: DeepSpeed's word for never
         }
     if accelerator.is_fsdp2 and settings.compile:
-        raise RequestError("train.compile: not with FSDP2 in this version; take DDP, or train.compile=false")
+        raise RequestError(
+            "train.compile: not with FSDP2 in this version; take DDP, or train.compile=false"
+        )
     return accelerator, accumulation
 
 
-PLAIN = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)  # gradients are whole on each device
+PLAIN = (
+    DistributedType.NO,
+    DistributedType.MULTI_CPU,
+    DistributedType.MULTI_GPU,
+)  # gradients are whole on each device
 
 NO_STATES = "with DeepSpeed, which keeps the optimiser to itself, no training state is saved or put back; take DDP or FSDP2"
 
 
 def check_deepspeed(settings: TrainGroup) -> None:
     if settings.ema is not None:
-        raise RequestError("train.ema: not with DeepSpeed, which keeps the trained weights to itself; take DDP or FSDP2, or null")
+        raise RequestError(
+            "train.ema: not with DeepSpeed, which keeps the trained weights to itself; take DDP or FSDP2, or null"
+        )
     if settings.checkpoint_every is not None:
         raise RequestError(f"train.checkpoint_every: {NO_STATES}, or null")
 
@@ -70,11 +82,15 @@ def precision(choice: str) -> str:
         raise RequestError("train.precision: fp16 needs a GPU; a CPU takes bf16 or fp32")
     if choice == "auto":
         # older GPUs only emulate it, slower than float32
-        return "bf16" if on_gpu() and torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+        return (
+            "bf16" if on_gpu() and torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+        )
     return {"fp32": "no"}.get(choice, choice)
 
 
-def prepare(accelerator: Accelerator, model: Any, optimizer: torch.optim.Optimizer, compiled: bool) -> tuple[Any, Any]:
+def prepare(
+    accelerator: Accelerator, model: Any, optimizer: torch.optim.Optimizer, compiled: bool
+) -> tuple[Any, Any]:
     """Put the model on its device or devices."""
     model = model.to(accelerator.device)
     if accelerator.is_fsdp2:
@@ -102,12 +118,22 @@ def clip_gradients(accelerator: Accelerator, model: Any, max_norm: float | None)
 
     With fp16 the scaler skips steps that overflow, so there only the loss can tell; the norm is 0 then.
     """
-    if max_norm is None and accelerator.distributed_type in PLAIN and accelerator.mixed_precision != "fp16":
+    if (
+        max_norm is None
+        and accelerator.distributed_type in PLAIN
+        and accelerator.mixed_precision != "fp16"
+    ):
         # clipping to infinity would read and write every gradient once more, to multiply it by 1
-        norm: Any = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+        norm: Any = torch.nn.utils.get_total_norm(
+            [p.grad for p in model.parameters() if p.grad is not None]
+        )
     else:
-        norm = accelerator.clip_grad_norm_(model.parameters(), math.inf if max_norm is None else max_norm)
+        norm = accelerator.clip_grad_norm_(
+            model.parameters(), math.inf if max_norm is None else max_norm
+        )
     if accelerator.mixed_precision == "fp16" or norm is None:
         norm = 0.0
-    norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # a DTensor where the weights are in shards
+    norm = (
+        norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    )  # a DTensor where the weights are in shards
     return torch.as_tensor(norm, dtype=torch.float32, device=accelerator.device)

@@ -15,35 +15,74 @@ from vle_bench.errors import RequestError
 HYPER_PARAMETERS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "ACCELERATE_MIXED_PRECISION": ("mixed_precision", ("no",), "train.precision"),
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": (
-        "deepspeed_config.gradient_accumulation_steps", ("auto",), "train.per_device_batch_size, from which it follows"),
-    "ACCELERATE_GRADIENT_CLIPPING": ("deepspeed_config.gradient_clipping", ("auto", "none"), "train.max_grad_norm"),
+        "deepspeed_config.gradient_accumulation_steps",
+        ("auto",),
+        "train.per_device_batch_size, from which it follows",
+    ),
+    "ACCELERATE_GRADIENT_CLIPPING": (
+        "deepspeed_config.gradient_clipping",
+        ("auto", "none"),
+        "train.max_grad_norm",
+    ),
     "ACCELERATE_DYNAMO_BACKEND": ("dynamo_config.dynamo_backend", ("no",), "train.compile"),
-    "FSDP_ACTIVATION_CHECKPOINTING": ("fsdp_config.fsdp_activation_checkpointing", ("false",), "train.gradient_checkpointing"),
-}  # fmt: skip
+    "FSDP_ACTIVATION_CHECKPOINTING": (
+        "fsdp_config.fsdp_activation_checkpointing",
+        ("false",),
+        "train.gradient_checkpointing",
+    ),
+}
 
 # Variable → (key, the values that are taken, why no other)
 LIMITS: dict[str, tuple[str, tuple[str, ...], str]] = {
-    "ACCELERATE_USE_MEGATRON_LM": ("distributed_type: MEGATRON_LM", ("false",), "take DDP, FSDP2 or DeepSpeed ZeRO-2"),
-    "ACCELERATE_USE_PARALLELISM_CONFIG": ("parallelism_config", ("false",), "take DDP, FSDP2 or DeepSpeed ZeRO-2"),
-    "ACCELERATE_DEEPSPEED_ZERO_STAGE": ("deepspeed_config.zero_stage", ("0", "1", "2"), "to shard the weights too, take FSDP2"),
+    "ACCELERATE_USE_MEGATRON_LM": (
+        "distributed_type: MEGATRON_LM",
+        ("false",),
+        "take DDP, FSDP2 or DeepSpeed ZeRO-2",
+    ),
+    "ACCELERATE_USE_PARALLELISM_CONFIG": (
+        "parallelism_config",
+        ("false",),
+        "take DDP, FSDP2 or DeepSpeed ZeRO-2",
+    ),
+    "ACCELERATE_DEEPSPEED_ZERO_STAGE": (
+        "deepspeed_config.zero_stage",
+        ("0", "1", "2"),
+        "to shard the weights too, take FSDP2",
+    ),
 }
 
 FSDP_LIMITS: dict[str, tuple[str, tuple[str, ...], str]] = {
-    "FSDP_VERSION": ("fsdp_config.fsdp_version", ("2",), "FSDP1 mixes the parameters of several learning rates; take 2"),
-    "FSDP_CPU_RAM_EFFICIENT_LOADING": ("fsdp_config.fsdp_cpu_ram_efficient_loading", ("false",),
-                                       "the other processes would evaluate with weights never loaded; take false"),
-}  # fmt: skip
+    "FSDP_VERSION": (
+        "fsdp_config.fsdp_version",
+        ("2",),
+        "FSDP1 mixes the parameters of several learning rates; take 2",
+    ),
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": (
+        "fsdp_config.fsdp_cpu_ram_efficient_loading",
+        ("false",),
+        "the other processes would evaluate with weights never loaded; take false",
+    ),
+}
 
 # Keys of a DeepSpeed file that decide what is learnt → where the recipe has them. A file may say "auto".
 DEEPSPEED_KEYS = {
-    "train_batch_size": "train.batch_size", "train_micro_batch_size_per_gpu": "train.per_device_batch_size",
+    "train_batch_size": "train.batch_size",
+    "train_micro_batch_size_per_gpu": "train.per_device_batch_size",
     "gradient_accumulation_steps": "train.per_device_batch_size, from which it follows",
-    "gradient_clipping": "train.max_grad_norm", "optimizer": "the group train", "scheduler": "train.schedule",
-    "bf16": "train.precision", "fp16": "train.precision", "amp": "train.precision", "torch_autocast": "train.precision",
-    "activation_checkpointing": "train.gradient_checkpointing", "gradient_predivide_factor": "nothing in the recipe",
-    "prescale_gradients": "nothing in the recipe", "curriculum_learning": "the group data",
-    "data_efficiency": "the group data", "compression_training": "nothing in the recipe",
-}  # fmt: skip
+    "gradient_clipping": "train.max_grad_norm",
+    "optimizer": "the group train",
+    "scheduler": "train.schedule",
+    "bf16": "train.precision",
+    "fp16": "train.precision",
+    "amp": "train.precision",
+    "torch_autocast": "train.precision",
+    "activation_checkpointing": "train.gradient_checkpointing",
+    "gradient_predivide_factor": "nothing in the recipe",
+    "prescale_gradients": "nothing in the recipe",
+    "curriculum_learning": "the group data",
+    "data_efficiency": "the group data",
+    "compression_training": "nothing in the recipe",
+}
 
 
 def check_launch(environment: Mapping[str, str]) -> None:
@@ -56,7 +95,9 @@ def check_launch(environment: Mapping[str, str]) -> None:
     for variable, (key, empty, place) in HYPER_PARAMETERS.items():
         value = environment.get(variable, empty[0])
         if value.lower() not in empty:
-            problems.append(f"{key}: {value} (${variable}): a configuration names hardware only; {place} belongs in the recipe")
+            problems.append(
+                f"{key}: {value} (${variable}): a configuration names hardware only; {place} belongs in the recipe"
+            )
     fsdp = environment.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
     for variable, (key, taken, why) in {**LIMITS, **(FSDP_LIMITS if fsdp else {})}.items():
         default = {"FSDP_VERSION": "1"}.get(variable, taken[0])  # Accelerate's
@@ -66,7 +107,9 @@ def check_launch(environment: Mapping[str, str]) -> None:
     if file != "none":
         problems += deepspeed_problems(file)
     if problems:
-        raise RequestError("\n".join(f"accelerate configuration: {problem}" for problem in problems))
+        raise RequestError(
+            "\n".join(f"accelerate configuration: {problem}" for problem in problems)
+        )
 
 
 LONELY = (
@@ -81,7 +124,12 @@ def lonely(environment: Mapping[str, str]) -> bool:
     On a machine without GPUs it does so without a word.
     """
     launched = "ACCELERATE_DYNAMO_BACKEND" in environment and "MASTER_ADDR" in environment
-    ranks = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # torchrun's, and MPIs'
+    ranks = (
+        "WORLD_SIZE",
+        "PMI_SIZE",
+        "OMPI_COMM_WORLD_SIZE",
+        "MV2_COMM_WORLD_SIZE",
+    )  # torchrun's, and MPIs'
     return launched and not any(name in environment for name in ranks)
 
 
@@ -98,7 +146,9 @@ def deepspeed_problems(file: str) -> list[str]:
     try:
         values = json.loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RequestError(f"{file}: deepspeed_config_file: cannot be read as JSON: {error}") from error
+        raise RequestError(
+            f"{file}: deepspeed_config_file: cannot be read as JSON: {error}"
+        ) from error
     problems = [
         f"{file}: {key}: a configuration names hardware only; {place} has it"
         for key, place in DEEPSPEED_KEYS.items()

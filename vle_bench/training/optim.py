@@ -46,13 +46,22 @@ class AverageWeights:
 
     def state_dict(self) -> dict[str, Any]:
         """Whole averages on the CPU; every process has to call this where they are in shards."""
-        return {"averages": [(a.full_tensor() if isinstance(a, DTensor) else a).cpu() for a in self.averages]}
+        return {
+            "averages": [
+                (a.full_tensor() if isinstance(a, DTensor) else a).cpu() for a in self.averages
+            ]
+        }
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         for average, saved in zip(self.averages, state["averages"], strict=True):
             if isinstance(average, DTensor):  # all have the same: nothing to send around
-                saved = distribute_tensor(saved.to(average.device), average.device_mesh, average.placements, src_data_rank=None)
+                saved = distribute_tensor(
+                    saved.to(average.device),
+                    average.device_mesh,
+                    average.placements,
+                    src_data_rank=None,
+                )
             average.copy_(saved)
 
 
@@ -61,9 +70,13 @@ NORMS = (nn.LayerNorm,)
 
 
 def parameter_groups(
-    model: Any, learning_rate: float, lr_mult_head: float, lr_mult_cross_modal: float, weight_decay: float,
+    model: Any,
+    learning_rate: float,
+    lr_mult_head: float,
+    lr_mult_cross_modal: float,
+    weight_decay: float,
     layer_decay: float | None = None,
-) -> list[dict[str, Any]]:  # fmt: skip
+) -> list[dict[str, Any]]:
     """Head, cross-modal layers and the rest, each with and without weight decay; by module, never by a part of a name.
 
     The model says what its head, its fusion and its encoders' layers are (`head_parameters`, `cross_modal_parameters`,
@@ -74,17 +87,26 @@ def parameter_groups(
             one's, the embeddings below the first (BEiT, `optim_factory.py`). What all layers share keeps the full rate.
     """
     exempt = {id(p) for m in model.modules() if isinstance(m, NORMS) for p in m.parameters()}
-    exempt |= {id(p) for m in model.modules() for name, p in m.named_parameters(recurse=False) if name == "bias"}
+    exempt |= {
+        id(p)
+        for m in model.modules()
+        for name, p in m.named_parameters(recurse=False)
+        if name == "bias"
+    }
     factors = {id(p): ("rest", 1.0) for p in model.parameters()}
     for name, layers in model.encoder_layers().items() if layer_decay else ():
         for depth, layer in enumerate(reversed(layers), 1):
-            factors |= {id(p): (f"{name} -{depth}", (layer_decay or 1) ** depth) for p in layer.parameters()}
+            factors |= {
+                id(p): (f"{name} -{depth}", (layer_decay or 1) ** depth) for p in layer.parameters()
+            }
     factors |= {id(p): ("cross_modal", lr_mult_cross_modal) for p in model.cross_modal_parameters()}
     factors |= {id(p): ("head", lr_mult_head) for p in model.head_parameters()}
     groups: dict[tuple[str, float, bool], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:
-            groups.setdefault((*factors[id(parameter)], id(parameter) not in exempt), []).append(parameter)
+            groups.setdefault((*factors[id(parameter)], id(parameter) not in exempt), []).append(
+                parameter
+            )
     return [
         {
             "name": part,
@@ -108,7 +130,11 @@ def constant(progress: float) -> float:
     return 1.0
 
 
-SCHEDULES: dict[str, Callable[[float], float]] = {"linear": linear, "cosine": cosine, "constant": constant}
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "linear": linear,
+    "cosine": cosine,
+    "constant": constant,
+}
 
 
 def warmup_steps(total_steps: int, warmup_fraction: float) -> int:
@@ -116,7 +142,11 @@ def warmup_steps(total_steps: int, warmup_fraction: float) -> int:
 
 
 def learning_rate_schedule(
-    optimizer: torch.optim.Optimizer, schedule: str, total_steps: int, warmup_fraction: float, restart: int = 0
+    optimizer: torch.optim.Optimizer,
+    schedule: str,
+    total_steps: int,
+    warmup_fraction: float,
+    restart: int = 0,
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """Linear warm-up over the first `warmup_fraction` of the optimiser's steps, then the schedule down to the last.
 

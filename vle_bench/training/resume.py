@@ -22,27 +22,43 @@ if TYPE_CHECKING:
 def made_on(run: "Run") -> dict[str, Any]:
     """What else the last bits of the weights depend on."""
     return {
-        "processes": run.accelerator.num_processes, "shards": run.accelerator.is_fsdp2,
-        "device": device_name(run.accelerator).partition(",")[0], "torch": library_versions()["torch"],
-    }  # fmt: skip
+        "processes": run.accelerator.num_processes,
+        "shards": run.accelerator.is_fsdp2,
+        "device": device_name(run.accelerator).partition(",")[0],
+        "torch": library_versions()["torch"],
+    }
 
 
 def save_state(run: "Run") -> None:
     """The whole training state of this step; written by the first process, the random numbers of all in it."""
-    if run.saved_step == run.step or run.accelerator.distributed_type == DistributedType.DEEPSPEED:  # see NO_STATES
+    if (
+        run.saved_step == run.step or run.accelerator.distributed_type == DistributedType.DEEPSPEED
+    ):  # see NO_STATES
         return
-    weights, state = checkpoints.gather(run.accelerator, run.model, run.optimizer, run.schedule, run.average)
+    weights, state = checkpoints.gather(
+        run.accelerator, run.model, run.optimizer, run.schedule, run.average
+    )
     log = run.folder / "log.jsonl"
     if log.is_file() and run.accelerator.is_main_process:
         atomic.flush(log)
     progress = {
-        "step": run.step, "samples": run.samples, "best": run.best, "last": run.last, "losses": run.losses,
-        "training_seconds": run.training_seconds, "seconds": time.monotonic() - run.started,
-        "log_bytes": log.stat().st_size if log.is_file() else 0, "threads": torch.get_num_threads(), "made_on": made_on(run),
-        "recipe": run.recipe.model_dump(mode="json"), "data_manifest_hash": run.data.manifest["hash"],
-    }  # fmt: skip
+        "step": run.step,
+        "samples": run.samples,
+        "best": run.best,
+        "last": run.last,
+        "losses": run.losses,
+        "training_seconds": run.training_seconds,
+        "seconds": time.monotonic() - run.started,
+        "log_bytes": log.stat().st_size if log.is_file() else 0,
+        "threads": torch.get_num_threads(),
+        "made_on": made_on(run),
+        "recipe": run.recipe.model_dump(mode="json"),
+        "data_manifest_hash": run.data.manifest["hash"],
+    }
     keep = run.recipe.train.keep
-    first_decides(lambda: checkpoints.save(run.folder / "checkpoints", weights, state, progress, keep))
+    first_decides(
+        lambda: checkpoints.save(run.folder / "checkpoints", weights, state, progress, keep)
+    )
     run.saved_step = run.step
 
 
@@ -52,15 +68,23 @@ def restore(run: "Run", path: Path) -> None:
         raise RequestError(f"{path}: {NO_STATES}, or give another --output-dir")
     progress = checkpoints.read_progress(path)
     if (now := run.data.manifest["hash"]) != (then := progress["data_manifest_hash"]):
-        raise RequestError(f"data.root: {run.recipe.data.root}: not the data of {path}: manifest hash {then} -> {now}")
+        raise RequestError(
+            f"data.root: {run.recipe.data.root}: not the data of {path}: manifest hash {then} -> {now}"
+        )
     settle_gradients(run)
     checkpoints.put_back(path, run.accelerator, run.model, run.optimizer, run.schedule, run.average)
     run.step = run.saved_step = progress["step"]
-    run.samples, run.losses, run.log_bytes = progress["samples"], progress["losses"], progress["log_bytes"]
+    run.samples, run.losses, run.log_bytes = (
+        progress["samples"],
+        progress["losses"],
+        progress["log_bytes"],
+    )
     run.best, run.last = progress["best"], progress["last"]
     run.training_seconds = progress["training_seconds"]
     run.started -= progress["seconds"]
-    if run.accelerator.device.type == "cpu":  # sums round by the number of threads, and `build` has it from the workers'
+    if (
+        run.accelerator.device.type == "cpu"
+    ):  # sums round by the number of threads, and `build` has it from the workers'
         torch.set_num_threads(progress["threads"])
     other, _ = checkpoints.changed_keys(progress["made_on"], made_on(run))
     if other and run.accelerator.is_main_process:

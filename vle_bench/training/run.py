@@ -50,7 +50,9 @@ class Run:
     best: float = -1.0
     last: float = -1.0
     training_seconds: float = 0.0
-    started: float = field(default_factory=time.monotonic)  # moved back by what the run took before it was resumed
+    started: float = field(
+        default_factory=time.monotonic
+    )  # moved back by what the run took before it was resumed
     losses: list[float] = field(default_factory=list)  # of the steps since the last line of the log
     saved_step: int = 0  # of the newest training state
     log_bytes: int = 0  # of log.jsonl then
@@ -70,8 +72,12 @@ def build(recipe: Recipe, folder: Path, build_model: ModelBuilder | None = None)
         build_model: in the place of `model_of`.
     """
     accelerator, accumulation = engine.accelerator_for(recipe, folder)
-    if accelerator.device.type == "cpu":  # torch's threads and the loading processes would take the same cores from each other
-        torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - recipe.train.num_workers)))
+    if (
+        accelerator.device.type == "cpu"
+    ):  # torch's threads and the loading processes would take the same cores from each other
+        torch.set_num_threads(
+            max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - recipe.train.num_workers))
+        )
     set_seed(recipe.train.seed)
     task = TASKS[recipe.task]
     data = task.open(Path(recipe.data.root))
@@ -85,12 +91,20 @@ def build(recipe: Recipe, folder: Path, build_model: ModelBuilder | None = None)
     if recipe.train.gradient_checkpointing:
         checkpoint_activations(model)
     groups = parameter_groups(
-        model, recipe.train.learning_rate, recipe.train.lr_mult_head, recipe.train.lr_mult_cross_modal,
-        recipe.train.weight_decay, recipe.train.layer_decay,
-    )  # fmt: skip
-    optimizer = torch.optim.AdamW(groups, betas=recipe.train.betas, eps=recipe.train.eps, fused=True)
+        model,
+        recipe.train.learning_rate,
+        recipe.train.lr_mult_head,
+        recipe.train.lr_mult_cross_modal,
+        recipe.train.weight_decay,
+        recipe.train.layer_decay,
+    )
+    optimizer = torch.optim.AdamW(
+        groups, betas=recipe.train.betas, eps=recipe.train.eps, fused=True
+    )
     model, optimizer = engine.prepare(accelerator, model, optimizer, recipe.train.compile)
-    if accelerator.num_processes > 1:  # one seed for all gave them the same weights; one each, else they drop the same units
+    if (
+        accelerator.num_processes > 1
+    ):  # one seed for all gave them the same weights; one each, else they drop the same units
         set_seed(recipe.train.seed, device_specific=True)
     average = AverageWeights(model.parameters(), recipe.train.ema) if recipe.train.ema else None
     usable = len(task.training_order(questions, recipe.train.seed, 0, 1))
@@ -98,19 +112,44 @@ def build(recipe: Recipe, folder: Path, build_model: ModelBuilder | None = None)
     if not steps_per_epoch:
         raise RequestError(f"data.train: {recipe.data.train} has no questions to learn from")
     total_steps = recipe.train.max_steps or math.ceil(recipe.train.epochs * steps_per_epoch)
-    stage_steps = round(recipe.data.first_stage.fraction * total_steps) if recipe.data.first_stage else 0
+    stage_steps = (
+        round(recipe.data.first_stage.fraction * total_steps) if recipe.data.first_stage else 0
+    )
     schedule = learning_rate_schedule(
-        optimizer, recipe.train.schedule, total_steps, recipe.train.warmup_fraction, restart=stage_steps
+        optimizer,
+        recipe.train.schedule,
+        total_steps,
+        recipe.train.warmup_fraction,
+        restart=stage_steps,
     )
     return Run(
-        recipe, folder, accelerator, task, data, questions, data.labels, model, processor, optimizer, schedule,
-        accumulation, steps_per_epoch, total_steps, stage_steps, inputs, average, new_parameters,
-    )  # fmt: skip
+        recipe,
+        folder,
+        accelerator,
+        task,
+        data,
+        questions,
+        data.labels,
+        model,
+        processor,
+        optimizer,
+        schedule,
+        accumulation,
+        steps_per_epoch,
+        total_steps,
+        stage_steps,
+        inputs,
+        average,
+        new_parameters,
+    )
 
 
 def checkpoint_activations(model: Any) -> None:
     """Recompute activations in the backward pass. transformers 5.23 renamed the call; 5.20 has the old name only."""
-    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable = (
+        getattr(model, "activation_checkpointing_enable", None)
+        or model.gradient_checkpointing_enable
+    )
     enable()
 
 
@@ -122,15 +161,22 @@ def model_of(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any, int]:
     """
     label_maps: dict[str, Any] = {}
     if data.labels:
-        label_maps = {"id2label": dict(enumerate(data.labels)), "label2id": {a: i for i, a in enumerate(data.labels)}}
+        label_maps = {
+            "id2label": dict(enumerate(data.labels)),
+            "label2id": {a: i for i, a in enumerate(data.labels)},
+        }
     if recipe.model.checkpoint is not None:
         folder = pretrained.resolve(Path(recipe.model.checkpoint))
         if data.labels and (folder / "label_map.json").exists():
             check_labels(pretrained.load_labels(folder), data)
         model, new = pretrained.load_counting_new(
-            folder, task.architecture, head_may_be_new=True, image_size=recipe.model.image_size,
-            num_token_types=pretrained.at_least_token_types(folder, task.num_token_types), **label_maps,
-        )  # fmt: skip
+            folder,
+            task.architecture,
+            head_may_be_new=True,
+            image_size=recipe.model.image_size,
+            num_token_types=pretrained.at_least_token_types(folder, task.num_token_types),
+            **label_maps,
+        )
         processor = pretrained.load_processor(folder, recipe.model.image_size)
         processor.patch_size = model.config.vision_config.patch_size
         return model, processor, new
@@ -138,9 +184,13 @@ def model_of(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any, int]:
     tokenizer = task.tokenizer(data, recipe.data.train, recipe.model.tokenizer.vocab_size)
     values = dict(recipe.model.config)
     values["text_config"] = {
-        **values["text_config"], "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id,
-    }  # fmt: skip
+        **values["text_config"],
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     values["vision_config"] = {**values["vision_config"], "image_size": recipe.model.image_size}
     model = getattr(models, task.architecture)(models.VLEConfig(**values, **label_maps))
-    processor = VLEProcessor.from_parts(tokenizer, recipe.model.image_size, model.config.vision_config.patch_size)
+    processor = VLEProcessor.from_parts(
+        tokenizer, recipe.model.image_size, model.config.vision_config.patch_size
+    )
     return model, processor, sum(p.numel() for p in model.parameters())

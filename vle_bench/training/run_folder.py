@@ -17,7 +17,9 @@ from vle_bench.recipe.schema import LAYOUT, Recipe
 from vle_bench.training import checkpoints
 
 
-def take(stack: ExitStack, recipe: dict[str, Any], folder: Path, result: Path, resume: bool) -> str | None:
+def take(
+    stack: ExitStack, recipe: dict[str, Any], folder: Path, result: Path, resume: bool
+) -> str | None:
     """Lock the run folder and say where to start: `finished`, a training state's path, or None for the beginning.
 
     Args:
@@ -36,11 +38,19 @@ def take(stack: ExitStack, recipe: dict[str, Any], folder: Path, result: Path, r
         raise RequestError(f"{folder}: is there and not an empty folder; {way_out}")
     done = finished(folder, result)
     if not resume:
-        held = "holds another run; " if done else "holds a run that was broken off; go on with --resume, or "
+        held = (
+            "holds another run; "
+            if done
+            else "holds a run that was broken off; go on with --resume, or "
+        )
         raise RequestError(f"{folder}: {held}{way_out}")
     path, passed = (None, []) if done else checkpoints.newest(folder / "checkpoints")
     # The state knows best by what it was trained: recipe.yaml may have been edited since.
-    old = Recipe.model_validate(checkpoints.read_progress(path)["recipe"]) if path else load_recipe(str(stored))
+    old = (
+        Recipe.model_validate(checkpoints.read_progress(path)["recipe"])
+        if path
+        else load_recipe(str(stored))
+    )
     refuse_other_recipe(folder, old.model_dump(mode="json"), recipe)
     if done:
         print(f"{folder}: this run is finished; there is nothing to resume", flush=True)
@@ -48,7 +58,12 @@ def take(stack: ExitStack, recipe: dict[str, Any], folder: Path, result: Path, r
     for line in passed:
         print(f"passed over {line}", flush=True)
     none = "none of its checkpoints is whole" if passed else "no checkpoint yet"
-    print(f"{folder}: going on from {path}" if path else f"{folder}: {none}; starting from the beginning", flush=True)
+    print(
+        f"{folder}: going on from {path}"
+        if path
+        else f"{folder}: {none}; starting from the beginning",
+        flush=True,
+    )
     return str(path) if path else None
 
 
@@ -71,7 +86,10 @@ def refuse_other_recipe(where: Path, old: dict[str, Any], new: dict[str, Any]) -
             f"{where}: was trained by another recipe: {'; '.join(deciding)}; give --output-dir a new folder, or the old values"
         )
     if layout := [line for line in changed if LAYOUT.match(line)]:
-        print(f"{where}: changed, so that it goes on, but not bit-exact: {'; '.join(layout)}", flush=True)
+        print(
+            f"{where}: changed, so that it goes on, but not bit-exact: {'; '.join(layout)}",
+            flush=True,
+        )
     if harmless:
         print(f"{where}: changed, to no effect on the result: {'; '.join(harmless)}", flush=True)
 
@@ -82,7 +100,10 @@ def tidy(folder: Path, log_bytes: int) -> None:
         atomic.remove_leftovers(place)
     log = folder / "log.jsonl"
     if (size := log.stat().st_size if log.is_file() else 0) < log_bytes:
-        print(f"{log}: shorter than when the checkpoint was written; some of its lines are lost", flush=True)
+        print(
+            f"{log}: shorter than when the checkpoint was written; some of its lines are lost",
+            flush=True,
+        )
     elif size:
         os.truncate(log, log_bytes)
 

@@ -26,7 +26,10 @@ class Stop:
         if self.signal and time.monotonic() - self.came < SECONDS_OF_ONE_SIGNAL:
             return
         if self.signal or self.saved:
-            line = self.saved or "a second signal: ended at once; --resume goes on from the newest checkpoint"
+            line = (
+                self.saved
+                or "a second signal: ended at once; --resume goes on from the newest checkpoint"
+            )
             if self.speaks:
                 os.write(sys.stderr.fileno(), f"vle-bench: {line}\n".encode())
             os._exit(128 + number)

@@ -23,9 +23,15 @@ def describe(run: "Run") -> None:
     parameters = list(run.bare_model.parameters())
     total = sum(p.numel() for p in parameters)
     trainable = sum(p.numel() for p in parameters if p.requires_grad)
-    kinds = {DistributedType.NO: "", DistributedType.FSDP: ", FSDP2", DistributedType.DEEPSPEED: ", DeepSpeed"}
+    kinds = {
+        DistributedType.NO: "",
+        DistributedType.FSDP: ", FSDP2",
+        DistributedType.DEEPSPEED: ", DeepSpeed",
+    }
     kind = kinds.get(accelerator.distributed_type, ", DDP")
-    print(f"{recipe.name} ({recipe.hash}) on {world} × {device_name(accelerator)}, {precision_name(accelerator)}{kind}")
+    print(
+        f"{recipe.name} ({recipe.hash}) on {world} × {device_name(accelerator)}, {precision_name(accelerator)}{kind}"
+    )
     print(
         f"model: {total:,} parameters, {trainable:,} trainable, {run.new_parameters:,} new; "
         f"data: {len(run.questions):,} questions of {recipe.data.train} in {recipe.data.root}"
@@ -38,7 +44,9 @@ def describe(run: "Run") -> None:
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         print(NO_STATES)
     if train.compile:
-        print("compiling with the first steps, which takes minutes; signals wait for the end of a step")
+        print(
+            "compiling with the first steps, which takes minutes; signals wait for the end of a step"
+        )
     memory = memory_estimate(total, trainable, accelerator, train.ema is not None)
     print(
         f"memory: {memory / MIB:,.0f} MiB a device for weights, gradients{', averages' * bool(train.ema)} and optimiser states"

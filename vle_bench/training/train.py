@@ -42,15 +42,23 @@ def train(recipe: Recipe, folder: Path, resume: bool = False) -> Record:
     started = time.monotonic()
     result = folder / "results" / f"{recipe.task}.{recipe.data.report}.json"
     with ExitStack() as stack:
-        start = first_decides(lambda: run_folder.take(stack, recipe.model_dump(mode="json"), folder, result, resume))
+        start = first_decides(
+            lambda: run_folder.take(stack, recipe.model_dump(mode="json"), folder, result, resume)
+        )
         if start == "finished":
-            first_decides(partial(write_cards, folder))  # in case the run was killed between its record and them
+            first_decides(
+                partial(write_cards, folder)
+            )  # in case the run was killed between its record and them
             return load_record(result)
         run = build(recipe, folder)
         run.started = started
         first_stage(run, epoch=0)  # what it refuses is refused before anything is written
-        if recipe.train.trackers:  # which may draw random numbers, so before those of the state are put back
-            run.accelerator.init_trackers("vle-bench", config={"recipe": recipe.name, "hash": recipe.hash})
+        if (
+            recipe.train.trackers
+        ):  # which may draw random numbers, so before those of the state are put back
+            run.accelerator.init_trackers(
+                "vle-bench", config={"recipe": recipe.name, "hash": recipe.hash}
+            )
         if start is not None:
             restore(run, Path(start))
         if run.accelerator.is_main_process:
@@ -61,7 +69,13 @@ def train(recipe: Recipe, folder: Path, resume: bool = False) -> Record:
         with stop_on_signals(speaks=run.accelerator.is_main_process) as stop:
             fit(run, stop)
             stop.saved = stopped(run, "by a signal")
-            record = evaluate_checkpoint(folder, Path(recipe.data.root), recipe.data.report, result, accelerator=run.accelerator)
+            record = evaluate_checkpoint(
+                folder,
+                Path(recipe.data.root),
+                recipe.data.report,
+                result,
+                accelerator=run.accelerator,
+            )
         if run.accelerator.is_main_process:
             print(summary(run), flush=True)
         run.accelerator.end_training()
@@ -69,17 +83,25 @@ def train(recipe: Recipe, folder: Path, resume: bool = False) -> Record:
 
 
 def check_trackers(recipe: Recipe) -> None:
-    if missing := [name for name in recipe.train.trackers if importlib.util.find_spec(name) is None]:
-        raise RequestError(f"train.trackers: {', '.join(missing)}: not installed; pip install 'vle-bench[tracking]'")
+    if missing := [
+        name for name in recipe.train.trackers if importlib.util.find_spec(name) is None
+    ]:
+        raise RequestError(
+            f"train.trackers: {', '.join(missing)}: not installed; pip install 'vle-bench[tracking]'"
+        )
 
 
 def fit(run: Run, stop: Stop) -> None:
     """Optimiser steps until `total_steps`, with logging, evaluation, training states, and the best and last checkpoints."""
     settings, first = run.recipe.train, run.accelerator.is_main_process
     agree = agreement(run.accelerator.num_processes)
-    if evaluation_is_due(run):  # a state is saved before its step's evaluation, so that a kill in that costs no step
+    if evaluation_is_due(
+        run
+    ):  # a state is saved before its step's evaluation, so that a kill in that costs no step
         evaluate(run, stop)
-    pending: list[tuple[int, list[int], torch.Tensor]] = []  # (step, ids, loss and norm) since the last check
+    pending: list[
+        tuple[int, list[int], torch.Tensor]
+    ] = []  # (step, ids, loss and norm) since the last check
     mark = saved = time.monotonic()
     seconds_before, questions = run.training_seconds, 0
     run.model.train()
@@ -154,7 +176,9 @@ def optimizer_step(run: Run, micro_batches: list[dict[str, Any]], count: int) ->
     accelerator.step = 0  # its count of micro-batches; it would go on from another number of processes after --resume
     for batch in micro_batches:
         inputs = model_inputs(run, batch)
-        with accelerator.accumulate(run.model):  # gradients are added up over processes in the last of them only
+        with accelerator.accumulate(
+            run.model
+        ):  # gradients are added up over processes in the last of them only
             with accelerator.autocast():
                 loss = run.model(**inputs).loss
             # Each question weighs the same, short last batches too. DDP averages over processes, hence their number.
@@ -176,7 +200,9 @@ def checked_losses(run: Run, pending: list[tuple[int, list[int], torch.Tensor]])
 
     Looking at every loss at once keeps the device from waiting for the host at each step. Nothing is saved without a look.
     """
-    figures = run.accelerator.reduce(torch.stack([figures for _, _, figures in pending]), reduction="mean").tolist()
+    figures = run.accelerator.reduce(
+        torch.stack([figures for _, _, figures in pending]), reduction="mean"
+    ).tolist()
     for (step, ids, _), (loss, norm) in zip(pending, figures, strict=True):
         if not (math.isfinite(loss) and math.isfinite(norm)):
             diverged(run, step, sorted(gather_object(list(ids))), loss, norm)
@@ -192,11 +218,18 @@ def diverged(run: Run, step: int, ids: list[Any], loss: float, norm: float) -> N
     shown = ", ".join(map(str, ids[:8])) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
     kept = [f"{name}/" for name in ("best", "last") if (run.folder / name).is_dir()]
     kept += [f"checkpoints/{name}/" for name in checkpoints.names(run.folder / "checkpoints")[-1:]]
-    entry = {"step": step, "learning_rate": rate, "loss": str(loss), "gradient_norm": str(norm), "ids": ids}
+    entry = {
+        "step": step,
+        "learning_rate": rate,
+        "loss": str(loss),
+        "gradient_norm": str(norm),
+        "ids": ids,
+    }
     atomic.write_json(run.folder / "diverged.json", entry)
     raise RunFailed(
         f"diverged: loss {loss}, gradient norm {norm} at step {step}, learning rate {rate:.3g}; the examples of that "
-        f"step: {shown} (all in {run.folder / 'diverged.json'}); " + (f"kept: {', '.join(kept)}" if kept else "nothing saved")
+        f"step: {shown} (all in {run.folder / 'diverged.json'}); "
+        + (f"kept: {', '.join(kept)}" if kept else "nothing saved")
     )
 
 
@@ -205,7 +238,9 @@ def write_log(run: Run, entry: dict[str, Any]) -> None:
         with open(run.folder / "log.jsonl", "a") as file:
             file.write(json.dumps(entry) + "\n")
     if run.recipe.train.trackers:
-        run.accelerator.log({k: v for k, v in entry.items() if isinstance(v, float | int)}, step=run.step)
+        run.accelerator.log(
+            {k: v for k, v in entry.items() if isinstance(v, float | int)}, step=run.step
+        )
 
 
 def learning_rate(run: Run, step: int) -> float:
@@ -216,10 +251,17 @@ def learning_rate(run: Run, step: int) -> float:
 def log_training(run: Run, epoch: int, samples_per_second: float) -> str:
     loss, rate = sum(run.losses) / len(run.losses), learning_rate(run, run.step)
     run.losses = []
-    write_log(run, {
-        "step": run.step, "epoch": epoch, "loss": round(loss, 6), "lr": rate,
-        "samples_per_second": round(samples_per_second, 1), "seconds": round(run.training_seconds, 2),
-    })  # fmt: skip
+    write_log(
+        run,
+        {
+            "step": run.step,
+            "epoch": epoch,
+            "loss": round(loss, 6),
+            "lr": rate,
+            "samples_per_second": round(samples_per_second, 1),
+            "seconds": round(run.training_seconds, 2),
+        },
+    )
     return f"loss {loss:.4f}  lr {rate:.1e}  {samples_per_second:.0f} questions/s"
 
 
@@ -235,29 +277,61 @@ def evaluate_and_save(run: Run) -> None:
     """Score the `data.evaluate` split; `last/` is replaced, `best/` too where the score is the best so far."""
     recipe, model = run.recipe, run.bare_model
     rows = predict(
-        model, run.processor, run.task, run.data, recipe.data.evaluate, run.labels, accelerator=run.accelerator,
-        batch_size=EVALUATION_BATCH_SIZE, inputs=run.inputs,
-    )  # fmt: skip
+        model,
+        run.processor,
+        run.task,
+        run.data,
+        recipe.data.evaluate,
+        run.labels,
+        accelerator=run.accelerator,
+        batch_size=EVALUATION_BATCH_SIZE,
+        inputs=run.inputs,
+    )
     metrics = run.task.score(rows, run.data.questions(recipe.data.evaluate))["metrics"]
     score = run.last = metrics[run.task.primary_metric]["value"]
     weights = engine.whole_weights(run.accelerator, run.model)
-    write_log(run, {
-        "step": run.step, "split": recipe.data.evaluate, "seconds": round(run.training_seconds, 2),
-        **{name: metric["value"] for name, metric in metrics.items()},
-    })  # fmt: skip
+    write_log(
+        run,
+        {
+            "step": run.step,
+            "split": recipe.data.evaluate,
+            "seconds": round(run.training_seconds, 2),
+            **{name: metric["value"] for name, metric in metrics.items()},
+        },
+    )
     if run.accelerator.is_main_process:
         shown = "  ".join(f"{name} {100 * metric['value']:.2f}" for name, metric in metrics.items())
         print(f"step {run.step}: {recipe.data.evaluate}: {shown}", flush=True)
     progress = {
-        "step": run.step, "steps": run.total_steps, "seconds": round(run.training_seconds, 1),
-        "split": recipe.data.evaluate, "score": score, **({"ema": recipe.train.ema} if run.average else {}),
-    }  # fmt: skip
+        "step": run.step,
+        "steps": run.total_steps,
+        "seconds": round(run.training_seconds, 1),
+        "split": recipe.data.evaluate,
+        "score": score,
+        **({"ema": recipe.train.ema} if run.average else {}),
+    }
     training = {
-        "task": run.task.name, "recipe": {"name": recipe.name, "hash": recipe.hash, "experiment": recipe.experiment},
-        "expect": recipe.expect.model_dump() if recipe.expect else None, "seed": recipe.train.seed,
-        "inputs": run.inputs, "data_root": recipe.data.root,
-        "training_splits": sorted(names(recipe.data.train)), "progress": progress,
-    }  # fmt: skip
-    for name in ("best", "last") if score > run.best else ("last",):  # once `last/` is of the last step, `best/` stays
-        first_decides(partial(pretrained.save, run.folder / name, model, run.processor, run.labels, training, weights))
+        "task": run.task.name,
+        "recipe": {"name": recipe.name, "hash": recipe.hash, "experiment": recipe.experiment},
+        "expect": recipe.expect.model_dump() if recipe.expect else None,
+        "seed": recipe.train.seed,
+        "inputs": run.inputs,
+        "data_root": recipe.data.root,
+        "training_splits": sorted(names(recipe.data.train)),
+        "progress": progress,
+    }
+    for name in (
+        ("best", "last") if score > run.best else ("last",)
+    ):  # once `last/` is of the last step, `best/` stays
+        first_decides(
+            partial(
+                pretrained.save,
+                run.folder / name,
+                model,
+                run.processor,
+                run.labels,
+                training,
+                weights,
+            )
+        )
     run.best = max(run.best, score)

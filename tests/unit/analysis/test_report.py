@@ -53,7 +53,11 @@ class Page(HTMLParser):
             self.cell += data
 
     def of(self, tag, **attributes):
-        return [found for name, found in self.tags if name == tag and all(found.get(k) == v for k, v in attributes.items())]
+        return [
+            found
+            for name, found in self.tags
+            if name == tag and all(found.get(k) == v for k, v in attributes.items())
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -81,23 +85,33 @@ def vcr_page(request, vcr_data, tmp_path_factory):
 
 
 def predictions(run, task):
-    return [json.loads(line) for line in (run / "predictions" / f"{task}.val.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line)
+        for line in (run / "predictions" / f"{task}.val.jsonl").read_text().splitlines()
+    ]
 
 
 def check_figures(page, record):
     """The headline and the task's own groups are the record's, to the digit."""
     shown = {row[0]: row[1:] for row in page.tables["Percent"][1:]}
     for name, metric in record.metrics.items():
-        assert shown[name.replace("_", " ")] == [percent(metric.value), " to ".join(map(percent, metric.interval)), f"{metric.n:,}"]
+        assert shown[name.replace("_", " ")] == [
+            percent(metric.value),
+            " to ".join(map(percent, metric.interval)),
+            f"{metric.n:,}",
+        ]
     for kind, groups in record.breakdown.items():
         name = kind.replace("_", " ")
         if len(groups) == 1:
-            assert any(text == f"{name}: {next(iter(groups))}, for every question" for text in page.texts)
+            assert any(
+                text == f"{name}: {next(iter(groups))}, for every question" for text in page.texts
+            )
             continue
         rows = {row[0]: row[1:] for row in page.tables[f"By {name}"][1:]}
         assert rows == {
-            group: [percent(m.value), " to ".join(map(percent, m.interval)), f"{m.n:,}"] for group, m in groups.items()
-        }  # fmt: skip
+            group: [percent(m.value), " to ".join(map(percent, m.interval)), f"{m.n:,}"]
+            for group, m in groups.items()
+        }
 
 
 def test_vqa_figures_are_those_of_the_record(vqa_page):
@@ -107,10 +121,16 @@ def test_vqa_figures_are_those_of_the_record(vqa_page):
 
 def test_vqa_by_length_by_hand(vqa_page, vqa_data):
     _, page = vqa_page
-    lengths = [len(question.split()) for question in open_prepared(vqa_data).questions("val")["question"]]
+    lengths = [
+        len(question.split()) for question in open_prepared(vqa_data).questions("val")["question"]
+    ]
     rows = {row[0]: row[3] for row in page.tables["By words in the question"][1:]}
     counts = {"1 to 5": (1, 5), "6 to 8": (6, 8), "9 to 12": (9, 12), "13 or more": (13, 999)}
-    assert rows == {k: str(n) for k, (low, high) in counts.items() if (n := sum(low <= length <= high for length in lengths))}
+    assert rows == {
+        k: str(n)
+        for k, (low, high) in counts.items()
+        if (n := sum(low <= length <= high for length in lengths))
+    }
     assert rows["13 or more"] == "1"  # "How many very very ..."
     assert list(rows)[0] == "1 to 5" and sum(map(int, rows.values())) == len(lengths)
 
@@ -122,33 +142,55 @@ def test_vqa_mistakes_by_hand(vqa_page, vqa_data):
     wrong = sorted(wrong, key=lambda row: (-row["score"], row["id"]))
     shown = re.findall(r"question (\d+),", "".join(page.texts))
     assert shown == [str(row["id"]) for row in wrong[:50]] and len(wrong) > 10
-    assert len(page.of("article")) == len(shown) == len([tag for tag in page.of("img") if tag["src"].startswith("data:image/webp")])
+    assert (
+        len(page.of("article"))
+        == len(shown)
+        == len([tag for tag in page.of("img") if tag["src"].startswith("data:image/webp")])
+    )
     assert any(f"There are {len(wrong)}, the surest first" in text for text in page.texts)
 
 
 def test_all_answers_of_the_annotators_are_shown_with_counts():
     question = {
-        "question": "q", "answers": ["b", "a", "b", "c", "b", "a", "b", "b", "b", "b"], "multiple_choice_answer": "b",
-        "answer_type": "other", "question_type": "what",
-    }  # fmt: skip
+        "question": "q",
+        "answers": ["b", "a", "b", "c", "b", "a", "b", "b", "b", "b"],
+        "multiple_choice_answer": "b",
+        "answer_type": "other",
+        "question_type": "what",
+    }
     row = {"id": 3, "answer": "d", "label": 0, "score": 0.98765}
     card = vqa.card([row], [question], 0, Image.new("RGB", (640, 480)), {"file_name": "x.jpg"})
-    assert "<dd>b ×&nbsp;7, a ×&nbsp;2, c</dd>" in card and "✗ d" in card and "✓ b" in card and "(98.77&nbsp;%)" in card
+    assert (
+        "<dd>b ×&nbsp;7, a ×&nbsp;2, c</dd>" in card
+        and "✗ d" in card
+        and "✓ b" in card
+        and "(98.77&nbsp;%)" in card
+    )
     assert 'width="640" height="480"' in card
 
 
 def test_confusion_reads_answers_as_the_metric_does():
-    table = vqa.confusion_table(["two", "2", "Red.", "red", "the"], ["2", "red", "red", "a red", "two"])
+    table = vqa.confusion_table(
+        ["two", "2", "Red.", "red", "the"], ["2", "red", "red", "a red", "two"]
+    )
     rows = [re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in table.split("<tr>")[1:]]
-    assert rows == [["true answer", "2", "red", "the", "all"], ["2", "1", "1", "0", "2"], ["red", "0", "2", "0", "2"],
-                    ["the", "1", "0", "0", "1"]]  # fmt: skip
+    assert rows == [
+        ["true answer", "2", "red", "the", "all"],
+        ["2", "1", "1", "0", "2"],
+        ["red", "0", "2", "0", "2"],
+        ["the", "1", "0", "0", "1"],
+    ]
 
 
 def test_thirteen_answers_are_twelve_and_the_others():
     truths = [f"answer{k:02}" for k in range(13)] * 2 + ["answer12"]
     table = vqa.confusion_table(truths, truths)
     rows = [re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in table.split("<tr>")[1:]]
-    assert rows[0][1:4] == ["answer12", "answer00", "answer01"] and rows[0][-2:] == ["other", "all"] and len(rows) == 14
+    assert (
+        rows[0][1:4] == ["answer12", "answer00", "answer01"]
+        and rows[0][-2:] == ["other", "all"]
+        and len(rows) == 14
+    )
     assert rows[-1][0] == "other" and rows[-1][-2:] == ["2", "2"] and rows[1][1] == "3"
 
 
@@ -163,7 +205,10 @@ def test_vcr_confidence_score_and_places_by_hand(vcr_page, vcr_data):
     rows, parts = predictions(run, task), vcr.PARTS[task]
     mistakes = []
     for row in rows:
-        label = {"q2a": questions[row["id"]]["answer_label"], "qa2r": questions[row["id"]]["rationale_label"]}
+        label = {
+            "q2a": questions[row["id"]]["answer_label"],
+            "qa2r": questions[row["id"]]["rationale_label"],
+        }
         if any(row[part] != label[part] for part in parts):
             mistakes.append((-np.prod([max(row[f"{part}_scores"]) for part in parts]), row["id"]))
     shown = re.findall(r"(val-\d+), confidence ([\d.]+) %", "".join(page.texts))
@@ -171,43 +216,82 @@ def test_vcr_confidence_score_and_places_by_hand(vcr_page, vcr_data):
     assert [name for name, _ in shown] == [name for _, name in expected] and len(shown) > 5
     assert [sure for _, sure in shown] == [percent(-sure) for sure, _ in expected]
     for part in parts:
-        table = next(table for name, table in page.tables.items() if name.startswith(f"{vcr.TITLES[part]}. Place"))
+        table = next(
+            table
+            for name, table in page.tables.items()
+            if name.startswith(f"{vcr.TITLES[part]}. Place")
+        )
         counts = np.zeros((4, 4), int)
         for row in rows:
-            counts[questions[row["id"]]["answer_label" if part == "q2a" else "rationale_label"], row[part]] += 1
+            counts[
+                questions[row["id"]]["answer_label" if part == "q2a" else "rationale_label"],
+                row[part],
+            ] += 1
         assert [row[1:] for row in table[1:]] == [
-            *([*map(str, row), str(sum(row))] for row in counts.tolist()), [*map(str, counts.sum(0)), str(len(rows))]
-        ]  # fmt: skip
-    assert len(page.of("svg", role="img")) == len(shown) + (3 if task == "vcr_joint" else 1) + 3  # pictures, diagrams, curves
+            *([*map(str, row), str(sum(row))] for row in counts.tolist()),
+            [*map(str, counts.sum(0)), str(len(rows))],
+        ]
+    assert (
+        len(page.of("svg", role="img")) == len(shown) + (3 if task == "vcr_joint" else 1) + 3
+    )  # pictures, diagrams, curves
 
 
 def test_boxes_lie_over_the_picture_in_its_own_pixels(vcr_data):
     """The stored picture of OTHER_SIZE is half as large as its metadata say, and a box of OUTSIDE lies beyond it."""
-    found = [stored for stored in open_prepared(vcr_data).images if len(stored["boxes"]) == len(BOXES)]
+    found = [
+        stored for stored in open_prepared(vcr_data).images if len(stored["boxes"]) == len(BOXES)
+    ]
     assert len(found) > OUTSIDE > OTHER_SIZE
     for stored in found:
         image = decode(stored["bytes"], "x")
-        shown = vcr.picture(image, stored, ["person1", "person2", "dog3", "chair4", "cellphone5"], [0, 4])
-        assert f'viewBox="0 0 {SIZE[0]} {SIZE[1]}"' in shown and f'width="{SIZE[0]}" height="{SIZE[1]}"' in shown
-        boxes = [tuple(map(float, found)) for found in re.findall(
-            r'<rect class="box \w+" x="([-\d.]+)" y="([-\d.]+)" width="([-\d.]+)" height="([-\d.]+)"', shown)]  # fmt: skip
-        expected = [(x1, y1, x2 - x1, y2 - y1) for x1, y1, x2, y2, _ in (BOXES[k] for k in (1, 2, 3, 0, 4))]
+        shown = vcr.picture(
+            image, stored, ["person1", "person2", "dog3", "chair4", "cellphone5"], [0, 4]
+        )
+        assert (
+            f'viewBox="0 0 {SIZE[0]} {SIZE[1]}"' in shown
+            and f'width="{SIZE[0]}" height="{SIZE[1]}"' in shown
+        )
+        boxes = [
+            tuple(map(float, found))
+            for found in re.findall(
+                r'<rect class="box \w+" x="([-\d.]+)" y="([-\d.]+)" width="([-\d.]+)" height="([-\d.]+)"',
+                shown,
+            )
+        ]
+        expected = [
+            (x1, y1, x2 - x1, y2 - y1) for x1, y1, x2, y2, _ in (BOXES[k] for k in (1, 2, 3, 0, 4))
+        ]
         outside = "outside of the picture: cellphone5" in shown
-        assert boxes == [pytest.approx(box, abs=0.06) for box in (expected[:-1] if outside else expected)]
-        assert (">cellphone5</text>" in shown) != outside and ">person1</text>" in shown and ">dog3</text>" not in shown
+        assert boxes == [
+            pytest.approx(box, abs=0.06) for box in (expected[:-1] if outside else expected)
+        ]
+        assert (
+            (">cellphone5</text>" in shown) != outside
+            and ">person1</text>" in shown
+            and ">dog3</text>" not in shown
+        )
 
 
 def test_a_card_marks_the_choice_and_the_truth():
     record = {
-        "question": ["Why", "is", [0], "there", "?"], "answer_choices": [[[0], "waits", "."], ["No", "."], [[1, 0], "."], ["x"]],
-        "objects": ["person", "dog"], "answer_label": 2, "annot_id": "val-1",
-    }  # fmt: skip
+        "question": ["Why", "is", [0], "there", "?"],
+        "answer_choices": [[[0], "waits", "."], ["No", "."], [[1, 0], "."], ["x"]],
+        "objects": ["person", "dog"],
+        "answer_label": 2,
+        "annot_id": "val-1",
+    }
     row = {"id": "val-1", "q2a": 0, "q2a_scores": [0.7, 0.1, 0.15, 0.05]}
     shown = vcr.choice_list("q2a", row, record, ["person1", "dog2"])
     assert re.findall(r'<li class="(\w*)">(.*?)</li>', shown) == [
-        ("wrong", 'person1 waits. <strong>✗ chosen</strong> <span class="small">70.00&nbsp;%</span>'),
+        (
+            "wrong",
+            'person1 waits. <strong>✗ chosen</strong> <span class="small">70.00&nbsp;%</span>',
+        ),
         ("", 'No. <span class="small">10.00&nbsp;%</span>'),
-        ("right", 'dog2 and person1. <strong>✓ right</strong> <span class="small">15.00&nbsp;%</span>'),
+        (
+            "right",
+            'dog2 and person1. <strong>✓ right</strong> <span class="small">15.00&nbsp;%</span>',
+        ),
         ("", 'x <span class="small">5.00&nbsp;%</span>'),
     ]
 
@@ -229,11 +313,16 @@ def test_no_text_becomes_markup_and_nothing_comes_from_elsewhere(vqa_page):
 def test_marks_are_loud_where_they_hold_and_absent_otherwise(vqa_page, vqa_data, tmp_path):
     assert not vqa_page[1].of("p", **{"class": "alert"})
     changes = {"contaminated": True, "code": {"version": "1", "commit": "abc", "clean": False}}
-    run = vqa_run(tmp_path / "run", vqa_data, recipe={"name": "vqa-tiny", "hash": "of-another"}, **changes)
+    run = vqa_run(
+        tmp_path / "run", vqa_data, recipe={"name": "vqa-tiny", "hash": "of-another"}, **changes
+    )
     page = Page(write_report(run, None, tmp_path / "out.html"))
     assert len(page.of("p", **{"class": "alert"})) == 3
     shown = "".join(page.texts)
-    assert all(words in shown for words in ("Contaminated", "never ranked", "in no commit", "recipe.yaml is not what"))
+    assert all(
+        words in shown
+        for words in ("Contaminated", "never ranked", "in no commit", "recipe.yaml is not what")
+    )
 
 
 def test_provenance_and_recipe_are_there(vqa_page):
@@ -255,13 +344,24 @@ def joined_runs(folder, data):
     (q2a / "best" / "config.json").write_text("{}")
     (q2a / "best" / pretrained.TRAINING_FILE).write_text(json.dumps({"data_root": str(data)}))
     (q2a / "best" / "model.safetensors").write_bytes(b"")
-    return q2a, qa2r, lambda: join_vcr(q2a, qa2r, "val", q2a / "results" / "vcr_q2ar.val.json", accelerator=Accelerator(cpu=True))
+    return (
+        q2a,
+        qa2r,
+        lambda: join_vcr(
+            q2a,
+            qa2r,
+            "val",
+            q2a / "results" / "vcr_q2ar.val.json",
+            accelerator=Accelerator(cpu=True),
+        ),
+    )
 
 
 def test_two_runs_that_are_joined(vcr_data, tmp_path):
     q2a, qa2r, join = joined_runs(tmp_path, vcr_data)
     with pytest.raises(
-        RequestError, match=r"vcr_q2ar.val.json: no such file; `vle-bench evaluate .*q2a --with .*qa2r --split val`"
+        RequestError,
+        match=r"vcr_q2ar.val.json: no such file; `vle-bench evaluate .*q2a --with .*qa2r --split val`",
     ):
         write_report(q2a, "val", None, qa2r)
     join()
@@ -271,7 +371,10 @@ def test_two_runs_that_are_joined(vcr_data, tmp_path):
     record = load_record(q2a / "results" / "vcr_q2ar.val.json")
     check_figures(page, record)
     assert "accuracy (q2a)" in "".join(page.texts) and "accuracy (qa2r)" in "".join(page.texts)
-    with pytest.raises(RequestError, match="a run of vcr_q2a with one of vcr_qa2r is expected, not vcr_qa2r with vcr_q2a"):
+    with pytest.raises(
+        RequestError,
+        match="a run of vcr_q2a with one of vcr_qa2r is expected, not vcr_qa2r with vcr_q2a",
+    ):
         write_report(qa2r, "val", None, q2a)
     change_record(qa2r, "vcr_qa2r", lambda record: record["model"].update(checkpoint_sha256="0"))
     with pytest.raises(RequestError, match="is of other checkpoints"):
@@ -302,27 +405,57 @@ def record(edit):
     return lambda run: change_record(run, "vqa", edit)
 
 
-@pytest.mark.parametrize(("edit", "message"), [
-    (lambda run: shutil.rmtree(run), "no such folder"),
-    (lambda run: (run / "recipe.yaml").unlink(), "has no recipe.yaml; the folder of a run is expected"),
-    (lambda run: (run / "results/vqa.val.json").unlink(), r"vqa.val.json: no such file; `vle-bench evaluate .* --split val` w"),
-    (lambda run: (run / "predictions/vqa.val.jsonl").unlink(), r"vqa.val.jsonl: no such file; `vle-bench evaluate .* --split val`"),
-    (lambda run: (run / "predictions/vqa.val.jsonl").write_text('{"id": 1'), "vqa.val.jsonl: line 1: broken or cut-off JSON"),
-    (lambda run: (run / "predictions/vqa.val.jsonl").write_bytes(b"\xff\xfe"), "vqa.val.jsonl: line 1: not UTF-8"),
-    (lambda run: (run / "predictions/vqa.val.jsonl").write_text(""), "not the questions of the split"),
-    (rows(lambda rows: rows[1:]), "not the questions of the split: 1 question ids without a prediction"),
-    (rows(lambda rows: [*rows, rows[0]]), "prediction 46 .id 1001000.: a second time"),
-    (rows(first(id=5)), "1 question ids unknown to the annotations"),
-    (rows(first(answer="never")), "differ, accuracy is 0.*in the record; `vle-bench evaluate"),
-    (rows(first(score=1.5)), "score: 1.5 is no probability"),
-    (rows(first(score=float("nan"))), "score: nan is no probability"),
-    (rows(first(answer=3)), "an id, an answer and its label are expected"),
-    (record(lambda r: r.update(split="minival")), "a record of vqa on minival"),
-    (record(lambda r: r.update(task_version=9)), "version 9 of the task, this is version 1"),
-    (record(lambda r: r.update(ids_sha256="0")), "the record is of other questions"),
-    (record(lambda r: r["data"].update(manifest_hash="0")), "other data than the record's.*data.root of"),
-    (lambda run: (run / "log.jsonl").write_text('{"step": 1, "loss": "high"}\n'), "log.jsonl: line 1: step and loss must"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda run: shutil.rmtree(run), "no such folder"),
+        (
+            lambda run: (run / "recipe.yaml").unlink(),
+            "has no recipe.yaml; the folder of a run is expected",
+        ),
+        (
+            lambda run: (run / "results/vqa.val.json").unlink(),
+            r"vqa.val.json: no such file; `vle-bench evaluate .* --split val` w",
+        ),
+        (
+            lambda run: (run / "predictions/vqa.val.jsonl").unlink(),
+            r"vqa.val.jsonl: no such file; `vle-bench evaluate .* --split val`",
+        ),
+        (
+            lambda run: (run / "predictions/vqa.val.jsonl").write_text('{"id": 1'),
+            "vqa.val.jsonl: line 1: broken or cut-off JSON",
+        ),
+        (
+            lambda run: (run / "predictions/vqa.val.jsonl").write_bytes(b"\xff\xfe"),
+            "vqa.val.jsonl: line 1: not UTF-8",
+        ),
+        (
+            lambda run: (run / "predictions/vqa.val.jsonl").write_text(""),
+            "not the questions of the split",
+        ),
+        (
+            rows(lambda rows: rows[1:]),
+            "not the questions of the split: 1 question ids without a prediction",
+        ),
+        (rows(lambda rows: [*rows, rows[0]]), "prediction 46 .id 1001000.: a second time"),
+        (rows(first(id=5)), "1 question ids unknown to the annotations"),
+        (rows(first(answer="never")), "differ, accuracy is 0.*in the record; `vle-bench evaluate"),
+        (rows(first(score=1.5)), "score: 1.5 is no probability"),
+        (rows(first(score=float("nan"))), "score: nan is no probability"),
+        (rows(first(answer=3)), "an id, an answer and its label are expected"),
+        (record(lambda r: r.update(split="minival")), "a record of vqa on minival"),
+        (record(lambda r: r.update(task_version=9)), "version 9 of the task, this is version 1"),
+        (record(lambda r: r.update(ids_sha256="0")), "the record is of other questions"),
+        (
+            record(lambda r: r["data"].update(manifest_hash="0")),
+            "other data than the record's.*data.root of",
+        ),
+        (
+            lambda run: (run / "log.jsonl").write_text('{"step": 1, "loss": "high"}\n'),
+            "log.jsonl: line 1: step and loss must",
+        ),
+    ],
+)
 def test_what_does_not_belong_together_is_refused(vqa_data, tmp_path, edit, message):
     run = vqa_run(tmp_path / "run", vqa_data)
     edit(run)
@@ -332,12 +465,21 @@ def test_what_does_not_belong_together_is_refused(vqa_data, tmp_path, edit, mess
     assert not list(tmp_path.glob("**/*.html")) and not list(tmp_path.glob("**/*.partial"))
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"q2a": 4}, "q2a: 4 is not a number of 0 to 3"), ({"q2a": True}, "q2a: True is not"),
-    ({"q2a_scores": [0.5, 0.5]}, "q2a_scores: 4 probabilities"), ({"q2a_scores": None}, "q2a_scores: 4 probabilities"),
-    ({"q2a_scores": [1.2, 0, 0, 0]}, "q2a_scores: 4 probabilities"), ({"id": 7}, "an id is expected"),
-    ({"q2a": 0, "q2a_scores": [0.1, 0.9, 0, 0]}, "0 was chosen, and another choice is more probable"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"q2a": 4}, "q2a: 4 is not a number of 0 to 3"),
+        ({"q2a": True}, "q2a: True is not"),
+        ({"q2a_scores": [0.5, 0.5]}, "q2a_scores: 4 probabilities"),
+        ({"q2a_scores": None}, "q2a_scores: 4 probabilities"),
+        ({"q2a_scores": [1.2, 0, 0, 0]}, "q2a_scores: 4 probabilities"),
+        ({"id": 7}, "an id is expected"),
+        (
+            {"q2a": 0, "q2a_scores": [0.1, 0.9, 0, 0]},
+            "0 was chosen, and another choice is more probable",
+        ),
+    ],
+)
 def test_wrong_vcr_predictions_are_refused(vcr_data, tmp_path, change, message):
     run = vcr_run(tmp_path / "run", vcr_data, "vcr_q2a")
     change_rows(run, "vcr_q2a", first(**change))
@@ -349,7 +491,10 @@ def test_data_that_moved_are_named_by_key_and_found_again(vqa_data, tmp_path):
     shutil.copytree(vqa_data, tmp_path / "old")
     run = vqa_run(tmp_path / "run", tmp_path / "old")
     (tmp_path / "old").rename(tmp_path / "new")
-    with pytest.raises(RequestError, match=r"old: no prepared data there.*data.root of .*recipe.yaml.*--data names its folder"):
+    with pytest.raises(
+        RequestError,
+        match=r"old: no prepared data there.*data.root of .*recipe.yaml.*--data names its folder",
+    ):
         write_report(run, "val", None)
     assert write_report(run, "val", None, data=tmp_path / "new").is_file()
 
@@ -360,8 +505,12 @@ def test_an_image_that_cannot_be_read_is_named(vqa_data, tmp_path, monkeypatch):
     shutil.copytree(vqa_data, copy)
     for shard in copy.glob("images*.arrow"):
         content = shard.read_bytes()
-        shard.write_bytes(content.replace(b"\xff\xd8\xff", b"\x00\x00\x00"))  # every JPEG's first bytes; the size stays
-    with pytest.raises(RequestError, match=r"data: COCO_val2014_\d+.jpg: cannot be read as an image"):
+        shard.write_bytes(
+            content.replace(b"\xff\xd8\xff", b"\x00\x00\x00")
+        )  # every JPEG's first bytes; the size stays
+    with pytest.raises(
+        RequestError, match=r"data: COCO_val2014_\d+.jpg: cannot be read as an image"
+    ):
         write_report(run, "val", None, data=copy)
     assert not list(tmp_path.glob("run/*.html"))
 
@@ -370,7 +519,10 @@ def test_other_requests_that_are_refused(vqa_data, vcr_data, tmp_path):
     run = vqa_run(tmp_path / "run", vqa_data)
     with pytest.raises(RequestError, match="is a folder; --output names the file"):
         write_report(run, None, tmp_path)
-    with pytest.raises(RequestError, match=r"vqa.minival.json: no such file; `vle-bench evaluate .* --split minival` writes it"):
+    with pytest.raises(
+        RequestError,
+        match=r"vqa.minival.json: no such file; `vle-bench evaluate .* --split minival` writes it",
+    ):
         write_report(run, "minival", None)
     (run / "log.jsonl").unlink()
     page = Page(write_report(run, None, tmp_path / "no-log.html"))
@@ -378,5 +530,7 @@ def test_other_requests_that_are_refused(vqa_data, vcr_data, tmp_path):
     second = vcr_run(tmp_path / "second", vcr_data, "vcr_q2a")
     text = (second / "recipe.yaml").read_text().replace("task: vcr_q2a", "task: vcr_second_stage")
     (second / "recipe.yaml").write_text(text)
-    with pytest.raises(RequestError, match="vcr_second_stage answers no question; a report is about a run of vqa"):
+    with pytest.raises(
+        RequestError, match="vcr_second_stage answers no question; a report is about a run of vqa"
+    ):
         write_report(second, None, None)

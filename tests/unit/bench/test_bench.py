@@ -19,10 +19,25 @@ from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import TASKS
 
 SMALL = ["train.batch_size=8", "train.per_device_batch_size=4", "train.precision=fp32"]
-TEXT = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
-        "max_position_embeddings": 64, "initializer_range": 0.3}  # fmt: skip
-DEBERTA = {"model_type": "deberta-v2", **TEXT, "relative_attention": True, "position_buckets": 8, "share_att_key": True,
-           "pos_att_type": ["p2c", "c2p"], "norm_rel_ebd": "layer_norm", "position_biased_input": False}  # fmt: skip
+TEXT = {
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.3,
+}
+DEBERTA = {
+    "model_type": "deberta-v2",
+    **TEXT,
+    "relative_attention": True,
+    "position_buckets": 8,
+    "share_att_key": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "norm_rel_ebd": "layer_norm",
+    "position_biased_input": False,
+}
 ROBERTA = {"model_type": "roberta", **TEXT, "pad_token_id": 1}
 
 
@@ -39,42 +54,71 @@ def fresh_state(monkeypatch):
 
 def tiny(architecture, text):
     torch.manual_seed(0)
-    vision = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 20, "patch_size": 8,
-              "image_size": 16}  # fmt: skip
-    return architecture(VLEConfig(
-        text_config=text, vision_config=vision, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=20,
-        num_token_types=6, initializer_range=0.3, id2label={i: str(i) for i in range(7)}, label2id={str(i): i for i in range(7)},
-    )).eval()  # fmt: skip
+    vision = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 20,
+        "patch_size": 8,
+        "image_size": 16,
+    }
+    return architecture(
+        VLEConfig(
+            text_config=text,
+            vision_config=vision,
+            hidden_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=20,
+            num_token_types=6,
+            initializer_range=0.3,
+            id2label={i: str(i) for i in range(7)},
+            label2id={str(i): i for i in range(7)},
+        )
+    ).eval()
 
 
 def questions():
     """Five questions about two images, of different lengths."""
     lengths = torch.tensor([3, 6, 4, 6, 2])
     return {
-        "input_ids": torch.randint(5, 40, (5, 6)), "attention_mask": (torch.arange(6) < lengths[:, None]).long(),
-        "pixel_values": torch.randn(2, 3, 16, 16), "image_index": torch.tensor([0, 0, 1, 1, 1]), "labels": torch.rand(5, 7),
-    }  # fmt: skip
+        "input_ids": torch.randint(5, 40, (5, 6)),
+        "attention_mask": (torch.arange(6) < lengths[:, None]).long(),
+        "pixel_values": torch.randn(2, 3, 16, 16),
+        "image_index": torch.tensor([0, 0, 1, 1, 1]),
+        "labels": torch.rand(5, 7),
+    }
 
 
 def choices():
     """Three questions about two images, four choices each, of different lengths and numbers of objects."""
     lengths, objects = torch.randint(2, 7, (3, 4, 1)), torch.randint(0, 4, (3, 4, 1))
     return {
-        "input_ids": torch.randint(5, 40, (3, 4, 6)), "attention_mask": (torch.arange(6) < lengths).long(),
-        "token_type_ids": torch.randint(0, 6, (3, 4, 6)), "pixel_values": torch.randn(2, 3, 16, 16),
-        "image_index": torch.tensor([1, 0, 1]), "labels": torch.tensor([3, 0, 2]),
-        "object_patch_mask": torch.rand(3, 4, 3, 4) > 0.5, "object_token_type_ids": torch.tensor([2, 3, 4]).expand(3, 4, 3),
+        "input_ids": torch.randint(5, 40, (3, 4, 6)),
+        "attention_mask": (torch.arange(6) < lengths).long(),
+        "token_type_ids": torch.randint(0, 6, (3, 4, 6)),
+        "pixel_values": torch.randn(2, 3, 16, 16),
+        "image_index": torch.tensor([1, 0, 1]),
+        "labels": torch.tensor([3, 0, 2]),
+        "object_patch_mask": torch.rand(3, 4, 3, 4) > 0.5,
+        "object_token_type_ids": torch.tensor([2, 3, 4]).expand(3, 4, 3),
         "object_mask": (torch.arange(3) < objects).long(),
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("text", [DEBERTA, ROBERTA], ids=["deberta", "roberta"])
-@pytest.mark.parametrize(("architecture", "inputs"), [(VLEForVQA, questions), (VLEForVCRQ2A, choices)])
+@pytest.mark.parametrize(
+    ("architecture", "inputs"), [(VLEForVQA, questions), (VLEForVCRQ2A, choices)]
+)
 def test_the_published_way_computes_the_same(architecture, inputs, text):
     model, batch = tiny(architecture, text), inputs()
     seen = []
-    hook = model.vle.vision_model.register_forward_hook(lambda module, given, output: seen.append(len(output[0])))
-    lengths = model.vle.text_projection_layer.register_forward_hook(lambda module, given, output: seen.append(output.shape[1]))
+    hook = model.vle.vision_model.register_forward_hook(
+        lambda module, given, output: seen.append(len(output[0]))
+    )
+    lengths = model.vle.text_projection_layer.register_forward_hook(
+        lambda module, given, output: seen.append(output.shape[1])
+    )
     results = []
     for way in (None, published_way(model, 20, model.config.text_config.pad_token_id), None):
         model.zero_grad()
@@ -90,7 +134,14 @@ def test_the_published_way_computes_the_same(architecture, inputs, text):
     hook.remove()
     lengths.remove()
     texts = batch["input_ids"].shape[:-1].numel()
-    assert seen == [6, 2, 20, texts, 6, 2]  # tokens and images of ours, of theirs, and of ours once more
+    assert seen == [
+        6,
+        2,
+        20,
+        texts,
+        6,
+        2,
+    ]  # tokens and images of ours, of theirs, and of ours once more
     assert results[0][1].std() > 0.01  # the choices differ, so that agreeing means something
     for loss, logits, gradients in results[1:]:
         torch.testing.assert_close(loss, results[0][0], atol=1e-5, rtol=0)
@@ -106,7 +157,9 @@ def test_the_published_way_ends_where_an_error_does():
     expected = model(**(batch := questions())).logits
     with pytest.raises(KeyError), published_way(model, 20, 0):
         raise KeyError
-    assert "forward" not in vars(model.vle) and not any(m.eager for m in model.modules() if hasattr(m, "eager"))
+    assert "forward" not in vars(model.vle) and not any(
+        m.eager for m in model.modules() if hasattr(m, "eager")
+    )
     assert torch.equal(model(**batch).logits, expected)
 
 
@@ -114,20 +167,31 @@ def test_the_published_way_ends_where_an_error_does():
 def test_a_report(recipe, capsys):
     report = run_bench(load_recipe(recipe, SMALL), 2, 16, synthetic="asked for", naive=True)
     assert report["data"] == "synthetic" and report["synthetic_because"] == "asked for"
-    assert report["recipe_hash"] == load_recipe(recipe, SMALL).hash and report["questions_per_step"] == 8
+    assert (
+        report["recipe_hash"] == load_recipe(recipe, SMALL).hash
+        and report["questions_per_step"] == 8
+    )
     assert set(report["training_time_shares"]) == set(PARTS)
     assert sum(report["training_time_shares"].values()) == pytest.approx(1)
     assert all(share > 0 for share in report["training_time_shares"].values())
     for part in ("training", "evaluation"):
         ours, naive = report[part], report["naive"][part]
         assert ours["model_gflop_per_sample"] == naive["model_gflop_per_sample"] > 0
-        assert naive["ratio"] == pytest.approx(ours["samples_per_second"] / naive["samples_per_second"])
-        assert naive["ratio_of_cpu_time"] == pytest.approx(naive["cpu_seconds_per_step"] / ours["cpu_seconds_per_step"])
+        assert naive["ratio"] == pytest.approx(
+            ours["samples_per_second"] / naive["samples_per_second"]
+        )
+        assert naive["ratio_of_cpu_time"] == pytest.approx(
+            naive["cpu_seconds_per_step"] / ours["cpu_seconds_per_step"]
+        )
         peak = report["matmul_peak_tflop_per_second"] * 1000
         used = ours["model_gflop_per_sample"] * ours["samples_per_second"]
         assert ours["model_flop_utilisation"] == pytest.approx(used / peak)
     assert report["training"]["questions_per_batch"] == 8
-    assert report["naive"]["training"]["peak_memory_gib"] >= report["training"]["peak_memory_gib"] > 0.1
+    assert (
+        report["naive"]["training"]["peak_memory_gib"]
+        >= report["training"]["peak_memory_gib"]
+        > 0.1
+    )
     assert capsys.readouterr().out == ""  # the bar is on stderr
 
 
@@ -140,15 +204,36 @@ def command(monkeypatch, capsys, *arguments):
 
 
 def test_json_is_all_that_stdout_has(monkeypatch, capsys):
-    arguments = ["demo/vqa-tiny", *SMALL, "data.root=nowhere", "--steps", "1", "--evaluation-batch-size", "8", "--json"]
+    arguments = [
+        "demo/vqa-tiny",
+        *SMALL,
+        "data.root=nowhere",
+        "--steps",
+        "1",
+        "--evaluation-batch-size",
+        "8",
+        "--json",
+    ]
     code, out, err = command(monkeypatch, capsys, *arguments)
     assert code == 0 and out.count("\n") == 1 and "bench vqa-tiny" in err
     report = json.loads(out)
-    assert report["synthetic_because"] == "nowhere: no prepared data there (no manifest.json)" and "naive" not in report
+    assert (
+        report["synthetic_because"] == "nowhere: no prepared data there (no manifest.json)"
+        and "naive" not in report
+    )
 
 
 def test_the_table(monkeypatch, capsys):
-    arguments = ["demo/vqa-tiny", *SMALL, "--synthetic", "--naive", "--steps", "1", "--evaluation-batch-size", "8"]
+    arguments = [
+        "demo/vqa-tiny",
+        *SMALL,
+        "--synthetic",
+        "--naive",
+        "--steps",
+        "1",
+        "--evaluation-batch-size",
+        "8",
+    ]
     code, out, _ = command(monkeypatch, capsys, *arguments)
     assert code == 0 and "synthetic data and random weights (asked for)" in out
     for words in (
@@ -164,7 +249,9 @@ def test_the_table(monkeypatch, capsys):
 
 def test_real_data_are_taken_where_they_are(tmp_path):
     with_synthetic_data(load_recipe("demo/vqa-tiny", SMALL), tmp_path / "data", 1, 8)
-    recipe = load_recipe("demo/vqa-tiny", [*SMALL, f"data.root={tmp_path / 'data'}", "data.first_stage=null"])
+    recipe = load_recipe(
+        "demo/vqa-tiny", [*SMALL, f"data.root={tmp_path / 'data'}", "data.first_stage=null"]
+    )
     report = run_bench(recipe, 1, 8)
     assert report["data"] == str(tmp_path / "data") and report["synthetic_because"] is None
     assert report["steps_of_the_recipe"] == 5000
@@ -174,14 +261,29 @@ def test_real_data_are_taken_where_they_are(tmp_path):
     ("arguments", "told"),
     [
         (["demo/vqa-tiny", "--steps", "0"], "bench --steps: 1 or more is expected, not 0"),
-        (["demo/vqa-tiny", "--evaluation-batch-size", "-3"], "bench --evaluation-batch-size: 1 or more is expected, not -3"),
-        (["demo/vqa-tiny", "train.batchsize=4"], "command line: train.batchsize: unknown key; nearest valid key: train.batch_size"),
+        (
+            ["demo/vqa-tiny", "--evaluation-batch-size", "-3"],
+            "bench --evaluation-batch-size: 1 or more is expected, not -3",
+        ),
+        (
+            ["demo/vqa-tiny", "train.batchsize=4"],
+            "command line: train.batchsize: unknown key; nearest valid key: train.batch_size",
+        ),
         (["demo/nothing"], "demo/nothing: no such recipe; nearest shipped recipe: recipes/"),
-        (["demo/vqa-tiny", "train.batch_size=65"], "train.batch_size: 65 does not divide by per_device_batch_size 64"),
+        (
+            ["demo/vqa-tiny", "train.batch_size=65"],
+            "train.batch_size: 65 does not divide by per_device_batch_size 64",
+        ),
         (["demo/vqa-tiny", "--naive", "train.compile=true"], "the published way is not compiled"),
         (["demo/vqa-tiny", "train.precision=fp16"], "train.precision: fp16 needs a GPU"),
-        (["vqa/vle-base", "model.checkpoint=other"], "model.checkpoint: other is not there, and its name begins with no published"),
-        (["vqa/vle-base", "model.image_size=225"], "model.image_size: 225 does not divide by the patch size 16; 224 or 240 would"),
+        (
+            ["vqa/vle-base", "model.checkpoint=other"],
+            "model.checkpoint: other is not there, and its name begins with no published",
+        ),
+        (
+            ["vqa/vle-base", "model.image_size=225"],
+            "model.image_size: 225 does not divide by the patch size 16; 224 or 240 would",
+        ),
         (
             ["vqa/vle-base", "train.per_device_batch_size=512", "model.image_size=224"],
             "train.per_device_batch_size: 512 questions of 224 pixels need at least ",
@@ -189,7 +291,9 @@ def test_real_data_are_taken_where_they_are(tmp_path):
     ],
 )
 def test_a_wrong_request_is_one_line(arguments, told, monkeypatch, capsys):
-    monkeypatch.setattr(setup.psutil, "virtual_memory", lambda: SimpleNamespace(available=16 * 2**30))
+    monkeypatch.setattr(
+        setup.psutil, "virtual_memory", lambda: SimpleNamespace(available=16 * 2**30)
+    )
     code, out, err = command(monkeypatch, capsys, *arguments)
     assert code == 2 and out == "" and told in err and err.count("\n") == 1
 
@@ -199,24 +303,41 @@ def test_a_batch_that_cannot_fit_is_refused_with_one_that_may(monkeypatch):
     states, each = least_memory(recipe)
     with torch.device("meta"):
         model = VLEForVQA(config_of(recipe, TASKS["vqa"]))
-    assert states == 16 * sum(p.numel() for p in model.parameters())  # weights, gradients and two moments
+    assert states == 16 * sum(
+        p.numel() for p in model.parameters()
+    )  # weights, gradients and two moments
     meter = load_recipe("vqa/meter-base", ["model.image_size=224", "train.precision=fp32"])
     assert 0 < least_memory(meter)[1] < each  # counted without its text encoder
-    saving = load_recipe("vqa/vle-base", ["model.image_size=224", "train.precision=fp32", "train.gradient_checkpointing=true"])
+    saving = load_recipe(
+        "vqa/vle-base",
+        ["model.image_size=224", "train.precision=fp32", "train.gradient_checkpointing=true"],
+    )
     assert least_memory(saving)[1] < each / 5
     free = SimpleNamespace(available=states + 9.5 * each)
     monkeypatch.setattr(setup.psutil, "virtual_memory", lambda: free)
-    with pytest.raises(ValueError, match=r"32 questions of 224 pixels need at least .* GiB are free; 8 may fit: .*size=8$"):
+    with pytest.raises(
+        ValueError,
+        match=r"32 questions of 224 pixels need at least .* GiB are free; 8 may fit: .*size=8$",
+    ):
         setup.check_memory(recipe)
-    setup.check_memory(load_recipe("vqa/vle-base", ["model.image_size=224", "train.per_device_batch_size=8"]))
+    setup.check_memory(
+        load_recipe("vqa/vle-base", ["model.image_size=224", "train.per_device_batch_size=8"])
+    )
     free.available = states
-    with pytest.raises(ValueError, match="a model of this size takes at least .* GiB to train on one question of 224 pixels"):
+    with pytest.raises(
+        ValueError,
+        match="a model of this size takes at least .* GiB to train on one question of 224 pixels",
+    ):
         setup.check_memory(recipe)
 
 
 @pytest.mark.parametrize(
     ("recipe", "parameters"),
-    [("vqa/vle-base", 378_328_320), ("vcr/vle-large-qa2r", 930_356_224), ("vcr/vle-base-joint", 378_328_320)],
+    [
+        ("vqa/vle-base", 378_328_320),
+        ("vcr/vle-large-qa2r", 930_356_224),
+        ("vcr/vle-base-joint", 378_328_320),
+    ],
 )
 def test_shipped_recipes_have_their_published_sizes(recipe, parameters):
     """Encoders and embeddings at 224 pixels, with the two fusion types of pre-training: the papers' 378M and 930M."""
@@ -231,19 +352,38 @@ def test_shipped_recipes_have_their_published_sizes(recipe, parameters):
 
 def test_the_ways_take_turns_in_going_first(monkeypatch):
     calls = []
-    monkeypatch.setattr(bench, "timed", lambda run, way, work, timing: (calls.append(way), (4.0, 8.0))[1])
+    monkeypatch.setattr(
+        bench, "timed", lambda run, way, work, timing: (calls.append(way), (4.0, 8.0))[1]
+    )
     found = Measured({OURS: Timing(), NAIVE: Timing()})
     for number in range(3):
-        in_turn(None, {OURS: "o", NAIVE: "n"}, number, None, 2, found, SimpleNamespace(advance=lambda text: None))
+        in_turn(
+            None,
+            {OURS: "o", NAIVE: "n"},
+            number,
+            None,
+            2,
+            found,
+            SimpleNamespace(advance=lambda text: None),
+        )
     assert calls == ["o", "n", "n", "o", "o", "n"]
     assert found.ways[NAIVE].clock == [2.0] * 3 and found.ways[NAIVE].process == [4.0] * 3
 
 
 def test_medians_decide():
-    found = Measured({OURS: Timing([1.0, 9.0, 2.0], [1.0, 1.0, 1.0]), NAIVE: Timing([6.0, 5.0, 90.0], [3.0, 2.0, 4.0])})
+    found = Measured(
+        {
+            OURS: Timing([1.0, 9.0, 2.0], [1.0, 1.0, 1.0]),
+            NAIVE: Timing([6.0, 5.0, 90.0], [3.0, 2.0, 4.0]),
+        }
+    )
     assert found.ratio("clock") == 3.0 and found.ratio("process") == 3.0
     report = found.ways[OURS].report(samples=4, flops=3e9, matmul_peak=6e9, device="cpu")
-    assert report["samples_per_second"] == 0.5 and report["seconds_per_step"] == 8.0 and report["cpu_seconds_per_step"] == 4.0
+    assert (
+        report["samples_per_second"] == 0.5
+        and report["seconds_per_step"] == 8.0
+        and report["cpu_seconds_per_step"] == 4.0
+    )
     assert report["model_flop_utilisation"] == 0.25 and report["model_gflop_per_sample"] == 3.0
     assert found.ways[OURS].report(4, 3e9, 6e9, "cuda")["cpu_seconds_per_step"] is None
 
@@ -259,7 +399,9 @@ def test_shape_counts_real_tokens_objects_images_and_masked_words():
 def test_the_parts_are_told_apart(monkeypatch):
     """A clock that the parts move: text 1, vision 10, what comes before the model 100, backward 1000."""
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr("vle_bench.bench.time_shares.time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(
+        "vle_bench.bench.time_shares.time", SimpleNamespace(perf_counter=lambda: clock.now)
+    )
 
     def takes(seconds):
         def wait(*_):
@@ -278,5 +420,16 @@ def test_the_parts_are_told_apart(monkeypatch):
         accelerator.backward(model(**questions()).loss)
         takes(3)()
         marks.mark("optimiser")
-    assert marks.seconds() == {"data": 100, "vision": 10, "text": 1, "fusion": 5, "backward": 1000, "optimiser": 3}
-    assert "backward" not in vars(accelerator) and not model._forward_hooks and not model._forward_pre_hooks
+    assert marks.seconds() == {
+        "data": 100,
+        "vision": 10,
+        "text": 1,
+        "fusion": 5,
+        "backward": 1000,
+        "optimiser": 3,
+    }
+    assert (
+        "backward" not in vars(accelerator)
+        and not model._forward_hooks
+        and not model._forward_pre_hooks
+    )

@@ -17,7 +17,10 @@ VQA_INPUTS = {"max_text_length": 50}
 VCR_INPUTS = {"max_text_length": 80, "objects": "tagged", "alignment": True, "most_objects": 81}
 
 
-@pytest.mark.parametrize(("task", "source"), [("vqa", "vqav2"), ("vqa", "easy-vqa"), ("vcr_q2a", "vcr"), ("vcr_q2a", "shapes-vcr")])
+@pytest.mark.parametrize(
+    ("task", "source"),
+    [("vqa", "vqav2"), ("vqa", "easy-vqa"), ("vcr_q2a", "vcr"), ("vcr_q2a", "shapes-vcr")],
+)
 def test_the_tasks_open_and_collate_it(tmp_path, task, source):
     write_synthetic(tmp_path, source, {"train": 7, "val": 5}, seed=0)
     data = TASKS[task].open(tmp_path)
@@ -27,7 +30,11 @@ def test_the_tasks_open_and_collate_it(tmp_path, task, source):
     inputs = VQA_INPUTS if task == "vqa" else VCR_INPUTS
     TASKS[task].check(data, "val", inputs)
     collate = TASKS[task].collator(
-        data.questions("val"), data.images, VLEProcessor.from_parts(tokenizer, 32, 16), data.labels, inputs
+        data.questions("val"),
+        data.images,
+        VLEProcessor.from_parts(tokenizer, 32, 16),
+        data.labels,
+        inputs,
     )
     batch = collate(np.arange(5))
     assert len(batch["ids"]) == len(set(batch["ids"])) == 5 and batch["inputs"]["labels"].any()
@@ -38,7 +45,9 @@ def test_vqa_has_the_shapes_of_vqa_v2(tmp_path):
     write_synthetic(tmp_path, "vqav2", {"train": 540}, seed=1)
     data = open_prepared(tmp_path)
     questions = data.questions("train")
-    assert len(data.labels) == 3129 and len(questions) / len(data.images) == pytest.approx(5.4, abs=0.05)
+    assert len(data.labels) == 3129 and len(questions) / len(data.images) == pytest.approx(
+        5.4, abs=0.05
+    )
     lengths = np.array([len(text.split()) + 2 for text in questions["question"]])
     assert (lengths.min(), lengths.max()) == (8, 14)
     assert set(questions["image_row"]) == set(range(len(data.images)))
@@ -51,21 +60,31 @@ def test_vcr_has_texts_of_20_to_60_tokens_with_two_to_four_objects(tmp_path):
     data = open_prepared(tmp_path)
     tokenizer = TASKS["vcr_q2a"].tokenizer(data, "train", 1000)
     processor = VLEProcessor.from_parts(tokenizer, 32, 16)
-    collate = TASKS["vcr_q2a"].collator(data.questions("train"), data.images, processor, [], VCR_INPUTS)
+    collate = TASKS["vcr_q2a"].collator(
+        data.questions("train"), data.images, processor, [], VCR_INPUTS
+    )
     inputs = collate(np.arange(54))["inputs"]
     lengths = inputs["attention_mask"].sum(-1).flatten()
-    assert 20 <= lengths.min() and lengths.max() <= 60 and 26 <= lengths.float().mean() <= 32  # a word is a token
+    assert (
+        20 <= lengths.min() and lengths.max() <= 60 and 26 <= lengths.float().mean() <= 32
+    )  # a word is a token
     counts = inputs["object_mask"].sum(-1)
     assert set(counts.flatten().tolist()) == {2, 3, 4}
     assert len(data.questions("train")) / len(data.images) == pytest.approx(2.6, abs=0.1)
     for names, boxes in zip(data.images["class_names"], data.images["boxes"], strict=True):
         found = np.array(boxes)
         assert tuple(names) == OBJECTS and found.shape == (6, 4)
-        assert (found[:, :2] < found[:, 2:]).all() and (found >= 0).all() and (found <= [1920, 800, 1920, 800]).all()
+        assert (
+            (found[:, :2] < found[:, 2:]).all()
+            and (found >= 0).all()
+            and (found <= [1920, 800, 1920, 800]).all()
+        )
 
 
 def test_the_seed_decides_every_byte(tmp_path):
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         write_synthetic(tmp_path / name, "vcr", {"train": 4}, seed)
-    manifests = [json.loads((tmp_path / name / "manifest.json").read_text())["hash"] for name in "abc"]
+    manifests = [
+        json.loads((tmp_path / name / "manifest.json").read_text())["hash"] for name in "abc"
+    ]
     assert manifests[0] == manifests[1] != manifests[2]

@@ -34,7 +34,10 @@ def test_published_boxes(seed):
     [
         ((0, 0, 100, 80), list(range(20))),
         ((21, 41, 39, 59), [11]),
-        ((19.9, 0, 20, 1), [0, 1]),  # the last patch is floor(x2 / patch width), so a box that ends at 20 touches it
+        (
+            (19.9, 0, 20, 1),
+            [0, 1],
+        ),  # the last patch is floor(x2 / patch width), so a box that ends at 20 touches it
         ((20, 20, 20, 20), [6]),  # no area: one patch
         ((100, 80, 100, 80), [19]),
         ((-50, -50, 10, 10), [0]),  # clipped
@@ -55,7 +58,15 @@ def test_no_box(boxes):
 
 
 def test_what_lies_outside():
-    boxes = [(0, 0, 0, 0), (-5, 0, 0, 9), (-5, 0, 1, 9), (99, 0, 200, 9), (100, 0, 200, 9), (5, -9, 6, -1), (5, 80, 6, 90)]
+    boxes = [
+        (0, 0, 0, 0),
+        (-5, 0, 0, 9),
+        (-5, 0, 1, 9),
+        (99, 0, 200, 9),
+        (100, 0, 200, 9),
+        (5, -9, 6, -1),
+        (5, 80, 6, 90),
+    ]
     assert outside(boxes, 100, 80).tolist() == [False, True, False, False, True, True, True]
 
 
@@ -64,7 +75,10 @@ def test_what_lies_outside():
     [
         ([(0, 0, 1, 1), (5, 0, 4, 1)], r"boxes\[1\]: x2 is less than x1 .*5\.0, 0\.0, 4\.0, 1\.0"),
         ([(0, 2, 1, 1)], r"boxes\[0\]: y2 is less than y1"),
-        ([(0, 0, 1, 1), (0, 0, 1, 1), (0, float("nan"), 1, 1)], r"boxes\[2\]: a coordinate is not finite"),
+        (
+            [(0, 0, 1, 1), (0, 0, 1, 1), (0, float("nan"), 1, 1)],
+            r"boxes\[2\]: a coordinate is not finite",
+        ),
         ([(0, 0, float("inf"), 1)], r"boxes\[0\]: a coordinate is not finite"),
         ([(0, 0, 1)], r"boxes: the shape \(K, 4\) is expected, \(1, 3\) came"),
         ((0, 0, 1, 1), r"boxes: the shape \(K, 4\) is expected, \(4,\) came"),

@@ -47,7 +47,10 @@ def test_forms(tmp_path, content):
         ({"answers": ["yes", "yes"]}, "'yes' stands there twice"),
         ({"answers": ["yes", 2]}, "2 is not a string"),
         ({"answers": []}, "has no answer"),
-        ({"answers": ["yes"], "sha256": labels_digest(["no"])}, "not those that its sha256 was computed of"),
+        (
+            {"answers": ["yes"], "sha256": labels_digest(["no"])},
+            "not those that its sha256 was computed of",
+        ),
         ({}, "no label map"),
         ([], "no label map"),
         (["yes", "no", "yes"], "'yes' stands there twice"),

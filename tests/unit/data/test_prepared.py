@@ -39,14 +39,22 @@ def test_a_split_counts_once(root, split):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"[]", "not a manifest"), (b"\xff\xfe", "not UTF-8"), (b'{"sch', "cut off or broken"), (b"", "cut off or broken"),
-     (b'{"schema_version": 2}', "has no 'source'"), (b'{"schema_version": 99}', "schema_version 99, this version reads 2")],
-)  # fmt: skip
+    [
+        (b"[]", "not a manifest"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b'{"sch', "cut off or broken"),
+        (b"", "cut off or broken"),
+        (b'{"schema_version": 2}', "has no 'source'"),
+        (b'{"schema_version": 99}', "schema_version 99, this version reads 2"),
+    ],
+)
 def test_a_broken_manifest_is_named(copy, content, message):
     (copy / "manifest.json").write_bytes(content)
     with pytest.raises(RequestError, match=message) as error:
         open_prepared(copy)
-    assert str(error.value).startswith(f"{copy / 'manifest.json'}: ") and "\n" not in str(error.value)
+    assert str(error.value).startswith(f"{copy / 'manifest.json'}: ") and "\n" not in str(
+        error.value
+    )
 
 
 def test_a_missing_table_is_named(copy):

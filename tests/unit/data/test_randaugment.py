@@ -11,14 +11,22 @@ from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import AugmentGroup
 from vle_bench.tasks import TASKS
 
-BY_NAME = {operation.__name__: (operation, low, high, either_way) for operation, low, high, either_way in OPERATIONS}
+BY_NAME = {
+    operation.__name__: (operation, low, high, either_way)
+    for operation, low, high, either_way in OPERATIONS
+}
 
 
 def picture(width=60, height=40):
     """A smooth slope with soft noise, from dark to light but not to black or white."""
     rng = np.random.default_rng(0)
-    slope = np.linspace(30, 200, width)[None, :, None] * np.ones((height, 1, 3)) + np.arange(height)[:, None, None] / 2
-    return Image.fromarray((slope * [1, 0.8, 0.6] + rng.normal(0, 4, (height, width, 3))).clip(5, 250).astype(np.uint8))
+    slope = (
+        np.linspace(30, 200, width)[None, :, None] * np.ones((height, 1, 3))
+        + np.arange(height)[:, None, None] / 2
+    )
+    return Image.fromarray(
+        (slope * [1, 0.8, 0.6] + rng.normal(0, 4, (height, width, 3))).clip(5, 250).astype(np.uint8)
+    )
 
 
 def array(image):
@@ -32,30 +40,70 @@ def changed_by(name, value):
 
 def test_the_list_is_meters():
     assert {name: (low, high) for name, (_, low, high, _) in BY_NAME.items()} == {
-        "autocontrast": (0, 1), "equalize": (0, 1), "rotate": (0, 30), "posterize": (0, 4), "solarize": (0, 256),
-        "solarize_add": (0, 110), "color": (0.1, 1.9), "contrast": (0.1, 1.9), "brightness": (0.1, 1.9),
-        "sharpness": (0.1, 1.9), "shear_x": (0, 0.3), "shear_y": (0, 0.3), "translate_x": (0, 100), "translate_y": (0, 100),
-    }  # fmt: skip
-    assert {n for n, o in BY_NAME.items() if o[3]} == {"rotate", "shear_x", "shear_y", "translate_x", "translate_y"}
+        "autocontrast": (0, 1),
+        "equalize": (0, 1),
+        "rotate": (0, 30),
+        "posterize": (0, 4),
+        "solarize": (0, 256),
+        "solarize_add": (0, 110),
+        "color": (0.1, 1.9),
+        "contrast": (0.1, 1.9),
+        "brightness": (0.1, 1.9),
+        "sharpness": (0.1, 1.9),
+        "shear_x": (0, 0.3),
+        "shear_y": (0, 0.3),
+        "translate_x": (0, 100),
+        "translate_y": (0, 100),
+    }
+    assert {n for n, o in BY_NAME.items() if o[3]} == {
+        "rotate",
+        "shear_x",
+        "shear_y",
+        "translate_x",
+        "translate_y",
+    }
 
 
 @pytest.mark.parametrize(
     ("name", "identity"),
-    [("rotate", 0), ("shear_x", 0), ("shear_y", 0), ("translate_x", 0), ("translate_y", 0), ("color", 1), ("contrast", 1),
-     ("brightness", 1), ("sharpness", 1), ("solarize", 256), ("posterize", 8)],
-)  # fmt: skip
+    [
+        ("rotate", 0),
+        ("shear_x", 0),
+        ("shear_y", 0),
+        ("translate_x", 0),
+        ("translate_y", 0),
+        ("color", 1),
+        ("contrast", 1),
+        ("brightness", 1),
+        ("sharpness", 1),
+        ("solarize", 256),
+        ("posterize", 8),
+    ],
+)
 def test_identity_where_there_is_one(name, identity):
     assert BY_NAME[name][0](picture(), identity).tobytes() == picture().tobytes()
 
 
 @pytest.mark.parametrize(
     ("name", "values"),  # from weak to strong, over the whole range
-    [("rotate", [1, 5, 10, 20, 30]), ("shear_x", [0.03, 0.09, 0.2, 0.3]), ("shear_y", [0.03, 0.09, 0.2, 0.3]),
-     ("translate_x", [2, 10, 20, 30]), ("translate_y", [2, 10, 20, 30]), ("posterize", [4, 3, 2, 1]),
-     ("solarize", [200, 150, 100, 50]), ("color", [0.9, 0.64, 0.3, 0.1]), ("color", [1.1, 1.5, 1.9]),
-     ("contrast", [0.9, 0.64, 0.3, 0.1]), ("contrast", [1.1, 1.5, 1.9]), ("brightness", [0.9, 0.64, 0.3, 0.1]),
-     ("brightness", [1.1, 1.5, 1.9]), ("sharpness", [0.9, 0.64, 0.3, 0.1]), ("sharpness", [1.1, 1.5, 1.9])],
-)  # fmt: skip
+    [
+        ("rotate", [1, 5, 10, 20, 30]),
+        ("shear_x", [0.03, 0.09, 0.2, 0.3]),
+        ("shear_y", [0.03, 0.09, 0.2, 0.3]),
+        ("translate_x", [2, 10, 20, 30]),
+        ("translate_y", [2, 10, 20, 30]),
+        ("posterize", [4, 3, 2, 1]),
+        ("solarize", [200, 150, 100, 50]),
+        ("color", [0.9, 0.64, 0.3, 0.1]),
+        ("color", [1.1, 1.5, 1.9]),
+        ("contrast", [0.9, 0.64, 0.3, 0.1]),
+        ("contrast", [1.1, 1.5, 1.9]),
+        ("brightness", [0.9, 0.64, 0.3, 0.1]),
+        ("brightness", [1.1, 1.5, 1.9]),
+        ("sharpness", [0.9, 0.64, 0.3, 0.1]),
+        ("sharpness", [1.1, 1.5, 1.9]),
+    ],
+)
 def test_stronger_values_change_more(name, values):
     changes = [changed_by(name, value) for value in values]
     assert changes == sorted(changes) and changes[0] < changes[-1]
@@ -78,28 +126,45 @@ def test_what_single_operations_do():
     solarized = array(BY_NAME["solarize"][0](picture(), 100))
     assert np.array_equal(solarized, np.where(pixels < 100, pixels, 255 - pixels))
     brighter = np.minimum(pixels + 33, 255)
-    assert np.array_equal(array(BY_NAME["solarize_add"][0](picture(), 33)), np.where(brighter < 128, brighter, 255 - brighter))
+    assert np.array_equal(
+        array(BY_NAME["solarize_add"][0](picture(), 33)),
+        np.where(brighter < 128, brighter, 255 - brighter),
+    )
     assert np.array_equal(array(BY_NAME["posterize"][0](picture(), 1.2)), pixels // 128 * 128)
     assert np.array_equal(array(BY_NAME["posterize"][0](picture(), 0)), pixels // 128 * 128)
     moved = array(BY_NAME["translate_x"][0](picture(), 7))
-    assert np.array_equal(moved[:, :-7], pixels[:, 7:]) and not moved[:, -7:].any()  # black from outside
+    assert (
+        np.array_equal(moved[:, :-7], pixels[:, 7:]) and not moved[:, -7:].any()
+    )  # black from outside
     moved = array(BY_NAME["translate_y"][0](picture(), -7))
     assert np.array_equal(moved[7:], pixels[:-7]) and not moved[:7].any()
     assert np.ptp(array(BY_NAME["color"][0](picture(), 0)), axis=2).max() == 0
     stretched = array(BY_NAME["autocontrast"][0](picture(), 0))
-    assert stretched.min((0, 1)).tolist() == [0, 0, 0] and stretched.max((0, 1)).tolist() == [255, 255, 255]
-    levels = np.bincount(array(BY_NAME["equalize"][0](picture(), 0)).astype(int)[:, :, 0].ravel(), minlength=256)
+    assert stretched.min((0, 1)).tolist() == [0, 0, 0] and stretched.max((0, 1)).tolist() == [
+        255,
+        255,
+        255,
+    ]
+    levels = np.bincount(
+        array(BY_NAME["equalize"][0](picture(), 0)).astype(int)[:, :, 0].ravel(), minlength=256
+    )
     assert abs(levels[:128].sum() / levels.sum() - 0.5) < 0.05
 
 
 def test_magnitude_goes_in_a_straight_line_from_low_to_high(monkeypatch):
     seen = []
-    monkeypatch.setattr("vle_bench.data.randaugment.OPERATIONS", ((lambda i, v: seen.append(round(v, 6)) or i, 0.1, 1.9, False),))
+    monkeypatch.setattr(
+        "vle_bench.data.randaugment.OPERATIONS",
+        ((lambda i, v: seen.append(round(v, 6)) or i, 0.1, 1.9, False),),
+    )
     for magnitude in (0, 9, 15, 30):
         rand_augment(picture(), 1, magnitude, np.random.default_rng(0))
     assert seen == [0.1, 0.64, 1.0, 1.9]
     seen.clear()
-    monkeypatch.setattr("vle_bench.data.randaugment.OPERATIONS", ((lambda i, v: seen.append(round(v, 6)) or i, 0, 30, True),))
+    monkeypatch.setattr(
+        "vle_bench.data.randaugment.OPERATIONS",
+        ((lambda i, v: seen.append(round(v, 6)) or i, 0, 30, True),),
+    )
     for seed in range(200):
         rand_augment(picture(), 2, 9, np.random.default_rng(seed))
     assert set(seen) == {9.0, -9.0} and len(seen) == 400 and 150 < seen.count(9.0) < 250
@@ -125,13 +190,18 @@ def test_a_pure_function_of_seed_epoch_and_image():
     first = change(picture(), 7, seed=0, epoch=1).tobytes()
     np.random.seed(5)  # nothing of the global state
     assert change(picture(), 7, seed=0, epoch=1).tobytes() == first
-    others = [change(picture(), 7, seed=0, epoch=e) for e in range(40)] + [change(picture(), i, seed=1, epoch=0) for i in range(40)]
+    others = [change(picture(), 7, seed=0, epoch=e) for e in range(40)] + [
+        change(picture(), i, seed=1, epoch=0) for i in range(40)
+    ]
     assert len({image.tobytes() for image in others}) > 60
     assert all(image.size == (60, 40) for image in others)
 
 
 def test_it_leaves_the_other_augmentations_as_they_were():
-    plain, both = Augmentation(flip=True, shift=2), Augmentation(flip=True, shift=2, randaugment=(1, 9))
+    plain, both = (
+        Augmentation(flip=True, shift=2),
+        Augmentation(flip=True, shift=2, randaugment=(1, 9)),
+    )
     rng = np.random.default_rng((0, 3, 7))
     rng.random(3), rng.integers(-2, 3, 2)  # as Augmentation draws them
     expected = rand_augment(plain(picture(), 7, seed=0, epoch=3), 1, 9, rng)
@@ -141,7 +211,10 @@ def test_it_leaves_the_other_augmentations_as_they_were():
 def test_the_recipe_reaches_the_pictures():
     meter = load_recipe("vqa/meter-base", [])
     augment = TASKS["vqa"].augmentation(meter.augment.model_dump(), 3, 5)
-    assert augment(picture(), 7).tobytes() == Augmentation(randaugment=(2, 9))(picture(), 7, seed=3, epoch=5).tobytes()
+    assert (
+        augment(picture(), 7).tobytes()
+        == Augmentation(randaugment=(2, 9))(picture(), 7, seed=3, epoch=5).tobytes()
+    )
     assert TASKS["vqa"].augmentation(AugmentGroup().model_dump(), 3, 5) is None
     with pytest.raises(RequestError, match="augment.randaugment"):
         load_recipe("vqa/meter-base", ["augment.randaugment=[2, 31]"])

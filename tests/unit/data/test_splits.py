@@ -52,14 +52,28 @@ def test_overlap(one, other, shared):
     assert overlap(one, other) is overlap(other, one) is shared
 
 
-@pytest.mark.parametrize(("split", "source", "message"), [
-    ("train+val-minival", "vqav2", None), ("trainval+vg", "vqav2", None), ("test", "easy-vqa", None), ("test", "vcr", None),
-    ("test", "vqav2", "test of vqav2 has no labels"), ("train+test-dev", "vqav2", "test-dev of vqav2 has no labels"),
-    ("nix", "vqav2", "'nix' is no split of vqav2; there are train, val-minival, minival, val, trainval, vg"),
-    ("minival", "easy-vqa", "'minival' is no split of easy-vqa"), ("trainval", "vcr", "'trainval' is no split of vcr"),
-    ("val+minival", "vqav2", "val+minival names a split twice"), ("trainval+train", "vqav2", "names a split twice"),
-    ("train+train", "vcr", "names a split twice"), ("val+train", "easy-vqa", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("split", "source", "message"),
+    [
+        ("train+val-minival", "vqav2", None),
+        ("trainval+vg", "vqav2", None),
+        ("test", "easy-vqa", None),
+        ("test", "vcr", None),
+        ("test", "vqav2", "test of vqav2 has no labels"),
+        ("train+test-dev", "vqav2", "test-dev of vqav2 has no labels"),
+        (
+            "nix",
+            "vqav2",
+            "'nix' is no split of vqav2; there are train, val-minival, minival, val, trainval, vg",
+        ),
+        ("minival", "easy-vqa", "'minival' is no split of easy-vqa"),
+        ("trainval", "vcr", "'trainval' is no split of vcr"),
+        ("val+minival", "vqav2", "val+minival names a split twice"),
+        ("trainval+train", "vqav2", "names a split twice"),
+        ("train+train", "vcr", "names a split twice"),
+        ("val+train", "easy-vqa", None),
+    ],
+)
 def test_splits_that_a_recipe_may_name(split, source, message):
     found = wrong_split(split, source)
     assert found is None if message is None else message in found

@@ -30,4 +30,7 @@ def test_saved_and_loaded_it_gives_the_same_ids(texts, tmp_path):
 def test_too_small_a_vocabulary_spells_words(texts):
     tokenizer = train_tokenizer(texts, 45)
     pieces = tokenizer.tokenize(texts[0])
-    assert len(pieces) > len(texts[0].split()) and "".join(pieces).replace("▁", " ").strip() == texts[0]
+    assert (
+        len(pieces) > len(texts[0].split())
+        and "".join(pieces).replace("▁", " ").strip() == texts[0]
+    )

@@ -24,17 +24,31 @@ def tokenizer():
 def test_golden(tokenizer, example, task):
     expected = example["tasks"][task]["choices"]
     found = encode_record(example["record"], tokenizer, task)
-    mask = patch_mask(example["boxes"], example["width"], example["height"], example["grid"], example["grid"])
+    mask = patch_mask(
+        example["boxes"], example["width"], example["height"], example["grid"], example["grid"]
+    )
     assert len(found) == len(expected)
     for ours, theirs in zip(found, expected, strict=True):
         for key in ("input_ids", "token_type_ids", "objects", "object_token_type_ids"):
             assert ours[key] == theirs[key], key
-        assert [np.flatnonzero(row).tolist() for row in mask[ours["objects"]]] == theirs["object_patches"][0]
+        assert [np.flatnonzero(row).tolist() for row in mask[ours["objects"]]] == theirs[
+            "object_patches"
+        ][0]
         assert not ours["shortened"]
 
 
-def record(question=("Why", "?"), answers=(("a",), ("b",)), rationales=(("c",), ("d",)), objects=("person",) * 3, **labels):
-    texts = {"question": list(question), "answer_choices": [*map(list, answers)], "rationale_choices": [*map(list, rationales)]}
+def record(
+    question=("Why", "?"),
+    answers=(("a",), ("b",)),
+    rationales=(("c",), ("d",)),
+    objects=("person",) * 3,
+    **labels,
+):
+    texts = {
+        "question": list(question),
+        "answer_choices": [*map(list, answers)],
+        "rationale_choices": [*map(list, rationales)],
+    }
     return {"annot_id": "val-7", "objects": list(objects), **texts, **labels}
 
 
@@ -47,7 +61,12 @@ def words(tokenizer, encoding):
 def test_a_person_is_named_by_its_place_among_the_persons():
     assert object_names(["car", "person", "dog", "person"]) == ["car", "Casey", "dog", "Riley"]
     names = object_names(["person"] * 32)
-    assert (names[14], names[15], names[16], names[30]) == ("Quinn", "Casey", "Riley", "Casey") and len(set(names)) == len(NAMES)
+    assert (names[14], names[15], names[16], names[30]) == (
+        "Quinn",
+        "Casey",
+        "Riley",
+        "Casey",
+    ) and len(set(names)) == len(NAMES)
 
 
 def test_objects_of_eight_and_more_stand_in_ascending_order(tokenizer):
@@ -74,7 +93,10 @@ def test_each_word_is_tokenised_once_a_record_after_a_space():
     first, second = encode_record(twice, Letters(), "q2a")
     assert Letters.seen == [" Hi", " cat", " and", " Casey"]
     question = [-1, *map(ord, " Hi cat and Casey"), -2]
-    assert first["input_ids"] == [*question, *map(ord, " Hi"), -2] and second["input_ids"] == [*question, -2]
+    assert first["input_ids"] == [*question, *map(ord, " Hi"), -2] and second["input_ids"] == [
+        *question,
+        -2,
+    ]
     assert first["token_type_ids"][:19] == [0] * 4 + [2] * 4 + [0] * 4 + [3] * 6 + [0]
 
 
@@ -87,11 +109,18 @@ def test_an_input_depends_on_its_own_record_only(tokenizer):
 
 def test_the_rationales_may_follow_another_answer_and_test_records_have_no_label(tokenizer):
     unlabelled = record()
-    with pytest.raises(ValueError, match="VCR record 'val-7': has no 'answer_label': say with `answer`"):
+    with pytest.raises(
+        ValueError, match="VCR record 'val-7': has no 'answer_label': say with `answer`"
+    ):
         encode_record(unlabelled, tokenizer, "qa2r")
-    assert [words(tokenizer, e) for e in encode_record(unlabelled, tokenizer, "q2a")] == [["Why ?", "a"], ["Why ?", "b"]]
+    assert [words(tokenizer, e) for e in encode_record(unlabelled, tokenizer, "q2a")] == [
+        ["Why ?", "a"],
+        ["Why ?", "b"],
+    ]
     for answer, text in enumerate("ab"):
-        found = [words(tokenizer, e) for e in encode_record(unlabelled, tokenizer, "qa2r", answer=answer)]
+        found = [
+            words(tokenizer, e) for e in encode_record(unlabelled, tokenizer, "qa2r", answer=answer)
+        ]
         assert found == [["Why ?", text, "c"], ["Why ?", text, "d"]]
         assert (
             encode_record(record(answer_label=answer), tokenizer, "qa2r")[0]["input_ids"]
@@ -137,14 +166,20 @@ def test_each_choice_is_shortened_by_itself_with_its_types(tokenizer):
     for key in ("input_ids", "token_type_ids"):
         assert cut[key] == full[key][:23] + full[key][-1:]
     # The object is tagged in the choice, also where the word that names it was dropped.
-    assert cut["objects"] == [1, 2] and 3 not in cut["token_type_ids"] and full["token_type_ids"].count(3) > 0
+    assert (
+        cut["objects"] == [1, 2]
+        and 3 not in cut["token_type_ids"]
+        and full["token_type_ids"].count(3) > 0
+    )
 
 
 @pytest.mark.parametrize(("task", "fewest"), [("q2a", 5), ("qa2r", 7)])
 def test_the_shortest_that_can_be_asked_for(tokenizer, task, fewest):
     long = record(["house"] * 9, [["house"] * 9] * 2, [["house"] * 9] * 2, answer_label=0)
     assert {len(e["input_ids"]) for e in encode_record(long, tokenizer, task, fewest)} == {fewest}
-    with pytest.raises(ValueError, match=f"max_length {fewest - 1}: {task} needs at least {fewest} tokens"):
+    with pytest.raises(
+        ValueError, match=f"max_length {fewest - 1}: {task} needs at least {fewest} tokens"
+    ):
         encode_record(long, tokenizer, task, fewest - 1)
 
 
@@ -160,17 +195,24 @@ def test_one_batch_is_padded_to_its_longest_text_and_most_objects(tokenizer):
     masks = [patch_mask(e["boxes"], e["width"], e["height"], 4, 4) for e in examples]
     batch = pad_choices(questions, masks, pad_token_id=9)
     assert {name: (value.shape, value.dtype.name) for name, value in batch.items()} == {
-        "input_ids": ((2, 4, 51), "int64"), "attention_mask": ((2, 4, 51), "int64"), "token_type_ids": ((2, 4, 51), "int64"),
-        "object_patch_mask": ((2, 4, 4, 16), "bool"), "object_token_type_ids": ((2, 4, 4), "int64"),
+        "input_ids": ((2, 4, 51), "int64"),
+        "attention_mask": ((2, 4, 51), "int64"),
+        "token_type_ids": ((2, 4, 51), "int64"),
+        "object_patch_mask": ((2, 4, 4, 16), "bool"),
+        "object_token_type_ids": ((2, 4, 4), "int64"),
         "object_mask": ((2, 4, 4), "int64"),
-    }  # fmt: skip
+    }
     for b, (choices, mask) in enumerate(zip(questions, masks, strict=True)):
         for c, encoding in enumerate(choices):
             length, count = len(encoding["input_ids"]), len(encoding["objects"])
             assert batch["input_ids"][b, c].tolist() == encoding["input_ids"] + [9] * (51 - length)
             assert batch["attention_mask"][b, c].tolist() == [1] * length + [0] * (51 - length)
-            assert batch["token_type_ids"][b, c].tolist() == encoding["token_type_ids"] + [0] * (51 - length)
-            assert batch["object_token_type_ids"][b, c].tolist() == encoding["object_token_type_ids"] + [0] * (4 - count)
+            assert batch["token_type_ids"][b, c].tolist() == encoding["token_type_ids"] + [0] * (
+                51 - length
+            )
+            assert batch["object_token_type_ids"][b, c].tolist() == encoding[
+                "object_token_type_ids"
+            ] + [0] * (4 - count)
             assert batch["object_mask"][b, c].tolist() == [1] * count + [0] * (4 - count)
             assert (batch["object_patch_mask"][b, c, :count] == mask[encoding["objects"]]).all()
             assert not batch["object_patch_mask"][b, c, count:].any()
@@ -178,7 +220,11 @@ def test_one_batch_is_padded_to_its_longest_text_and_most_objects(tokenizer):
 
 def test_a_batch_may_have_no_object(tokenizer):
     batch = pad_choices([encode_record(record(), tokenizer, "q2a")], [np.zeros((3, 16), bool)], 0)
-    assert batch["object_patch_mask"].shape == (1, 2, 0, 16) and batch["object_mask"].shape == (1, 2, 0)
+    assert batch["object_patch_mask"].shape == (1, 2, 0, 16) and batch["object_mask"].shape == (
+        1,
+        2,
+        0,
+    )
 
 
 def test_a_batch_has_one_number_of_choices_and_patches(tokenizer):

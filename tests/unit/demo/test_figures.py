@@ -14,8 +14,13 @@ from vle_bench.demo.vqa import COLUMNS, published_rows, results_table
 
 
 def example(correct, color=(0, 0, 255)):
-    return {"image": Image.new("RGB", (64, 64), color), "question": "what color is the shape in the picture?", "correct": correct,
-            "prediction": "red", "truth": "red" if correct else "blue"}  # fmt: skip
+    return {
+        "image": Image.new("RGB", (64, 64), color),
+        "question": "what color is the shape in the picture?",
+        "correct": correct,
+        "prediction": "red",
+        "truth": "red" if correct else "blue",
+    }
 
 
 def reds(path):
@@ -41,7 +46,10 @@ def test_a_sheet_that_is_not_full(tmp_path):
 def test_the_curve_draws_every_run(tmp_path):
     def log(name, end):
         lines = [{"step": s, "loss": 2.0 / s} for s in (1, 2, 3)]
-        lines += [{"step": s, "split": "val", "accuracy": end * s / 3, "accuracy_not_yes_no": end * s / 4} for s in (1, 2, 3)]
+        lines += [
+            {"step": s, "split": "val", "accuracy": end * s / 3, "accuracy_not_yes_no": end * s / 4}
+            for s in (1, 2, 3)
+        ]
         (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
         return tmp_path / name
 
@@ -49,29 +57,51 @@ def test_the_curve_draws_every_run(tmp_path):
     learning_curve([one], tmp_path / "one.png", {"baseline": 37.33})
     learning_curve([one, two], tmp_path / "two.png", {"baseline": 37.33})
     inks = [
-        int((np.asarray(Image.open(tmp_path / f"{n}.png").convert("RGB")) == (31, 95, 168)).all(-1).sum()) for n in ("one", "two")
+        int(
+            (np.asarray(Image.open(tmp_path / f"{n}.png").convert("RGB")) == (31, 95, 168))
+            .all(-1)
+            .sum()
+        )
+        for n in ("one", "two")
     ]
     assert 0 < inks[0] < inks[1]
 
 
 def question(chosen, tagged):
     return {
-        "image": Image.new("RGB", (40, 30), (240, 240, 240)), "boxes": [[2, 2, 18, 28], [20, 5, 38, 25]], "tagged": tagged,
-        "question": "What is [1] holding?", "choices": ["a cup", "a ball", "a kite", "a book"], "chosen": chosen, "truth": 1,
-    }  # fmt: skip
+        "image": Image.new("RGB", (40, 30), (240, 240, 240)),
+        "boxes": [[2, 2, 18, 28], [20, 5, 38, 25]],
+        "tagged": tagged,
+        "question": "What is [1] holding?",
+        "choices": ["a cup", "a ball", "a kite", "a book"],
+        "chosen": chosen,
+        "truth": 1,
+    }
 
 
 def ink(path, color):
     """Pixels of a colour, which `save` does not blend: lines are wider than a pixel."""
-    return int((np.abs(np.asarray(Image.open(path).convert("RGB")).astype(int) - color) < 12).all(-1).sum())
+    return int(
+        (np.abs(np.asarray(Image.open(path).convert("RGB")).astype(int) - color) < 12).all(-1).sum()
+    )
 
 
 def test_the_sheet_of_choices_shows_what_is_tagged_chosen_and_true(tmp_path):
     red, blue = (193, 18, 31), (31, 95, 168)
-    for name, chosen, tagged in (("right", 1, {0}), ("wrong", 2, {0}), ("untagged", 1, set()), ("both", 1, {0, 1})):
+    for name, chosen, tagged in (
+        ("right", 1, {0}),
+        ("wrong", 2, {0}),
+        ("untagged", 1, set()),
+        ("both", 1, {0, 1}),
+    ):
         choices_sheet([question(chosen, tagged)] * 3, tmp_path / f"{name}.png")
     assert ink(tmp_path / "right.png", red) == 0 < ink(tmp_path / "wrong.png", red)
-    assert ink(tmp_path / "untagged.png", blue) == 0 < ink(tmp_path / "right.png", blue) < ink(tmp_path / "both.png", blue)
+    assert (
+        ink(tmp_path / "untagged.png", blue)
+        == 0
+        < ink(tmp_path / "right.png", blue)
+        < ink(tmp_path / "both.png", blue)
+    )
 
 
 def test_the_ablation_draws_every_run(tmp_path):
@@ -87,11 +117,21 @@ def test_the_ablation_draws_every_run(tmp_path):
 def test_the_page_escapes_and_embeds(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "x.png")
     write_page(
-        tmp_path / "index.html", "a <b> title", [{"": "one", "score": "<script>"}, {"": "this run", "score": "99.00 ± 0.20"}],
-        ["", "score"], {"A & B": tmp_path / "x.png"}, {"Recipe": "a: <i>"}, ["note <u>"],
-    )  # fmt: skip
+        tmp_path / "index.html",
+        "a <b> title",
+        [{"": "one", "score": "<script>"}, {"": "this run", "score": "99.00 ± 0.20"}],
+        ["", "score"],
+        {"A & B": tmp_path / "x.png"},
+        {"Recipe": "a: <i>"},
+        ["note <u>"],
+    )
     page = (tmp_path / "index.html").read_text()
-    assert "<script>" not in page and "<i>" not in page and "<u>" not in page and "a &lt;b&gt; title" in page
+    assert (
+        "<script>" not in page
+        and "<i>" not in page
+        and "<u>" not in page
+        and "a &lt;b&gt; title" in page
+    )
     assert page.count("data:image/png;base64,") == 1 and "://" not in page
     assert page.count("class=this") == 1 and page.index("class=this") > page.index("&lt;script&gt;")
     with pytest.raises(FileNotFoundError):
@@ -102,7 +142,13 @@ def test_the_page_escapes_and_embeds(tmp_path):
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_the_table_of_several_seeds_keeps_its_numbers_on_a_narrow_terminal(width):
     console = Console(width=width, file=io.StringIO(), record=True)
-    own = dict(zip(COLUMNS, ("this run, mean of 3 seeds", "98.15 (97.91–98.42)", "97.81 (96.50–98.99)"), strict=True))
+    own = dict(
+        zip(
+            COLUMNS,
+            ("this run, mean of 3 seeds", "98.15 (97.91–98.42)", "97.81 (96.50–98.99)"),
+            strict=True,
+        )
+    )
     console.print(results_table([*published_rows(), own], 9673))
     shown = console.export_text()
     assert "98.15 (97.91–98.42)" in shown and "97.81 (96.50–98.99)" in shown and "23.30" in shown

@@ -36,21 +36,37 @@ def png(shade):
 @pytest.fixture(scope="module")
 def data():
     rng = np.random.default_rng(0)
-    images = datasets.Dataset.from_dict({
-        "image_id": list(range(100, 100 + len(ASKED))), "file_name": [f"{i}.png" for i in range(len(ASKED))],
-        "bytes": [png(25 * i) for i in range(len(ASKED))],
-    })  # fmt: skip
+    images = datasets.Dataset.from_dict(
+        {
+            "image_id": list(range(100, 100 + len(ASKED))),
+            "file_name": [f"{i}.png" for i in range(len(ASKED))],
+            "bytes": [png(25 * i) for i in range(len(ASKED))],
+        }
+    )
     rows = rng.permutation(np.repeat(np.arange(len(ASKED)), ASKED))
     truth = rng.integers(0, 3, len(rows)).tolist()
-    questions = datasets.Dataset.from_dict({
-        "question_id": [int(i) for i in rng.permutation(len(rows)) + 500], "image_id": (rows + 100).tolist(), "image_row": rows,
-        "question": [("is it red?", "what color is it?", "is there a very long thing?")[i % 3] for i in range(len(rows))],
-        "question_type": ["is"] * len(rows), "answer_type": ["yes/no" if t < 2 else "other" for t in truth],
-        "multiple_choice_answer": [LABELS[t] for t in truth], "answers": [[LABELS[t]] * 7 + ["blue"] * 3 for t in truth],
-        "label_ids": [[t] for t in truth], "label_scores": [[1.0] for _ in truth], "answerable": [True] * len(truth),
-    })  # fmt: skip
+    questions = datasets.Dataset.from_dict(
+        {
+            "question_id": [int(i) for i in rng.permutation(len(rows)) + 500],
+            "image_id": (rows + 100).tolist(),
+            "image_row": rows,
+            "question": [
+                ("is it red?", "what color is it?", "is there a very long thing?")[i % 3]
+                for i in range(len(rows))
+            ],
+            "question_type": ["is"] * len(rows),
+            "answer_type": ["yes/no" if t < 2 else "other" for t in truth],
+            "multiple_choice_answer": [LABELS[t] for t in truth],
+            "answers": [[LABELS[t]] * 7 + ["blue"] * 3 for t in truth],
+            "label_ids": [[t] for t in truth],
+            "label_scores": [[1.0] for _ in truth],
+            "answerable": [True] * len(truth),
+        }
+    )
     splits = {"val": {"labelled": True}, "test": {"labelled": False}}
-    return SimpleNamespace(root="data/x", images=images, questions=lambda split: questions, manifest={"splits": splits})
+    return SimpleNamespace(
+        root="data/x", images=images, questions=lambda split: questions, manifest={"splits": splits}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +85,24 @@ def model(processor):
 
 def answers(model, processor, data, batch_size):
     return predict(
-        model, processor, TASKS["vqa"], data, "val", LABELS, accelerator=Accelerator(cpu=True), batch_size=batch_size,
+        model,
+        processor,
+        TASKS["vqa"],
+        data,
+        "val",
+        LABELS,
+        accelerator=Accelerator(cpu=True),
+        batch_size=batch_size,
         inputs={"max_text_length": 24},
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 8, 1000])
 def test_every_image_is_encoded_once(model, processor, data, batch_size):
     encoded = []
-    hook = model.vle.vision_model.register_forward_hook(lambda module, given, output: encoded.append(len(output[0])))
+    hook = model.vle.vision_model.register_forward_hook(
+        lambda module, given, output: encoded.append(len(output[0]))
+    )
     try:
         rows = answers(model, processor, data, batch_size)
     finally:
@@ -100,13 +125,22 @@ def test_batches_are_whole_images(data, batch_size):
     assert sorted(np.concatenate(batches)) == list(range(len(rows)))
     images = [set(rows[batch]) for batch in batches]
     assert sum(map(len, images)) == len(ASKED)
-    assert all(len(batch) <= batch_size or len(own) == 1 for batch, own in zip(batches, images, strict=True))
-    for batch, following in zip(batches, batches[1:], strict=False):  # none is shorter than it must be
+    assert all(
+        len(batch) <= batch_size or len(own) == 1
+        for batch, own in zip(batches, images, strict=True)
+    )
+    for batch, following in zip(
+        batches, batches[1:], strict=False
+    ):  # none is shorter than it must be
         assert len(batch) + (rows == rows[following[0]]).sum() > batch_size
 
 
 def test_an_image_with_more_questions_than_fit_is_a_batch_alone_at_the_start_too():
-    assert [batch.tolist() for batch in image_batches(np.array([0, 0, 0, 1, 2, 2, 2]), 2)] == [[0, 1, 2], [3], [4, 5, 6]]
+    assert [batch.tolist() for batch in image_batches(np.array([0, 0, 0, 1, 2, 2, 2]), 2)] == [
+        [0, 1, 2],
+        [3],
+        [4, 5, 6],
+    ]
 
 
 def test_no_questions_no_batches():
@@ -135,13 +169,17 @@ def test_a_step_on_a_batch_grouped_by_image_is_that_of_the_plain_batch(model, pr
         loss = model(**inputs).loss
         loss.backward()
         losses.append(loss.item())
-        gradients.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
+        gradients.append(
+            {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        )
     model.zero_grad()
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     assert gradients[0].keys() == gradients[1].keys() and len(gradients[0]) > 50
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradient, gradients[1][name], atol=1e-5, rtol=1e-5, msg=name)
-    assert any(gradient.norm() > 1e-2 for name, gradient in gradients[0].items() if "vision_model" in name)
+    assert any(
+        gradient.norm() > 1e-2 for name, gradient in gradients[0].items() if "vision_model" in name
+    )
 
 
 def rows_of(questions, label):
@@ -167,7 +205,9 @@ def test_the_two_scores_are_two_functions(data):
     assert metrics["accuracy"]["value"] == pytest.approx(0.9)
     assert metrics["soft_score_in_vocabulary"]["value"] == 0
     metrics = TASKS["vqa"].score([{**row, "label": 2} for row in rows], questions)["metrics"]
-    assert metrics["soft_score_in_vocabulary"]["value"] == pytest.approx(0.3, abs=1e-12)  # not the 0.30000001 that 32 bits hold
+    assert metrics["soft_score_in_vocabulary"]["value"] == pytest.approx(
+        0.3, abs=1e-12
+    )  # not the 0.30000001 that 32 bits hold
     assert in_vocabulary(1, [], []) == 0
 
 
@@ -175,20 +215,29 @@ def test_the_submission_holds_every_id_once_in_order(data):
     questions = data.questions("test")
     rows = rows_of(questions, 2)
     text = TASKS["vqa"].submission(rows, questions)
-    assert json.loads(text) == [{"question_id": i, "answer": "red"} for i in sorted(questions["question_id"])]
+    assert json.loads(text) == [
+        {"question_id": i, "answer": "red"} for i in sorted(questions["question_id"])
+    ]
     for wrong in (rows[1:], [*rows, rows[0]], [*rows[1:], {**rows[0], "id": 7}]):
-        with pytest.raises(RunFailed, match=f"{len(wrong)} predictions are not one for each of the 61 questions"):
+        with pytest.raises(
+            RunFailed, match=f"{len(wrong)} predictions are not one for each of the 61 questions"
+        ):
             TASKS["vqa"].submission(wrong, questions)
 
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_split_with_questions_left_out_makes_no_submission(nested):
-    found = {"train": {"left_out_with_their_image": 7}, "val": {"left_out_with_their_image": 0},
-             "test": {"left_out_with_their_image": 2, "left_out_as_bad_records": 1}}  # fmt: skip
+    found = {
+        "train": {"left_out_with_their_image": 7},
+        "val": {"left_out_with_their_image": 0},
+        "test": {"left_out_with_their_image": 2, "left_out_as_bad_records": 1},
+    }
     report = {"splits": found} if nested else found
     data = SimpleNamespace(root="data/x", manifest={"splits": found, "report": report})
     check_whole(data, "val")
-    with pytest.raises(RequestError, match="data/x: 3 questions of test were left out when it was prepared"):
+    with pytest.raises(
+        RequestError, match="data/x: 3 questions of test were left out when it was prepared"
+    ):
         check_whole(data, "val+test")
 
 
@@ -196,11 +245,17 @@ def test_types_have_their_own_intervals(data):
     questions = data.questions("val")
     rows = [{"id": q["question_id"], "answer": "yes", "label": 0, "score": 1.0} for q in questions]
     scored = TASKS["vqa"].score(rows, questions)
-    right = [q["multiple_choice_answer"] == "yes" for q in questions if q["answer_type"] == "yes/no"]
+    right = [
+        q["multiple_choice_answer"] == "yes" for q in questions if q["answer_type"] == "yes/no"
+    ]
     found = scored["breakdown"]["answer_type"]["yes/no"]
     assert found["n"] == len(right) and found["value"] == pytest.approx(sum(right) / len(right))
     assert found["interval"][0] < found["value"] < found["interval"][1]
-    assert scored["breakdown"]["answer_type"]["other"] == {"value": 0.0, "interval": [0.0, 0.0], "n": len(questions) - len(right)}
+    assert scored["breakdown"]["answer_type"]["other"] == {
+        "value": 0.0,
+        "interval": [0.0, 0.0],
+        "n": len(questions) - len(right),
+    }
     assert all(metric["n"] for metric in scored["metrics"].values())
 
 
@@ -209,6 +264,10 @@ def test_a_split_without_labels_is_told_apart(data):
     with pytest.raises(RequestError, match="data/x: split 'test' has no labels"):
         check_labelled(data, "val+test")
     collate = QuestionCollator(
-        data.questions("test").map(lambda row: {"label_ids": None, "label_scores": None}), data.images, lambda **_: {}, 3, 24
+        data.questions("test").map(lambda row: {"label_ids": None, "label_scores": None}),
+        data.images,
+        lambda **_: {},
+        3,
+        24,
     )
     assert collate(np.array([0, 1]))["inputs"]["labels"].sum() == 0

@@ -19,10 +19,16 @@ def test_there_is_a_record_of_each_version() -> None:
 
 
 def test_what_earlier_versions_lack_is_empty() -> None:
-    first, second, third = (load_record(VERSIONS / f"version-{number}.json") for number in (1, 2, 3))
+    first, second, third = (
+        load_record(VERSIONS / f"version-{number}.json") for number in (1, 2, 3)
+    )
     assert first.breakdown == {} and second.breakdown["objects tagged"]["3"].n == 107
     assert first.expect is None and second.ids_sha256 is None
-    assert third.expect is not None and third.expect.value == 98.5 and third.recipe["experiment"] == "0123456789abcdef"
+    assert (
+        third.expect is not None
+        and third.expect.value == 98.5
+        and third.recipe["experiment"] == "0123456789abcdef"
+    )
     assert first.metrics["accuracy"].value == 0.9814948826630828
 
 
@@ -38,13 +44,28 @@ def changed(tmp_path: Path, edit: Any) -> Path:
     ("edit", "says"),
     [
         (lambda v: v.update(shape="round"), "shape: unknown field"),
-        (lambda v: v["metrics"]["accuracy"].update(mean=1), r"metrics\.accuracy\.mean: unknown field"),
-        (lambda v: v.update(schema_version=4), "schema_version 4 is newer than what this version reads, 3; update vle-bench"),
+        (
+            lambda v: v["metrics"]["accuracy"].update(mean=1),
+            r"metrics\.accuracy\.mean: unknown field",
+        ),
+        (
+            lambda v: v.update(schema_version=4),
+            "schema_version 4 is newer than what this version reads, 3; update vle-bench",
+        ),
         (lambda v: v["metrics"]["accuracy"].update(value=float("nan")), "NaN is no figure"),
         (lambda v: v["training"].update(seconds=float("inf")), "Infinity is no figure"),
-        (lambda v: v["metrics"]["accuracy"].update(value=98.5), r"metrics\.accuracy\.value: .*less than or equal to 1"),
-        (lambda v: v["metrics"]["accuracy"].update(value=0.5), r"metrics\.accuracy: 0\.5 is outside of its interval"),
-        (lambda v: v.update(primary_metric="f1"), "primary_metric 'f1' is none of the metrics: accuracy"),
+        (
+            lambda v: v["metrics"]["accuracy"].update(value=98.5),
+            r"metrics\.accuracy\.value: .*less than or equal to 1",
+        ),
+        (
+            lambda v: v["metrics"]["accuracy"].update(value=0.5),
+            r"metrics\.accuracy: 0\.5 is outside of its interval",
+        ),
+        (
+            lambda v: v.update(primary_metric="f1"),
+            "primary_metric 'f1' is none of the metrics: accuracy",
+        ),
         (lambda v: v.update(n=0), "n: .*greater than or equal to 1"),
         (lambda v: v["recipe"].pop("hash"), "recipe has no 'hash'"),
         (lambda v: v["data"].pop("source"), "data has no 'source'"),

@@ -18,7 +18,11 @@ GOOD = [{"question_id": i, "answer": "yes"} for i in IDS]
 @pytest.fixture
 def questions(tmp_path):
     path = tmp_path / "questions.json"
-    path.write_text(json.dumps({"questions": [{"question_id": i, "image_id": 1, "question": "what?"} for i in IDS]}))
+    path.write_text(
+        json.dumps(
+            {"questions": [{"question_id": i, "image_id": 1, "question": "what?"} for i in IDS]}
+        )
+    )
     return path
 
 
@@ -44,23 +48,44 @@ def changed(number, **values):
         ([*GOOD, GOOD[3]], ["1 question ids more than once: 14"]),
         ([*GOOD, GOOD[3], GOOD[3], GOOD[0]], ["2 question ids more than once: 11, 14"]),
         ([*GOOD, {"question_id": 7, "answer": "no"}], ["1 question ids unknown: 7"]),
-        (changed(0, question_id="11"),
-         ["1 records whose question_id is not a whole number: record 0 ('11')", "1 question ids missing: 11"]),
-        (changed(0, question_id=11.0),
-         ["1 records whose question_id is not a whole number: record 0 (11.0)", "1 question ids missing: 11"]),
-        (changed(0, question_id=True),
-         ["1 records whose question_id is not a whole number: record 0 (True)", "1 question ids missing: 11"]),
-        ([{"answer": "yes"}, *GOOD], ["1 records whose question_id is not a whole number: record 0 (none)"]),
+        (
+            changed(0, question_id="11"),
+            [
+                "1 records whose question_id is not a whole number: record 0 ('11')",
+                "1 question ids missing: 11",
+            ],
+        ),
+        (
+            changed(0, question_id=11.0),
+            [
+                "1 records whose question_id is not a whole number: record 0 (11.0)",
+                "1 question ids missing: 11",
+            ],
+        ),
+        (
+            changed(0, question_id=True),
+            [
+                "1 records whose question_id is not a whole number: record 0 (True)",
+                "1 question ids missing: 11",
+            ],
+        ),
+        (
+            [{"answer": "yes"}, *GOOD],
+            ["1 records whose question_id is not a whole number: record 0 (none)"],
+        ),
         (changed(1, answer=2), ["1 answers that are not strings: 12"]),
         (changed(1, answer=None), ["1 answers that are not strings: 12"]),
         (changed(1, answer=["yes"]), ["1 answers that are not strings: 12"]),
         ([*GOOD[:7], {"question_id": 18}], ["1 records without an answer: 18"]),
         ([*GOOD, 19, None], ["2 records that are no objects: 8, 9"]),
-        ({"answers": GOOD}, ['the file is an object, not a list of {"question_id": ..., "answer": ...}']),
+        (
+            {"answers": GOOD},
+            ['the file is an object, not a list of {"question_id": ..., "answer": ...}'],
+        ),
         (3, ['the file is 3, not a list of {"question_id": ..., "answer": ...}']),
         ("yes", ['the file is a string, not a list of {"question_id": ..., "answer": ...}']),
     ],
-)  # fmt: skip
+)
 def test_vqa(tmp_path, questions, content, problems):
     path = tmp_path / "answers.json"
     path.write_text(json.dumps(content))
@@ -78,12 +103,17 @@ def test_an_empty_answer_is_a_warning(tmp_path, questions):
 def test_the_questions_of_test_dev_alone_are_a_warning(tmp_path, questions):
     path = tmp_path / "answers.json"
     path.write_text(json.dumps(GOOD))
-    questions.write_text(json.dumps({**json.loads(questions.read_text()), "data_subtype": "test-dev2015"}))
+    questions.write_text(
+        json.dumps({**json.loads(questions.read_text()), "data_subtype": "test-dev2015"})
+    )
     (warning,) = check_vqa_submission(path, questions).warnings
     assert "the server wants every question of test2015" in warning
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "no such file"), ('[{"quest', "cut-off JSON"), (b"\xff", "not UTF-8")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "no such file"), ('[{"quest', "cut-off JSON"), (b"\xff", "not UTF-8")],
+)
 def test_a_vqa_file_that_cannot_be_read(tmp_path, questions, content, message):
     path = tmp_path / "answers.json"
     if content is not None:
@@ -94,7 +124,9 @@ def test_a_vqa_file_that_cannot_be_read(tmp_path, questions, content, message):
 
 
 def leaderboard(path, rows, header=COLUMNS):
-    path.write_text("\n".join([",".join(header), *(",".join(map(str, row)) for row in rows)]) + "\n")
+    path.write_text(
+        "\n".join([",".join(header), *(",".join(map(str, row)) for row in rows)]) + "\n"
+    )
     return path
 
 
@@ -108,27 +140,50 @@ ROWS = [[f"test-{i}", *[0.25] * 20] for i in range(8)]
         (ROWS[1:], COLUMNS, ["1 annot_ids missing: test-0"]),
         ([*ROWS, ["val-1", *[0.25] * 20]], COLUMNS, ["1 annot_ids unknown: val-1"]),
         ([*ROWS, ROWS[0]], COLUMNS, ["line 10: annot_id 'test-0' a second time"]),
-        ([["test-0", *[0.25] * 19], *ROWS[1:]], COLUMNS, ["line 2: 21 columns are expected, 20 came"]),
-        ([["test-0", "x", *[0.25] * 19], *ROWS[1:]], COLUMNS, ["line 2 (annot_id 'test-0'): answer_0: 'x' is not a number"]),
-        ([["test-0", "nan", *[0.25] * 19], *ROWS[1:]], COLUMNS, ["line 2 (annot_id 'test-0'): answer_0: 'nan' is not finite"]),
-        (ROWS, COLUMNS[::-1], ["line 1: column 1: 'annot_id' is expected, 'rationale_conditioned_on_a3_3' came"]),
+        (
+            [["test-0", *[0.25] * 19], *ROWS[1:]],
+            COLUMNS,
+            ["line 2: 21 columns are expected, 20 came"],
+        ),
+        (
+            [["test-0", "x", *[0.25] * 19], *ROWS[1:]],
+            COLUMNS,
+            ["line 2 (annot_id 'test-0'): answer_0: 'x' is not a number"],
+        ),
+        (
+            [["test-0", "nan", *[0.25] * 19], *ROWS[1:]],
+            COLUMNS,
+            ["line 2 (annot_id 'test-0'): answer_0: 'nan' is not finite"],
+        ),
+        (
+            ROWS,
+            COLUMNS[::-1],
+            ["line 1: column 1: 'annot_id' is expected, 'rationale_conditioned_on_a3_3' came"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_vcr(tmp_path, annotations, rows, header, problems):
     findings = check_vcr_submission(leaderboard(tmp_path / "l.csv", rows, header), annotations)
     assert findings.problems == problems and findings.warnings == []
 
 
 def test_scores_that_are_no_probabilities(tmp_path, annotations):
-    rows = [["test-0", -0.5, 1.0, 0.5, *[0.25] * 17], ["test-1", *[0.25] * 19, 1.5], ["test-2", *[0.25] * 16, 0.1, 0.2, 0.3, 0.3],
-            ["test-3", *[0.25] * 16, 0.1, 0.2, 0.3, 0.3999], *ROWS[4:]]  # fmt: skip
+    rows = [
+        ["test-0", -0.5, 1.0, 0.5, *[0.25] * 17],
+        ["test-1", *[0.25] * 19, 1.5],
+        ["test-2", *[0.25] * 16, 0.1, 0.2, 0.3, 0.3],
+        ["test-3", *[0.25] * 16, 0.1, 0.2, 0.3, 0.3999],
+        *ROWS[4:],
+    ]
     findings = check_vcr_submission(leaderboard(tmp_path / "l.csv", rows), annotations)
     assert findings.problems == [
         "3 annot_ids whose scores are no probabilities (each of 0 to 1, every four of a sum of 1): test-0, test-1, test-2"
     ]
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "no such file"), (b"\xff\xfe", "not UTF-8")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "no such file"), (b"\xff\xfe", "not UTF-8")]
+)
 def test_a_vcr_file_that_cannot_be_read(tmp_path, annotations, content, message):
     path = tmp_path / "l.csv"
     if content is not None:
@@ -148,10 +203,18 @@ def test_annotations_without_ids(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "code", "out", "err"),
-    [(GOOD, 0, "fine: 8 records, every id of ", ""), (changed(2, answer=""), 0, "fine: 8", "warning: 1 answers are empty: 13"),
-     (GOOD[1:5], 1, "", "the server would reject it\n  4 question ids missing: 11, 16, 17, 18\n"),
-     ("broken", 2, "", "no such file")],
-)  # fmt: skip
+    [
+        (GOOD, 0, "fine: 8 records, every id of ", ""),
+        (changed(2, answer=""), 0, "fine: 8", "warning: 1 answers are empty: 13"),
+        (
+            GOOD[1:5],
+            1,
+            "",
+            "the server would reject it\n  4 question ids missing: 11, 16, 17, 18\n",
+        ),
+        ("broken", 2, "", "no such file"),
+    ],
+)
 def test_the_command(tmp_path, questions, content, code, out, err, monkeypatch, capsys):
     path = Path(tmp_path) / "answers.json"
     if content != "broken":

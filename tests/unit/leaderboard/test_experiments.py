@@ -8,19 +8,42 @@ import pytest
 from vle_bench.evaluation.record import Record
 from vle_bench.leaderboard.experiments import Experiment, experiments
 
-EXPECT = {"metric": "accuracy", "split": "val", "value": 77.6, "tolerance": 0.3, "source": "a README"}
+EXPECT = {
+    "metric": "accuracy",
+    "split": "val",
+    "value": 77.6,
+    "tolerance": 0.3,
+    "source": "a README",
+}
 
 
 def record(value: float, seed: int = 0, **changes: Any) -> Record:
-    return Record.model_validate({
-        "schema_version": 3, "task": "vqa", "task_version": 1, "split": "val", "n": 1000,
-        "metrics": {"accuracy": {"value": value, "interval": [value - 0.01, value + 0.02]}}, "primary_metric": "accuracy",
-        "recipe": {"name": "small", "hash": f"{seed:016x}", "experiment": "e" * 16}, "expect": EXPECT,
-        "training_splits": ["train"], "contaminated": False, "model": {"name": "small", "checkpoint_sha256": f"{seed}"},
-        "data": {"source": "vqav2", "manifest_hash": "0"}, "seed": seed,
-        "code": {"version": "0.1.0", "commit": None, "clean": None}, "libraries": {}, "device": "cpu", "processes": 1,
-        "batch_size": 128, "seconds": 1.0, "command": "vle-bench train",
-    } | changes)  # fmt: skip
+    return Record.model_validate(
+        {
+            "schema_version": 3,
+            "task": "vqa",
+            "task_version": 1,
+            "split": "val",
+            "n": 1000,
+            "metrics": {"accuracy": {"value": value, "interval": [value - 0.01, value + 0.02]}},
+            "primary_metric": "accuracy",
+            "recipe": {"name": "small", "hash": f"{seed:016x}", "experiment": "e" * 16},
+            "expect": EXPECT,
+            "training_splits": ["train"],
+            "contaminated": False,
+            "model": {"name": "small", "checkpoint_sha256": f"{seed}"},
+            "data": {"source": "vqav2", "manifest_hash": "0"},
+            "seed": seed,
+            "code": {"version": "0.1.0", "commit": None, "clean": None},
+            "libraries": {},
+            "device": "cpu",
+            "processes": 1,
+            "batch_size": 128,
+            "seconds": 1.0,
+            "command": "vle-bench train",
+        }
+        | changes
+    )
 
 
 def test_three_seeds_are_one_row() -> None:
@@ -63,11 +86,15 @@ def test_what_is_another_experiment(changes: dict[str, Any]) -> None:
 
 
 def test_contaminated_comes_last() -> None:
-    found = experiments([record(0.97, 1, contaminated=True), record(0.5, 2), record(0.6, 3, split="minival")])
+    found = experiments(
+        [record(0.97, 1, contaminated=True), record(0.5, 2), record(0.6, 3, split="minival")]
+    )
     assert [group[0].seed for group in found] == [3, 2, 1]
 
 
-@pytest.mark.parametrize("changes", [{"split": "minival"}, {"expect": None}, {"expect": {**EXPECT, "metric": "other"}}])
+@pytest.mark.parametrize(
+    "changes", [{"split": "minival"}, {"expect": None}, {"expect": {**EXPECT, "metric": "other"}}]
+)
 def test_what_was_published_for_something_else_is_not_compared(changes: dict[str, Any]) -> None:
     found = Experiment((record(0.77, **changes),), "accuracy")
     assert found.difference is None and found.inside is None and found.show_difference() == ""
@@ -75,4 +102,7 @@ def test_what_was_published_for_something_else_is_not_compared(changes: dict[str
 
 def test_dirty_code_is_told() -> None:
     dirty = record(0.77, code={"version": "0.1.0", "commit": "c", "clean": False})
-    assert Experiment((record(0.77), dirty), "accuracy").dirty and not Experiment((record(0.77),), "accuracy").dirty
+    assert (
+        Experiment((record(0.77), dirty), "accuracy").dirty
+        and not Experiment((record(0.77),), "accuracy").dirty
+    )

@@ -31,14 +31,29 @@ def published(*rows):
 
 # VLE's own comparison, and what stands closest together in it.
 VQA = published(
-    ("CoCa", 2.1e9, 82.3), ("BeiT-3", 1.9e9, 84.2), ("OFA", 930e6, 82.0), ("BLIP", 385e6, 78.3), ("METER-base", 345e6, 77.7),
-    ("METER-base †‡", 345e6, 76.8), ("METER-Huge", 878e6, 80.3), ("VLE-base ‡", 378e6, 77.6), ("VLE-large ‡", 930e6, 79.3),
-)  # fmt: skip
+    ("CoCa", 2.1e9, 82.3),
+    ("BeiT-3", 1.9e9, 84.2),
+    ("OFA", 930e6, 82.0),
+    ("BLIP", 385e6, 78.3),
+    ("METER-base", 345e6, 77.7),
+    ("METER-base †‡", 345e6, 76.8),
+    ("METER-Huge", 878e6, 80.3),
+    ("VLE-base ‡", 378e6, 77.6),
+    ("VLE-large ‡", 930e6, 79.3),
+)
 PAIRS = published(
-    ("BeiT-3", 21e6, 84.2), ("OFA", 20e6, 82.0), ("BLIP", 130e6, 78.3), ("METER-base", 9e6, 77.7), ("METER-base †‡", 9e6, 76.8),
-    ("METER-Huge", 20e6, 80.3), ("VLE-base ‡", 15e6, 77.6), ("VLE-large ‡", 15e6, 79.3),
-)  # fmt: skip
-VCR = published(("METER-base §", 345e6, 79.8), ("VLE-base §", 378e6, 83.7), ("VLE-large §", 930e6, 87.5))
+    ("BeiT-3", 21e6, 84.2),
+    ("OFA", 20e6, 82.0),
+    ("BLIP", 130e6, 78.3),
+    ("METER-base", 9e6, 77.7),
+    ("METER-base †‡", 9e6, 76.8),
+    ("METER-Huge", 20e6, 80.3),
+    ("VLE-base ‡", 15e6, 77.6),
+    ("VLE-large ‡", 15e6, 79.3),
+)
+VCR = published(
+    ("METER-base §", 345e6, 79.8), ("VLE-base §", 378e6, 83.7), ("VLE-large §", 930e6, 87.5)
+)
 MEASURED = Point("vle-base-vqa, 3 seeds", 378e6, 77.3, "measured", (76.9, 77.6))
 METER = Point("meter-base-vqa", 345e6, 76.9, "measured", (76.5, 77.3))
 SETS = {"vqa": VQA, "pairs": PAIRS, "vcr": VCR, "measured": [*VQA, MEASURED, METER], "one": VCR[:1]}
@@ -49,7 +64,11 @@ def draw(points, log_x=True, title="VQA v2"):
 
 
 def shapes(points, kind, log_x=True):
-    return [s for s in scatter.scatter_shapes(points, "t", "parameters", "%", log_x) if isinstance(s, kind)]
+    return [
+        s
+        for s in scatter.scatter_shapes(points, "t", "parameters", "%", log_x)
+        if isinstance(s, kind)
+    ]
 
 
 def overlap(a, b):
@@ -65,7 +84,11 @@ def test_two_processes_draw_the_same_bytes_in_whatever_order_the_points_come():
     for seed, step in (("1", "1"), ("2", "-1")):
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed}
         command = [sys.executable, "-c", code.replace("STEP", step)]
-        printed.add(subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout)
+        printed.add(
+            subprocess.run(
+                command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+            ).stdout
+        )
     assert len(printed) == 1 and len(set(re.findall("[0-9a-f]{64}", printed.pop()))) == 2
 
 
@@ -88,28 +111,61 @@ def test_every_name_stands_where_nothing_else_does(name, log_x):
     texts, marks = shapes(points, scatter.Text, log_x), shapes(points, scatter.Mark, log_x)
     assert {p.name for p in points} <= {t.text for t in texts}
     boxes = {t: scatter.text_box(t) for t in texts}
-    assert [(a.text, b.text) for a, b in combinations(texts, 2) if overlap(boxes[a], boxes[b])] == []
+    assert [
+        (a.text, b.text) for a, b in combinations(texts, 2) if overlap(boxes[a], boxes[b])
+    ] == []
     for mark in marks:
         square = (mark.x - 4, mark.y - 4, mark.x + 4, mark.y + 4)
         assert [t.text for t in texts if overlap(boxes[t], square)] == []
     leaders = [line for line in shapes(points, scatter.Line, log_x) if line.width == 0.7]
     for line in leaders:  # it ends at the one name, and passes all other marks and names
-        passed = [(line.start[0] + t * (line.end[0] - line.start[0]), line.start[1] + t * (line.end[1] - line.start[1]))
-                  for t in np.linspace(0, 1, 60)]  # fmt: skip
-        others = [(m.x - 4, m.y - 4, m.x + 4, m.y + 4) for m in marks if math.dist((m.x, m.y), line.start) > 5.2]
-        touched = {b for b in (*others, *boxes.values()) for x, y in passed[:-1] if overlap(b, (x, y, x, y))}
-        assert touched - {b for b in boxes.values() if b[0] <= line.end[0] <= b[2] and b[1] <= line.end[1] <= b[3]} == set()
+        passed = [
+            (
+                line.start[0] + t * (line.end[0] - line.start[0]),
+                line.start[1] + t * (line.end[1] - line.start[1]),
+            )
+            for t in np.linspace(0, 1, 60)
+        ]
+        others = [
+            (m.x - 4, m.y - 4, m.x + 4, m.y + 4)
+            for m in marks
+            if math.dist((m.x, m.y), line.start) > 5.2
+        ]
+        touched = {
+            b
+            for b in (*others, *boxes.values())
+            for x, y in passed[:-1]
+            if overlap(b, (x, y, x, y))
+        }
+        assert (
+            touched
+            - {
+                b
+                for b in boxes.values()
+                if b[0] <= line.end[0] <= b[2] and b[1] <= line.end[1] <= b[3]
+            }
+            == set()
+        )
     for left, top, right, bottom in boxes.values():
         assert left >= 0 and top >= 0 and right <= scatter.WIDTH and bottom <= scatter.HEIGHT
 
 
 def test_a_crowd_leaves_out_names_and_says_how_many():
     draws = random.Random(0)
-    crowd = [Point(f"model-{i}", 10 ** draws.uniform(8, 9), draws.uniform(70, 80), "published") for i in range(400)]
+    crowd = [
+        Point(f"model-{i}", 10 ** draws.uniform(8, 9), draws.uniform(70, 80), "published")
+        for i in range(400)
+    ]
     texts = shapes(crowd, scatter.Text)
     labels = [t for t in texts if t.text.startswith("model-")]
-    assert 10 < len(labels) < 400 and f"{400 - len(labels)} of 400 without a name, for want of room" in {t.text for t in texts}
-    assert not any(overlap(scatter.text_box(a), scatter.text_box(b)) for a, b in combinations(labels, 2))
+    assert 10 < len(
+        labels
+    ) < 400 and f"{400 - len(labels)} of 400 without a name, for want of room" in {
+        t.text for t in texts
+    }
+    assert not any(
+        overlap(scatter.text_box(a), scatter.text_box(b)) for a, b in combinations(labels, 2)
+    )
     assert len(shapes(crowd, scatter.Mark)) == 400 + 1  # and the legend's
 
 
@@ -125,7 +181,9 @@ def test_published_and_measured_differ_in_shape_and_filling():
     drawing = ElementTree.fromstring(draw([*VQA, MEASURED])[0])
     rings, diamonds = drawing.findall(f"{SVG}circle"), drawing.findall(f"{SVG}polygon")
     assert len(rings) == len(VQA) + 1 and len(diamonds) == 1 + 1  # one each in the legend
-    assert [d.find(f"{SVG}title").text for d in diamonds[1:]] == ["vle-base-vqa, 3 seeds: 77.3 at 378M"]
+    assert [d.find(f"{SVG}title").text for d in diamonds[1:]] == [
+        "vle-base-vqa, 3 seeds: 77.3 at 378M"
+    ]
     style = drawing.find(f"{SVG}style").text
     assert style.count(".board .ring{fill:none;") == 2 and "prefers-color-scheme:dark" in style
     words = [t.text for t in drawing.findall(f"{SVG}text")]
@@ -135,8 +193,11 @@ def test_published_and_measured_differ_in_shape_and_filling():
 
 
 def test_scores_and_intervals_stand_at_their_values():
-    y = {float(t.text): t.y - 0.36 * scatter.FONT for t in shapes([*VQA, MEASURED], scatter.Text)
-         if re.fullmatch(r"\d+", t.text)}  # fmt: skip
+    y = {
+        float(t.text): t.y - 0.36 * scatter.FONT
+        for t in shapes([*VQA, MEASURED], scatter.Text)
+        if re.fullmatch(r"\d+", t.text)
+    }
     low, high = min(y), max(y)
 
     def value(pixel):
@@ -146,7 +207,9 @@ def test_scores_and_intervals_stand_at_their_values():
     assert [round(value(p), 1) for p in (bars[0].start[1], bars[0].end[1])] == [76.9, 77.6]
     marks = shapes([*VQA, MEASURED], scatter.Mark)
     found = {m.says: round(value(m.y), 1) for m in marks if m.says}
-    assert found == {f"{p.name}: {scatter.decimals(p.y)} at {scatter.count(p.x)}": p.y for p in [*VQA, MEASURED]}
+    assert found == {
+        f"{p.name}: {scatter.decimals(p.y)} at {scatter.count(p.x)}": p.y for p in [*VQA, MEASURED]
+    }
 
 
 @pytest.mark.parametrize(
@@ -163,7 +226,9 @@ def test_ticks_are_round_numbers(low, high, log, said):
 
 
 def test_names_are_text_and_never_markup():
-    drawing = draw([Point('a <b> & "c" $x^2$', 1e8, 50.0, "published")], title="<script>alert(1)</script>")[0]
+    drawing = draw(
+        [Point('a <b> & "c" $x^2$', 1e8, 50.0, "published")], title="<script>alert(1)</script>"
+    )[0]
     words = [t.text for t in ElementTree.fromstring(drawing).findall(f"{SVG}text")]
     assert 'a <b> & "c" $x^2$' in words and b"<script" not in drawing
 
@@ -193,7 +258,9 @@ def packed(file, change=None, level=1, **texts):
     if change:
         pixels[change] = 0
     output = io.BytesIO()
-    Image.fromarray(pixels).save(output, "PNG", pnginfo=said, compress_level=level, dpi=picture.info["dpi"])
+    Image.fromarray(pixels).save(
+        output, "PNG", pnginfo=said, compress_level=level, dpi=picture.info["dpi"]
+    )
     return output.getvalue()
 
 
@@ -206,7 +273,11 @@ def test_the_same_figure():
     assert again != picture and same_figure(again, picture)  # another zlib
     edited = packed(picture, (slice(200, 210), slice(200, 210)))
     assert not same_figure(edited, picture)
-    elsewhere = packed(picture, (slice(200, 210), slice(200, 210)), Software="matplotlib 3.9.0, FreeType 2.6.1, aarch64")
+    elsewhere = packed(
+        picture,
+        (slice(200, 210), slice(200, 210)),
+        Software="matplotlib 3.9.0, FreeType 2.6.1, aarch64",
+    )
     assert same_figure(elsewhere, picture)  # its letters may differ
     stale = packed(other, Software="matplotlib 3.9.0, FreeType 2.6.1, aarch64")
     assert not same_figure(stale, picture)  # other data
@@ -222,7 +293,9 @@ def test_a_png_says_what_it_shows_and_who_drew_it():
 
 
 def test_the_png_shows_what_the_svg_shows():
-    pixels = np.asarray(Image.open(io.BytesIO(draw([*VQA, MEASURED])[1])).convert("RGB")).astype(int)
+    pixels = np.asarray(Image.open(io.BytesIO(draw([*VQA, MEASURED])[1])).convert("RGB")).astype(
+        int
+    )
     assert pixels.shape[:2] == (2 * scatter.HEIGHT, 2 * scatter.WIDTH)
 
     def is_ink(at, colour):

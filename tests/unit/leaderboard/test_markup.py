@@ -3,15 +3,32 @@
 import csv
 import io
 
-from vle_bench.leaderboard.markup import Cell, Column, Footnote, Page, Row, Source, Table, comma_separated, latex, markdown
+from vle_bench.leaderboard.markup import (
+    Cell,
+    Column,
+    Footnote,
+    Page,
+    Row,
+    Source,
+    Table,
+    comma_separated,
+    latex,
+    markdown,
+)
 
 TABLE = Table(
-    "small_one", "A & B", "Percent; 50 % is half.", (Column("Model"), Column("VQA | test", numeric=True)),
-    (Row("published", (Cell("M_1"), Cell("77.7 (76.8 †‡)", 77.7))), Row("published", (Cell("K, L"), Cell())),
-     Row("measured", (Cell("run~1 #2"), Cell("−0.5 ± 0.2", -0.5)))),
+    "small_one",
+    "A & B",
+    "Percent; 50 % is half.",
+    (Column("Model"), Column("VQA | test", numeric=True)),
+    (
+        Row("published", (Cell("M_1"), Cell("77.7 (76.8 †‡)", 77.7))),
+        Row("published", (Cell("K, L"), Cell())),
+        Row("measured", (Cell("run~1 #2"), Cell("−0.5 ± 0.2", -0.5))),
+    ),
     (Footnote("†", "reproduced by {others}."), Footnote("", "I: images.")),
     (Source("A README", "https://example.org/a_b"), Source("nowhere")),
-)  # fmt: skip
+)
 
 
 def test_markdown() -> None:
@@ -24,7 +41,11 @@ def test_markdown() -> None:
 
 def test_a_page_of_several_tables_has_headings() -> None:
     text = markdown(Page("small", "Small", (TABLE, TABLE)), "Generated.")
-    assert [line for line in text.splitlines() if line.startswith("#")] == ["# Small", "## A & B", "## A & B"]
+    assert [line for line in text.splitlines() if line.startswith("#")] == [
+        "# Small",
+        "## A & B",
+        "## A & B",
+    ]
 
 
 def test_csv_reads_back() -> None:

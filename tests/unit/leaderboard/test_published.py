@@ -109,18 +109,43 @@ def lines(table: str) -> list[list[str]]:
 def expected() -> list[Figure]:
     found: list[Figure] = []
 
-    def add(model: str, data: str, task: str, split: str, cell: str, source: str, metric: str = "accuracy") -> None:
+    def add(
+        model: str,
+        data: str,
+        task: str,
+        split: str,
+        cell: str,
+        source: str,
+        metric: str = "accuracy",
+    ) -> None:
         for one in cell.split(";"):
             value, *marks = one.split()
             if value != "–":
-                found.append((model, data, task, split, metric, value, frozenset(marks), source, READ_AS.get(source, "readme")))
+                found.append(
+                    (
+                        model,
+                        data,
+                        task,
+                        split,
+                        metric,
+                        value,
+                        frozenset(marks),
+                        source,
+                        READ_AS.get(source, "readme"),
+                    )
+                )
 
     for model, vqa, qa2r, q2a, *_ in lines(COMPARISON):
         add(model, "vqav2", "vqa", "test-dev", vqa, "vle-readme")
         add(model, "vcr", "vcr_qa2r", "val", qa2r, "vle-readme")
         add(model, "vcr", "vcr_q2a", "val", q2a, "vle-readme")
     for model, figures, sources in lines(VQA):
-        for split, cell, source in zip(("test-dev", "test-std"), figures.split("/"), (sources.split(" / ") * 2)[:2], strict=True):
+        for split, cell, source in zip(
+            ("test-dev", "test-std"),
+            figures.split("/"),
+            (sources.split(" / ") * 2)[:2],
+            strict=True,
+        ):
             add(model, "vqav2", "vqa", split, cell, source)
     for metric, value in VILT_BY_TYPE.items():
         add("ViLT", "vqav2", "vqa", "test-dev", value, "vilt-eval", metric)
@@ -129,16 +154,30 @@ def expected() -> list[Figure]:
             add(model, "vcr", task, split, cell, source)
     for model, marks, *pairs, source in lines(RETRIEVAL):
         for data, figures in zip(("flickr30k", "coco"), pairs, strict=True):
-            for task, value in zip(("text_retrieval", "image_retrieval"), figures.split("/"), strict=True):
+            for task, value in zip(
+                ("text_retrieval", "image_retrieval"), figures.split("/"), strict=True
+            ):
                 add(model, data, task, "test", f"{value} {marks}", source, "recall_at_1")
     for model, metric, value, source, read_as in lines(EASY_VQA):
-        found.append((model, "easy-vqa", "vqa", "test", metric, value, frozenset(), source, read_as))
+        found.append(
+            (model, "easy-vqa", "vqa", "test", metric, value, frozenset(), source, read_as)
+        )
     return found
 
 
 def test_every_figure_that_was_read_and_no_other() -> None:
     shipped = [
-        (s.model, s.data, s.task, s.split, s.metric, str(s.value), frozenset(s.marks), s.source, s.read_as)
+        (
+            s.model,
+            s.data,
+            s.task,
+            s.split,
+            s.metric,
+            str(s.value),
+            frozenset(s.marks),
+            s.source,
+            s.read_as,
+        )
         for s in load_published(SHIPPED).scores
     ]
     assert set(shipped) - set(expected()) == set() and set(expected()) - set(shipped) == set()
@@ -155,11 +194,15 @@ def test_models_of_the_comparison_come_first_with_what_it_says_of_them() -> None
             continue
         pairs, images, text = (*data.lstrip("~").split(), None, None)[:3]
         assert model.pretraining == Pretraining(
-            image_text_pairs=int(pairs or 0) * 1_000_000, images=int(images) * 1_000_000 if images else None,
-            text_gigabytes=int(text) if text else None, approximate=data.startswith("~"),
-        )  # fmt: skip
+            image_text_pairs=int(pairs or 0) * 1_000_000,
+            images=int(images) * 1_000_000 if images else None,
+            text_gigabytes=int(text) if text else None,
+            approximate=data.startswith("~"),
+        )
     # Of the others neither was read anywhere; they stand in the order of their first figures.
-    others = list(dict.fromkeys(row[0] for table in (VQA, VCR, RETRIEVAL, EASY_VQA) for row in lines(table)))
+    others = list(
+        dict.fromkeys(row[0] for table in (VQA, VCR, RETRIEVAL, EASY_VQA) for row in lines(table))
+    )
     later = [name for name in others if name not in {row[0] for row in rows}]
     assert [m.name for m in models[len(rows) :]] == later
     assert all(m.parameters is None and m.pretraining is None for m in models[len(rows) :])
@@ -178,11 +221,16 @@ def test_everything_defined_is_used_and_marks_say_something() -> None:
     assert {s.model for s in published.scores} == {m.name for m in published.models}
     assert all(mark.text.endswith(".") for mark in published.marks.values())
     # Only a database read on a mirror, and a thing of this project, have no address.
-    assert {key for key, source in published.sources.items() if source.url is None} == {MIRROR, "shapes-vcr"}
+    assert {key for key, source in published.sources.items() if source.url is None} == {
+        MIRROR,
+        "shapes-vcr",
+    }
 
 
 def test_every_shipped_recipe_of_a_model_belongs_to_it() -> None:
-    owners = {recipe: model.name for model in load_published(SHIPPED).models for recipe in model.recipes}
+    owners = {
+        recipe: model.name for model in load_published(SHIPPED).models for recipe in model.recipes
+    }
     families = {"meter-base": "METER-base", "vle-base": "VLE-base", "vle-large": "VLE-large"}
     wanted = {}
     for file in shipped_recipes():
@@ -196,11 +244,15 @@ def test_every_shipped_recipe_of_a_model_belongs_to_it() -> None:
 def test_what_a_recipe_expects_was_published_of_its_model() -> None:
     published = load_published(SHIPPED)
     owners = {recipe: model.name for model in published.models for recipe in model.recipes}
-    expecting = [r for r in map(load_recipe, shipped_recipes()) if r.expect is not None and r.name in owners]
+    expecting = [
+        r for r in map(load_recipe, shipped_recipes()) if r.expect is not None and r.name in owners
+    ]
     for recipe in expecting:
         assert recipe.expect is not None
         place = (owners[recipe.name], recipe.task, recipe.expect.split, recipe.expect.metric)
-        figures = [s.value for s in published.scores if (s.model, s.task, s.split, s.metric) == place]
+        figures = [
+            s.value for s in published.scores if (s.model, s.task, s.split, s.metric) == place
+        ]
         assert Decimal(repr(recipe.expect.value)) in figures, recipe.name
     assert len(expecting) == 12  # all but the joint ones, of which nothing was published
 
@@ -208,10 +260,16 @@ def test_what_a_recipe_expects_was_published_of_its_model() -> None:
 def test_numbers_of_questions() -> None:
     sizes = {(size.data, size.split): size.n for size in load_published(SHIPPED).split_sizes}
     assert sizes == {
-        ("vqav2", "train"): 443757, ("vqav2", "val"): 214354, ("vqav2", "test"): 447793, ("vqav2", "test-dev"): 107394,
-        ("vcr", "train"): 212923, ("vcr", "val"): 26534, ("vcr", "test"): 25263, ("easy-vqa", "test"): 9673,
+        ("vqav2", "train"): 443757,
+        ("vqav2", "val"): 214354,
+        ("vqav2", "test"): 447793,
+        ("vqav2", "test-dev"): 107394,
+        ("vcr", "train"): 212923,
+        ("vcr", "val"): 26534,
+        ("vcr", "test"): 25263,
+        ("easy-vqa", "test"): 9673,
         **{("shapes-vcr", split): n for split, n in QUESTIONS.items()},
-    }  # fmt: skip
+    }
 
 
 def refusals(tmp_path: Path, old: str, new: str) -> list[str]:
@@ -233,8 +291,16 @@ FIRST = '{model: CoCa, data: vqav2, task: vqa, split: test-dev, value: "82.3", s
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('"82.3"', '"823"', "scores.0.value (CoCa): 823 is not between 0 and 100; figures are in percent"),
-        ('"82.3"', '"100.01"', "scores.0.value (CoCa): 100.01 is not between 0 and 100; figures are in percent"),
+        (
+            '"82.3"',
+            '"823"',
+            "scores.0.value (CoCa): 823 is not between 0 and 100; figures are in percent",
+        ),
+        (
+            '"82.3"',
+            '"100.01"',
+            "scores.0.value (CoCa): 100.01 is not between 0 and 100; figures are in percent",
+        ),
         (
             '"82.3"',
             '"-1"',
@@ -246,13 +312,21 @@ FIRST = '{model: CoCa, data: vqav2, task: vqa, split: test-dev, value: "82.3", s
             "value: 82.0",
             'scores.2.value (OFA): write it in quotes, "82.0", so that every decimal of the source is kept',
         ),
-        (", split: test-dev", ", split: dev", "scores.0.split (CoCa): 'dev' is no split of vqav2; there are test-dev, test-std"),
+        (
+            ", split: test-dev",
+            ", split: dev",
+            "scores.0.split (CoCa): 'dev' is no split of vqav2; there are test-dev, test-std",
+        ),
         (
             ", split: val, value",
             ", split: dev, value",
             "scores.6.split (METER-base): 'dev' is no split of vcr; there are val, test, unstated",
         ),
-        (", task: vqa", ", task: vcr_q2a", "scores.0.task (CoCa): vcr_q2a is not measured on vqav2; there are vqa"),
+        (
+            ", task: vqa",
+            ", task: vcr_q2a",
+            "scores.0.task (CoCa): vcr_q2a is not measured on vqav2; there are vqa",
+        ),
         (", task: vqa", ", task: vqa2", "scores.0.task (CoCa): input should be 'vqa', 'vcr_q2a'"),
         (
             ', value: "82.3"',
@@ -264,7 +338,11 @@ FIRST = '{model: CoCa, data: vqav2, task: vqa, split: test-dev, value: "82.3", s
             ", data: vqa2",
             "scores.0.data (CoCa): input should be 'vqav2', 'vcr', 'flickr30k', 'coco' or 'easy-vqa', not 'vqa2'",
         ),
-        ("read_as: readme", "read_as: blog", "scores.0.read_as (CoCa): input should be 'paper', 'readme', 'mirror'"),
+        (
+            "read_as: readme",
+            "read_as: blog",
+            "scores.0.read_as (CoCa): input should be 'paper', 'readme', 'mirror'",
+        ),
         (
             "{model: CoCa, ",
             "{model: Coca, ",
@@ -280,9 +358,17 @@ FIRST = '{model: CoCa, data: vqav2, task: vqa, split: test-dev, value: "82.3", s
             "marks: [vqa-recipes]",
             "scores.9.marks (VLE-base): 'vqa-recipes' is not among the marks; define it there, or use 'vqa-recipe'",
         ),
-        ("{model: CoCa, ", "{modle: CoCa, ", "scores.0.modle (vqav2): unknown key; nearest valid key: model"),
+        (
+            "{model: CoCa, ",
+            "{modle: CoCa, ",
+            "scores.0.modle (vqav2): unknown key; nearest valid key: model",
+        ),
         (", task: vqa,", ",", "scores.0.task (CoCa): this key is needed"),
-        (", n: 2_537", ", n: 0", "scores.139.n (best question-only rule): input should be greater than or equal to 1, not 0"),
+        (
+            ", n: 2_537",
+            ", n: 0",
+            "scores.139.n (best question-only rule): input should be greater than or equal to 1, not 0",
+        ),
         (
             "parameters: 2_100_000_000",
             "parameters: 2.1B",
@@ -303,18 +389,38 @@ FIRST = '{model: CoCa, data: vqav2, task: vqa, split: test-dev, value: "82.3", s
             "[vle-base-vqa, vle-large-vqa,",
             "models.7.recipes (VLE-large): vle-base-vqa is a recipe of VLE-base; a recipe fine-tunes one model",
         ),
-        ("- {name: ViLT}", "- {name: LXMERT}", "scores.20.model (ViLT): 'ViLT' is not among the models"),
+        (
+            "- {name: ViLT}",
+            "- {name: LXMERT}",
+            "scores.20.model (ViLT): 'ViLT' is not among the models",
+        ),
         ("- {name: ViLT}", "- {name: CLIP}\n  - {name: ViLT}", "models: CLIP stands 2 times; join"),
-        ('sign: "‡"', 'sign: "†"', "marks.vqa-recipe.sign: † is the sign of reproduced; take another"),
-        ('sign: "‡", text', 'sign: "‡", txt', "marks.vqa-recipe.txt: unknown key; nearest valid key: text"),
-        ('url: "https://github.com/iflytek/VLE"', 'url: "iflytek/VLE"', "sources.vle-readme.url: string should match pattern"),
+        (
+            'sign: "‡"',
+            'sign: "†"',
+            "marks.vqa-recipe.sign: † is the sign of reproduced; take another",
+        ),
+        (
+            'sign: "‡", text',
+            'sign: "‡", txt',
+            "marks.vqa-recipe.txt: unknown key; nearest valid key: text",
+        ),
+        (
+            'url: "https://github.com/iflytek/VLE"',
+            'url: "iflytek/VLE"',
+            "sources.vle-readme.url: string should match pattern",
+        ),
         ("split_sizes:", "splitsizes:", "splitsizes: unknown key; nearest valid key: split_sizes"),
         (
             "{data: vqav2, split: val,",
             "{data: vqav2, split: minival,",
             "split_sizes.1.split (vqav2): 'minival' is no split of vqav2; there are",
         ),
-        ("{data: vqav2, split: val,", "{data: vqav2, split: train,", "split_sizes: train of vqav2 stands 2 times; keep one"),
+        (
+            "{data: vqav2, split: val,",
+            "{data: vqav2, split: train,",
+            "split_sizes: train of vqav2 stands 2 times; keep one",
+        ),
         (
             "n: 500, source: shapes-vcr",
             "n: 500, source: shapes",
@@ -327,7 +433,9 @@ FIRST = '{model: CoCa, data: vqav2, task: vqa, split: test-dev, value: "82.3", s
         ),
     ],
 )
-def test_a_mistake_is_named_with_its_place_and_the_way_out(tmp_path: Path, old: str, new: str, said: str) -> None:
+def test_a_mistake_is_named_with_its_place_and_the_way_out(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
     assert any(line.startswith(said) for line in refusals(tmp_path, old, new))
 
 
@@ -339,15 +447,31 @@ def test_the_same_figure_may_stand_twice_with_another_mark_or_source(tmp_path: P
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
-    said = refusals(tmp_path, FIRST, FIRST.replace("82.3", "823").replace("test-dev", "test-dev, splt: x").replace("vqav2", "vqa"))
-    assert [line.split(" ")[0] for line in said] == ["scores.0.data", "scores.0.value", "scores.0.splt"]
+    said = refusals(
+        tmp_path,
+        FIRST,
+        FIRST.replace("82.3", "823")
+        .replace("test-dev", "test-dev, splt: x")
+        .replace("vqav2", "vqa"),
+    )
+    assert [line.split(" ")[0] for line in said] == [
+        "scores.0.data",
+        "scores.0.value",
+        "scores.0.splt",
+    ]
     said = refusals(tmp_path, FIRST, FIRST.replace("CoCa", "Coca").replace("vle-readme", "vle"))
     assert [line.split(" ")[0] for line in said] == ["scores.0.model", "scores.0.source"]
-    said = refusals(tmp_path, FIRST, FIRST.replace("test-dev", "dev").replace("value:", "metric: recall_at_1, value:"))
+    said = refusals(
+        tmp_path,
+        FIRST,
+        FIRST.replace("test-dev", "dev").replace("value:", "metric: recall_at_1, value:"),
+    )
     assert [line.split(" ")[0] for line in said] == ["scores.0.split", "scores.0.metric"]
 
 
-@pytest.mark.parametrize(("old", "new"), [("  - name: CoCa", "\t- name: CoCa"), (", data: vqav2", ",\tdata: vqav2")])
+@pytest.mark.parametrize(
+    ("old", "new"), [("  - name: CoCa", "\t- name: CoCa"), (", data: vqav2", ",\tdata: vqav2")]
+)
 def test_a_tab_is_named_with_its_line(tmp_path: Path, old: str, new: str) -> None:
     text = (SHIPPED / "published.yaml").read_text(encoding="utf-8")
     (line,) = refusals(tmp_path, old, new)
@@ -355,7 +479,9 @@ def test_a_tab_is_named_with_its_line(tmp_path: Path, old: str, new: str) -> Non
     assert line.startswith(f"line {where}: found character '\\t'") and "put spaces there" in line
 
 
-@pytest.mark.parametrize("text", ["- a list\n", "scores: 3\n", "scores: [3]\n", "models: {a: b}\n", ""])
+@pytest.mark.parametrize(
+    "text", ["- a list\n", "scores: 3\n", "scores: [3]\n", "models: {a: b}\n", ""]
+)
 def test_what_is_no_such_file_is_refused_in_short_lines(tmp_path: Path, text: str) -> None:
     (tmp_path / "published.yaml").write_text(text)
     with pytest.raises(RequestError, match="published.yaml") as refused:

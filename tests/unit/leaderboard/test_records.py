@@ -54,19 +54,42 @@ def record(source: str, split: str, value: float, **changes: Any) -> dict[str, A
     seed = changes.get("seed", 0)
     task = changes.get("task", "vqa")
     return {
-        "schema_version": 3, "task": task, "task_version": 1, "split": split, "n": 9673 if source == "easy-vqa" else 26534,
-        "metrics": {"accuracy": {"value": value, "interval": [value - 0.005, value + 0.005]}}, "primary_metric": "accuracy",
+        "schema_version": 3,
+        "task": task,
+        "task_version": 1,
+        "split": split,
+        "n": 9673 if source == "easy-vqa" else 26534,
+        "metrics": {"accuracy": {"value": value, "interval": [value - 0.005, value + 0.005]}},
+        "primary_metric": "accuracy",
         "recipe": {"name": "vle-base-vqa", "hash": f"{seed:016x}", "experiment": EXPERIMENT},
-        "training_splits": ["train"], "contaminated": False,
-        "model": {"name": "vle-base-vqa", "parameters": 345678, "checkpoint_sha256": f"{source} {split} {task} {seed}"},
-        "data": {"source": source, "manifest_hash": "0"}, "seed": seed,
-        "code": {"version": "0.1.0", "commit": "c0ffee0000", "clean": True}, "libraries": {}, "device": "cpu, 2 threads",
-        "processes": 1, "batch_size": 128, "seconds": 1.0, "training": {"seconds": 130.2}, "command": "vle-bench train",
-    } | changes  # fmt: skip
+        "training_splits": ["train"],
+        "contaminated": False,
+        "model": {
+            "name": "vle-base-vqa",
+            "parameters": 345678,
+            "checkpoint_sha256": f"{source} {split} {task} {seed}",
+        },
+        "data": {"source": source, "manifest_hash": "0"},
+        "seed": seed,
+        "code": {"version": "0.1.0", "commit": "c0ffee0000", "clean": True},
+        "libraries": {},
+        "device": "cpu, 2 threads",
+        "processes": 1,
+        "batch_size": 128,
+        "seconds": 1.0,
+        "training": {"seconds": 130.2},
+        "command": "vle-bench train",
+    } | changes
 
 
 def expecting(value: float, split: str = "test-dev") -> dict[str, Any]:
-    return {"metric": "accuracy", "split": split, "value": value, "tolerance": 0.3, "source": "VLE README"}
+    return {
+        "metric": "accuracy",
+        "split": split,
+        "value": value,
+        "tolerance": 0.3,
+        "source": "VLE README",
+    }
 
 
 def folder(path: Path, *records: dict[str, Any]) -> Path:
@@ -85,8 +108,14 @@ def page(root: Path, name: str) -> str:
 def measured(root: Path, name: str, digest: str = EXPERIMENT) -> list[dict[str, str]]:
     """The rows of a page's measured runs, by title of the column; of the comparison those of its second table."""
     text = page(root, name)
-    header, *rows = cells(text[text.index("## Everything measured") :] if name == "comparison" else text)
-    return [dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header) and f"({digest[:8]})" in row[0]]
+    header, *rows = cells(
+        text[text.index("## Everything measured") :] if name == "comparison" else text
+    )
+    return [
+        dict(zip(header, row, strict=True))
+        for row in rows
+        if len(row) == len(header) and f"({digest[:8]})" in row[0]
+    ]
 
 
 def test_first_table_cell_by_cell() -> None:
@@ -107,11 +136,17 @@ def test_every_format_has_every_published_figure_of_the_comparison() -> None:
         for cell in row:
             assert cell in files["comparison.csv"]
             plain = cell.replace("–", "--").replace("~", r"\textasciitilde{}").replace("§", r"\S{}")
-            assert plain.replace("†", r"\textdagger{}").replace("‡", r"\textdaggerdbl{}") in files["comparison.tex"]
+            assert (
+                plain.replace("†", r"\textdagger{}").replace("‡", r"\textdaggerdbl{}")
+                in files["comparison.tex"]
+            )
 
 
 def test_measured_stands_beside_the_published_of_its_model(tmp_path: Path) -> None:
-    seeds = [record("vqav2", "test-dev", v, seed=s, expect=expecting(77.6), n=107394) for s, v in enumerate((0.772, 0.770, 0.777))]
+    seeds = [
+        record("vqav2", "test-dev", v, seed=s, expect=expecting(77.6), n=107394)
+        for s, v in enumerate((0.772, 0.770, 0.777))
+    ]
     root = folder(tmp_path, *seeds, record("vqav2", "minival", 0.79, seed=7, n=5000))
     row = next(r for r in cells(page(root, "comparison")) if r[0] == "VLE-base")
     assert row[1] == "77.6 ‡" and row[6] == "77.30 ± 0.50; 3 seeds, sd 0.36; −0.30, inside ±0.3"
@@ -131,63 +166,113 @@ def test_what_is_measured_elsewhere_says_where(tmp_path: Path) -> None:
 
 
 def test_outside_the_tolerance_is_told(tmp_path: Path) -> None:
-    root = folder(tmp_path, record("vcr", "val", 0.70, task="vcr_q2a", expect=expecting(79.9, "val")))
+    root = folder(
+        tmp_path, record("vcr", "val", 0.70, task="vcr_q2a", expect=expecting(79.9, "val"))
+    )
     assert measured(root, "vcr")[0]["Source"] == "measured; seed 0; −9.90, outside ±0.3"
 
 
 def test_contaminated_and_dirty_are_marked_and_the_first_never_ranked(tmp_path: Path) -> None:
     dirty = {"version": "0.1.0", "commit": "c", "clean": False}
     root = folder(
-        tmp_path, record("vqav2", "minival", 0.99, contaminated=True, seed=1, n=5000),
+        tmp_path,
+        record("vqav2", "minival", 0.99, contaminated=True, seed=1, n=5000),
         record("vqav2", "minival", 0.70, seed=2, code=dirty, n=5000),
-    )  # fmt: skip
+    )
     assert [(r["Recipe"].split()[-1], r["Score"]) for r in measured(root, "comparison")] == [
-        ("◊", "70.00 ± 0.50"), ("‼", "99.00 ± 0.50")
-    ]  # fmt: skip
+        ("◊", "70.00 ± 0.50"),
+        ("‼", "99.00 ± 0.50"),
+    ]
     row = next(r for r in cells(page(root, "comparison")) if r[0] == "VLE-base")
     assert row[6].startswith("70.00")
-    assert "‼ contaminated" in page(root, "vqa_v2") and "◊ the code had changes" in page(root, "vqa_v2")
-    assert "‼" not in page(folder(tmp_path / "clean", record("vqav2", "minival", 0.7, n=5000)), "vqa_v2")
+    assert "‼ contaminated" in page(root, "vqa_v2") and "◊ the code had changes" in page(
+        root, "vqa_v2"
+    )
+    assert "‼" not in page(
+        folder(tmp_path / "clean", record("vqav2", "minival", 0.7, n=5000)), "vqa_v2"
+    )
 
 
 def test_demo_references(tmp_path: Path) -> None:
-    metrics = {"accuracy": {"value": 0.95, "interval": [0.945, 0.955]},
-               "accuracy_not_yes_no": {"value": 0.85, "interval": [0.83, 0.87], "n": 2537}}  # fmt: skip
-    root = folder(tmp_path, record("easy-vqa", "test", 0.95, metrics=metrics), record("easy-vqa", "val", 0.97, n=3635))
+    metrics = {
+        "accuracy": {"value": 0.95, "interval": [0.945, 0.955]},
+        "accuracy_not_yes_no": {"value": 0.85, "interval": [0.83, 0.87], "n": 2537},
+    }
+    root = folder(
+        tmp_path,
+        record("easy-vqa", "test", 0.95, metrics=metrics),
+        record("easy-vqa", "val", 0.97, n=3635),
+    )
     rows = cells(page(root, "demo"))
     assert rows[0][2] == "not yes/no (2,537 questions)"
     assert [row[1:3] for row in rows[1:6]] == [
-        ["37.33", "–"], ["67.00", "23.30"], ["87.60", "–"], ["93.78", "–"], ["95.00 ± 0.50", "85.00 ± 2.00"],
-    ]  # fmt: skip
-    assert rows[5][0] == f"measured: vle-base-vqa ({EXPERIMENT[:8]})" and rows[5][4] == "seed 0, 130 s on cpu, 2 threads"
+        ["37.33", "–"],
+        ["67.00", "23.30"],
+        ["87.60", "–"],
+        ["93.78", "–"],
+        ["95.00 ± 0.50", "85.00 ± 2.00"],
+    ]
+    assert (
+        rows[5][0] == f"measured: vle-base-vqa ({EXPERIMENT[:8]})"
+        and rows[5][4] == "seed 0, 130 s on cpu, 2 threads"
+    )
 
 
 def test_both_vcr_tasks_of_one_record_stand_in_one_row(tmp_path: Path) -> None:
-    metrics = {name: {"value": value, "interval": (value - 0.01, value + 0.01)} for name, value in
-               (("q2ar", 0.6), ("q2a", 0.7), ("qa2r", 0.8))}  # fmt: skip
+    metrics = {
+        name: {"value": value, "interval": (value - 0.01, value + 0.01)}
+        for name, value in (("q2ar", 0.6), ("q2a", 0.7), ("qa2r", 0.8))
+    }
     digest = load_recipe("vcr/vle-base-joint").experiment
     recipe = {"name": "vle-base-vcr-joint", "hash": "0" * 16, "experiment": digest}
-    root = folder(tmp_path, record("vcr", "val", 0.5, task="vcr_joint", metrics=metrics, primary_metric="q2ar", recipe=recipe))
+    root = folder(
+        tmp_path,
+        record(
+            "vcr",
+            "val",
+            0.5,
+            task="vcr_joint",
+            metrics=metrics,
+            primary_metric="q2ar",
+            recipe=recipe,
+        ),
+    )
     (row,) = measured(root, "vcr", digest)
-    assert [row[f"val {part}"] for part in ("Q2A", "QA2R", "Q2AR")] == ["70.00 ± 1.00", "80.00 ± 1.00", "60.00 ± 1.00"]
+    assert [row[f"val {part}"] for part in ("Q2A", "QA2R", "Q2AR")] == [
+        "70.00 ± 1.00",
+        "80.00 ± 1.00",
+        "60.00 ± 1.00",
+    ]
     beside = next(r for r in cells(page(root, "comparison")) if r[0] == "VLE-base")
     assert beside[7:] == ["80.00 ± 1.00; seed 0", "70.00 ± 1.00; seed 0"]
 
 
 def test_the_demo_shows_both_vcr_tasks(tmp_path: Path) -> None:
     def joined(name: str, value: float, seed: int) -> dict[str, Any]:
-        metrics = {m: {"value": v, "interval": (v - 0.01, v + 0.01)} for m, v in
-                   (("q2ar", value), ("q2a", value + 0.1), ("qa2r", value + 0.05))}  # fmt: skip
+        metrics = {
+            m: {"value": v, "interval": (v - 0.01, v + 0.01)}
+            for m, v in (("q2ar", value), ("q2a", value + 0.1), ("qa2r", value + 0.05))
+        }
         recipe = {"name": f"{name} + b", "hash": f"{name} + b", "experiment": f"{name} + b"}
         return record(
-            "shapes-vcr", "val", 0, task="vcr_q2ar", metrics=metrics, primary_metric="q2ar", recipe=recipe, n=1500, seed=seed
+            "shapes-vcr",
+            "val",
+            0,
+            task="vcr_q2ar",
+            metrics=metrics,
+            primary_metric="q2ar",
+            recipe=recipe,
+            n=1500,
+            seed=seed,
         )
 
     root = folder(tmp_path, joined("off", 0.1, 1), joined("on", 0.8, 2))
     text = page(root, "demo")
     rows = cells(text[text.index("## shapes-VCR") :])
-    assert [row[1:] for row in rows[1:]] == [["90.00 ± 1.00", "85.00 ± 1.00", "80.00 ± 1.00"],
-                                             ["20.00 ± 1.00", "15.00 ± 1.00", "10.00 ± 1.00"]]  # fmt: skip
+    assert [row[1:] for row in rows[1:]] == [
+        ["90.00 ± 1.00", "85.00 ± 1.00", "80.00 ± 1.00"],
+        ["20.00 ± 1.00", "15.00 ± 1.00", "10.00 ± 1.00"],
+    ]
 
 
 def run_folder(path: Path, content: dict[str, Any], ids: list[int] | None = None) -> Path:
@@ -196,7 +281,9 @@ def run_folder(path: Path, content: dict[str, Any], ids: list[int] | None = None
     (path / "results" / "vqa.minival.json").write_text(json.dumps(content))
     if ids is not None:
         (path / "predictions").mkdir()
-        (path / "predictions" / "vqa.minival.jsonl").write_text("".join(f'{{"id": {i}, "answer": "no"}}\n' for i in ids))
+        (path / "predictions" / "vqa.minival.jsonl").write_text(
+            "".join(f'{{"id": {i}, "answer": "no"}}\n' for i in ids)
+        )
     return path
 
 
@@ -204,21 +291,34 @@ def test_a_record_is_taken_in_once_and_never_replaced(tmp_path: Path) -> None:
     root, run = folder(tmp_path / "leaderboards"), tmp_path / "run"
     run_folder(run, record("vqav2", "minival", 0.771))
     target, marks = add_record(run, root)
-    assert target == root / "results" / "vqa" / "vle-base-vqa.minival.seed-0.00000000.json" and marks == []
-    with pytest.raises(RequestError, match=r"vqa.minival.json: a duplicate of .*seed-0.00000000.json"):
+    assert (
+        target == root / "results" / "vqa" / "vle-base-vqa.minival.seed-0.00000000.json"
+        and marks == []
+    )
+    with pytest.raises(
+        RequestError, match=r"vqa.minival.json: a duplicate of .*seed-0.00000000.json"
+    ):
         add_record(run, root)
-    (run / "results" / "vqa.minival.json").write_text(json.dumps(record("vqav2", "minival", 0.771, seconds=7.0, command="again")))
+    (run / "results" / "vqa.minival.json").write_text(
+        json.dumps(record("vqav2", "minival", 0.771, seconds=7.0, command="again"))
+    )
     assert add_record(run, root, if_new=True) == (target, ["there already, with the same figures"])
     assert load_record(target).command == "vle-bench train"
     assert "77.10" in page(root, "comparison")
     (run / "results" / "vqa.minival.json").write_text(json.dumps(record("vqav2", "minival", 0.99)))
-    with pytest.raises(RequestError, match=r"vqa.minival.json: a duplicate of .*seed-0.00000000.json.*never replaced"):
+    with pytest.raises(
+        RequestError,
+        match=r"vqa.minival.json: a duplicate of .*seed-0.00000000.json.*never replaced",
+    ):
         add_record(run, root, if_new=True)
     assert load_record(target).metrics["accuracy"].value == 0.771
     with pytest.raises(RequestError, match="neither a result record nor a run folder"):
         add_record(tmp_path, root)
     (run / "results" / "vqa.minival.json").unlink()
-    with pytest.raises(RequestError, match=r"results/vqa.minival.json: no such record; `vle-bench evaluate .*run` writes it"):
+    with pytest.raises(
+        RequestError,
+        match=r"results/vqa.minival.json: no such record; `vle-bench evaluate .*run` writes it",
+    ):
         add_record(run, root)
 
 
@@ -229,8 +329,14 @@ def test_a_record_is_taken_in_once_and_never_replaced(tmp_path: Path) -> None:
             {"data": {"source": "easy-vqa", "manifest_hash": "0"}, "split": "test", "n": 97},
             "n: 97 examples, but test of easy-vqa has 9,673",
         ),
-        ({"data": {"source": "vqav2", "manifest_hash": "0"}, "split": "test-dev", "n": 107393}, "test-dev of vqav2 has 107,394"),
-        ({"seed": 5, "model": {"name": "x", "checkpoint_sha256": "vqav2 minival vqa 0"}}, "a duplicate of .*0.json"),
+        (
+            {"data": {"source": "vqav2", "manifest_hash": "0"}, "split": "test-dev", "n": 107393},
+            "test-dev of vqav2 has 107,394",
+        ),
+        (
+            {"seed": 5, "model": {"name": "x", "checkpoint_sha256": "vqav2 minival vqa 0"}},
+            "a duplicate of .*0.json",
+        ),
         (
             {
                 "seed": 0,
@@ -247,8 +353,14 @@ def test_a_record_is_taken_in_once_and_never_replaced(tmp_path: Path) -> None:
         ({"seed": 5, "n": 5000, "training_splits": ["val"]}, "contaminated is false"),
         ({"seed": 5, "split": "testx"}, "vqav2 has no split 'testx'"),
         ({"seed": 5, "task": "nlvr3"}, "task nlvr3 of vqav2 is not known; there are vqa"),
-        ({"seed": 5, "data": {"source": "imagenet", "manifest_hash": "0"}}, "data.source imagenet is not known"),
-        ({"seed": 5, "recipe": {"name": "../../evil", "hash": "0"}}, r"recipe.name: '../../evil' is no name"),
+        (
+            {"seed": 5, "data": {"source": "imagenet", "manifest_hash": "0"}},
+            "data.source imagenet is not known",
+        ),
+        (
+            {"seed": 5, "recipe": {"name": "../../evil", "hash": "0"}},
+            r"recipe.name: '../../evil' is no name",
+        ),
         (
             {"seed": 5, "n": 5000, "metrics": {"accuracy": {"value": 0.5, "n": 9000}}},
             "metrics.accuracy: n 9,000 is more than .* 5,000",
@@ -256,17 +368,26 @@ def test_a_record_is_taken_in_once_and_never_replaced(tmp_path: Path) -> None:
         ({"seed": -3}, "seed: .*greater than or equal to 0"),
         ({"seed": True}, "seed: .*valid integer"),
         ({"seed": 5, "n": 4999}, "4,999 examples of minival, and .*0.json has 5,000"),
-        ({"seed": 5, "n": 5000, "ids_sha256": "b"}, "5,000 examples of minival, and .*0.json has others"),
+        (
+            {"seed": 5, "n": 5000, "ids_sha256": "b"},
+            "5,000 examples of minival, and .*0.json has others",
+        ),
         ({"seed": 5, "n": 5000, "colour": "red"}, "colour: unknown field"),
         ({"seed": 5, "n": 5000, "schema_version": 99}, "newer than what this version reads"),
         ({"seed": 5, "n": 5000, "seconds": float("nan")}, "NaN is no figure"),
     ],
 )
-def test_what_is_refused_is_named_and_nothing_is_written(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
-    root = folder(tmp_path / "leaderboards", record("vqav2", "minival", 0.77, n=5000, ids_sha256="a"))
+def test_what_is_refused_is_named_and_nothing_is_written(
+    tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    root = folder(
+        tmp_path / "leaderboards", record("vqav2", "minival", 0.77, n=5000, ids_sha256="a")
+    )
     before = sorted(root.rglob("*"))
     source = tmp_path / "record.json"
-    source.write_text(json.dumps({**record("vqav2", "minival", 0.78, seed=changes.get("seed", 0)), **changes}))
+    source.write_text(
+        json.dumps({**record("vqav2", "minival", 0.78, seed=changes.get("seed", 0)), **changes})
+    )
     with pytest.raises(RequestError, match=rf"record.json: .*{says}"):
         add_record(source, root)
     assert sorted(root.rglob("*")) == before
@@ -294,44 +415,72 @@ def test_what_is_no_record_under_results_is_named(tmp_path: Path) -> None:
 
 def test_a_changed_recipe_does_not_stand_for_the_shipped_one(tmp_path: Path) -> None:
     other = {"name": "vle-base-vqa", "hash": "f" * 16, "experiment": "f" * 16}
-    changed = record("vqav2", "test-dev", 0.774, n=107394, seed=4, expect=expecting(77.6), recipe=other)
+    changed = record(
+        "vqav2", "test-dev", 0.774, n=107394, seed=4, expect=expecting(77.6), recipe=other
+    )
     root = folder(tmp_path, changed)
     cell = next(r for r in cells(page(root, "comparison")) if r[0] == "VLE-base")[6]
     assert cell == "77.40 ± 0.50; seed 4; −0.20, inside ±0.3; by a recipe that was changed"
-    (root / "results" / "vqa" / "1.json").write_text(json.dumps(record("vqav2", "test-dev", 0.772, n=107394)))
+    (root / "results" / "vqa" / "1.json").write_text(
+        json.dumps(record("vqav2", "test-dev", 0.772, n=107394))
+    )
     cell = next(r for r in cells(page(root, "comparison")) if r[0] == "VLE-base")[6]
     assert cell == "77.20 ± 0.50; seed 0"
 
 
 def test_runs_of_one_task_are_shown_unless_they_are_joined(tmp_path: Path) -> None:
     def half(task: str, hash_: str, seed: int) -> dict[str, Any]:
-        return record("shapes-vcr", "val", 0.5, task=task, seed=seed, n=1500, recipe={"name": f"n-{hash_}", "hash": hash_})
+        return record(
+            "shapes-vcr",
+            "val",
+            0.5,
+            task=task,
+            seed=seed,
+            n=1500,
+            recipe={"name": f"n-{hash_}", "hash": hash_},
+        )
 
     root = folder(tmp_path)
-    joined = half("vcr_q2ar", "a + b", 1) | {"recipe": {"name": "n-a + n-b", "hash": "a + b"}, "primary_metric": "q2ar"}
+    joined = half("vcr_q2ar", "a + b", 1) | {
+        "recipe": {"name": "n-a + n-b", "hash": "a + b"},
+        "primary_metric": "q2ar",
+    }
     joined["metrics"] = {name: {"value": 0.5} for name in ("q2ar", "q2a", "qa2r")}
     for number, each in enumerate((half("vcr_q2a", "a", 2), half("vcr_qa2r", "c", 3), joined)):
         (root / "results" / each["task"]).mkdir()
         (root / "results" / each["task"] / f"{number}.json").write_text(json.dumps(each))
     text = page(root, "demo")
     rows = cells(text[text.index("## shapes-VCR") :])[1:]
-    assert rows == [["measured: n-a + n-b (a + b)", "50.00", "50.00", "50.00"],
-                                     ["measured: n-c (c)", "–", "50.00 ± 0.50", "–"]]  # fmt: skip
+    assert rows == [
+        ["measured: n-a + n-b (a + b)", "50.00", "50.00", "50.00"],
+        ["measured: n-c (c)", "–", "50.00 ± 0.50", "–"],
+    ]
 
 
 def test_predictions_beside_a_record_are_of_its_examples(tmp_path: Path) -> None:
     root = folder(tmp_path / "leaderboards")
     content = record("vqav2", "minival", 0.77, n=3, ids_sha256=ids_digest([1, 2, 3]))
     for number, ids in enumerate(([1, 2], [1, 2, 4])):
-        with pytest.raises(RequestError, match=r"n: 3 examples, and the \d of .*minival.jsonl are others"):
+        with pytest.raises(
+            RequestError, match=r"n: 3 examples, and the \d of .*minival.jsonl are others"
+        ):
             add_record(run_folder(tmp_path / f"run-{number}", content, ids), root)
     assert add_record(run_folder(tmp_path / "run", content, [3, 1, 2]), root)[1] == []
 
 
 def test_marks_are_told_when_a_record_is_taken_in(tmp_path: Path) -> None:
-    content = record("vqav2", "minival", 0.77, contaminated=True, code={"version": "0", "commit": "c", "clean": False})
+    content = record(
+        "vqav2",
+        "minival",
+        0.77,
+        contaminated=True,
+        code={"version": "0", "commit": "c", "clean": False},
+    )
     _, marks = add_record(run_folder(tmp_path / "run", content), folder(tmp_path / "leaderboards"))
-    assert marks == ["marked contaminated: its split was trained on", "marked: its code had changes that are in no commit"]
+    assert marks == [
+        "marked contaminated: its split was trained on",
+        "marked: its code had changes that are in no commit",
+    ]
 
 
 def test_write_and_check(tmp_path: Path) -> None:
@@ -348,35 +497,61 @@ def test_write_and_check(tmp_path: Path) -> None:
 
 
 def test_figures_show_published_and_measured(tmp_path: Path) -> None:
-    seeds = [record("vqav2", "test-dev", v, seed=s, n=107394) for s, v in enumerate((0.772, 0.770, 0.777))]
+    seeds = [
+        record("vqav2", "test-dev", v, seed=s, n=107394)
+        for s, v in enumerate((0.772, 0.770, 0.777))
+    ]
     root = folder(tmp_path, *seeds, record("vqav2", "minival", 0.99, seed=7, n=5000))
     svg = render(root, ["figures"])[root / "figures" / "vqa-parameters.svg"].decode()
     assert "vle-base-vqa" in svg and "VLE-base" in svg and 'class="diamond"' in svg
     published = load_published(root)
-    (drawing,) = [d for d in drawings(published, experiments(load_records(root, published).values())) if d.name == "vqa-parameters"]
-    shown = [(p.name, p.x, p.y, p.kind) for p in drawing.points if p.name.startswith(("METER-base", "vle", "VLE-base"))]
+    (drawing,) = [
+        d
+        for d in drawings(published, experiments(load_records(root, published).values()))
+        if d.name == "vqa-parameters"
+    ]
+    shown = [
+        (p.name, p.x, p.y, p.kind)
+        for p in drawing.points
+        if p.name.startswith(("METER-base", "vle", "VLE-base"))
+    ]
     assert shown == [
-        ("METER-base", 345e6, 77.7, "published"), ("METER-base †‡", 345e6, 76.8, "published"),
-        ("VLE-base ‡", 378e6, 77.6, "published"), ("vle-base-vqa", 378e6, pytest.approx(77.3), "measured"),
-    ]  # fmt: skip
+        ("METER-base", 345e6, 77.7, "published"),
+        ("METER-base †‡", 345e6, 76.8, "published"),
+        ("VLE-base ‡", 378e6, 77.6, "published"),
+        ("vle-base-vqa", 378e6, pytest.approx(77.3), "measured"),
+    ]
     assert drawing.points[-1].interval == pytest.approx((76.8, 77.8))
-    drawn = sorted(p.name for d in drawings(published, experiments(load_records(SHIPPED, published).values())) for p in d.points)
+    drawn = sorted(
+        p.name
+        for d in drawings(published, experiments(load_records(SHIPPED, published).values()))
+        for p in d.points
+    )
     assert not [name for name in drawn if "tiny" in name]  # the demo's data are other tasks
     names = {path.name for path in render(root, ["figures"])}
-    assert names == {f"{t}-{a}.{e}" for t in ("vqa", "vcr_q2a", "vcr_qa2r") for a in ("parameters", "pretraining")
-                     for e in ("svg", "png")}  # fmt: skip
+    assert names == {
+        f"{t}-{a}.{e}"
+        for t in ("vqa", "vcr_q2a", "vcr_qa2r")
+        for a in ("parameters", "pretraining")
+        for e in ("svg", "png")
+    }
 
 
 def test_an_edited_figure_is_found(tmp_path: Path) -> None:
     root = folder(tmp_path)
-    assert len(write_tables(root, ["figures", "html"])) == 13 and write_tables(root, ["figures", "html"], check=True) == []
+    assert (
+        len(write_tables(root, ["figures", "html"])) == 13
+        and write_tables(root, ["figures", "html"], check=True) == []
+    )
     edited = root / "figures" / "vqa-parameters.svg"
     edited.write_text(edited.read_text().replace("CoCa", "Koka"))
     assert write_tables(root, ["figures"], check=True) == [edited]
 
 
 def test_five_hundred_records_take_less_than_five_seconds(tmp_path: Path) -> None:
-    root = folder(tmp_path, *(record("vqav2", "minival", 0.5 + i / 2000, seed=i, n=5000) for i in range(500)))
+    root = folder(
+        tmp_path, *(record("vqav2", "minival", 0.5 + i / 2000, seed=i, n=5000) for i in range(500))
+    )
     started = time.process_time()
     assert len(load_records(root, load_published(root))) == 500
     files = render(root)

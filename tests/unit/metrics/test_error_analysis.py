@@ -5,7 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from vle_bench.metrics.error_analysis import calibration, confident_mistakes, confusion, most_frequent
+from vle_bench.metrics.error_analysis import (
+    calibration,
+    confident_mistakes,
+    confusion,
+    most_frequent,
+)
 
 
 def test_calibration_by_hand():
@@ -48,12 +53,20 @@ def test_the_most_frequent_come_first_and_ties_alphabetically():
 
 
 def test_confusion_by_hand():
-    found = confusion(["yes", "yes", "no", "red", "no"], ["yes", "no", "no", "yes", "blue"], ["yes", "no"])
+    found = confusion(
+        ["yes", "yes", "no", "red", "no"], ["yes", "no", "no", "yes", "blue"], ["yes", "no"]
+    )
     assert found.tolist() == [[1, 1, 0], [0, 1, 1], [1, 0, 0]]
 
 
 def test_confident_mistakes_are_those_without_any_score_and_ties_go_by_id():
-    confidence, score = np.array([0.9, 0.5, 0.9, 0.99, 0.95, 0.9]), np.array([0.0, 0.0, 0.0, 0.3, 1.0, 0.0])
+    confidence, score = (
+        np.array([0.9, 0.5, 0.9, 0.99, 0.95, 0.9]),
+        np.array([0.0, 0.0, 0.0, 0.3, 1.0, 0.0]),
+    )
     assert confident_mistakes([7, 1, 3, 4, 5, 6], confidence, score, 3) == ([2, 5, 0], 4)
-    assert confident_mistakes(["b", "x", "c", "c", "d", "a"], confidence, score, 9) == ([5, 0, 2, 1], 4)
+    assert confident_mistakes(["b", "x", "c", "c", "d", "a"], confidence, score, 9) == (
+        [5, 0, 2, 1],
+        4,
+    )
     assert confident_mistakes([1], np.array([0.5]), np.array([1.0]), 9) == ([], 0)

@@ -28,18 +28,34 @@ def read(name):
 
 
 def test_the_600_golden_questions(metric):
-    predictions, references, expected = read("results"), read("annotations")["annotations"], read("expected")["accuracy"]
+    predictions, references, expected = (
+        read("results"),
+        read("annotations")["annotations"],
+        read("expected")["accuracy"],
+    )
     for start in range(0, 600, 100):  # in different orders: they are matched by id
-        metric.add_batch(predictions=predictions[start : start + 100], references=references[600 - start - 100 : 600 - start])
+        metric.add_batch(
+            predictions=predictions[start : start + 100],
+            references=references[600 - start - 100 : 600 - start],
+        )
     result = metric.compute()
     assert result["n"] == 600 and round(100 * result["accuracy"], 2) == expected["overall"]
-    for ours, theirs in (("per_answer_type", "perAnswerType"), ("per_question_type", "perQuestionType")):
+    for ours, theirs in (
+        ("per_answer_type", "perAnswerType"),
+        ("per_question_type", "perQuestionType"),
+    ):
         assert {name: round(100 * v, 2) for name, v in result[ours].items()} == expected[theirs]
 
 
 def question(number, **values):
     answers = [{"answer_id": i, "answer": "yes"} for i in range(10)]
-    return {"question_id": number, "question_type": "is", "answer_type": "yes/no", "answers": answers, **values}
+    return {
+        "question_id": number,
+        "question_type": "is",
+        "answer_type": "yes/no",
+        "answers": answers,
+        **values,
+    }
 
 
 def test_one_at_a_time_and_all_at_once(metric):
@@ -58,15 +74,26 @@ def test_other_than_ten_answers_are_refused(metric):
 
 def test_records_without_ids_are_no_witnesses_as_in_the_official_program(metric):
     truth = question(1, answers=[{"answer": "yes"}] * 10)
-    assert metric.compute(predictions=[{"question_id": 1, "answer": "yes"}], references=[truth])["accuracy"] == 0
+    assert (
+        metric.compute(predictions=[{"question_id": 1, "answer": "yes"}], references=[truth])[
+            "accuracy"
+        ]
+        == 0
+    )
 
 
 @pytest.mark.parametrize(
     ("predictions", "message"),
     [
         ([{"question_id": 1, "answer": "a"}] * 2, "question_id 1 is predicted twice"),
-        ([{"question_id": 1, "answer": "a"}, {"question_id": 3, "answer": "a"}], "without a prediction .2.; 1 .* unknown .*3"),
-        ([{"question_id": 1, "answer": "a"}, {"question_id": 2, "answer": 3}], "question_id 2: answer: 3 is not a string"),
+        (
+            [{"question_id": 1, "answer": "a"}, {"question_id": 3, "answer": "a"}],
+            "without a prediction .2.; 1 .* unknown .*3",
+        ),
+        (
+            [{"question_id": 1, "answer": "a"}, {"question_id": 2, "answer": 3}],
+            "question_id 2: answer: 3 is not a string",
+        ),
     ],
 )
 def test_what_is_refused(metric, predictions, message):
@@ -75,7 +102,9 @@ def test_what_is_refused(metric, predictions, message):
 
 
 def test_the_example_and_the_citation(metric):
-    example = doctest.DocTestParser().get_doctest(metric.inputs_description, {}, "vqa_accuracy", None, 0)
+    example = doctest.DocTestParser().get_doctest(
+        metric.inputs_description, {}, "vqa_accuracy", None, 0
+    )
     assert len(example.examples) == 7
     result = doctest.DocTestRunner().run(example)
     assert result.attempted == 7 and result.failed == 0
@@ -84,8 +113,22 @@ def test_the_example_and_the_citation(metric):
 
 def test_it_loads_offline_in_a_process_of_its_own(tmp_path):
     code = f"import evaluate; m = evaluate.load({FOLDER!r}); print(m.name, 'Goyal' in m.citation, m.__class__.__module__)"
-    environment = {**os.environ, "PYTHONPATH": str(Path(vle_bench.__file__).parents[1]), "HF_HUB_OFFLINE": "1",
-                   "HF_HOME": str(tmp_path), "HF_MODULES_CACHE": str(tmp_path / "modules")}  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(vle_bench.__file__).parents[1]),
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(tmp_path),
+        "HF_MODULES_CACHE": str(tmp_path / "modules"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("vqa_accuracy True evaluate_modules.")  # not this file: a copy in the cache
+    assert done.stdout.startswith(
+        "vqa_accuracy True evaluate_modules."
+    )  # not this file: a copy in the cache

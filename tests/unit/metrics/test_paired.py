@@ -40,7 +40,9 @@ def test_questions_of_one_image_go_together():
     tenfold = all_of(np.repeat(a, 10), np.repeat(b, 10), np.repeat(np.arange(40), 10))
     assert tenfold.interval == pytest.approx(alone.interval) and tenfold.p == alone.p
     as_if_apart = all_of(np.repeat(a, 10), np.repeat(b, 10), np.arange(400))
-    assert np.ptp(as_if_apart.interval) < 0.5 * np.ptp(alone.interval)  # √10 too narrow: what the images are for
+    assert np.ptp(as_if_apart.interval) < 0.5 * np.ptp(
+        alone.interval
+    )  # √10 too narrow: what the images are for
 
 
 def test_pairs_know_more_than_two_intervals():
@@ -49,7 +51,9 @@ def test_pairs_know_more_than_two_intervals():
     b = a.copy()
     b[:20] = 1.0
     found = all_of(a, b, np.arange(2000))
-    assert found.value > 0 and found.interval[0] > 0 and found.p < 0.01  # each alone is known to ± 2.2 points
+    assert (
+        found.value > 0 and found.interval[0] > 0 and found.p < 0.01
+    )  # each alone is known to ± 2.2 points
 
 
 def test_the_other_way_round_is_the_negative():
@@ -70,11 +74,15 @@ def test_a_group_sees_its_own_examples_only(monkeypatch):
     weights = np.concatenate(list(draws(12, 0, 10_000)))[:, images] * few  # (draws, examples)
     there = weights.sum(1) > 0
     means = (weights @ (b - a))[there] / weights.sum(1)[there]
-    assert there.sum() < 10_000 and group.interval == pytest.approx(np.quantile(means, (0.025, 0.975)))
+    assert there.sum() < 10_000 and group.interval == pytest.approx(
+        np.quantile(means, (0.025, 0.975))
+    )
     assert group.p == p_value(means)
     assert single.interval is None and single.p is None  # one image: nothing to draw
     monkeypatch.setattr(paired, "CELLS", 100)  # in parts of eight draws
-    assert differences(a, b, images, [np.ones(60, bool)])[0].interval == pytest.approx(everything.interval)
+    assert differences(a, b, images, [np.ones(60, bool)])[0].interval == pytest.approx(
+        everything.interval
+    )
 
 
 def test_p_of_no_difference_and_of_a_certain_one():

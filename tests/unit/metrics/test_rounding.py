@@ -22,5 +22,10 @@ def test_half_goes_away_from_zero(fraction: float, shown: str) -> None:
 
 
 def test_differences_have_a_sign() -> None:
-    assert [signed(Decimal(text), 2) for text in ("0.305", "-0.305", "0.004", "-0.004")] == ["+0.31", "−0.31", "0.00", "0.00"]
+    assert [signed(Decimal(text), 2) for text in ("0.305", "-0.305", "0.004", "-0.004")] == [
+        "+0.31",
+        "−0.31",
+        "0.00",
+        "0.00",
+    ]
     assert rounded(Decimal("-0.25"), 1) == "-0.3"

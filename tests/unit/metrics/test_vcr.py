@@ -18,15 +18,21 @@ def record(annot_id, answer=0, rationale=0):
 
 def row(annot_id, answer=0, rationales=(0, 0, 0, 0)):
     """Scores that choose `answer`, and `rationales[a]` after answer a."""
-    return [annot_id] + [0.7 if i == chosen else 0.1 for chosen in (answer, *rationales) for i in range(4)]
+    return [annot_id] + [
+        0.7 if i == chosen else 0.1 for chosen in (answer, *rationales) for i in range(4)
+    ]
 
 
 @pytest.fixture
 def write(tmp_path):
     def write(records, rows, header=COLUMNS):
         annotations, predictions = tmp_path / "val.jsonl", tmp_path / "leaderboard.csv"
-        annotations.write_text("".join(f"{r if isinstance(r, str) else json.dumps(r)}\n" for r in records))
-        predictions.write_text("".join(",".join(map(str, cells)) + "\n" for cells in (header, *rows)))
+        annotations.write_text(
+            "".join(f"{r if isinstance(r, str) else json.dumps(r)}\n" for r in records)
+        )
+        predictions.write_text(
+            "".join(",".join(map(str, cells)) + "\n" for cells in (header, *rows))
+        )
         return annotations, predictions
 
     return write
@@ -34,13 +40,26 @@ def write(tmp_path):
 
 def test_the_columns_are_the_official_ones():
     assert len(COLUMNS) == 21
-    assert COLUMNS[:6] == ("annot_id", "answer_0", "answer_1", "answer_2", "answer_3", "rationale_conditioned_on_a0_0")
-    assert COLUMNS[12] == "rationale_conditioned_on_a1_3" and COLUMNS[20] == "rationale_conditioned_on_a3_3"
+    assert COLUMNS[:6] == (
+        "annot_id",
+        "answer_0",
+        "answer_1",
+        "answer_2",
+        "answer_3",
+        "rationale_conditioned_on_a0_0",
+    )
+    assert (
+        COLUMNS[12] == "rationale_conditioned_on_a1_3"
+        and COLUMNS[20] == "rationale_conditioned_on_a3_3"
+    )
 
 
 def test_both_must_be_right_for_q2ar():
     labels = {"a": (0, 1), "b": (1, 1), "c": (2, 3), "d": (3, 0), "e": (3, 0)}
-    answers, rationales = {"a": 0, "b": 1, "c": 0, "d": 3, "e": 0}, {"a": 1, "b": 2, "c": 3, "d": 0, "e": 1}
+    answers, rationales = (
+        {"a": 0, "b": 1, "c": 0, "d": 3, "e": 0},
+        {"a": 1, "b": 2, "c": 3, "d": 0, "e": 1},
+    )
     result = vcr_accuracy(answers, rationales, labels)
     assert result.pop("per_record") == {
         "a": {"q2a": True, "qa2r": True, "q2ar": True},
@@ -57,24 +76,39 @@ def test_rationales_count_after_the_right_answer_and_rows_join_by_id(write):
     # x: wrong answer, the rationale after answer 2 is right; y: the other way round; z: both.
     rows = [row("z", 0, (1, 0, 0, 0)), row("y", 1, (0, 2, 0, 0)), row("x", 0, (0, 0, 3, 0))]
     result = score_vcr_files(*write(records, rows))
-    assert result == {"q2a": 2 / 3, "qa2r": 2 / 3, "q2ar": 1 / 3, "n": 3, "per_record": {
-        "x": {"q2a": False, "qa2r": True, "q2ar": False},
-        "y": {"q2a": True, "qa2r": False, "q2ar": False},
-        "z": {"q2a": True, "qa2r": True, "q2ar": True},
-    }}  # fmt: skip
+    assert result == {
+        "q2a": 2 / 3,
+        "qa2r": 2 / 3,
+        "q2ar": 1 / 3,
+        "n": 3,
+        "per_record": {
+            "x": {"q2a": False, "qa2r": True, "q2ar": False},
+            "y": {"q2a": True, "qa2r": False, "q2ar": False},
+            "z": {"q2a": True, "qa2r": True, "q2ar": True},
+        },
+    }
 
 
 def test_a_tie_goes_to_the_lowest_index(write):
-    files = write([record("first"), record("second", 1, 1)], [["first"] + [0.25] * 20, ["second"] + [0.25] * 20])
-    assert {i: hits["q2ar"] for i, hits in score_vcr_files(*files)["per_record"].items()} == {"first": True, "second": False}
+    files = write(
+        [record("first"), record("second", 1, 1)],
+        [["first"] + [0.25] * 20, ["second"] + [0.25] * 20],
+    )
+    assert {i: hits["q2ar"] for i, hits in score_vcr_files(*files)["per_record"].items()} == {
+        "first": True,
+        "second": False,
+    }
 
 
 @pytest.mark.parametrize("which", ["answers", "rationales"])
 @pytest.mark.parametrize(
     ("given", "message"),
-    [({"a": 0}, r"1 annot_ids missing \('b'\)"), ({"a": 0, "b": 0, "c": 0}, r"1 annot_ids unknown \('c'\)"),
-     ({"a": 0, "c": 0}, r"1 annot_ids missing \('b'\); 1 annot_ids unknown \('c'\)")],
-)  # fmt: skip
+    [
+        ({"a": 0}, r"1 annot_ids missing \('b'\)"),
+        ({"a": 0, "b": 0, "c": 0}, r"1 annot_ids unknown \('c'\)"),
+        ({"a": 0, "c": 0}, r"1 annot_ids missing \('b'\); 1 annot_ids unknown \('c'\)"),
+    ],
+)
 def test_ids_must_be_equal(which, given, message):
     labels = {"a": (0, 0), "b": (0, 0)}
     choices = {"answers": {"a": 0, "b": 0}, "rationales": {"a": 0, "b": 0}, which: given}
@@ -115,7 +149,10 @@ def test_bad_predictions_get_one_line(write, rows, message):
     ("header", "message"),
     [
         (COLUMNS[:-1], "line 1: 21 columns are expected, 20 came"),
-        ((*COLUMNS[:2], COLUMNS[3], COLUMNS[2], *COLUMNS[4:]), "line 1: column 3: 'answer_1' is expected, 'answer_2' came"),
+        (
+            (*COLUMNS[:2], COLUMNS[3], COLUMNS[2], *COLUMNS[4:]),
+            "line 1: column 3: 'answer_1' is expected, 'answer_2' came",
+        ),
     ],
 )
 def test_bad_headers_get_one_line(write, header, message):
@@ -130,7 +167,10 @@ def test_bad_headers_get_one_line(write, header, message):
         ([record("v-1"), record("v-1")], r"line 2 \(annot_id 'v-1'\): a second time"),
         ([{"annot_id": 3}], "line 1: annot_id: 3 is not a string"),
         ([{"answer_label": 3}], "line 1: annot_id: None is not a string"),
-        ([{"annot_id": "t-1"}], r"line 1 \(annot_id 't-1'\): has no 'answer_label'; the test split has no labels"),
+        (
+            [{"annot_id": "t-1"}],
+            r"line 1 \(annot_id 't-1'\): has no 'answer_label'; the test split has no labels",
+        ),
         ([{"annot_id": "t-1", "answer_label": 1}], "has no 'rationale_label'"),
         ([record("v-1", answer=4)], "answer_label: 4 is not a number of 0 to 3"),
         ([record("v-1", rationale=-1)], "rationale_label: -1 is not a number of 0 to 3"),
@@ -149,7 +189,11 @@ def test_bad_annotations_get_one_line(write, lines, message):
 @pytest.mark.parametrize("read", [read_labels, read_leaderboard])
 def test_paths_that_are_no_text_file(tmp_path, read):
     (tmp_path / "bytes").write_bytes(b'{"\xff')
-    for path, message in ((tmp_path / "no", "no such file"), (tmp_path, "a folder"), (tmp_path / "bytes", "not UTF-8")):
+    for path, message in (
+        (tmp_path / "no", "no such file"),
+        (tmp_path, "a folder"),
+        (tmp_path / "bytes", "not UTF-8"),
+    ):
         with pytest.raises(RequestError, match=message):
             read(path)
 
@@ -160,10 +204,15 @@ def command(*arguments):
 
 
 def test_command(write):
-    annotations, predictions = write([record("v-1"), record("v-2", 1), record("v-3", 2)], [row(f"v-{i}") for i in (1, 2, 3)])
+    annotations, predictions = write(
+        [record("v-1"), record("v-2", 1), record("v-3", 2)], [row(f"v-{i}") for i in (1, 2, 3)]
+    )
     arguments = ("--annotations", annotations, "--predictions", predictions)
     found = command(*arguments, "--json")
-    assert (found.returncode, json.loads(found.stdout)) == (0, {"q2a": 1 / 3, "qa2r": 1.0, "q2ar": 1 / 3, "n": 3})
+    assert (found.returncode, json.loads(found.stdout)) == (
+        0,
+        {"q2a": 1 / 3, "qa2r": 1.0, "q2ar": 1 / 3, "n": 3},
+    )
     assert command(*arguments).stdout.splitlines()[0].split() == ["q2a", "33.33", "3", "questions"]
     predictions.write_text("annot_id\n")
     refused = command(*arguments)

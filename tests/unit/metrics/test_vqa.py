@@ -21,19 +21,41 @@ FILES = [GOLDEN / f"{name}.json" for name in ("questions", "annotations", "resul
 def test_all_600_golden_questions_agree_to_the_last_digit():
     result, expected = score_vqa_files(*FILES), json.loads((GOLDEN / "expected.json").read_text())
     assert result["n"] == len(expected["per_question"]) == 600
-    assert {str(i): round(100 * v, 2) for i, v in result["per_question"].items()} == expected["per_question"]
+    assert {str(i): round(100 * v, 2) for i, v in result["per_question"].items()} == expected[
+        "per_question"
+    ]
     assert round(100 * result["accuracy"], 2) == expected["accuracy"]["overall"]
-    for ours, theirs in (("per_answer_type", "perAnswerType"), ("per_question_type", "perQuestionType")):
-        assert {name: round(100 * v, 2) for name, v in result[ours].items()} == expected["accuracy"][theirs]
+    for ours, theirs in (
+        ("per_answer_type", "perAnswerType"),
+        ("per_question_type", "perQuestionType"),
+    ):
+        assert {name: round(100 * v, 2) for name, v in result[ours].items()} == expected[
+            "accuracy"
+        ][theirs]
 
 
 @pytest.mark.parametrize(
     ("answer", "normal"),
-    [("p.m.", "pm"), ("5.5", "5.5"), ("1,000-2,000", "10002000"), ("t-shirt", "t shirt"), ("black/white", "black white"),
-     ("10:30", "10:30"), ("$5", "$5"), ("50%", "50%"), ("#1", "#1"), ("None of the above", "0 of above"),
-     ("No.1", "no.1"), ("a", ""), ("ten-four", "10 4"), ("somebody'd", "somebodyd"), ("dont", "don't"), ("Im", "im"),
-     ("." * 40, "." * 8)],
-)  # fmt: skip
+    [
+        ("p.m.", "pm"),
+        ("5.5", "5.5"),
+        ("1,000-2,000", "10002000"),
+        ("t-shirt", "t shirt"),
+        ("black/white", "black white"),
+        ("10:30", "10:30"),
+        ("$5", "$5"),
+        ("50%", "50%"),
+        ("#1", "#1"),
+        ("None of the above", "0 of above"),
+        ("No.1", "no.1"),
+        ("a", ""),
+        ("ten-four", "10 4"),
+        ("somebody'd", "somebodyd"),
+        ("dont", "don't"),
+        ("Im", "im"),
+        ("." * 40, "." * 8),
+    ],
+)
 def test_normalize_answer(answer, normal):
     assert normalize_answer(answer) == normal
 
@@ -69,7 +91,9 @@ def by_definition(prediction, answers):
     scores = []
     for record in records:
         others = [other for other in records if other != record]
-        scores.append(min(1, float(len([other for other in others if other["answer"] == prediction])) / 3))
+        scores.append(
+            min(1, float(len([other for other in others if other["answer"] == prediction])) / 3)
+        )
     return float(sum(scores)) / len(scores)
 
 
@@ -80,7 +104,10 @@ IDS = {
     "none": lambda rng, i: {},
     "some without": lambda rng, i: {"answer_id": i} if rng.random() < 0.7 else {},
     "lists": lambda rng, i: {"answer_id": [rng.randint(1, 5)]},
-    "told apart by another field": lambda rng, i: {"answer_id": 1, "answer_confidence": rng.choice(["yes", "no", "maybe"])},
+    "told apart by another field": lambda rng, i: {
+        "answer_id": 1,
+        "answer_confidence": rng.choice(["yes", "no", "maybe"]),
+    },
 }
 AWKWARD = [
     "yes",
@@ -109,17 +136,25 @@ def test_any_annotations_score_as_the_definition_says(ids):
     seen = set()
     for _ in range(1500):
         words = rng.sample(AWKWARD, rng.randint(1, 4))
-        answers = [{"answer": rng.choice(words), **IDS[ids](rng, i)} for i in range(rng.choice([1, 2, 3, 10, 10, 10, 12]))]
+        answers = [
+            {"answer": rng.choice(words), **IDS[ids](rng, i)}
+            for i in range(rng.choice([1, 2, 3, 10, 10, 10, 12]))
+        ]
         prediction = rng.choice([*words, "Yes", "cat"])
         expected = by_definition(prediction, answers)
-        assert question_accuracy(prediction, answers) == expected, (prediction, answers)  # to the last bit
+        assert question_accuracy(prediction, answers) == expected, (
+            prediction,
+            answers,
+        )  # to the last bit
         seen.add(expected)
     assert len(seen) > 4
 
 
 def test_the_order_of_the_annotators_does_not_cost_a_bit():
     for pattern in range(1024):
-        answers = [{"answer": "yes" if pattern >> i & 1 else "no", "answer_id": i} for i in range(10)]
+        answers = [
+            {"answer": "yes" if pattern >> i & 1 else "no", "answer_id": i} for i in range(10)
+        ]
         assert question_accuracy("yes", answers) == by_definition("yes", answers)
 
 
@@ -127,16 +162,31 @@ def test_the_order_of_the_annotators_does_not_cost_a_bit():
 def test_the_validation_split_is_scored_in_seconds(tmp_path):
     """VQA v2's val has 214,354 questions; 10 s of one core are allowed on a quiet machine, three times that here."""
     rng = random.Random(0)
-    words = [f"{word} {i}" for word in ("red", "t-shirt", "none of the", "1,000") for i in range(2000)]
+    words = [
+        f"{word} {i}" for word in ("red", "t-shirt", "none of the", "1,000") for i in range(2000)
+    ]
     questions, annotations, predictions = [], [], []
     for i in range(214_354):
         both = {"question_id": 1000 * i, "image_id": i // 5}
-        kinds = [rng.choice(("yes", "no", "2", "white")) if rng.random() < 0.6 else rng.choice(words) for _ in range(3)]
+        kinds = [
+            rng.choice(("yes", "no", "2", "white")) if rng.random() < 0.6 else rng.choice(words)
+            for _ in range(3)
+        ]
         answers = [rng.choice(kinds) if rng.random() < 0.4 else kinds[0] for _ in range(10)]
-        records = [{"answer": a, "answer_confidence": "yes", "answer_id": k} for k, a in enumerate(answers, 1)]
+        records = [
+            {"answer": a, "answer_confidence": "yes", "answer_id": k}
+            for k, a in enumerate(answers, 1)
+        ]
         questions.append({**both, "question": "What is on the left side of the picture?"})
-        annotations.append({**both, "question_type": "what is", "answer_type": "other", "multiple_choice_answer": kinds[0],
-                            "answers": records})  # fmt: skip
+        annotations.append(
+            {
+                **both,
+                "question_type": "what is",
+                "answer_type": "other",
+                "multiple_choice_answer": kinds[0],
+                "answers": records,
+            }
+        )
         predictions.append({"question_id": both["question_id"], "answer": rng.choice(kinds)})
     contents = {"q": {"questions": questions}, "a": {"annotations": annotations}, "p": predictions}
     for name, content in contents.items():
@@ -147,7 +197,9 @@ def test_the_validation_split_is_scored_in_seconds(tmp_path):
     print(f"{result['n']:,} questions scored in {seconds:.1f} s of one core")
     assert result["n"] == 214_354 and seconds < 30
     for i in range(0, 214_354, 1000):
-        assert result["per_question"][1000 * i] == by_definition(predictions[i]["answer"], annotations[i]["answers"])
+        assert result["per_question"][1000 * i] == by_definition(
+            predictions[i]["answer"], annotations[i]["answers"]
+        )
 
 
 def test_the_training_target_is_another_function():
@@ -155,22 +207,35 @@ def test_the_training_target_is_another_function():
 
 
 def annotation(question_id):
-    return {"question_id": question_id, "answer_type": "other", "question_type": "what", "answers": ten("cat")}
+    return {
+        "question_id": question_id,
+        "answer_type": "other",
+        "question_type": "what",
+        "answers": ten("cat"),
+    }
 
 
 def test_ids_must_be_equal():
-    with pytest.raises(RequestError, match=r"1 question ids without a prediction \(2\); 1 .* unknown .*\(3\)"):
+    with pytest.raises(
+        RequestError, match=r"1 question ids without a prediction \(2\); 1 .* unknown .*\(3\)"
+    ):
         vqa_accuracy({1: "cat", 3: "cat"}, [annotation(1), annotation(2)])
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [('[{"question_id": 1, "ans', "broken or cut-off JSON at line 1"), ("{}", "no list"),
-     ('[{"question_id": 1}]', r"record 0 \(question_id 1\): has no 'answer'"),
-     ('[{"question_id": 1, "answer": 3}]', "answer: 3 is not a string"),
-     ('[{"question_id": NaN, "answer": "a"}]', "nan is not a whole number"),
-     ('[{"question_id": 1, "answer": "a"}, {"question_id": 1, "answer": "b"}]', "question_id 1 a second time")],
-)  # fmt: skip
+    [
+        ('[{"question_id": 1, "ans', "broken or cut-off JSON at line 1"),
+        ("{}", "no list"),
+        ('[{"question_id": 1}]', r"record 0 \(question_id 1\): has no 'answer'"),
+        ('[{"question_id": 1, "answer": 3}]', "answer: 3 is not a string"),
+        ('[{"question_id": NaN, "answer": "a"}]', "nan is not a whole number"),
+        (
+            '[{"question_id": 1, "answer": "a"}, {"question_id": 1, "answer": "b"}]',
+            "question_id 1 a second time",
+        ),
+    ],
+)
 def test_bad_predictions_get_one_line(tmp_path, content, message):
     path = tmp_path / "predictions.json"
     path.write_text(content)
@@ -186,7 +251,10 @@ def test_other_than_ten_answers_are_refused(tmp_path, count):
     record["answers"] = (record["answers"] * 2)[:count]
     (tmp_path / "a.json").write_text(json.dumps(content))
     expected = f"{count} of them, not 10" if count else "an empty list"
-    with pytest.raises(RequestError, match=rf"a.json: record 3 \(question_id {record['question_id']}\): answers: .*{expected}"):
+    with pytest.raises(
+        RequestError,
+        match=rf"a.json: record 3 \(question_id {record['question_id']}\): answers: .*{expected}",
+    ):
         score_vqa_files(FILES[0], tmp_path / "a.json", FILES[2])
 
 

@@ -20,7 +20,9 @@ print(type(pipeline("vle-vqa", model=folder, device="cpu")).__name__)
 
 def run(code: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -28,7 +30,12 @@ def run(code: str) -> str:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model")
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     tokenizer = train_tokenizer(["what is this?"], 64)
     text = {**sizes, "model_type": "deberta-v2", "vocab_size": len(tokenizer)}
     vision = {**sizes, "image_size": 16, "patch_size": 8}

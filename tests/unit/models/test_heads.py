@@ -16,7 +16,9 @@ HEADS = ["VLEForVCRQ2A", "VLEForVCRQA2R", "VLEForITM", "VLEForPBC", "VLEForMLM"]
 
 def golden(name, **kwargs):
     model = getattr(models, name).from_pretrained(str(GOLDEN / name), **kwargs).eval()
-    return model, *(load_file(GOLDEN / name / f"{part}.safetensors") for part in ("inputs", "expected"))
+    return model, *(
+        load_file(GOLDEN / name / f"{part}.safetensors") for part in ("inputs", "expected")
+    )
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -26,7 +28,10 @@ def test_outputs_and_gradients(name, attention):
     output = model(**inputs)
     ours, theirs = output.logits, expected["logits"]
     if name == "VLEForMLM":  # what stands at padded positions is undefined
-        ours, theirs = ours[inputs["attention_mask"].bool()], theirs[inputs["attention_mask"].bool()]
+        ours, theirs = (
+            ours[inputs["attention_mask"].bool()],
+            theirs[inputs["attention_mask"].bool()],
+        )
     torch.testing.assert_close(ours, theirs, atol=5e-5 if name == "VLEForMLM" else 1e-5, rtol=0)
     if "loss" in expected:
         torch.testing.assert_close(output.loss, expected["loss"].squeeze(), atol=1e-5, rtol=0)
@@ -37,7 +42,9 @@ def test_outputs_and_gradients(name, attention):
         assert len(norms) == len(parameters)
         for key, norm in norms.items():
             grad = parameters[key.replace("vision_model.vision_model", "vision_model")].grad
-            assert abs((0 if grad is None else grad.norm().item()) - norm) <= 1e-4 * norm + 1e-5, key
+            assert abs((0 if grad is None else grad.norm().item()) - norm) <= 1e-4 * norm + 1e-5, (
+                key
+            )
 
 
 def parts(inputs, rows):
@@ -53,15 +60,25 @@ def test_choices_do_not_depend_on_the_batch_the_padding_or_the_number_of_objects
         wider[name] = torch.nn.functional.pad(wider[name], (0, 3))
     wider["object_patch_mask"] = torch.nn.functional.pad(wider["object_patch_mask"], (0, 0, 0, 3))
     with torch.inference_mode():
-        torch.testing.assert_close(model(**wider).logits, expected["logits"][1:2], atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            model(**wider).logits, expected["logits"][1:2], atol=1e-5, rtol=0
+        )
 
 
 def test_no_objects_in_a_choice_and_in_a_batch():
     model, inputs, _ = golden("VLEForVCRQ2A")
-    text = {name: value for name, value in inputs.items() if not name.startswith("object") and name != "labels"}
+    text = {
+        name: value
+        for name, value in inputs.items()
+        if not name.startswith("object") and name != "labels"
+    }
     masked = {**parts(inputs, slice(None)), "object_mask": torch.zeros_like(inputs["object_mask"])}
-    empty = {**text, "object_mask": inputs["object_mask"][:, :, :0], "object_patch_mask": inputs["object_patch_mask"][:, :, :0],
-             "object_token_type_ids": inputs["object_token_type_ids"][:, :, :0]}  # fmt: skip
+    empty = {
+        **text,
+        "object_mask": inputs["object_mask"][:, :, :0],
+        "object_patch_mask": inputs["object_patch_mask"][:, :, :0],
+        "object_token_type_ids": inputs["object_token_type_ids"][:, :, :0],
+    }
     with torch.inference_mode():
         none, hidden, zero = (model(**each).logits for each in (text, masked, empty))
     torch.testing.assert_close(none, hidden, atol=1e-5, rtol=0)
@@ -71,7 +88,9 @@ def test_no_objects_in_a_choice_and_in_a_batch():
 def test_an_image_is_encoded_once_a_question():
     model, inputs, _ = golden("VLEForVCRQ2A")
     seen = []
-    model.vle.vision_model.register_forward_hook(lambda module, args, output: seen.append(len(args[0])))
+    model.vle.vision_model.register_forward_hook(
+        lambda module, args, output: seen.append(len(args[0]))
+    )
     with torch.inference_mode():
         model(**inputs)
     assert seen == [3]
@@ -124,33 +143,54 @@ def test_nothing_masked_is_the_plain_encoder():
     model = VLEForMPC(tiny()).eval()
     with torch.inference_mode():
         plain = model.vle(**inputs).image_embeds
-        same = model.vle(**inputs, masked_patches=torch.zeros(3, 16, dtype=torch.bool), mask_embedding=model.mpc_mask_embedding)
+        same = model.vle(
+            **inputs,
+            masked_patches=torch.zeros(3, 16, dtype=torch.bool),
+            mask_embedding=model.mpc_mask_embedding,
+        )
     torch.testing.assert_close(plain, same.image_embeds, atol=1e-5, rtol=0)
 
 
 def test_word_embeddings_are_tied(tmp_path):
     model, inputs, _ = golden("VLEForMLM")
     head = model.mlm_score[1].predictions
-    assert head.decoder.weight is model.vle.text_model.embeddings.word_embeddings.weight and head.bias is head.decoder.bias
+    assert (
+        head.decoder.weight is model.vle.text_model.embeddings.word_embeddings.weight
+        and head.bias is head.decoder.bias
+    )
     model.save_pretrained(tmp_path)
     with torch.inference_mode():
-        assert torch.equal(model(**inputs).logits, VLEForMLM.from_pretrained(str(tmp_path)).eval()(**inputs).logits)
+        assert torch.equal(
+            model(**inputs).logits, VLEForMLM.from_pretrained(str(tmp_path)).eval()(**inputs).logits
+        )
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"token_type_ids": torch.full((3, 4, 30), 23)}, "token_type_ids: values of 0 to 22 are expected, 23 came"),
+        (
+            {"token_type_ids": torch.full((3, 4, 30), 23)},
+            "token_type_ids: values of 0 to 22 are expected, 23 came",
+        ),
         ({"object_mask": torch.ones(3, 4, 4, dtype=torch.long)}, "object_mask: the shape"),
-        ({"object_patch_mask": torch.ones(3, 4, 5, 9, dtype=torch.bool)}, "object_patch_mask: the shape"),
+        (
+            {"object_patch_mask": torch.ones(3, 4, 5, 9, dtype=torch.bool)},
+            "object_patch_mask: the shape",
+        ),
         ({"object_mask": None}, "comes with object_mask"),
         ({"object_patch_mask": None}, "all three or none"),
         ({"labels": torch.tensor([0, 4, 0])}, "labels: values of 0 to 3 are expected, 4 came at"),
         ({"labels": torch.tensor([0, 1])}, "labels: the shape"),
-        ({"input_ids": torch.full((3, 4, 30), 200)}, "input_ids: values of 0 to 199 are expected, 200 came"),
+        (
+            {"input_ids": torch.full((3, 4, 30), 200)},
+            "input_ids: values of 0 to 199 are expected, 200 came",
+        ),
         ({"pixel_values": torch.zeros(3, 3, 32, 32)[:0]}, "pixel_values: the shape"),
         ({"attention_mask": torch.ones(3, 4, 29, dtype=torch.long)}, "attention_mask: the shape"),
-        ({"pixel_values": torch.zeros(3, 3, 48, 48)}, r"pixel_values: the shape \(3, 3, 32, 32\) is expected"),
+        (
+            {"pixel_values": torch.zeros(3, 3, 48, 48)},
+            r"pixel_values: the shape \(3, 3, 32, 32\) is expected",
+        ),
         ({"pixel_values": torch.zeros(2, 3, 32, 32)}, "pixel_values: the shape"),
     ],
 )
@@ -206,7 +246,10 @@ def test_parameter_counts(size, count):
 def test_meter_has_the_same_fusion_and_a_roberta():
     with torch.device("meta"):
         meter, vle = (VLEForVCRQ2A(VLEConfig(**SIZES[size])) for size in ("meter-base", "vle-base"))
-    shapes = [{n: p.shape for n, p in m.vle.named_parameters() if not n.startswith("text_model")} for m in (meter, vle)]
+    shapes = [
+        {n: p.shape for n, p in m.vle.named_parameters() if not n.startswith("text_model")}
+        for m in (meter, vle)
+    ]
     assert shapes[0] == shapes[1] and meter.config.num_hidden_layers == 6
     # roberta-base without its pooler (Hugging Face's model card: 125M with the language model's head)
     assert sum(p.numel() for p in meter.vle.text_model.parameters()) == 124_055_040

@@ -9,7 +9,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vle_bench.models import VLEForITM, VLEForMLM, VLEForMPC, VLEForVCRQ2A, VLEForVCRSecondStage, VLEForVQA, VLEModel
+from vle_bench.models import (
+    VLEForITM,
+    VLEForMLM,
+    VLEForMPC,
+    VLEForVCRQ2A,
+    VLEForVCRSecondStage,
+    VLEForVQA,
+    VLEModel,
+)
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vle"
 
@@ -19,7 +27,11 @@ def changed(tmp_path, change):
     folder = tmp_path / "changed"
     shutil.copytree(GOLDEN / "VLEForVQA", folder)
     state = change(load_file(folder / "model.safetensors"))
-    save_file({name: value.contiguous() for name, value in state.items()}, folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        {name: value.contiguous() for name, value in state.items()},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
     return str(folder)
 
 
@@ -30,7 +42,10 @@ def without(*names):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (without("vle.text_projection_layer.weight"), "weights missing .*vle.text_projection_layer.weight"),
+        (
+            without("vle.text_projection_layer.weight"),
+            "weights missing .*vle.text_projection_layer.weight",
+        ),
         (without("vqa_classifier.3.bias"), "there in part .*vqa_classifier.3.bias"),
         (lambda s: {**s, "vle.something": torch.zeros(2)}, "unknown .*vle.something"),
     ],
@@ -53,7 +68,9 @@ def test_a_bare_encoder_gives_a_new_head_and_says_so(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         fresh = VLEForITM.from_pretrained(str(tmp_path))
     assert "2 weights new: itm_score.fc.bias, itm_score.fc.weight" in caplog.text
-    assert torch.equal(fresh.vle.text_projection_layer.weight, whole.vle.text_projection_layer.weight)
+    assert torch.equal(
+        fresh.vle.text_projection_layer.weight, whole.vle.text_projection_layer.weight
+    )
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         VLEModel.from_pretrained(str(GOLDEN / "VLEForVQA"))
@@ -62,9 +79,13 @@ def test_a_bare_encoder_gives_a_new_head_and_says_so(tmp_path, caplog):
 
 def test_another_number_of_answers_needs_to_be_asked_for():
     labels = {"id2label": {0: "a", 1: "b"}, "label2id": {"a": 0, "b": 1}}
-    with pytest.raises(ValueError, match="2 weights of another shape for VLEForVQA: vqa_classifier.3.bias, "):
+    with pytest.raises(
+        ValueError, match="2 weights of another shape for VLEForVQA: vqa_classifier.3.bias, "
+    ):
         VLEForVQA.from_pretrained(str(GOLDEN / "VLEForVQA"), **labels)
-    model = VLEForVQA.from_pretrained(str(GOLDEN / "VLEForVQA"), **labels, ignore_mismatched_sizes=True)
+    model = VLEForVQA.from_pretrained(
+        str(GOLDEN / "VLEForVQA"), **labels, ignore_mismatched_sizes=True
+    )
     assert model.vqa_classifier[3].out_features == 2
 
 
@@ -72,7 +93,9 @@ def test_pickled_weights_are_read_with_weights_only(tmp_path):
     state = load_file(GOLDEN / "VLEForVQA" / "model.safetensors")
     (tmp_path / "config.json").write_text((GOLDEN / "VLEForVQA" / "config.json").read_text())
     torch.save(state, tmp_path / "pytorch_model.bin")
-    inputs, expected = (load_file(GOLDEN / "VLEForVQA" / f"{part}.safetensors") for part in ("inputs", "expected"))
+    inputs, expected = (
+        load_file(GOLDEN / "VLEForVQA" / f"{part}.safetensors") for part in ("inputs", "expected")
+    )
     with torch.inference_mode():
         logits = VLEForVQA.from_pretrained(str(tmp_path)).eval()(**inputs).logits
     torch.testing.assert_close(logits, expected["logits"], atol=1e-5, rtol=0)
@@ -93,7 +116,9 @@ def test_growing_the_types_keeps_the_trained_rows(tmp_path):
     old, new = before.vle.token_type_embeddings.weight, grown.vle.token_type_embeddings.weight
     assert new.shape == (83, 64) and torch.equal(new[:2], old) and 0 < new[2:].std() < 0.1
     grown.save_pretrained(tmp_path)
-    assert torch.equal(VLEForVQA.from_pretrained(str(tmp_path)).vle.token_type_embeddings.weight, new)
+    assert torch.equal(
+        VLEForVQA.from_pretrained(str(tmp_path)).vle.token_type_embeddings.weight, new
+    )
     with pytest.raises(ValueError, match="throw away 81 trained rows"):
         grown.resize_token_types(2)
 
@@ -104,14 +129,24 @@ def test_position_interpolation(tmp_path):
     for direction in ("up", "down"):
         model = VLEModel.from_pretrained(str(GOLDEN / "VLEModel_with_objects"))
         vision = model.vision_model
-        assert (vision.config.image_size, vision.config.patch_size) == (sizes["image_size"], sizes["patch_size"])
+        assert (vision.config.image_size, vision.config.patch_size) == (
+            sizes["image_size"],
+            sizes["patch_size"],
+        )
         vision.embeddings.position_embedding.weight.data = tables["pos_orig"].clone()
         model.resize_images(sizes[direction])
-        torch.testing.assert_close(vision.embeddings.position_embedding.weight, tables[f"pos_{direction}"], atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            vision.embeddings.position_embedding.weight,
+            tables[f"pos_{direction}"],
+            atol=1e-6,
+            rtol=0,
+        )
         model.save_pretrained(tmp_path / direction)
         again = VLEModel.from_pretrained(str(tmp_path / direction))
         assert again.config.vision_config.image_size == sizes[direction]
-        pixels = torch.randn(1, 3, sizes[direction], sizes[direction], generator=torch.Generator().manual_seed(0))
+        pixels = torch.randn(
+            1, 3, sizes[direction], sizes[direction], generator=torch.Generator().manual_seed(0)
+        )
         with torch.inference_mode():
             assert torch.equal(model.eval().encode_image(pixels), again.eval().encode_image(pixels))
     with pytest.raises(ValueError, match="does not divide by the patch size"):
@@ -119,16 +154,25 @@ def test_position_interpolation(tmp_path):
 
 
 def test_of_several_heads_each_is_judged_by_itself(tmp_path):
-    whole = VLEForVCRSecondStage.from_pretrained(str(GOLDEN / "VLEForMLM")).eval()  # a new head for ITM beside the trained one
-    assert torch.equal(whole.mlm_score[0].weight, VLEForMLM.from_pretrained(str(GOLDEN / "VLEForMLM")).mlm_score[0].weight)
+    whole = VLEForVCRSecondStage.from_pretrained(
+        str(GOLDEN / "VLEForMLM")
+    ).eval()  # a new head for ITM beside the trained one
+    assert torch.equal(
+        whole.mlm_score[0].weight,
+        VLEForMLM.from_pretrained(str(GOLDEN / "VLEForMLM")).mlm_score[0].weight,
+    )
     whole.save_pretrained(tmp_path)
     state = load_file(tmp_path / "model.safetensors")
     del state["itm_score.fc.bias"]
     save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ValueError, match=r"1 weights of the head, which is there in part for .*: itm_score.fc.bias"):
+    with pytest.raises(
+        ValueError, match=r"1 weights of the head, which is there in part for .*: itm_score.fc.bias"
+    ):
         VLEForVCRSecondStage.from_pretrained(str(tmp_path))
     # a parameter of no module belongs to the head beside it
-    VLEForMPC.from_pretrained(str(GOLDEN / "VLEForITM"), id2label={0: "a"}).save_pretrained(tmp_path)
+    VLEForMPC.from_pretrained(str(GOLDEN / "VLEForITM"), id2label={0: "a"}).save_pretrained(
+        tmp_path
+    )
     state = load_file(tmp_path / "model.safetensors")
     del state["mpc_mask_embedding"]
     save_file(state, tmp_path / "model.safetensors", {"format": "pt"})

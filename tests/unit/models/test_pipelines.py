@@ -30,12 +30,24 @@ def folders(tmp_path_factory):
     """task → a saved folder; "bare" → one of VLEModel."""
     root = tmp_path_factory.mktemp("models")
     tokenizer = train_tokenizer(TEXTS, 96)
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     config = VLEConfig(
-        text_config={**sizes, "model_type": "deberta-v2", "vocab_size": len(tokenizer), "max_position_embeddings": 12},
+        text_config={
+            **sizes,
+            "model_type": "deberta-v2",
+            "vocab_size": len(tokenizer),
+            "max_position_embeddings": 12,
+        },
         vision_config={**sizes, "image_size": SIZE, "patch_size": PATCH},
-        id2label=dict(enumerate(ANSWERS)), initializer_range=0.5, **sizes,
-    )  # fmt: skip
+        id2label=dict(enumerate(ANSWERS)),
+        initializer_range=0.5,
+        **sizes,
+    )
     for task, cls in {**CLASSES, "bare": VLEModel}.items():
         torch.manual_seed(0)
         cls(config).save_pretrained(root / task)
@@ -51,11 +63,17 @@ def pipes(folders):
 @pytest.fixture(scope="module")
 def images():
     rng = np.random.default_rng(0)
-    return [Image.fromarray(rng.integers(0, 255, (h, w, 3), dtype=np.uint8)) for w, h in ((40, 20), (32, 32), (9, 70))]
+    return [
+        Image.fromarray(rng.integers(0, 255, (h, w, 3), dtype=np.uint8))
+        for w, h in ((40, 20), (32, 32), (9, 70))
+    ]
 
 
 def logits(folders, task, image, text):
-    model, processor = CLASSES[task].from_pretrained(folders[task]).eval(), VLEProcessor.from_folder(folders[task])
+    model, processor = (
+        CLASSES[task].from_pretrained(folders[task]).eval(),
+        VLEProcessor.from_folder(folders[task]),
+    )
     with torch.inference_mode():
         return model(**processor(images=image, text=text)).logits[0]
 
@@ -63,8 +81,12 @@ def logits(folders, task, image, text):
 def test_vqa(pipes, folders, images):
     expected = logits(folders, "vle-vqa", images[0], TEXTS[0]).sigmoid()
     got = pipes["vle-vqa"](images[0], TEXTS[0])
-    assert len(got) == 5 and [a["answer"] for a in got] == [ANSWERS[i] for i in expected.argsort(descending=True)[:5]]
-    assert [a["score"] for a in got] == pytest.approx(expected.sort(descending=True).values[:5].tolist(), abs=1e-6)
+    assert len(got) == 5 and [a["answer"] for a in got] == [
+        ANSWERS[i] for i in expected.argsort(descending=True)[:5]
+    ]
+    assert [a["score"] for a in got] == pytest.approx(
+        expected.sort(descending=True).values[:5].tolist(), abs=1e-6
+    )
     assert pipes["vle-vqa"](images[0], TEXTS[0], top_k=1) == got[:1]
     assert len(pipes["vle-vqa"](images[0], TEXTS[0], top_k=100)) == len(ANSWERS)
     with pytest.raises(ValueError, match="top_k: 1 or more is expected, 0 came"):
@@ -77,7 +99,9 @@ def test_itm(pipes, folders, images):
 
 
 def test_pbc(pipes, folders, images):
-    expected = logits(folders, "vle-pbc", images[0], TEXTS[1]).softmax(-1)[:, 1].reshape(4, 4).numpy()
+    expected = (
+        logits(folders, "vle-pbc", images[0], TEXTS[1]).softmax(-1)[:, 1].reshape(4, 4).numpy()
+    )
     got = pipes["vle-pbc"](images[0], TEXTS[1])
     np.testing.assert_allclose(got["scores"], expected, atol=1e-6)
     assert got["image"].size == images[0].size  # 40 × 20: a patch is 10 × 5 pixels
@@ -91,7 +115,12 @@ def test_pbc(pipes, folders, images):
 
 def test_heat_map_of_a_crop():
     """40 × 20 pixels of which the middle 20 × 20 are seen: what is cut off keeps its colour."""
-    shown = np.asarray(heat_map(Image.new("RGB", (40, 20)), np.array([[1, 0], [0, 0.5]]), (10, 0, 20, 20)))[:, :, 0] / 255
+    shown = (
+        np.asarray(
+            heat_map(Image.new("RGB", (40, 20)), np.array([[1, 0], [0, 0.5]]), (10, 0, 20, 20))
+        )[:, :, 0]
+        / 255
+    )
     expected = np.zeros((20, 40))
     expected[:10, 10:20], expected[10:, 20:30] = HEAT_OPACITY, HEAT_OPACITY / 2
     np.testing.assert_allclose(shown, expected, atol=1 / 255)
@@ -115,14 +144,21 @@ def test_every_way_to_ask(pipes, images, task, tmp_path):
     images[0].save(tmp_path / "x.png")
     sources = [str(tmp_path / "x.png"), np.asarray(images[1]), images[2]]
     names = ("text", "question", "text")
-    pairs = [{"image": source, name: text} for source, name, text in zip(sources, names, TEXTS, strict=True)]
+    pairs = [
+        {"image": source, name: text}
+        for source, name, text in zip(sources, names, TEXTS, strict=True)
+    ]
     for inputs in ((sources, TEXTS), (pairs,)):
         for batch_size in (1, 2, 3):
-            np.testing.assert_allclose(flat(pipe(*inputs, batch_size=batch_size, **options)), single, atol=1e-5)
+            np.testing.assert_allclose(
+                flat(pipe(*inputs, batch_size=batch_size, **options)), single, atol=1e-5
+            )
     np.testing.assert_allclose(flat(pipe((pair for pair in pairs), **options)), single, atol=1e-5)
     np.testing.assert_allclose(flat([pipe(pairs[0], **options)]), single[:1], atol=1e-5)
     same = flat(pipe(images[0], question=TEXTS, batch_size=2, **options))
-    np.testing.assert_allclose(same, flat([pipe(images[0], t, **options) for t in TEXTS]), atol=1e-5)
+    np.testing.assert_allclose(
+        same, flat([pipe(images[0], t, **options) for t in TEXTS]), atol=1e-5
+    )
     assert len(pipe(images, TEXTS[0])) == 3 and pipe([], []) == []
 
 
@@ -136,13 +172,25 @@ def test_a_long_text_is_cut_to_the_positions_of_the_encoder(pipes, folders, imag
 
 def test_a_long_text_in_front_of_roberta(folders, images):
     """Its positions start behind the padding index: 12 rows and padding index 0 leave 11 tokens."""
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     processor = VLEProcessor.from_folder(folders["vle-itm"])
-    text = {"model_type": "roberta", "vocab_size": 96, "max_position_embeddings": 12, "pad_token_id": 0}
+    text = {
+        "model_type": "roberta",
+        "vocab_size": 96,
+        "max_position_embeddings": 12,
+        "pad_token_id": 0,
+    }
     vision = {**sizes, "image_size": SIZE, "patch_size": PATCH}
     model = VLEForITM(VLEConfig(text_config={**sizes, **text}, vision_config=vision, **sizes))
     pipe = pipeline("vle-itm", model=model, processor=processor, device="cpu")
-    assert pipe(images[0], "red " * 50)["score"] == pytest.approx(pipe(images[0], "red " * 9)["score"], abs=1e-6)
+    assert pipe(images[0], "red " * 50)["score"] == pytest.approx(
+        pipe(images[0], "red " * 9)["score"], abs=1e-6
+    )
     assert pipe._text_positions() == 11
 
 
@@ -153,7 +201,11 @@ def test_a_long_text_in_front_of_roberta(folders, images):
         (0, ["a", ""], r"^inputs\[1\]: text\[0\]: .* an empty string came"),
         ([0, 1], ["a", "a", "a"], "2 images and 3 texts"),
         ({"image": 0}, None, "an image and a text are expected"),
-        ([{"image": 0, "text": "a"}, {"text": "a"}], None, r"^inputs\[1\]: an image and a text are expected"),
+        (
+            [{"image": 0, "text": "a"}, {"text": "a"}],
+            None,
+            r"^inputs\[1\]: an image and a text are expected",
+        ),
         (
             [{"image": 0, "text": "a"}, {"image": "none.png", "text": "a"}],
             None,
@@ -176,15 +228,21 @@ def test_what_is_refused(pipes, images, image, text, message, batch_size):
         pipes["vle-itm"](real(image), text, batch_size=batch_size)
 
 
-@pytest.mark.parametrize(("task", "folder"), [("vle-vqa", "bare"), ("vle-itm", "vle-vqa"), ("vle-pbc", "vle-itm")])
+@pytest.mark.parametrize(
+    ("task", "folder"), [("vle-vqa", "bare"), ("vle-itm", "vle-vqa"), ("vle-pbc", "vle-itm")]
+)
 def test_a_folder_without_the_head_is_refused(folders, task, folder):
-    with pytest.raises(ValueError, match=f"needs a model saved as {CLASSES[task].__name__}; .* was saved as"):
+    with pytest.raises(
+        ValueError, match=f"needs a model saved as {CLASSES[task].__name__}; .* was saved as"
+    ):
         pipeline(task, model=str(folders[folder]), device="cpu")
 
 
 def test_a_model_object(pipes, folders, images):
     model = VLEForITM.from_pretrained(folders["vle-itm"])
-    pipe = pipeline("vle-itm", model=model, processor=VLEProcessor.from_folder(folders["vle-itm"]), device="cpu")
+    pipe = pipeline(
+        "vle-itm", model=model, processor=VLEProcessor.from_folder(folders["vle-itm"]), device="cpu"
+    )
     assert pipe(images[0], "a") == pipes["vle-itm"](images[0], "a")
 
 

@@ -30,7 +30,9 @@ def squash(tokenizer):
 
 @pytest.fixture(scope="module")
 def crop(tokenizer):
-    settings = CLIPImageProcessorPil(size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE})
+    settings = CLIPImageProcessorPil(
+        size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE}
+    )
     return VLEProcessor(settings, tokenizer, PATCH)
 
 
@@ -38,7 +40,9 @@ def rgb(processor, image):
     """The picture's pixels as the model gets them, in 0..255, (3, H, W)."""
     settings = processor.image_processor
     pixels = processor(images=image).pixel_values[0].double()
-    mean, std = (torch.tensor(v).double()[:, None, None] for v in (settings.image_mean, settings.image_std))
+    mean, std = (
+        torch.tensor(v).double()[:, None, None] for v in (settings.image_mean, settings.image_std)
+    )
     return ((pixels * std + mean) * 255).numpy()
 
 
@@ -57,7 +61,12 @@ def marked(size, box):
 # Each mark ends well inside a patch, so that the blur of the resize lights no other.
 @pytest.mark.parametrize(
     ("size", "box"),
-    [((96, 48), (28, 15, 44, 21)), ((48, 96), (15, 50, 33, 70)), ((64, 64), (4, 4, 60, 12)), ((16, 20), (5, 1, 7, 18))],
+    [
+        ((96, 48), (28, 15, 44, 21)),
+        ((48, 96), (15, 50, 33, 70)),
+        ((64, 64), (4, 4, 60, 12)),
+        ((16, 20), (5, 1, 7, 18)),
+    ],
 )
 @pytest.mark.parametrize("mode", ["squash", "crop"])
 def test_boxes_lie_where_the_pixels_lie(mode, size, box, request):
@@ -91,14 +100,22 @@ def test_boxes_of_the_squash_are_the_published_mapping(squash):
     boxes = np.array([(10.5, 20, 300, 200), (0, 0, 640, 360), (160, 90, 160, 90)])
     features = squash(images=[Image.new("RGB", (640, 360))], boxes=[boxes])
     assert np.array_equal(features.object_patch_mask[0].numpy(), patch_mask(boxes, 640, 360, 4, 4))
-    assert features.object_patch_mask[0, 2].nonzero().tolist() == [[5]]  # 160 is a quarter of 640 exactly
+    assert features.object_patch_mask[0, 2].nonzero().tolist() == [
+        [5]
+    ]  # 160 is a quarter of 640 exactly
 
 
 def test_boxes_that_the_crop_cuts(crop):
     """96 × 48 pixels become 64 × 32, of which the middle is kept: x from 24 to 72; a patch is 12 pixels."""
     boxes = [(0, 0, 30, 11), (0, 14, 23, 20), (80, 40, 90, 47), (20, 0, 24, 0), (72, 0, 80, 1)]
     features = crop(images=[Image.new("RGB", (96, 48))], boxes=[boxes])
-    assert [row.nonzero().flatten().tolist() for row in features.object_patch_mask[0]] == [[0], [4], [15], [0], [3]]
+    assert [row.nonzero().flatten().tolist() for row in features.object_patch_mask[0]] == [
+        [0],
+        [4],
+        [15],
+        [0],
+        [3],
+    ]
     assert features.boxes_outside == 4
     assert crop.window(96, 48) == (24, 0, 48, 48)
 
@@ -112,7 +129,9 @@ def test_window_of_a_tall_picture(crop):
 def test_sizes_after_the_resize_are_those_of_the_image_processor(crop, squash, size):
     for processor in (crop, squash):
         settings = processor.image_processor
-        pixels = settings.preprocess(Image.new("RGB", size), do_center_crop=False)["pixel_values"][0]
+        pixels = settings.preprocess(Image.new("RGB", size), do_center_crop=False)["pixel_values"][
+            0
+        ]
         assert processor._resized(*size) == pixels.shape[:0:-1]
 
 
@@ -127,8 +146,13 @@ def test_window_where_the_crop_is_larger_than_the_picture(tokenizer):
 
 def test_padding_of_boxes(squash):
     images = [Image.new("RGB", (8, 8))] * 3
-    features = squash(images=images, boxes=[[], [(0, 0, 1, 1), (7, 7, 8, 8)], np.array([(0, 0, 8, 8, 0.9)])])
-    assert features.object_patch_mask.shape == (3, 2, 16) and features.object_patch_mask.dtype == torch.bool
+    features = squash(
+        images=images, boxes=[[], [(0, 0, 1, 1), (7, 7, 8, 8)], np.array([(0, 0, 8, 8, 0.9)])]
+    )
+    assert (
+        features.object_patch_mask.shape == (3, 2, 16)
+        and features.object_patch_mask.dtype == torch.bool
+    )
     assert features.object_mask.tolist() == [[0, 0], [1, 1], [1, 0]]
     assert features.object_patch_mask.sum(-1).tolist() == [[0, 0], [1, 1], [16, 0]]
     assert squash(images=images, boxes=[[], [], []]).object_patch_mask.shape == (3, 0, 16)
@@ -138,7 +162,9 @@ def test_pixels_are_those_of_the_image_processor(squash, crop):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 70, 3), dtype=np.uint8))
     for processor in (squash, crop):
         expected = processor.image_processor([image, image], return_tensors="pt")["pixel_values"]
-        torch.testing.assert_close(processor(images=[image, image]).pixel_values, expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            processor(images=[image, image]).pixel_values, expected, atol=1e-5, rtol=0
+        )
 
 
 def picture(mode):
@@ -158,16 +184,29 @@ def picture(mode):
     return Image.new(mode, (5, 4), values[mode]), (255, 255, 255) if mode == "1" else (200, 30, 10)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "P with transparency", "RGB", "RGBA", "CMYK", "I;16", "I;16B", "I"])
+@pytest.mark.parametrize(
+    "mode",
+    ["1", "L", "LA", "P", "P with transparency", "RGB", "RGBA", "CMYK", "I;16", "I;16B", "I"],
+)
 def test_any_mode(squash, mode):
     image, colour = picture(mode)
-    np.testing.assert_allclose(rgb(squash, image), np.broadcast_to(np.array(colour)[:, None, None], (3, SIZE, SIZE)), atol=1e-3)
+    np.testing.assert_allclose(
+        rgb(squash, image),
+        np.broadcast_to(np.array(colour)[:, None, None], (3, SIZE, SIZE)),
+        atol=1e-3,
+    )
 
 
 def test_sixteen_bits_are_scaled(squash, tmp_path):
     values = np.array([[0, 128, 129, 32896, 65535]], np.uint16)
     Image.fromarray(values).save(tmp_path / "x.png")
-    for source in (values, values[..., None], tmp_path / "x.png", str(tmp_path / "x.png"), Image.open(tmp_path / "x.png")):
+    for source in (
+        values,
+        values[..., None],
+        tmp_path / "x.png",
+        str(tmp_path / "x.png"),
+        Image.open(tmp_path / "x.png"),
+    ):
         assert np.asarray(read(source, "x"))[0, :, 0].tolist() == [0, 0, 1, 128, 255]
 
 
@@ -176,7 +215,9 @@ def test_paths_arrays_and_pillow_images_are_the_same(squash, tmp_path):
     image = Image.fromarray(array)
     image.save(tmp_path / "x.png")
     opaque = np.dstack([array, np.full((9, 7), 255, np.uint8)])
-    pixels = squash(images=[image, array, tmp_path / "x.png", str(tmp_path / "x.png"), opaque]).pixel_values
+    pixels = squash(
+        images=[image, array, tmp_path / "x.png", str(tmp_path / "x.png"), opaque]
+    ).pixel_values
     assert all(torch.equal(pixels[0], other) for other in pixels)
     assert torch.equal(squash(images=tmp_path / "x.png").pixel_values, pixels[:1])
 
@@ -185,7 +226,9 @@ def png(width, height):
     """A PNG that claims a size and holds no pixels."""
 
     def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
@@ -195,7 +238,9 @@ def broken(kind, tmp_path):
     path = tmp_path / f"{kind}.png"
     if kind == "truncated":
         content = io.BytesIO()
-        Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 50, 3), dtype=np.uint8)).save(content, "PNG")
+        Image.fromarray(
+            np.random.default_rng(0).integers(0, 255, (50, 50, 3), dtype=np.uint8)
+        ).save(content, "PNG")
         path.write_bytes(content.getvalue()[:3000])
     elif kind != "missing":
         sizes = {"huge": (40_000, 40_000), "large": (12_000, 10_000)}
@@ -256,7 +301,10 @@ def test_what_is_no_text(squash, text, message):
     ("boxes", "message"),
     [
         ([[(0, 0, 1, 1)]], "boxes: an array for each of the 2 images is expected, 1 came"),
-        ([[(0, 0, 1, 1)], [(0, 0, 1, 1), (3, 0, 1, 1)]], r"images\[1\]: boxes\[1\]: x2 is less than x1"),
+        (
+            [[(0, 0, 1, 1)], [(0, 0, 1, 1), (3, 0, 1, 1)]],
+            r"images\[1\]: boxes\[1\]: x2 is less than x1",
+        ),
     ],
 )
 def test_refused_boxes(squash, boxes, message):
@@ -268,7 +316,9 @@ def test_boxes_need_their_picture_and_the_patch_size(squash, tokenizer):
     with pytest.raises(ValueError, match="boxes come with the images"):
         squash(text="a shape", boxes=[[(0, 0, 1, 1)]])
     with pytest.raises(ValueError, match="patch_size"):
-        VLEProcessor.from_parts(tokenizer, SIZE)(images=Image.new("RGB", (4, 4)), boxes=[[(0, 0, 1, 1)]])
+        VLEProcessor.from_parts(tokenizer, SIZE)(
+            images=Image.new("RGB", (4, 4)), boxes=[[(0, 0, 1, 1)]]
+        )
 
 
 def test_text_is_padded_on_the_right_and_cut(squash):
@@ -289,7 +339,11 @@ def test_saved_and_loaded_again(crop, tmp_path):
 def test_the_pillow_image_processor_is_used_whatever_else_is_installed(tokenizer):
     class OfTorchvision:
         def to_dict(self):
-            return {"size": {"height": SIZE, "width": SIZE}, "do_center_crop": False, "image_processor_type": "CLIPImageProcessor"}
+            return {
+                "size": {"height": SIZE, "width": SIZE},
+                "do_center_crop": False,
+                "image_processor_type": "CLIPImageProcessor",
+            }
 
     processor = VLEProcessor(OfTorchvision(), tokenizer, PATCH)
     assert isinstance(processor.image_processor, CLIPImageProcessorPil)

@@ -13,19 +13,37 @@ from vle_bench.models.vle.disentangled import ShortTextAttention, use_short_text
 def deberta(**changes):
     torch.manual_seed(0)
     values = {
-        "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 20,
-        "relative_attention": True, "position_buckets": 8, "max_position_embeddings": 64, "share_att_key": True,
-        "pos_att_type": ["p2c", "c2p"], "norm_rel_ebd": "layer_norm", "position_biased_input": False, "initializer_range": 0.5,
-    }  # fmt: skip
-    return DebertaV2Model(DebertaV2Config(**{**values, **changes})).double().eval()  # in which rounding hides nothing
+        "vocab_size": 50,
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 20,
+        "relative_attention": True,
+        "position_buckets": 8,
+        "max_position_embeddings": 64,
+        "share_att_key": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "norm_rel_ebd": "layer_norm",
+        "position_biased_input": False,
+        "initializer_range": 0.5,
+    }
+    return (
+        DebertaV2Model(DebertaV2Config(**{**values, **changes})).double().eval()
+    )  # in which rounding hides nothing
 
 
 @pytest.mark.parametrize("tokens", [1, 4, 5, 6, 30])  # the middle of the buckets is at 4
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"share_att_key": False}, {"position_buckets": -1}, {"pos_att_type": ["c2p"]}, {"pos_att_type": ["p2c"]},
-     {"relative_attention": False}],
-)  # fmt: skip
+    [
+        {},
+        {"share_att_key": False},
+        {"position_buckets": -1},
+        {"pos_att_type": ["c2p"]},
+        {"pos_att_type": ["p2c"]},
+        {"relative_attention": False},
+    ],
+)
 def test_the_attention_is_transformers_own(changes, tokens):
     published = deberta(**changes)
     ours = copy.deepcopy(published)
@@ -37,8 +55,12 @@ def test_the_attention_is_transformers_own(changes, tokens):
     mask = torch.ones(2, tokens, dtype=torch.long)
     mask[1, max(1, tokens - 2) :] = 0
     ids = torch.randint(0, 50, (2, tokens), generator=torch.Generator().manual_seed(tokens))
-    outputs = [model(input_ids=ids, attention_mask=mask).last_hidden_state for model in (published, ours)]
-    torch.testing.assert_close(outputs[1], outputs[0], atol=1e-6, rtol=1e-6)  # its scale is a square root in float32
+    outputs = [
+        model(input_ids=ids, attention_mask=mask).last_hidden_state for model in (published, ours)
+    ]
+    torch.testing.assert_close(
+        outputs[1], outputs[0], atol=1e-6, rtol=1e-6
+    )  # its scale is a square root in float32
     for output in outputs:
         (output * torch.arange(output.numel()).view_as(output).cos()).sum().backward()
     for (name, one), other in zip(published.named_parameters(), ours.parameters(), strict=True):
@@ -48,17 +70,22 @@ def test_the_attention_is_transformers_own(changes, tokens):
             assert (other.grad - one.grad).abs().max() <= 1e-6 * max(1, one.grad.abs().max()), name
 
 
-@pytest.mark.parametrize(("model", "golden"), [(VLEForVQA, "VLEForVQA"), (VLEForVCRQ2A, "VLEForVCRQ2A")])
+@pytest.mark.parametrize(
+    ("model", "golden"), [(VLEForVQA, "VLEForVQA"), (VLEForVCRQ2A, "VLEForVCRQ2A")]
+)
 def test_pooled_only_leaves_out_what_the_poolers_do_not_read(model, golden):
     base = model.from_pretrained(f"tests/golden/vle/{golden}").eval().vle
     torch.manual_seed(0)
     size = base.config.vision_config.image_size
     inputs = {
-        "input_ids": torch.randint(5, 20, (3, 6)), "attention_mask": torch.tensor([[1] * 6, [1] * 4 + [0] * 2, [1] + [0] * 5]),
+        "input_ids": torch.randint(5, 20, (3, 6)),
+        "attention_mask": torch.tensor([[1] * 6, [1] * 4 + [0] * 2, [1] + [0] * 5]),
         "pixel_values": torch.randn(3, 3, size, size),
-    }  # fmt: skip
+    }
     whole, pooled = base(**inputs), base(**inputs, pooled_only=True)
-    assert pooled.text_embeds is None and pooled.image_embeds is None and whole.text_embeds is not None
+    assert (
+        pooled.text_embeds is None and pooled.image_embeds is None and whole.text_embeds is not None
+    )
     torch.testing.assert_close(pooled.pooler_output, whole.pooler_output, atol=1e-5, rtol=1e-5)
     gradients = []
     for output in (whole, pooled):
@@ -67,6 +94,8 @@ def test_pooled_only_leaves_out_what_the_poolers_do_not_read(model, golden):
         gradients.append({name: p.grad for name, p in base.named_parameters()})
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():
-        assert (gradient is None) == (gradients[1][name] is None), name  # none that the published way trains goes without
+        assert (gradient is None) == (gradients[1][name] is None), (
+            name
+        )  # none that the published way trains goes without
         if gradient is not None:
             torch.testing.assert_close(gradients[1][name], gradient, atol=1e-4, rtol=1e-3, msg=name)

@@ -21,10 +21,17 @@ MODELS = {"q2a": VLEForVCRQ2A, "qa2r": VLEForVCRQA2R, "vqa": VLEForVQA}
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     torch.manual_seed(0)
-    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    small = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    }
     text = {**small, "model_type": "deberta-v2", "vocab_size": 401, "initializer_range": 0.5}
     vision = {**small, "image_size": 32, "patch_size": 8, "initializer_range": 0.5}
-    config = VLEConfig(text_config=text, vision_config=vision, num_token_types=12, initializer_range=0.5, **small)
+    config = VLEConfig(
+        text_config=text, vision_config=vision, num_token_types=12, initializer_range=0.5, **small
+    )
     processor = VLEProcessor.from_parts(AutoTokenizer.from_pretrained(GOLDEN / "tokenizer"), 32)
     root = tmp_path_factory.mktemp("vcr")
     for name, model in MODELS.items():
@@ -50,13 +57,18 @@ def by_hand(pipe, task, name, **how):
     one = given(name)
     encodings = encode_record(one["record"], pipe.tokenizer, task, **how)
     mask = patch_mask(EXAMPLES[name]["boxes"], one["image"].width, one["image"].height, 4, 4)
-    batch = {k: torch.from_numpy(v) for k, v in pad_choices([encodings], [mask], pipe.tokenizer.pad_token_id).items()}
+    batch = {
+        k: torch.from_numpy(v)
+        for k, v in pad_choices([encodings], [mask], pipe.tokenizer.pad_token_id).items()
+    }
     pixels = pipe.processor(images=[one["image"]])["pixel_values"]
     with torch.inference_mode():
         return pipe.model(pixel_values=pixels, **batch).logits[0].softmax(-1).numpy()
 
 
-@pytest.mark.parametrize("name", ["multi_tag", "no_tags", "no_tags_in_one_choice", "wide_image", "box_borders"])
+@pytest.mark.parametrize(
+    "name", ["multi_tag", "no_tags", "no_tags_in_one_choice", "wide_image", "box_borders"]
+)
 @pytest.mark.parametrize("task", ["q2a", "qa2r"])
 def test_scores_are_the_models(pipes, task, name):
     one = given(name)
@@ -70,7 +82,10 @@ def test_scores_are_the_models(pipes, task, name):
 def test_batches_of_unequal_records_change_nothing(pipes):
     inputs = [given(name) for name in ("multi_tag", "no_tags", "box_borders")]
     single = pipes["q2a"](inputs)
-    for batched in (pipes["q2a"](inputs, batch_size=2), list(pipes["q2a"]((i for i in inputs), batch_size=3))):
+    for batched in (
+        pipes["q2a"](inputs, batch_size=2),
+        list(pipes["q2a"]((i for i in inputs), batch_size=3)),
+    ):
         for ours, theirs in zip(batched, single, strict=True):
             np.testing.assert_allclose(ours["scores"], theirs["scores"], atol=1e-6)
 
@@ -83,22 +98,36 @@ def test_answer_and_length_reach_the_encoding(pipes):
     one = given("multi_tag")
     for how in ({"answer": 2}, {"max_length": 30}):
         found = pipes["qa2r"](**one, **how)["scores"]
-        np.testing.assert_allclose(found, by_hand(pipes["qa2r"], "qa2r", "multi_tag", **how), atol=1e-6)
+        np.testing.assert_allclose(
+            found, by_hand(pipes["qa2r"], "qa2r", "multi_tag", **how), atol=1e-6
+        )
         assert np.abs(np.array(found) - pipes["qa2r"](**one)["scores"]).max() > 1e-4
 
 
 def test_boxes_follow_the_size_that_the_metadata_says(pipes, tmp_path):
     one = given("multi_tag")
     width, height, boxes = one["metadata"].values()
-    half = {"width": width / 2, "height": height / 2, "boxes": [[v / 2 for v in b[:4]] for b in boxes]}
+    half = {
+        "width": width / 2,
+        "height": height / 2,
+        "boxes": [[v / 2 for v in b[:4]] for b in boxes],
+    }
     whole = {"width": width, "height": height, "boxes": [[0, 0, width, height]] * len(boxes)}
     (tmp_path / "i.json").write_text(json.dumps(half))
     one["image"].save(tmp_path / "i.png")
-    same = [pipes["q2a"](**one | change)["scores"] for change in (
-        {}, {"metadata": half}, {"metadata": {"boxes": boxes}}, {"metadata": tmp_path / "i.json", "image": tmp_path / "i.png"},
-    )]  # fmt: skip
+    same = [
+        pipes["q2a"](**one | change)["scores"]
+        for change in (
+            {},
+            {"metadata": half},
+            {"metadata": {"boxes": boxes}},
+            {"metadata": tmp_path / "i.json", "image": tmp_path / "i.png"},
+        )
+    ]
     assert same[0] == same[1] == same[2] == same[3]
-    assert np.abs(np.array(same[0]) - pipes["q2a"](**one | {"metadata": whole})["scores"]).max() > 1e-4
+    assert (
+        np.abs(np.array(same[0]) - pipes["q2a"](**one | {"metadata": whole})["scores"]).max() > 1e-4
+    )
 
 
 def test_a_test_record_needs_no_label(pipes):
@@ -114,8 +143,14 @@ def test_a_test_record_needs_no_label(pipes):
     ("change", "message"),
     [
         ({"metadata": None}, "has objects: `metadata` with their boxes is expected"),
-        ({"metadata": {"boxes": [[0, 0, 1, 1]]}}, "metadata: boxes: one for each of 6 objects is expected, 1 came"),
-        ({"metadata": {"boxes": [[float("nan"), 0, 1, 1]] * 6}}, r"metadata: boxes\[0\]: .* finite"),
+        (
+            {"metadata": {"boxes": [[0, 0, 1, 1]]}},
+            "metadata: boxes: one for each of 6 objects is expected, 1 came",
+        ),
+        (
+            {"metadata": {"boxes": [[float("nan"), 0, 1, 1]] * 6}},
+            r"metadata: boxes\[0\]: .* finite",
+        ),
         ({"metadata": 5}, "metadata: 5 is not an object"),
         ({"image": "nowhere.jpg"}, "image .*nowhere.jpg.*: cannot be read"),
         ({"image": 5}, "image: a Pillow image, a path or"),
@@ -134,7 +169,9 @@ def test_other_requests_that_are_wrong(pipes, folders, tmp_path):
         pipes["q2a"](given("multi_tag")["record"])
     with pytest.raises(TypeError, match="vle-vcr has no parameter top_k"):
         pipes["q2a"](**given("multi_tag"), top_k=2)
-    with pytest.raises(ValueError, match="vle-vcr needs a VLEForVCRQ2A or a VLEForVCRQA2R; .* holds VLEForVQA"):
+    with pytest.raises(
+        ValueError, match="vle-vcr needs a VLEForVCRQ2A or a VLEForVCRQA2R; .* holds VLEForVQA"
+    ):
         pipeline("vle-vcr", model=str(folders / "vqa"))
     with pytest.raises(ValueError, match=r"meta\.json: broken or cut-off JSON"):
         (tmp_path / "meta.json").write_text('{"boxes": [')

@@ -39,13 +39,17 @@ def test_vqa_outputs_and_gradients(attention):
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_object_features(attention):
-    model, inputs, expected = golden("VLEModel_with_objects", VLEModel, attn_implementation=attention)
+    model, inputs, expected = golden(
+        "VLEModel_with_objects", VLEModel, attn_implementation=attention
+    )
     with torch.inference_mode():
         output = model(**inputs)
     real = inputs["attention_mask"].bool()
     torch.testing.assert_close(output.pooler_output, expected["pooler_output"], atol=1e-5, rtol=0)
     torch.testing.assert_close(output.image_embeds, expected["image_embeds"], atol=1e-5, rtol=0)
-    torch.testing.assert_close(output.text_embeds[real], expected["text_embeds"][real], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        output.text_embeds[real], expected["text_embeds"][real], atol=1e-5, rtol=0
+    )
 
 
 def test_padding_and_sharing_an_image_change_nothing():
@@ -58,9 +62,13 @@ def test_padding_and_sharing_an_image_change_nothing():
     pixels = inputs["pixel_values"]
     with torch.inference_mode():
         repeated = model(**longer, pixel_values=pixels[[1, 1, 0]]).logits
-        shared = model(**longer, pixel_values=pixels[:2], image_index=torch.tensor([1, 1, 0])).logits
+        shared = model(
+            **longer, pixel_values=pixels[:2], image_index=torch.tensor([1, 1, 0])
+        ).logits
         alone = model(
-            input_ids=inputs["input_ids"][:1], attention_mask=inputs["attention_mask"][:1], pixel_values=pixels[1:2]
+            input_ids=inputs["input_ids"][:1],
+            attention_mask=inputs["attention_mask"][:1],
+            pixel_values=pixels[1:2],
         ).logits
     torch.testing.assert_close(repeated, shared, atol=1e-5, rtol=0)
     torch.testing.assert_close(alone, shared[:1], atol=1e-5, rtol=0)
@@ -69,7 +77,10 @@ def test_padding_and_sharing_an_image_change_nothing():
 def test_saved_and_loaded_again_gives_the_same_bytes(tmp_path):
     model, inputs, _ = golden("VLEForVQA", VLEForVQA)
     model.save_pretrained(tmp_path)
-    ours, published = load_file(tmp_path / "model.safetensors"), load_file(GOLDEN / "VLEForVQA" / "model.safetensors")
+    ours, published = (
+        load_file(tmp_path / "model.safetensors"),
+        load_file(GOLDEN / "VLEForVQA" / "model.safetensors"),
+    )
     assert set(ours) == {name for name in published if not name.endswith("position_ids")}
     with torch.inference_mode():
         first = model(**inputs).logits

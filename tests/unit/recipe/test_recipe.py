@@ -43,7 +43,10 @@ def test_shipped_recipe(file: Path, tmp_path: Path) -> None:
     assert load_recipe(write(tmp_path, recipe.to_yaml())) == recipe
     assert load_recipe(write(tmp_path, recipe.to_yaml())).hash == recipe.hash
     for processes in (1,) if "demo" in file.parts else (1, 2, 4, 8):
-        assert batch_layout(recipe.train.batch_size, recipe.train.per_device_batch_size, processes) >= 1
+        assert (
+            batch_layout(recipe.train.batch_size, recipe.train.per_device_batch_size, processes)
+            >= 1
+        )
 
 
 def test_names_differ() -> None:
@@ -65,13 +68,25 @@ def test_names_differ() -> None:
         ("vcr/meter-base-qa2r", 1e-5, 128, 5, 384, 80, 79.8),
     ],
 )
-def test_published_values(name: str, learning_rate: float, batch: int, epochs: int, image: int, text: int, expected: float) -> None:
+def test_published_values(
+    name: str, learning_rate: float, batch: int, epochs: int, image: int, text: int, expected: float
+) -> None:
     recipe = load_recipe(name)
     train, model = recipe.train, recipe.model
     assert (train.learning_rate, train.batch_size, train.epochs) == (learning_rate, batch, epochs)
     assert (model.image_size, model.max_text_length) == (image, text)
-    assert (train.betas, train.eps, train.weight_decay, train.warmup_fraction) == ((0.9, 0.98), 1e-8, 0.01, 0.1)
-    assert (train.lr_mult_head, train.lr_mult_cross_modal, train.schedule, train.seed) == (50, 5, "linear", 0)
+    assert (train.betas, train.eps, train.weight_decay, train.warmup_fraction) == (
+        (0.9, 0.98),
+        1e-8,
+        0.01,
+        0.1,
+    )
+    assert (train.lr_mult_head, train.lr_mult_cross_modal, train.schedule, train.seed) == (
+        50,
+        5,
+        "linear",
+        0,
+    )
     assert recipe.expect is not None and recipe.expect.value == expected
 
 
@@ -80,17 +95,30 @@ def test_uniters_values_of_the_second_stage(name: str) -> None:
     """ChenRocks/UNITER, config/pretrain-vcr-{base,large}-4gpu.json and optim/."""
     recipe = load_recipe(f"vcr/{name}-second-stage")
     train = recipe.train
-    assert (train.learning_rate, train.betas, train.eps, train.weight_decay) == (3e-5, (0.9, 0.98), 1e-6, 0.01)
+    assert (train.learning_rate, train.betas, train.eps, train.weight_decay) == (
+        3e-5,
+        (0.9, 0.98),
+        1e-6,
+        0.01,
+    )
     assert (train.warmup_fraction, train.schedule, train.max_grad_norm) == (0.1, "linear", None)
     assert (train.lr_mult_head, train.lr_mult_cross_modal) == (1, 1)
-    assert recipe.model.checkpoint == f"checkpoints/{name}" and recipe.name == f"{name}-vcr-second-stage" and recipe.expect is None
+    assert (
+        recipe.model.checkpoint == f"checkpoints/{name}"
+        and recipe.name == f"{name}-vcr-second-stage"
+        and recipe.expect is None
+    )
 
 
 def test_misspelt_key_names_file_key_and_nearest(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL + "train: {learnig_rate: 1e-5}\n")
-    assert problems(path) == [f"{path}: train.learnig_rate: unknown key; nearest valid key: train.learning_rate"]
+    assert problems(path) == [
+        f"{path}: train.learnig_rate: unknown key; nearest valid key: train.learning_rate"
+    ]
     path = write(tmp_path, MINIMAL + "batch_size: 8\n")
-    assert problems(path) == [f"{path}: batch_size: unknown key; nearest valid key: train.batch_size"]
+    assert problems(path) == [
+        f"{path}: batch_size: unknown key; nearest valid key: train.batch_size"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -105,14 +133,26 @@ def test_misspelt_key_names_file_key_and_nearest(tmp_path: Path) -> None:
         ("train.warmup_fraction=1.5", "train.warmup_fraction: input should be less than 1"),
         ("train.betas=[0.9]", "train.betas"),
         ("train.betas=[0.9, 2]", "train.betas"),
-        ("train.checkpoint_every=10m", "train.checkpoint_every: steps, such as 500, or minutes, such as 10min, are expected"),
-        ("train.schedule=liner", "train.schedule: input should be 'linear', 'constant' or 'cosine'"),
-        ("task=vcr_second_stage", "task vcr_second_stage cannot be trained on data.source easy-vqa"),
+        (
+            "train.checkpoint_every=10m",
+            "train.checkpoint_every: steps, such as 500, or minutes, such as 10min, are expected",
+        ),
+        (
+            "train.schedule=liner",
+            "train.schedule: input should be 'linear', 'constant' or 'cosine'",
+        ),
+        (
+            "task=vcr_second_stage",
+            "task vcr_second_stage cannot be trained on data.source easy-vqa",
+        ),
         ("task=vcr_q2a", "task vcr_q2a cannot be trained on data.source easy-vqa"),
         ("model.config={}", "exactly one of checkpoint and config"),
         ("train.seed.x=1", "train.seed.x: train.seed is a value, not a group of keys"),
         ("trainseed", "an override is key=value"),
-        ("data.train=train+val", "data.evaluate: val shares images with data.train: train+val; take other"),
+        (
+            "data.train=train+val",
+            "data.evaluate: val shares images with data.train: train+val; take other",
+        ),
         ("data.train=nix", "data.train: 'nix' is no split of easy-vqa; there are train, val, test"),
         ("data.train=train+train", "data.train: train+train names a split twice"),
         ("data.report=train", "data.report: train shares images with data.train"),
@@ -125,46 +165,105 @@ def test_wrong_values(tmp_path: Path, override: str, message: str) -> None:
     assert any(message in line for line in found), found
 
 
-@pytest.mark.parametrize(("train", "evaluate", "fine"), [
-    ("train+val", "minival", False), ("trainval", "minival", False), ("train+val-minival", "val", False),
-    ("train+val-minival", "minival", True), ("train", "val", True),
-])  # fmt: skip
-def test_a_split_is_not_trained_on_and_scored(tmp_path: Path, train: str, evaluate: str, fine: bool) -> None:
+@pytest.mark.parametrize(
+    ("train", "evaluate", "fine"),
+    [
+        ("train+val", "minival", False),
+        ("trainval", "minival", False),
+        ("train+val-minival", "val", False),
+        ("train+val-minival", "minival", True),
+        ("train", "val", True),
+    ],
+)
+def test_a_split_is_not_trained_on_and_scored(
+    tmp_path: Path, train: str, evaluate: str, fine: bool
+) -> None:
     path = write(tmp_path, MINIMAL)
-    changes = ["data.source=vqav2", f"data.train={train}", f"data.evaluate={evaluate}", f"data.report={evaluate}"]
+    changes = [
+        "data.source=vqav2",
+        f"data.train={train}",
+        f"data.evaluate={evaluate}",
+        f"data.report={evaluate}",
+    ]
     if fine:
         assert not load_recipe(path, changes).data.allow_contaminated
     else:
         found = problems(path, *changes)
         assert [line.split(": ")[1] for line in found] == ["data.evaluate", "data.report"]
         assert all("data.allow_contaminated: true" in line for line in found)
-        assert load_recipe(path, [*changes, "data.allow_contaminated=true"]).data.evaluate == evaluate
+        assert (
+            load_recipe(path, [*changes, "data.allow_contaminated=true"]).data.evaluate == evaluate
+        )
 
 
-@pytest.mark.parametrize(("name", "override", "message"), [
-    ("vcr/vle-base-q2a", "augment.flip=true", "augment.flip: means nothing for task vcr_q2a: boxes would stay behind; there is "
-     "augment.horizontal_flip"),
-    ("vcr/vle-base-joint", "augment.randaugment=[2, 9]", "augment.randaugment: means nothing for task vcr_joint: the boxes would"),
-    ("vcr/vle-base-qa2r", "data.first_stage={fraction: 0.5, question_types: [what]}", "data.first_stage: means nothing for task"),
-    ("vqa/vle-base", "model.alignment=off", "model.alignment: means nothing for task vqa: its questions tag no objects"),
-    ("vqa/vle-base", "model.objects=all", "model.objects: means nothing for task vqa"),
-    ("vqa/vle-base", "augment.shuffle_names=true", "augment.shuffle_names: means nothing for task vqa"),
-    ("vqa/vle-base", "augment.horizontal_flip=true", "augment.horizontal_flip: means nothing for task vqa: there is augment.flip"),
-    ("vcr/vle-base-q2a", "model.alignment=maybe", "model.alignment: input should be 'on' or 'off', not 'maybe'"),
-    ("vcr/vle-base-q2a", "model.objects=some", "model.objects: input should be 'tagged' or 'all', not 'some'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "override", "message"),
+    [
+        (
+            "vcr/vle-base-q2a",
+            "augment.flip=true",
+            "augment.flip: means nothing for task vcr_q2a: boxes would stay behind; there is "
+            "augment.horizontal_flip",
+        ),
+        (
+            "vcr/vle-base-joint",
+            "augment.randaugment=[2, 9]",
+            "augment.randaugment: means nothing for task vcr_joint: the boxes would",
+        ),
+        (
+            "vcr/vle-base-qa2r",
+            "data.first_stage={fraction: 0.5, question_types: [what]}",
+            "data.first_stage: means nothing for task",
+        ),
+        (
+            "vqa/vle-base",
+            "model.alignment=off",
+            "model.alignment: means nothing for task vqa: its questions tag no objects",
+        ),
+        ("vqa/vle-base", "model.objects=all", "model.objects: means nothing for task vqa"),
+        (
+            "vqa/vle-base",
+            "augment.shuffle_names=true",
+            "augment.shuffle_names: means nothing for task vqa",
+        ),
+        (
+            "vqa/vle-base",
+            "augment.horizontal_flip=true",
+            "augment.horizontal_flip: means nothing for task vqa: there is augment.flip",
+        ),
+        (
+            "vcr/vle-base-q2a",
+            "model.alignment=maybe",
+            "model.alignment: input should be 'on' or 'off', not 'maybe'",
+        ),
+        (
+            "vcr/vle-base-q2a",
+            "model.objects=some",
+            "model.objects: input should be 'tagged' or 'all', not 'some'",
+        ),
+    ],
+)
 def test_keys_that_the_task_does_not_have(name: str, override: str, message: str) -> None:
     (line,) = problems(name, override)
     assert line.startswith(f"command line: {message}"), line
 
 
 def test_options_of_vcr() -> None:
-    chosen = ["model.objects=all", "model.alignment=off", "augment.horizontal_flip=true", "augment.shuffle_names=true"]
+    chosen = [
+        "model.objects=all",
+        "model.alignment=off",
+        "augment.horizontal_flip=true",
+        "augment.shuffle_names=true",
+    ]
     recipe = load_recipe("vcr/vle-base-joint", chosen)
     assert (recipe.model.objects, recipe.model.alignment, recipe.expect) == ("all", "off", None)
     assert recipe.augment.horizontal_flip and recipe.augment.shuffle_names
     plain = load_recipe("vcr/vle-base-joint")
-    assert (plain.model.objects, plain.model.alignment, plain.train.batch_size) == ("tagged", "on", 128)
+    assert (plain.model.objects, plain.model.alignment, plain.train.batch_size) == (
+        "tagged",
+        "on",
+        128,
+    )
     assert not (plain.augment.horizontal_flip or plain.augment.shuffle_names)
 
 
@@ -181,16 +280,26 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
 
 def test_missing_keys_are_named(tmp_path: Path) -> None:
     found = problems(write(tmp_path, "name: x\ntask: vqa\ndata: {root: d}\n"))
-    assert {line.split(": ")[1] for line in found} >= {"data.source", "data.train", "data.report", "model"}
+    assert {line.split(": ")[1] for line in found} >= {
+        "data.source",
+        "data.train",
+        "data.report",
+        "model",
+    }
 
 
 def test_scratch_model_keys_are_checked(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL)
     scratch = "model.config={hiden_size: 64, text_config: {}, vision_config: {patch_size: 7}}"
     found = problems(path, "model.checkpoint=null", scratch)
-    assert any("model.config.hiden_size: unknown key; nearest valid key: model.config.hidden_size" in line for line in found)
+    assert any(
+        "model.config.hiden_size: unknown key; nearest valid key: model.config.hidden_size" in line
+        for line in found
+    )
     found = problems(path, "model.checkpoint=null", scratch.replace("hiden", "hidden"))
-    assert any("384 does not divide by model.config.vision_config.patch_size 7" in line for line in found)
+    assert any(
+        "384 does not divide by model.config.vision_config.patch_size 7" in line for line in found
+    )
 
 
 def test_scratch_model_keys_exist_in_the_configuration_classes() -> None:
@@ -211,10 +320,17 @@ def test_scratch_model_keys_exist_in_the_configuration_classes() -> None:
 
 
 def test_yaml_numbers_and_words(tmp_path: Path) -> None:
-    path = write(tmp_path, MINIMAL.replace("name: small", "name: on") + "train: {learning_rate: 1e-5, eps: 1.e-8}\n")
+    path = write(
+        tmp_path,
+        MINIMAL.replace("name: small", "name: on") + "train: {learning_rate: 1e-5, eps: 1.e-8}\n",
+    )
     recipe = load_recipe(path, ["train.weight_decay=1E-2", "data.root=2024-01-01"])
     assert recipe.name == "on"
-    assert (recipe.train.learning_rate, recipe.train.eps, recipe.train.weight_decay) == (1e-5, 1e-8, 0.01)
+    assert (recipe.train.learning_rate, recipe.train.eps, recipe.train.weight_decay) == (
+        1e-5,
+        1e-8,
+        0.01,
+    )
     assert load_recipe(write(tmp_path, recipe.to_yaml(), "again.yaml")) == recipe
 
 
@@ -250,21 +366,33 @@ def test_extends(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     over = write(tmp_path / "sub", "extends: ../base.yaml\nname: over\ntrain: {seed: 4}\n")
     recipe = load_recipe(over)
-    assert (recipe.name, recipe.train.seed, recipe.train.epochs, recipe.task) == ("over", 4, 2, "vqa")
+    assert (recipe.name, recipe.train.seed, recipe.train.epochs, recipe.task) == (
+        "over",
+        4,
+        2,
+        "vqa",
+    )
     write(tmp_path, MINIMAL + "train: {sed: 3}\n", "base.yaml")
-    assert problems(over)[0].split("sub/../")[-1].startswith("base.yaml: train.sed: unknown key"), base
+    assert problems(over)[0].split("sub/../")[-1].startswith("base.yaml: train.sed: unknown key"), (
+        base
+    )
 
 
 def test_extends_refuses_cycles_and_missing_files(tmp_path: Path) -> None:
     write(tmp_path, "extends: b.yaml\n", "a.yaml")
     write(tmp_path, "extends: a.yaml\n", "b.yaml")
-    assert "cannot extend itself: a.yaml extends b.yaml extends a.yaml" in problems(str(tmp_path / "a.yaml"))[0]
+    assert (
+        "cannot extend itself: a.yaml extends b.yaml extends a.yaml"
+        in problems(str(tmp_path / "a.yaml"))[0]
+    )
     assert "extends: no such file" in problems(write(tmp_path, "extends: c.yaml\n"))[0]
 
 
 def test_hash_follows_the_values_alone(tmp_path: Path) -> None:
     plain = load_recipe(write(tmp_path, MINIMAL))
-    spelt_out = load_recipe(write(tmp_path, "# a comment\ntrain: {epochs: 10.0}\n" + MINIMAL, "other.yaml"))
+    spelt_out = load_recipe(
+        write(tmp_path, "# a comment\ntrain: {epochs: 10.0}\n" + MINIMAL, "other.yaml")
+    )
     assert plain.hash == spelt_out.hash and len(plain.hash) == 16 and int(plain.hash, 16) >= 0
     assert load_recipe(write(tmp_path, MINIMAL), ["train.seed=1"]).hash != plain.hash
 
@@ -285,17 +413,24 @@ def test_hash_follows_the_values_alone(tmp_path: Path) -> None:
     ],
 )
 def test_seeds_of_one_recipe_are_one_experiment(tmp_path: Path, override: str, same: bool) -> None:
-    plain, changed = (load_recipe(write(tmp_path, MINIMAL), overrides) for overrides in ([], [override]))
+    plain, changed = (
+        load_recipe(write(tmp_path, MINIMAL), overrides) for overrides in ([], [override])
+    )
     assert (plain.experiment == changed.experiment) is same and plain.hash != changed.hash
 
 
 def test_shipped_recipe_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert load_recipe("recipes/vqa/vle-base.yaml") == load_recipe("vqa/vle-base")
-    assert "nearest shipped recipe: recipes/vqa/vle-base.yaml" in problems("recipes/vqa/vle-bas.yaml")[0]
+    assert (
+        "nearest shipped recipe: recipes/vqa/vle-base.yaml"
+        in problems("recipes/vqa/vle-bas.yaml")[0]
+    )
 
 
-@pytest.mark.parametrize(("layout", "steps"), [((512, 32, 1), 16), ((512, 32, 8), 2), ((512, 64, 8), 1), ((6, 2, 3), 1)])
+@pytest.mark.parametrize(
+    ("layout", "steps"), [((512, 32, 1), 16), ((512, 32, 8), 2), ((512, 64, 8), 1), ((6, 2, 3), 1)]
+)
 def test_batch_layout(layout: tuple[int, int, int], steps: int) -> None:
     assert batch_layout(*layout) == steps
 
@@ -331,36 +466,68 @@ def test_missing_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text("{}")
     assert missing_inputs(recipe) == []
-    assert "vle-bench convert checkpoints/meter-base.ckpt" in missing_inputs(load_recipe("vqa/meter-base"))[0]
+    assert (
+        "vle-bench convert checkpoints/meter-base.ckpt"
+        in missing_inputs(load_recipe("vqa/meter-base"))[0]
+    )
     for model in ("vle-base", "meter-base"):  # a run of a shipped recipe comes with that recipe
         after = load_recipe(f"vcr/{model}-q2a", [f"model.checkpoint=runs/{model}-vcr-second-stage"])
-        assert missing_inputs(after)[-1].splitlines()[1:] == [f"  vle-bench train recipes/vcr/{model}-second-stage.yaml"]
-    assert missing_inputs(load_recipe("demo/vqa-tiny"))[0].endswith("vle-bench prepare easy-vqa --output data/easy-vqa")
+        assert missing_inputs(after)[-1].splitlines()[1:] == [
+            f"  vle-bench train recipes/vcr/{model}-second-stage.yaml"
+        ]
+    assert missing_inputs(load_recipe("demo/vqa-tiny"))[0].endswith(
+        "vle-bench prepare easy-vqa --output data/easy-vqa"
+    )
 
 
 def test_an_occupied_run_folder_is_told_before_a_launcher_starts(tmp_path: Path) -> None:
     (tmp_path / "runs" / "vle-base-vqa").mkdir(parents=True)
     (tmp_path / "runs" / "vle-base-vqa" / "recipe.yaml").write_text("")
-    command = [sys.executable, "-m", "vle_bench.recipe.preflight", str(ROOT / "recipes/vqa/vle-base.yaml")]
+    command = [
+        sys.executable,
+        "-m",
+        "vle_bench.recipe.preflight",
+        str(ROOT / "recipes/vqa/vle-base.yaml"),
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
     def said(*arguments: str) -> str:
-        done = subprocess.run([*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            [*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
         assert done.returncode == 2
         return done.stderr
 
     assert (
-        said().startswith("runs/vle-base-vqa: holds a run; with ARGS=--resume make goes on with it") and "data/vqav2" not in said()
+        said().startswith("runs/vle-base-vqa: holds a run; with ARGS=--resume make goes on with it")
+        and "data/vqav2" not in said()
     )
     for arguments in (["--resume"], ["--output-dir", "runs/other"]):
-        assert "holds a run" not in said(*arguments) and "data/vqav2: no prepared data there" in said(*arguments)
+        assert "holds a run" not in said(
+            *arguments
+        ) and "data/vqav2: no prepared data there" in said(*arguments)
 
 
 def test_missing_inputs_are_told_at_once(tmp_path: Path) -> None:
     started = time.monotonic()
-    command = [sys.executable, "-m", "vle_bench.recipe.preflight", str(ROOT / "recipes/vqa/vle-base.yaml")]
-    done = subprocess.run([*command, "train.seed=1"], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
-    assert done.returncode == 2 and "checkpoints/vle-base" in done.stderr and "Traceback" not in done.stderr
+    command = [
+        sys.executable,
+        "-m",
+        "vle_bench.recipe.preflight",
+        str(ROOT / "recipes/vqa/vle-base.yaml"),
+    ]
+    done = subprocess.run(
+        [*command, "train.seed=1"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        done.returncode == 2
+        and "checkpoints/vle-base" in done.stderr
+        and "Traceback" not in done.stderr
+    )
     assert time.monotonic() - started < 10
 
 
@@ -369,7 +536,9 @@ def test_a_recipe_anywhere_extends_a_shipped_one(tmp_path: Path) -> None:
         (tmp_path / "mine.yaml").write_text(f"extends: {name}\nname: mine\n")
         assert load_recipe(str(tmp_path / "mine.yaml")).model == load_recipe("vqa/vle-base").model
     (tmp_path / "mine.yaml").write_text("extends: vqa/vle-bas\nname: mine\n")
-    with pytest.raises(RequestError, match="extends: no such file: .* and no shipped recipe of that name"):
+    with pytest.raises(
+        RequestError, match="extends: no such file: .* and no shipped recipe of that name"
+    ):
         load_recipe(str(tmp_path / "mine.yaml"))
 
 

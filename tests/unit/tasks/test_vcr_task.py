@@ -24,19 +24,34 @@ from vle_bench.tasks import TASKS
 from vle_bench.tasks.vcr import most_tagged, texts_of
 
 OBJECTS = ["person", "dog", "person", "cup"]
-BOXES = [[0.0, 0.0, 20.0, 30.0], [10.0, 10.0, 39.0, 29.0], [5.0, 5.0, 15.0, 15.0], [30.0, 20.0, 60.0, 50.0]]
+BOXES = [
+    [0.0, 0.0, 20.0, 30.0],
+    [10.0, 10.0, 39.0, 29.0],
+    [5.0, 5.0, 15.0, 15.0],
+    [30.0, 20.0, 60.0, 50.0],
+]
 INPUTS = {"max_text_length": 80, "objects": "tagged", "alignment": True, "most_objects": 14}
 
 
 def record(number, **more):
     """Record 0 tags nobody in its question; record 1 speaks of a side."""
-    question = (["What", "is", "it", "?"], ["Is", [1], "left", "of", [0, 2], "?"], ["Why", "does", [2], "run", "?"])[number % 3]
+    question = (
+        ["What", "is", "it", "?"],
+        ["Is", [1], "left", "of", [0, 2], "?"],
+        ["Why", "does", [2], "run", "?"],
+    )[number % 3]
     answers = [["Yes", [i % 4], "."] if i else ["No", "."] for i in range(4)]
     rationales = [["because", [i], "is", "there", "and", "red"][: 3 + i] for i in range(4)]
     return {
-        "annot_id": f"val-{number}", "objects": OBJECTS, "question": question, "answer_choices": answers,
-        "rationale_choices": rationales, "answer_label": number % 4, "rationale_label": (number + 1) % 4, **more,
-    }  # fmt: skip
+        "annot_id": f"val-{number}",
+        "objects": OBJECTS,
+        "question": question,
+        "answer_choices": answers,
+        "rationale_choices": rationales,
+        "answer_label": number % 4,
+        "rationale_label": (number + 1) % 4,
+        **more,
+    }
 
 
 def png(shade):
@@ -52,18 +67,38 @@ IMAGE_ROWS = [0, 1, 0, 2, 1, 0, 3]
 
 @pytest.fixture(scope="module")
 def data():
-    images = datasets.Dataset.from_dict({
-        "image_id": [700 + i for i in range(4)], "file_name": [f"m/{i}@1.png" for i in range(4)],
-        "bytes": [png(60 * i) for i in range(4)], "boxes": [BOXES] * 4, "class_names": [OBJECTS] * 4,
-    })  # fmt: skip
+    images = datasets.Dataset.from_dict(
+        {
+            "image_id": [700 + i for i in range(4)],
+            "file_name": [f"m/{i}@1.png" for i in range(4)],
+            "bytes": [png(60 * i) for i in range(4)],
+            "boxes": [BOXES] * 4,
+            "class_names": [OBJECTS] * 4,
+        }
+    )
     records = [record(i) for i in range(len(IMAGE_ROWS))]
-    questions = datasets.Dataset.from_dict({
-        "annot_id": [r["annot_id"] for r in records], "image_id": [700 + i for i in IMAGE_ROWS], "image_row": IMAGE_ROWS,
-        "record": [json.dumps(r) for r in records], "answer_label": [r["answer_label"] for r in records],
-        "rationale_label": [r["rationale_label"] for r in records],
-        "answer_likelihood": ["likely", "possible", None, "likely", "likely", "likely", "likely"],
-    })  # fmt: skip
-    return SimpleNamespace(root="data/x", images=images, questions=lambda split: questions, labels=[], manifest={})
+    questions = datasets.Dataset.from_dict(
+        {
+            "annot_id": [r["annot_id"] for r in records],
+            "image_id": [700 + i for i in IMAGE_ROWS],
+            "image_row": IMAGE_ROWS,
+            "record": [json.dumps(r) for r in records],
+            "answer_label": [r["answer_label"] for r in records],
+            "rationale_label": [r["rationale_label"] for r in records],
+            "answer_likelihood": [
+                "likely",
+                "possible",
+                None,
+                "likely",
+                "likely",
+                "likely",
+                "likely",
+            ],
+        }
+    )
+    return SimpleNamespace(
+        root="data/x", images=images, questions=lambda split: questions, labels=[], manifest={}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +117,14 @@ def tiny(architecture, processor):
 
 def batch_of(data, processor, name, indices, augment=None, submission=False, **inputs):
     collate = TASKS[name].collator(
-        data.questions("val"), data.images, processor, [], {**INPUTS, **inputs}, augment, submission=submission
-    )  # fmt: skip
+        data.questions("val"),
+        data.images,
+        processor,
+        [],
+        {**INPUTS, **inputs},
+        augment,
+        submission=submission,
+    )
     return collate(np.array(indices))
 
 
@@ -91,15 +132,25 @@ def test_a_batch_holds_what_encode_record_says(data, processor):
     batch = batch_of(data, processor, "vcr_q2a", [0, 1, 2, 4])
     inputs = batch["inputs"]
     assert batch["ids"] == ["val-0", "val-1", "val-2", "val-4"]
-    assert inputs["labels"].tolist() == [0, 1, 2, 0] and inputs["image_index"].tolist() == [0, 1, 0, 1]
+    assert inputs["labels"].tolist() == [0, 1, 2, 0] and inputs["image_index"].tolist() == [
+        0,
+        1,
+        0,
+        1,
+    ]
     assert inputs["pixel_values"].shape == (2, 3, 64, 64)  # four questions about two pictures
     for b, number in enumerate((0, 1, 2, 4)):
         for c, choice in enumerate(encode_record(record(number), processor.tokenizer, "q2a")):
             length, objects = len(choice["input_ids"]), len(choice["objects"])
             assert inputs["input_ids"][b, c, :length].tolist() == choice["input_ids"]
             assert inputs["token_type_ids"][b, c, :length].tolist() == choice["token_type_ids"]
-            assert inputs["attention_mask"][b, c].sum() == length and inputs["object_mask"][b, c].sum() == objects
-            assert inputs["object_token_type_ids"][b, c, :objects].tolist() == list(range(2, 2 + objects))
+            assert (
+                inputs["attention_mask"][b, c].sum() == length
+                and inputs["object_mask"][b, c].sum() == objects
+            )
+            assert inputs["object_token_type_ids"][b, c, :objects].tolist() == list(
+                range(2, 2 + objects)
+            )
     # the second choice of record 0 tags the dog alone: columns 1 to 3 of 4, rows 1 to 3 of 4
     grid = inputs["object_patch_mask"][0, 1, 0].reshape(4, 4).tolist()
     assert grid == [[False] * 4, *[[False, True, True, True]] * 3]
@@ -112,21 +163,32 @@ def test_the_joint_task_has_answers_then_rationales(data, processor):
         alone = batch_of(data, processor, name, [1, 3])["inputs"]
         length = alone["input_ids"].shape[-1]
         assert torch.equal(joint["input_ids"][:, block, :length], alone["input_ids"])
-        assert torch.equal(joint["object_mask"][:, block, : alone["object_mask"].shape[-1]], alone["object_mask"])
+        assert torch.equal(
+            joint["object_mask"][:, block, : alone["object_mask"].shape[-1]], alone["object_mask"]
+        )
 
 
 def test_a_submission_has_the_rationales_after_every_answer(data, processor):
     inputs = batch_of(data, processor, "vcr_qa2r", [3], submission=True)["inputs"]
     assert inputs["input_ids"].shape[:2] == (1, 16) and "labels" not in inputs
     for answer in range(4):
-        for c, choice in enumerate(encode_record(record(3), processor.tokenizer, "qa2r", answer=answer)):
-            assert inputs["input_ids"][0, 4 * answer + c, : len(choice["input_ids"])].tolist() == choice["input_ids"]
+        for c, choice in enumerate(
+            encode_record(record(3), processor.tokenizer, "qa2r", answer=answer)
+        ):
+            assert (
+                inputs["input_ids"][0, 4 * answer + c, : len(choice["input_ids"])].tolist()
+                == choice["input_ids"]
+            )
 
 
 @pytest.mark.parametrize("name", ["vcr_q2a", "vcr_joint"])
 def test_without_alignment_nothing_ties_words_to_boxes(data, processor, name):
-    aligned, plain = (batch_of(data, processor, name, [1, 2], alignment=on)["inputs"] for on in (True, False))
-    assert torch.equal(aligned["input_ids"], plain["input_ids"]) and torch.equal(aligned["pixel_values"], plain["pixel_values"])
+    aligned, plain = (
+        batch_of(data, processor, name, [1, 2], alignment=on)["inputs"] for on in (True, False)
+    )
+    assert torch.equal(aligned["input_ids"], plain["input_ids"]) and torch.equal(
+        aligned["pixel_values"], plain["pixel_values"]
+    )
     assert aligned["token_type_ids"].any() and not plain["token_type_ids"].any()
     assert aligned["object_mask"].any() and plain["object_patch_mask"].shape[2] == 0
 
@@ -136,8 +198,19 @@ def test_all_objects_get_a_token_if_asked(data, processor):
     assert inputs["object_mask"].shape == (2, 4, 4) and inputs["object_mask"].all()
     (choice,) = encode_record(record(1), processor.tokenizer, "q2a", objects="all")[:1]
     assert choice["objects"] == [0, 1, 2, 3] and set(choice["token_type_ids"]) == {0, 2, 3, 4}
-    few = encode_record({**record(0), "objects": ["dog"] * 9}, processor.tokenizer, "q2a", objects="all", most_objects=3)
-    assert [c["objects"] for c in few] == [[0, 1, 2], [0, 1, 2], [0, 1, 2], [0, 1, 3]]  # the last tags object 3
+    few = encode_record(
+        {**record(0), "objects": ["dog"] * 9},
+        processor.tokenizer,
+        "q2a",
+        objects="all",
+        most_objects=3,
+    )
+    assert [c["objects"] for c in few] == [
+        [0, 1, 2],
+        [0, 1, 2],
+        [0, 1, 2],
+        [0, 1, 3],
+    ]  # the last tags object 3
 
 
 def test_a_flip_moves_the_boxes_and_never_where_a_side_is_named(data, processor):
@@ -145,12 +218,18 @@ def test_a_flip_moves_the_boxes_and_never_where_a_side_is_named(data, processor)
     flipped = [augment.mirrors(record(i), 700 + row) for i, row in enumerate(IMAGE_ROWS)]
     assert True in flipped and not flipped[1] and not flipped[4]  # those speak of the left
     number = flipped.index(True)
-    plain, mirrored = (batch_of(data, processor, "vcr_q2a", [number], a)["inputs"] for a in (None, augment))
+    plain, mirrored = (
+        batch_of(data, processor, "vcr_q2a", [number], a)["inputs"] for a in (None, augment)
+    )
     assert torch.allclose(mirrored["pixel_values"], plain["pixel_values"].flip(-1), atol=0.02)
     mirrored_boxes = [[40 - x2, y1, 40 - x1, y2] for x1, y1, x2, y2 in BOXES]
-    wanted = processor(images=[Image.new("RGB", (40, 30))], boxes=[mirrored_boxes])["object_patch_mask"][0]
+    wanted = processor(images=[Image.new("RGB", (40, 30))], boxes=[mirrored_boxes])[
+        "object_patch_mask"
+    ][0]
     first = encode_record(record(number), processor.tokenizer, "q2a")[1]
-    assert torch.equal(mirrored["object_patch_mask"][0, 1, : len(first["objects"])], wanted[first["objects"]])
+    assert torch.equal(
+        mirrored["object_patch_mask"][0, 1, : len(first["objects"])], wanted[first["objects"]]
+    )
     assert not torch.equal(mirrored["object_patch_mask"], plain["object_patch_mask"])
 
 
@@ -158,28 +237,53 @@ def test_augmentation_is_a_function_of_seed_epoch_and_id():
     def names(seed, epoch, annot_id):
         return VCRAugmentation(False, True, seed, epoch).names(annot_id)
 
-    assert names(1, 2, "val-3") == names(1, 2, "val-3") and sorted(names(1, 2, "val-3")) == sorted(NAMES)
-    assert len({names(1, 2, "val-3"), names(1, 2, "val-4"), names(1, 3, "val-3"), names(2, 2, "val-3")}) == 4
-    flips = [VCRAugmentation(True, False, 0, e).mirrors(record(0), i) for e in range(10) for i in range(100)]
+    assert names(1, 2, "val-3") == names(1, 2, "val-3") and sorted(names(1, 2, "val-3")) == sorted(
+        NAMES
+    )
+    assert (
+        len(
+            {names(1, 2, "val-3"), names(1, 2, "val-4"), names(1, 3, "val-3"), names(2, 2, "val-3")}
+        )
+        == 4
+    )
+    flips = [
+        VCRAugmentation(True, False, 0, e).mirrors(record(0), i)
+        for e in range(10)
+        for i in range(100)
+    ]
     assert 450 < sum(flips) < 550
-    assert TASKS["vcr_q2a"].augmentation({"horizontal_flip": False, "shuffle_names": False}, 0, 0) is None
-    assert says_a_side({**record(0), "rationale_choices": [["Right", "there"]]}) and not says_a_side(record(0))
+    assert (
+        TASKS["vcr_q2a"].augmentation({"horizontal_flip": False, "shuffle_names": False}, 0, 0)
+        is None
+    )
+    assert says_a_side(
+        {**record(0), "rationale_choices": [["Right", "there"]]}
+    ) and not says_a_side(record(0))
 
 
 def test_shuffled_names_reach_the_text(data, processor):
     augment = VCRAugmentation(False, True, 1, 0)
     plain, other = (batch_of(data, processor, "vcr_q2a", [2], a)["inputs"] for a in (None, augment))
-    tokens = encode_record(record(2), processor.tokenizer, "q2a", names=augment.names("val-2"))[0]["input_ids"]
+    tokens = encode_record(record(2), processor.tokenizer, "q2a", names=augment.names("val-2"))[0][
+        "input_ids"
+    ]
     assert other["input_ids"][0, 0, : len(tokens)].tolist() == tokens
     assert plain["input_ids"].tolist() != other["input_ids"].tolist()
 
 
 @pytest.mark.parametrize("name", ["vcr_q2a", "vcr_qa2r", "vcr_joint"])
-def test_one_vision_pass_a_picture_gives_the_loss_and_gradients_of_one_a_choice(data, processor, name):
-    model = tiny({"vcr_q2a": VLEForVCRQ2A, "vcr_qa2r": VLEForVCRQA2R, "vcr_joint": VLEForVCRJoint}[name], processor)
+def test_one_vision_pass_a_picture_gives_the_loss_and_gradients_of_one_a_choice(
+    data, processor, name
+):
+    model = tiny(
+        {"vcr_q2a": VLEForVCRQ2A, "vcr_qa2r": VLEForVCRQA2R, "vcr_joint": VLEForVCRJoint}[name],
+        processor,
+    )
     inputs = batch_of(data, processor, name, [0, 1, 2, 4])["inputs"]
     passes = []
-    hook = model.vle.vision_model.register_forward_hook(lambda module, given, output: passes.append(len(output[0])))
+    hook = model.vle.vision_model.register_forward_hook(
+        lambda module, given, output: passes.append(len(output[0]))
+    )
     ours = model(**inputs)
     hook.remove()
     assert passes == [2]  # four questions about two pictures
@@ -188,7 +292,11 @@ def test_one_vision_pass_a_picture_gives_the_loss_and_gradients_of_one_a_choice(
     model.zero_grad()
     # the published way: the picture again for every choice
     choices = inputs["input_ids"].shape[1]
-    flat = {k: v.flatten(0, 1) for k, v in inputs.items() if k not in ("pixel_values", "image_index", "labels")}
+    flat = {
+        k: v.flatten(0, 1)
+        for k, v in inputs.items()
+        if k not in ("pixel_values", "image_index", "labels")
+    }
     pixels = inputs["pixel_values"][inputs["image_index"]].repeat_interleave(choices, 0)
     pooled = model.vle(pixel_values=pixels, **flat).pooler_output.unflatten(0, (-1, choices))
     logits = model.score(pooled)
@@ -212,21 +320,41 @@ def test_the_joint_model_is_both_models_on_one_encoder(data, processor, name):
     one = alone(**batch_of(data, processor, name, [0, 1, 2])["inputs"])
     torch.testing.assert_close(both.logits[:, part], one.logits, atol=1e-5, rtol=1e-5)
     inputs = batch_of(data, processor, "vcr_joint", [0, 1, 2])["inputs"]
-    losses = [torch.nn.functional.cross_entropy(both.logits[:, s], inputs["labels"][:, i]) for i, s in
-              enumerate((slice(0, 4), slice(4, 8)))]  # fmt: skip
+    losses = [
+        torch.nn.functional.cross_entropy(both.logits[:, s], inputs["labels"][:, i])
+        for i, s in enumerate((slice(0, 4), slice(4, 8)))
+    ]
     torch.testing.assert_close(both.loss, sum(losses))
 
 
-@pytest.mark.parametrize(("batch_size", "submission"), [(1, False), (16, False), (1000, False), (1000, True)])
-def test_a_joint_evaluation_opens_and_encodes_each_picture_once(data, processor, monkeypatch, batch_size, submission):
+@pytest.mark.parametrize(
+    ("batch_size", "submission"), [(1, False), (16, False), (1000, False), (1000, True)]
+)
+def test_a_joint_evaluation_opens_and_encodes_each_picture_once(
+    data, processor, monkeypatch, batch_size, submission
+):
     model, passes, opened = tiny(VLEForVCRJoint, processor), [], []
-    model.vle.vision_model.register_forward_hook(lambda module, given, output: passes.append(len(output[0])))
+    model.vle.vision_model.register_forward_hook(
+        lambda module, given, output: passes.append(len(output[0]))
+    )
     from vle_bench.data import collate
 
     decode = collate.decode
-    monkeypatch.setattr(collate, "decode", lambda content, name: opened.append(name) or decode(content, name))
-    rows = predict(model, processor, TASKS["vcr_joint"], data, "val", [], accelerator=Accelerator(cpu=True),
-                   batch_size=batch_size, inputs=INPUTS, submission=submission)  # fmt: skip
+    monkeypatch.setattr(
+        collate, "decode", lambda content, name: opened.append(name) or decode(content, name)
+    )
+    rows = predict(
+        model,
+        processor,
+        TASKS["vcr_joint"],
+        data,
+        "val",
+        [],
+        accelerator=Accelerator(cpu=True),
+        batch_size=batch_size,
+        inputs=INPUTS,
+        submission=submission,
+    )
     assert sum(passes) == 4 and sorted(opened) == [f"m/{i}@1.png" for i in range(4)]
     assert [row["id"] for row in rows] == [f"val-{i}" for i in range(7)]
     assert all(len(row["qa2r_scores"]) == (16 if submission else 4) for row in rows)
@@ -248,9 +376,13 @@ def rows_with(questions, wrong_answers, wrong_rationales):
         questions["annot_id"], questions["answer_label"], questions["rationale_label"], strict=True
     ):
         number = int(annot_id.split("-")[1])
-        rows.append({
-            "id": annot_id, "q2a": (answer + (number in wrong_answers)) % 4, "qa2r": (rationale + (number in wrong_rationales)) % 4
-        })  # fmt: skip
+        rows.append(
+            {
+                "id": annot_id,
+                "q2a": (answer + (number in wrong_answers)) % 4,
+                "qa2r": (rationale + (number in wrong_rationales)) % 4,
+            }
+        )
     return rows
 
 
@@ -258,12 +390,18 @@ def test_scores_of_both_tasks_and_of_each(data):
     questions = data.questions("val")
     rows = rows_with(questions, {0, 1}, {1, 2, 3})
     both = TASKS["vcr_joint"].score(rows, questions)
-    assert {k: round(7 * m["value"]) for k, m in both["metrics"].items()} == {"q2ar": 3, "q2a": 5, "qa2r": 4} and both["n"] == 7
+    assert {k: round(7 * m["value"]) for k, m in both["metrics"].items()} == {
+        "q2ar": 3,
+        "q2a": 5,
+        "qa2r": 4,
+    } and both["n"] == 7
     assert list(both["metrics"]) == ["q2ar", "q2a", "qa2r"]
     for name, expected in (("vcr_q2a", 5 / 7), ("vcr_qa2r", 4 / 7)):
         part = name.removeprefix("vcr_")
         one = TASKS[name].score([{"id": r["id"], part: r[part]} for r in rows], questions)
-        assert list(one["metrics"]) == ["accuracy"] and one["metrics"]["accuracy"]["value"] == pytest.approx(expected)
+        assert list(one["metrics"]) == ["accuracy"] and one["metrics"]["accuracy"][
+            "value"
+        ] == pytest.approx(expected)
         low, high = one["metrics"]["accuracy"]["interval"]
         assert low < expected < high
     with pytest.raises(RequestError, match="1 annot_ids missing"):
@@ -275,19 +413,33 @@ def test_the_breakdown_is_the_primary_metric_of_each_group(data):
     figures = TASKS["vcr_q2a"].score(rows_with(questions, {0, 1}, set()), questions)["breakdown"]
     low, high = figures["answer_likelihood"]["likely"]["interval"]
     assert low < 0.8 <= high
-    found = {kind: {g: {k: f[k] for k in ("value", "n")} for g, f in groups.items()} for kind, groups in figures.items()}
-    assert found["answer_likelihood"] == {"likely": {"value": 0.8, "n": 5}, "not given": {"value": 1.0, "n": 1},
-                                          "possible": {"value": 0.0, "n": 1}}  # fmt: skip
+    found = {
+        kind: {g: {k: f[k] for k in ("value", "n")} for g, f in groups.items()}
+        for kind, groups in figures.items()
+    }
+    assert found["answer_likelihood"] == {
+        "likely": {"value": 0.8, "n": 5},
+        "not given": {"value": 1.0, "n": 1},
+        "possible": {"value": 0.0, "n": 1},
+    }
     # words: 4 in records 0, 3, 6; 6 in 1 and 4; 5 in 2 and 5
-    assert found["words in the question"] == {"1 to 5": {"value": 0.8, "n": 5}, "6 to 8": {"value": 0.5, "n": 2}}
+    assert found["words in the question"] == {
+        "1 to 5": {"value": 0.8, "n": 5},
+        "6 to 8": {"value": 0.5, "n": 2},
+    }
     # tagged in question and right answer: none, {0, 1, 2}, {2}, {3}, {0, 1, 2}, {1, 2}, {2}
     counts = {group: figure["n"] for group, figure in found["objects tagged"].items()}
-    assert counts == {"0": 1, "1": 3, "2": 1, "3": 2} and found["objects tagged"]["3"]["value"] == 0.5
+    assert (
+        counts == {"0": 1, "1": 3, "2": 1, "3": 2} and found["objects tagged"]["3"]["value"] == 0.5
+    )
 
 
 def test_a_submission_is_the_leaderboards_file(data):
     questions, task = data.questions("val"), TASKS["vcr_joint"]
-    rows = [{"id": i, "q2a_scores": [0.7, 0.1, 0.1, 0.1], "qa2r_scores": [0.25] * 16} for i in reversed(questions["annot_id"])]
+    rows = [
+        {"id": i, "q2a_scores": [0.7, 0.1, 0.1, 0.1], "qa2r_scores": [0.25] * 16}
+        for i in reversed(questions["annot_id"])
+    ]
     lines = task.submission(rows, questions).splitlines()
     assert lines[0] == ",".join(COLUMNS) and len(lines) == 8
     assert lines[1] == "val-0,0.7,0.1,0.1,0.1," + ",".join(["0.25"] * 16)
@@ -300,7 +452,10 @@ def test_more_objects_than_types_are_refused_before_the_first_step(data):
     task.check(data, "val", INPUTS)
     task.check(data, "val", {**INPUTS, "most_objects": 4})
     # val-1 asks about three objects, and a choice with its rationale can name the fourth
-    with pytest.raises(RequestError, match="data/x: val: val-1 tags 4 objects in one choice, and the model has types for 3"):
+    with pytest.raises(
+        RequestError,
+        match="data/x: val: val-1 tags 4 objects in one choice, and the model has types for 3",
+    ):
         task.check(data, "val", {**INPUTS, "most_objects": 3})
     task.check(data, "val", {**INPUTS, "most_objects": 3, "alignment": False})
     assert most_tagged(record(0)) == 2 and most_tagged(record(1)) == 4

@@ -38,7 +38,10 @@ def picture():
 def test_augmentation_is_a_function_of_seed_epoch_and_image():
     change = Augmentation(flip=True, transpose=True, shift=2)
     seen = {change(picture(), 7, seed=0, epoch=e).tobytes() for e in range(40)}
-    assert change(picture(), 7, seed=0, epoch=1).tobytes() == change(picture(), 7, seed=0, epoch=1).tobytes()
+    assert (
+        change(picture(), 7, seed=0, epoch=1).tobytes()
+        == change(picture(), 7, seed=0, epoch=1).tobytes()
+    )
     assert len(seen) > 30
     assert Augmentation()(picture(), 7, seed=0, epoch=1).tobytes() == picture().tobytes()
     flipped = {Augmentation(flip=True)(picture(), i, seed=0, epoch=0).tobytes() for i in range(40)}

@@ -33,7 +33,9 @@ def save(folder, *steps, keep=3, **progress):
 def test_the_newest_keep_stay(tmp_path):
     save(tmp_path, 1, 2, 3, 4, keep=2)
     assert checkpoints.names(tmp_path) == ["step-00000003", "step-00000004"]
-    save(tmp_path, 2, keep=1)  # a run that went on from before the others: they are newer, and not counted
+    save(
+        tmp_path, 2, keep=1
+    )  # a run that went on from before the others: they are newer, and not counted
     assert checkpoints.names(tmp_path) == ["step-00000002", "step-00000003", "step-00000004"]
     assert checkpoints.newest(tmp_path) == (tmp_path / "step-00000004", [])
 
@@ -49,9 +51,15 @@ def flip(file: Path) -> None:
     [
         (lambda state: (state / "state.pt").unlink(), "state.pt is missing"),
         (lambda state: flip(state / "model.safetensors"), "model.safetensors was altered"),
-        (lambda state: (state / "progress.json").write_text("{}"), "progress.json has 2 bytes instead of"),
+        (
+            lambda state: (state / "progress.json").write_text("{}"),
+            "progress.json has 2 bytes instead of",
+        ),
         (lambda state: (state / "manifest.json").unlink(), "manifest.json is missing"),
-        (lambda state: (state / "manifest.json").write_text('{"mod'), "manifest.json cannot be read"),
+        (
+            lambda state: (state / "manifest.json").write_text('{"mod'),
+            "manifest.json cannot be read",
+        ),
     ],
 )
 def test_a_damaged_state_is_named_and_the_one_before_is_used(tmp_path, harm, said):
@@ -72,7 +80,10 @@ def test_a_full_disk_leaves_the_state_before(tmp_path, monkeypatch, writer):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(f"vle_bench.training.checkpoints.{writer}", full)
-    with pytest.raises(RunFailed, match="step-00000010: cannot be written: .*No space left.*step-00000005 before it is whole"):
+    with pytest.raises(
+        RunFailed,
+        match="step-00000010: cannot be written: .*No space left.*step-00000005 before it is whole",
+    ):
         save(tmp_path, 10, keep=1)
     monkeypatch.undo()
     assert checkpoints.newest(tmp_path) == (tmp_path / "step-00000005", [])
@@ -81,9 +92,13 @@ def test_a_full_disk_leaves_the_state_before(tmp_path, monkeypatch, writer):
 def limited_save(folder: Path) -> None:
     import resource
 
-    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # the kernel refuses to write on, as it does on a full disk
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (50_000, 50_000)
+    )  # the kernel refuses to write on, as it does on a full disk
     try:
-        checkpoints.save(folder, {"w": torch.zeros(100_000)}, {"o": torch.zeros(100_000)}, {"step": 10}, 1)
+        checkpoints.save(
+            folder, {"w": torch.zeros(100_000)}, {"o": torch.zeros(100_000)}, {"step": 10}, 1
+        )
     except RunFailed as error:
         os._exit(7 if "cannot be written" in str(error) and "step-00000005" in str(error) else 8)
     os._exit(9)
@@ -101,8 +116,13 @@ def test_a_write_that_the_kernel_refuses(tmp_path):
 def test_a_state_of_another_model(tmp_path):
     save(tmp_path, 5)
     path = tmp_path / "step-00000005"
-    assert torch.equal(checkpoints.read_model(path, {"a.weight": torch.Size([2, 3])})["a.weight"], WEIGHTS["a.weight"])
-    with pytest.raises(RequestError, match=r"of another model: a.weight is \[2, 3\], the recipe's \[2, 4\]"):
+    assert torch.equal(
+        checkpoints.read_model(path, {"a.weight": torch.Size([2, 3])})["a.weight"],
+        WEIGHTS["a.weight"],
+    )
+    with pytest.raises(
+        RequestError, match=r"of another model: a.weight is \[2, 3\], the recipe's \[2, 4\]"
+    ):
         checkpoints.read_model(path, {"a.weight": torch.Size([2, 4])})
     with pytest.raises(RequestError, match=r"b.bias is none, the recipe's \[4\]"):
         checkpoints.read_model(path, {"a.weight": torch.Size([2, 3]), "b.bias": torch.Size([4])})
@@ -129,23 +149,54 @@ def take(recipe, folder, resume=True):
 def test_a_changed_recipe_is_refused_unless_it_changes_nothing(tmp_path, capsys):
     folder = tmp_path / "run"
     recipe = run_of(folder)
-    assert take(recipe, folder) is None and "no checkpoint yet; starting from the beginning" in capsys.readouterr().out
-    other = load_recipe("demo/vqa-tiny", ["train.seed=1", "model.config.hidden_size=32"]).model_dump(mode="json")
-    with pytest.raises(RequestError, match="model.config.hidden_size: 64 -> 32; train.seed: 0 -> 1; give"):
+    assert (
+        take(recipe, folder) is None
+        and "no checkpoint yet; starting from the beginning" in capsys.readouterr().out
+    )
+    other = load_recipe(
+        "demo/vqa-tiny", ["train.seed=1", "model.config.hidden_size=32"]
+    ).model_dump(mode="json")
+    with pytest.raises(
+        RequestError, match="model.config.hidden_size: 64 -> 32; train.seed: 0 -> 1; give"
+    ):
         take(other, folder)
-    moved = ["data.root=else", "train.num_workers=7", "train.keep=9", "train.log_every=3", "train.checkpoint_every=10min"]
+    moved = [
+        "data.root=else",
+        "train.num_workers=7",
+        "train.keep=9",
+        "train.log_every=3",
+        "train.checkpoint_every=10min",
+    ]
     assert take(load_recipe("demo/vqa-tiny", moved).model_dump(mode="json"), folder) is None
-    assert "changed, to no effect on the result: data.root: data/easy-vqa -> else" in capsys.readouterr().out
+    assert (
+        "changed, to no effect on the result: data.root: data/easy-vqa -> else"
+        in capsys.readouterr().out
+    )
     save(folder / "checkpoints", 5, recipe=other)  # trained by another recipe than recipe.yaml says
     with pytest.raises(RequestError, match="train.seed: 1 -> 0"):
         take(recipe, folder)
     assert take(other, folder) == str(folder / "checkpoints" / "step-00000005")
-    shared_out = load_recipe("demo/vqa-tiny", ["train.seed=1", "model.config.hidden_size=32", "train.per_device_batch_size=32"])
-    assert take(shared_out.model_dump(mode="json"), folder) == str(folder / "checkpoints" / "step-00000005")
+    shared_out = load_recipe(
+        "demo/vqa-tiny",
+        ["train.seed=1", "model.config.hidden_size=32", "train.per_device_batch_size=32"],
+    )
+    assert take(shared_out.model_dump(mode="json"), folder) == str(
+        folder / "checkpoints" / "step-00000005"
+    )
     said = capsys.readouterr().out
-    assert "goes on, but not bit-exact: train.per_device_batch_size: 64 -> 32" in said and "to no effect" not in said
-    for key in ("train.evaluate_every=3", "train.per_device_batch_size=32", "train.max_steps=9", "model.image_size=32"):
-        assert checkpoints.changed_keys(recipe, load_recipe("demo/vqa-tiny", [key]).model_dump(mode="json"))[0]
+    assert (
+        "goes on, but not bit-exact: train.per_device_batch_size: 64 -> 32" in said
+        and "to no effect" not in said
+    )
+    for key in (
+        "train.evaluate_every=3",
+        "train.per_device_batch_size=32",
+        "train.max_steps=9",
+        "model.image_size=32",
+    ):
+        assert checkpoints.changed_keys(
+            recipe, load_recipe("demo/vqa-tiny", [key]).model_dump(mode="json")
+        )[0]
 
 
 def test_a_run_without_a_whole_checkpoint_starts_again_and_says_so(tmp_path, capsys):
@@ -155,7 +206,10 @@ def test_a_run_without_a_whole_checkpoint_starts_again_and_says_so(tmp_path, cap
     (folder / "checkpoints" / "step-00000005" / "state.pt").write_bytes(b"half")
     assert take(recipe, folder) is None
     said = capsys.readouterr().out
-    assert "passed over" in said and "none of its checkpoints is whole; starting from the beginning" in said
+    assert (
+        "passed over" in said
+        and "none of its checkpoints is whole; starting from the beginning" in said
+    )
 
 
 def test_files_of_a_checkpoint_are_as_readable_as_any_other(tmp_path):
@@ -186,19 +240,28 @@ sys.exit(3)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are POSIX's")
 def test_a_run_that_ends_early_does_not_wait_for_its_workers():
     """A full disk, say: workers let the first SIGTERM pass, and Python sends no other."""
-    done = subprocess.run([sys.executable, "-c", ENDS_WITH_A_WORKER], timeout=30, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    done = subprocess.run(
+        [sys.executable, "-c", ENDS_WITH_A_WORKER],
+        timeout=30,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
     assert done.returncode == 3
 
 
 def test_a_folder_with_a_run_needs_resume(tmp_path):
     folder = tmp_path / "run"
     recipe = run_of(folder)
-    with pytest.raises(RequestError, match="run: holds a run that was broken off; go on with --resume, or give --output-dir"):
+    with pytest.raises(
+        RequestError,
+        match="run: holds a run that was broken off; go on with --resume, or give --output-dir",
+    ):
         take(recipe, folder, resume=False)
     (folder / "recipe.yaml").rename(folder / "notes.txt")
     with pytest.raises(RequestError, match="is there and not an empty folder"):
         take(recipe, folder)
-    assert take(recipe, tmp_path / "new", resume=False) is None and not (tmp_path / "new").exists()  # nothing was written there
+    assert (
+        take(recipe, tmp_path / "new", resume=False) is None and not (tmp_path / "new").exists()
+    )  # nothing was written there
 
 
 def test_what_was_logged_after_the_state_goes(tmp_path, capsys):
@@ -214,7 +277,9 @@ def test_what_was_logged_after_the_state_goes(tmp_path, capsys):
 
 def hold(folder: Path, pids) -> None:
     with atomic.sole_writer(folder):
-        if not (child := os.fork()):  # as a DataLoader's worker, which outlives a killed parent by seconds
+        if not (
+            child := os.fork()
+        ):  # as a DataLoader's worker, which outlives a killed parent by seconds
             time.sleep(60)
             os._exit(0)
         pids.send(child)
@@ -224,10 +289,15 @@ def hold(folder: Path, pids) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="locks and forks are POSIX's")
 def test_the_second_run_is_refused_and_a_killed_one_holds_nothing(tmp_path):
     ours, theirs = multiprocessing.Pipe()
-    holder = multiprocessing.get_context("fork").Process(target=hold, args=(tmp_path / "run", theirs))
+    holder = multiprocessing.get_context("fork").Process(
+        target=hold, args=(tmp_path / "run", theirs)
+    )
     holder.start()
     child = ours.recv()
-    with pytest.raises(RequestError, match="run: another process is writing there"), atomic.sole_writer(tmp_path / "run"):
+    with (
+        pytest.raises(RequestError, match="run: another process is writing there"),
+        atomic.sole_writer(tmp_path / "run"),
+    ):
         pass
     holder.kill()
     holder.join()
@@ -254,4 +324,8 @@ def test_one_signal_waits_and_a_second_does_not(monkeypatch):
 
 def test_progress_is_plain_values(tmp_path):
     save(tmp_path, 7, best=0.5, losses=[1.25])
-    assert json.loads((tmp_path / "step-00000007" / "progress.json").read_text()) == {"best": 0.5, "losses": [1.25], "step": 7}
+    assert json.loads((tmp_path / "step-00000007" / "progress.json").read_text()) == {
+        "best": 0.5,
+        "losses": [1.25],
+        "step": 7,
+    }

@@ -34,13 +34,22 @@ from vle_bench.training.train import fit, optimizer_step, stopped, train
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vle" / "VLEForVQA"
 # 361 questions: the sixth batch of 64 has 41. Dropout is 0 in this recipe.
-RECIPE = ["data.first_stage=null", "train.max_steps=30", "train.num_workers=0", "train.precision=fp32", "train.log_every=1"]
+RECIPE = [
+    "data.first_stage=null",
+    "train.max_steps=30",
+    "train.num_workers=0",
+    "train.precision=fp32",
+    "train.log_every=1",
+]
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("engine") / "data"
-    arguments, sys.argv = sys.argv, ["vle-bench", "prepare", "easy-vqa", "--output", str(folder), "--limit-images", "40"]
+    arguments, sys.argv = (
+        sys.argv,
+        ["vle-bench", "prepare", "easy-vqa", "--output", str(folder), "--limit-images", "40"],
+    )
     try:
         main()
     except SystemExit:
@@ -78,18 +87,25 @@ def trajectory(run, count):
 @pytest.fixture(scope="module")
 def whole(root, tmp_path_factory):
     AcceleratorState._reset_state(reset_partial_state=True)
-    return trajectory(started(root, tmp_path_factory.mktemp("whole"), "train.per_device_batch_size=64"), 30)
+    return trajectory(
+        started(root, tmp_path_factory.mktemp("whole"), "train.per_device_batch_size=64"), 30
+    )
 
 
 @pytest.mark.parametrize("size", [8, 1])
 @pytest.mark.parametrize("checkpointing", ["false", "true"])
 def test_a_global_batch_is_the_same_however_it_is_cut(root, tmp_path, whole, size, checkpointing):
-    overrides = f"train.per_device_batch_size={size}", f"train.gradient_checkpointing={checkpointing}"
+    overrides = (
+        f"train.per_device_batch_size={size}",
+        f"train.gradient_checkpointing={checkpointing}",
+    )
     run = started(root, tmp_path, *overrides)
     assert run.steps_per_epoch == 6 and run.accumulation == 64 // size
     layers = run.model.encoder_layers()["vision"][1:]
     assert {layer.gradient_checkpointing for layer in layers} == {checkpointing == "true"}
-    count = 30 if size > 1 else 7  # one by one it takes long; seven steps have the short batch among them
+    count = (
+        30 if size > 1 else 7
+    )  # one by one it takes long; seven steps have the short batch among them
     torch.testing.assert_close(trajectory(run, count), whole[:count], rtol=1e-6, atol=0)
     assert run.samples == (5 * 361 if size > 1 else 361 + 64)
 
@@ -113,8 +129,13 @@ def test_no_question_of_an_epoch_is_lost_and_an_empty_part_weighs_nothing(root, 
     assert run.steps_per_epoch == 10 and len(ids) == len(set(ids)) == 361
     _, count, parts = epoch[-1]
     assert count == 1 and [len(part["ids"]) for part in parts] == [1] + [0] * 7
-    collate = partial(micro_batch, lambda part: {"ids": list(part), "inputs": len(part)}, np.array([3]))
-    assert collate(np.array([], int)) == {"ids": [], "inputs": 1} and collate(np.array([5, 6])) == {"ids": [5, 6], "inputs": 2}
+    collate = partial(
+        micro_batch, lambda part: {"ids": list(part), "inputs": len(part)}, np.array([3])
+    )
+    assert collate(np.array([], int)) == {"ids": [], "inputs": 1} and collate(np.array([5, 6])) == {
+        "ids": [5, 6],
+        "inputs": 2,
+    }
     alone = run.bare_model(**parts[0]["inputs"]).loss.item()
     loss, norm = optimizer_step(run, parts, count).tolist()
     assert loss == pytest.approx(alone, rel=1e-6) and norm > 0
@@ -126,7 +147,9 @@ def test_clipping_reports_the_norm_before(root, tmp_path):
     weight.grad = torch.full_like(weight, 2.0)
     expected = 2 * math.sqrt(weight.numel())
     assert clip_gradients(run.accelerator, run.model, None).item() == pytest.approx(expected)
-    assert torch.equal(weight.grad, torch.full_like(weight, 2.0))  # None leaves them as they are, to the bit
+    assert torch.equal(
+        weight.grad, torch.full_like(weight, 2.0)
+    )  # None leaves them as they are, to the bit
     assert clip_gradients(run.accelerator, run.model, 1.0).item() == pytest.approx(expected)
     assert weight.grad.norm().item() == pytest.approx(1, rel=1e-4)
     weight.grad[0] = float("nan")
@@ -134,7 +157,9 @@ def test_clipping_reports_the_norm_before(root, tmp_path):
 
 
 def test_a_run_that_diverges_keeps_the_last_good_checkpoint(root, tmp_path):
-    run = started(root, tmp_path, "train.max_steps=6", "train.evaluate_every=3", "train.log_every=50")
+    run = started(
+        root, tmp_path, "train.max_steps=6", "train.evaluate_every=3", "train.log_every=50"
+    )
     plain, calls = run.optimizer.step, []
 
     def step():
@@ -145,10 +170,17 @@ def test_a_run_that_diverges_keeps_the_last_good_checkpoint(root, tmp_path):
         return plain()
 
     run.optimizer.step = step
-    with pytest.raises(RunFailed, match=r"diverged: loss nan.* at step 5, .*kept: best/, last/, checkpoints/step-00000003/$"):
+    with pytest.raises(
+        RunFailed,
+        match=r"diverged: loss nan.* at step 5, .*kept: best/, last/, checkpoints/step-00000003/$",
+    ):
         fit(run, Stop())
     told = json.loads((tmp_path / "diverged.json").read_text())
-    assert told["step"] == 5 and len(told["ids"]) == 64 and told["learning_rate"] == pytest.approx(1e-3 * 2 / 6)
+    assert (
+        told["step"] == 5
+        and len(told["ids"]) == 64
+        and told["learning_rate"] == pytest.approx(1e-3 * 2 / 6)
+    )
     for name in ("best", "last"):
         assert json.loads((tmp_path / name / "training.json").read_text())["progress"]["step"] == 3
 
@@ -160,8 +192,17 @@ def test_scores_do_not_depend_on_the_batch(root, tmp_path, batch_size):
     task = TASKS["vqa"]
 
     def scored(size):
-        rows = predict(run.bare_model, run.processor, task, run.data, "test", run.labels, accelerator=run.accelerator,
-                       batch_size=size, inputs=run.inputs)  # fmt: skip
+        rows = predict(
+            run.bare_model,
+            run.processor,
+            task,
+            run.data,
+            "test",
+            run.labels,
+            accelerator=run.accelerator,
+            batch_size=size,
+            inputs=run.inputs,
+        )
         return [row["answer"] for row in rows], task.score(rows, run.data.questions("test"))
 
     assert scored(batch_size) == scored(64)
@@ -177,10 +218,14 @@ def test_bf16_computes_the_loss_in_float32(root, tmp_path, whole, monkeypatch):
         return plain(logits, labels, **more)
 
     monkeypatch.setattr(torch.nn.functional, "binary_cross_entropy_with_logits", loss)
-    run.bare_model.vle.text_projection_layer.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    run.bare_model.vle.text_projection_layer.register_forward_hook(
+        lambda module, inputs, output: seen.append(output.dtype)
+    )
     figures = trajectory(run, 2)
     assert seen[:2] == [torch.bfloat16, (torch.float32, torch.float32)]
-    assert {p.dtype for p in run.model.parameters()} == {torch.float32} and figures.dtype == torch.float32
+    assert {p.dtype for p in run.model.parameters()} == {
+        torch.float32
+    } and figures.dtype == torch.float32
     assert figures[0, 0].item() == pytest.approx(whole[0, 0].item(), rel=2e-2)
     assert figures[0, 0].item() != whole[0, 0].item()
 
@@ -199,9 +244,19 @@ def test_texts_are_padded_to_few_lengths():
     padded = padded_text(inputs, 50, pad_token_id=9)
     assert padded["input_ids"].shape == (2, 3, 32) and padded["attention_mask"].sum() == ids.sum()
     assert (padded["input_ids"][..., 17:] == 9).all() and padded["pixel_values"].shape == (1,)
-    assert padded_text(inputs, 24, 9)["input_ids"].shape[-1] == 24  # never longer than the model takes
+    assert (
+        padded_text(inputs, 24, 9)["input_ids"].shape[-1] == 24
+    )  # never longer than the model takes
     assert padded_text(inputs, 17, 9)["input_ids"].shape[-1] == 17
-    assert len({padded_text({"input_ids": ids[..., :n]}, 50, 9)["input_ids"].shape[-1] for n in range(1, 18)}) == 2
+    assert (
+        len(
+            {
+                padded_text({"input_ids": ids[..., :n]}, 50, 9)["input_ids"].shape[-1]
+                for n in range(1, 18)
+            }
+        )
+        == 2
+    )
 
 
 def test_compiling_takes_two_graphs_for_all_batches_of_an_epoch(root, tmp_path, whole, monkeypatch):
@@ -236,7 +291,9 @@ def test_the_average_is_what_is_evaluated_and_saved(root, tmp_path):
     saved = VLEForVQA.from_pretrained(str(tmp_path / "last"))
     for name, parameter in saved.named_parameters():
         torch.testing.assert_close(parameter, expected[name], rtol=1e-5, atol=1e-6)
-    assert all(torch.equal(p, seen[-1][name]) for name, p in run.bare_model.named_parameters())  # training goes on with its own
+    assert all(
+        torch.equal(p, seen[-1][name]) for name, p in run.bare_model.named_parameters()
+    )  # training goes on with its own
     assert json.loads((tmp_path / "last" / "training.json").read_text())["progress"]["ema"] == 0.5
 
 
@@ -256,11 +313,23 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize(("place", "call", "state"), [("optimizer_step", 5, 3), ("evaluate_and_save", 2, 8)])
-def test_a_run_with_an_average_goes_on_as_if_it_had_not_stopped(root, tmp_path, monkeypatch, capsys, place, call, state):
+@pytest.mark.parametrize(
+    ("place", "call", "state"), [("optimizer_step", 5, 3), ("evaluate_and_save", 2, 8)]
+)
+def test_a_run_with_an_average_goes_on_as_if_it_had_not_stopped(
+    root, tmp_path, monkeypatch, capsys, place, call, state
+):
     """Killed between two states, and in an evaluation, which has the averages in the place of the weights."""
-    settings = [f"data.root={root}", "train.max_steps=8", "train.evaluate_every=4", "train.checkpoint_every=3", "train.ema=0.8"]
-    recipe = load_recipe("demo/vqa-tiny", [*RECIPE, *settings, "model.config.hidden_dropout_prob=0.1"])
+    settings = [
+        f"data.root={root}",
+        "train.max_steps=8",
+        "train.evaluate_every=4",
+        "train.checkpoint_every=3",
+        "train.ema=0.8",
+    ]
+    recipe = load_recipe(
+        "demo/vqa-tiny", [*RECIPE, *settings, "model.config.hidden_dropout_prob=0.1"]
+    )
     train(recipe, tmp_path / "whole")
     plain, calls = getattr(vle_bench.train, place), []
 
@@ -277,46 +346,84 @@ def test_a_run_with_an_average_goes_on_as_if_it_had_not_stopped(root, tmp_path, 
     AcceleratorState._reset_state(reset_partial_state=True)
     capsys.readouterr()
     train(recipe, tmp_path / "killed", resume=True)
-    assert f"going on from {tmp_path / 'killed' / 'checkpoints'}/step-{state:08d}" in capsys.readouterr().out
+    assert (
+        f"going on from {tmp_path / 'killed' / 'checkpoints'}/step-{state:08d}"
+        in capsys.readouterr().out
+    )
     for name in ("best", "last"):
-        one, two = ((tmp_path / run / name / "model.safetensors").read_bytes() for run in ("whole", "killed"))
+        one, two = (
+            (tmp_path / run / name / "model.safetensors").read_bytes()
+            for run in ("whole", "killed")
+        )
         assert one == two
-    one, two = (json.loads((tmp_path / r / "checkpoints/step-00000008/progress.json").read_text()) for r in ("whole", "killed"))
-    assert all(one[key] == two[key] for key in ("step", "samples", "best", "last", "losses")) and one["samples"] == 361 + 2 * 64
+    one, two = (
+        json.loads((tmp_path / r / "checkpoints/step-00000008/progress.json").read_text())
+        for r in ("whole", "killed")
+    )
+    assert (
+        all(one[key] == two[key] for key in ("step", "samples", "best", "last", "losses"))
+        and one["samples"] == 361 + 2 * 64
+    )
 
 
 def test_what_changes_the_result_is_compared_when_a_run_goes_on():
     recipe = load_recipe("demo/vqa-tiny", []).model_dump(mode="json")
-    for key in ("tf32=true", "layer_decay=0.9", "ema=0.9", "precision=bf16", "compile=true", "gradient_checkpointing=true"):
-        assert changed_keys(recipe, load_recipe("demo/vqa-tiny", [f"train.{key}"]).model_dump(mode="json"))[0]
+    for key in (
+        "tf32=true",
+        "layer_decay=0.9",
+        "ema=0.9",
+        "precision=bf16",
+        "compile=true",
+        "gradient_checkpointing=true",
+    ):
+        assert changed_keys(
+            recipe, load_recipe("demo/vqa-tiny", [f"train.{key}"]).model_dump(mode="json")
+        )[0]
 
 
 def test_deepspeed_has_no_states_to_go_on_from(tmp_path):
     check_deepspeed(load_recipe("demo/vqa-tiny", []).train)
     with pytest.raises(
-        RequestError, match="train.checkpoint_every: with DeepSpeed, .*no training state .*take DDP or FSDP2, or null"
+        RequestError,
+        match="train.checkpoint_every: with DeepSpeed, .*no training state .*take DDP or FSDP2, or null",
     ):
         check_deepspeed(load_recipe("demo/vqa-tiny", ["train.checkpoint_every=5"]).train)
     with pytest.raises(RequestError, match="train.ema: not with DeepSpeed"):
         check_deepspeed(load_recipe("demo/vqa-tiny", ["train.ema=0.9"]).train)
-    run = SimpleNamespace(accelerator=SimpleNamespace(distributed_type=DistributedType.DEEPSPEED), step=5, saved_step=0)
-    with pytest.raises(RequestError, match="step-00000005: with DeepSpeed, .*no training state .*or give another --output-dir"):
+    run = SimpleNamespace(
+        accelerator=SimpleNamespace(distributed_type=DistributedType.DEEPSPEED),
+        step=5,
+        saved_step=0,
+    )
+    with pytest.raises(
+        RequestError,
+        match="step-00000005: with DeepSpeed, .*no training state .*or give another --output-dir",
+    ):
         restore(run, tmp_path / "step-00000005")  # a state of DDP's
     save_state(run)
     assert run.saved_step == 0
     run.total_steps, run.folder = 9, tmp_path
-    assert stopped(run, "by SIGTERM").startswith("stopped by SIGTERM at step 5 of 9; with DeepSpeed")
+    assert stopped(run, "by SIGTERM").startswith(
+        "stopped by SIGTERM at step 5 of 9; with DeepSpeed"
+    )
 
 
 def test_memory_is_divided_over_what_is_in_shards():
     def of(kind, world, precision="no"):
-        return SimpleNamespace(num_processes=world, distributed_type=kind, mixed_precision=precision)
+        return SimpleNamespace(
+            num_processes=world, distributed_type=kind, mixed_precision=precision
+        )
 
-    assert memory_estimate(100, 100, of(DistributedType.NO, 1), False) == 1600  # weights, gradients, two moments: 4 bytes each
+    assert (
+        memory_estimate(100, 100, of(DistributedType.NO, 1), False) == 1600
+    )  # weights, gradients, two moments: 4 bytes each
     assert memory_estimate(100, 80, of(DistributedType.MULTI_GPU, 8), True) == 400 + 80 * 16
     assert memory_estimate(100, 100, of(DistributedType.FSDP, 4), False) == 400
     assert memory_estimate(100, 100, of(DistributedType.DEEPSPEED, 4), False) == 400 + 300
-    assert memory_estimate(100, 100, of(DistributedType.DEEPSPEED, 4, "bf16"), False) == 200 + (200 + 400 + 800) / 4
+    assert (
+        memory_estimate(100, 100, of(DistributedType.DEEPSPEED, 4, "bf16"), False)
+        == 200 + (200 + 400 + 800) / 4
+    )
 
 
 def test_only_what_no_checkpoint_held_is_new(root, tmp_path):
@@ -329,7 +436,9 @@ def test_only_what_no_checkpoint_held_is_new(root, tmp_path):
     model, new = load_counting_new(tmp_path / "c", "VLEForVQA")
     assert new == 0
     types = model.config.num_token_types
-    model, new = load_counting_new(tmp_path / "c", "VLEForVCRQ2A", head_may_be_new=True, num_token_types=types + 3)
+    model, new = load_counting_new(
+        tmp_path / "c", "VLEForVCRQ2A", head_may_be_new=True, num_token_types=types + 3
+    )
     head = sum(p.numel() for p in model.head_parameters())
     assert new == head + 3 * model.config.hidden_size
 
@@ -344,16 +453,32 @@ def test_a_tracker_is_given_every_number(root, tmp_path, monkeypatch):
     run = SimpleNamespace(accelerator=accelerator, folder=tmp_path, recipe=recipe, step=7)
     write_log(run, {"step": 7, "loss": 0.5, "split": "val"})
     assert logged == [(7, {"step": 7, "loss": 0.5})]
-    assert json.loads((tmp_path / "log.jsonl").read_text()) == {"step": 7, "loss": 0.5, "split": "val"}
+    assert json.loads((tmp_path / "log.jsonl").read_text()) == {
+        "step": 7,
+        "loss": 0.5,
+        "split": "val",
+    }
 
 
 def test_tensorboard_reads_what_a_run_wrote(root, tmp_path):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    settings = [f"data.root={root}", "train.max_steps=2", "train.trackers=[tensorboard]", "train.evaluate_every=2"]
+    settings = [
+        f"data.root={root}",
+        "train.max_steps=2",
+        "train.trackers=[tensorboard]",
+        "train.evaluate_every=2",
+    ]
     train(load_recipe("demo/vqa-tiny", [*RECIPE, *settings]), tmp_path)
-    files = [Path(folder) / name for folder, _, names in os.walk(tmp_path) for name in names if name.startswith("events.out")]
+    files = [
+        Path(folder) / name
+        for folder, _, names in os.walk(tmp_path)
+        for name in names
+        if name.startswith("events.out")
+    ]
     found = events.EventAccumulator(str(next(f for f in files if f.stat().st_size > 500)))
     found.Reload()
     logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [e.value for e in found.Scalars("loss")] == pytest.approx([e["loss"] for e in logged if "loss" in e])
+    assert [e.value for e in found.Scalars("loss")] == pytest.approx(
+        [e["loss"] for e in logged if "loss" in e]
+    )
     assert [e.step for e in found.Scalars("accuracy")] == [2]

@@ -19,13 +19,19 @@ from vle_bench.training.launch import check_launch, meet_on_cpu
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "recipes" / "accelerate"
 SHIPPED = sorted(FOLDER.glob("*.yaml"))
-FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}
+FSDP = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+}
 
 
 def handed_over(file: Path, monkeypatch) -> dict[str, str]:
     """The environment in which `accelerate launch --config_file FILE` starts the processes."""
     monkeypatch.setattr(environments, "is_port_in_use", lambda *_: False)
-    arguments = launcher.launch_command_parser().parse_args(["--config_file", str(file), "-m", "vle_bench"])
+    arguments = launcher.launch_command_parser().parse_args(
+        ["--config_file", str(file), "-m", "vle_bench"]
+    )
     arguments, _, _ = launcher._validate_launch_command(arguments)
     if arguments.use_deepspeed:
         arguments.deepspeed_fields_from_accelerate_config = ""  # launch_command sets it
@@ -50,7 +56,11 @@ def test_a_shipped_configuration_loads_and_hands_over_hardware_only(file, monkey
 def test_hyper_parameters_in_a_configuration_are_refused_by_key(tmp_path, monkeypatch):
     values = yaml.safe_load((FOLDER / "deepspeed-zero2.yaml").read_text())
     values["mixed_precision"] = "bf16"
-    values["deepspeed_config"] |= {"gradient_accumulation_steps": 4, "gradient_clipping": 1.0, "zero_stage": 3}
+    values["deepspeed_config"] |= {
+        "gradient_accumulation_steps": 4,
+        "gradient_clipping": 1.0,
+        "zero_stage": 3,
+    }
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(values))
     with pytest.raises(RequestError) as refused:
         check_launch(handed_over(tmp_path / "own.yaml", monkeypatch))
@@ -68,14 +78,29 @@ def test_hyper_parameters_in_a_configuration_are_refused_by_key(tmp_path, monkey
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR"}, "dynamo_config.dynamo_backend: INDUCTOR .*train.compile"),
-        ({**FSDP, "FSDP_ACTIVATION_CHECKPOINTING": "true"}, "fsdp_activation_checkpointing: true .*train.gradient_checkpointing"),
+        (
+            {"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR"},
+            "dynamo_config.dynamo_backend: INDUCTOR .*train.compile",
+        ),
+        (
+            {**FSDP, "FSDP_ACTIVATION_CHECKPOINTING": "true"},
+            "fsdp_activation_checkpointing: true .*train.gradient_checkpointing",
+        ),
         ({**FSDP, "FSDP_VERSION": "1"}, "fsdp_version: 1 .*take 2"),
         ({"ACCELERATE_USE_FSDP": "true"}, "fsdp_version: 1 .*take 2"),
-        ({**FSDP, "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}, "fsdp_cpu_ram_efficient_loading: true .*take false"),
-        ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "MEGATRON_LM.*take DDP, FSDP2 or DeepSpeed ZeRO-2"),
+        (
+            {**FSDP, "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"},
+            "fsdp_cpu_ram_efficient_loading: true .*take false",
+        ),
+        (
+            {"ACCELERATE_USE_MEGATRON_LM": "true"},
+            "MEGATRON_LM.*take DDP, FSDP2 or DeepSpeed ZeRO-2",
+        ),
         ({"ACCELERATE_MIXED_PRECISION": "fp8"}, "mixed_precision: fp8 .*train.precision"),
-        ({"ACCELERATE_DEEPSPEED_CONFIG_FILE": "nowhere.json"}, "nowhere.json: deepspeed_config_file: cannot be read"),
+        (
+            {"ACCELERATE_DEEPSPEED_CONFIG_FILE": "nowhere.json"},
+            "nowhere.json: deepspeed_config_file: cannot be read",
+        ),
     ],
 )
 def test_what_else_is_refused(environment, message):
@@ -84,18 +109,30 @@ def test_what_else_is_refused(environment, message):
 
 
 def test_what_accelerate_launch_always_sets_is_fine():
-    nothing = {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_DYNAMO_BACKEND": "NO", "FSDP_ACTIVATION_CHECKPOINTING": "false"}
+    nothing = {
+        "ACCELERATE_MIXED_PRECISION": "no",
+        "ACCELERATE_DYNAMO_BACKEND": "NO",
+        "FSDP_ACTIVATION_CHECKPOINTING": "false",
+    }
     check_launch({**nothing, **FSDP})
     check_launch({"FSDP_VERSION": "1"})  # without FSDP it means nothing
 
 
 def test_a_deepspeed_file_names_hardware_only(tmp_path):
-    fine = {"zero_optimization": {"stage": 2}, "train_batch_size": "auto", "bf16": {"enabled": "auto"}}
+    fine = {
+        "zero_optimization": {"stage": 2},
+        "train_batch_size": "auto",
+        "bf16": {"enabled": "auto"},
+    }
     file = tmp_path / "ds.json"
     file.write_text(json.dumps(fine))
     check_launch({"ACCELERATE_DEEPSPEED_CONFIG_FILE": str(file)})
-    wrong = {"zero_optimization": {"stage": 3}, "train_micro_batch_size_per_gpu": 4, "fp16": {"enabled": True},
-             "optimizer": {"type": "AdamW", "params": {"lr": "auto"}}}  # fmt: skip
+    wrong = {
+        "zero_optimization": {"stage": 3},
+        "train_micro_batch_size_per_gpu": 4,
+        "fp16": {"enabled": True},
+        "optimizer": {"type": "AdamW", "params": {"lr": "auto"}},
+    }
     file.write_text(json.dumps(wrong))
     with pytest.raises(RequestError) as refused:
         check_launch({"ACCELERATE_DEEPSPEED_CONFIG_FILE": str(file)})
@@ -107,17 +144,33 @@ def test_the_slurm_script_starts_one_rendezvous_for_all_machines(tmp_path):
     for name, body in (("srun", 'echo "$@"'), ("scontrol", "printf 'node7\\nnode8\\n'")):
         (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
         (tmp_path / name).chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_NNODES": "2", "SLURM_JOB_ID": "41",
-                   "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_GPUS_ON_NODE": "4"}  # fmt: skip
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SLURM_NNODES": "2",
+        "SLURM_JOB_ID": "41",
+        "SLURM_JOB_NODELIST": "node[7-8]",
+        "SLURM_GPUS_ON_NODE": "4",
+    }
     command = ["bash", str(FOLDER / "slurm.sh"), "recipes/vqa/vle-large.yaml", "train.seed=1"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     from torch.distributed.run import get_args_parser
 
     started = SimpleNamespace(**vars(get_args_parser().parse_args(done.stdout.split()[3:])))
-    assert (started.nnodes, started.nproc_per_node, started.rdzv_endpoint, started.rdzv_id) == ("2", "4", "node7:29500", "41")
+    assert (started.nnodes, started.nproc_per_node, started.rdzv_endpoint, started.rdzv_id) == (
+        "2",
+        "4",
+        "node7:29500",
+        "41",
+    )
     assert started.module and started.training_script == "vle_bench"
-    assert started.training_script_args == ["train", "recipes/vqa/vle-large.yaml", "train.seed=1", "--resume"]
+    assert started.training_script_args == [
+        "train",
+        "recipes/vqa/vle-large.yaml",
+        "train.seed=1",
+        "--resume",
+    ]
     assert done.stdout.split()[:3] == ["--cpus-per-task", "64", "torchrun"]
 
 
@@ -142,10 +195,30 @@ def test_one_process_where_several_were_wanted_is_refused(environment, alone):
 def test_what_accelerate_launch_starts_alone_says_so(tmp_path):
     """The very command: without GPUs `accelerate launch --num_processes 2` starts one process."""
     script = tmp_path / "alone.py"
-    script.write_text("import os\nfrom vle_bench.training.launch import check_launch\ncheck_launch(os.environ)\n")
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu", str(script)]
-    environment = {name: value for name, value in os.environ.items() if name not in ("WORLD_SIZE", "MASTER_ADDR")}
-    done = subprocess.run(command, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120)
+    script.write_text(
+        "import os\nfrom vle_bench.training.launch import check_launch\ncheck_launch(os.environ)\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--num_processes",
+        "2",
+        "--cpu",
+        str(script),
+    ]
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("WORLD_SIZE", "MASTER_ADDR")
+    }
+    done = subprocess.run(
+        command,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert "several processes are wanted, and `accelerate launch` has started one" in done.stderr
 
 

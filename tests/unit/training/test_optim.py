@@ -31,14 +31,29 @@ def test_layers_learn_slower_the_nearer_they_are_to_the_input():
     rates = {id(p): g["lr"] for g in groups for p in g["params"]}
     assert len(rates) == len(list(model.parameters()))
     text, vision = model.vle.text_model, model.vle.vision_model
-    for layers, embeddings in ((text.encoder.layer, text.embeddings), (vision.encoder.layers, vision.embeddings)):
+    for layers, embeddings in (
+        (text.encoder.layer, text.embeddings),
+        (vision.encoder.layers, vision.embeddings),
+    ):
         assert len(layers) == 3
-        for module, factor in zip((*reversed(layers), embeddings), (0.5, 0.25, 0.125, 0.0625), strict=True):
-            assert [rates[id(p)] for p in module.parameters()] == pytest.approx([1e-5 * factor] * len(list(module.parameters())))
-    assert [rates[id(p)] for p in vision.pre_layrnorm.parameters()] == pytest.approx([1e-5 / 16] * 2)
+        for module, factor in zip(
+            (*reversed(layers), embeddings), (0.5, 0.25, 0.125, 0.0625), strict=True
+        ):
+            assert [rates[id(p)] for p in module.parameters()] == pytest.approx(
+                [1e-5 * factor] * len(list(module.parameters()))
+            )
+    assert [rates[id(p)] for p in vision.pre_layrnorm.parameters()] == pytest.approx(
+        [1e-5 / 16] * 2
+    )
     shared = (text.encoder.rel_embeddings, vision.post_layernorm, model.vle.token_type_embeddings)
-    for module, rate in (*((m, 1e-5) for m in shared), (model.vle.cross_modal_text_layers, 5e-5), (model.vqa_classifier, 5e-4)):
-        assert [rates[id(p)] for p in module.parameters()] == pytest.approx([rate] * len(list(module.parameters())))
+    for module, rate in (
+        *((m, 1e-5) for m in shared),
+        (model.vle.cross_modal_text_layers, 5e-5),
+        (model.vqa_classifier, 5e-4),
+    ):
+        assert [rates[id(p)] for p in module.parameters()] == pytest.approx(
+            [rate] * len(list(module.parameters()))
+        )
 
 
 @pytest.mark.parametrize("name", ["VLEForVQA", "VLEForVCRQ2A", "VLEForMLM"])
@@ -47,7 +62,9 @@ def test_every_head_has_its_layers(name):
     assert [len(layers) for layers in model.encoder_layers().values()] == [4, 4]
 
 
-@pytest.mark.parametrize(("schedule", "middle"), [("linear", 0.5), ("cosine", 0.5), ("constant", 1.0)])
+@pytest.mark.parametrize(
+    ("schedule", "middle"), [("linear", 0.5), ("cosine", 0.5), ("constant", 1.0)]
+)
 def test_warm_up_then_decay(schedule, middle):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = learning_rate_schedule(optimizer, schedule, 100, 0.1)
@@ -57,7 +74,9 @@ def test_warm_up_then_decay(schedule, middle):
         optimizer.step()
         scheduler.step()
     assert rates[0] == pytest.approx(0.1) and rates[9] == pytest.approx(1.0)
-    assert rates[55] == pytest.approx(middle) and rates[99] < (0.03 if schedule != "constant" else 2)
+    assert rates[55] == pytest.approx(middle) and rates[99] < (
+        0.03 if schedule != "constant" else 2
+    )
 
 
 def test_a_new_stage_warms_up_again():
@@ -72,5 +91,7 @@ def test_a_new_stage_warms_up_again():
         return found
 
     plain, again = rates(0), rates(40)
-    assert [a / p for a, p in zip(again[40:50], plain[40:50], strict=True)] == pytest.approx([0.1 * i for i in range(1, 11)])
+    assert [a / p for a, p in zip(again[40:50], plain[40:50], strict=True)] == pytest.approx(
+        [0.1 * i for i in range(1, 11)]
+    )
     assert again[:40] == plain[:40] and again[50:] == plain[50:]

@@ -18,10 +18,14 @@ from vle_bench.training.engine import precision
 from vle_bench.training.train import check_trackers, checked_losses
 
 
-def test_a_run_that_diverges_names_the_step_the_rate_and_the_examples_and_says_what_is_kept(tmp_path):
+def test_a_run_that_diverges_names_the_step_the_rate_and_the_examples_and_says_what_is_kept(
+    tmp_path,
+):
     schedule = SimpleNamespace(lr_lambdas=[lambda step: step / 10] * 2)
     recipe = SimpleNamespace(train=SimpleNamespace(learning_rate=1e-2))
-    run = SimpleNamespace(accelerator=Accelerator(cpu=True), schedule=schedule, folder=tmp_path, recipe=recipe)
+    run = SimpleNamespace(
+        accelerator=Accelerator(cpu=True), schedule=schedule, folder=tmp_path, recipe=recipe
+    )
     fine = [(1, [11], torch.tensor([1.0, 9.0])), (2, [12], torch.tensor([3.0, 9.0]))]
     assert checked_losses(run, fine) == [1.0, 3.0] and fine == []
     nan, inf = torch.tensor([float("nan"), 1.0]), torch.tensor([1.0, float("inf")])
@@ -36,21 +40,32 @@ def test_a_run_that_diverges_names_the_step_the_rate_and_the_examples_and_says_w
         checked_losses(run, pending)
     assert json.loads((tmp_path / "diverged.json").read_text())["ids"] == list(range(20, 40))
     with pytest.raises(
-        RunFailed, match="loss 1.0, gradient norm inf at step 5, learning rate 0.004; the examples of that step: 1 "
+        RunFailed,
+        match="loss 1.0, gradient norm inf at step 5, learning rate 0.004; the examples of that step: 1 ",
     ):
         checked_losses(run, [(5, [1], inf)])
 
 
 def test_precision_names(monkeypatch):
-    assert precision("fp32") == "no" and precision("bf16") == "bf16" and precision("auto") in ("no", "bf16")
+    assert (
+        precision("fp32") == "no"
+        and precision("bf16") == "bf16"
+        and precision("auto") in ("no", "bf16")
+    )
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: including_emulation)
-    assert precision("fp16") == "fp16" and precision("auto") == "no"  # emulated on this one: slower than float32
+    monkeypatch.setattr(
+        "torch.cuda.is_bf16_supported", lambda including_emulation=True: including_emulation
+    )
+    assert (
+        precision("fp16") == "fp16" and precision("auto") == "no"
+    )  # emulated on this one: slower than float32
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: True)
     assert precision("auto") == "bf16"
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     assert precision("auto") == "no"
-    with pytest.raises(RequestError, match="train.precision: fp16 needs a GPU; a CPU takes bf16 or fp32"):
+    with pytest.raises(
+        RequestError, match="train.precision: fp16 needs a GPU; a CPU takes bf16 or fp32"
+    ):
         precision("fp16")
 
 
@@ -64,7 +79,9 @@ def test_loading_names_every_weight_that_does_not_fit(tmp_path):
     labels = {"id2label": {0: "a", 1: "b"}, "label2id": {"a": 0, "b": 1}}
     fresh = pretrained.load_model(tmp_path / "bare", "VLEForVQA", head_may_be_new=True, **labels)
     assert fresh.vqa_classifier[3].out_features == 2
-    assert torch.equal(fresh.vle.token_type_embeddings.weight, golden.vle.token_type_embeddings.weight)
+    assert torch.equal(
+        fresh.vle.token_type_embeddings.weight, golden.vle.token_type_embeddings.weight
+    )
     with pytest.raises(RequestError, match="nowhere"):
         pretrained.resolve(tmp_path / "nowhere")
 
@@ -76,7 +93,9 @@ def test_a_checkpoint_keeps_the_digest_of_its_answers(tmp_path):
     assert pretrained.load_labels(tmp_path / "last") == ["yes", "no"]
     path = tmp_path / "last" / "label_map.json"
     path.write_text(path.read_text().replace('"no"', '"on"'))
-    with pytest.raises(RequestError, match="label_map.json: answers: not those that its sha256 was computed of"):
+    with pytest.raises(
+        RequestError, match="label_map.json: answers: not those that its sha256 was computed of"
+    ):
         pretrained.load_labels(tmp_path / "last")
 
 
@@ -87,22 +106,35 @@ def staged_run(stage_steps, accumulation=2, other_share=0.0, kind="shape"):
 
     vqa = TASKS["vqa"]
     task = SimpleNamespace(
-        training_order=vqa.training_order, first_stage=vqa.first_stage, augmentation=lambda *_: None,
+        training_order=vqa.training_order,
+        first_stage=vqa.first_stage,
+        augmentation=lambda *_: None,
         collator=lambda *_: lambda part: {"ids": list(part)},
-    )  # fmt: skip
+    )
     stage = SimpleNamespace(question_types=[kind], other_share=other_share)
     recipe = SimpleNamespace(
         train=SimpleNamespace(seed=3, batch_size=16, num_workers=0),
-        data=SimpleNamespace(train="train", root="data/x", grouping="image", questions_per_image=2, first_stage=stage),
+        data=SimpleNamespace(
+            train="train", root="data/x", grouping="image", questions_per_image=2, first_stage=stage
+        ),
         augment=SimpleNamespace(model_dump=dict),
-    )  # fmt: skip
+    )
     return SimpleNamespace(
-        recipe=recipe, task=task, data=SimpleNamespace(images=None), processor=None, labels=[],
-        questions=Questions(question_type=["shape", "color", "yes"] * 40, image_row=np.arange(120) // 4,
-                            answerable=np.ones(120, bool)),
-        accelerator=SimpleNamespace(num_processes=1, process_index=0), accumulation=accumulation, stage_steps=stage_steps,
+        recipe=recipe,
+        task=task,
+        data=SimpleNamespace(images=None),
+        processor=None,
+        labels=[],
+        questions=Questions(
+            question_type=["shape", "color", "yes"] * 40,
+            image_row=np.arange(120) // 4,
+            answerable=np.ones(120, bool),
+        ),
+        accelerator=SimpleNamespace(num_processes=1, process_index=0),
+        accumulation=accumulation,
+        stage_steps=stage_steps,
         inputs={},
-    )  # fmt: skip
+    )
 
 
 def test_the_first_stage_sees_its_kinds_only_and_ends_on_its_step():
@@ -111,7 +143,9 @@ def test_the_first_stage_sees_its_kinds_only_and_ends_on_its_step():
     seen = [[int(i) for batch in next(stream)[2] for i in batch["ids"]] for _ in range(13)]
     kinds = [{run.questions["question_type"][i] for i in ids} for ids in seen]
     assert kinds[:5] == [{"shape"}] * 5 and all(len(k) > 1 for k in kinds[5:])
-    assert sorted(i for ids in seen[5:13] for i in ids) == list(range(120))  # then every question once an epoch
+    assert sorted(i for ids in seen[5:13] for i in ids) == list(
+        range(120)
+    )  # then every question once an epoch
 
 
 def test_an_epoch_is_a_function_of_the_seed_and_the_epoch():
@@ -125,19 +159,30 @@ def test_an_epoch_is_a_function_of_the_seed_and_the_epoch():
 def test_other_questions_have_their_share_of_the_first_stage():
     run = staged_run(stage_steps=300, other_share=0.25)
     stream = steps(run)
-    seen = [run.questions["question_type"][int(i)] for _ in range(300) for batch in next(stream)[2] for i in batch["ids"]]
+    seen = [
+        run.questions["question_type"][int(i)]
+        for _ in range(300)
+        for batch in next(stream)[2]
+        for i in batch["ids"]
+    ]
     assert 0.22 < 1 - seen.count("shape") / len(seen) < 0.28 and {"color", "yes"} <= set(seen)
 
 
 def test_a_first_stage_of_a_kind_that_nobody_asks():
-    with pytest.raises(RequestError, match="train in data/x: no question has the type shapes; there are color, shape, yes"):
+    with pytest.raises(
+        RequestError,
+        match="train in data/x: no question has the type shapes; there are color, shape, yes",
+    ):
         next(steps(staged_run(stage_steps=5, kind="shapes")))
 
 
 def test_a_tracker_that_is_not_installed_is_refused(monkeypatch):
     recipe = load_recipe("demo/vqa-tiny", ["train.trackers=[mlflow]"])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(RequestError, match=r"train.trackers: mlflow: not installed; pip install 'vle-bench\[tracking\]'"):
+    with pytest.raises(
+        RequestError,
+        match=r"train.trackers: mlflow: not installed; pip install 'vle-bench\[tracking\]'",
+    ):
         check_trackers(recipe)
 
 
@@ -150,6 +195,8 @@ def test_steps_that_are_passed_over_are_not_read():
     whole = [ids(step) for step in islice(steps(staged_run(stage_steps=5)), 30)]
     for start in (0, 2, 5, 7, 21):
         run, read = staged_run(stage_steps=5), []
-        run.task.collator = lambda *_, read=read: lambda part: read.append(part) or {"ids": list(part)}
+        run.task.collator = lambda *_, read=read: (
+            lambda part: read.append(part) or {"ids": list(part)}
+        )
         assert [ids(step) for step in islice(steps(run, start), 4)] == whole[start : start + 4]
         assert len(read) == 4 * run.accumulation

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from vle_bench import __version__, atomic
-from vle_bench.data.download.unpack import check_space, file_blocks, has_size, members, missing_bytes, opened, unpack
+from vle_bench.data.download.unpack import (
+    check_space,
+    file_blocks,
+    has_size,
+    members,
+    missing_bytes,
+    opened,
+    unpack,
+)
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.progress import Bar, in_words
 
@@ -74,7 +82,9 @@ VQAV2 = (
     json_archive("Questions_Train", "v2_OpenEnded_mscoco_train2014_questions.json"),
     json_archive("Questions_Val", "v2_OpenEnded_mscoco_val2014_questions.json"),
     json_archive(
-        "Questions_Test", "v2_OpenEnded_mscoco_test2015_questions.json", "v2_OpenEnded_mscoco_test-dev2015_questions.json"
+        "Questions_Test",
+        "v2_OpenEnded_mscoco_test2015_questions.json",
+        "v2_OpenEnded_mscoco_test-dev2015_questions.json",
     ),
     json_archive("Annotations_Train", "v2_mscoco_train2014_annotations.json"),
     json_archive("Annotations_Val", "v2_mscoco_val2014_annotations.json"),
@@ -86,8 +96,16 @@ VQAV2 = (
 VCR_FORM = "https://visualcommonsense.com/download/"
 
 VCR = (  # its metadata files are JSON, a part of the images' archive that shrinks
-    Archive("", ("train.jsonl", "val.jsonl", "test.jsonl"), "the questions", growth=25, saved_as="vcr1annots.zip"),
-    Archive("", ("vcr1images/",), "the images and their boxes", growth=1.3, saved_as="vcr1images.zip"),
+    Archive(
+        "",
+        ("train.jsonl", "val.jsonl", "test.jsonl"),
+        "the questions",
+        growth=25,
+        saved_as="vcr1annots.zip",
+    ),
+    Archive(
+        "", ("vcr1images/",), "the images and their boxes", growth=1.3, saved_as="vcr1images.zip"
+    ),
 )
 
 
@@ -104,7 +122,11 @@ class Version:
 
 
 def download(
-    archives: Sequence[Archive], output: Path, *, keep_archives: bool = False, waits: Sequence[float] = WAITS
+    archives: Sequence[Archive],
+    output: Path,
+    *,
+    keep_archives: bool = False,
+    waits: Sequence[float] = WAITS,
 ) -> list[str]:
     """Fetch and unpack what is not there yet; an archive that already lies in `output` is unpacked without the network.
 
@@ -121,7 +143,9 @@ def download(
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RequestError(f"{output}: cannot be the folder to download to: {error.strerror}") from error
+        raise RequestError(
+            f"{output}: cannot be the folder to download to: {error.strerror}"
+        ) from error
     try:
         missing = [archive for archive in archives if not is_unpacked(archive, output)]
         check_space(output, needed_bytes(missing, output, keep_archives, waits))
@@ -149,7 +173,9 @@ def vcr_archives(output: Path, annotations: str | None, images: str | None) -> l
         RequestError: an archive is nowhere; the lines say how one comes by it.
     """
     found = []
-    for archive, given, option in zip(VCR, (annotations, images), ("--annotations", "--images"), strict=True):
+    for archive, given, option in zip(
+        VCR, (annotations, images), ("--annotations", "--images"), strict=True
+    ):
         if given is None:
             if not is_unpacked(archive, output) and not archive.path(output).is_file():
                 first = f"download vcr: {archive.name} is not in {output}, and no {option} says where it is"
@@ -160,7 +186,9 @@ def vcr_archives(output: Path, annotations: str | None, images: str | None) -> l
         elif Path(given).is_file():
             found.append(replace(archive, file=Path(given)))
         else:
-            raise RequestError(f"download vcr: {option} {given}: no such file, and no URL with http:// or https://")
+            raise RequestError(
+                f"download vcr: {option} {given}: no such file, and no URL with http:// or https://"
+            )
     return found
 
 
@@ -192,7 +220,9 @@ def is_unpacked(archive: Archive, output: Path) -> bool:
         return False
 
 
-def needed_bytes(archives: Sequence[Archive], output: Path, keep_archives: bool, waits: Sequence[float]) -> int:
+def needed_bytes(
+    archives: Sequence[Archive], output: Path, keep_archives: bool, waits: Sequence[float]
+) -> int:
     """Most additional disk space at any moment, in bytes; exact for archives that are there, else from the server's sizes."""
     used = most = 0
     for archive in archives:
@@ -222,7 +252,9 @@ def persist(url: str, waits: Sequence[float], action: Callable[[], T]) -> T:
     try:
         return action()
     except Broken as error:
-        raise RunFailed(f"{url}: {error}; run the same command again to go on from there") from error
+        raise RunFailed(
+            f"{url}: {error}; run the same command again to go on from there"
+        ) from error
 
 
 def remote_bytes(url: str) -> int:
@@ -273,7 +305,9 @@ def fetch_rest(url: str, part: Path) -> None:
         else:
             start, total = 0, whole_length(url, response)
         with open(part, "ab" if start else "wb") as file:
-            if start == 0:  # only now is the old content gone, so that a note never stands beside another file's bytes
+            if (
+                start == 0
+            ):  # only now is the old content gone, so that a note never stands beside another file's bytes
                 note_version(part, version_of(response, total))
             with Bar(part.stem, total, initial=start, in_bytes=True) as bar:
                 for block in blocks(response):
@@ -285,9 +319,15 @@ def fetch_rest(url: str, part: Path) -> None:
         raise Broken(f"broken off after {in_words(size)} of {in_words(total)}")
 
 
-def open_url(url: str, method: str, headers: dict[str, str] | None = None) -> http.client.HTTPResponse:
+def open_url(
+    url: str, method: str, headers: dict[str, str] | None = None
+) -> http.client.HTTPResponse:
     """Raises HTTPError for an answer that stays the same, Broken for what may pass."""
-    own = {"User-Agent": f"vle-bench/{__version__}", "Accept-Encoding": "identity", **(headers or {})}
+    own = {
+        "User-Agent": f"vle-bench/{__version__}",
+        "Accept-Encoding": "identity",
+        **(headers or {}),
+    }
     try:
         response: http.client.HTTPResponse = urllib.request.urlopen(
             urllib.request.Request(url, headers=own, method=method), timeout=TIMEOUT
@@ -319,10 +359,14 @@ def blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
 def whole_length(url: str, response: http.client.HTTPResponse) -> int:
     """Bytes of a whole file; raises RunFailed for an answer that cannot be the archive, before the part is given up for it."""
     if response.headers.get_content_type() == "text/html":
-        raise RunFailed(f"{url}: a web page came in place of the archive (does the network ask for a login?)")
+        raise RunFailed(
+            f"{url}: a web page came in place of the archive (does the network ask for a login?)"
+        )
     length = response.headers.get("Content-Length", "")
     if not length.isdecimal():
-        raise RunFailed(f"{url}: the server tells no size, so a cut-off file could not be told from a whole one")
+        raise RunFailed(
+            f"{url}: the server tells no size, so a cut-off file could not be told from a whole one"
+        )
     return int(length)
 
 

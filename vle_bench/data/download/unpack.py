@@ -28,12 +28,16 @@ def check_space(output: Path, needed: int) -> None:
     """RunFailed if the disk of `output` has not `needed` bytes more."""
     free = shutil.disk_usage(output).free
     if needed > free:
-        raise RunFailed(f"{output}: archives and unpacked files need {in_words(needed)} more, and {in_words(free)} are free there")
+        raise RunFailed(
+            f"{output}: archives and unpacked files need {in_words(needed)} more, and {in_words(free)} are free there"
+        )
 
 
 def missing_bytes(infos: Sequence[zipfile.ZipInfo], output: Path) -> int:
     """What the entries will take on disk, less those that are there."""
-    sizes = (info.file_size for info in infos if not has_size(output / info.filename, info.file_size))
+    sizes = (
+        info.file_size for info in infos if not has_size(output / info.filename, info.file_size)
+    )
     return sum(-(-size // DISK_BLOCK) * DISK_BLOCK for size in sizes)
 
 
@@ -58,7 +62,9 @@ def unpack(path: Path, output: Path, holds: Sequence[str]) -> dict[str, int]:
     with opened(path) as content:
         infos = members(path, content, holds)
         check_space(output, missing_bytes(infos, output))
-        with Bar(f"unpack {path.name}", sum(info.file_size for info in infos), in_bytes=True) as bar:
+        with Bar(
+            f"unpack {path.name}", sum(info.file_size for info in infos), in_bytes=True
+        ) as bar:
             for info in infos:
                 target = output / info.filename
                 if not (has_size(target, info.file_size) and crc(target) == info.CRC):
@@ -73,8 +79,18 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as content:
             yield content
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OverflowError, struct.error, NotImplementedError) as error:
-        raise RunFailed(f"{path}: damaged ({error}); remove it and run the same command again") from error
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        ValueError,
+        OverflowError,
+        struct.error,
+        NotImplementedError,
+    ) as error:
+        raise RunFailed(
+            f"{path}: damaged ({error}); remove it and run the same command again"
+        ) from error
 
 
 def unpack_entry(content: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> None:
@@ -85,7 +101,9 @@ def unpack_entry(content: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) 
         with content.open(info) as source, open(partial, "wb") as file:
             shutil.copyfileobj(source, file, BLOCK)
         if partial.stat().st_size != info.file_size:
-            raise zipfile.BadZipFile(f"{info.filename}: {partial.stat().st_size} bytes instead of {info.file_size}")
+            raise zipfile.BadZipFile(
+                f"{info.filename}: {partial.stat().st_size} bytes instead of {info.file_size}"
+            )
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
@@ -95,15 +113,23 @@ def members(path: Path, content: zipfile.ZipFile, holds: Sequence[str]) -> list[
     """The files to unpack; raises RunFailed if a single entry of the archive is not what an official one could hold."""
     for info in content.infolist():
         if problem := entry_problem(info):
-            raise RunFailed(f"{path}: nothing was unpacked, because the entry {info.orig_filename!r} {problem}")
-    infos = [info for info in content.infolist() if not info.is_dir() and any(belongs(info.filename, h) for h in holds)]
+            raise RunFailed(
+                f"{path}: nothing was unpacked, because the entry {info.orig_filename!r} {problem}"
+            )
+    infos = [
+        info
+        for info in content.infolist()
+        if not info.is_dir() and any(belongs(info.filename, h) for h in holds)
+    ]
     for held in holds:
         if not any(belongs(info.filename, held) for info in infos):
             raise RunFailed(f"{path}: no {held} in it; remove it and run the same command again")
     # Some file systems do not tell capitals apart.
     name, times = Counter(info.filename.casefold() for info in infos).most_common(1)[0]
     if times > 1:
-        raise RunFailed(f"{path}: nothing was unpacked, because the entry {name!r} stands there {times} times")
+        raise RunFailed(
+            f"{path}: nothing was unpacked, because the entry {name!r} stands there {times} times"
+        )
     if (size := sum(info.file_size for info in infos)) > MOST_GROWTH * path.stat().st_size:
         raise RunFailed(f"{path}: nothing was unpacked, because it claims to hold {in_words(size)}")
     return infos

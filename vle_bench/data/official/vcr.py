@@ -48,7 +48,9 @@ def check_record(record: Mapping[str, Any], task: str = "qa2r") -> None:
             _check_tokens(record, f"{key}[{i}]", tokens, len(objects))
         label = record.get(f"{kind}_label")
         if label is not None and (type(label) is not int or label not in range(len(choices))):
-            raise bad_record(record, f"{kind}_label: {_short(label)} is not a number of 0 to {len(choices) - 1}")
+            raise bad_record(
+                record, f"{kind}_label: {_short(label)} is not a number of 0 to {len(choices) - 1}"
+            )
 
 
 def check_official(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
@@ -78,23 +80,38 @@ def check_metadata(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> No
             raise bad_record(record, f"metadata: has no {key!r}")
     for key in ("width", "height"):
         if not _is_finite(metadata[key]) or metadata[key] <= 0:
-            raise bad_record(record, f"metadata: {key}: {_short(metadata[key])} is not a positive number")
+            raise bad_record(
+                record, f"metadata: {key}: {_short(metadata[key])} is not a positive number"
+            )
     objects, boxes = _list(record, "objects"), metadata["boxes"]
     if metadata.get("names", objects) != objects:
-        raise bad_record(record, "metadata: names: not the record's objects; is it the metadata of another image?")
+        raise bad_record(
+            record,
+            "metadata: names: not the record's objects; is it the metadata of another image?",
+        )
     if not isinstance(boxes, list) or len(boxes) != len(objects):
         came = len(boxes) if isinstance(boxes, list) else _short(boxes)
-        raise bad_record(record, f"metadata: boxes: one for each of {len(objects)} objects is expected, {came} came")
+        raise bad_record(
+            record,
+            f"metadata: boxes: one for each of {len(objects)} objects is expected, {came} came",
+        )
     for i, box in enumerate(boxes):
         if not isinstance(box, list) or len(box) not in (4, 5) or not all(map(_is_finite, box)):
-            raise bad_record(record, f"metadata: boxes[{i}]: {_short(box)} is not four or five finite numbers")
+            raise bad_record(
+                record, f"metadata: boxes[{i}]: {_short(box)} is not four or five finite numbers"
+            )
         if box[0] > box[2] or box[1] > box[3]:
-            raise bad_record(record, f"metadata: boxes[{i}]: {_short(box)} is reversed; x1 <= x2 and y1 <= y2 are expected")
+            raise bad_record(
+                record,
+                f"metadata: boxes[{i}]: {_short(box)} is reversed; x1 <= x2 and y1 <= y2 are expected",
+            )
 
 
 def bad_record(record: Mapping[str, Any], problem: str) -> RequestError:
     """The error for a record, which it names by its annot_id."""
-    return RequestError(f"VCR record {_short(record.get('annot_id', 'without annot_id'))}: {problem}")
+    return RequestError(
+        f"VCR record {_short(record.get('annot_id', 'without annot_id'))}: {problem}"
+    )
 
 
 def _list(record: Mapping[str, Any], key: str) -> list[Any]:
@@ -115,12 +132,16 @@ def _check_tokens(record: Mapping[str, Any], key: str, tokens: Any, objects: int
             raise bad_record(record, f"{key}: {_short(token)} is neither a word nor a list of tags")
         for tag in token:
             if type(tag) is not int or tag not in range(objects):
-                raise bad_record(record, f"{key}: the tag {_short(tag)} names none of its {objects} objects")
+                raise bad_record(
+                    record, f"{key}: the tag {_short(tag)} names none of its {objects} objects"
+                )
 
 
 def _is_finite(value: Any) -> bool:
     try:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return (
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        )
     except OverflowError:  # JSON's whole numbers know no limit
         return False
 

@@ -17,7 +17,9 @@ ID_OFFSET = 10_000_000_000
 QUESTION_TYPE = "visual genome"
 
 
-def read_visual_genome(question_answers: Path, image_data: Path | None, bad: BadRecords) -> pa.Table:
+def read_visual_genome(
+    question_answers: Path, image_data: Path | None, bad: BadRecords
+) -> pa.Table:
     """The columns of OFFICIAL, for the questions about images that have a `coco_id`.
 
     The one answer stands there ten times, as if all ten people had given it.
@@ -27,7 +29,9 @@ def read_visual_genome(question_answers: Path, image_data: Path | None, bad: Bad
         image_data: `image_data.json`: [{"image_id": image, "coco_id": number or null, ...}].
     """
     assert image_data is not None
-    return table(question_answers, rows(question_answers, coco_ids(image_data, bad), bad), OFFICIAL, bad)
+    return table(
+        question_answers, rows(question_answers, coco_ids(image_data, bad), bad), OFFICIAL, bad
+    )
 
 
 def coco_ids(image_data: Path, bad: BadRecords) -> dict[int, int]:
@@ -35,7 +39,9 @@ def coco_ids(image_data: Path, bad: BadRecords) -> dict[int, int]:
     found = {}
     for number, record in enumerate(stream(image_data, None)):
         coco_id = record.get("coco_id") if isinstance(record, dict) else None
-        problem = problem_of(record, {"image_id": int}) or (coco_id is not None and problem_of(record, {"coco_id": int}))
+        problem = problem_of(record, {"image_id": int}) or (
+            coco_id is not None and problem_of(record, {"coco_id": int})
+        )
         if problem:
             bad.add(image_data, f"record {number}", problem)
         elif coco_id is not None:
@@ -52,7 +58,12 @@ def rows(path: Path, images: dict[int, int], bad: BadRecords) -> Iterator[dict[s
         else:
             for asked in record["qas"]:
                 if problem := problem_of(asked, {"qa_id": int, "question": str, "answer": str}):
-                    bad.add(path, f"record {number} (image {record['id']})", problem, {"image_id": images[record["id"]]})
+                    bad.add(
+                        path,
+                        f"record {number} (image {record['id']})",
+                        problem,
+                        {"image_id": images[record["id"]]},
+                    )
                 else:
                     yield row(asked, images[record["id"]])
 
@@ -60,7 +71,11 @@ def rows(path: Path, images: dict[int, int], bad: BadRecords) -> Iterator[dict[s
 def row(asked: dict[str, Any], image_id: int) -> dict[str, Any]:
     answer = asked["answer"]
     return {
-        "question_id": ID_OFFSET + asked["qa_id"], "image_id": image_id, "question": asked["question"],
-        "question_type": QUESTION_TYPE, "answer_type": "other", "multiple_choice_answer": answer,
+        "question_id": ID_OFFSET + asked["qa_id"],
+        "image_id": image_id,
+        "question": asked["question"],
+        "question_type": QUESTION_TYPE,
+        "answer_type": "other",
+        "multiple_choice_answer": answer,
         "answers": [answer] * NUMBER_OF_ANSWERS,
-    }  # fmt: skip
+    }

@@ -27,13 +27,17 @@ class BadRecords:
 
     policy: OnBad = "error"
     listed: list[dict[str, Any]] = field(default_factory=list)
-    seen: set[int] = field(default_factory=set)  # ids of records that are listed: that their other halves lack them is no news
+    seen: set[int] = field(
+        default_factory=set
+    )  # ids of records that are listed: that their other halves lack them is no news
     outside_coco: int = 0  # Visual Genome's questions about images that COCO has not
 
     def add(self, path: Path, name: str, problem: str, record: Any = None) -> None:
         """`record` has the ids, as far as it has any."""
         if self.policy == "error":
-            raise RequestError(f"{path}: {name}: {problem}; --on-bad-record skip leaves such records out")
+            raise RequestError(
+                f"{path}: {name}: {problem}; --on-bad-record skip leaves such records out"
+            )
         ids = {key: id_in(record, key) for key in ("question_id", "image_id")}
         self.listed.append({"file": path.name, "record": name, "problem": problem, **ids})
         if ids["question_id"] is not None:
@@ -46,7 +50,14 @@ class BadRecords:
             text = message.format(n=len(found), first=found[0]["question_id"])
             raise RequestError(f"{path}: {text}; --on-bad-record skip leaves such records out")
         for row in found:
-            self.listed.append({"file": path.name, "record": f"question_id {row['question_id']}", "problem": problem, **row})
+            self.listed.append(
+                {
+                    "file": path.name,
+                    "record": f"question_id {row['question_id']}",
+                    "problem": problem,
+                    **row,
+                }
+            )
 
 
 def id_in(record: Any, key: str) -> int | None:
@@ -72,7 +83,9 @@ def read_official(questions: Path, annotations: Path | None, bad: BadRecords) ->
 
 def questions_of(path: Path, bad: BadRecords) -> Iterator[dict[str, Any]]:
     for number, record in enumerate(stream(path, "questions")):
-        problem = problem_of(record, dict(QUESTION)) or (None if record["question"].strip() else "question: empty")
+        problem = problem_of(record, dict(QUESTION)) or (
+            None if record["question"].strip() else "question: empty"
+        )
         if problem:
             bad.add(path, record_name(number, record), problem, record)
         else:
@@ -84,7 +97,9 @@ def annotations_of(path: Path, bad: BadRecords) -> Iterator[dict[str, Any]]:
         if problem := problem_of_annotation(record):
             bad.add(path, record_name(number, record), problem, record)
         else:
-            yield {name: record[name] for name in TRUTHS.names} | {"answers": [a["answer"] for a in record["answers"]]}
+            yield {name: record[name] for name in TRUTHS.names} | {
+                "answers": [a["answer"] for a in record["answers"]]
+            }
 
 
 def problem_of_annotation(record: Any) -> str | None:
@@ -108,7 +123,9 @@ def problem_of_answer_ids(answers: list[dict[str, Any]]) -> str | None:
     return f"answers: answer_id {next(i for i in ids if ids.count(i) > 1)} stands there twice"
 
 
-def table(path: Path, rows: Iterator[dict[str, Any]], schema: pa.Schema, bad: BadRecords) -> pa.Table:
+def table(
+    path: Path, rows: Iterator[dict[str, Any]], schema: pa.Schema, bad: BadRecords
+) -> pa.Table:
     """Rows in the order of their question ids; of an id that stands there twice the first."""
 
     def refuse(row: dict[str, Any], problem: str) -> None:
@@ -118,21 +135,45 @@ def table(path: Path, rows: Iterator[dict[str, Any]], schema: pa.Schema, bad: Ba
     ids = found["question_id"].to_numpy()
     order = np.argsort(ids, kind="stable")
     again = np.r_[False, ids[order][1:] == ids[order][:-1]][: len(ids)]
-    bad.add_rows(path, found.take(order[again]), "stands there twice", "question_id {first} stands there twice")
+    bad.add_rows(
+        path,
+        found.take(order[again]),
+        "stands there twice",
+        "question_id {first} stands there twice",
+    )
     return found.take(order[~again])
 
 
-def join(questions: Path, asked: pa.Table, annotations: Path, truths: pa.Table, bad: BadRecords) -> pa.Table:
+def join(
+    questions: Path, asked: pa.Table, annotations: Path, truths: pa.Table, bad: BadRecords
+) -> pa.Table:
     ids, known = (t["question_id"].to_numpy() for t in (asked, truths))
     told = np.fromiter(bad.seen, np.int64, len(bad.seen))
-    alone, alone_too = (t.filter(pa.array(~np.isin(own, np.r_[others, told])))
-                        for t, own, others in ((asked, ids, known), (truths, known, ids)))  # fmt: skip
-    bad.add_rows(annotations, alone, "question without an annotation", "{n} questions have no annotation, such as {first}")
-    bad.add_rows(annotations, alone_too, "annotation without a question", "{n} annotations without a question, such as {first}")
-    asked, truths = asked.filter(pa.array(np.isin(ids, known))), truths.filter(pa.array(np.isin(known, ids)))
+    alone, alone_too = (
+        t.filter(pa.array(~np.isin(own, np.r_[others, told])))
+        for t, own, others in ((asked, ids, known), (truths, known, ids))
+    )
+    bad.add_rows(
+        annotations,
+        alone,
+        "question without an annotation",
+        "{n} questions have no annotation, such as {first}",
+    )
+    bad.add_rows(
+        annotations,
+        alone_too,
+        "annotation without a question",
+        "{n} annotations without a question, such as {first}",
+    )
+    asked, truths = (
+        asked.filter(pa.array(np.isin(ids, known))),
+        truths.filter(pa.array(np.isin(known, ids))),
+    )
     images, images_too = (t["image_id"].to_numpy() for t in (asked, truths))
     same = images == images_too
-    for row in np.flatnonzero(~same):  # a wrong image would carry answers over the border of a hold-out
+    for row in np.flatnonzero(
+        ~same
+    ):  # a wrong image would carry answers over the border of a hold-out
         record = asked.slice(row, 1).to_pylist()[0]
         problem = f"image_id {images_too[row]}, but {images[row]} in {questions.name}"
         bad.add(annotations, f"question_id {record['question_id']}", problem, record)
@@ -140,15 +181,21 @@ def join(questions: Path, asked: pa.Table, annotations: Path, truths: pa.Table, 
     return both if same.all() else both.filter(pa.array(same))
 
 
-def only_within(questions: Path, asked: pa.Table, whole: Path, there: pa.Table, bad: BadRecords) -> pa.Table:
+def only_within(
+    questions: Path, asked: pa.Table, whole: Path, there: pa.Table, bad: BadRecords
+) -> pa.Table:
     """The questions of one file that stand in another with the same image and text, as those of test-dev do in test."""
     ids, known = (t["question_id"].to_numpy() for t in (asked, there))
     place = np.minimum(np.searchsorted(known, ids), len(known) - 1)
     same = there.select(ASKED.names).take(pa.array(place))
     found = {
         f"not in {whole.name}": known[place] == ids,
-        f"another image_id than in {whole.name}": pc.equal(same["image_id"], asked["image_id"]).to_numpy(),
-        f"another text than in {whole.name}": pc.equal(same["question"], asked["question"]).to_numpy(),
+        f"another image_id than in {whole.name}": pc.equal(
+            same["image_id"], asked["image_id"]
+        ).to_numpy(),
+        f"another text than in {whole.name}": pc.equal(
+            same["question"], asked["question"]
+        ).to_numpy(),
     }
     fine = np.logical_and.reduce(list(found.values()))
     for row in np.flatnonzero(~fine):
@@ -158,7 +205,9 @@ def only_within(questions: Path, asked: pa.Table, whole: Path, there: pa.Table, 
     return asked if fine.all() else asked.filter(pa.array(fine))
 
 
-def records(path: Path, key: str | None, fields: dict[str, type | tuple[type, ...]]) -> list[dict[str, Any]]:
+def records(
+    path: Path, key: str | None, fields: dict[str, type | tuple[type, ...]]
+) -> list[dict[str, Any]]:
     """The list under `key` (None: the file is the list), each record with the given fields of the given types."""
     content = read_json(path)
     if key is not None:
@@ -175,7 +224,9 @@ def records(path: Path, key: str | None, fields: dict[str, type | tuple[type, ..
 
 def record_name(number: int, record: Any) -> str:
     known = isinstance(record, dict) and "question_id" in record
-    return f"record {number} (question_id {record['question_id']!r})" if known else f"record {number}"
+    return (
+        f"record {number} (question_id {record['question_id']!r})" if known else f"record {number}"
+    )
 
 
 def problem_of(record: Any, fields: dict[str, type | tuple[type, ...]]) -> str | None:
@@ -191,13 +242,21 @@ def problem_of(record: Any, fields: dict[str, type | tuple[type, ...]]) -> str |
 
 
 def _name(kind: type | tuple[type, ...]) -> str:
-    return {int: "whole number", str: "string", list: "list"}[kind if isinstance(kind, type) else kind[0]]
+    return {int: "whole number", str: "string", list: "list"}[
+        kind if isinstance(kind, type) else kind[0]
+    ]
 
 
 QUESTION = {"question_id": int, "image_id": int, "question": str}
 
-ANNOTATION = {"question_id": int, "image_id": int, "question_type": str, "answer_type": str,
-              "multiple_choice_answer": str, "answers": list}  # fmt: skip
+ANNOTATION = {
+    "question_id": int,
+    "image_id": int,
+    "question_type": str,
+    "answer_type": str,
+    "multiple_choice_answer": str,
+    "answers": list,
+}
 
 
 def annotation_records(path: Path) -> list[dict[str, Any]]:
@@ -221,7 +280,9 @@ def problem_of_answers(answers: list[Any]) -> str | None:
         return None
     if not answers:
         return "answers: an empty list"
-    number, answer, problem = next((n, a, p) for n, a in enumerate(answers, 1) if (p := problem_of(a, {"answer": str})))
+    number, answer, problem = next(
+        (n, a, p) for n, a in enumerate(answers, 1) if (p := problem_of(a, {"answer": str}))
+    )
     return f"answers: number {number} of {len(answers)}: " + (
         problem if isinstance(answer, dict) else f"{answer!r} is not an object"
     )

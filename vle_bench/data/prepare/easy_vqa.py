@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from vle_bench import atomic
-from vle_bench.data.prepare.vqav2 import AS_USUAL, Choices, Split, coco_name, held_out, prepare_questions
+from vle_bench.data.prepare.vqav2 import (
+    AS_USUAL,
+    Choices,
+    Split,
+    coco_name,
+    held_out,
+    prepare_questions,
+)
 from vle_bench.errors import RequestError
 
 TEST_OFFSET = 100_000  # the package numbers the images of both splits from 0
@@ -19,8 +26,11 @@ COLORS = {"black", "blue", "brown", "gray", "green", "red", "teal", "yellow"}
 
 
 def prepare_easy_vqa(
-    output: Path, source: Path | None = None, limit_images: int | None = None, choices: Choices = AS_USUAL
-) -> dict[str, Any]:  # fmt: skip
+    output: Path,
+    source: Path | None = None,
+    limit_images: int | None = None,
+    choices: Choices = AS_USUAL,
+) -> dict[str, Any]:
     """Write the prepared form with the splits train, val (a tenth of the training images) and test (official); the manifest.
 
     Args:
@@ -34,13 +44,24 @@ def prepare_easy_vqa(
         test_questions, test_annotations, test_images = paths["test"]
         train_name, test_name = coco_name("train"), coco_name("test")
         splits = {
-            "train": Split(train_questions, train_annotations, lambda i: train_images / train_name(i),
-                           lambda ids, before: [i for i in ids if not held_out(i)], vocabulary=True),
-            "val": Split(train_questions, train_annotations, lambda i: train_images / train_name(i),
-                         lambda ids, before: [i for i in ids if held_out(i)]),
+            "train": Split(
+                train_questions,
+                train_annotations,
+                lambda i: train_images / train_name(i),
+                lambda ids, before: [i for i in ids if not held_out(i)],
+                vocabulary=True,
+            ),
+            "val": Split(
+                train_questions,
+                train_annotations,
+                lambda i: train_images / train_name(i),
+                lambda ids, before: [i for i in ids if held_out(i)],
+            ),
             "test": Split(test_questions, test_annotations, lambda i: test_images / test_name(i)),
-        }  # fmt: skip
-        return prepare_questions("easy-vqa", splits, output, 1, choices, {"--limit-images": limit_images})
+        }
+        return prepare_questions(
+            "easy-vqa", splits, output, 1, choices, {"--limit-images": limit_images}
+        )
 
 
 def write_official(folder: Path, name: str, limit_images: int | None) -> tuple[Path, Path, Path]:
@@ -62,16 +83,27 @@ def write_official(folder: Path, name: str, limit_images: int | None) -> tuple[P
         image = image_id + offset
         ids = {"question_id": image * 100 + next(numbers[image]), "image_id": image}
         questions.append({**ids, "question": text})
-        annotations.append({
-            **ids, "question_type": question_type(text), "answer_type": "yes/no" if answer in ("yes", "no") else "other",
-            "multiple_choice_answer": answer,
-            "answers": [{"answer_id": i, "answer": answer, "answer_confidence": "yes"} for i in range(1, 11)],
-        })  # fmt: skip
+        annotations.append(
+            {
+                **ids,
+                "question_type": question_type(text),
+                "answer_type": "yes/no" if answer in ("yes", "no") else "other",
+                "multiple_choice_answer": answer,
+                "answers": [
+                    {"answer_id": i, "answer": answer, "answer_confidence": "yes"}
+                    for i in range(1, 11)
+                ],
+            }
+        )
     images = folder / name
     images.mkdir(parents=True, exist_ok=True)
     for image_id in sorted(chosen):
         shutil.copyfile(paths[image_id], images / file_name(image_id + offset))
-    about: dict[str, Any] = {"info": {"description": "easy-VQA 1.0"}, "license": {"name": "MIT"}, "data_subtype": name}
+    about: dict[str, Any] = {
+        "info": {"description": "easy-VQA 1.0"},
+        "license": {"name": "MIT"},
+        "data_subtype": name,
+    }
     files = folder / f"questions-{name}.json", folder / f"annotations-{name}.json"
     # on one line, as the official files are: Python writes indented JSON ten times slower
     atomic.write_text(files[0], json.dumps({**about, "questions": questions}))

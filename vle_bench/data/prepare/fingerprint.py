@@ -40,8 +40,17 @@ class Making:
 
     def noted(self, left_out: dict[str, Any]) -> dict[str, Any]:
         """For the manifest. Images that were left out are noted too: who mends one asks for other data."""
-        images = {} if self.image_file is None else {bad["file"]: stamp(self.image_file(bad)) for bad in left_out["images"]}
-        return {"files": self.files, "options": self.options, "left_out_images": images, "lengths": self.lengths}
+        images = (
+            {}
+            if self.image_file is None
+            else {bad["file"]: stamp(self.image_file(bad)) for bad in left_out["images"]}
+        )
+        return {
+            "files": self.files,
+            "options": self.options,
+            "left_out_images": images,
+            "lengths": self.lengths,
+        }
 
     def standing(self, output: Path, splits: Iterable[str]) -> Standing | None:
         """The manifest of an output that is finished, and whole; None where there is nothing or where it is to be made again.
@@ -57,24 +66,40 @@ class Making:
         try:
             manifest = json.loads((output / "manifest.json").read_text())
             ours = manifest["source"] == self.source
-            others = sorted({p.name for p in output.iterdir()} - {"manifest.json", *manifest["files"]})
+            others = sorted(
+                {p.name for p in output.iterdir()} - {"manifest.json", *manifest["files"]}
+            )
         except (OSError, ValueError, KeyError, TypeError):
             ours, others = False, []
         if not ours:
-            raise RequestError(f"{output}: holds something else than prepared {self.source}; give another --output")
+            raise RequestError(
+                f"{output}: holds something else than prepared {self.source}; give another --output"
+            )
         if manifest.get("schema_version") != SCHEMA_VERSION or "inputs" not in manifest:
-            raise RequestError(f"{output}: was prepared by an earlier version; remove the folder or give another --output")
+            raise RequestError(
+                f"{output}: was prepared by an earlier version; remove the folder or give another --output"
+            )
         if found := differences(manifest["inputs"], self.noted(manifest["left_out"])):
             more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
             what = "; ".join(found[:NAMED]) + more
-            raise RequestError(f"{output}: was prepared in another way ({what}); remove the folder or give another --output")
+            raise RequestError(
+                f"{output}: was prepared in another way ({what}); remove the folder or give another --output"
+            )
         if damage(output, manifest) is None:
-            return Standing({**manifest, "splits": {name: manifest["splits"][name] for name in splits}})
-        if others:  # the folder is replaced as a whole: what someone put beside the data would be gone
-            raise RequestError(f"{output}: holds {others[0]!r} beside the prepared data; move it or give another --output")
+            return Standing(
+                {**manifest, "splits": {name: manifest["splits"][name] for name in splits}}
+            )
+        if (
+            others
+        ):  # the folder is replaced as a whole: what someone put beside the data would be gone
+            raise RequestError(
+                f"{output}: holds {others[0]!r} beside the prepared data; move it or give another --output"
+            )
         return None
 
-    def count_again(self, output: Path, manifest: Standing, reports: dict[str, Any], count: Callable[[str], Any]) -> None:
+    def count_again(
+        self, output: Path, manifest: Standing, reports: dict[str, Any], count: Callable[[str], Any]
+    ) -> None:
         """With another tokenizer than before the data stand, and only their report changes.
 
         Args:
@@ -90,19 +115,31 @@ class Making:
 
 
 def making_of(
-    source: str, files: Iterable[Path], choices: Choices, image_file: Callable[[Problem], Path],
+    source: str,
+    files: Iterable[Path],
+    choices: Choices,
+    image_file: Callable[[Problem], Path],
     made_from: dict[str, Any] | None = None,
-) -> Making:  # fmt: skip
+) -> Making:
     """Args: made_from: what decides the files' content, where they are written anew each time; it stands for them."""
-    labels = choices.label_map and f"{choices.label_map.name}, SHA-256 {labels_digest(read_label_map(choices.label_map))[:16]}"
+    labels = (
+        choices.label_map
+        and f"{choices.label_map.name}, SHA-256 {labels_digest(read_label_map(choices.label_map))[:16]}"
+    )
     options = {
-        "--on-bad-image": choices.on_bad_image, "--on-bad-record": choices.on_bad_record, "--label-map": labels,
-        "--published-targets": choices.published_targets, **(made_from or {}),
-    }  # fmt: skip
+        "--on-bad-image": choices.on_bad_image,
+        "--on-bad-record": choices.on_bad_record,
+        "--label-map": labels,
+        "--published-targets": choices.published_targets,
+        **(made_from or {}),
+    }
     stamps = {path.name: stamp(path) for path in files} if made_from is None else {}
     lengths = None
     if choices.tokenizer is not None:
-        lengths = {"tokenizer": folder_digest(choices.tokenizer), "max_text_length": choices.max_text_length}
+        lengths = {
+            "tokenizer": folder_digest(choices.tokenizer),
+            "max_text_length": choices.max_text_length,
+        }
     return Making(source, stamps, options, image_file if made_from is None else None, lengths)
 
 
@@ -116,7 +153,9 @@ def stamp(path: Path) -> list[int] | None:
 
 
 def folder_digest(folder: Path) -> str:
-    return hashlib.sha256(json.dumps(sorted((p.name, stamp(p)) for p in folder.iterdir())).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(sorted((p.name, stamp(p)) for p in folder.iterdir())).encode()
+    ).hexdigest()
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -140,4 +179,6 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def shown(value: Any) -> str:
-    return "not given" if value is None or value is False else "given" if value is True else str(value)
+    return (
+        "not given" if value is None or value is False else "given" if value is True else str(value)
+    )

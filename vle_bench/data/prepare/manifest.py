@@ -42,7 +42,11 @@ def remove_others(folder: Path, keep: set[str]) -> None:
 
 
 def finish(
-    folder: Path, manifest: dict[str, Any], report: dict[str, Any], left_out: dict[str, Any], inputs: dict[str, Any]
+    folder: Path,
+    manifest: dict[str, Any],
+    report: dict[str, Any],
+    left_out: dict[str, Any],
+    inputs: dict[str, Any],
 ) -> None:
     """Write the manifest, and remove what only the work needed.
 

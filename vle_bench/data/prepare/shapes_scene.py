@@ -14,14 +14,33 @@ Box = tuple[float, float, float, float]  # x1, y1, x2, y2, pixels of the picture
 Color = tuple[int, int, int]
 
 # Two lists that share nothing: the mean colour of a box tells a shirt from a thing.
-SHIRTS: dict[str, Color] = {"black": (30, 30, 35), "gray": (115, 115, 120), "brown": (125, 75, 35), "purple": (130, 45, 165),
-                            "pink": (250, 150, 190), "teal": (0, 135, 135)}  # fmt: skip
+SHIRTS: dict[str, Color] = {
+    "black": (30, 30, 35),
+    "gray": (115, 115, 120),
+    "brown": (125, 75, 35),
+    "purple": (130, 45, 165),
+    "pink": (250, 150, 190),
+    "teal": (0, 135, 135),
+}
 
-THINGS: dict[str, Color] = {"red": (225, 30, 35), "orange": (255, 140, 0), "yellow": (250, 225, 30), "green": (50, 175, 50),
-                            "blue": (40, 80, 220), "white": (252, 252, 252)}  # fmt: skip
+THINGS: dict[str, Color] = {
+    "red": (225, 30, 35),
+    "orange": (255, 140, 0),
+    "yellow": (250, 225, 30),
+    "green": (50, 175, 50),
+    "blue": (40, 80, 220),
+    "white": (252, 252, 252),
+}
 
 # COCO's class → the word that a question uses.
-WORDS = {"sportsball": "ball", "cup": "cup", "book": "book", "umbrella": "umbrella", "handbag": "bag", "bottle": "bottle"}
+WORDS = {
+    "sportsball": "ball",
+    "cup": "cup",
+    "book": "book",
+    "umbrella": "umbrella",
+    "handbag": "bag",
+    "bottle": "bottle",
+}
 
 FURNITURE = ("chair", "pottedplant")
 
@@ -73,25 +92,31 @@ def make_scene(rng: Random, looks: str) -> Scene:
     width, height = rng.randrange(200, 281), rng.randrange(220, 301)
     cells = rng.sample(range(COLUMNS * ROWS), COLUMNS * ROWS)
     count = rng.randint(LEAST, MOST)
-    shirts, things, colors = (rng.sample(sorted(values), count) for values in (SHIRTS, WORDS, THINGS))
+    shirts, things, colors = (
+        rng.sample(sorted(values), count) for values in (SHIRTS, WORDS, THINGS)
+    )
     people = tuple(
         Person(shirt, thing, color, _place(cell, width, height, rng), rng.random() < 0.5)
         for shirt, thing, color, cell in zip(shirts, things, colors, cells, strict=False)
     )
     furniture = tuple(
-        (rng.choice(FURNITURE), _place(cell, width, height, rng)) for cell in cells[count : count + rng.randint(1, 2)]
+        (rng.choice(FURNITURE), _place(cell, width, height, rng))
+        for cell in cells[count : count + rng.randint(1, 2)]
     )
     objects = [("person", person.box) for person in people]
     objects += [(person.thing, thing_box(person)) for person in people]
     objects += furniture
     order = rng.sample(range(len(objects)), len(objects))
     return Scene(
-        width, height, people, furniture,
+        width,
+        height,
+        people,
+        furniture,
         names=tuple(objects[i][0] for i in order),
         boxes=tuple(_detected(objects[i][1], width, height, rng) for i in order),
         indices=tuple(order.index(i) for i in range(count)),
         looks=looks,
-    )  # fmt: skip
+    )
 
 
 def _place(cell: int, width: int, height: int, rng: Random) -> Box:
@@ -99,14 +124,22 @@ def _place(cell: int, width: int, height: int, rng: Random) -> Box:
     row, column = divmod(cell, COLUMNS)
     cell_width, cell_height = width / COLUMNS, height / ROWS
     w, h = cell_width * rng.uniform(0.75, 0.95), cell_height * rng.uniform(0.8, 0.95)
-    x, y = column * cell_width + rng.uniform(0, cell_width - w), row * cell_height + rng.uniform(0, cell_height - h)
+    x, y = (
+        column * cell_width + rng.uniform(0, cell_width - w),
+        row * cell_height + rng.uniform(0, cell_height - h),
+    )
     return x, y, x + w, y + h
 
 
 def _detected(box: Box, width: int, height: int, rng: Random) -> Box:
     """As a detector sees it: off by up to a pixel a side, inside the picture, two decimals."""
     x1, y1, x2, y2 = (value + rng.uniform(-1, 1) for value in box)
-    return round(max(x1, 0), 2), round(max(y1, 0), 2), round(min(x2, width), 2), round(min(y2, height), 2)
+    return (
+        round(max(x1, 0), 2),
+        round(max(y1, 0), 2),
+        round(min(x2, width), 2),
+        round(min(y2, height), 2),
+    )
 
 
 def part(person: Person, x1: float, y1: float, x2: float, y2: float) -> Box:
@@ -128,7 +161,9 @@ def draw(scene: Scene) -> Image.Image:
     image = Image.new("RGB", (scene.width * FINE, scene.height * FINE), rng.choice(WALLS))
     pen = ImageDraw.Draw(image)
     floor = tuple(value - rng.randrange(12, 25) for value in rng.choice(WALLS))
-    pen.rectangle((0, image.height * rng.uniform(0.25, 0.45), image.width, image.height), fill=floor)
+    pen.rectangle(
+        (0, image.height * rng.uniform(0.25, 0.45), image.width, image.height), fill=floor
+    )
     for name, box in scene.furniture:
         FURNITURE_PENS[name](pen, _fine(box))
     for person in sorted(scene.people, key=lambda p: p.box[3]):
@@ -141,7 +176,9 @@ def _fine(box: Box) -> Box:
     return x1 * FINE, y1 * FINE, x2 * FINE, y2 * FINE
 
 
-def _draw_person(pen: ImageDraw.ImageDraw, person: Person, skin: Color, hair: Color, trousers: Color) -> None:
+def _draw_person(
+    pen: ImageDraw.ImageDraw, person: Person, skin: Color, hair: Color, trousers: Color
+) -> None:
     def box(*shares: float) -> Box:
         return _fine(part(person, *shares))
 
@@ -163,7 +200,9 @@ def _cup(pen: ImageDraw.ImageDraw, box: Box, color: Color) -> None:
     x1, y1, x2, y2 = box
     w, h = x2 - x1, y2 - y1
     pen.ellipse((x1 + 0.55 * w, y1 + 0.25 * h, x2, y1 + 0.75 * h), outline=color, width=2 * FINE)
-    pen.polygon([(x1, y1), (x1 + 0.8 * w, y1), (x1 + 0.68 * w, y2), (x1 + 0.12 * w, y2)], fill=color)
+    pen.polygon(
+        [(x1, y1), (x1 + 0.8 * w, y1), (x1 + 0.68 * w, y2), (x1 + 0.12 * w, y2)], fill=color
+    )
 
 
 def _book(pen: ImageDraw.ImageDraw, box: Box, color: Color) -> None:
@@ -182,7 +221,9 @@ def _umbrella(pen: ImageDraw.ImageDraw, box: Box, color: Color) -> None:
 def _bag(pen: ImageDraw.ImageDraw, box: Box, color: Color) -> None:
     x1, y1, x2, y2 = box
     w, h = x2 - x1, y2 - y1
-    pen.arc((x1 + 0.25 * w, y1, x2 - 0.25 * w, y1 + 0.6 * h), 180, 360, fill=(60, 60, 60), width=FINE)
+    pen.arc(
+        (x1 + 0.25 * w, y1, x2 - 0.25 * w, y1 + 0.6 * h), 180, 360, fill=(60, 60, 60), width=FINE
+    )
     pen.rounded_rectangle((x1, y1 + 0.28 * h, x2, y2), radius=2 * FINE, fill=color)
 
 
@@ -190,7 +231,9 @@ def _bottle(pen: ImageDraw.ImageDraw, box: Box, color: Color) -> None:
     x1, y1, x2, y2 = box
     w, h = x2 - x1, y2 - y1
     pen.rectangle((x1 + 0.38 * w, y1, x2 - 0.38 * w, y1 + 0.3 * h), fill=color)
-    pen.rounded_rectangle((x1 + 0.15 * w, y1 + 0.25 * h, x2 - 0.15 * w, y2), radius=2 * FINE, fill=color)
+    pen.rounded_rectangle(
+        (x1 + 0.15 * w, y1 + 0.25 * h, x2 - 0.15 * w, y2), radius=2 * FINE, fill=color
+    )
 
 
 def _chair(pen: ImageDraw.ImageDraw, box: Box) -> None:
@@ -205,10 +248,24 @@ def _plant(pen: ImageDraw.ImageDraw, box: Box) -> None:
     x1, y1, x2, y2 = box
     w, h = x2 - x1, y2 - y1
     pen.ellipse((x1, y1, x2, y1 + 0.65 * h), fill=(95, 130, 90))
-    pen.polygon([(x1 + 0.2 * w, y1 + 0.6 * h), (x2 - 0.2 * w, y1 + 0.6 * h), (x2 - 0.3 * w, y2), (x1 + 0.3 * w, y2)],
-                fill=(165, 110, 85))  # fmt: skip
+    pen.polygon(
+        [
+            (x1 + 0.2 * w, y1 + 0.6 * h),
+            (x2 - 0.2 * w, y1 + 0.6 * h),
+            (x2 - 0.3 * w, y2),
+            (x1 + 0.3 * w, y2),
+        ],
+        fill=(165, 110, 85),
+    )
 
 
-THING_PENS = {"sportsball": _ball, "cup": _cup, "book": _book, "umbrella": _umbrella, "handbag": _bag, "bottle": _bottle}
+THING_PENS = {
+    "sportsball": _ball,
+    "cup": _cup,
+    "book": _book,
+    "umbrella": _umbrella,
+    "handbag": _bag,
+    "bottle": _bottle,
+}
 
 FURNITURE_PENS = {"chair": _chair, "pottedplant": _plant}

@@ -38,8 +38,17 @@ GREY = (128, 128, 128)
 LIKELIHOODS = ("unlikely", "possible", "likely")
 
 # What the official test records lack.
-HIDDEN = ("answer_orig", "rationale_orig", "answer_label", "rationale_label", "answer_sources", "rationale_sources",
-          "answer_match_iter", "rationale_match_iter", "answer_likelihood")  # fmt: skip
+HIDDEN = (
+    "answer_orig",
+    "rationale_orig",
+    "answer_label",
+    "rationale_label",
+    "answer_sources",
+    "rationale_sources",
+    "answer_match_iter",
+    "rationale_match_iter",
+    "answer_likelihood",
+)
 
 
 @dataclass(frozen=True)
@@ -57,9 +66,14 @@ class Asked:
 
 
 def prepare_shapes_vcr(
-    output: Path, seed: int, source: Path | None = None, choices: Choices = AS_USUAL, *,
-    questions: Mapping[str, int] = QUESTIONS, blank: bool = False,
-) -> dict[str, Any]:  # fmt: skip
+    output: Path,
+    seed: int,
+    source: Path | None = None,
+    choices: Choices = AS_USUAL,
+    *,
+    questions: Mapping[str, int] = QUESTIONS,
+    blank: bool = False,
+) -> dict[str, Any]:
     """Write the prepared form; returns the manifest. `questions` and `blank` as in `write_shapes_vcr`.
 
     Args:
@@ -71,7 +85,9 @@ def prepare_shapes_vcr(
         return prepare_vcr(folder, output, choices, "shapes-vcr", made_from)
 
 
-def write_shapes_vcr(folder: Path, seed: int, questions: Mapping[str, int] = QUESTIONS, *, blank: bool = False) -> Path:
+def write_shapes_vcr(
+    folder: Path, seed: int, questions: Mapping[str, int] = QUESTIONS, *, blank: bool = False
+) -> Path:
     """Write `{split}.jsonl` and `vcr1images/` as VCR's archives unpack, whole or not at all; returns the folder.
 
     The same seed and library versions give the same bytes. The split `test` has no labels, as the official one.
@@ -83,11 +99,16 @@ def write_shapes_vcr(folder: Path, seed: int, questions: Mapping[str, int] = QUE
     with atomic.folder(folder, durable=False) as partial:
         for split, count in questions.items():
             asked = ask(split, seed, count)
-            lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records(split, seed, asked)]
+            lines = [
+                json.dumps(record, ensure_ascii=False) + "\n"
+                for record in records(split, seed, asked)
+            ]
             (partial / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
             for one in asked:
                 if one.number == 0:
-                    _write_image(partial / "vcr1images" / image_name(split, one.image), one.scene, blank)
+                    _write_image(
+                        partial / "vcr1images" / image_name(split, one.image), one.scene, blank
+                    )
     return folder
 
 
@@ -112,7 +133,10 @@ def metadata(scene: Scene) -> dict[str, Any]:
 def _octagon(box: Box) -> list[list[float]]:
     """A polygon inside a box, [x, y] clockwise; masks are VCR's, but nothing here needs better ones."""
     x1, y1, x2, y2 = box
-    a, b, c, d = (round(v, 2) for v in (x1 + (x2 - x1) / 4, x2 - (x2 - x1) / 4, y1 + (y2 - y1) / 4, y2 - (y2 - y1) / 4))
+    a, b, c, d = (
+        round(v, 2)
+        for v in (x1 + (x2 - x1) / 4, x2 - (x2 - x1) / 4, y1 + (y2 - y1) / 4, y2 - (y2 - y1) / 4)
+    )
     return [[a, y1], [b, y1], [x2, c], [x2, d], [b, y2], [a, y2], [x1, d], [x1, c]]
 
 
@@ -143,13 +167,19 @@ def _question(
     scene: Scene, subject: int, answer_label: int, rationale_label: int, rng: Random
 ) -> tuple[Tokens, list[Tokens], int, list[Tokens], int]:
     """About one of the people, or, where six are, sometimes about two: a rationale's four choices are other people still."""
-    people = rng.sample([i for i in range(len(scene.people)) if i != subject], len(scene.people) - 1)
-    kind = "both" if len(scene.people) == MOST and rng.random() < BOTH else rng.choice(("what", "who"))
+    people = rng.sample(
+        [i for i in range(len(scene.people)) if i != subject], len(scene.people) - 1
+    )
+    kind = (
+        "both" if len(scene.people) == MOST and rng.random() < BOTH else rng.choice(("what", "who"))
+    )
     if kind == "both":
         question, right, wrong = _both(scene, subject, people[0], people[1], people[2])
         told = [subject, people[0]]
     else:
-        question, right, wrong = (_what if kind == "what" else _who)(scene, subject, people[: CHOICES - 1])
+        question, right, wrong = (_what if kind == "what" else _who)(
+            scene, subject, people[: CHOICES - 1]
+        )
         told = [subject]
     answers = _placed(right, wrong, answer_label, rng)
     others = rng.sample([i for i in people if i not in told], CHOICES)
@@ -174,7 +204,11 @@ def _what(scene: Scene, subject: int, others: list[int]) -> tuple[Tokens, Tokens
     def answer(i: int) -> Tokens:
         return ["The", *phrase(scene.people[i]), "."]
 
-    return ["What", "is", [scene.indices[subject]], "holding", "?"], answer(subject), [answer(i) for i in others]
+    return (
+        ["What", "is", [scene.indices[subject]], "holding", "?"],
+        answer(subject),
+        [answer(i) for i in others],
+    )
 
 
 def _who(scene: Scene, subject: int, others: list[int]) -> tuple[Tokens, Tokens, list[Tokens]]:
@@ -183,7 +217,11 @@ def _who(scene: Scene, subject: int, others: list[int]) -> tuple[Tokens, Tokens,
     def answer(i: int) -> Tokens:
         return [[scene.indices[i]], "is", "."]
 
-    return ["Who", "is", "holding", "the", *phrase(scene.people[subject]), "?"], answer(subject), [answer(i) for i in others]
+    return (
+        ["Who", "is", "holding", "the", *phrase(scene.people[subject]), "?"],
+        answer(subject),
+        [answer(i) for i in others],
+    )
 
 
 def _both(scene: Scene, a: int, b: int, c: int, d: int) -> tuple[Tokens, Tokens, list[Tokens]]:
@@ -193,7 +231,11 @@ def _both(scene: Scene, a: int, b: int, c: int, d: int) -> tuple[Tokens, Tokens,
         return ["Something", scene.people[i].color, "and", "something", scene.people[j].color, "."]
 
     tags = sorted((scene.indices[a], scene.indices[b]))
-    return ["What", "are", tags, "holding", "?"], answer(a, b), [answer(a, d), answer(c, b), answer(c, d)]
+    return (
+        ["What", "are", tags, "holding", "?"],
+        answer(a, b),
+        [answer(a, d), answer(c, b), answer(c, d)],
+    )
 
 
 def _rationale(scene: Scene, others: list[int]) -> tuple[Tokens, list[Tokens]]:
@@ -220,7 +262,9 @@ def records(split: str, seed: int, asked: Sequence[Asked]) -> list[dict[str, Any
     return [_record(split, index, one, sources, rng) for index, one in enumerate(asked)]
 
 
-def _record(split: str, index: int, one: Asked, sources: Mapping[str, list[int]], rng: Random) -> dict[str, Any]:
+def _record(
+    split: str, index: int, one: Asked, sources: Mapping[str, list[int]], rng: Random
+) -> dict[str, Any]:
     name = image_name(split, one.image)
     record = {
         "movie": name.split("/")[0].removeprefix("shapes_"),
@@ -245,13 +289,21 @@ def _record(split: str, index: int, one: Asked, sources: Mapping[str, list[int]]
 
 
 def _choices(
-    kind: str, choices: list[Tokens], label: int, index: int, sources: Mapping[str, list[int]], rng: Random
+    kind: str,
+    choices: list[Tokens],
+    label: int,
+    index: int,
+    sources: Mapping[str, list[int]],
+    rng: Random,
 ) -> dict[str, Any]:
-    rounds = iter(rng.sample(range(1, CHOICES), CHOICES - 1))  # in which round of matching a wrong choice was found
+    rounds = iter(
+        rng.sample(range(1, CHOICES), CHOICES - 1)
+    )  # in which round of matching a wrong choice was found
     return {
         f"{kind}_match_iter": [0 if i == label else next(rounds) for i in range(CHOICES)],
         f"{kind}_sources": [
-            index if i == label else _source(sources.get(_untagged(choice), []), index, rng) for i, choice in enumerate(choices)
+            index if i == label else _source(sources.get(_untagged(choice), []), index, rng)
+            for i, choice in enumerate(choices)
         ],
         f"{kind}_choices": choices,
         f"{kind}_label": label,
@@ -272,5 +324,8 @@ def _untagged(tokens: Tokens) -> str:
 
 def as_written(tokens: Tokens) -> str:
     """As an annotator wrote it: objects are numbered from 1."""
-    words = (token if isinstance(token, str) else " and ".join(str(tag + 1) for tag in token) for token in tokens)
+    words = (
+        token if isinstance(token, str) else " and ".join(str(tag + 1) for tag in token)
+        for token in tokens
+    )
     return re.sub(r" ([.?])", r"\1", " ".join(words))

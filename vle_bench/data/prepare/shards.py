@@ -41,8 +41,12 @@ class Source:
 
     image_id: int
     path: str
-    asked_by: str = ""  # the record that asks about it, for errors; "" where the image's id says enough
-    more: tuple[str, ...] = ()  # what the rows of a table with further columns are made from; files are named as paths
+    asked_by: str = (
+        ""  # the record that asks about it, for errors; "" where the image's id says enough
+    )
+    more: tuple[
+        str, ...
+    ] = ()  # what the rows of a table with further columns are made from; files are named as paths
     stamp: str = ""  # changes when a file does that `more` names
 
 
@@ -80,7 +84,11 @@ def plan(images: Iterable[Source], size: int = SHARD_BYTES) -> tuple[list[Shard]
         try:
             status = os.stat(image.path)
         except OSError as error:
-            reason = "no such image" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+            reason = (
+                "no such image"
+                if isinstance(error, FileNotFoundError)
+                else f"cannot be read: {error.strerror}"
+            )
             missing.append(problem(image, reason))
             continue
         if held and held + status.st_size > size:
@@ -92,7 +100,9 @@ def plan(images: Iterable[Source], size: int = SHARD_BYTES) -> tuple[list[Shard]
         text = f"{image.image_id} {image.path} {status.st_size} {status.st_mtime_ns} {image.more} {image.stamp}\n"
         stamps[-1].update(text.encode())
     names = [f"images-{i:05d}-of-{len(groups):05d}.arrow" for i in range(len(groups))]
-    return [Shard(n, tuple(g), s.hexdigest()) for n, g, s in zip(names, groups, stamps, strict=True)], missing
+    return [
+        Shard(n, tuple(g), s.hexdigest()) for n, g, s in zip(names, groups, stamps, strict=True)
+    ], missing
 
 
 def problem(image: Source, text: str) -> Problem:
@@ -104,7 +114,9 @@ def problem(image: Source, text: str) -> Problem:
     }
 
 
-def write_shards(folder: Path, notes: Path, shards: list[Shard], workers: int, table: Table) -> list[dict[str, Any]]:
+def write_shards(
+    folder: Path, notes: Path, shards: list[Shard], workers: int, table: Table
+) -> list[dict[str, Any]]:
     """Write the shards that are not finished yet.
 
     Args:
@@ -124,7 +136,9 @@ def write_shards(folder: Path, notes: Path, shards: list[Shard], workers: int, t
 
 def image_error(bad: Problem) -> RequestError:
     name = bad.get("asked_by", f"image_id {bad['image_id']}")
-    return RequestError(f"{bad['file']}: {bad['problem']} ({name}); --on-bad-image skip leaves such images out")
+    return RequestError(
+        f"{bad['file']}: {bad['problem']} ({name}); --on-bad-image skip leaves such images out"
+    )
 
 
 def in_processes(function: Callable[[T], U], items: Sequence[T], workers: int) -> Iterator[U]:
@@ -138,7 +152,9 @@ def in_processes(function: Callable[[T], U], items: Sequence[T], workers: int) -
     try:
         yield from executor.map(function, items)
     except BrokenProcessPool as error:
-        raise RunFailed("a process that reads images was killed, perhaps for want of memory; run again to go on") from error
+        raise RunFailed(
+            "a process that reads images was killed, perhaps for want of memory; run again to go on"
+        ) from error
     finally:
         executor.shutdown(cancel_futures=True)
 
@@ -161,7 +177,11 @@ def finished_or_written(folder: Path, notes: Path, table: Table, shard: Shard) -
     path, note_path = folder / shard.name, notes / f"{shard.name}.json"
     try:
         note: dict[str, Any] = json.loads(note_path.read_text())
-        if note["stamp"] == shard.stamp and path.stat().st_size == note["file"]["bytes"] and table.takes_over(note["bad"]):
+        if (
+            note["stamp"] == shard.stamp
+            and path.stat().st_size == note["file"]["bytes"]
+            and table.takes_over(note["bad"])
+        ):
             return note
     except (OSError, ValueError, KeyError, TypeError):
         pass
@@ -170,7 +190,9 @@ def finished_or_written(folder: Path, notes: Path, table: Table, shard: Shard) -
     unfinished = notes / f"{shard.name}.{os.getpid()}"
     try:
         rows = table.rows(shard, bad, counts)
-        write_table(unfinished, table.schema, record_batches(rows, table.schema, size=IMAGES_A_BATCH))
+        write_table(
+            unfinished, table.schema, record_batches(rows, table.schema, size=IMAGES_A_BATCH)
+        )
         note = {"stamp": shard.stamp, "file": described(unfinished), "bad": bad, "counts": counts}
         os.replace(unfinished, path)
     finally:
@@ -188,7 +210,9 @@ def none_or_skipped(skip: bool, bad: list[Problem]) -> bool:
     return skip or not bad
 
 
-def image_rows(skip: bool, shard: Shard, bad: list[Problem], counts: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def image_rows(
+    skip: bool, shard: Shard, bad: list[Problem], counts: dict[str, Any]
+) -> Iterator[dict[str, Any]]:
     for image in shard.images:
         if (row := image_row(image, bad, skip)) is not None:
             yield row
@@ -204,12 +228,22 @@ def image_row(image: Source, bad: list[Problem], skip: bool) -> dict[str, Any] |
         width, height = pictures.decode_picture(content, "").size
     except (OSError, ValueError) as error:
         # a system's error names the path, as the line that shows the problem does
-        reason = f"cannot be read: {error.strerror}" if isinstance(error, OSError) and error.strerror else str(error)
+        reason = (
+            f"cannot be read: {error.strerror}"
+            if isinstance(error, OSError) and error.strerror
+            else str(error)
+        )
         bad.append(problem(image, reason.removeprefix(": ")))
         if not skip:
             raise image_error(bad[-1]) from error
         return None
-    return {"image_id": image.image_id, "file_name": Path(image.path).name, "bytes": content, "width": width, "height": height}
+    return {
+        "image_id": image.image_id,
+        "file_name": Path(image.path).name,
+        "bytes": content,
+        "width": width,
+        "height": height,
+    }
 
 
 def described(path: Path) -> dict[str, Any]:

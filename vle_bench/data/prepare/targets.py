@@ -14,7 +14,11 @@ normal = functools.lru_cache(maxsize=1 << 17)(normalize_answer)
 
 
 def with_targets(
-    official: pa.Table, images: np.ndarray, label_ids: dict[str, int], published: bool, only_answerable: bool
+    official: pa.Table,
+    images: np.ndarray,
+    label_ids: dict[str, int],
+    published: bool,
+    only_answerable: bool,
 ) -> tuple[pa.Table, np.ndarray]:
     """The columns of OFFICIAL → those of QUESTIONS; and the ids of the questions that are left out because their image is.
 
@@ -25,26 +29,37 @@ def with_targets(
     """
     known = np.isin(official["image_id"].to_numpy(), images)
     kept = official if known.all() else official.filter(pa.array(known))
-    batches = [batch_with_targets(b, images, label_ids, published) for b in kept.to_batches(ROWS_A_BATCH)]
+    batches = [
+        batch_with_targets(b, images, label_ids, published) for b in kept.to_batches(ROWS_A_BATCH)
+    ]
     table = pa.Table.from_batches(batches, QUESTIONS)
     if only_answerable:
         table = table.filter(table["answerable"])
     return table.combine_chunks(), official["question_id"].to_numpy()[~known]
 
 
-def batch_with_targets(batch: pa.RecordBatch, images: np.ndarray, label_ids: dict[str, int], published: bool) -> pa.RecordBatch:
-    targets = [None if a is None else soft_targets(a, label_ids, published) for a in batch.column("answers").to_pylist()]
+def batch_with_targets(
+    batch: pa.RecordBatch, images: np.ndarray, label_ids: dict[str, int], published: bool
+) -> pa.RecordBatch:
+    targets = [
+        None if a is None else soft_targets(a, label_ids, published)
+        for a in batch.column("answers").to_pylist()
+    ]
     new = {
         "image_row": np.searchsorted(images, batch.column("image_id").to_numpy()),
         "label_ids": [None if t is None else [label for label, _ in t] for t in targets],
         "label_scores": [None if t is None else [score for _, score in t] for t in targets],
         "answerable": [bool(t) for t in targets],
     }
-    columns = [pa.array(new[f.name], f.type) if f.name in new else batch.column(f.name) for f in QUESTIONS]
+    columns = [
+        pa.array(new[f.name], f.type) if f.name in new else batch.column(f.name) for f in QUESTIONS
+    ]
     return pa.RecordBatch.from_arrays(columns, schema=QUESTIONS)
 
 
-def soft_targets(answers: list[str], label_ids: dict[str, int], published: bool = False) -> list[tuple[int, float]]:
+def soft_targets(
+    answers: list[str], label_ids: dict[str, int], published: bool = False
+) -> list[tuple[int, float]]:
     """(label id, 0.3 to 1) of each answer in the vocabulary, by id."""
     matches = Counter(answers if published else map(normal, answers))
     return sorted((label_ids[a], soft_target(n)) for a, n in matches.items() if a in label_ids)

@@ -14,7 +14,13 @@ import pyarrow as pa
 
 from vle_bench import atomic
 from vle_bench.data.boxes import box_array
-from vle_bench.data.official.vcr import annot_id_of, bad_record, check_metadata, check_official_record, read_metadata
+from vle_bench.data.official.vcr import (
+    annot_id_of,
+    bad_record,
+    check_metadata,
+    check_official_record,
+    read_metadata,
+)
 from vle_bench.data.prepare.fingerprint import making_of
 from vle_bench.data.prepare.manifest import AS_USUAL, FINISHED_SHARDS, WORK, Choices, finish
 from vle_bench.data.prepare.shards import (
@@ -32,7 +38,13 @@ from vle_bench.data.prepare.shards import (
 from vle_bench.data.prepare.vcr_summary import count_boxes, sum_of_shards, text_report
 from vle_bench.data.prepare.vqa_summary import load_tokenizer
 from vle_bench.data.prepared import SCHEMA_VERSION
-from vle_bench.data.tables import VCR_IMAGES, VCR_QUESTIONS, VCR_RECORDS, record_batches, write_table
+from vle_bench.data.tables import (
+    VCR_IMAGES,
+    VCR_QUESTIONS,
+    VCR_RECORDS,
+    record_batches,
+    write_table,
+)
 from vle_bench.errors import RequestError
 from vle_bench.json_files import jsonl_lines, parse
 from vle_bench.progress import Bar
@@ -51,7 +63,9 @@ KEPT = ("annot_id", "objects", "question", "answer_choices", "rationale_choices"
 
 LABELS = ("answer_label", "rationale_label")
 
-LINES = VCR_RECORDS.append(pa.field("line", pa.int64()))  # between the two passes, a line number goes with each record
+LINES = VCR_RECORDS.append(
+    pa.field("line", pa.int64())
+)  # between the two passes, a line number goes with each record
 
 
 class Asked(NamedTuple):
@@ -86,8 +100,12 @@ class Known:
 
 
 def prepare_vcr(
-    source: Path, output: Path, choices: Choices = AS_USUAL, name: str = "vcr", made_from: dict[str, Any] | None = None
-) -> dict[str, Any]:  # fmt: skip
+    source: Path,
+    output: Path,
+    choices: Choices = AS_USUAL,
+    name: str = "vcr",
+    made_from: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """VCR's files, unpacked → prepared data; returns the manifest.
 
     Nothing appears under `output` unless all of it could be written. The shards of images that a killed run has finished the next
@@ -101,9 +119,16 @@ def prepare_vcr(
     paths = annotation_files(source)
     if choices.tokenizer is not None:
         load_tokenizer(choices.tokenizer)  # what is wrong with it should show before the work
-    making = making_of(name, paths.values(), choices, lambda bad: source / IMAGES / bad["file"], made_from)
+    making = making_of(
+        name, paths.values(), choices, lambda bad: source / IMAGES / bad["file"], made_from
+    )
     if (there := making.standing(output, paths)) is not None:
-        making.count_again(output, there, there["report"]["splits"], lambda split: lengths_of(output, there, split, choices))
+        making.count_again(
+            output,
+            there,
+            there["report"]["splits"],
+            lambda split: lengths_of(output, there, split, choices),
+        )
         return there
     with atomic.resumed_folder(output, FINISHED_SHARDS) as folder:
         work = folder / WORK
@@ -112,35 +137,58 @@ def prepare_vcr(
         for split, path in paths.items():
             read_split(path, split, work / f"records-{split}.arrow", known)
         shards, notes, missing = write_images(folder, work, source / IMAGES, known, choices)
-        bad = {found["image_id"]: found for found in (*missing, *(b for note in notes for b in note["bad"]))}
+        bad = {
+            found["image_id"]: found
+            for found in (*missing, *(b for note in notes for b in note["bad"]))
+        }
         stored = np.array(
-            [image_id(file_name) for file_name in sorted(known.images) if image_id(file_name) not in bad], dtype=np.int64
+            [
+                image_id(file_name)
+                for file_name in sorted(known.images)
+                if image_id(file_name) not in bad
+            ],
+            dtype=np.int64,
         )
         counts, report = write_questions(folder, paths, stored, bad, known, choices)
         files = {shard.name: note["file"] for shard, note in zip(shards, notes, strict=True)}
-        tables = {f"questions-{split}.arrow": described(folder / f"questions-{split}.arrow") for split in paths}
+        tables = {
+            f"questions-{split}.arrow": described(folder / f"questions-{split}.arrow")
+            for split in paths
+        }
         manifest: dict[str, Any] = {
-            "schema_version": SCHEMA_VERSION, "source": name, "splits": counts,
-            "files": {**files, **tables}, "images": list(files),
-        }  # fmt: skip
+            "schema_version": SCHEMA_VERSION,
+            "source": name,
+            "splits": counts,
+            "files": {**files, **tables},
+            "images": list(files),
+        }
         whole = {
-            "splits": report, "images": sum_of_shards(note["counts"] for note in notes),
-            "missing_splits": [split for split in SPLITS if split not in paths], "tags_out_of_range": known.tags_out_of_range,
-        }  # fmt: skip
+            "splits": report,
+            "images": sum_of_shards(note["counts"] for note in notes),
+            "missing_splits": [split for split in SPLITS if split not in paths],
+            "tags_out_of_range": known.tags_out_of_range,
+        }
         left_out = {"records": in_order(known.left_out), "images": left_out_images(bad, known)}
         finish(folder, manifest, whole, left_out, making.noted(left_out))
     return manifest
 
 
 def write_questions(
-    folder: Path, paths: dict[str, Path], stored: np.ndarray, bad: dict[int, Problem], known: Known, choices: Choices
+    folder: Path,
+    paths: dict[str, Path],
+    stored: np.ndarray,
+    bad: dict[int, Problem],
+    known: Known,
+    choices: Choices,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The questions tables; for the manifest, by split: what is in it, and its report."""
     counts, report = {}, {}
     for split, path in paths.items():
         questions = Questions(path, stored, bad)
         target = folder / f"questions-{split}.arrow"
-        write_table(target, VCR_QUESTIONS, questions.batches(folder / WORK / f"records-{split}.arrow"))
+        write_table(
+            target, VCR_QUESTIONS, questions.batches(folder / WORK / f"records-{split}.arrow")
+        )
         if not questions.annot_ids:
             raise RequestError(f"{path}: no record is left for the split {split!r}")
         counts[split] = questions.counts()
@@ -148,22 +196,33 @@ def write_questions(
         wrong = [record["annot_id"] for record in known.left_out if record["file"] == path.name]
         report[split] = {
             "left_out_with_their_image": questions.with_their_image,
-            "left_out_as_bad_records": len({*wrong} - {None, *questions.annot_ids}) + wrong.count(None),
+            "left_out_as_bad_records": len({*wrong} - {None, *questions.annot_ids})
+            + wrong.count(None),
         }
-        report[split] |= text_report(target, len(questions.annot_ids), split, choices, MAX_TEXT_LENGTH)
+        report[split] |= text_report(
+            target, len(questions.annot_ids), split, choices, MAX_TEXT_LENGTH
+        )
     return counts, report
 
 
-def lengths_of(output: Path, manifest: dict[str, Any], split: str, choices: Choices) -> dict[str, Any]:
+def lengths_of(
+    output: Path, manifest: dict[str, Any], split: str, choices: Choices
+) -> dict[str, Any]:
     questions = manifest["splits"][split]["questions"]
-    return text_report(output / f"questions-{split}.arrow", questions, split, choices, MAX_TEXT_LENGTH)
+    return text_report(
+        output / f"questions-{split}.arrow", questions, split, choices, MAX_TEXT_LENGTH
+    )
 
 
 def annotation_files(source: Path) -> dict[str, Path]:
     """Split → its file, for those that are there; refuses a folder that is not ready to be prepared."""
     found = {}
     for name in SPLITS:
-        there = [path for path in (source / f"{name}.jsonl", source / ANNOTATIONS / f"{name}.jsonl") if path.exists()]
+        there = [
+            path
+            for path in (source / f"{name}.jsonl", source / ANNOTATIONS / f"{name}.jsonl")
+            if path.exists()
+        ]
         if len(there) > 1:
             raise RequestError(f"{there[0]} and {there[1]}: which is meant? Remove one")
         if there:
@@ -174,7 +233,9 @@ def annotation_files(source: Path) -> dict[str, Path]:
     ):
         if lacking:
             packed = f"; {archive} lies there still packed" if (source / archive).is_file() else ""
-            raise RequestError(f"{source}: {what} there{packed}; `vle-bench download vcr --output {source}` unpacks the archives")
+            raise RequestError(
+                f"{source}: {what} there{packed}; `vle-bench download vcr --output {source}` unpacks the archives"
+            )
     return found
 
 
@@ -219,13 +280,18 @@ def row_of(record: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(likelihood, str | None):
         raise bad_record(record, "answer_likelihood: not a string")
     labels = {key: record[key] for key in LABELS if record.get(key) is not None}
-    text = json.dumps({**{key: record[key] for key in KEPT}, **labels}, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(
+        {**{key: record[key] for key in KEPT}, **labels}, ensure_ascii=False, separators=(",", ":")
+    )
     if not all(map(is_text, (text, likelihood or ""))):
         raise bad_record(record, "half a surrogate pair, which no text can hold")
     return {
-        "annot_id": record["annot_id"], "image_id": image_id(record["img_fn"]), "record": text, "answer_likelihood": likelihood,
+        "annot_id": record["annot_id"],
+        "image_id": image_id(record["img_fn"]),
+        "record": text,
+        "answer_likelihood": likelihood,
         **{key: labels.get(key) for key in LABELS},
-    }  # fmt: skip
+    }
 
 
 def check_file_name(record: dict[str, Any], key: str) -> None:
@@ -264,7 +330,10 @@ def remember(record: dict[str, Any], path: Path, line: int, known: Known) -> Non
     first = known.images.get(name, asked)
     for key in ("objects", "metadata_fn"):
         if getattr(first, key) != getattr(asked, key):
-            raise bad_record(record, f"{key}: not as in {first.path.name}, line {first.line}, about the same image")
+            raise bad_record(
+                record,
+                f"{key}: not as in {first.path.name}, line {first.line}, about the same image",
+            )
     if (other := known.ids.get(image_id(name), name)) != name:
         raise bad_record(record, f"img_fn: its image_id is that of {other} too; rename one")
     known.images[name], known.ids[image_id(name)] = first, name
@@ -276,11 +345,17 @@ def write_images(
 ) -> tuple[list[Shard], list[dict[str, Any]], list[Problem]]:
     """Every image that a record asks about, once, by file name: the shards, their notes, and the files that are not there."""
     skip = choices.on_bad_image == "skip"
-    shards, missing = plan((source_of(images, name, known.images[name]) for name in sorted(known.images)), choices.shard_bytes)
+    shards, missing = plan(
+        (source_of(images, name, known.images[name]) for name in sorted(known.images)),
+        choices.shard_bytes,
+    )
     if missing and not skip:
         raise image_error(missing[0])
-    table = Table(VCR_IMAGES, partial(image_rows, skip, choices.on_bad_record == "skip"),
-                  partial(may_stay, skip, choices.on_bad_record == "skip"))  # fmt: skip
+    table = Table(
+        VCR_IMAGES,
+        partial(image_rows, skip, choices.on_bad_record == "skip"),
+        partial(may_stay, skip, choices.on_bad_record == "skip"),
+    )
     return shards, write_shards(folder, work, shards, choices.workers, table), missing
 
 
@@ -291,7 +366,13 @@ def source_of(images: Path, name: str, asked: Asked) -> Source:
         stamp = f"{SCHEMA_VERSION} {status.st_size} {status.st_mtime_ns}"
     except OSError:
         stamp = "missing"
-    return Source(image_id(name), str(images / name), asked.name, (name, str(metadata), asked.metadata_fn, asked.objects), stamp)
+    return Source(
+        image_id(name),
+        str(images / name),
+        asked.name,
+        (name, str(metadata), asked.metadata_fn, asked.objects),
+        stamp,
+    )
 
 
 def may_stay(skip_images: bool, skip_records: bool, bad: list[Problem]) -> bool:
@@ -322,14 +403,21 @@ def image_rows(
         yield {**row, "file_name": name, "boxes": boxes.tolist(), "class_names": record["objects"]}
 
 
-def scaled_boxes(record: dict[str, Any], metadata: dict[str, Any], width: int, height: int) -> np.ndarray:
+def scaled_boxes(
+    record: dict[str, Any], metadata: dict[str, Any], width: int, height: int
+) -> np.ndarray:
     """(K, 4) in pixels of the stored picture, which is not always as large as the metadata say."""
     boxes = box_array([box[:4] for box in metadata["boxes"]])
     if (metadata["width"], metadata["height"]) != (width, height):
         with np.errstate(over="ignore", invalid="ignore"):
-            boxes = boxes * (np.array([width, height] * 2) / np.array([metadata["width"], metadata["height"]] * 2, dtype=float))
+            boxes = boxes * (
+                np.array([width, height] * 2)
+                / np.array([metadata["width"], metadata["height"]] * 2, dtype=float)
+            )
         if not np.isfinite(boxes).all():
-            raise bad_record(record, "metadata: boxes: too large once they are scaled to the picture's true size")
+            raise bad_record(
+                record, "metadata: boxes: too large once they are scaled to the picture's true size"
+            )
     return boxes
 
 
@@ -362,22 +450,31 @@ class Questions:
                 self.annot_ids += kept["annot_id"].to_pylist()
                 self.images.update(ids[there].tolist())
                 self.labelled |= kept["answer_label"].null_count < len(kept)
-                columns = {name: kept[name] for name in VCR_RECORDS.names} | {"image_row": pa.array(self.rows[place[there]])}
-                yield pa.RecordBatch.from_arrays([columns[name] for name in VCR_QUESTIONS.names], schema=VCR_QUESTIONS)
+                columns = {name: kept[name] for name in VCR_RECORDS.names} | {
+                    "image_row": pa.array(self.rows[place[there]])
+                }
+                yield pa.RecordBatch.from_arrays(
+                    [columns[name] for name in VCR_QUESTIONS.names], schema=VCR_QUESTIONS
+                )
 
     def leave_out(self, batch: pa.RecordBatch) -> None:
         for row in batch.select(["image_id", "annot_id", "line"]).to_pylist():
             found = self.bad[row["image_id"]]
             if "metadata" in found:
-                self.left_out.append(left_out_record(self.path, row["line"], row["annot_id"], found["problem"]))
+                self.left_out.append(
+                    left_out_record(self.path, row["line"], row["annot_id"], found["problem"])
+                )
             else:
                 self.with_their_image += 1
 
     def counts(self) -> dict[str, Any]:
         digest = hashlib.sha256(json.dumps(self.annot_ids).encode()).hexdigest()
         return {
-            "questions": len(self.annot_ids), "images": len(self.images), "labelled": self.labelled, "ids_sha256": digest,
-        }  # fmt: skip
+            "questions": len(self.annot_ids),
+            "images": len(self.images),
+            "labelled": self.labelled,
+            "ids_sha256": digest,
+        }
 
 
 def record_error(text: str) -> RequestError:
@@ -385,11 +482,18 @@ def record_error(text: str) -> RequestError:
 
 
 def left_out_record(path: Path, line: int, annot_id: Any, text: str) -> dict[str, Any]:
-    return {"file": path.name, "line": line, "annot_id": annot_id if isinstance(annot_id, str) else None, "problem": text}
+    return {
+        "file": path.name,
+        "line": line,
+        "annot_id": annot_id if isinstance(annot_id, str) else None,
+        "problem": text,
+    }
 
 
 def in_order(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(records, key=lambda r: (SPLITS.index(r["file"].removesuffix(".jsonl")), r["line"]))
+    return sorted(
+        records, key=lambda r: (SPLITS.index(r["file"].removesuffix(".jsonl")), r["line"])
+    )
 
 
 def left_out_images(bad: dict[int, Problem], known: Known) -> list[dict[str, Any]]:
@@ -399,5 +503,12 @@ def left_out_images(bad: dict[int, Problem], known: Known) -> list[dict[str, Any
             name = known.ids[number]
             first = known.images[name]
             asked_by = f"{first.path.name}: line {first.line}: annot_id {first.annot_id}"
-            found.append({"file": name, "image_id": number, "asked_by": asked_by, "problem": problem_["problem"]})
+            found.append(
+                {
+                    "file": name,
+                    "image_id": number,
+                    "asked_by": asked_by,
+                    "problem": problem_["problem"],
+                }
+            )
     return sorted(found, key=lambda image: image["file"])

@@ -25,35 +25,53 @@ TASKS = {"q2a": "Q2A", "qa2r": "QA2R"}
 Part = tuple[str, int, str | None, int]  # table, first record, tokenizer, max_length
 
 
-def count_boxes(counts: dict[str, Any], boxes: np.ndarray, row: dict[str, Any], metadata: dict[str, Any]) -> None:
+def count_boxes(
+    counts: dict[str, Any], boxes: np.ndarray, row: dict[str, Any], metadata: dict[str, Any]
+) -> None:
     """Add one image; `boxes` (K, 4) are in pixels of the picture."""
     width, height = row["width"], row["height"]
     gone = outside(boxes, width, height)
     beyond = ((boxes < 0) | (boxes > [width, height, width, height])).any(1)
     for name, value in {
-        "images": 1, "objects": len(boxes), "wholly_outside": int(gone.sum()), "partly_outside": int((beyond & ~gone).sum()),
+        "images": 1,
+        "objects": len(boxes),
+        "wholly_outside": int(gone.sum()),
+        "partly_outside": int((beyond & ~gone).sum()),
         "other_size": (metadata["width"], metadata["height"]) != (width, height),
-    }.items():  # fmt: skip
+    }.items():
         counts[name] = counts.get(name, 0) + int(value)
     counts["most_objects"] = max(counts.get("most_objects", 0), len(boxes))
 
 
 def sum_of_shards(counts: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    total = {"images": 0, "objects": 0, "most_objects": 0, "partly_outside": 0, "wholly_outside": 0, "other_size": 0}
+    total = {
+        "images": 0,
+        "objects": 0,
+        "most_objects": 0,
+        "partly_outside": 0,
+        "wholly_outside": 0,
+        "other_size": 0,
+    }
     for shard in counts:
         for name, value in shard.items():
             total[name] = max(total[name], value) if name == "most_objects" else total[name] + value
     return total
 
 
-def text_report(table: Path, questions: int, name: str, choices: Choices, usual_length: int) -> dict[str, Any]:
+def text_report(
+    table: Path, questions: int, name: str, choices: Choices, usual_length: int
+) -> dict[str, Any]:
     """Of one questions table: words with private-use characters, and with a tokenizer the choices that are shortened."""
     length = choices.max_text_length or usual_length
     tokenizer = None if choices.tokenizer is None else str(choices.tokenizer)
-    parts: list[Part] = [(str(table), start, tokenizer, length) for start in range(0, questions, RECORDS_AT_A_TIME)]
+    parts: list[Part] = [
+        (str(table), start, tokenizer, length) for start in range(0, questions, RECORDS_AT_A_TIME)
+    ]
     total: Counter[str] = Counter()
     with Bar(f"texts of {name}", questions) as bar:
-        for part, found in zip(parts, in_processes(count_part, parts, choices.workers if tokenizer else 1), strict=True):
+        for part, found in zip(
+            parts, in_processes(count_part, parts, choices.workers if tokenizer else 1), strict=True
+        ):
             total.update(found)
             bar.advance(min(RECORDS_AT_A_TIME, questions - part[1]))
     report: dict[str, Any] = {"private_use_tokens": total["private"]}
@@ -71,13 +89,25 @@ def count_part(part: Part) -> Counter[str]:
     found: Counter[str] = Counter()
     for text in map_table(Path(path))["record"][start : start + RECORDS_AT_A_TIME].to_pylist():
         record = json.loads(text)
-        tokens = (t for segment in (record["question"], *record["answer_choices"], *record["rationale_choices"]) for t in segment)
+        tokens = (
+            t
+            for segment in (
+                record["question"],
+                *record["answer_choices"],
+                *record["rationale_choices"],
+            )
+            for t in segment
+        )
         found["private"] += sum(isinstance(token, str) and is_private(token) for token in tokens)
         if loaded is not None:
             given = [None] if "answer_label" in record else range(CHOICES)
             encoded = {
                 "q2a": encode_record(record, loaded, "q2a", length),
-                "qa2r": [choice for answer in given for choice in encode_record(record, loaded, "qa2r", length, answer)],
+                "qa2r": [
+                    choice
+                    for answer in given
+                    for choice in encode_record(record, loaded, "qa2r", length, answer)
+                ],
             }
             for task, choices in encoded.items():
                 found[task] += len(choices)
@@ -114,7 +144,10 @@ def lines(manifest: dict[str, Any]) -> Iterator[str]:
 def lengths(splits: dict[str, Any]) -> Iterator[str]:
     for name, split in splits.items():
         if "max_text_length" in split:
-            parts = ", ".join(f"{title} {split[t]['shortened']:,} of {split[t]['choices']:,}" for t, title in TASKS.items())
+            parts = ", ".join(
+                f"{title} {split[t]['shortened']:,} of {split[t]['choices']:,}"
+                for t, title in TASKS.items()
+            )
             yield f"{name}: choices that are shortened at {split['max_text_length']} tokens: {parts}"
     if not any("max_text_length" in split for split in splits.values()):
         yield "how many choices are longer than a model reads, only its tokenizer can tell: --tokenizer DIR"
@@ -124,7 +157,14 @@ def what_is_left_out(report: dict[str, Any], left_out: dict[str, Any]) -> Iterat
     questions = sum(split["left_out_with_their_image"] for split in report["splits"].values())
     if images := left_out["images"]:
         yield f"left out: {len(images):,} images that cannot be read, and with them {questions:,} questions"
-        yield from listed([f"{bad['file']} ({bad['asked_by']}): {bad['problem']}" for bad in images])
+        yield from listed(
+            [f"{bad['file']} ({bad['asked_by']}): {bad['problem']}" for bad in images]
+        )
     if records := left_out["records"]:
         yield f"left out: {len(records):,} bad records, {report['tags_out_of_range']:,} of them for a tag out of range"
-        yield from listed([f"{bad['file']}: line {bad['line']}: {bad['annot_id']}: {bad['problem']}" for bad in records])
+        yield from listed(
+            [
+                f"{bad['file']}: line {bad['line']}: {bad['annot_id']}: {bad['problem']}"
+                for bad in records
+            ]
+        )

@@ -19,21 +19,31 @@ TEXTS_AT_A_TIME = 2_000
 
 def split_report(questions: pa.Table, labelled: bool) -> dict[str, Any]:
     """Coverage of the vocabulary, and the longest questions in words."""
-    words = pc.list_value_length(pc.utf8_split_whitespace(pc.utf8_trim_whitespace(questions["question"]))).to_numpy()
+    words = pc.list_value_length(
+        pc.utf8_split_whitespace(pc.utf8_trim_whitespace(questions["question"]))
+    ).to_numpy()
     longest = np.argsort(-words, kind="stable")[:LONGEST]
     report: dict[str, Any] = {
-        "longest": [{"question_id": questions["question_id"][i].as_py(), "words": int(words[i])} for i in longest]
+        "longest": [
+            {"question_id": questions["question_id"][i].as_py(), "words": int(words[i])}
+            for i in longest
+        ]
     }
     if labelled and len(questions):
         report["coverage"] = (pc.sum(questions["answerable"]).as_py() or 0) / len(questions)
     return report
 
 
-def length_report(questions: pa.Table, tokenizer: Path | None, max_text_length: int) -> dict[str, Any]:
+def length_report(
+    questions: pa.Table, tokenizer: Path | None, max_text_length: int
+) -> dict[str, Any]:
     """How many questions are shortened; nothing without a tokenizer."""
     if tokenizer is None:
         return {}
-    return {"max_text_length": max_text_length, "shortened": count_shortened(questions, tokenizer, max_text_length)}
+    return {
+        "max_text_length": max_text_length,
+        "shortened": count_shortened(questions, tokenizer, max_text_length),
+    }
 
 
 def count_shortened(questions: pa.Table, tokenizer: Path, max_text_length: int) -> int:
@@ -42,7 +52,9 @@ def count_shortened(questions: pa.Table, tokenizer: Path, max_text_length: int) 
     column = questions["question"]
     starts = range(0, len(column), TEXTS_AT_A_TIME)
     return sum(
-        len(ids) > max_text_length for s in starts for ids in loaded(column[s : s + TEXTS_AT_A_TIME].to_pylist())["input_ids"]
+        len(ids) > max_text_length
+        for s in starts
+        for ids in loaded(column[s : s + TEXTS_AT_A_TIME].to_pylist())["input_ids"]
     )
 
 
@@ -55,7 +67,9 @@ def load_tokenizer(folder: Path) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except Exception as error:  # a broken file raises whatever the reader of its format raises, in paragraphs
+    except (
+        Exception
+    ) as error:  # a broken file raises whatever the reader of its format raises, in paragraphs
         expected = "a folder with tokenizer.json, or with the files of an older tokenizer and a config.json, is expected"
         raise RequestError(f"{folder}: no tokenizer can be loaded from it; {expected}") from error
 
@@ -83,8 +97,12 @@ def lengths(report: dict[str, Any]) -> Iterator[str]:
     for name in sorted(report):
         for question in report[name]["longest"]:
             found.setdefault(question["question_id"], (-question["words"], name))
-    first = sorted((words, name, question_id) for question_id, (words, name) in found.items())[:LONGEST]
-    shown = ", ".join(f"{-words} words ({name} {question_id})" for words, name, question_id in first)
+    first = sorted((words, name, question_id) for question_id, (words, name) in found.items())[
+        :LONGEST
+    ]
+    shown = ", ".join(
+        f"{-words} words ({name} {question_id})" for words, name, question_id in first
+    )
     yield f"longest questions: {shown}"
     shortened = {name: split for name, split in report.items() if "shortened" in split}
     for name, split in shortened.items():
@@ -103,7 +121,9 @@ def what_is_left_out(left_out: dict[str, Any]) -> Iterator[str]:
         )
     if images := left_out["images"]:
         yield f"left out: {len(images):,} images that cannot be read, and with them {questions:,} questions"
-        yield from listed([f"{bad['file']} (image_id {bad['image_id']}): {bad['problem']}" for bad in images])
+        yield from listed(
+            [f"{bad['file']} (image_id {bad['image_id']}): {bad['problem']}" for bad in images]
+        )
     if records := left_out["records"]:
         yield f"left out: {len(records):,} bad records"
         yield from listed([f"{bad['file']}: {bad['record']}: {bad['problem']}" for bad in records])

@@ -19,8 +19,23 @@ from vle_bench.data.label_map import labels_digest, read_label_map
 from vle_bench.data.official.visual_genome import ID_OFFSET, read_visual_genome
 from vle_bench.data.official.vqa import BadRecords, only_within, read_official
 from vle_bench.data.prepare.fingerprint import making_of, stamp
-from vle_bench.data.prepare.manifest import AS_USUAL, FINISHED_SHARDS, WORK, Choices, finish, remove_others
-from vle_bench.data.prepare.shards import Problem, Source, described, image_error, images_only, plan, write_shards
+from vle_bench.data.prepare.manifest import (
+    AS_USUAL,
+    FINISHED_SHARDS,
+    WORK,
+    Choices,
+    finish,
+    remove_others,
+)
+from vle_bench.data.prepare.shards import (
+    Problem,
+    Source,
+    described,
+    image_error,
+    images_only,
+    plan,
+    write_shards,
+)
 from vle_bench.data.prepare.targets import normal, with_targets
 from vle_bench.data.prepare.vqa_summary import length_report, load_tokenizer, split_report
 from vle_bench.data.prepared import SCHEMA_VERSION
@@ -47,9 +62,15 @@ def vocabulary(answers: Counter[str], min_count: int) -> list[str]:
     counts: Counter[str] = Counter()
     for answer, number in answers.items():
         counts[normal(answer)] += number
-    labels = [label for label, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if count >= min_count]
+    labels = [
+        label
+        for label, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        if count >= min_count
+    ]
     if not labels:
-        raise RequestError(f"no answer occurs {min_count} times: there would be no class to predict")
+        raise RequestError(
+            f"no answer occurs {min_count} times: there would be no class to predict"
+        )
     return labels
 
 
@@ -60,7 +81,9 @@ class Split:
     questions: Path
     annotations: Path | None
     image_path: Callable[[int], Path] | None  # None: its images are those of splits before it
-    choose: Choose = lambda ids, before: ids  # (ids in the files, ids of the splits before) → ids of this split
+    choose: Choose = lambda ids, before: (
+        ids
+    )  # (ids in the files, ids of the splits before) → ids of this split
     vocabulary: bool = False  # its majority answers make up the label map
     read: Callable[[Path, Path | None, BadRecords], pa.Table] = read_official
     extra: bool = False  # more training questions: only those with an answer in the vocabulary
@@ -92,8 +115,11 @@ def coco_name(folder: str) -> Callable[[int], str]:
 
 
 def prepare_vqav2(
-    source: Path, output: Path, choices: Choices = AS_USUAL, visual_genome: tuple[Path, Path] | None = None
-) -> dict[str, Any]:  # fmt: skip
+    source: Path,
+    output: Path,
+    choices: Choices = AS_USUAL,
+    visual_genome: tuple[Path, Path] | None = None,
+) -> dict[str, Any]:
     """The official folder layout of VQA v2 → prepared data; returns the manifest.
 
     Args:
@@ -109,18 +135,27 @@ def prepare_vqav2(
             source / f"v2_OpenEnded_mscoco_{name}_questions.json",
             source / f"v2_mscoco_{name}_annotations.json" if annotated else None,
             lambda image_id: source / folder / file_name(image_id),
-            vocabulary=annotated, **more,
-        )  # fmt: skip
+            vocabulary=annotated,
+            **more,
+        )
 
     splits = {
         "train": split("train2014", "train2014", True),
         "minival": split("val2014", "val2014", True, choose=lambda ids, before: minival(ids)),
-        "val-minival": split("val2014", "val2014", True, choose=lambda ids, before: np.setdiff1d(ids, before["minival"])),
-        "test-dev": split("test2015", "test-dev2015", False, within="test"), "test": split("test2015", "test2015", False),
-    }  # fmt: skip
+        "val-minival": split(
+            "val2014",
+            "val2014",
+            True,
+            choose=lambda ids, before: np.setdiff1d(ids, before["minival"]),
+        ),
+        "test-dev": split("test2015", "test-dev2015", False, within="test"),
+        "test": split("test2015", "test2015", False),
+    }
     if visual_genome is not None:
         for name, of in (("vg", ("train", "val-minival")), ("vg-minival", ("minival",))):
-            splits[name] = Split(*visual_genome, None, about_images_of(of), read=read_visual_genome, extra=True)
+            splits[name] = Split(
+                *visual_genome, None, about_images_of(of), read=read_visual_genome, extra=True
+            )
     return prepare_questions("vqav2", splits, output, MIN_ANSWER_COUNT, choices)
 
 
@@ -129,11 +164,21 @@ def check_source(source: Path, others: Iterable[Path]) -> None:
     for name in ("./", *(name for archive in VQAV2 for name in archive.holds)):
         path, is_folder = source / name, name.endswith("/")
         if not (path.is_dir() if is_folder else path.is_file()):
-            missing = "no such folder" if is_folder else "a folder, not a file" if path.is_dir() else "no such file"
-            raise RequestError(f"{path}: {missing}; `vle-bench download vqav2 --output {source}` brings the official files")
+            missing = (
+                "no such folder"
+                if is_folder
+                else "a folder, not a file"
+                if path.is_dir()
+                else "no such file"
+            )
+            raise RequestError(
+                f"{path}: {missing}; `vle-bench download vqav2 --output {source}` brings the official files"
+            )
     for path in others:
         if not path.is_file():
-            raise RequestError(f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}")
+            raise RequestError(
+                f"{path}: {'a folder, not a file' if path.is_dir() else 'no such file'}"
+            )
 
 
 def about_images_of(names: tuple[str, ...]) -> Choose:
@@ -141,9 +186,13 @@ def about_images_of(names: tuple[str, ...]) -> Choose:
 
 
 def prepare_questions(
-    source: str, splits: dict[str, Split], output: Path, min_count: int, choices: Choices = AS_USUAL,
+    source: str,
+    splits: dict[str, Split],
+    output: Path,
+    min_count: int,
+    choices: Choices = AS_USUAL,
     made_from: dict[str, Any] | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Official files → tables. Nothing appears under `output` unless all of it could be written; returns the manifest.
 
     What a killed run has finished (a table of official records, a shard of images) the next one with the same files takes over. An
@@ -155,9 +204,13 @@ def prepare_questions(
     """
     if choices.tokenizer is not None:
         load_tokenizer(choices.tokenizer)  # what is wrong with it should show before the work
-    making = making_of(source, official_files(splits), choices, partial(image_file, splits), made_from)
+    making = making_of(
+        source, official_files(splits), choices, partial(image_file, splits), made_from
+    )
     if (there := making.standing(output, splits)) is not None:
-        making.count_again(output, there, there["report"], lambda name: lengths_of(output, name, choices))
+        making.count_again(
+            output, there, there["report"], lambda name: lengths_of(output, name, choices)
+        )
         return there
     with atomic.resumed_folder(output, FINISHED_SHARDS) as folder:
         work = start_or_resume(folder, splits, choices)
@@ -165,18 +218,30 @@ def prepare_questions(
         rows = rows_of_splits(splits, official)
         labels, origin = label_map(splits, official, rows, min_count, choices)
         images, shards, bad_images = write_images(folder, work, splits, official, rows, choices)
-        counts, report, left_out = write_questions(folder, splits, official, rows, images, labels, choices)
+        counts, report, left_out = write_questions(
+            folder, splits, official, rows, images, labels, choices
+        )
         for name in splits:
-            report[name]["left_out_as_bad_records"] = bad_questions(name, splits, official, rows, bad)
-        atomic.write_json(folder / "label_map.json", {"answers": labels, "sha256": labels_digest(labels)})
+            report[name]["left_out_as_bad_records"] = bad_questions(
+                name, splits, official, rows, bad
+            )
+        atomic.write_json(
+            folder / "label_map.json", {"answers": labels, "sha256": labels_digest(labels)}
+        )
         names = ["label_map.json", *(f"questions-{name}.arrow" for name in splits)]
         manifest: dict[str, Any] = {
-            "schema_version": SCHEMA_VERSION, "source": source, "splits": counts,
-            "files": {**shards, **{name: described(folder / name) for name in names}}, "images": list(shards),
+            "schema_version": SCHEMA_VERSION,
+            "source": source,
+            "splits": counts,
+            "files": {**shards, **{name: described(folder / name) for name in names}},
+            "images": list(shards),
             "labels": {"count": len(labels), "sha256": labels_digest(labels), **origin},
             "targets": "published" if choices.published_targets else "normalised",
-        }  # fmt: skip
-        left_out |= {"records": bad.listed, "images": [{**image, "file": Path(image["file"]).name} for image in bad_images]}
+        }
+        left_out |= {
+            "records": bad.listed,
+            "images": [{**image, "file": Path(image["file"]).name} for image in bad_images],
+        }
         if "visual_genome" in left_out:
             left_out["visual_genome"]["outside_coco"] = bad.outside_coco
         finish(folder, manifest, report, left_out, making.noted(left_out))
@@ -189,7 +254,11 @@ def official_files(splits: dict[str, Split]) -> list[Path]:
 
 def image_file(splits: dict[str, Split], bad: Problem) -> Path:
     """Where an image lies that was left out."""
-    paths = (split.image_path(bad["image_id"]) for split in splits.values() if split.image_path is not None)
+    paths = (
+        split.image_path(bad["image_id"])
+        for split in splits.values()
+        if split.image_path is not None
+    )
     return next((path for path in paths if path.name == bad["file"]), Path(bad["file"]))
 
 
@@ -199,9 +268,14 @@ def lengths_of(output: Path, name: str, choices: Choices) -> dict[str, Any]:
 
 
 def write_questions(
-    folder: Path, splits: dict[str, Split], official: Official, rows: dict[str, np.ndarray], images: Ids, labels: list[str],
+    folder: Path,
+    splits: dict[str, Split],
+    official: Official,
+    rows: dict[str, np.ndarray],
+    images: Ids,
+    labels: list[str],
     choices: Choices,
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:  # fmt: skip
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """The questions tables.
 
     Returns:
@@ -212,19 +286,35 @@ def write_questions(
     report: dict[str, Any] = {}
     lost, unknown = [], 0
     for name, split in splits.items():
-        chosen = official[split.files].filter(pa.array(rows[name])) if not rows[name].all() else official[split.files]
-        questions, without_image = with_targets(chosen, images, targets, choices.published_targets, split.extra)
+        chosen = (
+            official[split.files].filter(pa.array(rows[name]))
+            if not rows[name].all()
+            else official[split.files]
+        )
+        questions, without_image = with_targets(
+            chosen, images, targets, choices.published_targets, split.extra
+        )
         if not len(questions) and not split.extra:
-            raise RequestError(f"{split.questions}: no question is left for the split {name!r}: none of its images can be read")
-        write_table(folder / f"questions-{name}.arrow", questions.schema, iter(questions.to_batches(ROWS_A_BATCH)))
+            raise RequestError(
+                f"{split.questions}: no question is left for the split {name!r}: none of its images can be read"
+            )
+        write_table(
+            folder / f"questions-{name}.arrow",
+            questions.schema,
+            iter(questions.to_batches(ROWS_A_BATCH)),
+        )
         labelled = split.annotations is not None
         counts[name] = count(questions, labelled)
         report[name] = split_report(questions, labelled)
-        report[name] |= length_report(questions, choices.tokenizer, choices.max_text_length or MAX_TEXT_LENGTH)
+        report[name] |= length_report(
+            questions, choices.tokenizer, choices.max_text_length or MAX_TEXT_LENGTH
+        )
         report[name]["left_out_with_their_image"] = len(without_image)
         lost.append(without_image)
         unknown += len(chosen) - len(without_image) - len(questions)
-    left_out: dict[str, Any] = {"questions_of_images": len(np.unique(np.concatenate(lost)))}  # those of test-dev are test's too
+    left_out: dict[str, Any] = {
+        "questions_of_images": len(np.unique(np.concatenate(lost)))
+    }  # those of test-dev are test's too
     if extra := [name for name, split in splits.items() if split.extra]:
         others = len(rows[extra[0]]) - sum(int(rows[name].sum()) for name in extra)
         left_out["visual_genome"] = {"of_other_splits": others, "outside_vocabulary": unknown}
@@ -233,7 +323,11 @@ def write_questions(
 
 def start_or_resume(folder: Path, splits: dict[str, Split], choices: Choices) -> Path:
     """The folder of intermediate files; what is there of other official files, or of another version, is removed."""
-    inputs: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "checks": OFFICIAL_CHECKS, "on_bad_record": choices.on_bad_record}
+    inputs: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "checks": OFFICIAL_CHECKS,
+        "on_bad_record": choices.on_bad_record,
+    }
     inputs |= {str(path.absolute()): stamp(path) for path in official_files(splits)}
     work, note = folder / WORK, folder / WORK / "inputs.json"
     if not note.is_file() or note.read_text() != json.dumps(inputs):
@@ -265,11 +359,19 @@ def read_all(work: Path, splits: dict[str, Split], choices: Choices) -> tuple[Of
     for split in splits.values():
         if split.within is not None:
             whole = splits[split.within]
-            found[split.files] = only_within(split.questions, found[split.files], whole.questions, found[whole.files], all_bad)
+            found[split.files] = only_within(
+                split.questions, found[split.files], whole.questions, found[whole.files], all_bad
+            )
     return found, all_bad
 
 
-def bad_questions(name: str, splits: dict[str, Split], official: Official, rows: dict[str, np.ndarray], bad: BadRecords) -> int:
+def bad_questions(
+    name: str,
+    splits: dict[str, Split],
+    official: Official,
+    rows: dict[str, np.ndarray],
+    bad: BadRecords,
+) -> int:
     """How many questions a split lacks for bad records.
 
     Splits share files: a record counts for the split that has its image, and for each of them where none is known to. A question
@@ -277,13 +379,26 @@ def bad_questions(name: str, splits: dict[str, Split], official: Official, rows:
     """
     split = splits[name]
     table = official[split.files]
-    listed = [record for record in bad.listed if record["file"] in {path.name for path in split.files}]
-    shared = [rows[other] for other, of in splits.items() if of.files == split.files and other != name] if listed else []
-    elsewhere = {i for others in shared for i in np.unique(table["image_id"].to_numpy()[others]).tolist()}
+    listed = [
+        record for record in bad.listed if record["file"] in {path.name for path in split.files}
+    ]
+    shared = (
+        [rows[other] for other, of in splits.items() if of.files == split.files and other != name]
+        if listed
+        else []
+    )
+    elsewhere = {
+        i for others in shared for i in np.unique(table["image_id"].to_numpy()[others]).tolist()
+    }
     ours = [record for record in listed if record["image_id"] not in elsewhere]
-    ids = np.array([record["question_id"] for record in ours if record["question_id"] is not None], dtype=np.int64)
+    ids = np.array(
+        [record["question_id"] for record in ours if record["question_id"] is not None],
+        dtype=np.int64,
+    )
     lost = len(np.setdiff1d(ids, table["question_id"].to_numpy()))
-    return lost + sum(record["question_id"] is None and record["file"] == split.questions.name for record in ours)
+    return lost + sum(
+        record["question_id"] is None and record["file"] == split.questions.name for record in ours
+    )
 
 
 def rows_of_splits(splits: dict[str, Split], official: Official) -> dict[str, np.ndarray]:
@@ -293,17 +408,25 @@ def rows_of_splits(splits: dict[str, Split], official: Official) -> dict[str, np
     for name, split in splits.items():
         table = official[split.files]
         ids = table["image_id"].to_numpy()
-        chosen[name] = np.unique(np.asarray(list(split.choose(np.unique(ids), chosen)), dtype=np.int64))
+        chosen[name] = np.unique(
+            np.asarray(list(split.choose(np.unique(ids), chosen)), dtype=np.int64)
+        )
         rows[name] = np.isin(ids, chosen[name])
         if not rows[name].any() and not split.extra:
             raise RequestError(f"{split.questions}: no question for the split {name!r}")
         if not split.extra and (highest := table["question_id"].to_numpy().max()) >= ID_OFFSET:
-            raise RequestError(f"{split.questions}: question_id {highest}: ids from {ID_OFFSET} on are Visual Genome's")
+            raise RequestError(
+                f"{split.questions}: question_id {highest}: ids from {ID_OFFSET} on are Visual Genome's"
+            )
     return rows
 
 
 def label_map(
-    splits: dict[str, Split], official: Official, rows: dict[str, np.ndarray], min_count: int, choices: Choices
+    splits: dict[str, Split],
+    official: Official,
+    rows: dict[str, np.ndarray],
+    min_count: int,
+    choices: Choices,
 ) -> tuple[list[str], dict[str, Any]]:
     """The answers in their order, and where they come from."""
     if choices.label_map is not None:
@@ -311,14 +434,21 @@ def label_map(
     counts: Counter[str] = Counter()
     for name, split in splits.items():
         if split.vocabulary:
-            counted = pc.value_counts(official[split.files]["multiple_choice_answer"].filter(pa.array(rows[name])))
+            counted = pc.value_counts(
+                official[split.files]["multiple_choice_answer"].filter(pa.array(rows[name]))
+            )
             for answer in counted.to_pylist():
                 counts[answer["values"]] += answer["counts"]
     return vocabulary(counts, min_count), {"min_count": min_count}
 
 
 def write_images(
-    folder: Path, work: Path, splits: dict[str, Split], official: Official, rows: dict[str, np.ndarray], choices: Choices
+    folder: Path,
+    work: Path,
+    splits: dict[str, Split],
+    official: Official,
+    rows: dict[str, np.ndarray],
+    choices: Choices,
 ) -> tuple[Ids, dict[str, Any], list[dict[str, Any]]]:
     """Every image that a question asks about, once, by id.
 
@@ -329,18 +459,24 @@ def write_images(
     for name, split in splits.items():
         if split.image_path is None:
             continue
-        for image_id in np.unique(official[split.files]["image_id"].to_numpy()[rows[name]]).tolist():
+        for image_id in np.unique(
+            official[split.files]["image_id"].to_numpy()[rows[name]]
+        ).tolist():
             path = str(split.image_path(image_id))
             if (first := paths.setdefault(image_id, path)) != path:
                 raise RequestError(f"image_id {image_id} stands for two files, {first} and {path}")
-    shards, missing = plan((Source(image_id, paths[image_id]) for image_id in sorted(paths)), choices.shard_bytes)
+    shards, missing = plan(
+        (Source(image_id, paths[image_id]) for image_id in sorted(paths)), choices.shard_bytes
+    )
     skip = choices.on_bad_image == "skip"
     if missing and not skip:
         raise image_error(missing[0])
     notes = write_shards(folder, work, shards, choices.workers, images_only(skip))
     unreadable = [bad for note in notes for bad in note["bad"]]
     bad = sorted([*missing, *unreadable], key=lambda image: image["image_id"])
-    ids = np.setdiff1d(np.fromiter(paths, np.int64, len(paths)), [image["image_id"] for image in bad])
+    ids = np.setdiff1d(
+        np.fromiter(paths, np.int64, len(paths)), [image["image_id"] for image in bad]
+    )
     return ids, {shard.name: note["file"] for shard, note in zip(shards, notes, strict=True)}, bad
 
 
@@ -348,7 +484,9 @@ def count(questions: pa.Table, labelled: bool) -> dict[str, Any]:
     """What the manifest says of a split; `answerable` questions have an answer in the vocabulary and can be trained on."""
     ids = questions["question_id"].to_pylist()
     return {
-        "questions": len(ids), "images": len(pc.unique(questions["image_id"])), "labelled": labelled,
+        "questions": len(ids),
+        "images": len(pc.unique(questions["image_id"])),
+        "labelled": labelled,
         "answerable": pc.sum(questions["answerable"]).as_py() or 0,
         "ids_sha256": hashlib.sha256(json.dumps(ids).encode()).hexdigest(),
-    }  # fmt: skip
+    }

@@ -64,36 +64,60 @@ def _values(kinds: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _prediction(record: Mapping[str, Any]) -> dict[str, Any]:
-    if not isinstance(record["answer"], str):  # a number would silently become its text, and the server refuses it
-        raise RequestError(f"question_id {record['question_id']}: answer: {record['answer']!r} is not a string")
+    if not isinstance(
+        record["answer"], str
+    ):  # a number would silently become its text, and the server refuses it
+        raise RequestError(
+            f"question_id {record['question_id']}: answer: {record['answer']!r} is not a string"
+        )
     return {name: record[name] for name in PREDICTION}
 
 
 def _reference(record: Mapping[str, Any]) -> dict[str, Any]:
     if (count := len(record["answers"])) != NUMBER_OF_ANSWERS:
-        raise RequestError(f"question_id {record['question_id']}: answers: {count} of them, not {NUMBER_OF_ANSWERS}")
+        raise RequestError(
+            f"question_id {record['question_id']}: answers: {count} of them, not {NUMBER_OF_ANSWERS}"
+        )
     answers = [{name: answer.get(name) for name in ANSWER} for answer in record["answers"]]
     return {**{name: record[name] for name in REFERENCE}, "answers": answers}
 
 
 class VQAAccuracy(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
-        features = {"predictions": _values(PREDICTION), "references": {**_values(REFERENCE), "answers": [_values(ANSWER)]}}
+        features = {
+            "predictions": _values(PREDICTION),
+            "references": {**_values(REFERENCE), "answers": [_values(ANSWER)]},
+        }
         return evaluate.MetricInfo(
-            description=_DESCRIPTION, citation=_CITATION, inputs_description=_INPUTS, features=datasets.Features(features),
-            reference_urls=["https://visualqa.org/evaluation.html", "https://github.com/GT-Vision-Lab/VQA"],
-        )  # fmt: skip
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_INPUTS,
+            features=datasets.Features(features),
+            reference_urls=[
+                "https://visualqa.org/evaluation.html",
+                "https://github.com/GT-Vision-Lab/VQA",
+            ],
+        )
 
-    def add_batch(self, *, predictions: Iterable[Mapping], references: Iterable[Mapping], **kwargs: Any) -> None:
+    def add_batch(
+        self, *, predictions: Iterable[Mapping], references: Iterable[Mapping], **kwargs: Any
+    ) -> None:
         """Official records, with their other fields too."""
-        chosen = {"predictions": [_prediction(p) for p in predictions], "references": [_reference(r) for r in references]}
+        chosen = {
+            "predictions": [_prediction(p) for p in predictions],
+            "references": [_reference(r) for r in references],
+        }
         super().add_batch(**chosen, **kwargs)
 
-    def add(self, *, prediction: Mapping[str, Any], reference: Mapping[str, Any], **kwargs: Any) -> None:
+    def add(
+        self, *, prediction: Mapping[str, Any], reference: Mapping[str, Any], **kwargs: Any
+    ) -> None:
         """One official record of each kind."""
         super().add(prediction=_prediction(prediction), reference=_reference(reference), **kwargs)
 
-    def _compute(self, predictions: Iterable[Mapping], references: Iterable[Mapping]) -> dict[str, Any]:
+    def _compute(
+        self, predictions: Iterable[Mapping], references: Iterable[Mapping]
+    ) -> dict[str, Any]:
         given: dict[int, str] = {}
         for record in predictions:
             if record["question_id"] in given:

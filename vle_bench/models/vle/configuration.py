@@ -53,10 +53,14 @@ class VLEConfig(PreTrainedConfig):
             values.pop("model_type", None)
             self.vision_config = CLIPVisionConfig(**values)
         if self.hidden_size % self.num_attention_heads:
-            raise ValueError(f"hidden_size {self.hidden_size} does not divide by num_attention_heads {self.num_attention_heads}")
+            raise ValueError(
+                f"hidden_size {self.hidden_size} does not divide by num_attention_heads {self.num_attention_heads}"
+            )
         vision = self.vision_config
         if vision.image_size % vision.patch_size:
-            raise ValueError(f"image_size {vision.image_size} does not divide by patch_size {vision.patch_size}")
+            raise ValueError(
+                f"image_size {vision.image_size} does not divide by patch_size {vision.patch_size}"
+            )
         super().__post_init__(**kwargs)
 
     @property
@@ -68,19 +72,44 @@ class VLEConfig(PreTrainedConfig):
 AutoConfig.register("vle", VLEConfig)
 
 _DEBERTA = {
-    "model_type": "deberta-v2", "vocab_size": 128100, "type_vocab_size": 0, "max_position_embeddings": 512, "layer_norm_eps": 1e-7,
-    "relative_attention": True, "position_buckets": 256, "norm_rel_ebd": "layer_norm", "share_att_key": True,
-    "pos_att_type": ["p2c", "c2p"], "position_biased_input": False, "max_relative_positions": -1,
-}  # fmt: skip
+    "model_type": "deberta-v2",
+    "vocab_size": 128100,
+    "type_vocab_size": 0,
+    "max_position_embeddings": 512,
+    "layer_norm_eps": 1e-7,
+    "relative_attention": True,
+    "position_buckets": 256,
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False,
+    "max_relative_positions": -1,
+}
 
-_BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
+_BASE = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+}
 
-_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+_LARGE = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+}
 
 _ROBERTA = {
-    "model_type": "roberta", "vocab_size": 50265, "type_vocab_size": 1, "max_position_embeddings": 514, "layer_norm_eps": 1e-5,
-    "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
-}  # fmt: skip
+    "model_type": "roberta",
+    "vocab_size": 50265,
+    "type_vocab_size": 1,
+    "max_position_embeddings": 514,
+    "layer_norm_eps": 1e-5,
+    "pad_token_id": 1,
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+}
 
 # The published sizes: VLEConfig(**SIZES["vle-base"]). CLIP comes without its last layer (11 of 12, 23 of 24), as METER's code
 # builds it and as the parameter counts of both papers imply; pictures are of CLIP's own 224 pixels until they are resized.
@@ -88,16 +117,22 @@ SIZES: dict[str, dict[str, Any]] = {
     "vle-base": {
         "text_config": {**_DEBERTA, **_BASE},
         "vision_config": {**_BASE, "num_hidden_layers": 11, "patch_size": 16},
-        "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072,
+        "hidden_size": 768,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
     },
     "vle-large": {
         "text_config": {**_DEBERTA, **_LARGE},
         "vision_config": {**_LARGE, "num_hidden_layers": 23, "patch_size": 14},
-        "hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096,
+        "hidden_size": 1024,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
     },
     "meter-base": {
         "text_config": {**_ROBERTA, **_BASE},
         "vision_config": {**_BASE, "num_hidden_layers": 11, "patch_size": 16},
-        "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072,
+        "hidden_size": 768,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
     },
-}  # fmt: skip
+}

@@ -16,27 +16,57 @@ class ShortTextAttention(DisentangledSelfAttention):
     """
 
     def forward(
-        self, hidden_states: Tensor, attention_mask: Tensor, output_attentions: bool = False, query_states: Tensor | None = None,
-        relative_pos: Tensor | None = None, rel_embeddings: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor,
+        output_attentions: bool = False,
+        query_states: Tensor | None = None,
+        relative_pos: Tensor | None = None,
+        rel_embeddings: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
         """hidden_states (B, T, D), attention_mask (B, 1, T, T), relative_pos (1, T, T), rel_embeddings (2 span, D)."""
-        if not self.relative_attention or query_states is not None or relative_pos is None or rel_embeddings is None:
+        if (
+            not self.relative_attention
+            or query_states is not None
+            or relative_pos is None
+            or rel_embeddings is None
+        ):
             # no table, or one of the uses that VLE does not make of it
-            return super().forward(hidden_states, attention_mask, output_attentions, query_states, relative_pos, rel_embeddings)
-        query, key, value = (self._heads(layer(hidden_states)) for layer in (self.query_proj, self.key_proj, self.value_proj))
+            return super().forward(
+                hidden_states,
+                attention_mask,
+                output_attentions,
+                query_states,
+                relative_pos,
+                rel_embeddings,
+            )
+        query, key, value = (
+            self._heads(layer(hidden_states))
+            for layer in (self.query_proj, self.key_proj, self.value_proj)
+        )
         terms = 1 + ("c2p" in self.pos_att_type) + ("p2c" in self.pos_att_type)
         scale = math.sqrt(query.shape[-1] * terms)
-        scores = query @ (key / scale).transpose(-1, -2)  # (B, heads, T, T); divided before, as fp16 ends at 65,504
+        scores = query @ (key / scale).transpose(
+            -1, -2
+        )  # (B, heads, T, T); divided before, as fp16 ends at 65,504
         first, last = self._used_rows(hidden_states.shape[1])
         rows = self.pos_dropout(rel_embeddings[first : last + 1])
-        places = (relative_pos.view(relative_pos.shape[-2:]) + self.pos_ebd_size).clamp(0, 2 * self.pos_ebd_size - 1) - first
+        places = (relative_pos.view(relative_pos.shape[-2:]) + self.pos_ebd_size).clamp(
+            0, 2 * self.pos_ebd_size - 1
+        ) - first
         if "c2p" in self.pos_att_type:
-            position_key = self._rows(rows, self.key_proj if self.share_att_key else self.pos_key_proj)
+            position_key = self._rows(
+                rows, self.key_proj if self.share_att_key else self.pos_key_proj
+            )
             scores = scores + self._picked(query, position_key / scale, places)
         if "p2c" in self.pos_att_type:
-            position_query = self._rows(rows, self.query_proj if self.share_att_key else self.pos_query_proj)
+            position_query = self._rows(
+                rows, self.query_proj if self.share_att_key else self.pos_query_proj
+            )
             # the key's place seen from the query, so that the table is read from its other end
-            mirrored = (self.pos_ebd_size - relative_pos.view(relative_pos.shape[-2:])).clamp(0, 2 * self.pos_ebd_size - 1) - first
+            mirrored = (self.pos_ebd_size - relative_pos.view(relative_pos.shape[-2:])).clamp(
+                0, 2 * self.pos_ebd_size - 1
+            ) - first
             scores = scores + self._picked(key, position_query / scale, mirrored).transpose(-1, -2)
         scores = scores.masked_fill(~attention_mask.bool(), torch.finfo(scores.dtype).min)
         weights = self.dropout(scores.softmax(-1))
@@ -44,7 +74,9 @@ class ShortTextAttention(DisentangledSelfAttention):
         return context, weights if output_attentions else None
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2)  # (B, heads, T, D / heads)
+        return x.unflatten(-1, (self.num_attention_heads, -1)).transpose(
+            1, 2
+        )  # (B, heads, T, D / heads)
 
     def _rows(self, rows: Tensor, projection: nn.Module) -> Tensor:
         """rows (R, D) → (heads, R, D / heads)."""

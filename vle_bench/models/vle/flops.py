@@ -5,12 +5,14 @@ from typing import Any
 
 from vle_bench.models.vle.configuration import VLEConfig
 
-BACKWARD = 2  # a product's two gradients are a product each: training takes three times the forward pass
+BACKWARD = (
+    2  # a product's two gradients are a product each: training takes three times the forward pass
+)
 
 
 def forward_flops(
     config: VLEConfig, texts: Sequence[tuple[int, int]], images: int, pooled_only: bool = True
-) -> dict[str, float]:  # fmt: skip
+) -> dict[str, float]:
     """Floating-point operations of the matrix products in one forward pass of the encoder, two a multiplication.
 
     Counted is what has to be done: real tokens without padding, each image once, of the relative positions only those
@@ -28,7 +30,10 @@ def forward_flops(
     return {
         "vision": images * vision_flops(config, image_tokens),
         "text": text_flops(config, [tokens for tokens, _ in texts]),
-        "fusion": sum(fusion_flops(config, tokens, image_tokens, objects, pooled_only) for tokens, objects in texts),
+        "fusion": sum(
+            fusion_flops(config, tokens, image_tokens, objects, pooled_only)
+            for tokens, objects in texts
+        ),
     }
 
 
@@ -46,14 +51,19 @@ def text_flops(config: VLEConfig, lengths: Sequence[int]) -> float:
     text = config.text_config
     width, layers = text.hidden_size, text.num_hidden_layers
     total: float = sum(
-        layers * encoder_layer(tokens, width, text.intermediate_size) + 2 * tokens * width * config.hidden_size
+        layers * encoder_layer(tokens, width, text.intermediate_size)
+        + 2 * tokens * width * config.hidden_size
         for tokens in lengths
     )
     kinds = len(text.pos_att_type or []) if getattr(text, "relative_attention", False) else 0
     if kinds and lengths:
         rows = relative_positions(text, max(lengths))
         total += layers * kinds * 2 * rows * width**2
-        total += layers * kinds * sum(2 * tokens * relative_positions(text, tokens) * width for tokens in lengths)
+        total += (
+            layers
+            * kinds
+            * sum(2 * tokens * relative_positions(text, tokens) * width for tokens in lengths)
+        )
     return total
 
 
@@ -70,13 +80,17 @@ def encoder_layer(tokens: int, width: int, inner: int) -> float:
     return 2 * tokens * (4 * width**2 + 2 * width * inner) + 4 * tokens**2 * width
 
 
-def fusion_flops(config: VLEConfig, tokens: int, image_tokens: int, objects: int, pooled_only: bool) -> float:
+def fusion_flops(
+    config: VLEConfig, tokens: int, image_tokens: int, objects: int, pooled_only: bool
+) -> float:
     """One text and its image through both sides of the fusion, with the poolers and the means of the objects' patches."""
     width, inner = config.hidden_size, config.intermediate_size
     seen = image_tokens + objects
 
     def attention(queries: int, others: int) -> float:
-        if queries == 1:  # keys and values are made of the query and of the mean, not of every token
+        if (
+            queries == 1
+        ):  # keys and values are made of the query and of the mean, not of every token
             return 8 * width**2 + 4 * config.num_attention_heads * others * width
         return 4 * (queries + others) * width**2 + 4 * queries * others * width
 
@@ -85,7 +99,12 @@ def fusion_flops(config: VLEConfig, tokens: int, image_tokens: int, objects: int
 
     whole = side(tokens, tokens, seen) + side(seen, seen, tokens)
     last = side(1, tokens, seen) + side(1, seen, tokens) if pooled_only else whole
-    return (config.num_hidden_layers - 1) * whole + last + 2 * 2 * width**2 + 2 * objects * (image_tokens - 1) * width
+    return (
+        (config.num_hidden_layers - 1) * whole
+        + last
+        + 2 * 2 * width**2
+        + 2 * objects * (image_tokens - 1) * width
+    )
 
 
 def head_flops(architecture: str, config: VLEConfig, texts: int, masked_words: int = 0) -> float:
@@ -93,7 +112,11 @@ def head_flops(architecture: str, config: VLEConfig, texts: int, masked_words: i
     width = 2 * config.hidden_size
     if architecture == "VLEForVCRSecondStage":
         text = config.text_config
-        word = config.hidden_size * text.hidden_size + text.hidden_size**2 + text.hidden_size * text.vocab_size
+        word = (
+            config.hidden_size * text.hidden_size
+            + text.hidden_size**2
+            + text.hidden_size * text.vocab_size
+        )
         return 2 * masked_words * word + texts // 2 * 2 * width * 2
     answers = len(config.id2label or {}) if architecture == "VLEForVQA" else 1
     return 2 * texts * (width**2 + width * answers)

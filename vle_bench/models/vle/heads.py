@@ -26,7 +26,9 @@ class VLEClassifierOutput(ModelOutput):
 
 def classifier(width: int, num_labels: int) -> nn.Sequential:
     """The published two-layer head; layer norm with torch's eps of 1e-5, exact GELU."""
-    return nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width), nn.GELU(), nn.Linear(width, num_labels))
+    return nn.Sequential(
+        nn.Linear(width, width), nn.LayerNorm(width), nn.GELU(), nn.Linear(width, num_labels)
+    )
 
 
 def patch_loss(logits: Tensor, labels: Tensor, counted: Tensor | None) -> Tensor:
@@ -60,7 +62,11 @@ class VLEForVQA(VLEPreTrainedModel):
         loss = None
         if labels is not None:
             check_shape("labels", labels, tuple(logits.shape))
-            loss = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none").sum(-1).mean()
+            loss = (
+                F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none")
+                .sum(-1)
+                .mean()
+            )
         return VLEClassifierOutput(loss=loss, logits=logits)
 
 
@@ -99,22 +105,32 @@ class VLEForMultipleChoice(VLEPreTrainedModel):
             labels: (B,), the right choice.
         """
         if input_ids.dim() != 3:
-            raise ValueError(f"input_ids: (questions, choices, tokens) is expected, {tuple(input_ids.shape)} came")
+            raise ValueError(
+                f"input_ids: (questions, choices, tokens) is expected, {tuple(input_ids.shape)} came"
+            )
         questions, choices = input_ids.shape[:2]
         if image_index is None:
             check_shape("pixel_values", pixel_values, (questions, *pixel_values.shape[1:]))
             image_index = torch.arange(questions, device=input_ids.device)
         check_shape("image_index", image_index, (questions,))
         every_choice = {
-            "input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids,
-            "object_patch_mask": object_patch_mask, "object_token_type_ids": object_token_type_ids, "object_mask": object_mask,
-        }  # fmt: skip
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+            "object_patch_mask": object_patch_mask,
+            "object_token_type_ids": object_token_type_ids,
+            "object_mask": object_mask,
+        }
         for name, value in every_choice.items():
             if value is not None:
                 check_shape(name, value, (questions, choices, *value.shape[2:]))
-        flat = {name: value.flatten(0, 1) for name, value in every_choice.items() if value is not None}
+        flat = {
+            name: value.flatten(0, 1) for name, value in every_choice.items() if value is not None
+        }
         image_index = image_index.repeat_interleave(choices)
-        pooled = self.vle(pixel_values=pixel_values, image_index=image_index, pooled_only=True, **flat).pooler_output
+        pooled = self.vle(
+            pixel_values=pixel_values, image_index=image_index, pooled_only=True, **flat
+        ).pooler_output
         logits = self.score(pooled.view(questions, choices, -1))
         loss = None if labels is None else self.choice_loss(logits, labels)
         return VLEClassifierOutput(loss=loss, logits=logits)
@@ -153,7 +169,9 @@ class VLEForVCRJoint(VLEForMultipleChoice):
 
     def score(self, pooled: Tensor) -> Tensor:
         blocks = pooled[:, : self.answers], pooled[:, self.answers :]
-        scores = [getattr(self, name)(block) for name, block in zip(self.head_names, blocks, strict=True)]
+        scores = [
+            getattr(self, name)(block) for name, block in zip(self.head_names, blocks, strict=True)
+        ]
         return torch.cat(scores, 1).squeeze(-1)
 
     def choice_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -203,14 +221,18 @@ class VLEForPBC(VLEPreTrainedModel):
         self.pbc_classifier = classifier(width, 2)
         self.post_init()
 
-    def forward(self, labels: Tensor | None = None, patch_mask: Tensor | None = None, **inputs: Any) -> VLEClassifierOutput:
+    def forward(
+        self, labels: Tensor | None = None, patch_mask: Tensor | None = None, **inputs: Any
+    ) -> VLEClassifierOutput:
         """As `VLEModel.forward`; logits (B, P, 2).
 
         Args:
             labels: (B, P), 1 for a patch that the text speaks of, 0 for one that it does not, -100 for one that does not count.
             patch_mask: (B, P) bool, the patches that count; None: all.
         """
-        logits = self.pbc_classifier(self.vle(**inputs).image_embeds[:, 1 : 1 + self.config.num_patches])
+        logits = self.pbc_classifier(
+            self.vle(**inputs).image_embeds[:, 1 : 1 + self.config.num_patches]
+        )
         loss = None
         if labels is not None:
             check_shape("labels", labels, tuple(logits.shape[:2]))
@@ -241,14 +263,18 @@ class VLEForMPC(VLEPreTrainedModel):
         if module is self:
             nn.init.normal_(self.mpc_mask_embedding, std=self.config.initializer_range)
 
-    def forward(self, masked_patches: Tensor, labels: Tensor | None = None, **inputs: Any) -> VLEClassifierOutput:
+    def forward(
+        self, masked_patches: Tensor, labels: Tensor | None = None, **inputs: Any
+    ) -> VLEClassifierOutput:
         """As `VLEModel.forward`; logits (B, P, num_labels). The loss is over masked patches that an object covers.
 
         Args:
             masked_patches: (B, P) bool; every text has an image of its own here (no `image_index`).
             labels: (B, P), the class of the object that covers a patch, -100 where none does.
         """
-        hidden = self.vle(**inputs, masked_patches=masked_patches, mask_embedding=self.mpc_mask_embedding).image_embeds
+        hidden = self.vle(
+            **inputs, masked_patches=masked_patches, mask_embedding=self.mpc_mask_embedding
+        ).image_embeds
         logits = self.mpc_classifier(hidden[:, 1 : 1 + self.config.num_patches])
         loss = None
         if labels is not None:
@@ -274,7 +300,9 @@ class VLEVocabularyPredictions(nn.Module):
         super().__init__()
         self.transform = VLEVocabularyTransform(config)
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
-        self.bias = nn.Parameter(torch.zeros(config.vocab_size))  # published under both names; tied to the decoder's
+        self.bias = nn.Parameter(
+            torch.zeros(config.vocab_size)
+        )  # published under both names; tied to the decoder's
 
     def forward(self, hidden: Tensor) -> Tensor:
         return self.decoder(self.transform(hidden))
@@ -301,7 +329,9 @@ class VLEForMLM(VLEPreTrainedModel):
         super().__init__(config)
         self.vle = VLEModel(config)
         text = config.text_config
-        self.mlm_score: Any = nn.Sequential(nn.Linear(config.hidden_size, text.hidden_size), VLEVocabularyHead(text))
+        self.mlm_score: Any = nn.Sequential(
+            nn.Linear(config.hidden_size, text.hidden_size), VLEVocabularyHead(text)
+        )
         self.post_init()
 
     def get_output_embeddings(self) -> nn.Module:
@@ -333,9 +363,14 @@ class VLEForVCRSecondStage(VLEForMLM):
         self.post_init()
 
     def forward(  # type: ignore[override]
-        self, pixel_values: Tensor, image_index: Tensor, masked_positions: Tensor, masked_words: Tensor, matches: Tensor,
+        self,
+        pixel_values: Tensor,
+        image_index: Tensor,
+        masked_positions: Tensor,
+        masked_words: Tensor,
+        matches: Tensor,
         **texts: Tensor,
-    ) -> VLEClassifierOutput:  # fmt: skip
+    ) -> VLEClassifierOutput:
         """Two texts a question: its masked copy, and the whole text, which may look at another picture.
 
         The loss is the mean over the questions of the sum of both: the mean cross-entropy of the question's own masked words,
@@ -366,11 +401,15 @@ class VLEForVCRSecondStage(VLEForMLM):
         words = self.mlm_score(masked).float()  # (B, M, vocab_size)
         match = self.itm_score(encoded.pooler_output[1::2]).float()  # (B, 2)
         counted = masked_words != -100
-        word_losses = F.cross_entropy(words.flatten(0, 1), masked_words.flatten(), reduction="none").view_as(masked_words)
+        word_losses = F.cross_entropy(
+            words.flatten(0, 1), masked_words.flatten(), reduction="none"
+        ).view_as(masked_words)
         word_loss = word_losses.sum(1) / counted.sum(1).clamp(min=1)
         loss = (word_loss + F.cross_entropy(match, matches, reduction="none")).mean()
         behind = below_highest(words, masked_words.clamp(min=0)).masked_fill(~counted, float("inf"))
-        return VLEClassifierOutput(loss=loss, logits=torch.cat([behind, below_highest(match, matches)[:, None]], 1))
+        return VLEClassifierOutput(
+            loss=loss, logits=torch.cat([behind, below_highest(match, matches)[:, None]], 1)
+        )
 
 
 @torch.no_grad()

@@ -21,8 +21,16 @@ from vle_bench.models.vle.disentangled import use_short_text_attention
 logger = logging.getLogger(__name__)
 
 # Every head that a checkpoint may carry; a model without it leaves it out and says so.
-HEADS = ("vqa_classifier", "vcr_q2a_logit", "vcr_qa2r_logit", "itm_score", "pbc_classifier", "mpc_classifier", "mpc_mask_embedding",
-         "mlm_score")  # fmt: skip
+HEADS = (
+    "vqa_classifier",
+    "vcr_q2a_logit",
+    "vcr_qa2r_logit",
+    "itm_score",
+    "pbc_classifier",
+    "mpc_classifier",
+    "mpc_mask_embedding",
+    "mlm_score",
+)
 
 
 @dataclass
@@ -48,7 +56,9 @@ def check_range(name: str, tensor: Tensor, end: int, ignored: int | None = None)
         wrong &= tensor != ignored
     if wrong.any():
         place = tuple(wrong.nonzero()[0].tolist())
-        raise ValueError(f"{name}: values of 0 to {end - 1} are expected, {tensor[place].item()} came at {place}")
+        raise ValueError(
+            f"{name}: values of 0 to {end - 1} are expected, {tensor[place].item()} came at {place}"
+        )
 
 
 class VLEAttentionProjections(nn.Module):
@@ -62,7 +72,9 @@ class VLEAttentionProjections(nn.Module):
         self.value = nn.Linear(config.hidden_size, config.hidden_size)
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, length, D / heads)
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(
+            1, 2
+        )  # (B, heads, length, D / heads)
 
     def forward(self, hidden: Tensor, other: Tensor, mask: Tensor | None) -> Tensor:
         """hidden (B, Q, D) attends to other (B, L, D) where mask (B, 1, 1, L) is true; returns (B, Q, D)."""
@@ -72,13 +84,19 @@ class VLEAttentionProjections(nn.Module):
         key, value = self._heads(self.key(other)), self._heads(self.value(other))
         # On a CPU torch has no fused kernel with dropout, and what it falls back to is slower than this.
         if self.eager or (dropout and hidden.device.type == "cpu"):
-            weights = self._weights(query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2), mask, dropout)
+            weights = self._weights(
+                query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2), mask, dropout
+            )
             context = weights.to(value.dtype) @ value
         else:
-            context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+            context = F.scaled_dot_product_attention(
+                query, key, value, attn_mask=mask, dropout_p=dropout
+            )
         return context.transpose(1, 2).flatten(2)
 
-    def _of_one_query(self, query: Tensor, other: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    def _of_one_query(
+        self, query: Tensor, other: Tensor, mask: Tensor | None, dropout: float
+    ) -> Tensor:
         """query (B, heads, 1, D / heads) → (B, 1, D), without the keys and values of every token of other.
 
         query · (W x) = (Wᵀ query) · x, and a weighted mean of values is the value projection of the weighted mean of x.
@@ -86,8 +104,13 @@ class VLEAttentionProjections(nn.Module):
         heads = (self.num_heads, -1, other.shape[-1])  # of a weight (D, D), by what it puts out
         query = query[:, :, 0] * query.shape[-1] ** -0.5  # (B, heads, D / heads)
         constant = (query * self.key.bias.view(self.num_heads, -1)).sum(-1)[..., None]
-        scores = torch.einsum("bhd,hde->bhe", query, self.key.weight.view(heads)) @ other.transpose(1, 2) + constant
-        weights = self._weights(scores, None if mask is None else mask[:, 0], dropout).to(other.dtype)  # (B, heads, L)
+        scores = (
+            torch.einsum("bhd,hde->bhe", query, self.key.weight.view(heads)) @ other.transpose(1, 2)
+            + constant
+        )
+        weights = self._weights(scores, None if mask is None else mask[:, 0], dropout).to(
+            other.dtype
+        )  # (B, heads, L)
         context = torch.einsum("bhe,hde->bhd", weights @ other, self.value.weight.view(heads))
         context = context + weights.sum(-1, keepdim=True) * self.value.bias.view(self.num_heads, -1)
         return context.flatten(1)[:, None]
@@ -143,7 +166,12 @@ class VLECrossLayer(GradientCheckpointingLayer):
         self.output = VLEResidual(config, config.intermediate_size)
 
     def forward(
-        self, hidden: Tensor, other: Tensor, mask: Tensor | None, other_mask: Tensor | None, first_only: bool = False
+        self,
+        hidden: Tensor,
+        other: Tensor,
+        mask: Tensor | None,
+        other_mask: Tensor | None,
+        first_only: bool = False,
     ) -> Tensor:
         """hidden (B, Q, D) and other (B, L, D) → (B, Q, D), or (B, 1, D) of the first token with `first_only`."""
         hidden = self.attention(hidden[:, :1] if first_only else hidden, hidden, mask)
@@ -169,9 +197,15 @@ class VLEPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(  # type: ignore[override]
-        cls, pretrained_model_name_or_path: Any, *args: Any, num_token_types: int | None = None, image_size: int | None = None,
-        output_loading_info: bool = False, ignore_mismatched_sizes: bool = False, **kwargs: Any,
-    ) -> Any:  # fmt: skip
+        cls,
+        pretrained_model_name_or_path: Any,
+        *args: Any,
+        num_token_types: int | None = None,
+        image_size: int | None = None,
+        output_loading_info: bool = False,
+        ignore_mismatched_sizes: bool = False,
+        **kwargs: Any,
+    ) -> Any:
         """Hugging Face's `from_pretrained`, which here passes over nothing in silence.
 
         A checkpoint without this model's head gives a new one, and a head that this model has not is left out: a warning names
@@ -187,7 +221,11 @@ class VLEPreTrainedModel(PreTrainedModel):
         """
         # transformers would name the keys of another shape in its log only; here they are accounted for with all others.
         loaded: Any = super().from_pretrained(
-            pretrained_model_name_or_path, *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+            pretrained_model_name_or_path,
+            *args,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **kwargs,
         )
         model, info = loaded
         model._account_for(info, str(pretrained_model_name_or_path), ignore_mismatched_sizes)
@@ -202,11 +240,14 @@ class VLEPreTrainedModel(PreTrainedModel):
 
         A model of several heads may find some of them whole and start the others afresh.
         """
-        loose = tuple(name for name, _ in self.named_parameters(recurse=False))  # part of a head too
+        loose = tuple(
+            name for name, _ in self.named_parameters(recurse=False)
+        )  # part of a head too
         heads = [
             {key for key in self.state_dict() if key.startswith((name, *loose))}
-            for name, _ in self.named_children() if name in HEADS
-        ]  # fmt: skip
+            for name, _ in self.named_children()
+            if name in HEADS
+        ]
         mismatched = {entry[0] for entry in info["mismatched_keys"]}
         missing = set(info["missing_keys"])
         head: set[str] = set().union(*heads)
@@ -216,15 +257,26 @@ class VLEPreTrainedModel(PreTrainedModel):
             "missing": sorted(missing - head - tied),
             "of another shape": sorted(mismatched - head if head_may_differ else mismatched),
             "of the head, which is there in part": sorted(in_part),
-            "unknown": sorted(name for name in info["unexpected_keys"] if not name.startswith(HEADS)),
+            "unknown": sorted(
+                name for name in info["unexpected_keys"] if not name.startswith(HEADS)
+            ),
         }
         for what, names in problems.items():
             if names:
-                raise ValueError(f"{source}: {len(names)} weights {what} for {type(self).__name__}: {', '.join(names)}")
+                raise ValueError(
+                    f"{source}: {len(names)} weights {what} for {type(self).__name__}: {', '.join(names)}"
+                )
         unused = sorted(info["unexpected_keys"])
         for what, names in (("new", sorted((missing | mismatched) - tied)), ("left out", unused)):
             if names:
-                logger.warning("%s from %s: %d weights %s: %s", type(self).__name__, source, len(names), what, ", ".join(names))
+                logger.warning(
+                    "%s from %s: %d weights %s: %s",
+                    type(self).__name__,
+                    source,
+                    len(names),
+                    what,
+                    ", ".join(names),
+                )
 
     @torch.no_grad()
     def resize_token_types(self, num_token_types: int) -> None:
@@ -235,7 +287,9 @@ class VLEPreTrainedModel(PreTrainedModel):
             raise ValueError(
                 f"num_token_types: {num_token_types} would throw away {old.num_embeddings - num_token_types} trained rows"
             )
-        new = nn.Embedding(num_token_types, old.embedding_dim, device=old.weight.device, dtype=old.weight.dtype)
+        new = nn.Embedding(
+            num_token_types, old.embedding_dim, device=old.weight.device, dtype=old.weight.dtype
+        )
         new.weight.normal_(std=self.config.initializer_range)
         new.weight[: old.num_embeddings] = old.weight
         base.token_type_embeddings = new
@@ -248,7 +302,9 @@ class VLEPreTrainedModel(PreTrainedModel):
         vision = base.vision_model
         config, embeddings = self.config.vision_config, vision.embeddings
         if image_size % config.patch_size:
-            raise ValueError(f"image_size: {image_size} does not divide by the patch size {config.patch_size}")
+            raise ValueError(
+                f"image_size: {image_size} does not divide by the patch size {config.patch_size}"
+            )
         table = embeddings.position_embedding.weight
         rows, wanted = config.image_size // config.patch_size, image_size // config.patch_size
         if wanted != rows:
@@ -257,7 +313,11 @@ class VLEPreTrainedModel(PreTrainedModel):
             table = torch.cat([table[:1], grid[0].flatten(1).T.to(table.dtype)])
         embeddings.position_embedding = nn.Embedding.from_pretrained(table.clone(), freeze=False)
         embeddings.position_ids = torch.arange(len(table), device=table.device)[None]
-        embeddings.image_size, embeddings.num_patches, embeddings.num_positions = image_size, len(table) - 1, len(table)
+        embeddings.image_size, embeddings.num_patches, embeddings.num_positions = (
+            image_size,
+            len(table) - 1,
+            len(table),
+        )
         config.image_size = vision.config.image_size = image_size
 
     def head_parameters(self) -> list[nn.Parameter]:
@@ -268,8 +328,12 @@ class VLEPreTrainedModel(PreTrainedModel):
     def cross_modal_parameters(self) -> list[nn.Parameter]:
         """The fusion layers and their poolers: the group that METER and VLE train with `lr_mult_cross_modal`."""
         base: Any = self.base_model
-        modules = (base.cross_modal_image_layers, base.cross_modal_text_layers,
-                   base.cross_modal_image_pooler, base.cross_modal_text_pooler)  # fmt: skip
+        modules = (
+            base.cross_modal_image_layers,
+            base.cross_modal_text_layers,
+            base.cross_modal_image_pooler,
+            base.cross_modal_text_pooler,
+        )
         return [p for module in modules for p in module.parameters()]
 
     def encoder_layers(self) -> dict[str, list[nn.Module]]:
@@ -277,7 +341,10 @@ class VLEPreTrainedModel(PreTrainedModel):
         base: Any = self.base_model
         text, vision = base.text_model, base.vision_model
         below = nn.ModuleList([vision.embeddings, vision.pre_layrnorm])
-        return {"text": [text.embeddings, *text.encoder.layer], "vision": [below, *vision.encoder.layers]}
+        return {
+            "text": [text.embeddings, *text.encoder.layer],
+            "vision": [below, *vision.encoder.layers],
+        }
 
 
 class VLEModel(VLEPreTrainedModel):
@@ -287,7 +354,11 @@ class VLEModel(VLEPreTrainedModel):
         super().__init__(config)
         width = config.hidden_size
         # DeBERTa has an attention of its own and refuses "sdpa"; RoBERTa and BERT would build a pooler that nothing reads.
-        own = {"attn_implementation": "eager"} if config.text_config.model_type == "deberta-v2" else {"add_pooling_layer": False}
+        own = (
+            {"attn_implementation": "eager"}
+            if config.text_config.model_type == "deberta-v2"
+            else {"add_pooling_layer": False}
+        )
         self.text_model = AutoModel.from_config(config.text_config, **own)
         if config.text_config.model_type == "deberta-v2":
             use_short_text_attention(self.text_model)
@@ -295,8 +366,12 @@ class VLEModel(VLEPreTrainedModel):
         self.text_projection_layer = nn.Linear(config.text_config.hidden_size, width)
         self.image_projection_layer = nn.Linear(config.vision_config.hidden_size, width)
         self.token_type_embeddings = nn.Embedding(config.num_token_types, width)
-        self.cross_modal_image_layers = nn.ModuleList(VLECrossLayer(config) for _ in range(config.num_hidden_layers))
-        self.cross_modal_text_layers = nn.ModuleList(VLECrossLayer(config) for _ in range(config.num_hidden_layers))
+        self.cross_modal_image_layers = nn.ModuleList(
+            VLECrossLayer(config) for _ in range(config.num_hidden_layers)
+        )
+        self.cross_modal_text_layers = nn.ModuleList(
+            VLECrossLayer(config) for _ in range(config.num_hidden_layers)
+        )
         self.cross_modal_image_pooler = VLEPooler(width)
         self.cross_modal_text_pooler = VLEPooler(width)
         self.post_init()
@@ -308,7 +383,10 @@ class VLEModel(VLEPreTrainedModel):
         self.text_model.set_input_embeddings(value)
 
     def encode_image(
-        self, pixel_values: Tensor, masked_patches: Tensor | None = None, mask_embedding: Tensor | None = None
+        self,
+        pixel_values: Tensor,
+        masked_patches: Tensor | None = None,
+        mask_embedding: Tensor | None = None,
     ) -> Tensor:
         """pixel_values (N, 3, H, W) → projected CLS and patches (N, 1 + P, D).
 
@@ -316,13 +394,19 @@ class VLEModel(VLEPreTrainedModel):
             masked_patches: (N, P) bool, patches that `mask_embedding` (width of the vision encoder,) takes the place of.
         """
         vision, size = self.vision_model, self.config.vision_config.image_size
-        check_shape("pixel_values", pixel_values, (pixel_values.shape[0], self.config.vision_config.num_channels, size, size))
+        check_shape(
+            "pixel_values",
+            pixel_values,
+            (pixel_values.shape[0], self.config.vision_config.num_channels, size, size),
+        )
         if masked_patches is None or mask_embedding is None:
             hidden = vision(pixel_values).last_hidden_state
         else:
             embeddings = vision.embeddings
             patches = (
-                embeddings.patch_embedding(pixel_values.to(embeddings.patch_embedding.weight.dtype)).flatten(2).transpose(1, 2)
+                embeddings.patch_embedding(pixel_values.to(embeddings.patch_embedding.weight.dtype))
+                .flatten(2)
+                .transpose(1, 2)
             )
             check_shape("masked_patches", masked_patches, tuple(patches.shape[:2]))
             patches = torch.where(masked_patches.bool()[..., None], mask_embedding, patches)
@@ -334,24 +418,40 @@ class VLEModel(VLEPreTrainedModel):
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """input_ids, attention_mask (B, T) → projected text (B, T, D)."""
-        hidden = self.text_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        hidden = self.text_model(
+            input_ids=input_ids, attention_mask=attention_mask
+        ).last_hidden_state
         return self.text_projection_layer(hidden)
 
     def _check(
-        self, input_ids: Tensor, attention_mask: Tensor, pixel_values: Tensor, image_index: Tensor | None,
-        token_type_ids: Tensor | None, object_patch_mask: Tensor | None, object_token_type_ids: Tensor | None,
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        pixel_values: Tensor,
+        image_index: Tensor | None,
+        token_type_ids: Tensor | None,
+        object_patch_mask: Tensor | None,
+        object_token_type_ids: Tensor | None,
         object_mask: Tensor | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """ValueError for the first input of `forward` that does not fit the others or the configuration."""
-        for name, value in (("input_ids", input_ids), ("attention_mask", attention_mask), ("pixel_values", pixel_values)):
+        for name, value in (
+            ("input_ids", input_ids),
+            ("attention_mask", attention_mask),
+            ("pixel_values", pixel_values),
+        ):
             if value is None:
                 raise ValueError(f"{name}: a tensor is expected, None came")
         if input_ids.dim() != 2:
-            raise ValueError(f"input_ids: (texts, tokens) is expected, {tuple(input_ids.shape)} came")
+            raise ValueError(
+                f"input_ids: (texts, tokens) is expected, {tuple(input_ids.shape)} came"
+            )
         check_range("input_ids", input_ids, self.config.text_config.vocab_size)
         texts = input_ids.shape[0]
         if image_index is None and pixel_values.shape[0] != texts:
-            raise ValueError(f"{texts} texts and {pixel_values.shape[0]} images: image_index must say which image each text sees")
+            raise ValueError(
+                f"{texts} texts and {pixel_values.shape[0]} images: image_index must say which image each text sees"
+            )
         check_shape("attention_mask", attention_mask, tuple(input_ids.shape))
         if image_index is not None:
             check_shape("image_index", image_index, (texts,))
@@ -359,13 +459,27 @@ class VLEModel(VLEPreTrainedModel):
         if token_type_ids is not None:
             check_shape("token_type_ids", token_type_ids, tuple(input_ids.shape))
             check_range("token_type_ids", token_type_ids, self.config.num_token_types)
-        given = [value is not None for value in (object_patch_mask, object_mask, object_token_type_ids)]
+        given = [
+            value is not None for value in (object_patch_mask, object_mask, object_token_type_ids)
+        ]
         if any(given) and not all(given):
-            raise ValueError("object_patch_mask comes with object_mask and object_token_type_ids, (B, K) each: all three or none")
-        if object_patch_mask is not None and object_mask is not None and object_token_type_ids is not None:
-            check_shape("object_patch_mask", object_patch_mask, (texts, object_patch_mask.shape[1], self.config.num_patches))
+            raise ValueError(
+                "object_patch_mask comes with object_mask and object_token_type_ids, (B, K) each: all three or none"
+            )
+        if (
+            object_patch_mask is not None
+            and object_mask is not None
+            and object_token_type_ids is not None
+        ):
+            check_shape(
+                "object_patch_mask",
+                object_patch_mask,
+                (texts, object_patch_mask.shape[1], self.config.num_patches),
+            )
             check_shape("object_mask", object_mask, tuple(object_patch_mask.shape[:2]))
-            check_shape("object_token_type_ids", object_token_type_ids, tuple(object_patch_mask.shape[:2]))
+            check_shape(
+                "object_token_type_ids", object_token_type_ids, tuple(object_patch_mask.shape[:2])
+            )
             check_range("object_token_type_ids", object_token_type_ids, self.config.num_token_types)
 
     def forward(
@@ -419,12 +533,18 @@ class VLEModel(VLEPreTrainedModel):
         if object_patch_mask is not None and object_mask is not None:
             covered = object_patch_mask.to(image.dtype)  # (B, K, P)
             count = covered.sum(-1, keepdim=True).clamp(min=1)
-            objects = covered @ image[:, 1:] / count + self.token_type_embeddings(object_token_type_ids)
-            image_mask = torch.cat([object_mask.new_ones(image.shape[:2]), object_mask], 1)[:, None, None].bool()
+            objects = covered @ image[:, 1:] / count + self.token_type_embeddings(
+                object_token_type_ids
+            )
+            image_mask = torch.cat([object_mask.new_ones(image.shape[:2]), object_mask], 1)[
+                :, None, None
+            ].bool()
         image = image + types[1]
         if objects is not None:
             image = torch.cat([image, objects], 1)  # (B, S, D)
-        text = text + (types[0] if token_type_ids is None else self.token_type_embeddings(token_type_ids))
+        text = text + (
+            types[0] if token_type_ids is None else self.token_type_embeddings(token_type_ids)
+        )
         text_mask = attention_mask[:, None, None].bool()
         last = len(self.cross_modal_text_layers) - 1
         for depth, (text_layer, image_layer) in enumerate(
@@ -435,7 +555,9 @@ class VLEModel(VLEPreTrainedModel):
                 text_layer(text, image, text_mask, image_mask, first_only),
                 image_layer(image, text, image_mask, text_mask, first_only),
             )
-        pooled = torch.cat([self.cross_modal_text_pooler(text), self.cross_modal_image_pooler(image)], -1)
+        pooled = torch.cat(
+            [self.cross_modal_text_pooler(text), self.cross_modal_image_pooler(image)], -1
+        )
         if pooled_only:
             return VLEModelOutput(pooler_output=pooled)
         return VLEModelOutput(pooler_output=pooled, text_embeds=text, image_embeds=image)

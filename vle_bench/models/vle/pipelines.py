@@ -52,12 +52,22 @@ class ImageTextPipeline(_Pipeline):
         folder = self.model.name_or_path  # empty for a model that was built here
         if not isinstance(self.model, self.architecture) or (folder and wanted not in saved):
             # Without this, a folder without the head would answer with a head of random weights.
-            found = f"{folder} was saved as {', '.join(saved)}" if folder else f"a {type(self.model).__name__} came"
+            found = (
+                f"{folder} was saved as {', '.join(saved)}"
+                if folder
+                else f"a {type(self.model).__name__} came"
+            )
             raise ValueError(f"{self.task} needs a model saved as {wanted}; {found}")
         self.model.eval()  # a model object may come straight from training
         self.tokenizer.padding_side = "right"
 
-    def __call__(self, image: Any, text: str | Sequence[str] | None = None, question: Any = None, **kwargs: Any) -> Any:
+    def __call__(
+        self,
+        image: Any,
+        text: str | Sequence[str] | None = None,
+        question: Any = None,
+        **kwargs: Any,
+    ) -> Any:
         """One result, or a list of them where a list came.
 
         Args:
@@ -69,20 +79,32 @@ class ImageTextPipeline(_Pipeline):
             return []
         return super().__call__(_number(image) if text is None else _pairs(image, text), **kwargs)
 
-    def _sanitize_parameters(self, max_length: int | None = None, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any], Any]:
+    def _sanitize_parameters(
+        self, max_length: int | None = None, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], Any]:
         if kwargs:
             raise TypeError(f"{self.task} has no parameter {', '.join(kwargs)}")
         return {} if max_length is None else {"max_length": max_length}, {}, {}
 
     def preprocess(self, input_: Any, max_length: int | None = None) -> dict[str, Any]:
         """{"image", "text" or "question"} → the model's tensors for a batch of one."""
-        name = f"inputs[{input_['item']}]: " if isinstance(input_, dict) and "item" in input_ else ""
-        if not isinstance(input_, dict) or "image" not in input_ or not {"text", "question"} & set(input_):
-            raise ValueError(f'{name}an image and a text are expected, or {{"image": ..., "text": ...}}')
+        name = (
+            f"inputs[{input_['item']}]: " if isinstance(input_, dict) and "item" in input_ else ""
+        )
+        if (
+            not isinstance(input_, dict)
+            or "image" not in input_
+            or not {"text", "question"} & set(input_)
+        ):
+            raise ValueError(
+                f'{name}an image and a text are expected, or {{"image": ..., "text": ...}}'
+            )
         text = input_["question"] if "text" not in input_ else input_["text"]
         try:
             picture = pictures.read(input_["image"], "image")
-            features = self.processor(images=[picture], text=[text], max_length=max_length or self._text_positions())
+            features = self.processor(
+                images=[picture], text=[text], max_length=max_length or self._text_positions()
+            )
         except ValueError as error:
             raise ValueError(f"{name}{error}") from error
         return {**features, **self._kept(picture)}
@@ -120,7 +142,8 @@ class VQAPipeline(ImageTextPipeline):
         scores, best = model_outputs["logits"][0].sigmoid().sort(descending=True, stable=True)
         names = self.model.config.id2label
         return [
-            {"answer": names[i], "score": score} for i, score in zip(best[:top_k].tolist(), scores[:top_k].tolist(), strict=True)
+            {"answer": names[i], "score": score}
+            for i, score in zip(best[:top_k].tolist(), scores[:top_k].tolist(), strict=True)
         ]
 
 
@@ -146,10 +169,15 @@ class PBCPipeline(ImageTextPipeline):
         side = vision.image_size // vision.patch_size
         scores = model_outputs["logits"][0].softmax(-1)[:, 1].reshape(side, side).numpy()
         picture = model_outputs["picture"]
-        return {"scores": scores, "image": heat_map(picture, scores, self.processor.window(*picture.size))}
+        return {
+            "scores": scores,
+            "image": heat_map(picture, scores, self.processor.window(*picture.size)),
+        }
 
 
-def heat_map(picture: Image.Image, scores: NDArray[np.float32], window: tuple[float, float, float, float]) -> Image.Image:
+def heat_map(
+    picture: Image.Image, scores: NDArray[np.float32], window: tuple[float, float, float, float]
+) -> Image.Image:
     """The picture with red laid over each patch, as opaque as its score is high.
 
     Args:
@@ -161,7 +189,12 @@ def heat_map(picture: Image.Image, scores: NDArray[np.float32], window: tuple[fl
     row = np.floor((np.arange(picture.height) + 0.5 - top) / (height / rows)).astype(int)
     column = np.floor((np.arange(picture.width) + 0.5 - left) / (width / cols)).astype(int)
     seen = ((row >= 0) & (row < rows))[:, None] & ((column >= 0) & (column < cols))
-    opacity = np.where(seen, scores[np.clip(row, 0, rows - 1)[:, None], np.clip(column, 0, cols - 1)], 0)[..., None] * HEAT_OPACITY
+    opacity = (
+        np.where(seen, scores[np.clip(row, 0, rows - 1)[:, None], np.clip(column, 0, cols - 1)], 0)[
+            ..., None
+        ]
+        * HEAT_OPACITY
+    )
     pixels = np.asarray(picture) * (1 - opacity) + np.array(HEAT) * opacity
     return Image.fromarray(pixels.round().astype(np.uint8))
 
@@ -174,7 +207,9 @@ def _pairs(images: Any, texts: str | Sequence[str]) -> Any:
     every_image = images if isinstance(images, list | tuple) else [images] * count
     every_text = [texts] * count if isinstance(texts, str) else texts
     if len(every_image) != len(every_text):
-        raise ValueError(f"{len(every_image)} images and {len(every_text)} texts: one of each, or as many of both, are expected")
+        raise ValueError(
+            f"{len(every_image)} images and {len(every_text)} texts: one of each, or as many of both, are expected"
+        )
     return _number([{"image": i, "text": t} for i, t in zip(every_image, every_text, strict=True)])
 
 
@@ -182,8 +217,16 @@ def _number(inputs: Any) -> Any:
     """The entries of a list learn their place in it, so that an error can say which it is about."""
     if not isinstance(inputs, list):
         return inputs
-    return [{**entry, "item": i} if isinstance(entry, dict) else entry for i, entry in enumerate(inputs)]
+    return [
+        {**entry, "item": i} if isinstance(entry, dict) else entry for i, entry in enumerate(inputs)
+    ]
 
 
-for _task, _pipeline in (("vle-vqa", VQAPipeline), ("vle-itm", ITMPipeline), ("vle-pbc", PBCPipeline)):
-    PIPELINE_REGISTRY.register_pipeline(_task, _pipeline, pt_model=_pipeline.architecture, type="multimodal")
+for _task, _pipeline in (
+    ("vle-vqa", VQAPipeline),
+    ("vle-itm", ITMPipeline),
+    ("vle-pbc", PBCPipeline),
+):
+    PIPELINE_REGISTRY.register_pipeline(
+        _task, _pipeline, pt_model=_pipeline.architecture, type="multimodal"
+    )

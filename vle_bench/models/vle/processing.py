@@ -9,7 +9,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from torch import Tensor
-from transformers import AutoProcessor, BatchFeature, CLIPImageProcessorPil, PreTrainedTokenizerBase, ProcessorMixin
+from transformers import (
+    AutoProcessor,
+    BatchFeature,
+    CLIPImageProcessorPil,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
 from transformers.image_processing_backends import PilBackend
 
 from vle_bench.data import boxes as box_mapping
@@ -49,7 +55,9 @@ class VLEProcessor(ProcessorMixin):
         super().__init__(image_processor, tokenizer)
 
     @classmethod
-    def from_parts(cls, tokenizer: PreTrainedTokenizerBase, image_size: int, patch_size: int | None = None) -> "VLEProcessor":
+    def from_parts(
+        cls, tokenizer: PreTrainedTokenizerBase, image_size: int, patch_size: int | None = None
+    ) -> "VLEProcessor":
         """A processor for pictures of `image_size` × `image_size` pixels after the squash."""
         size = {"height": image_size, "width": image_size}
         return cls(CLIPImageProcessorPil(size=size, do_center_crop=False), tokenizer, patch_size)
@@ -79,9 +87,14 @@ class VLEProcessor(ProcessorMixin):
         if text is not None:
             texts = _texts(text)
             encoded = self.tokenizer(
-                texts, padding=True, padding_side="right", truncation=max_length is not None, max_length=max_length,
-                return_tensors="pt", return_token_type_ids=False,
-            )  # fmt: skip
+                texts,
+                padding=True,
+                padding_side="right",
+                truncation=max_length is not None,
+                max_length=max_length,
+                return_tensors="pt",
+                return_token_type_ids=False,
+            )
             features.update(encoded)
         if boxes is not None and images is None:
             raise ValueError("boxes come with the images that they lie on")
@@ -93,7 +106,9 @@ class VLEProcessor(ProcessorMixin):
             features["pixel_values"] = self._pixel_values(upright)
             if boxes is not None:
                 sizes = [image.size for image in upright]
-                features["object_patch_mask"], features["object_mask"], features.boxes_outside = self._objects(boxes, sizes)
+                features["object_patch_mask"], features["object_mask"], features.boxes_outside = (
+                    self._objects(boxes, sizes)
+                )
         return features
 
     def window(self, width: int, height: int) -> tuple[float, float, float, float]:
@@ -121,13 +136,21 @@ class VLEProcessor(ProcessorMixin):
             return size["width"], size["height"]
         short = size.get("shortest_edge")
         if not short or size.get("longest_edge"):
-            raise ValueError(f"boxes can follow a resize to height and width or to shortest_edge, not to {size}")
-        return (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
+            raise ValueError(
+                f"boxes can follow a resize to height and width or to shortest_edge, not to {size}"
+            )
+        return (
+            (short, int(short * height / width))
+            if width <= height
+            else (int(short * width / height), short)
+        )
 
     def _grid(self, width: int, height: int) -> tuple[int, int]:
         """Rows and columns of patches."""
         if not self.patch_size:
-            raise ValueError("boxes need the processor's patch_size: that of the model's config.vision_config")
+            raise ValueError(
+                "boxes need the processor's patch_size: that of the model's config.vision_config"
+            )
         settings = self.image_processor
         if settings.do_center_crop:
             width, height = settings.crop_size["width"], settings.crop_size["height"]
@@ -135,10 +158,14 @@ class VLEProcessor(ProcessorMixin):
             width, height = self._resized(width, height)
         return height // self.patch_size, width // self.patch_size
 
-    def _objects(self, boxes: Sequence[ArrayLike], sizes: list[tuple[int, int]]) -> tuple[Tensor, Tensor, int]:
+    def _objects(
+        self, boxes: Sequence[ArrayLike], sizes: list[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor, int]:
         """Boxes of N pictures → object_patch_mask (N, K, P), object_mask (N, K), the number outside."""
         if len(boxes) != len(sizes):
-            raise ValueError(f"boxes: an array for each of the {len(sizes)} images is expected, {len(boxes)} came")
+            raise ValueError(
+                f"boxes: an array for each of the {len(sizes)} images is expected, {len(boxes)} came"
+            )
         masks: list[NDArray[np.bool_]] = []
         lost = 0
         for i, (found, size) in enumerate(zip(boxes, sizes, strict=True)):
@@ -159,13 +186,15 @@ class VLEProcessor(ProcessorMixin):
         settings = self.image_processor
         target = (settings.size.get("width"), settings.size.get("height"))
         resize = settings.do_resize and any(image.size != target for image in images)
-        pixels = settings(images, do_resize=resize, do_rescale=False, do_normalize=False, return_tensors="pt")[
-            "pixel_values"
-        ].float()
+        pixels = settings(
+            images, do_resize=resize, do_rescale=False, do_normalize=False, return_tensors="pt"
+        )["pixel_values"].float()
         if settings.do_rescale:
             pixels *= settings.rescale_factor
         if settings.do_normalize:
-            mean, std = (torch.tensor(v)[:, None, None] for v in (settings.image_mean, settings.image_std))
+            mean, std = (
+                torch.tensor(v)[:, None, None] for v in (settings.image_mean, settings.image_std)
+            )
             pixels = (pixels - mean) / std
         return pixels
 
@@ -177,7 +206,9 @@ class VLEProcessor(ProcessorMixin):
 
 def _texts(text: str | Sequence[str]) -> list[str]:
     if not isinstance(text, str | list | tuple):
-        raise ValueError(f"text: a string or a list of strings is expected, {type(text).__name__} came")
+        raise ValueError(
+            f"text: a string or a list of strings is expected, {type(text).__name__} came"
+        )
     texts = [text] if isinstance(text, str) else list(text)
     if not texts:
         raise ValueError("text: at least one is expected, an empty list came")

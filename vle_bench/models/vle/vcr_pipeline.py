@@ -49,7 +49,9 @@ class VCRPipeline(_Pipeline):
         super().__init__(*args, **kwargs)
         name = next(iter(self.model.config.architectures or ()), type(self.model).__name__)
         if not isinstance(self.model, VLEForMultipleChoice) or name not in TASKS:
-            raise ValueError(f"{self.task} needs a {' or a '.join(TASKS)}; {self.model.name_or_path} holds {name}")
+            raise ValueError(
+                f"{self.task} needs a {' or a '.join(TASKS)}; {self.model.name_or_path} holds {name}"
+            )
         self.vcr_task = TASKS[name]
         if self.processor.patch_size is None:
             self.processor.patch_size = self.model.config.vision_config.patch_size
@@ -67,7 +69,9 @@ class VCRPipeline(_Pipeline):
         """
         if isinstance(record, list) and not record:
             return []  # the library looks at the first entry
-        given = record if image is None else {"record": record, "image": image, "metadata": metadata}
+        given = (
+            record if image is None else {"record": record, "image": image, "metadata": metadata}
+        )
         return super().__call__(given, **kwargs)
 
     def _sanitize_parameters(
@@ -78,19 +82,30 @@ class VCRPipeline(_Pipeline):
         given = {"answer": answer, "max_length": max_length}
         return {name: value for name, value in given.items() if value is not None}, {}, {}
 
-    def preprocess(self, input_: Any, answer: int | None = None, max_length: int = 80) -> dict[str, Any]:
+    def preprocess(
+        self, input_: Any, answer: int | None = None, max_length: int = 80
+    ) -> dict[str, Any]:
         """{"record", "image", "metadata"} → pixel_values (1, 3, H, W), the encodings and the (objects, P) patches of the record."""
         if not isinstance(input_, dict) or not {"record", "image"} <= input_.keys():
-            raise ValueError('a VCR record with its image is expected, or {"record": ..., "image": ..., "metadata": ...}')
+            raise ValueError(
+                'a VCR record with its image is expected, or {"record": ..., "image": ..., "metadata": ...}'
+            )
         record = input_["record"]
         choices = encode_record(record, self.tokenizer, self.vcr_task, max_length, answer)
         try:
             picture = images.read(input_["image"], "image")
-            features = self.processor(images=[picture], boxes=[_boxes(record, input_.get("metadata"), picture)])
+            features = self.processor(
+                images=[picture], boxes=[_boxes(record, input_.get("metadata"), picture)]
+            )
         except ValueError as error:
-            raise error if str(error).startswith("VCR record") else bad_record(record, str(error)) from error
+            raise (
+                error if str(error).startswith("VCR record") else bad_record(record, str(error))
+            ) from error
         # Texts and objects are padded in `_forward`: the library's collation knows no (choices, tokens).
-        return {"pixel_values": features["pixel_values"], "question": (choices, features["object_patch_mask"][0].numpy())}
+        return {
+            "pixel_values": features["pixel_values"],
+            "question": (choices, features["object_patch_mask"][0].numpy()),
+        }
 
     def _forward(self, input_tensors: dict[str, Any], **parameters: Any) -> dict[str, Any]:
         pixels, questions = input_tensors["pixel_values"], input_tensors["question"]
@@ -110,11 +125,21 @@ def _boxes(record: dict[str, Any], metadata: Any, picture: Image.Image) -> NDArr
     """(objects, 4) boxes in pixels of the picture, which need not have the size that its metadata says."""
     if metadata is None and record["objects"]:
         raise bad_record(record, "has objects: `metadata` with their boxes is expected")
-    given = read_metadata(Path(metadata)) if isinstance(metadata, str | Path) else metadata or {"boxes": []}
-    given = {"width": picture.width, "height": picture.height, **given} if isinstance(given, dict) else given
+    given = (
+        read_metadata(Path(metadata))
+        if isinstance(metadata, str | Path)
+        else metadata or {"boxes": []}
+    )
+    given = (
+        {"width": picture.width, "height": picture.height, **given}
+        if isinstance(given, dict)
+        else given
+    )
     check_metadata(record, given)
     boxes = np.array([box[:4] for box in given["boxes"]], dtype=np.float64).reshape(-1, 4)
     return boxes * np.array([picture.width / given["width"], picture.height / given["height"]] * 2)
 
 
-PIPELINE_REGISTRY.register_pipeline("vle-vcr", VCRPipeline, pt_model=AutoModelForVCR, type="multimodal")
+PIPELINE_REGISTRY.register_pipeline(
+    "vle-vcr", VCRPipeline, pt_model=AutoModelForVCR, type="multimodal"
+)

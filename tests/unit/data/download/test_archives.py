@@ -53,14 +53,23 @@ class Handler(BaseHTTPRequestHandler):
             return self.send_error(server.missing_status)
         if not with_body and not server.knows_head:
             return self.send_error(405)
-        same = self.headers.get("If-Range") in (server.etag, server.date) or not server.honours_if_range
-        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and server.ranges and same else 0
+        same = (
+            self.headers.get("If-Range") in (server.etag, server.date)
+            or not server.honours_if_range
+        )
+        start = (
+            int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and server.ranges and same else 0
+        )
         if start and start >= len(body):
             return self.send_error(416)
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        for key, value in {"Content-Type": server.kind, "ETag": server.etag, "Last-Modified": server.date}.items():
+        for key, value in {
+            "Content-Type": server.kind,
+            "ETag": server.etag,
+            "Last-Modified": server.date,
+        }.items():
             if value is not None:
                 self.send_header(key, value)
         if server.tells_size:
@@ -82,10 +91,26 @@ def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.files, server.requests, server.sent = {"/train2014.zip": zipped(IMAGES)}, [], 0
-        server.breaks, server.ranges, server.honours_if_range, server.knows_head, server.date = [], True, True, True, None
-        server.etag, server.kind, server.tells_size, server.too_much, server.missing_status = '"1"', "application/zip", True, 0, 404
-        server.archive = Archive(f"http://127.0.0.1:{server.server_port}/train2014.zip", ("train2014/",))
-        threading.Thread(target=lambda: server.serve_forever(poll_interval=0.01), daemon=True).start()
+        server.breaks, server.ranges, server.honours_if_range, server.knows_head, server.date = (
+            [],
+            True,
+            True,
+            True,
+            None,
+        )
+        server.etag, server.kind, server.tells_size, server.too_much, server.missing_status = (
+            '"1"',
+            "application/zip",
+            True,
+            0,
+            404,
+        )
+        server.archive = Archive(
+            f"http://127.0.0.1:{server.server_port}/train2014.zip", ("train2014/",)
+        )
+        threading.Thread(
+            target=lambda: server.serve_forever(poll_interval=0.01), daemon=True
+        ).start()
         yield server
         server.shutdown()
 
@@ -101,7 +126,9 @@ def failure(server, output, waits=WAITS):
 
 
 def tree(folder):
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    }
 
 
 def images_in(folder):
@@ -135,7 +162,11 @@ def test_what_was_lost_comes_back(server, tmp_path):
 def test_broken_off_and_resumed_by_a_second_run(server, tmp_path):
     server.breaks = [100_000]
     message = failure(server, tmp_path, waits=())
-    assert server.archive.url in message and "same command again" in message and "broken off after 100.0 kB" in message
+    assert (
+        server.archive.url in message
+        and "same command again" in message
+        and "broken off after 100.0 kB" in message
+    )
     assert (tmp_path / "train2014.zip.part").stat().st_size == 100_000 and not images_in(tmp_path)
     server.sent = 0
     fetched(server, tmp_path, waits=())
@@ -148,7 +179,13 @@ def test_broken_off_and_resumed_by_itself(server, tmp_path, capsys):
     server.breaks = [100_000, 50_000, 0]
     fetched(server, tmp_path, waits=(0.0, 0.0, 0.0))
     assert server.sent == len(server.files["/train2014.zip"])
-    assert [r[2] for r in server.requests] == [None, None, "bytes=100000-", "bytes=150000-", "bytes=150000-"]
+    assert [r[2] for r in server.requests] == [
+        None,
+        None,
+        "bytes=100000-",
+        "bytes=150000-",
+        "bytes=150000-",
+    ]
     assert capsys.readouterr().err.count("trying again") == 3
 
 
@@ -181,12 +218,16 @@ def test_the_file_changes_between(server, tmp_path, honours_if_range, size):
 def test_a_killed_run_between_last_byte_and_name(server, tmp_path):
     body = server.files["/train2014.zip"]
     (tmp_path / "train2014.zip.part").write_bytes(body)
-    (tmp_path / "train2014.zip.part.json").write_text(json.dumps({"validator": '"1"', "total": len(body)}))
+    (tmp_path / "train2014.zip.part.json").write_text(
+        json.dumps({"validator": '"1"', "total": len(body)})
+    )
     fetched(server, tmp_path)
     assert server.sent == 0 and images_in(tmp_path) == IMAGES
 
 
-@pytest.mark.parametrize("note", ["", "[]", "{}", '{"validator": "x", "total": 5}', '{"validator": "x", "total": "5"}'])
+@pytest.mark.parametrize(
+    "note", ["", "[]", "{}", '{"validator": "x", "total": 5}', '{"validator": "x", "total": "5"}']
+)
 def test_a_broken_note_means_afresh(server, tmp_path, note):
     (tmp_path / "train2014.zip.part").write_bytes(b"something else")
     (tmp_path / "train2014.zip.part.json").write_text(note)
@@ -339,23 +380,35 @@ def test_links_and_devices_are_refused(tmp_path, kind):
 
 
 def test_two_entries_of_one_name(tmp_path):
-    assert "2 times" in refused(tmp_path, zipped({"train2014/a.jpg": b"a", "train2014/A.jpg": b"b"}))
+    assert "2 times" in refused(
+        tmp_path, zipped({"train2014/a.jpg": b"a", "train2014/A.jpg": b"b"})
+    )
 
 
 def test_what_the_archive_is_not_for_stays_packed(tmp_path):
-    unpacked(tmp_path, zipped({**IMAGES, "train2014/": b"", "val2014.zip": b"x", "__MACOSX/train2014/a.jpg": b"x"}))
+    unpacked(
+        tmp_path,
+        zipped(
+            {**IMAGES, "train2014/": b"", "val2014.zip": b"x", "__MACOSX/train2014/a.jpg": b"x"}
+        ),
+    )
     assert tree(tmp_path / "out") == IMAGES
 
 
 def test_an_archive_without_what_it_must_bring(tmp_path):
-    assert "no questions.json in it" in refused(tmp_path, zipped(IMAGES), ("train2014/", "questions.json"))
+    assert "no questions.json in it" in refused(
+        tmp_path, zipped(IMAGES), ("train2014/", "questions.json")
+    )
 
 
 def test_wrong_crc(tmp_path):
     content = bytearray(zipped(IMAGES))
     content[1000] ^= 1
     message = refused(tmp_path, bytes(content))
-    assert "x.zip: damaged (Bad CRC-32 for file 'train2014/a.jpg')" in message and "remove it" in message
+    assert (
+        "x.zip: damaged (Bad CRC-32 for file 'train2014/a.jpg')" in message
+        and "remove it" in message
+    )
 
 
 def test_cut_off_archive(tmp_path):
@@ -390,7 +443,9 @@ def test_what_is_there_stays_and_what_is_wrong_is_replaced(tmp_path):
     (folder / "a.jpg").write_bytes(IMAGES["train2014/a.jpg"])
     (folder / "b.jpg").write_bytes(bytes(100_000))
     before = (folder / "a.jpg").stat().st_ino
-    assert unpacked(tmp_path, zipped(IMAGES)) == {name: len(content) for name, content in IMAGES.items()}
+    assert unpacked(tmp_path, zipped(IMAGES)) == {
+        name: len(content) for name, content in IMAGES.items()
+    }
     assert tree(tmp_path / "out") == IMAGES and (folder / "a.jpg").stat().st_ino == before
 
 

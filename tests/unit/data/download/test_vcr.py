@@ -18,7 +18,10 @@ def archives(tmp_path_factory):
     """A folder with the two official archives; the images' has entries for its folders, as the real one has."""
     folder = tmp_path_factory.mktemp("archives")
     official = write_vcr(folder / "unpacked", 2, 2, 2)
-    for name, found in (("vcr1annots.zip", official.glob("*.jsonl")), ("vcr1images.zip", (official / "vcr1images").rglob("*"))):
+    for name, found in (
+        ("vcr1annots.zip", official.glob("*.jsonl")),
+        ("vcr1images.zip", (official / "vcr1images").rglob("*")),
+    ):
         with zipfile.ZipFile(folder / name, "w") as archive:
             for path in sorted(found):
                 archive.write(path, path.relative_to(official))
@@ -53,8 +56,12 @@ def test_archives_that_lie_in_the_folder(archives, tmp_path):
     check_unpacked(archives, out)
     assert not list(out.glob("*.zip"))
     assert "nothing to do" in run("--output", out).stdout
-    prepared = CliRunner().invoke(app, ["prepare", "vcr", "--source", str(out), "--output", str(tmp_path / "prepared")])
-    assert prepared.exit_code == 0 and list(open_prepared(tmp_path / "prepared").manifest["splits"]) == ["test", "train", "val"]
+    prepared = CliRunner().invoke(
+        app, ["prepare", "vcr", "--source", str(out), "--output", str(tmp_path / "prepared")]
+    )
+    assert prepared.exit_code == 0 and list(
+        open_prepared(tmp_path / "prepared").manifest["splits"]
+    ) == ["test", "train", "val"]
 
 
 def test_an_archive_elsewhere_stays_there(archives, tmp_path):
@@ -67,9 +74,19 @@ def test_an_archive_elsewhere_stays_there(archives, tmp_path):
 
 def test_from_urls_that_do_not_end_in_the_names(archives, tmp_path, server):  # noqa: F811
     base = f"http://127.0.0.1:{server.server_port}"
-    server.files = {f"/{k}?key=1": (archives / name).read_bytes() for k, name in (("a", "vcr1annots.zip"), ("b", "vcr1images.zip"))}
+    server.files = {
+        f"/{k}?key=1": (archives / name).read_bytes()
+        for k, name in (("a", "vcr1annots.zip"), ("b", "vcr1images.zip"))
+    }
     server.breaks = [200]
-    given = ["--output", tmp_path, "--annotations", f"{base}/a?key=1", "--images", f"{base}/b?key=1"]
+    given = [
+        "--output",
+        tmp_path,
+        "--annotations",
+        f"{base}/a?key=1",
+        "--images",
+        f"{base}/b?key=1",
+    ]
     done = run(*given, "--keep-archives")
     assert done.exit_code == 0, done.output
     check_unpacked(archives, tmp_path)
@@ -85,12 +102,21 @@ def test_without_archives_it_says_how_to_come_by_them(archives, tmp_path, monkey
         f"vle-bench: download vcr: vcr1annots.zip is not in {tmp_path}, and no --annotations says where it is\n"
     )
     for part in (
-        "the form at https://visualcommonsense.com/download/", "vcr1images.zip: the images and their boxes (vcr1images/)",
+        "the form at https://visualcommonsense.com/download/",
+        "vcr1images.zip: the images and their boxes (vcr1images/)",
         "vcr1annots.zip: the questions (train.jsonl, val.jsonl, test.jsonl)",
         f"vle-bench download vcr --output {tmp_path} --annotations URL|FILE --images URL|FILE",
-    ):  # fmt: skip
+    ):
         assert part in words
-    words = failure(monkeypatch, capsys, "vcr", "--output", tmp_path, "--annotations", archives / "vcr1annots.zip")
+    words = failure(
+        monkeypatch,
+        capsys,
+        "vcr",
+        "--output",
+        tmp_path,
+        "--annotations",
+        archives / "vcr1annots.zip",
+    )
     assert f"vcr1images.zip is not in {tmp_path}, and no --images says where it is\n" in words
     assert list(tmp_path.iterdir()) == []
 
@@ -98,15 +124,24 @@ def test_without_archives_it_says_how_to_come_by_them(archives, tmp_path, monkey
 def test_list():
     done = run("--list")
     assert done.exit_code == 0
-    assert all(part in done.stdout for part in ("vcr1annots.zip", "vcr1images.zip", "https://visualcommonsense.com/download/"))
+    assert all(
+        part in done.stdout
+        for part in ("vcr1annots.zip", "vcr1images.zip", "https://visualcommonsense.com/download/")
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["vcr"], "download vcr: --output names the folder"),
-        (["vcr", "--output", "x", "--annotations", "ftp://a/b.zip"], "--annotations ftp://a/b.zip: no such file, and no URL"),
-        (["vqav2", "--output", "x", "--images", "a.zip"], "download vqav2: --annotations and --images are for vcr"),
+        (
+            ["vcr", "--output", "x", "--annotations", "ftp://a/b.zip"],
+            "--annotations ftp://a/b.zip: no such file, and no URL",
+        ),
+        (
+            ["vqav2", "--output", "x", "--images", "a.zip"],
+            "download vqav2: --annotations and --images are for vcr",
+        ),
     ],
 )
 def test_wrong_requests(monkeypatch, capsys, arguments, message):
@@ -118,5 +153,6 @@ def test_a_recipe_without_data_names_the_commands():
     data = load_recipe("vcr/vle-base-q2a").data
     official = f"{data.root}-official"
     assert data_commands(data) == [
-        f"vle-bench download vcr --output {official}", f"vle-bench prepare vcr --source {official} --output {data.root}",
-    ]  # fmt: skip
+        f"vle-bench download vcr --output {official}",
+        f"vle-bench prepare vcr --source {official} --output {data.root}",
+    ]

@@ -9,11 +9,20 @@ from vle_bench.errors import RequestError
 from vle_bench.json_files import jsonl_records
 
 RECORD = {
-    "annot_id": "val-7", "objects": ["person", "cat"], "question": ["Why", "is", [0, 1], "?"],
-    "answer_choices": [["a"], ["b", [1]], ["c"], ["d"]], "rationale_choices": [["e"], ["f"], ["g"], [[0], "h"]],
-    "answer_label": 3, "rationale_label": 0,
-}  # fmt: skip
-METADATA = {"width": 100, "height": 50, "names": ["person", "cat"], "boxes": [[0, 0, 10, 10, 0.9], [5.5, 5, 5.5, 70]]}
+    "annot_id": "val-7",
+    "objects": ["person", "cat"],
+    "question": ["Why", "is", [0, 1], "?"],
+    "answer_choices": [["a"], ["b", [1]], ["c"], ["d"]],
+    "rationale_choices": [["e"], ["f"], ["g"], [[0], "h"]],
+    "answer_label": 3,
+    "rationale_label": 0,
+}
+METADATA = {
+    "width": 100,
+    "height": 50,
+    "names": ["person", "cat"],
+    "boxes": [[0, 0, 10, 10, 0.9], [5.5, 5, 5.5, 70]],
+}
 
 
 def put(content, path, value):
@@ -32,7 +41,11 @@ def put(content, path, value):
 def refused(message, check, *arguments):
     with pytest.raises(RequestError, match=f"^VCR record 'val-7': {message}") as caught:
         check(*arguments)
-    assert isinstance(caught.value, ValueError) and "\n" not in str(caught.value) and len(str(caught.value)) < 200
+    assert (
+        isinstance(caught.value, ValueError)
+        and "\n" not in str(caught.value)
+        and len(str(caught.value)) < 200
+    )
 
 
 def test_an_official_record_passes():
@@ -61,7 +74,11 @@ def test_an_official_record_passes():
         (["question", 2], None, "question: None is neither a word"),
         (["answer_choices", 1, 1], [7], r"answer_choices\[1\]: the tag 7 names none"),
         (["rationale_choices", 3, 0], [7], r"rationale_choices\[3\]: the tag 7 names none"),
-        (["answer_choices", 2], "c" * 500, r"answer_choices\[2\]: 'c+\.\.\. is not a list of tokens"),
+        (
+            ["answer_choices", 2],
+            "c" * 500,
+            r"answer_choices\[2\]: 'c+\.\.\. is not a list of tokens",
+        ),
         (["answer_choices"], [], "answer_choices: empty, there is nothing to choose from"),
         (["answer_label"], 4, "answer_label: 4 is not a number of 0 to 3"),
         (["answer_label"], -1, "answer_label: -1 is not"),

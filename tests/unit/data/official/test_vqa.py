@@ -28,7 +28,11 @@ def test_files_that_are_no_json(tmp_path, content, message):
 
 def test_paths_that_are_no_file(tmp_path):
     (tmp_path / "f").write_text("{}")
-    for path, message in ((tmp_path / "no", "no such file"), (tmp_path, "a folder"), (tmp_path / "f" / "below", "cannot be read")):
+    for path, message in (
+        (tmp_path / "no", "no such file"),
+        (tmp_path, "a folder"),
+        (tmp_path / "f" / "below", "cannot be read"),
+    ):
         with pytest.raises(RequestError, match=message):
             read_json(path)
 

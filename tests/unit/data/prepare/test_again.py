@@ -25,7 +25,9 @@ WAYS_OUT = "; remove the folder or give another --output"
 SKIP = Choices(on_bad_image="skip")
 
 
-@pytest.fixture(params=[(write_vqav2, prepare_vqav2), (write_vcr, prepare_vcr)], ids=["vqav2", "vcr"])
+@pytest.fixture(
+    params=[(write_vqav2, prepare_vqav2), (write_vcr, prepare_vcr)], ids=["vqav2", "vcr"]
+)
 def either(request, tmp_path):
     """Official files, the function that prepares them, and the folder that it was asked to write."""
     write, prepare = request.param
@@ -55,13 +57,25 @@ def test_the_same_request_does_nothing(either, monkeypatch):
     before = content(out)
     monkeypatch.setattr(shards, "write_table", None)
     again = prepare(source, out, Choices(workers=2))  # makes no other data
-    assert isinstance(again, Standing) and not isinstance(manifest, Standing) and content(out) == before
+    assert (
+        isinstance(again, Standing)
+        and not isinstance(manifest, Standing)
+        and content(out) == before
+    )
     assert again == json.loads(json.dumps(manifest))
 
 
 def test_what_the_command_says(either, tmp_path, monkeypatch, capsys):
     name = "vqav2" if either[1] is prepare_vqav2 else "vcr"
-    command = ["vle-bench", "prepare", name, "--source", str(tmp_path / "own"), "--output", str(tmp_path / "out")]
+    command = [
+        "vle-bench",
+        "prepare",
+        name,
+        "--source",
+        str(tmp_path / "own"),
+        "--output",
+        str(tmp_path / "out"),
+    ]
     command += ["--tokenizer", str(TOKENIZER)]
     shown = []
     for _ in range(2):
@@ -90,16 +104,18 @@ def test_answers_looked_up_in_another_way(tmp_path):
     (tmp_path / "labels.json").write_text('["2", "red"]')
     mapped = Choices(label_map=tmp_path / "labels.json")
     prepare_vqav2(source, out, mapped)
-    assert refused(prepare_vqav2, source, out, Choices(label_map=mapped.label_map, published_targets=True)) == (
-        "--published-targets: not given then, given now"
-    )
+    assert refused(
+        prepare_vqav2, source, out, Choices(label_map=mapped.label_map, published_targets=True)
+    ) == ("--published-targets: not given then, given now")
     assert refused(prepare_vqav2, source, out).startswith("--label-map: labels.json, SHA-256 ")
     assert refused(prepare_vqav2, source, out, mapped, files) == (
         "image_data.json was not among its files; question_answers.json was not among its files"
     )
     (tmp_path / "labels.json").write_text('["red", "2"]')
     assert refused(prepare_vqav2, source, out, mapped).endswith(" now")
-    others = refused(prepare_vqav2, source, out, Choices(on_bad_record="skip", published_targets=True), files)
+    others = refused(
+        prepare_vqav2, source, out, Choices(on_bad_record="skip", published_targets=True), files
+    )
     assert others.endswith(" and 2 more")
 
 
@@ -120,7 +136,10 @@ def test_an_image_that_was_mended_asks_for_other_data(either):
     assert isinstance(prepare(source, out, SKIP), Standing)
     image.write_bytes(whole)
     (left_out,) = manifest["left_out"]["images"]
-    assert refused(prepare, source, out, SKIP) == f"{left_out['file']}, which was left out, has changed since"
+    assert (
+        refused(prepare, source, out, SKIP)
+        == f"{left_out['file']}, which was left out, has changed since"
+    )
 
 
 def test_damaged_data_are_made_again(either):
@@ -139,7 +158,10 @@ def test_an_earlier_versions_data_are_refused(either):
     source, prepare, out = either
     prepare(source, out)
     change(out / "manifest.json", lambda manifest: manifest.pop("inputs"))
-    with pytest.raises(RequestError, match="out: was prepared by an earlier version; remove the folder or give another --output"):
+    with pytest.raises(
+        RequestError,
+        match="out: was prepared by an earlier version; remove the folder or give another --output",
+    ):
         prepare(source, out)
 
 
@@ -175,15 +197,27 @@ def test_questions_of_an_image_are_counted_once(tmp_path):
     source, out = write_vqav2(tmp_path / "own"), tmp_path / "out"
     (source / "test2015" / "COCO_test2015_000000002002.jpg").unlink()
     manifest = prepare_vqav2(source, out, SKIP)
-    assert [manifest["report"][split]["left_out_with_their_image"] for split in ("test-dev", "test", "train")] == [3, 3, 0]
-    assert "left out: 1 images that cannot be read, and with them 3 questions" in vqa_summary.lines(manifest)
+    assert [
+        manifest["report"][split]["left_out_with_their_image"]
+        for split in ("test-dev", "test", "train")
+    ] == [3, 3, 0]
+    assert "left out: 1 images that cannot be read, and with them 3 questions" in vqa_summary.lines(
+        manifest
+    )
 
 
 def test_vcr_says_how_many_questions_a_split_lacks(tmp_path):
     write_vcr(tmp_path / "own")
     lines = (tmp_path / "own" / "val.jsonl").read_text().splitlines()
     spoilt = json.loads(lines[0]) | {"answer_label": None}
-    (tmp_path / "own" / "val.jsonl").write_text("\n".join([json.dumps(spoilt), "{", *lines[1:], lines[1]]) + "\n")
+    (tmp_path / "own" / "val.jsonl").write_text(
+        "\n".join([json.dumps(spoilt), "{", *lines[1:], lines[1]]) + "\n"
+    )
     manifest = prepare_vcr(tmp_path / "own", tmp_path / "out", Choices(on_bad_record="skip"))
-    found = {name: split["left_out_as_bad_records"] for name, split in manifest["report"]["splits"].items()}
-    assert found == {"train": 0, "val": 2, "test": 0} and len(manifest["left_out"]["records"]) == 3  # one stands there twice
+    found = {
+        name: split["left_out_as_bad_records"]
+        for name, split in manifest["report"]["splits"].items()
+    }
+    assert (
+        found == {"train": 0, "val": 2, "test": 0} and len(manifest["left_out"]["records"]) == 3
+    )  # one stands there twice

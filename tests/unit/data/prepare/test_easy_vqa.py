@@ -20,7 +20,9 @@ def prepared(tmp_path_factory):
 
 
 def test_counts_and_labels(prepared):
-    counts = {name: (s["questions"], s["images"]) for name, s in prepared.manifest["splits"].items()}
+    counts = {
+        name: (s["questions"], s["images"]) for name, s in prepared.manifest["splits"].items()
+    }
     assert counts == {"train": (34_940, 3_615), "val": (3_635, 385), "test": (9_673, 1_000)}
     assert counts["train"][0] + counts["val"][0] == 38_575
     assert len(prepared.labels) == 13 and prepared.labels[:2] == ["yes", "no"]
@@ -36,15 +38,19 @@ def test_no_image_of_val_or_test_is_trained_on(prepared):
 def test_question_only_baselines_are_the_published_ones(prepared):
     found = question_only_baselines(prepared.questions("train+val"), prepared.questions("test"))
     assert {name: f"{100 * value:.2f}" for name, value in found.items()} == {
-        "most_frequent": "37.33", "question_only": "67.00", "question_only_not_yes_no": "23.30",
-    }  # fmt: skip
+        "most_frequent": "37.33",
+        "question_only": "67.00",
+        "question_only_not_yes_no": "23.30",
+    }
     assert sum(t != "yes/no" for t in prepared.questions("test")["answer_type"]) == 2_537
 
 
 def test_a_row_holds_the_ten_answers_and_its_soft_target(prepared):
     row = prepared.questions("train")[0]
     assert row["answers"] == [row["multiple_choice_answer"]] * 10
-    assert row["label_ids"] == [prepared.labels.index(row["multiple_choice_answer"])] and row["label_scores"] == [1.0]
+    assert row["label_ids"] == [prepared.labels.index(row["multiple_choice_answer"])] and row[
+        "label_scores"
+    ] == [1.0]
     assert prepared.images[row["image_row"]]["image_id"] == row["image_id"]
 
 
@@ -59,9 +65,14 @@ def test_twice_the_same_bytes(tmp_path):
     for name in ("a", "b"):
         prepare_easy_vqa(tmp_path / name, limit_images=40)
     files = sorted(p.name for p in (tmp_path / "a").iterdir())
-    tables = ["images-00000-of-00001.arrow", *(f"questions-{s}.arrow" for s in ("test", "train", "val"))]
+    tables = [
+        "images-00000-of-00001.arrow",
+        *(f"questions-{s}.arrow" for s in ("test", "train", "val")),
+    ]
     assert files == sorted([*tables, "label_map.json", "manifest.json"])
-    assert all((tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files)
+    assert all(
+        (tmp_path / "a" / f).read_bytes() == (tmp_path / "b" / f).read_bytes() for f in files
+    )
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path):
@@ -100,15 +111,29 @@ def damage_json(path, change):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda q, a, i: q.write_text(q.read_text()[:200]), "questions-train.json: broken or cut-off JSON"),
-        (lambda q, a, i: damage_json(q, lambda c: c["questions"][3].pop("question")),
-         r"questions-train.json: record 3 \(question_id \d+\): has no 'question'"),
-        (lambda q, a, i: damage_json(q, lambda c: c["questions"].append(c["questions"][0])), "stands there twice"),
-        (lambda q, a, i: damage_json(a, lambda c: c["annotations"].pop()), "1 questions have no annotation"),
+        (
+            lambda q, a, i: q.write_text(q.read_text()[:200]),
+            "questions-train.json: broken or cut-off JSON",
+        ),
+        (
+            lambda q, a, i: damage_json(q, lambda c: c["questions"][3].pop("question")),
+            r"questions-train.json: record 3 \(question_id \d+\): has no 'question'",
+        ),
+        (
+            lambda q, a, i: damage_json(q, lambda c: c["questions"].append(c["questions"][0])),
+            "stands there twice",
+        ),
+        (
+            lambda q, a, i: damage_json(a, lambda c: c["annotations"].pop()),
+            "1 questions have no annotation",
+        ),
         (lambda q, a, i: i(0).unlink(), "COCO_train_000000000000.jpg: no such image"),
-        (lambda q, a, i: i(0).write_bytes(i(0).read_bytes()[:100]), "COCO_train_000000000000.jpg: cannot be read as an image"),
+        (
+            lambda q, a, i: i(0).write_bytes(i(0).read_bytes()[:100]),
+            "COCO_train_000000000000.jpg: cannot be read as an image",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_official_files_leave_nothing_behind(tmp_path, damage, message):
     questions, annotations, image_path = official(tmp_path)
     damage(questions, annotations, image_path)

@@ -28,7 +28,9 @@ def refused(source, output):
 
 def lost(manifest):
     return {
-        name: split["left_out_as_bad_records"] for name, split in manifest["report"].items() if split["left_out_as_bad_records"]
+        name: split["left_out_as_bad_records"]
+        for name, split in manifest["report"].items()
+        if split["left_out_as_bad_records"]
     }
 
 
@@ -39,23 +41,51 @@ def answer(k, **values):
 @pytest.mark.parametrize(
     ("name", "edit", "problem"),
     [
-        (Q, lambda c: c["questions"][0].update(question=" \t"), "record 0 (question_id 6000): question: empty"),
-        (A, lambda c: c["annotations"][0].update(answer_type="colour"),
-         "record 0 (question_id 1011): answer_type: 'colour' is none of yes/no, number, other"),
-        (A, answer(1, answer_id=1), "record 0 (question_id 1011): answers: answer_id 1 stands there twice"),
-        (A, answer(4, answer_id=""), "record 0 (question_id 1011): answers: number 5 of 10: answer_id: '' is not a whole number"),
-        (A, answer(4, answer_id=[5]), "record 0 (question_id 1011): answers: number 5 of 10: answer_id: [5] is not a whole number"),
-        (A, lambda c: c["annotations"][0]["answers"][2].pop("answer_id"),
-         "record 0 (question_id 1011): answers: number 3 of 10: has no 'answer_id'"),
-        (A, answer(3, answer=4), "record 0 (question_id 1011): answers: number 4 of 10: answer: 4 is not a string"),
+        (
+            Q,
+            lambda c: c["questions"][0].update(question=" \t"),
+            "record 0 (question_id 6000): question: empty",
+        ),
+        (
+            A,
+            lambda c: c["annotations"][0].update(answer_type="colour"),
+            "record 0 (question_id 1011): answer_type: 'colour' is none of yes/no, number, other",
+        ),
+        (
+            A,
+            answer(1, answer_id=1),
+            "record 0 (question_id 1011): answers: answer_id 1 stands there twice",
+        ),
+        (
+            A,
+            answer(4, answer_id=""),
+            "record 0 (question_id 1011): answers: number 5 of 10: answer_id: '' is not a whole number",
+        ),
+        (
+            A,
+            answer(4, answer_id=[5]),
+            "record 0 (question_id 1011): answers: number 5 of 10: answer_id: [5] is not a whole number",
+        ),
+        (
+            A,
+            lambda c: c["annotations"][0]["answers"][2].pop("answer_id"),
+            "record 0 (question_id 1011): answers: number 3 of 10: has no 'answer_id'",
+        ),
+        (
+            A,
+            answer(3, answer=4),
+            "record 0 (question_id 1011): answers: number 4 of 10: answer: 4 is not a string",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_official_record(own, tmp_path, name, edit, problem):
     """Skipped, it is one record and one question less, though its other half stands alone now."""
     change(own / name, edit)
     assert refused(own, tmp_path / "out") == f"{own / name}: {problem}{WAY_OUT}"
     manifest = prepare_vqav2(own, tmp_path / "out", SKIP)
-    assert [f"{bad['record']}: {bad['problem']}" for bad in manifest["left_out"]["records"]] == [problem]
+    assert [f"{bad['record']}: {bad['problem']}" for bad in manifest["left_out"]["records"]] == [
+        problem
+    ]
     assert manifest["splits"]["train"]["questions"] == 26 and lost(manifest) == {"train": 1}
     assert "left out: 1 bad records" in lines(manifest)
 
@@ -79,9 +109,15 @@ def test_test_dev_is_a_part_of_test(own, tmp_path, edit, problem):
     manifest = prepare_vqav2(own, tmp_path / "out", SKIP)
     (listed,) = manifest["left_out"]["records"]
     assert f"{listed['file']}: {listed['record']}: {listed['problem']}" == f"{DEV}: {problem}"
-    assert (manifest["splits"]["test-dev"]["questions"], manifest["splits"]["test"]["questions"]) == (14, 21)
+    assert (
+        manifest["splits"]["test-dev"]["questions"],
+        manifest["splits"]["test"]["questions"],
+    ) == (14, 21)
     assert lost(manifest) == {"test-dev": 1}
-    dev, test = (set(open_prepared(tmp_path / "out").questions(name)["question_id"]) for name in ("test-dev", "test"))
+    dev, test = (
+        set(open_prepared(tmp_path / "out").questions(name)["question_id"])
+        for name in ("test-dev", "test")
+    )
     assert dev < test
 
 
@@ -102,7 +138,10 @@ def test_each_split_says_how_many_questions_it_lacks(own, tmp_path):
     manifest = prepare_vqav2(own, tmp_path / "out", SKIP)
     assert lost(manifest) == {"minival": 1, "val-minival": 1, "test": 1}
     assert len(manifest["left_out"]["records"]) == 4
-    assert manifest["splits"]["minival"]["questions"] == 2 and manifest["splits"]["val-minival"]["questions"] == 41
+    assert (
+        manifest["splits"]["minival"]["questions"] == 2
+        and manifest["splits"]["val-minival"]["questions"] == 41
+    )
 
 
 def test_an_id_of_more_than_64_bits(own, tmp_path):

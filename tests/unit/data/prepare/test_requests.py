@@ -29,7 +29,10 @@ def refused(monkeypatch, capsys, *arguments):
 @pytest.mark.parametrize("source", ["vqav2", "vcr", "shapes-vcr"])
 def test_limit_images_is_for_easy_vqa(official, tmp_path, monkeypatch, capsys, source):
     command = (source, "--source", official, "--output", tmp_path / "out", "--limit-images", 20)
-    assert refused(monkeypatch, capsys, *command) == f"prepare {source}: --limit-images: not for this source"
+    assert (
+        refused(monkeypatch, capsys, *command)
+        == f"prepare {source}: --limit-images: not for this source"
+    )
 
 
 def test_an_output_that_cannot_be_is_named_as_it_was_given(official, tmp_path, monkeypatch, capsys):
@@ -46,47 +49,83 @@ def test_a_folder_in_the_place_of_an_image(tmp_path, monkeypatch, capsys):
     image = write_vqav2(tmp_path / "own") / "train2014" / "COCO_train2014_000000000002.jpg"
     image.unlink()
     image.mkdir()
-    message = refused(monkeypatch, capsys, "vqav2", "--source", tmp_path / "own", "--output", tmp_path / "out")
-    assert message == f"{image}: cannot be read: Is a directory (image_id 2); --on-bad-image skip leaves such images out"
+    message = refused(
+        monkeypatch, capsys, "vqav2", "--source", tmp_path / "own", "--output", tmp_path / "out"
+    )
+    assert (
+        message
+        == f"{image}: cannot be read: Is a directory (image_id 2); --on-bad-image skip leaves such images out"
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "missing"),
     [
-        ("", "no such folder"), ("v2_mscoco_val2014_annotations.json", "no such file"), ("val2014", "no such folder"),
+        ("", "no such folder"),
+        ("v2_mscoco_val2014_annotations.json", "no such file"),
+        ("val2014", "no such folder"),
         ("v2_OpenEnded_mscoco_test-dev2015_questions.json", "no such file"),
     ],
-)  # fmt: skip
-def test_what_is_missing_is_said_with_the_way_to_get_it(tmp_path, monkeypatch, capsys, name, missing):
+)
+def test_what_is_missing_is_said_with_the_way_to_get_it(
+    tmp_path, monkeypatch, capsys, name, missing
+):
     """Also with skip: a folder that is not there is no bad image."""
     source = write_vqav2(tmp_path / "own")
     (source / name).rename(tmp_path / "away")
-    command = ("vqav2", "--source", source, "--output", tmp_path / "out", "--on-bad-image", "skip", "--on-bad-record", "skip")
+    command = (
+        "vqav2",
+        "--source",
+        source,
+        "--output",
+        tmp_path / "out",
+        "--on-bad-image",
+        "skip",
+        "--on-bad-record",
+        "skip",
+    )
     message = refused(monkeypatch, capsys, *command)
-    assert message == f"{source / name}: {missing}; `vle-bench download vqav2 --output {source}` brings the official files"
+    assert (
+        message
+        == f"{source / name}: {missing}; `vle-bench download vqav2 --output {source}` brings the official files"
+    )
     assert not (tmp_path / "out").exists()
 
 
 def test_missing_files_of_visual_genome_are_said_first(official, tmp_path, monkeypatch, capsys):
     more = ("--visual-genome", tmp_path / "qa.json", "--vg-image-data", tmp_path)
-    assert refused(monkeypatch, capsys, "vqav2", "--source", official, "--output", tmp_path / "out", *more) == (
-        f"{tmp_path / 'qa.json'}: no such file"
-    )
+    assert refused(
+        monkeypatch, capsys, "vqav2", "--source", official, "--output", tmp_path / "out", *more
+    ) == (f"{tmp_path / 'qa.json'}: no such file")
 
 
 def test_a_split_of_which_nothing_is_left(tmp_path):
     source = write_vqav2(tmp_path / "own")
     for image in (source / "train2014").iterdir():
         image.unlink()
-    with pytest.raises(RequestError, match="train2014_questions.json: no question is left for the split 'train': none of its"):
+    with pytest.raises(
+        RequestError,
+        match="train2014_questions.json: no question is left for the split 'train': none of its",
+    ):
         prepare_vqav2(source, tmp_path / "out", Choices(on_bad_image="skip"))
     assert not (tmp_path / "out").exists()
 
 
 def test_the_tokenizer_is_looked_at_first(official, tmp_path, monkeypatch, capsys):
     (tmp_path / "empty").mkdir()
-    for name, message in (("nix", "no such folder"), ("empty", "no tokenizer can be loaded from it")):
-        command = ("vqav2", "--source", official, "--output", tmp_path / "out", "--tokenizer", tmp_path / name)
+    for name, message in (
+        ("nix", "no such folder"),
+        ("empty", "no tokenizer can be loaded from it"),
+    ):
+        command = (
+            "vqav2",
+            "--source",
+            official,
+            "--output",
+            tmp_path / "out",
+            "--tokenizer",
+            tmp_path / name,
+        )
         assert refused(monkeypatch, capsys, *command).startswith(f"{tmp_path / name}: {message}; ")
     assert [p.name for p in tmp_path.iterdir()] == ["empty"]
 
@@ -97,10 +136,13 @@ def test_folders_without_a_tokenizer(tmp_path):
     (tmp_path / "broken" / "tokenizer.json").write_text("{")
     (tmp_path / "file").touch()
     for name, message in (
-        ("nix", "no such folder; --tokenizer names one on this disk"), ("file", "not a folder; "),
+        ("nix", "no such folder; --tokenizer names one on this disk"),
+        ("file", "not a folder; "),
         ("empty", "no tokenizer can be loaded from it; a folder with tokenizer.json, or "),
         ("broken", "no tokenizer can be loaded"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(RequestError) as caught:
             load_tokenizer(tmp_path / name)
-        assert str(caught.value).startswith(f"{tmp_path / name}: {message}") and "\n" not in str(caught.value)
+        assert str(caught.value).startswith(f"{tmp_path / name}: {message}") and "\n" not in str(
+            caught.value
+        )

@@ -9,7 +9,15 @@ import pytest
 from PIL import Image
 
 from vle_bench.data.official.vcr import check_official, read_metadata
-from vle_bench.data.prepare.shapes_scene import SHIRTS, THINGS, WORDS, draw, make_scene, part, thing_box
+from vle_bench.data.prepare.shapes_scene import (
+    SHIRTS,
+    THINGS,
+    WORDS,
+    draw,
+    make_scene,
+    part,
+    thing_box,
+)
 from vle_bench.data.prepare.shapes_vcr import HIDDEN, as_written, ask, records, write_shapes_vcr
 from vle_bench.demo.baselines import KINDS, majority_baseline, text_baseline
 from vle_bench.json_files import jsonl_records
@@ -33,7 +41,11 @@ def splits(asked):
 
 
 def content(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def people(scene):
@@ -69,18 +81,31 @@ def test_every_record_is_official(folder):
             check_official(record, meta)
             with Image.open(folder / "vcr1images" / record["img_fn"]) as image:
                 assert image.size == (meta["width"], meta["height"]) and image.mode == "RGB"
-            assert re.fullmatch(rf"shapes_{record['movie']}/{record['movie']}@\d+\.jpg", record["img_fn"])
-            assert set(record["objects"]) <= {"person", "chair", "pottedplant", *WORDS} and record["objects"].count("person") in (
+            assert re.fullmatch(
+                rf"shapes_{record['movie']}/{record['movie']}@\d+\.jpg", record["img_fn"]
+            )
+            assert set(record["objects"]) <= {"person", "chair", "pottedplant", *WORDS} and record[
+                "objects"
+            ].count("person") in (
                 5,
                 6,
             )
             for box in meta["boxes"]:
-                assert len(box) == 5 and 0 <= box[0] < box[2] <= meta["width"] and 0 <= box[1] < box[3] <= meta["height"]
-            assert len(meta["segms"]) == len(meta["boxes"]) and all(len(polygon) > 2 for (polygon,) in meta["segms"])
+                assert (
+                    len(box) == 5
+                    and 0 <= box[0] < box[2] <= meta["width"]
+                    and 0 <= box[1] < box[3] <= meta["height"]
+                )
+            assert len(meta["segms"]) == len(meta["boxes"]) and all(
+                len(polygon) > 2 for (polygon,) in meta["segms"]
+            )
 
 
 def test_only_the_test_split_has_no_labels(folder):
-    keys = {split: {frozenset(record) for _, record in jsonl_records(folder / f"{split}.jsonl")} for split in SMALL}
+    keys = {
+        split: {frozenset(record) for _, record in jsonl_records(folder / f"{split}.jsonl")}
+        for split in SMALL
+    }
     assert keys["train"] == keys["val"] and len(keys["train"]) == len(keys["test"]) == 1
     assert next(iter(keys["train"])) - next(iter(keys["test"])) == set(HIDDEN)
 
@@ -112,15 +137,23 @@ def test_the_right_answer_alone_is_true_and_every_choice_is_somebodys(asked):
         for answer in one.answers:
             tags, colors = said(one.question, answer)
             assert set(tags) <= set(one.scene.indices) and set(colors) <= set(held)
-            named = [word for word in one.question + answer if isinstance(word, str) and word in WORDS.values()]
+            named = [
+                word
+                for word in one.question + answer
+                if isinstance(word, str) and word in WORDS.values()
+            ]
             assert named in ([], [held[colors[0]]])
 
 
 def test_the_right_rationale_alone_is_true_and_every_choice_is_somebodys(asked):
     for one in asked:
-        assert [is_dressed(one.scene, r) for r in one.rationales] == [i == one.rationale_label for i in range(4)], one
+        assert [is_dressed(one.scene, r) for r in one.rationales] == [
+            i == one.rationale_label for i in range(4)
+        ], one
         shirts = {person.shirt for person in one.scene.people}
-        assert all({w for w in r if isinstance(w, str)} & set(SHIRTS) <= shirts for r in one.rationales)
+        assert all(
+            {w for w in r if isinstance(w, str)} & set(SHIRTS) <= shirts for r in one.rationales
+        )
 
 
 def test_a_rationale_is_about_nobody_whom_question_and_answer_tell(asked):
@@ -129,7 +162,9 @@ def test_a_rationale_is_about_nobody_whom_question_and_answer_tell(asked):
         told, _ = said(one.question, one.answers[one.answer_label])
         dressed = {people(one.scene)[tag].shirt for tag in told}
         for rationale in one.rationales:
-            assert not {t for token in rationale if isinstance(token, list) for t in token} & set(told)
+            assert not {t for token in rationale if isinstance(token, list) for t in token} & set(
+                told
+            )
             assert not dressed & {word for word in rationale if isinstance(word, str)}
 
 
@@ -153,7 +188,9 @@ def test_exchanged_boxes_change_the_truth(asked):
 def test_names_and_places_are_independent(asked):
     """The n-th person of a record is anywhere, in any shirt."""
     scenes = {one.image: one.scene for one in asked}.values()
-    firsts = [min(zip(s.indices, s.people, strict=True), key=lambda pair: pair[0])[1] for s in scenes]
+    firsts = [
+        min(zip(s.indices, s.people, strict=True), key=lambda pair: pair[0])[1] for s in scenes
+    ]
     for values in (Counter(p.shirt for p in firsts), Counter(p.color for p in firsts)):
         assert max(values.values()) < 1.35 * len(firsts) / 6
     left = sum(p.box[0] < s.width / 2 for p, s in zip(firsts, scenes, strict=True)) / len(firsts)
@@ -166,12 +203,16 @@ def test_text_tells_nothing(splits):
     for task, kind in KINDS.items():
         labels = [[record[f"{kind}_label"] for record in split] for split in splits]
         assert majority_baseline(*labels) == pytest.approx(0.25, abs=0.005)
-        assert text_baseline(train, val, task) == pytest.approx(0.25, abs=0.04)  # four standard errors
+        assert text_baseline(train, val, task) == pytest.approx(
+            0.25, abs=0.04
+        )  # four standard errors
 
 
 def test_the_text_control_finds_what_text_tells(splits):
     """A control that is at chance whatever it reads would be none."""
-    train, val = ([{**r, "answer_choices": [*r["answer_choices"]]} for r in split] for split in splits)
+    train, val = (
+        [{**r, "answer_choices": [*r["answer_choices"]]} for r in split] for split in splits
+    )
     for record in (*train, *val):
         right = record["answer_label"]
         record["answer_choices"][right] = [*record["answer_choices"][right], "surely"]
@@ -183,11 +224,19 @@ def test_the_text_control_finds_what_text_tells(splits):
 def test_distractors_come_from_other_questions(splits):
     train, _ = splits
     blank = [
-        [t if isinstance(t, str) else [] for t in r[f"{kind}_choices"][r[f"{kind}_label"]]] for kind in ("answer",) for r in train
+        [t if isinstance(t, str) else [] for t in r[f"{kind}_choices"][r[f"{kind}_label"]]]
+        for kind in ("answer",)
+        for r in train
     ]
     for index, record in enumerate(train):
-        for i, (choice, source) in enumerate(zip(record["answer_choices"], record["answer_sources"], strict=True)):
-            assert (source == index) == (i == record["answer_label"]) == (record["answer_match_iter"][i] == 0)
+        for i, (choice, source) in enumerate(
+            zip(record["answer_choices"], record["answer_sources"], strict=True)
+        ):
+            assert (
+                (source == index)
+                == (i == record["answer_label"])
+                == (record["answer_match_iter"][i] == 0)
+            )
             if source >= 0:
                 assert blank[source] == [t if isinstance(t, str) else [] for t in choice]
         assert sorted(record["rationale_match_iter"]) == [0, 1, 2, 3]
@@ -204,7 +253,9 @@ def test_a_box_shows_its_own_persons_colours():
             near = np.abs(pixels[y1:y2, x1:x2] - THINGS[person.color]).max(-1) < 30
             assert near.mean() > 0.2, person
             x1, y1, x2, y2 = map(round, part(person, 0.1, 0.4, 0.4, 0.6))
-            assert (np.abs(pixels[y1:y2, x1:x2] - SHIRTS[person.shirt]).max(-1) < 30).mean() > 0.8, person
+            assert (
+                np.abs(pixels[y1:y2, x1:x2] - SHIRTS[person.shirt]).max(-1) < 30
+            ).mean() > 0.8, person
 
 
 def test_annotators_count_from_one():

@@ -10,7 +10,17 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.miniature.vcr import BOXES, MANY_OBJECTS, NO_OBJECTS, OBJECTS, OTHER_SIZE, OUTSIDE, change_line, stem, write_vcr
+from tests.miniature.vcr import (
+    BOXES,
+    MANY_OBJECTS,
+    NO_OBJECTS,
+    OBJECTS,
+    OTHER_SIZE,
+    OUTSIDE,
+    change_line,
+    stem,
+    write_vcr,
+)
 from vle_bench.cli.app import app, main
 from vle_bench.data.prepare import shards, vcr
 from vle_bench.data.prepare.manifest import Choices
@@ -52,11 +62,17 @@ def rows_by_name(folder):
 
 def test_splits_and_manifest(official, prepared):
     data = open_prepared(prepared)
-    counts = {name: (s["questions"], s["images"], s["labelled"]) for name, s in data.manifest["splits"].items()}
+    counts = {
+        name: (s["questions"], s["images"], s["labelled"])
+        for name, s in data.manifest["splits"].items()
+    }
     assert counts == {"train": (16, 8, True), "val": (15, 6, True), "test": (8, 4, False)}
     assert data.labels == [] and "labels" not in data.manifest and data.manifest["source"] == "vcr"
     ids = [f"val-{n}" for n in range(15)]
-    assert data.manifest["splits"]["val"]["ids_sha256"] == hashlib.sha256(json.dumps(ids).encode()).hexdigest()
+    assert (
+        data.manifest["splits"]["val"]["ids_sha256"]
+        == hashlib.sha256(json.dumps(ids).encode()).hexdigest()
+    )
     assert {"manifest.json", *data.manifest["files"]} == {p.name for p in prepared.iterdir()}
     assert data.manifest["left_out"] == {"records": [], "images": []}
     assert len(data.manifest["images"]) > 3
@@ -64,11 +80,18 @@ def test_splits_and_manifest(official, prepared):
 
 def test_images_are_there_once_in_the_order_of_their_names_as_they_are(official, prepared):
     images = open_prepared(prepared).images
-    names = [f"{stem(split, i)}.jpg" for split, number in (("train", 8), ("val", 6), ("test", 4)) for i in range(number)]
+    names = [
+        f"{stem(split, i)}.jpg"
+        for split, number in (("train", 8), ("val", 6), ("test", 4))
+        for i in range(number)
+    ]
     assert list(images["file_name"]) == sorted(names) and "@" in names[0]
     for row in images:
         assert row["bytes"] == (official / "vcr1images" / row["file_name"]).read_bytes()
-        assert row["image_id"] == int(hashlib.sha256(row["file_name"].encode()).hexdigest()[:16], 16) // 2
+        assert (
+            row["image_id"]
+            == int(hashlib.sha256(row["file_name"].encode()).hexdigest()[:16], 16) // 2
+        )
     assert images.features["boxes"].feature.feature.dtype == "float64"
 
 
@@ -77,8 +100,13 @@ def test_boxes_are_those_of_the_true_picture(prepared):
     usual = [box[:4] for box in BOXES]
     for split in ("train", "val", "test"):
         found = {i: rows[f"{stem(split, i)}.jpg"] for i in range(4)}
-        assert found[0]["boxes"] == usual == found[OTHER_SIZE]["boxes"]  # there the metadata say twice as much of everything
-        assert found[0]["class_names"] == OBJECTS and (found[OTHER_SIZE]["width"], found[OTHER_SIZE]["height"]) == (60, 40)
+        assert (
+            found[0]["boxes"] == usual == found[OTHER_SIZE]["boxes"]
+        )  # there the metadata say twice as much of everything
+        assert found[0]["class_names"] == OBJECTS and (
+            found[OTHER_SIZE]["width"],
+            found[OTHER_SIZE]["height"],
+        ) == (60, 40)
         assert found[NO_OBJECTS]["boxes"] == [] == found[NO_OBJECTS]["class_names"]
         assert len(found[MANY_OBJECTS]["boxes"]) == 14 == len(found[MANY_OBJECTS]["class_names"])
     assert rows[f"{stem('val', OUTSIDE)}.jpg"]["boxes"][-1] == [70, 3, 90, 20]
@@ -116,13 +144,18 @@ def test_metadata_without_names(own, prepared, tmp_path):
 def test_questions(official, prepared):
     data = open_prepared(prepared)
     for split in ("train", "val", "test"):
-        given = [json.loads(line) for line in (official / f"{split}.jsonl").read_text().splitlines()]
+        given = [
+            json.loads(line) for line in (official / f"{split}.jsonl").read_text().splitlines()
+        ]
         rows = list(data.questions(split))
         assert [row["annot_id"] for row in rows] == [record["annot_id"] for record in given]
         for row, record in zip(rows, given, strict=True):
             kept = ["annot_id", "objects", "question", "answer_choices", "rationale_choices"]
             kept += ["answer_label", "rationale_label"] if split != "test" else []
-            assert json.loads(row["record"]) == {key: record[key] for key in kept} and " " not in row["record"][:40]
+            assert (
+                json.loads(row["record"]) == {key: record[key] for key in kept}
+                and " " not in row["record"][:40]
+            )
             for key in ("answer_label", "rationale_label", "answer_likelihood"):
                 assert row[key] == record.get(key)
             image = data.images[row["image_row"]]
@@ -141,7 +174,10 @@ def test_image_ids_do_not_depend_on_the_splits(own, prepared, tmp_path):
     manifest = prepare_vcr(own, tmp_path / "out")
     alone, whole = rows_by_name(tmp_path / "out"), rows_by_name(prepared)
     assert len(alone) == 6 and all(whole[name] == row for name, row in alone.items())
-    assert list(manifest["splits"]) == ["val"] and manifest["report"]["missing_splits"] == ["train", "test"]
+    assert list(manifest["splits"]) == ["val"] and manifest["report"]["missing_splits"] == [
+        "train",
+        "test",
+    ]
     assert "train        not there: the folder has no train.jsonl" in "\n".join(lines(manifest))
     with pytest.raises(RequestError, match="has no split 'train'; it has val"):
         open_prepared(tmp_path / "out").questions("train")
@@ -154,11 +190,15 @@ def test_annotations_in_a_folder_of_their_own(own, prepared, tmp_path):
     prepare_vcr(own, tmp_path / "out", Choices(shard_bytes=SMALL_SHARDS))
     assert content(tmp_path / "out") == content(prepared)
     shutil.copy(own / "vcr1annots" / "val.jsonl", own)
-    with pytest.raises(RequestError, match=r"own/val.jsonl and .*vcr1annots/val.jsonl: which is meant\? Remove one"):
+    with pytest.raises(
+        RequestError, match=r"own/val.jsonl and .*vcr1annots/val.jsonl: which is meant\? Remove one"
+    ):
         prepare_vcr(own, tmp_path / "out")
 
 
-@pytest.mark.parametrize(("archive", "lacks"), [("vcr1annots.zip", "*.jsonl"), ("vcr1images.zip", "vcr1images")])
+@pytest.mark.parametrize(
+    ("archive", "lacks"), [("vcr1annots.zip", "*.jsonl"), ("vcr1images.zip", "vcr1images")]
+)
 def test_archives_that_are_still_packed_are_named(own, tmp_path, archive, lacks):
     for path in own.glob(lacks):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -187,7 +227,9 @@ def test_stopped_and_started_again(own, prepared, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         prepare_vcr(own, out, choices)
     assert not out.exists() and (tmp_path / ".out.partial").is_dir()
-    monkeypatch.setattr(shards, "write_table", lambda path, *rest: (written.append(path.name), write(path, *rest)))
+    monkeypatch.setattr(
+        shards, "write_table", lambda path, *rest: (written.append(path.name), write(path, *rest))
+    )
     prepare_vcr(own, out, choices)
     assert len(written) == len(set(written)) == len(open_prepared(out).manifest["images"])
     assert content(out) == content(prepared)
@@ -207,7 +249,11 @@ def rewritten(source, out, choices, monkeypatch):
     """Which shards a run writes; the others it took over."""
     written, write = [], shards.write_table
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "write_table", lambda path, *rest: (written.append(path.name), write(path, *rest)))
+        patch.setattr(
+            shards,
+            "write_table",
+            lambda path, *rest: (written.append(path.name), write(path, *rest)),
+        )
         try:
             prepare_vcr(source, out, choices)
         except RequestError as error:
@@ -241,11 +287,19 @@ def damage_images(folder):
 
 def test_a_shard_that_lacks_an_image_stands_only_while_that_is_allowed(own, tmp_path, monkeypatch):
     broken, _ = damage_images(own)
-    shutil.copy(own / "vcr1images" / f"{stem('val', 2)}.jpg", own / "vcr1images" / f"{stem('val', 1)}.jpg")
+    shutil.copy(
+        own / "vcr1images" / f"{stem('val', 2)}.jpg", own / "vcr1images" / f"{stem('val', 1)}.jpg"
+    )
     (own / "vcr1images" / f"{stem('train', 0)}.json").write_text("{")
-    out, lenient = tmp_path / "out", Choices(shard_bytes=SMALL_SHARDS, on_bad_image="skip", on_bad_record="skip")
+    out, lenient = (
+        tmp_path / "out",
+        Choices(shard_bytes=SMALL_SHARDS, on_bad_image="skip", on_bad_record="skip"),
+    )
     stopped_before_the_end(own, out, lenient, monkeypatch)
-    images, records = (Choices(shard_bytes=SMALL_SHARDS, **{key: "skip"}) for key in ("on_bad_image", "on_bad_record"))
+    images, records = (
+        Choices(shard_bytes=SMALL_SHARDS, **{key: "skip"})
+        for key in ("on_bad_image", "on_bad_record")
+    )
     assert "train-0" in rewritten(own, out, images, monkeypatch)[1]
     assert str(broken) in rewritten(own, out, records, monkeypatch)[1]
     assert rewritten(own, out, lenient, monkeypatch) == ([], None)
@@ -279,29 +333,49 @@ def test_report(official, prepared, tmp_path):
     report = open_prepared(prepared).manifest["report"]
     # of 18 images 3 have no object, 3 have 14 with three dogs, and 12 have 5 with one dog; each dog reaches beyond its picture
     assert report["images"] == {
-        "images": 18, "objects": 12 * 5 + 3 * 14, "most_objects": 14, "partly_outside": 12 + 3 * 3, "wholly_outside": 2,
+        "images": 18,
+        "objects": 12 * 5 + 3 * 14,
+        "most_objects": 14,
+        "partly_outside": 12 + 3 * 3,
+        "wholly_outside": 2,
         "other_size": 3,
-    }  # fmt: skip
+    }
     assert report["missing_splits"] == [] and report["tags_out_of_range"] == 0
-    assert {name: split["private_use_tokens"] for name, split in report["splits"].items()} == {"train": 16, "val": 15, "test": 8}
+    assert {name: split["private_use_tokens"] for name, split in report["splits"].items()} == {
+        "train": 16,
+        "val": 15,
+        "test": 8,
+    }
     shown = "\n".join(lines(open_prepared(prepared).manifest))
     assert "test                 8 questions         4 images  without labels" in shown
     assert "objects an image: 5.7 on average, 14 at most" in shown
     assert "boxes: 102, of which 21 reach beyond their picture and 2 lie wholly outside" in shown
     assert "images of another size than their metadata say: 3;" in shown
-    assert "tokens with private-use characters, which encoding drops: test 8, train 16, val 15" in shown
+    assert (
+        "tokens with private-use characters, which encoding drops: test 8, train 16, val 15"
+        in shown
+    )
     assert "only its tokenizer can tell: --tokenizer DIR" in shown
 
 
 def test_report_of_shortened_choices(official, prepared, tmp_path):
     from transformers import AutoTokenizer
 
-    manifest = prepare_vcr(official, tmp_path / "out", Choices(tokenizer=TOKENIZER, shard_bytes=SMALL_SHARDS))
+    manifest = prepare_vcr(
+        official, tmp_path / "out", Choices(tokenizer=TOKENIZER, shard_bytes=SMALL_SHARDS)
+    )
     tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
     for name, answers in (("val", [None]), ("test", range(4))):
-        records = [json.loads(line) for line in (official / f"{name}.jsonl").read_text().splitlines()]
+        records = [
+            json.loads(line) for line in (official / f"{name}.jsonl").read_text().splitlines()
+        ]
         q2a, qa2r = (
-            [c["shortened"] for r in records for a in given for c in encode_record(r, tokenizer, task, 80, a)]
+            [
+                c["shortened"]
+                for r in records
+                for a in given
+                for c in encode_record(r, tokenizer, task, 80, a)
+            ]
             for task, given in (("q2a", [None]), ("qa2r", answers))
         )
         found = manifest["report"]["splits"][name]
@@ -309,9 +383,14 @@ def test_report_of_shortened_choices(official, prepared, tmp_path):
         assert found["qa2r"] == {"choices": len(qa2r), "shortened": sum(qa2r)} and sum(qa2r) >= 2
     assert found["max_text_length"] == 80 and found["qa2r"]["choices"] == 8 * 16
     shown = "\n".join(lines(manifest))
-    assert f"test: choices that are shortened at 80 tokens: Q2A 0 of 32, QA2R {sum(qa2r)} of 128" in shown
+    assert (
+        f"test: choices that are shortened at 80 tokens: Q2A 0 of 32, QA2R {sum(qa2r)} of 128"
+        in shown
+    )
     assert manifest["hash"] == open_prepared(prepared).manifest["hash"]  # counting changes no data
-    longer = prepare_vcr(official, tmp_path / "out", Choices(tokenizer=TOKENIZER, max_text_length=500, workers=2))
+    longer = prepare_vcr(
+        official, tmp_path / "out", Choices(tokenizer=TOKENIZER, max_text_length=500, workers=2)
+    )
     assert longer["report"]["splits"]["test"]["qa2r"] == {"choices": 128, "shortened": 0}
 
 
@@ -325,9 +404,23 @@ def test_a_tokenizer_that_cannot_be_loaded_is_said_first(tmp_path):
 def test_command(official, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out"
     done = CliRunner().invoke(
-        app, ["prepare", "vcr", "--source", str(official), "--output", str(out), "--tokenizer", str(TOKENIZER)]
+        app,
+        [
+            "prepare",
+            "vcr",
+            "--source",
+            str(official),
+            "--output",
+            str(out),
+            "--tokenizer",
+            str(TOKENIZER),
+        ],
     )
-    assert done.exit_code == 0 and "shortened at 80 tokens" in done.output and f"written: {out}" in done.output
+    assert (
+        done.exit_code == 0
+        and "shortened at 80 tokens" in done.output
+        and f"written: {out}" in done.output
+    )
     for arguments, message in (
         (["--output", str(out)], "prepare vcr: --source names the folder of the official files"),
         (

@@ -34,10 +34,19 @@ def put(**values):
 
 BAD = [
     (lambda r: r["question"].append([5]), "question: the tag 5 names none of its 5 objects"),
-    (lambda r: r["answer_choices"][1].append([-1]), "answer_choices[1]: the tag -1 names none of its 5 objects"),
-    (lambda r: r["rationale_choices"][3].append([]), "rationale_choices[3]: [] is neither a word nor a list of tags"),
+    (
+        lambda r: r["answer_choices"][1].append([-1]),
+        "answer_choices[1]: the tag -1 names none of its 5 objects",
+    ),
+    (
+        lambda r: r["rationale_choices"][3].append([]),
+        "rationale_choices[3]: [] is neither a word nor a list of tags",
+    ),
     (lambda r: r["answer_choices"].pop(), "answer_label: 3 is not a number of 0 to 2"),
-    (lambda r: (r["answer_choices"].pop(), r.update(answer_label=0)), "answer_choices: 4 are expected, 3 came"),
+    (
+        lambda r: (r["answer_choices"].pop(), r.update(answer_label=0)),
+        "answer_choices: 4 are expected, 3 came",
+    ),
     (lambda r: r["rationale_choices"].append(["e"]), "rationale_choices: 4 are expected, 5 came"),
     (lambda r: r["answer_choices"].__setitem__(2, []), "answer_choices[2]: empty"),
     (put(question=[]), "question: empty"),
@@ -48,7 +57,10 @@ BAD = [
     (put(answer_likelihood=3), "answer_likelihood: not a string"),
     (put(objects=OBJECTS[:4]), "the tag 4 names none of its 4 objects"),
     (put(objects=[*OBJECTS, "cat"]), "objects: not as in val.jsonl, line 1, about the same image"),
-    (put(metadata_fn=f"{stem('val', 1)}.json"), "metadata_fn: not as in val.jsonl, line 1, about the same image"),
+    (
+        put(metadata_fn=f"{stem('val', 1)}.json"),
+        "metadata_fn: not as in val.jsonl, line 1, about the same image",
+    ),
     (put(annot_id="train-2"), "annot_id: stands in train.jsonl, line 3 already"),
     (put(annot_id="val-0"), "annot_id: stands in val.jsonl, line 1 already"),
     (put(annot_id=""), "annot_id: a string is expected"),
@@ -57,7 +69,7 @@ BAD = [
     (put(img_fn="../../secret.jpg"), "img_fn: leads out of vcr1images"),
     (put(metadata_fn="/etc/a.json"), "metadata_fn: leads out of vcr1images"),
     (lambda r: r["question"].append("\udc00"), "half a surrogate pair"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("edit", "message"), BAD, ids=[message for _, message in BAD])
@@ -69,12 +81,20 @@ def test_a_bad_record_is_named_or_left_out_and_listed(own, tmp_path, edit, messa
     with pytest.raises(RequestError) as caught:
         prepare_vcr(own, tmp_path / "out")
     words = str(caught.value)
-    assert words.startswith(f"{own}/val.jsonl: line 2: VCR record {annot_id!r}: ") and message in words and "\n" not in words
+    assert (
+        words.startswith(f"{own}/val.jsonl: line 2: VCR record {annot_id!r}: ")
+        and message in words
+        and "\n" not in words
+    )
     assert words.endswith("; --on-bad-record skip leaves such records out")
     assert [p.name for p in tmp_path.iterdir()] == ["own"]
     manifest = prepare_vcr(own, tmp_path / "out", SKIP)
     (bad,) = manifest["left_out"]["records"]
-    assert (bad["file"], bad["line"], bad["annot_id"]) == ("val.jsonl", 2, annot_id) and message in bad["problem"]
+    assert (bad["file"], bad["line"], bad["annot_id"]) == (
+        "val.jsonl",
+        2,
+        annot_id,
+    ) and message in bad["problem"]
     assert "VCR record" not in bad["problem"]
     assert manifest["splits"]["val"]["questions"] == 14 and manifest["splits"]["val"]["images"] == 6
     out_of_range = "names none" in message
@@ -86,7 +106,11 @@ def test_a_bad_record_is_named_or_left_out_and_listed(own, tmp_path, edit, messa
 @pytest.mark.parametrize(
     ("line", "annot_id", "message"),
     [
-        (b'{"annot_id": "val-1", "question": ["Why', "val-1", "broken or cut-off JSON at column 40"),
+        (
+            b'{"annot_id": "val-1", "question": ["Why',
+            "val-1",
+            "broken or cut-off JSON at column 40",
+        ),
         (b'{"question": ["Why"', None, "broken or cut-off JSON"),
         (b'{"annot_id": "val-1", "movie": "\xff"}', "val-1", "not UTF-8 text"),
         (b'["val-1"]', None, "is not an object"),
@@ -97,26 +121,36 @@ def test_a_line_that_is_no_json(own, tmp_path, line, annot_id, message):
     path = own / "val.jsonl"
     found = path.read_bytes().splitlines()
     path.write_bytes(b"\n".join([found[0], line, *found[2:]]))
-    with pytest.raises(RequestError, match=rf"val.jsonl: line 2: VCR record .*{message}.*; --on-bad-record skip") as caught:
+    with pytest.raises(
+        RequestError, match=rf"val.jsonl: line 2: VCR record .*{message}.*; --on-bad-record skip"
+    ) as caught:
         prepare_vcr(own, tmp_path / "out")
     assert (annot_id or "None") in str(caught.value) and "\n" not in str(caught.value)
     manifest = prepare_vcr(own, tmp_path / "out", SKIP)
     (bad,) = manifest["left_out"]["records"]
     assert (bad["line"], bad["annot_id"]) == (2, annot_id) and message in bad["problem"]
-    assert list(open_prepared(tmp_path / "out").questions("val")["annot_id"]) == ["val-0", *(f"val-{n}" for n in range(2, 15))]
+    assert list(open_prepared(tmp_path / "out").questions("val")["annot_id"]) == [
+        "val-0",
+        *(f"val-{n}" for n in range(2, 15)),
+    ]
 
 
 def test_a_cut_off_last_line(own, tmp_path):
     path = own / "train.jsonl"
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(RequestError, match="train.jsonl: line 16: VCR record 'train-15': broken or cut-off JSON"):
+    with pytest.raises(
+        RequestError, match="train.jsonl: line 16: VCR record 'train-15': broken or cut-off JSON"
+    ):
         prepare_vcr(own, tmp_path / "out")
 
 
 def test_labels_of_test_are_all_there_or_none(own, tmp_path):
     test, both = own / "test.jsonl", {"answer_label": 1, "rationale_label": 2}
     change_line(test, 2, put(**both))
-    with pytest.raises(RequestError, match="line 3: VCR record 'test-2': has labels, and the records before it have none"):
+    with pytest.raises(
+        RequestError,
+        match="line 3: VCR record 'test-2': has labels, and the records before it have none",
+    ):
         prepare_vcr(own, tmp_path / "out")
     for n in (0, 1, *range(3, 7)):
         change_line(test, n, put(**both))
@@ -139,7 +173,10 @@ def test_nothing_left_of_a_split(own, tmp_path):
 
 def test_two_names_with_one_image_id(official, tmp_path, monkeypatch):
     monkeypatch.setattr(vcr, "image_id", lambda name: len(name))
-    with pytest.raises(RequestError, match="line 5: VCR record 'train-4': img_fn: its image_id is that of .*@0.jpg too; rename"):
+    with pytest.raises(
+        RequestError,
+        match="line 5: VCR record 'train-4': img_fn: its image_id is that of .*@0.jpg too; rename",
+    ):
         prepare_vcr(official, tmp_path / "out")
 
 
@@ -155,11 +192,20 @@ METADATA = [
     ("{", "broken or cut-off JSON at column 2"),
     ("[]", "[] is not an object"),
     (lambda m: m["boxes"].pop(), "boxes: one for each of 5 objects is expected, 4 came"),
-    (box(1, float("nan"), 0, 1, 1), "boxes[1]: [nan, 0, 1, 1, 0.5] is not four or five finite numbers"),
+    (
+        box(1, float("nan"), 0, 1, 1),
+        "boxes[1]: [nan, 0, 1, 1, 0.5] is not four or five finite numbers",
+    ),
     (box(1, 10**400, 0, 10**400, 1), "is not four or five finite numbers"),
-    (box(1, 1e306, 0, 1e308, 1), "boxes: too large once they are scaled to the picture's true size"),
+    (
+        box(1, 1e306, 0, 1e308, 1),
+        "boxes: too large once they are scaled to the picture's true size",
+    ),
     (box(1, 9, 0, 1, 1), "boxes[1]: [9, 0, 1, 1, 0.5] is reversed"),
-    (lambda m: m["names"].__setitem__(0, "cat"), "names: not the record's objects; is it the metadata of another image?"),
+    (
+        lambda m: m["names"].__setitem__(0, "cat"),
+        "names: not the record's objects; is it the metadata of another image?",
+    ),
     (lambda m: m.update(width=0), "width: 0 is not a positive number"),
     (lambda m: m.pop("height"), "has no 'height'"),
 ]
@@ -174,19 +220,33 @@ def test_bad_metadata_are_named_with_the_record(own, tmp_path, edit, message):
     elif isinstance(edit, str):
         path.write_text(edit)
     else:
-        metadata = {**json.loads(path.read_text()), "width": 0.5}  # a scaled box may become infinite
+        metadata = {
+            **json.loads(path.read_text()),
+            "width": 0.5,
+        }  # a scaled box may become infinite
         edit(metadata)
         path.write_text(json.dumps(metadata))
     with pytest.raises(RequestError) as caught:
         prepare_vcr(own, tmp_path / "out")
     words = str(caught.value)
-    assert words.startswith(f"{own}/val.jsonl: line 1: VCR record 'val-0': vcr1images/{name}: ") and message in words
+    assert (
+        words.startswith(f"{own}/val.jsonl: line 1: VCR record 'val-0': vcr1images/{name}: ")
+        and message in words
+    )
     assert words.endswith("; --on-bad-record skip leaves such records out") and "\n" not in words
     for workers in (1, 2) if edit is None else (1,):
-        manifest = prepare_vcr(own, tmp_path / "out", Choices(workers, on_bad_record="skip", shard_bytes=SMALL_SHARDS))
+        manifest = prepare_vcr(
+            own, tmp_path / "out", Choices(workers, on_bad_record="skip", shard_bytes=SMALL_SHARDS)
+        )
         listed = manifest["left_out"]["records"]
-        assert [(bad["line"], bad["annot_id"]) for bad in listed] == [(1, "val-0"), (2, "val-1")]  # both ask about the image
-        assert all(bad["problem"].startswith(f"vcr1images/{name}: ") and message in bad["problem"] for bad in listed)
+        assert [(bad["line"], bad["annot_id"]) for bad in listed] == [
+            (1, "val-0"),
+            (2, "val-1"),
+        ]  # both ask about the image
+        assert all(
+            bad["problem"].startswith(f"vcr1images/{name}: ") and message in bad["problem"]
+            for bad in listed
+        )
         assert manifest["left_out"]["images"] == [] and manifest["splits"]["val"]["images"] == 5
     data = open_prepared(tmp_path / "out")
     assert len(data.images) == 17
@@ -208,7 +268,9 @@ def test_bad_images_are_named_or_left_out_and_listed(own, tmp_path):
         prepare_vcr(own, tmp_path / "out", SKIP)
     shutil.copy(own / "vcr1images" / f"{stem('val', 2)}.jpg", gone)
     where = where.replace("line 3", "line 1").replace("val-2", "val-0")
-    with pytest.raises(RequestError, match=rf"^{broken}: cannot be read as an image \(.*\) {where}$") as caught:
+    with pytest.raises(
+        RequestError, match=rf"^{broken}: cannot be read as an image \(.*\) {where}$"
+    ) as caught:
         prepare_vcr(own, tmp_path / "out", SKIP)
     assert "\n" not in str(caught.value)
     gone.unlink()
@@ -216,11 +278,16 @@ def test_bad_images_are_named_or_left_out_and_listed(own, tmp_path):
     assert [(b["file"], b["asked_by"]) for b in manifest["left_out"]["images"]] == [
         (f"{stem('val', 0)}.jpg", "val.jsonl: line 1: annot_id val-0"),
         (f"{stem('val', 1)}.jpg", "val.jsonl: line 3: annot_id val-2"),
-    ]  # fmt: skip
+    ]
     assert str(own) not in json.dumps(manifest)
-    assert manifest["splits"]["val"]["questions"] == 10 and manifest["report"]["splits"]["val"]["left_out_with_their_image"] == 5
+    assert (
+        manifest["splits"]["val"]["questions"] == 10
+        and manifest["report"]["splits"]["val"]["left_out_with_their_image"] == 5
+    )
     data = open_prepared(tmp_path / "out")
-    assert [data.images[row]["image_id"] for row in data.questions("val")["image_row"]] == list(data.questions("val")["image_id"])
+    assert [data.images[row]["image_id"] for row in data.questions("val")["image_row"]] == list(
+        data.questions("val")["image_id"]
+    )
     shown = "\n".join(lines(manifest))
     assert "left out: 2 images that cannot be read, and with them 5 questions" in shown
     assert f"  {stem('val', 1)}.jpg (val.jsonl: line 3: annot_id val-2): no such image" in shown

@@ -45,12 +45,21 @@ def content(folder):
 
 def test_splits(prepared):
     data = open_prepared(prepared)
-    counts = {name: (s["questions"], s["images"], s["answerable"]) for name, s in data.manifest["splits"].items()}
+    counts = {
+        name: (s["questions"], s["images"], s["answerable"])
+        for name, s in data.manifest["splits"].items()
+    }
     held = minival(range(1001, 1013))  # 12 validation images: a tenth is one
-    assert held == [min(range(1001, 1013), key=lambda i: hashlib.sha256(str(i).encode()).hexdigest())] and held != [1001]
+    assert held == [
+        min(range(1001, 1013), key=lambda i: hashlib.sha256(str(i).encode()).hexdigest())
+    ] and held != [1001]
     assert counts == {
-        "train": (27, 6, 18), "val-minival": (42, 11, 28), "minival": (3, 1, 2), "test-dev": (15, 2, 0), "test": (21, 4, 0),
-    }  # fmt: skip
+        "train": (27, 6, 18),
+        "val-minival": (42, 11, 28),
+        "minival": (3, 1, 2),
+        "test-dev": (15, 2, 0),
+        "test": (21, 4, 0),
+    }
     assert set(data.questions("minival")["image_id"]) == set(held)
     assert len(data.questions("train+val-minival")) == 69 and len(data.questions("trainval")) == 72
     with pytest.raises(RequestError, match="names a split twice"):
@@ -68,8 +77,18 @@ def test_minival_is_a_thousand_of_the_real_number():
 
 def test_odd_images(prepared):
     data = open_prepared(prepared)
-    sizes = {row["image_id"]: (row["width"], row["height"]) for row in data.images.select_columns(["image_id", "width", "height"])}
-    assert [sizes[i] for i in range(1, 7)] == [(60, 40), (60, 40), (40, 60), (1, 1), (900, 3), (60, 40)]  # the third is upright
+    sizes = {
+        row["image_id"]: (row["width"], row["height"])
+        for row in data.images.select_columns(["image_id", "width", "height"])
+    }
+    assert [sizes[i] for i in range(1, 7)] == [
+        (60, 40),
+        (60, 40),
+        (40, 60),
+        (1, 1),
+        (900, 3),
+        (60, 40),
+    ]  # the third is upright
     assert len(data.manifest["images"]) > 3 and len(data.images) == 22
     assert data.manifest["images"][1] == f"images-00001-of-{len(data.manifest['images']):05d}.arrow"
     for split in ("train", "val", "test"):
@@ -81,13 +100,22 @@ def test_targets_of_both_kinds(official, prepared, tmp_path):
     def targets(folder, k):
         data = open_prepared(folder)
         row = data.questions("train")[k]
-        return {data.labels[i]: round(s, 2) for i, s in zip(row["label_ids"], row["label_scores"], strict=True)}
+        return {
+            data.labels[i]: round(s, 2)
+            for i, s in zip(row["label_ids"], row["label_scores"], strict=True)
+        }
 
     assert open_prepared(prepared).labels == ["2", "red"]  # equally often, hence by the alphabet
-    assert targets(prepared, 0) == {"2": 1.0} and targets(prepared, 1) == {"red": 1.0} and targets(prepared, 2) == {}
+    assert (
+        targets(prepared, 0) == {"2": 1.0}
+        and targets(prepared, 1) == {"red": 1.0}
+        and targets(prepared, 2) == {}
+    )
     published = prepare_vqav2(official, tmp_path / "out", Choices(published_targets=True))
     assert published["targets"] == "published"
-    assert targets(tmp_path / "out", 0) == {"2": 0.9}  # as given: "2" three times, "two" is another answer
+    assert targets(tmp_path / "out", 0) == {
+        "2": 0.9
+    }  # as given: "2" three times, "two" is another answer
     assert published["hash"] != open_prepared(prepared).manifest["hash"]
 
 
@@ -118,7 +146,9 @@ def test_stopped_and_started_again(own, prepared, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         prepare_vqav2(own, out, choices)
     assert not out.exists() and (tmp_path / ".out.partial").is_dir()
-    monkeypatch.setattr(shards, "write_table", lambda path, *rest: (written.append(path.name), write(path, *rest)))
+    monkeypatch.setattr(
+        shards, "write_table", lambda path, *rest: (written.append(path.name), write(path, *rest))
+    )
     monkeypatch.setattr(vqav2, "read_official", None)  # the tables of the official files are there
     prepare_vqav2(own, out, choices)
     assert len(written) == len(set(written)) == len(open_prepared(out).manifest["images"])
@@ -140,7 +170,9 @@ def test_a_changed_image_or_file_is_read_again(own, tmp_path, monkeypatch):
     os.utime(own / "train2014" / "COCO_train2014_000000000001.jpg", ns=(1, 1))
     written = []
     write = shards.write_table
-    monkeypatch.setattr(shards, "write_table", lambda path, *rest: (written.append(path.name), write(path, *rest)))
+    monkeypatch.setattr(
+        shards, "write_table", lambda path, *rest: (written.append(path.name), write(path, *rest))
+    )
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(vqav2, "count", killed)
         prepare_vqav2(own, out, choices)
@@ -171,19 +203,32 @@ def damage_images(folder):
 
 def test_bad_images_stop_or_are_left_out_and_listed(own, prepared, tmp_path):
     broken, gone = damage_images(own)
-    with pytest.raises(RequestError, match=rf"{gone}: no such image \(image_id 6\); --on-bad-image skip") as caught:
+    with pytest.raises(
+        RequestError, match=rf"{gone}: no such image \(image_id 6\); --on-bad-image skip"
+    ) as caught:
         prepare_vqav2(own, tmp_path / "out")
     assert "\n" not in str(caught.value)
     manifest = prepare_vqav2(own, tmp_path / "out", Choices(on_bad_image="skip"))
-    assert [(bad["file"], bad["image_id"]) for bad in manifest["left_out"]["images"]] == [(broken.name, 2), (gone.name, 6)]
-    assert manifest["splits"]["train"]["questions"] == 27 - 6 and manifest["splits"]["val-minival"]["questions"] == 42
+    assert [(bad["file"], bad["image_id"]) for bad in manifest["left_out"]["images"]] == [
+        (broken.name, 2),
+        (gone.name, 6),
+    ]
+    assert (
+        manifest["splits"]["train"]["questions"] == 27 - 6
+        and manifest["splits"]["val-minival"]["questions"] == 42
+    )
     assert manifest["report"]["train"]["left_out_with_their_image"] == 6
     data = open_prepared(tmp_path / "out")
     rows = data.questions("train+val+test")
-    assert [data.images[row]["image_id"] for row in rows["image_row"]] == list(rows["image_id"])  # nothing took their place
+    assert [data.images[row]["image_id"] for row in rows["image_row"]] == list(
+        rows["image_id"]
+    )  # nothing took their place
     assert not {2, 6} & set(rows["image_id"]) and len(data.images) == 20
     shown = "\n".join(lines(manifest))
-    assert "left out: 2 images that cannot be read, and with them 6 questions" in shown and f"{gone.name} (image_id 6): no" in shown
+    assert (
+        "left out: 2 images that cannot be read, and with them 6 questions" in shown
+        and f"{gone.name} (image_id 6): no" in shown
+    )
 
 
 def test_a_broken_image_keeps_what_is_finished(own, tmp_path, monkeypatch):
@@ -195,7 +240,9 @@ def test_a_broken_image_keeps_what_is_finished(own, tmp_path, monkeypatch):
             prepare_vqav2(own, tmp_path / "out", Choices(workers=workers, **choices))
     written = []
     write = shards.write_table
-    monkeypatch.setattr(shards, "write_table", lambda path, *rest: (written.append(path.name), write(path, *rest)))
+    monkeypatch.setattr(
+        shards, "write_table", lambda path, *rest: (written.append(path.name), write(path, *rest))
+    )
     manifest = prepare_vqav2(own, tmp_path / "out", Choices(on_bad_image="skip", **choices))
     assert len(written) == 1 and len(manifest["left_out"]["images"]) == 1
 
@@ -205,36 +252,86 @@ def first(kind, **values):
 
 
 BAD = [
-    (Q, lambda c: c["questions"].append(c["questions"][0]), "question_id 6000", "stands there twice", 0),
+    (
+        Q,
+        lambda c: c["questions"].append(c["questions"][0]),
+        "question_id 6000",
+        "stands there twice",
+        0,
+    ),
     (Q, lambda c: c["questions"].pop(0), "question_id 6000", "annotation without a question", 1),
-    (Q, first("questions", question=3), "record 0 (question_id 6000)", "question: 3 is not a string", 1),
+    (
+        Q,
+        first("questions", question=3),
+        "record 0 (question_id 6000)",
+        "question: 3 is not a string",
+        1,
+    ),
     (Q, first("questions", image_id=1), "question_id 6000", f"image_id 6, but 1 in {Q}", 1),
     (Q, first("questions", question="\udc00"), "question_id 6000", "cannot be stored", 1),
     (Q, first("questions", image_id=2**70), "question_id 6000", "cannot be stored", 1),
     (Q, lambda c: c["questions"][0].pop("question_id"), "record 0", "has no 'question_id'", 1),
-    (A, lambda c: c["annotations"].append(c["annotations"][0]), "question_id 1011", "stands there twice", 0),
+    (
+        A,
+        lambda c: c["annotations"].append(c["annotations"][0]),
+        "question_id 1011",
+        "stands there twice",
+        0,
+    ),
     (A, lambda c: c["annotations"].pop(0), "question_id 1011", "question without an annotation", 1),
-    (A, lambda c: c["annotations"][0]["answers"].pop(), "record 0 (question_id 1011)", "answers: 9 of them, not 10", 1),
-    (A, lambda c: c["annotations"][0]["answers"][3].update(answer=4), "record 0 (question_id 1011)",
-     "answers: number 4 of 10: answer: 4 is not a string", 1),
-    (A, first("annotations", answers=["x"]), "record 0 (question_id 1011)", "answers: number 1 of 1: 'x' is not an object", 1),
-    (A, first("annotations", answers=[]), "record 0 (question_id 1011)", "answers: an empty list", 1),
+    (
+        A,
+        lambda c: c["annotations"][0]["answers"].pop(),
+        "record 0 (question_id 1011)",
+        "answers: 9 of them, not 10",
+        1,
+    ),
+    (
+        A,
+        lambda c: c["annotations"][0]["answers"][3].update(answer=4),
+        "record 0 (question_id 1011)",
+        "answers: number 4 of 10: answer: 4 is not a string",
+        1,
+    ),
+    (
+        A,
+        first("annotations", answers=["x"]),
+        "record 0 (question_id 1011)",
+        "answers: number 1 of 1: 'x' is not an object",
+        1,
+    ),
+    (
+        A,
+        first("annotations", answers=[]),
+        "record 0 (question_id 1011)",
+        "answers: an empty list",
+        1,
+    ),
     (A, first("annotations", image_id=2), "question_id 1011", "image_id 2, but 1 in", 1),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "edit", "record", "message", "fewer"), BAD)
-def test_bad_records_stop_or_are_left_out_and_listed(own, prepared, tmp_path, name, edit, record, message, fewer):
+def test_bad_records_stop_or_are_left_out_and_listed(
+    own, prepared, tmp_path, name, edit, record, message, fewer
+):
     change(own / name, edit)
     with pytest.raises(RequestError) as caught:
         prepare_vqav2(own, tmp_path / "out")
     words = str(caught.value)
-    assert "2014_" in words and "\n" not in words and any(i in words for i in ("6000", "1011", "record 0"))
+    assert (
+        "2014_" in words
+        and "\n" not in words
+        and any(i in words for i in ("6000", "1011", "record 0"))
+    )
     manifest = prepare_vqav2(own, tmp_path / "out", Choices(on_bad_record="skip"))
     listed = manifest["left_out"]["records"]
     assert any(bad["record"] == record and message in bad["problem"] for bad in listed), listed
     assert manifest["splits"]["train"]["questions"] == 27 - fewer
-    before, after = (set(open_prepared(f).questions("train")["question_id"]) for f in (prepared, tmp_path / "out"))
+    before, after = (
+        set(open_prepared(f).questions("train")["question_id"])
+        for f in (prepared, tmp_path / "out")
+    )
     assert after <= before
     assert f"left out: {len(listed)} bad records" in "\n".join(lines(manifest))
 
@@ -253,15 +350,26 @@ def test_visual_genome(official, tmp_path):
     manifest = prepare_vqav2(official, tmp_path / "out", visual_genome=files)
     data = open_prepared(tmp_path / "out")
     vg = data.questions("vg")
-    assert list(vg["question_id"]) == [ID_OFFSET + 500, ID_OFFSET + 501, ID_OFFSET + 520, ID_OFFSET + 521]
+    assert list(vg["question_id"]) == [
+        ID_OFFSET + 500,
+        ID_OFFSET + 501,
+        ID_OFFSET + 520,
+        ID_OFFSET + 521,
+    ]
     assert list(vg["image_id"]) == [1, 1, other, other]
     assert [data.images[row]["image_id"] for row in vg["image_row"]] == list(vg["image_id"])
-    assert [data.labels[i] for (i,) in vg["label_ids"]] == ["red", "2"] * 2 and list(vg["label_scores"]) == [[1.0]] * 4
+    assert [data.labels[i] for (i,) in vg["label_ids"]] == ["red", "2"] * 2 and list(
+        vg["label_scores"]
+    ) == [[1.0]] * 4
     assert set(data.questions("vg-minival")["image_id"]) == {held}
     assert len(data.questions("train+val-minival+vg")) == 69 + 4
     assert not set(data.questions("trainval+test")["question_id"]) & set(vg["question_id"])
     assert manifest["splits"]["vg"]["answerable"] == 4
-    assert manifest["left_out"]["visual_genome"] == {"outside_coco": 3, "of_other_splits": 6, "outside_vocabulary": 3}
+    assert manifest["left_out"]["visual_genome"] == {
+        "outside_coco": 3,
+        "of_other_splits": 6,
+        "outside_vocabulary": 3,
+    }
     assert (
         "left out of Visual Genome: 3 questions about images that COCO has not, 6 about images outside train and val, "
         "3 with answers outside the vocabulary"
@@ -278,10 +386,22 @@ def test_visual_genome_without_a_picture_of_minival(official, tmp_path):
 @pytest.mark.parametrize(
     ("number", "edit", "message"),
     [
-        (0, lambda c: c[1]["qas"][0].pop("answer"), r"question_answers.json: record 1 \(image 50\): has no 'answer'"),
-        (0, lambda c: c[1]["qas"].append(c[1]["qas"][0]), "question_answers.json: question_id 10000000500 stands there twice"),
+        (
+            0,
+            lambda c: c[1]["qas"][0].pop("answer"),
+            r"question_answers.json: record 1 \(image 50\): has no 'answer'",
+        ),
+        (
+            0,
+            lambda c: c[1]["qas"].append(c[1]["qas"][0]),
+            "question_answers.json: question_id 10000000500 stands there twice",
+        ),
         (0, lambda c: c[0].pop("id"), "question_answers.json: record 0: has no 'id'"),
-        (1, lambda c: c[0].update(coco_id="1"), "image_data.json: record 0: coco_id: '1' is not a whole number"),
+        (
+            1,
+            lambda c: c[0].update(coco_id="1"),
+            "image_data.json: record 0: coco_id: '1' is not a whole number",
+        ),
     ],
 )
 def test_bad_visual_genome(official, tmp_path, number, edit, message):
@@ -293,17 +413,30 @@ def test_bad_visual_genome(official, tmp_path, number, edit, message):
 
 def test_ids_do_not_collide_with_visual_genome(own, tmp_path):
     for name, kind in ((Q, "questions"), (A, "annotations")):
-        change(own / name, lambda c, kind=kind: next(r for r in c[kind] if r["question_id"] == 6000).update(question_id=ID_OFFSET))
-    with pytest.raises(RequestError, match="question_id 10000000000: ids from 10000000000 on are Visual Genome's"):
+        change(
+            own / name,
+            lambda c, kind=kind: next(r for r in c[kind] if r["question_id"] == 6000).update(
+                question_id=ID_OFFSET
+            ),
+        )
+    with pytest.raises(
+        RequestError, match="question_id 10000000000: ids from 10000000000 on are Visual Genome's"
+    ):
         prepare_vqav2(own, tmp_path / "out")
 
 
 def test_a_published_label_map(official, tmp_path):
-    (tmp_path / "config.json").write_text('{"id2label": {"1": "2", "0": "lots", "2": "maroon"}, "model_type": "vle"}')
-    manifest = prepare_vqav2(official, tmp_path / "out", Choices(label_map=tmp_path / "config.json"))
+    (tmp_path / "config.json").write_text(
+        '{"id2label": {"1": "2", "0": "lots", "2": "maroon"}, "model_type": "vle"}'
+    )
+    manifest = prepare_vqav2(
+        official, tmp_path / "out", Choices(label_map=tmp_path / "config.json")
+    )
     data = open_prepared(tmp_path / "out")
     assert data.labels == ["lots", "2", "maroon"] and manifest["labels"]["file"] == "config.json"
-    assert data.questions("train")[0]["label_ids"] == [0, 1] and data.questions("train")[1]["label_ids"] == [2]
+    assert data.questions("train")[0]["label_ids"] == [0, 1] and data.questions("train")[1][
+        "label_ids"
+    ] == [2]
     assert np.allclose(data.questions("train")[0]["label_scores"], [0.3, 1.0])
 
 
@@ -312,13 +445,26 @@ def test_report(official, prepared, tmp_path):
     assert report["train"]["coverage"] == 18 / 27 and "coverage" not in report["test"]
     assert report["train"]["longest"][0] == {"question_id": 2000, "words": 66}
     shown = "\n".join(lines(open_prepared(prepared).manifest))
-    assert "66.67 % have an answer in the vocabulary, 9 have none" in shown and "never where it is scored" in shown
-    assert "66 words (test 2002000), 66 words (train 2000), 66 words (val-minival 1002000)" in shown  # not test-dev's as well
+    assert (
+        "66.67 % have an answer in the vocabulary, 9 have none" in shown
+        and "never where it is scored" in shown
+    )
+    assert (
+        "66 words (test 2002000), 66 words (train 2000), 66 words (val-minival 1002000)" in shown
+    )  # not test-dev's as well
     assert "only its tokenizer can tell" in shown
-    choices = Choices(tokenizer=Path("tests/golden/vcr_text/tokenizer"), max_text_length=50, shard_bytes=SMALL_SHARDS)
+    choices = Choices(
+        tokenizer=Path("tests/golden/vcr_text/tokenizer"),
+        max_text_length=50,
+        shard_bytes=SMALL_SHARDS,
+    )
     manifest = prepare_vqav2(official, tmp_path / "out", choices)
     assert {name: split["shortened"] for name, split in manifest["report"].items()} == {
-        "train": 1, "val-minival": 1, "minival": 0, "test-dev": 1, "test": 1,
-    }  # fmt: skip
+        "train": 1,
+        "val-minival": 1,
+        "minival": 0,
+        "test-dev": 1,
+        "test": 1,
+    }
     assert "train: 1 questions are longer than 50 tokens" in "\n".join(lines(manifest))
     assert manifest["hash"] == open_prepared(prepared).manifest["hash"]  # counting changes no data

@@ -74,20 +74,27 @@ def meter_model(tmp_path, meter):
 def vqa_targets():
     meta = json.loads((METER / "meta.json").read_text())
     targets = torch.zeros(len(meta["vqa_labels"]), meta["num_labels"])
-    for row, (labels, scores) in enumerate(zip(meta["vqa_labels"], meta["vqa_scores"], strict=True)):
+    for row, (labels, scores) in enumerate(
+        zip(meta["vqa_labels"], meta["vqa_scores"], strict=True)
+    ):
         targets[row, labels] = torch.tensor(scores)
     return targets
 
 
 def test_meter_outputs(meter_model):
-    inputs, expected = load_file(METER / "inputs.safetensors"), load_file(METER / "expected.safetensors")
+    inputs, expected = (
+        load_file(METER / "inputs.safetensors"),
+        load_file(METER / "expected.safetensors"),
+    )
     with torch.inference_mode():
         encoded = meter_model.vle(**inputs)
         output = meter_model(**inputs, labels=vqa_targets())
     real = inputs["attention_mask"].bool()
     torch.testing.assert_close(encoded.pooler_output, expected["pooler_output"], atol=1e-5, rtol=0)
     torch.testing.assert_close(encoded.image_embeds, expected["image_embeds"], atol=1e-5, rtol=0)
-    torch.testing.assert_close(encoded.text_embeds[real], expected["text_embeds"][real], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        encoded.text_embeds[real], expected["text_embeds"][real], atol=1e-5, rtol=0
+    )
     torch.testing.assert_close(output.logits, expected["vqa_logits"], atol=1e-5, rtol=0)
     torch.testing.assert_close(output.loss, expected["vqa_loss"].squeeze(), atol=1e-5, rtol=0)
 
@@ -122,31 +129,61 @@ def test_meter_gradients(meter_model):
 def test_meter_without_its_classifier_is_a_bare_model(meter):
     config = VLEConfig.from_dict(json.loads((METER / "config.json").read_text()))
     tensors = {name: t for name, t in meter.items() if not name.startswith("vqa_classifier")}
-    tensors["vit_model.token_embedding.weight"] = torch.zeros(3, 3)  # METER keeps it of CLIP's text tower
+    tensors["vit_model.token_embedding.weight"] = torch.zeros(
+        3, 3
+    )  # METER keeps it of CLIP's text tower
     tensors["token_type_embeddings.weight"] = torch.zeros(3, 64)  # as NLVR2 fine-tuning grows it
     converted = convert_meter(tensors, config)
     assert converted.architecture == "VLEModel"
-    assert {"vit_model.token_embedding.weight", "token_type_embeddings.weight[2:]"} <= set(converted.dropped)
+    assert {"vit_model.token_embedding.weight", "token_type_embeddings.weight[2:]"} <= set(
+        converted.dropped
+    )
     assert converted.tensors["token_type_embeddings.weight"].shape == (2, 64)
 
 
 def tiny_config(text, **changes):
     """Widths that divide into heads of 64, so that everything can be inferred."""
-    shared = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 160}
-    vision = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 1, "intermediate_size": 96,
-              "patch_size": 8, "image_size": 24}  # fmt: skip
-    return VLEConfig(**shared, text_config=text(**{**shared, "num_hidden_layers": 3}), vision_config=vision, **changes)
+    shared = {
+        "hidden_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 160,
+    }
+    vision = {
+        "hidden_size": 64,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 1,
+        "intermediate_size": 96,
+        "patch_size": 8,
+        "image_size": 24,
+    }
+    return VLEConfig(
+        **shared,
+        text_config=text(**{**shared, "num_hidden_layers": 3}),
+        vision_config=vision,
+        **changes,
+    )
 
 
 def deberta(**sizes):
     return DebertaV2Config(
-        **sizes, vocab_size=90, relative_attention=True, position_buckets=16, norm_rel_ebd="layer_norm", share_att_key=True,
-        pos_att_type=["p2c", "c2p"], position_biased_input=False, type_vocab_size=0, max_position_embeddings=512,
-    )  # fmt: skip
+        **sizes,
+        vocab_size=90,
+        relative_attention=True,
+        position_buckets=16,
+        norm_rel_ebd="layer_norm",
+        share_att_key=True,
+        pos_att_type=["p2c", "c2p"],
+        position_biased_input=False,
+        type_vocab_size=0,
+        max_position_embeddings=512,
+    )
 
 
 def roberta(**sizes):
-    return RobertaConfig(**sizes, vocab_size=90, type_vocab_size=1, max_position_embeddings=40, layer_norm_eps=1e-5)
+    return RobertaConfig(
+        **sizes, vocab_size=90, type_vocab_size=1, max_position_embeddings=40, layer_norm_eps=1e-5
+    )
 
 
 @pytest.mark.parametrize("text", [deberta, roberta])
@@ -155,7 +192,11 @@ def test_sizes_are_inferred(text):
     inferred = infer_config(VLEModel(config).state_dict())
     for part in (lambda c: c, lambda c: c.text_config, lambda c: c.vision_config):
         ours, theirs = part(inferred).to_dict(), part(config).to_dict()
-        assert {**ours, "text_config": None, "vision_config": None} == {**theirs, "text_config": None, "vision_config": None}
+        assert {**ours, "text_config": None, "vision_config": None} == {
+            **theirs,
+            "text_config": None,
+            "vision_config": None,
+        }
 
 
 def test_the_tokenizers_name_tells_roberta_from_bert(meter):
@@ -163,34 +204,49 @@ def test_the_tokenizers_name_tells_roberta_from_bert(meter):
     assert infer_config(tensors, "roberta-base").text_config.model_type == "roberta"
     bert = infer_config(tensors, "bert-base-uncased").text_config
     assert (bert.model_type, bert.pad_token_id, bert.layer_norm_eps) == ("bert", 0, 1e-12)
-    with pytest.raises(RequestError, match="48 does not divide into heads of 64: give the head counts with --config"):
+    with pytest.raises(
+        RequestError,
+        match="48 does not divide into heads of 64: give the head counts with --config",
+    ):
         convert_meter(meter)
 
 
 @pytest.mark.parametrize("prefix", ["model.", "module.model.", "_forward_module.model.", ""])
 def test_trainers_prefixes(tmp_path, vqa, published_logits, prefix):
-    torch.save({"state_dict": {prefix + name: t for name, t in vqa.items()}}, tmp_path / "step.ckpt")
+    torch.save(
+        {"state_dict": {prefix + name: t for name, t in vqa.items()}}, tmp_path / "step.ckpt"
+    )
     lines = convert_checkpoint(tmp_path / "step.ckpt", tmp_path / "out", VQA / "config.json")
     assert lines[0].endswith(f"VLE, without the prefix {prefix}" if prefix else "VLE")
     assert torch.equal(logits(tmp_path / "out"), published_logits)
-    assert json.loads((tmp_path / "out" / "label_map.json").read_text())["answers"][:2] == ["answer0", "answer1"]
+    assert json.loads((tmp_path / "out" / "label_map.json").read_text())["answers"][:2] == [
+        "answer0",
+        "answer1",
+    ]
 
 
-@pytest.mark.parametrize("wrap", [lambda tensors: tensors, lambda tensors: {"module": tensors, "global_steps": 7}])
+@pytest.mark.parametrize(
+    "wrap", [lambda tensors: tensors, lambda tensors: {"module": tensors, "global_steps": 7}]
+)
 def test_deepspeeds_forms_and_half_precision(tmp_path, vqa, wrap):
     halves = {f"module.{name}": t.half() if t.is_floating_point() else t for name, t in vqa.items()}
     torch.save(wrap(halves), tmp_path / "model.bin")
     convert_checkpoint(tmp_path / "model.bin", tmp_path / "out", VQA / "config.json")
     model = load(VLEForVQA, tmp_path / "out")
     assert model.dtype == torch.float32
-    assert torch.equal(model.vqa_classifier[3].weight, vqa["vqa_classifier.3.weight"].half().float())
+    assert torch.equal(
+        model.vqa_classifier[3].weight, vqa["vqa_classifier.3.weight"].half().float()
+    )
 
 
 def test_the_bare_encoder_keeps_its_inner_names(tmp_path):
     """`text_model.` and `vision_model.` end in `model.`: the published converter cuts there too."""
     config = tiny_config(deberta)
     model = VLEModel(config)
-    save_file({f"model.{name}": t for name, t in model.state_dict().items()}, tmp_path / "bare.safetensors")
+    save_file(
+        {f"model.{name}": t for name, t in model.state_dict().items()},
+        tmp_path / "bare.safetensors",
+    )
     lines = convert_checkpoint(tmp_path / "bare.safetensors", tmp_path / "out")
     loaded = load(VLEModel, tmp_path / "out")
     assert loaded.state_dict().keys() == model.state_dict().keys()
@@ -201,7 +257,10 @@ def test_the_bare_encoder_keeps_its_inner_names(tmp_path):
 @pytest.mark.parametrize(("cls", "changes"), [(VLEForMLM, {}), (VLEForMPC, {"num_labels": 7})])
 def test_pretraining_heads(tmp_path, cls, changes):
     model = cls(tiny_config(deberta, **changes))
-    torch.save({"state_dict": {f"model.{name}": t for name, t in model.state_dict().items()}}, tmp_path / "step.ckpt")
+    torch.save(
+        {"state_dict": {f"model.{name}": t for name, t in model.state_dict().items()}},
+        tmp_path / "step.ckpt",
+    )
     convert_checkpoint(tmp_path / "step.ckpt", tmp_path / "out")
     loaded = load(cls, tmp_path / "out").state_dict()
     assert all(torch.equal(loaded[name], t) for name, t in model.state_dict().items())
@@ -214,8 +273,13 @@ def test_tied_weights_are_one_tensor(tmp_path):
     torch.save(tensors, tmp_path / "step.ckpt")
     convert_checkpoint(tmp_path / "step.ckpt", tmp_path / "out")
     assert torch.equal(load(VLEForMLM, tmp_path / "out").get_output_embeddings().weight, decoder)
-    torch.save(tensors | {"mlm_score.1.predictions.decoder.weight": decoder + 1}, tmp_path / "step.ckpt")
-    with pytest.raises(RequestError, match="decoder.weight and vle.text_model.embeddings.word_embeddings.weight differ"):
+    torch.save(
+        tensors | {"mlm_score.1.predictions.decoder.weight": decoder + 1}, tmp_path / "step.ckpt"
+    )
+    with pytest.raises(
+        RequestError,
+        match="decoder.weight and vle.text_model.embeddings.word_embeddings.weight differ",
+    ):
         convert_checkpoint(tmp_path / "step.ckpt", tmp_path / "other")
 
 
@@ -224,8 +288,13 @@ def test_every_head_has_a_class():
 
 
 def test_several_heads_are_dropped_and_named(vqa):
-    tensors = vqa | {"itm_score.fc.bias": torch.zeros(2), "itm_score.fc.weight": torch.zeros(2, 128)}
-    converted = convert_vle(tensors, VLEConfig.from_dict(json.loads((VQA / "config.json").read_text())))
+    tensors = vqa | {
+        "itm_score.fc.bias": torch.zeros(2),
+        "itm_score.fc.weight": torch.zeros(2, 128),
+    }
+    converted = convert_vle(
+        tensors, VLEConfig.from_dict(json.loads((VQA / "config.json").read_text()))
+    )
     assert converted.architecture == "VLEModel"
     assert {"itm_score.fc.bias", "vqa_classifier.0.weight"} <= set(converted.dropped)
 
@@ -242,7 +311,9 @@ def encoders(tmp_path):
     config = tiny_config(deberta)
     vision = config.vision_config
     whole = CLIPConfig(
-        text_config=CLIPTextConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=60).to_dict(),
+        text_config=CLIPTextConfig(
+            hidden_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=60
+        ).to_dict(),
         vision_config=vision.to_dict(),
     )
     made = {
@@ -263,11 +334,21 @@ def encoders(tmp_path):
 )
 def test_a_fresh_vle(encoders, text, vision, keep):
     folder, made = encoders
-    lines = convert_encoders(folder / text, folder / vision, folder / "out", keep_last_vision_layer=keep)
+    lines = convert_encoders(
+        folder / text, folder / vision, folder / "out", keep_last_vision_layer=keep
+    )
     model = load(VLEModel, folder / "out")
     layers = 3 if keep else 2
-    assert model.config.vision_config.num_hidden_layers == len(model.vision_model.encoder.layers) == layers
-    assert (model.config.hidden_size, model.config.num_attention_heads, model.config.intermediate_size) == (128, 2, 512)
+    assert (
+        model.config.vision_config.num_hidden_layers
+        == len(model.vision_model.encoder.layers)
+        == layers
+    )
+    assert (
+        model.config.hidden_size,
+        model.config.num_attention_heads,
+        model.config.intermediate_size,
+    ) == (128, 2, 512)
     whole = made[vision].vision_model if vision == "clip" else made[vision]
     for name, tensor in model.vision_model.state_dict().items():
         assert torch.equal(tensor, whole.state_dict()[name]), name
@@ -279,7 +360,9 @@ def test_a_fresh_vle(encoders, text, vision, keep):
     assert ("visual_projection.weight" in dropped) is (vision == "clip")
     images = torch.zeros(1, 3, 24, 24)
     ids = torch.ones(1, 4, dtype=torch.long)
-    assert model(input_ids=ids, attention_mask=ids, pixel_values=images).pooler_output.isfinite().all()
+    assert (
+        model(input_ids=ids, attention_mask=ids, pixel_values=images).pooler_output.isfinite().all()
+    )
 
 
 def test_a_fresh_vle_is_the_same_each_time_and_has_a_processor(encoders):
@@ -287,7 +370,9 @@ def test_a_fresh_vle_is_the_same_each_time_and_has_a_processor(encoders):
 
     folder, _ = encoders
     words = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "cat": 2}, unk_token="[UNK]"))
-    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder / "deberta")
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]"
+    ).save_pretrained(folder / "deberta")
     for name in ("first", "second"):
         convert_encoders(folder / "deberta", folder / "vision", folder / name)
     first, second = (load(AutoModel, folder / name).state_dict() for name in ("first", "second"))
@@ -303,18 +388,29 @@ def test_encoders_that_do_not_fit_are_refused(encoders):
     config.vision_config.num_hidden_layers = 3
     config.to_json_file(folder / "config.json")
     with pytest.raises(RequestError, match=r"missing: 16 \(vision_model.encoder.layers.2"):
-        convert_encoders(folder / "deberta", folder / "vision", folder / "out", folder / "config.json")
-    with pytest.raises(RequestError, match="a CLIP or its vision encoder is expected, deberta-v2 came"):
+        convert_encoders(
+            folder / "deberta", folder / "vision", folder / "out", folder / "config.json"
+        )
+    with pytest.raises(
+        RequestError, match="a CLIP or its vision encoder is expected, deberta-v2 came"
+    ):
         convert_encoders(folder / "deberta", folder / "deberta", folder / "out")
     with pytest.raises(RequestError, match="no config.json"):
         convert_encoders(folder / "none", folder / "vision", folder / "out")
     tensors = load_file(folder / "deberta" / "model.safetensors")
     tensors.pop("embeddings.LayerNorm.bias")
-    save_file(tensors | {"adapter.weight": torch.zeros(2)}, folder / "deberta" / "model.safetensors", {"format": "pt"})
+    save_file(
+        tensors | {"adapter.weight": torch.zeros(2)},
+        folder / "deberta" / "model.safetensors",
+        {"format": "pt"},
+    )
     with pytest.raises(RequestError, match=r"missing: 1 \(embeddings.LayerNorm.bias\)"):
         convert_encoders(folder / "deberta", folder / "vision", folder / "out")
-    save_file(load_file(folder / "roberta" / "model.safetensors") | {"adapter.weight": torch.zeros(2)},
-              folder / "roberta" / "model.safetensors", {"format": "pt"})  # fmt: skip
+    save_file(
+        load_file(folder / "roberta" / "model.safetensors") | {"adapter.weight": torch.zeros(2)},
+        folder / "roberta" / "model.safetensors",
+        {"format": "pt"},
+    )
     with pytest.raises(RequestError, match=r"left over: 1 \(adapter.weight\)"):
         convert_encoders(folder / "roberta", folder / "vision", folder / "out")
     assert not (folder / "out").exists()
@@ -339,26 +435,60 @@ def without(name):
     ("source", "change", "message"),
     [
         ("meter", extra("adapter.weight"), r"METER does not have: 1 \(adapter.weight\)"),
-        ("meter", extra("text_transformer.adapter.weight"), r"left over: 1 \(vle.text_model.adapter.weight\)"),
-        ("meter", without("vit_model.visual.ln_pre.bias"), r"missing: 1 \(vle.vision_model.pre_layrnorm.bias\)"),
+        (
+            "meter",
+            extra("text_transformer.adapter.weight"),
+            r"left over: 1 \(vle.text_model.adapter.weight\)",
+        ),
+        (
+            "meter",
+            without("vit_model.visual.ln_pre.bias"),
+            r"missing: 1 \(vle.vision_model.pre_layrnorm.bias\)",
+        ),
         ("meter", without("vit_model.visual.conv1.weight"), "only its CLIP image encoders"),
-        ("meter", without("cross_modal_text_pooler.dense.weight"), "neither METER's nor VLE's key names"),
+        (
+            "meter",
+            without("cross_modal_text_pooler.dense.weight"),
+            "neither METER's nor VLE's key names",
+        ),
         ("vqa", extra("adapter.weight"), r"VLE does not have: 1 \(adapter.weight\)"),
         ("vqa", extra("vle.adapter.weight"), r"left over: 1 \(vle.adapter.weight\)"),
         ("vqa", without("vqa_classifier.3.bias"), r"missing: 1 \(vqa_classifier.3.bias\)"),
-        ("vqa", lambda tensors: tensors | {"vqa_classifier.3.bias": torch.zeros(3)}, r"\(17,\) expected, \(3,\) came"),
+        (
+            "vqa",
+            lambda tensors: tensors | {"vqa_classifier.3.bias": torch.zeros(3)},
+            r"\(17,\) expected, \(3,\) came",
+        ),
         ("vqa", lambda tensors: tensors | {"labels": ["yes"]}, r"other values came: 1 \(labels\)"),
         ("vqa", lambda tensors: {"state_dict": {}}, "it holds no tensors"),
         ("vqa", lambda tensors: [tensors], "a dictionary of tensors is expected, list came"),
-        ("vqa", lambda tensors: {f"model.{k}": t for k, t in tensors.items()} | {"ema.x": torch.zeros(1)}, r"model.: 1 \(ema.x\)"),
-        ("vqa", lambda tensors: {"state_dict": tensors, "callbacks": Harmful()}, "only tensors and plain values .* it asks for "),
+        (
+            "vqa",
+            lambda tensors: (
+                {f"model.{k}": t for k, t in tensors.items()} | {"ema.x": torch.zeros(1)}
+            ),
+            r"model.: 1 \(ema.x\)",
+        ),
+        (
+            "vqa",
+            lambda tensors: {"state_dict": tensors, "callbacks": Harmful()},
+            "only tensors and plain values .* it asks for ",
+        ),
     ],
 )
 def test_what_is_refused(tmp_path, request, source, change, message):
     torch.save(change(request.getfixturevalue(source)), tmp_path / "step.ckpt")
     config = METER / "config.json" if source == "meter" else VQA / "config.json"
     result = CliRunner().invoke(
-        app.app, ["convert", str(tmp_path / "step.ckpt"), "--output", str(tmp_path / "out"), "--config", str(config)]
+        app.app,
+        [
+            "convert",
+            str(tmp_path / "step.ckpt"),
+            "--output",
+            str(tmp_path / "out"),
+            "--config",
+            str(config),
+        ],
     )
     assert isinstance(result.exception, RequestError)
     with pytest.raises(RequestError, match=message):
@@ -386,21 +516,34 @@ def test_a_truncated_file_is_refused(tmp_path, vqa, suffix):
     [
         ("{", "not JSON"),
         ("[]", '"model_type": "vle" is expected'),
-        ('{"model_type": "vle", "text_config": {"model_type": "no-such"}}', "not a valid VLEConfig"),
+        (
+            '{"model_type": "vle", "text_config": {"model_type": "no-such"}}',
+            "not a valid VLEConfig",
+        ),
         ('{"model_type": "vle", "hidden_size": 65}', "65 does not divide"),
-        ('{"model_type": "vle", "text_config": {"model_type": "roberta"}}', "missing: 496 .*of another shape: 227 "),
+        (
+            '{"model_type": "vle", "text_config": {"model_type": "roberta"}}',
+            "missing: 496 .*of another shape: 227 ",
+        ),
     ],
 )
 def test_a_wrong_config_is_refused(tmp_path, content, message):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(RequestError, match=message):
-        convert_checkpoint(METER / "state_dict.safetensors", tmp_path / "out", tmp_path / "config.json")
+        convert_checkpoint(
+            METER / "state_dict.safetensors", tmp_path / "out", tmp_path / "config.json"
+        )
     assert not (tmp_path / "out").exists()
 
 
 def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path):
     with pytest.raises(RequestError, match="no tokenizer can be loaded"):
-        convert_checkpoint(METER / "state_dict.safetensors", tmp_path / "out", METER / "config.json", tmp_path / "none")
+        convert_checkpoint(
+            METER / "state_dict.safetensors",
+            tmp_path / "out",
+            METER / "config.json",
+            tmp_path / "none",
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -413,14 +556,22 @@ def test_a_full_output_is_kept(tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["x.ckpt", "--text", "t", "--vision", "v"], ["--text", "t"], ["x.ckpt", "--keep-last-vision-layer"], ["missing.ckpt"]],
+    [
+        [],
+        ["x.ckpt", "--text", "t", "--vision", "v"],
+        ["--text", "t"],
+        ["x.ckpt", "--keep-last-vision-layer"],
+        ["missing.ckpt"],
+    ],
 )
 def test_a_wrong_command_is_refused(tmp_path, arguments):
     result = CliRunner().invoke(app.app, ["convert", *arguments, "--output", str(tmp_path / "out")])
     assert isinstance(result.exception, RequestError)
 
 
-def test_what_lightning_writes_beside_the_weights_is_not_loaded(tmp_path, vqa, published_logits, monkeypatch):
+def test_what_lightning_writes_beside_the_weights_is_not_loaded(
+    tmp_path, vqa, published_logits, monkeypatch
+):
     """METER's Lightning (1.3) keyed its callbacks by class: the name is read, no such module has to exist."""
     import sys
     import types
@@ -431,6 +582,9 @@ def test_what_lightning_writes_beside_the_weights_is_not_loaded(tmp_path, vqa, p
         for name in ("pytorch_lightning", "pytorch_lightning.callbacks"):
             patch.setitem(sys.modules, name, types.ModuleType(name))
         patch.setitem(sys.modules, module.__name__, module)
-        torch.save({"state_dict": vqa, "callbacks": {module.ModelCheckpoint: {"best": 1.0}}}, tmp_path / "step.ckpt")
+        torch.save(
+            {"state_dict": vqa, "callbacks": {module.ModelCheckpoint: {"best": 1.0}}},
+            tmp_path / "step.ckpt",
+        )
     convert_checkpoint(tmp_path / "step.ckpt", tmp_path / "out", VQA / "config.json")
     assert torch.equal(logits(tmp_path / "out"), published_logits)

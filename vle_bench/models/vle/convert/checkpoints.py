@@ -23,7 +23,13 @@ from vle_bench.models.vle.convert.meter import convert_meter
 from vle_bench.models.vle.convert.vle import convert_vle
 from vle_bench.models.vle.processing import VLEProcessor
 
-_TOKENIZER_FILES = ("tokenizer.json", "spm.model", "vocab.json", "vocab.txt", "sentencepiece.bpe.model")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "spm.model",
+    "vocab.json",
+    "vocab.txt",
+    "sentencepiece.bpe.model",
+)
 
 _ANCHOR = "cross_modal_text_pooler.dense.weight"  # METER and VLE both have it, once
 
@@ -45,7 +51,9 @@ _LIGHTNING_NAMES: list[Any] = [
 ]
 
 
-def convert_checkpoint(checkpoint: Path, output: Path, config_file: Path | None = None, tokenizer: Path | None = None) -> list[str]:
+def convert_checkpoint(
+    checkpoint: Path, output: Path, config_file: Path | None = None, tokenizer: Path | None = None
+) -> list[str]:
     """Convert a METER or VLE training checkpoint.
 
     Args:
@@ -85,7 +93,9 @@ def convert_encoders(
 
 def check_output(output: Path) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise RequestError(f"{output}: it exists already; name a new or an empty folder with --output")
+        raise RequestError(
+            f"{output}: it exists already; name a new or an empty folder with --output"
+        )
 
 
 def read_config(path: Path) -> VLEConfig:
@@ -100,7 +110,9 @@ def read_config(path: Path) -> VLEConfig:
     try:
         return VLEConfig.from_dict(values)
     except Exception as error:  # the checks of transformers' configurations have many error types
-        raise RequestError(f"{path}: not a valid VLEConfig: {' '.join(str(error).split())}") from error
+        raise RequestError(
+            f"{path}: not a valid VLEConfig: {' '.join(str(error).split())}"
+        ) from error
 
 
 def read_checkpoint(path: Path) -> Mapping[str, Any]:
@@ -115,25 +127,38 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
         if path.suffix == ".safetensors":
             return load_file(path)
         with torch.serialization.safe_globals(_LIGHTNING_NAMES):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            content = torch.load(
+                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+            )
     except pickle.UnpicklingError as error:
         code = re.search(r"GLOBAL (\S+)", str(error))
         problem = f"it asks for {code[1]}" if code else "it is damaged or not a checkpoint"
-        raise RequestError(f"{path}: only tensors and plain values are read from a checkpoint, and {problem}") from error
+        raise RequestError(
+            f"{path}: only tensors and plain values are read from a checkpoint, and {problem}"
+        ) from error
     except Exception as error:  # a damaged file can fail anywhere in its reader
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise RequestError(f"{path}: truncated or not a checkpoint: {reason[0]}") from error
     if not isinstance(content, dict):
-        raise RequestError(f"{path}: a dictionary of tensors is expected, {type(content).__name__} came")
+        raise RequestError(
+            f"{path}: a dictionary of tensors is expected, {type(content).__name__} came"
+        )
     return content
 
 
 def state_dict(content: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tensors: Lightning keeps them under `state_dict`, DeepSpeed under `module`, a consolidated file at the top."""
-    inner = next((content[key] for key in ("state_dict", "module") if isinstance(content.get(key), dict)), content)
+    inner = next(
+        (content[key] for key in ("state_dict", "module") if isinstance(content.get(key), dict)),
+        content,
+    )
     other = [str(name) for name, value in inner.items() if not isinstance(value, Tensor)]
     if other or not inner:
-        raise RequestError(f"tensors are expected, other values came: {few(other)}" if other else "it holds no tensors")
+        raise RequestError(
+            f"tensors are expected, other values came: {few(other)}"
+            if other
+            else "it holds no tensors"
+        )
     return dict(inner)
 
 
@@ -145,7 +170,9 @@ def _tokenizer_name(content: Mapping[str, Any]) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _convert(tensors: dict[str, Tensor], config: VLEConfig | None, tokenizer: str) -> tuple[str, Converted]:
+def _convert(
+    tensors: dict[str, Tensor], config: VLEConfig | None, tokenizer: str
+) -> tuple[str, Converted]:
     prefix = shared_prefix(tensors, _ANCHOR)
     outer = prefix.removesuffix("vle.")  # the model's own name for its encoder, not the trainer's
     outside = [name for name in tensors if not name.startswith(outer)]
@@ -173,26 +200,40 @@ def save(converted: Converted, output: Path, tokenizer: Path | None) -> list[str
             atomic.write_json(partial / "label_map.json", {"answers": labels})
     lines = _summary(converted, list(model.state_dict()))
     if processor is None:
-        lines.append("no processor was written: convert again with --tokenizer DIR, a folder with the text encoder's tokenizer")
+        lines.append(
+            "no processor was written: convert again with --tokenizer DIR, a folder with the text encoder's tokenizer"
+        )
     if converted.architecture == "VLEForVQA" and not named:
-        lines.append("no label map was written: the answers have no names; give a --config with id2label")
+        lines.append(
+            "no label map was written: the answers have no names; give a --config with id2label"
+        )
     return [*lines, f"written: {output}"]
 
 
 def _filled_model(converted: Converted) -> Any:
     cls = getattr(models, converted.architecture)
     try:
-        with torch.device("meta"):  # nothing is allocated or initialised that the checkpoint replaces
+        with torch.device(
+            "meta"
+        ):  # nothing is allocated or initialised that the checkpoint replaces
             model = cls(converted.config)
     except (ValueError, KeyError) as error:
         raise RequestError(f"the configuration cannot be built: {error}") from error
-    tensors = {name: t.float() if t.is_floating_point() else t for name, t in converted.tensors.items()}
+    tensors = {
+        name: t.float() if t.is_floating_point() else t for name, t in converted.tensors.items()
+    }
     for first, second in (getattr(cls, "_tied_weights_keys", None) or {}).items():
         for here, there in ((first, second), (second, first)):
             if here not in tensors and there in tensors:
                 tensors[here] = tensors[there]
-        if first in tensors and second in tensors and not torch.equal(tensors[first], tensors[second]):
-            raise RequestError(f"{first} and {second} differ: in {converted.architecture} they are one tensor")
+        if (
+            first in tensors
+            and second in tensors
+            and not torch.equal(tensors[first], tensors[second])
+        ):
+            raise RequestError(
+                f"{first} and {second} differ: in {converted.architecture} they are one tensor"
+            )
     _check_fit(tensors, model.state_dict())
     model.load_state_dict(tensors, strict=True, assign=True)
     model.tie_weights()
@@ -207,7 +248,10 @@ def _check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) ->
         problems.append(f"left over: {few(left)}")
     both = expected.keys() & tensors.keys()
     if other := [n for n in both if tensors[n].shape != expected[n].shape]:
-        shapes = [f"{n} {tuple(expected[n].shape)} expected, {tuple(tensors[n].shape)} came" for n in other]
+        shapes = [
+            f"{n} {tuple(expected[n].shape)} expected, {tuple(tensors[n].shape)} came"
+            for n in other
+        ]
         problems.append(f"of another shape: {few(shapes)}")
     if problems:
         raise RequestError(f"the tensors do not fit the configuration: {'; '.join(problems)}")
@@ -218,15 +262,23 @@ def _processor(tokenizer: Path, config: VLEConfig) -> VLEProcessor:
         loaded = AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True)
     except Exception as error:  # each tokenizer library has error types of its own
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise RequestError(f"{tokenizer}: no tokenizer can be loaded from it: {reason[0]}") from error
+        raise RequestError(
+            f"{tokenizer}: no tokenizer can be loaded from it: {reason[0]}"
+        ) from error
     vocabulary = config.text_config.vocab_size
     if len(loaded) > vocabulary:
-        raise RequestError(f"{tokenizer}: its tokenizer has {len(loaded)} words, the text encoder {vocabulary}")
+        raise RequestError(
+            f"{tokenizer}: its tokenizer has {len(loaded)} words, the text encoder {vocabulary}"
+        )
     return VLEProcessor.from_parts(loaded, config.vision_config.image_size)
 
 
 def _summary(converted: Converted, names: list[str]) -> list[str]:
-    config, text, vision = converted.config, converted.config.text_config, converted.config.vision_config
+    config, text, vision = (
+        converted.config,
+        converted.config.text_config,
+        converted.config.vision_config,
+    )
     counts = Counter(_part(name, converted.architecture) for name in names)
     described = {
         "text": f"{text.model_type}, {_size(text)}",
@@ -234,10 +286,17 @@ def _summary(converted: Converted, names: list[str]) -> list[str]:
         "fusion": f"{_size(config)}, {config.num_token_types} token types",
         "head": converted.architecture,
     }
-    lines = [f"{part:8}{counts[part]:5} tensors  {what}" for part, what in described.items() if counts[part]]
+    lines = [
+        f"{part:8}{counts[part]:5} tensors  {what}"
+        for part, what in described.items()
+        if counts[part]
+    ]
     if converted.dropped:
         groups = Counter(re.sub(r"(\.layers?\.\d+)\..*", r"\1", name) for name in converted.dropped)
-        named = (name if name in converted.dropped else f"{name} ({count})" for name, count in groups.items())
+        named = (
+            name if name in converted.dropped else f"{name} ({count})"
+            for name, count in groups.items()
+        )
         lines.append(f"dropped {len(converted.dropped):5} tensors  {', '.join(named)}")
     return lines
 
@@ -249,4 +308,6 @@ def _size(config: Any) -> str:
 def _part(name: str, architecture: str) -> str:
     if architecture != "VLEModel" and not name.startswith("vle."):
         return "head"
-    return {"text_model": "text", "vision_model": "vision"}.get(name.removeprefix("vle.").split(".")[0], "fusion")
+    return {"text_model": "text", "vision_model": "vision"}.get(
+        name.removeprefix("vle.").split(".")[0], "fusion"
+    )

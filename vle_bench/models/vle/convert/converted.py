@@ -26,7 +26,9 @@ def shared_prefix(names: Iterable[str], known: str) -> str:
     """What stands before the one name that ends in `known`; no name, or more than one, is an error."""
     found = [name for name in names if name == known or name.endswith("." + known)]
     if len(found) != 1:
-        raise RequestError(f"neither METER's nor VLE's key names: {len(found)} keys end in {known}, one is expected")
+        raise RequestError(
+            f"neither METER's nor VLE's key names: {len(found)} keys end in {known}, one is expected"
+        )
     return found[0].removesuffix(known)
 
 
@@ -38,14 +40,20 @@ def few(names: Iterable[str]) -> str:
 
 def encoder_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of the VLEModel, by their names in it."""
-    inner = {name.removeprefix("vle."): tensor for name, tensor in tensors.items() if name.startswith("vle.")}
+    inner = {
+        name.removeprefix("vle."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith("vle.")
+    }
     return inner or dict(tensors)
 
 
 def heads(width: int) -> int:
     """Attention heads of a published encoder of this width."""
     if width % HEAD_WIDTH:
-        raise RequestError(f"a width of {width} does not divide into heads of {HEAD_WIDTH}: give the head counts with --config")
+        raise RequestError(
+            f"a width of {width} does not divide into heads of {HEAD_WIDTH}: give the head counts with --config"
+        )
     return width // HEAD_WIDTH
 
 
@@ -75,18 +83,24 @@ def _text_config(tensors: Mapping[str, Tensor], tokenizer: str) -> Any:
         "hidden_size": width,
         "num_hidden_layers": _layers(tensors, "text_model.encoder.layer."),
         "num_attention_heads": heads(width),
-        "intermediate_size": _shape(tensors, "text_model.encoder.layer.0.intermediate.dense.weight")[0],
+        "intermediate_size": _shape(
+            tensors, "text_model.encoder.layer.0.intermediate.dense.weight"
+        )[0],
     }
     if "text_model.encoder.rel_embeddings.weight" in tensors:
         return DebertaV2Config(**sizes, **_deberta_settings(tensors))
     types = _shape(tensors, "text_model.embeddings.token_type_embeddings.weight")[0]
     sizes |= {
-        "max_position_embeddings": _shape(tensors, "text_model.embeddings.position_embeddings.weight")[0],
+        "max_position_embeddings": _shape(
+            tensors, "text_model.embeddings.position_embeddings.weight"
+        )[0],
         "type_vocab_size": types,
     }
     # RoBERTa has one type of token and BERT two, where no name says which of the two it is.
     if "roberta" in tokenizer.lower() or (not tokenizer and types == 1):
-        return RobertaConfig(**sizes, layer_norm_eps=1e-5, pad_token_id=1, bos_token_id=0, eos_token_id=2)
+        return RobertaConfig(
+            **sizes, layer_norm_eps=1e-5, pad_token_id=1, bos_token_id=0, eos_token_id=2
+        )
     return BertConfig(**sizes, layer_norm_eps=1e-12, pad_token_id=0)
 
 
@@ -95,8 +109,11 @@ def _deberta_settings(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     return {
         "relative_attention": True,
         "position_buckets": _shape(tensors, "text_model.encoder.rel_embeddings.weight")[0] // 2,
-        "norm_rel_ebd": "layer_norm" if "text_model.encoder.LayerNorm.weight" in tensors else "none",
-        "share_att_key": "text_model.encoder.layer.0.attention.self.pos_key_proj.weight" not in tensors,
+        "norm_rel_ebd": "layer_norm"
+        if "text_model.encoder.LayerNorm.weight" in tensors
+        else "none",
+        "share_att_key": "text_model.encoder.layer.0.attention.self.pos_key_proj.weight"
+        not in tensors,
         "pos_att_type": ["p2c", "c2p"],
         "position_biased_input": "text_model.embeddings.position_embeddings.weight" in tensors,
         "max_relative_positions": -1,
@@ -112,7 +129,9 @@ def _vision_config(tensors: Mapping[str, Tensor]) -> CLIPVisionConfig:
     positions = _shape(tensors, "vision_model.embeddings.position_embedding.weight")[0]
     grid = math.isqrt(positions - 1)
     if grid * grid != positions - 1:
-        raise RequestError(f"the position table has {positions} rows: one and a square number are expected")
+        raise RequestError(
+            f"the position table has {positions} rows: one and a square number are expected"
+        )
     return CLIPVisionConfig(
         hidden_size=width,
         num_channels=channels,
@@ -136,4 +155,6 @@ def _shape(tensors: Mapping[str, Tensor], name: str, dimensions: int = 2) -> tup
 
 
 def _layers(tensors: Mapping[str, Tensor], prefix: str) -> int:
-    return len({name.removeprefix(prefix).split(".")[0] for name in tensors if name.startswith(prefix)})
+    return len(
+        {name.removeprefix(prefix).split(".")[0] for name in tensors if name.startswith(prefix)}
+    )

@@ -15,14 +15,23 @@ from vle_bench.models.vle.modeling import VLEModel
 TEXT_TYPES = ("deberta-v2", "roberta", "bert")
 
 # Heads of the text encoders' pre-training, and the poolers and the text half of CLIP, which VLE does not read.
-TEXT_DROPPABLE = ("lm_head.", "lm_predictions.", "mask_predictions.", "cls.", "pooler.", "classifier.")
+TEXT_DROPPABLE = (
+    "lm_head.",
+    "lm_predictions.",
+    "mask_predictions.",
+    "cls.",
+    "pooler.",
+    "classifier.",
+)
 
 VISION_DROPPABLE = ("text_model.", "logit_scale", "text_projection.", "visual_projection.")
 
 SEED = 0
 
 
-def from_encoders(text: Path, vision: Path, config: VLEConfig | None = None, keep_last_vision_layer: bool = False) -> Converted:
+def from_encoders(
+    text: Path, vision: Path, config: VLEConfig | None = None, keep_last_vision_layer: bool = False
+) -> Converted:
     """A VLEModel with the encoders' weights; projections, types and fusion are new, drawn from a fixed seed.
 
     The published models leave out CLIP's last layer (11 of 12, 23 of 24), and so does this by default.
@@ -33,7 +42,11 @@ def from_encoders(text: Path, vision: Path, config: VLEConfig | None = None, kee
     text_config, text_model, dropped = _load_text(text)
     vision_config, vision_model, vision_dropped = _load_vision(vision)
     dropped += vision_dropped
-    tensors = {f"text_model.{name}": t for name, t in text_model.state_dict().items() if not name.startswith("pooler.")}
+    tensors = {
+        f"text_model.{name}": t
+        for name, t in text_model.state_dict().items()
+        if not name.startswith("pooler.")
+    }
     last = None if keep_last_vision_layer else vision_config.num_hidden_layers - 1
     for name, tensor in vision_model.state_dict().items():
         if last is not None and name.startswith(f"encoder.layers.{last}."):
@@ -42,7 +55,9 @@ def from_encoders(text: Path, vision: Path, config: VLEConfig | None = None, kee
             tensors[f"vision_model.{name}"] = tensor
     if last is not None:
         if last < 1:
-            raise RequestError(f"{vision}: its only layer would be dropped; keep it with --keep-last-vision-layer")
+            raise RequestError(
+                f"{vision}: its only layer would be dropped; keep it with --keep-last-vision-layer"
+            )
         vision_config.num_hidden_layers = last
     if config is None:
         width = text_config.hidden_size
@@ -60,14 +75,22 @@ def _new_weights(config: VLEConfig) -> dict[str, torch.Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         fresh = VLEModel(config).state_dict()
-    return {name: tensor for name, tensor in fresh.items() if not name.startswith(("text_model.", "vision_model."))}
+    return {
+        name: tensor
+        for name, tensor in fresh.items()
+        if not name.startswith(("text_model.", "vision_model."))
+    }
 
 
 def _load_text(folder: Path) -> tuple[Any, Any, list[str]]:
     config = _read_config(folder)
     if config.model_type not in TEXT_TYPES:
-        raise RequestError(f"{folder}: a text encoder of type {', '.join(TEXT_TYPES)} is expected, {config.model_type} came")
-    model, dropped = _load(AutoModel, folder, copy.deepcopy(config), TEXT_DROPPABLE, may_be_new=("pooler.",))
+        raise RequestError(
+            f"{folder}: a text encoder of type {', '.join(TEXT_TYPES)} is expected, {config.model_type} came"
+        )
+    model, dropped = _load(
+        AutoModel, folder, copy.deepcopy(config), TEXT_DROPPABLE, may_be_new=("pooler.",)
+    )
     return config, model, dropped
 
 
@@ -76,25 +99,40 @@ def _load_vision(folder: Path) -> tuple[CLIPVisionConfig, Any, list[str]]:
     if isinstance(config, CLIPConfig):
         config = config.vision_config
     if not isinstance(config, CLIPVisionConfig):
-        raise RequestError(f"{folder}: a CLIP or its vision encoder is expected, {config.model_type} came")
-    model, dropped = _load(CLIPVisionModel, folder, copy.deepcopy(config), VISION_DROPPABLE, may_be_new=())
+        raise RequestError(
+            f"{folder}: a CLIP or its vision encoder is expected, {config.model_type} came"
+        )
+    model, dropped = _load(
+        CLIPVisionModel, folder, copy.deepcopy(config), VISION_DROPPABLE, may_be_new=()
+    )
     return config, model, dropped
 
 
 def _read_config(folder: Path) -> Any:
     if not (folder / "config.json").is_file():
-        raise RequestError(f"{folder}: no config.json; a folder that from_pretrained can load is expected")
+        raise RequestError(
+            f"{folder}: no config.json; a folder that from_pretrained can load is expected"
+        )
     try:
         return AutoConfig.from_pretrained(str(folder), local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise RequestError(f"{folder}: its config.json cannot be read: {str(error).strip().splitlines()[0]}") from error
+        raise RequestError(
+            f"{folder}: its config.json cannot be read: {str(error).strip().splitlines()[0]}"
+        ) from error
 
 
-def _load(cls: Any, folder: Path, config: Any, droppable: tuple[str, ...], may_be_new: tuple[str, ...]) -> tuple[Any, list[str]]:
+def _load(
+    cls: Any, folder: Path, config: Any, droppable: tuple[str, ...], may_be_new: tuple[str, ...]
+) -> tuple[Any, list[str]]:
     """Load an encoder; a key that is missing, or left over and not in `droppable`, is an error that names it."""
     try:
         model, info = cls.from_pretrained(
-            str(folder), config=config, output_loading_info=True, local_files_only=True, weights_only=True, dtype=torch.float32
+            str(folder),
+            config=config,
+            output_loading_info=True,
+            local_files_only=True,
+            weights_only=True,
+            dtype=torch.float32,
         )
     except Exception as error:  # safetensors and pickle have error types of their own
         reason = str(error).strip().splitlines() or [type(error).__name__]
@@ -103,7 +141,11 @@ def _load(cls: Any, folder: Path, config: Any, droppable: tuple[str, ...], may_b
     if missing:
         raise RequestError(f"{folder}: tensors are missing: {few(missing)}")
     unexpected = sorted(info["unexpected_keys"])
-    left = [name for name in unexpected if not name.startswith(droppable) and not name.endswith("position_ids")]
+    left = [
+        name
+        for name in unexpected
+        if not name.startswith(droppable) and not name.endswith("position_ids")
+    ]
     if left:
         raise RequestError(f"{folder}: tensors are left over: {few(left)}")
     return model, unexpected

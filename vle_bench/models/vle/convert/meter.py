@@ -32,7 +32,10 @@ _RENAMED = [
     (r"^cross_modal_(text|image)_transform\.", r"\1_projection_layer."),
     (r"^(cross_modal_(?:text|image)_(?:layers|pooler)\.|token_type_embeddings\.)", r"\1"),
     (r"^vit_model\.visual\.class_embedding$", "vision_model.embeddings.class_embedding"),
-    (r"^vit_model\.visual\.positional_embedding$", "vision_model.embeddings.position_embedding.weight"),
+    (
+        r"^vit_model\.visual\.positional_embedding$",
+        "vision_model.embeddings.position_embedding.weight",
+    ),
     (r"^vit_model\.visual\.conv1\.", "vision_model.embeddings.patch_embedding."),
     (r"^vit_model\.visual\.ln_pre\.", "vision_model.pre_layrnorm."),
     (r"^vit_model\.visual\.ln_post\.", "vision_model.post_layernorm."),
@@ -47,7 +50,9 @@ _FUSED = re.compile(_BLOCK + r"attn\.in_proj_(weight|bias)$")
 _FIRST_TYPES = 2  # text and image; a third, which METER adds for NLVR2's second image, would be our first object
 
 
-def convert_meter(tensors: Mapping[str, Tensor], config: VLEConfig | None = None, tokenizer: str = "") -> Converted:
+def convert_meter(
+    tensors: Mapping[str, Tensor], config: VLEConfig | None = None, tokenizer: str = ""
+) -> Converted:
     """A VLEForVQA where the checkpoint has METER's `vqa_classifier`, else a VLEModel.
 
     Args:
@@ -56,7 +61,9 @@ def convert_meter(tensors: Mapping[str, Tensor], config: VLEConfig | None = None
         tokenizer: name of METER's tokenizer, as its hyper-parameters have it; empty where unknown.
     """
     if "vit_model.visual.conv1.weight" not in tensors:
-        raise RequestError("METER without vit_model.visual.conv1.weight: only its CLIP image encoders can be converted, not Swin")
+        raise RequestError(
+            "METER without vit_model.visual.conv1.weight: only its CLIP image encoders can be converted, not Swin"
+        )
     with_head = any(name.startswith("vqa_classifier.") for name in tensors)
     prefix = "vle." if with_head else ""
     renamed: dict[str, Tensor] = {}
@@ -69,7 +76,9 @@ def convert_meter(tensors: Mapping[str, Tensor], config: VLEConfig | None = None
         elif fused := _FUSED.match(name):
             layer, kind = fused.groups()
             for part, piece in zip("qkv", tensor.chunk(3), strict=True):
-                renamed[f"{prefix}vision_model.encoder.layers.{layer}.self_attn.{part}_proj.{kind}"] = piece.clone()
+                renamed[
+                    f"{prefix}vision_model.encoder.layers.{layer}.self_attn.{part}_proj.{kind}"
+                ] = piece.clone()
         elif new := rename(name):
             renamed[prefix + new] = tensor
         else:

@@ -60,7 +60,9 @@ def convert_vle(tensors: Mapping[str, Tensor], config: VLEConfig | None = None) 
     if config is None:
         config = infer_config(encoder_tensors(renamed))
         positions = tensors.get("vle." * nested + "text_model.embeddings.position_ids")
-        if positions is not None:  # its length is the one trace of this setting, which DeBERTa's position buckets depend on
+        if (
+            positions is not None
+        ):  # its length is the one trace of this setting, which DeBERTa's position buckets depend on
             config.text_config.max_position_embeddings = positions.shape[-1]
         if architecture in _LABELS:
             config.num_labels = len(tensors.get(_LABELS[architecture], ()))
