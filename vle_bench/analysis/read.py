@@ -1,10 +1,11 @@
-"""What the evaluation of a run left in its folder, read and checked: record, predictions and data belong together."""
+"""Reads a run's evaluation and checks that record, predictions and data belong together."""
 
 import math
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+
+from datasets import Dataset
 
 from vle_bench.analysis import vcr, vqa
 from vle_bench.errors import RequestError, RunFailed
@@ -15,51 +16,68 @@ from vle_bench.json_files import jsonl_records
 from vle_bench.progress import Bar
 from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import Recipe
-from vle_bench.tasks import TASKS, Data
-from vle_bench.tasks.base import Row
+from vle_bench.tasks import TASKS
+from vle_bench.tasks.base import Data, Row, Scores
 from vle_bench.tasks.catalogue import JOINED, REPORTED
 
+# Kind of curve (loss, lr, score) -> name -> points (step, value)
 Curves = dict[str, dict[str, list[tuple[float, float]]]]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the evaluation of a run, or of two that are joined, left; and the data that it was about."""
+    """The evaluation of a run, or of two runs that are joined, with its data.
+
+    Args:
+        scores: computed again from `rows`, as `Task.score` gives them.
+    """
 
     runs: list[Path]
     recipes: list[Recipe]
     record: Record
     rows: list[Row]
     data: Data
-    questions: list[dict[str, Any]]
-    scores: dict[str, Any]  # of the rows, computed again; as `Task.score` gives them
+    questions: list[Row]
+    scores: Scores
 
 
 def read_evaluation(
     run: Path, split: str | None, other: Path | None, moved: Path | None, progress: Bar
 ) -> Evaluation:
+    """Read and check the evaluation of `run`, or of `run` joined with `other`.
+
+    Args:
+        split: what the recipe reports if not given.
+        moved: the prepared data if they are no longer in the recipe's `data.root`.
+
+    Raises:
+        RequestError: something is missing, damaged or of another run, version or data.
+    """
     runs = [run] if other is None else [run, other]
     recipes = [read_recipe(folder) for folder in runs]
     tasks = [recipe.task for recipe in recipes]
     if other is None and tasks[0] not in REPORTED:
         raise RequestError(
-            f"{run}: {tasks[0]} answers no question; a report is about a run of {', '.join(REPORTED)}"
+            f"{run}: {tasks[0]} answers no question; "
+            f"a report is about a run of {', '.join(REPORTED)}"
         )
     if other is not None and tasks != ["vcr_q2a", "vcr_qa2r"]:
         raise RequestError(
-            f"{run} --with {other}: a run of vcr_q2a with one of vcr_qa2r is expected, not {' with '.join(tasks)}"
+            f"{run} --with {other}: a run of vcr_q2a with one of vcr_qa2r is expected, "
+            f"not {' with '.join(tasks)}"
         )
     split = split or recipes[0].data.report
-    left = [evaluated(folder, task, split) for folder, task in zip(runs, tasks, strict=True)]
-    for folder, task, (found, rows) in zip(runs, tasks, left, strict=True):
-        if (found.task, found.split) != (task, split):
+    evaluations = [evaluated(folder, task, split) for folder, task in zip(runs, tasks, strict=True)]
+    for folder, task, (record, rows) in zip(runs, tasks, evaluations, strict=True):
+        if (record.task, record.split) != (task, split):
             raise RequestError(
-                f"{folder / 'results'}: {task}.{split}.json is a record of {found.task} on {found.split}; evaluate again"
+                f"{folder / 'results'}: {task}.{split}.json is a record of {record.task} on "
+                f"{record.split}; evaluate again"
             )
         check_rows(folder / "predictions" / f"{task}.{split}.jsonl", task, rows)
-    record, rows = left[0]
+    record, rows = evaluations[0]
     if other is not None:
-        record, rows = joined(run, other, split, left)
+        record, rows = joined(run, other, split, evaluations)
     progress.advance()
     data = open_data(recipes[0], run, moved, record)
     questions = data.questions(split)
@@ -69,55 +87,64 @@ def read_evaluation(
 
 
 def read_recipe(run: Path) -> Recipe:
+    """The recipe of a run folder."""
     if not run.is_dir():
         raise RequestError(f"{run}: no such folder")
     if not (run / "recipe.yaml").is_file():
         raise RequestError(
-            f"{run}: has no recipe.yaml; the folder of a run is expected, as `vle-bench train` writes it"
+            f"{run}: has no recipe.yaml; the folder of a run is expected, "
+            "as `vle-bench train` writes it"
         )
     return load_recipe(str(run / "recipe.yaml"))
 
 
 def check_rows(path: Path, task: str, rows: list[Row]) -> None:
-    """Refuses predictions that are not what an evaluation writes."""
-    problem = vqa.problem if task == "vqa" else partial(vcr.problem, parts=vcr.PARTS[task])
+    """Refuse predictions that no evaluation writes."""
+    fault_of = (
+        vqa.prediction_fault
+        if task == "vqa"
+        else partial(vcr.prediction_fault, parts=vcr.PARTS[task])
+    )
     seen = set()
     for number, row in enumerate(rows, 1):
-        found = problem(row)
-        if found is None and row["id"] in seen:
-            found = "a second time"
-        if found:
+        fault = fault_of(row)
+        if fault is None and row["id"] in seen:
+            fault = "a second time"
+        if fault:
             raise RequestError(
-                f"{path}: prediction {number} (id {row.get('id')!r}): {found}; evaluate again"
+                f"{path}: prediction {number} (id {row.get('id')!r}): {fault}; evaluate again"
             )
         seen.add(row["id"])
 
 
 def joined(
-    run: Path, other: Path, split: str, left: list[tuple[Record, list[Row]]]
+    run: Path, other: Path, split: str, evaluations: list[tuple[Record, list[Row]]]
 ) -> tuple[Record, list[Row]]:
-    """The record that `evaluate --with` wrote, and the rows of both."""
+    """The record that `evaluate --with` wrote, and the rows of both runs in one."""
     path = run / "results" / f"{JOINED}.{split}.json"
     if not path.is_file():
         raise RequestError(
-            f"{path}: no such file; `vle-bench evaluate {run} --with {other} --split {split}` writes it"
+            f"{path}: no such file; "
+            f"`vle-bench evaluate {run} --with {other} --split {split}` writes it"
         )
     record = load_record(path)
-    if record.model.get("checkpoint_sha256") != " + ".join(
-        str(one.model.get("checkpoint_sha256")) for one, _ in left
-    ):
+    digests = [str(part.model.get("checkpoint_sha256")) for part, _ in evaluations]
+    if record.model.get("checkpoint_sha256") != " + ".join(digests):
         raise RequestError(
-            f"{path}: is of other checkpoints than those of {run} and {other} now; evaluate again, with --with {other}"
+            f"{path}: is of other checkpoints than those of {run} and {other} now; "
+            f"evaluate again, with --with {other}"
         )
-    rationales = {row["id"]: row for row in left[1][1]}
-    if rationales.keys() != {row["id"] for row in left[0][1]}:
+    (_, answers), (_, rationale_rows) = evaluations
+    rationales = {row["id"]: row for row in rationale_rows}
+    if rationales.keys() != {row["id"] for row in answers}:
         raise RequestError(
             f"{run} and {other}: predictions of different questions; evaluate both on the same data"
         )
-    return record, [{**row, **rationales[row["id"]]} for row in left[0][1]]
+    return record, [{**row, **rationales[row["id"]]} for row in answers]
 
 
 def open_data(recipe: Recipe, run: Path, moved: Path | None, record: Record) -> Data:
+    """The prepared data that the record is about."""
     root = moved or Path(recipe.data.root)
     named = "--data" if moved else f"data.root of {run / 'recipe.yaml'}"
     try:
@@ -126,22 +153,24 @@ def open_data(recipe: Recipe, run: Path, moved: Path | None, record: Record) -> 
         raise RequestError(
             f"{error} ({named}; where the data has moved, --data names its folder)"
         ) from error
-    if data.manifest["hash"] != record.data["manifest_hash"]:
+    digest, expected = data.manifest["hash"], record.data["manifest_hash"]
+    if digest != expected:
         raise RequestError(
-            f"{root}: other data than the record's, manifest hash {data.manifest['hash']} and not {record.data['manifest_hash']} "
+            f"{root}: other data than the record's, manifest hash {digest} and not {expected} "
             f"({named}; --data names another folder)"
         )
     return data
 
 
-def score_again(run: Path, record: Record, rows: list[Row], questions: Any) -> dict[str, Any]:
-    """The task's own score of the predictions, which must be the record's."""
+def score_again(run: Path, record: Record, rows: list[Row], questions: Dataset) -> Scores:
+    """Score the predictions; refuse them if the result is not the record's."""
     task = TASKS["vcr_joint" if record.task == JOINED else record.task]
     where = f"{run}: predictions/ and results/ of {record.task} on {record.split}"
     again = f"`vle-bench evaluate {run} --split {record.split}` writes both again"
     if task.version != record.task_version:
         raise RequestError(
-            f"{where}: of version {record.task_version} of the task, this is version {task.version}; {again}"
+            f"{where}: of version {record.task_version} of the task, "
+            f"this is version {task.version}; {again}"
         )
     try:
         scores = task.score(rows, questions)
@@ -153,16 +182,18 @@ def score_again(run: Path, record: Record, rows: list[Row], questions: Any) -> d
             raise RequestError(
                 f"{where}: differ, {name} is {value} and {metric.value} in the record; {again}"
             )
-    if scores["n"] != record.n or record.ids_sha256 not in (
-        None,
-        ids_digest(row["id"] for row in rows),
-    ):
+    digest = ids_digest(row["id"] for row in rows)
+    if scores["n"] != record.n or record.ids_sha256 not in (None, digest):
         raise RequestError(f"{where}: differ, the record is of other questions; {again}")
     return scores
 
 
 def read_curves(run: Path) -> tuple[Curves, set[str]]:
-    """A run's log → {"loss", "lr", "score"}: name → points (step, value); and the splits that the scores are of."""
+    """The curves in a run's log, and the splits that its scores are of.
+
+    Raises:
+        RequestError: a line without finite numbers; names the line.
+    """
     path = run / "log.jsonl"
     curves: Curves = {"loss": {}, "lr": {}, "score": {}}
     splits = set()

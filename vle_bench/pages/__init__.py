@@ -1,0 +1,1 @@
+"""What every page is made of: one palette, one style sheet, the template engine and the charts."""
