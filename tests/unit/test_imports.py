@@ -11,7 +11,7 @@ TOWER: list[tuple[str, ...]] = [
     ("errors", "progress", "digests"),
     ("atomic", "json_files"),
     ("metrics",),
-    ("data",),
+    ("data", "pages"),
     ("tasks", "models"),
     ("recipe", "evaluation"),
     ("training", "analysis", "leaderboard"),
