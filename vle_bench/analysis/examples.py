@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ class Examples:
         card: example, its picture, the picture's row -> values of `card_template`.
     """
 
-    ids: list[int] | list[str]
+    ids: list[Any]
     image_rows: list[int]
     images: NDArray[np.int64]
     score: NDArray[np.float64]

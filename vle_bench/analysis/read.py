@@ -8,6 +8,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from vle_bench.analysis import vcr, vqa
+from vle_bench.data.prepared import PreparedData
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluation.provenance import ids_digest
 from vle_bench.evaluation.record import ROUNDING, Record, load_record
@@ -17,7 +18,7 @@ from vle_bench.progress import Bar
 from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import TASKS
-from vle_bench.tasks.base import Data, Row, Scores
+from vle_bench.tasks.base import Row, Scores
 from vle_bench.tasks.catalogue import JOINED, REPORTED
 
 # Kind of curve (loss, lr, score) -> name -> points (step, value)
@@ -36,7 +37,7 @@ class Evaluation:
     recipes: list[Recipe]
     record: Record
     rows: list[Row]
-    data: Data
+    data: PreparedData
     questions: list[Row]
     scores: Scores
 
@@ -143,7 +144,7 @@ def joined(
     return record, [{**row, **rationales[row["id"]]} for row in answers]
 
 
-def open_data(recipe: Recipe, run: Path, moved: Path | None, record: Record) -> Data:
+def open_data(recipe: Recipe, run: Path, moved: Path | None, record: Record) -> PreparedData:
     """The prepared data that the record is about."""
     root = moved or Path(recipe.data.root)
     named = "--data" if moved else f"data.root of {run / 'recipe.yaml'}"

@@ -14,7 +14,7 @@ from vle_bench.data.boxes import box_array, outside
 from vle_bench.data.official.vcr import CHOICES
 from vle_bench.data.vcr_text import spoken, tagged
 from vle_bench.metrics.error_analysis import confusion, most_frequent
-from vle_bench.pages.html import Grid, plain_grid
+from vle_bench.pages.html import Cell, Grid, plain_grid
 from vle_bench.tasks.base import Row, Scores
 
 PARTS = {
@@ -165,7 +165,7 @@ def position_table(part: str, right: list[int], chosen: list[int]) -> Grid:
     A model that prefers a position whatever the choice says shows a dark column.
     """
     counts = confusion(right, chosen, range(CHOICES))[:CHOICES, :CHOICES]
-    rows = []
+    rows: list[list[str | Cell]] = []
     for k, row in enumerate(counts.tolist()):
         total = sum(row)
         rows.append([f"right: {k + 1}", *(shaded(n, n / max(total, 1)) for n in row), f"{total:,}"])

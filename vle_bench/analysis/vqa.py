@@ -11,7 +11,7 @@ from PIL import Image
 from vle_bench.analysis.examples import Examples, Picture, embedded, is_probability, shaded
 from vle_bench.metrics.error_analysis import confusion, most_frequent
 from vle_bench.metrics.vqa import normalize_answer
-from vle_bench.pages.html import Grid, plain_grid
+from vle_bench.pages.html import Cell, Grid, plain_grid
 from vle_bench.tasks.base import Row, Scores
 from vle_bench.tasks.vcr import length_group
 
@@ -91,7 +91,7 @@ def confusion_table(truths: Sequence[str], predictions: Sequence[str]) -> Grid:
     rest = counts[-1].any() or counts[:, -1].any()
     names = [*frequent, OTHER] if rest else frequent
     counts = counts[: len(names), : len(names)]
-    rows = []
+    rows: list[list[str | Cell]] = []
     for name, row in zip(names, counts.tolist(), strict=True):
         total = sum(row)
         rows.append([name, *(shaded(n, n / max(total, 1)) for n in row), f"{total:,}"])
@@ -108,5 +108,6 @@ def card(
 ) -> Card:
     """The card of one mistake; `stored` is the row of its image."""
     question = questions[index]
-    answers = sorted(Counter(question["answers"]).items(), key=lambda item: (-item[1], item[0]))
+    counts = Counter[str](question["answers"])
+    answers = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return Card(embedded(image), stored["file_name"], question, predictions[index], answers)

@@ -1,4 +1,4 @@
-"""A table as a value, and how it is written as Markdown, CSV and LaTeX."""
+"""A table as a value, and as Markdown, CSV and LaTeX."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """What is printed, `77.7 (76.8 †‡)`, and the figure that a column is sorted by."""
+    """A text such as `77.7 (76.8 †‡)`, and the number that its column is sorted by."""
 
     text: str = NOTHING
     order: float | None = None
@@ -33,7 +33,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Footnote:
-    sign: str  # †; empty for a line that explains an abbreviation
+    # empty for a line that explains abbreviations
+    sign: str
     text: str
 
 
@@ -45,11 +46,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Table:
-    """One table with what stands around it.
+    """One table with the texts around it.
 
     Args:
         name: unique among all tables; the stem of its CSV and LaTeX files.
-        lead: a sentence or two above it: units, splits.
+        lead: a sentence or two above the table, about units and splits.
     """
 
     name: str
@@ -96,7 +97,7 @@ def markdown_grid(table: Table) -> str:
 
 
 def markdown_notes(table: Table) -> str:
-    """Each footnote on a line of its own: two blanks at the end are Markdown's line break."""
+    """Footnotes and sources; two blanks at the end of a line break it in Markdown."""
     lines = [f"{note.sign} {note.text}".strip() for note in table.footnotes]
     notes = "\n" + "  \n".join(lines) + "\n" if lines else ""
     titles = [
@@ -107,9 +108,10 @@ def markdown_notes(table: Table) -> str:
 
 
 def comma_separated(table: Table) -> str:
-    """Header and rows as printed, then `kind` (published, baseline, measured), then a number for each column that has any.
+    """Header and rows as printed, then the kind of row, then a number for each column with any.
 
-    A number is the first figure of its cell: percent, parameters, image-text pairs, runs; footnotes are in the Markdown.
+    The kind is published, baseline or measured. A number is the first figure of its cell: percent,
+    parameters, image-text pairs, runs. The footnotes are in the Markdown.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -156,7 +158,8 @@ SPECIAL = {
     "⁰": "$^0$",
     "‼": "!!",
     "◊": r"$\diamond$",
-    "[": "{[}",  # after the end of a line it would be read as its option
+    # after the end of a line, a bracket would be read as its option
+    "[": "{[}",
 }
 
 
@@ -168,7 +171,7 @@ FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 
 
 def latex(table: Table, note: str) -> str:
-    """A `table` environment with booktabs rules and the footnotes below; needs booktabs and graphicx.
+    """A `table` environment with footnotes; it needs booktabs and graphicx.
 
     A table that is wider than the text is made smaller.
     """

@@ -1,4 +1,4 @@
-"""The leaderboards folder: records come in, tables and figures are rendered from them, and a check tells whether they are."""
+"""The records of the leaderboards folder: reading, checking, adding."""
 
 import json
 from pathlib import Path
@@ -13,22 +13,23 @@ from vle_bench.leaderboard.published import Published, load_published
 from vle_bench.recipe import strict_yaml
 from vle_bench.tasks.catalogue import TASKS
 
-# What may differ between two evaluations of one checkpoint that come to the same
-OF_THE_MOMENT = {"seconds", "command", "device", "processes", "batch_size", "libraries", "code"}
+# Fields that may differ between two evaluations of one checkpoint with the same result
+CIRCUMSTANCES = {"seconds", "command", "device", "processes", "batch_size", "libraries", "code"}
 
 
 def load_records(root: Path, published: Published) -> dict[Path, Record]:
-    """Every record under results/, in the order of file names, checked one by one and against each other.
+    """Read every record under results/, in the order of file names, and check them.
 
     Raises:
-        RequestError: what is wrong, with the file.
+        RequestError: names the file and what is wrong with it.
     """
     records: dict[Path, Record] = {}
     files = (p for p in root.glob("results/**/*") if p.is_file() and not p.name.startswith("."))
     for path in sorted(files):
         if path.suffix != ".json" or len(path.relative_to(root).parts) != 3:
             raise RequestError(
-                f"{path}: no record; they lie as results/<task>/NAME.json, and nothing else does: take it away"
+                f"{path}: no record; they lie as results/<task>/NAME.json, and nothing else does: "
+                "take it away"
             )
         record = load_record(path)
         if record.task != path.parent.name:
@@ -43,7 +44,7 @@ def load_records(root: Path, published: Published) -> dict[Path, Record]:
 def check_record(
     path: Path, record: Record, others: dict[Path, Record], published: Published
 ) -> None:
-    """Refuse a record that is not of the whole split, that contradicts others of its split, or that is there already."""
+    """Refuse a record of a part of its split, one that contradicts others, or a duplicate."""
     source, split = record.data["source"], record.split
     if record.task not in TASKS.get(source, ()):
         what = f"task {record.task} of {source}" if source in TASKS else f"data.source {source}"
@@ -55,64 +56,71 @@ def check_record(
     if overlap(split, "+".join(record.training_splits)) and not record.contaminated:
         trained = ", ".join(record.training_splits)
         raise RequestError(
-            f"{path}: contaminated is false, but {split} shares images with what was trained on: {trained}"
+            f"{path}: contaminated is false, but {split} shares images with what was trained on: "
+            f"{trained}"
         )
     parts = {
         name: metric.n
         for name, metric in record.metrics.items()
         if metric.n is not None and metric.n > record.n
     }
-    if parts and record.task != "vcr_second_stage":  # which counts words
+    # the second stage counts words
+    if parts and record.task != "vcr_second_stage":
+        name = min(parts)
         raise RequestError(
-            f"{path}: metrics.{min(parts)}: n {parts[min(parts)]:,} is more than the record's {record.n:,}"
+            f"{path}: metrics.{name}: n {parts[name]:,} is more than the record's {record.n:,}"
         )
     sizes: dict[tuple[str, str], int] = {
         (size.data, size.split): size.n for size in published.split_sizes
     }
     if (size := sizes.get((source, split))) is not None and record.n != size:
         raise RequestError(
-            f"{path}: n: {record.n:,} examples, but {split} of {source} has {size:,}; a score of a part is no score of it"
+            f"{path}: n: {record.n:,} examples, but {split} of {source} has {size:,}; "
+            "a score of a part is no score of it"
         )
     for place, other in others.items():
         if same_run(record, other):
             raise RequestError(
-                f"{path}: a duplicate of {place}: the same recipe, seed, split and task; records are never replaced"
+                f"{path}: a duplicate of {place}: the same recipe, seed, split and task; "
+                "records are never replaced"
             )
         same_data = other.data == record.data and other.split == split
         known = record.ids_sha256 is not None and other.ids_sha256 is not None
         if same_data and (record.n != other.n or (known and record.ids_sha256 != other.ids_sha256)):
+            count = "others" if record.n == other.n else f"{other.n:,}"
             raise RequestError(
-                f"{path}: {record.n:,} examples of {split}, and {place} has {'others' if record.n == other.n else f'{other.n:,}'}: "
+                f"{path}: {record.n:,} examples of {split}, and {place} has {count}: "
                 "of the same data and split they must be the same; evaluate again"
             )
 
 
 def same_run(one: Record, other: Record) -> bool:
-    """Whether both are of one trained checkpoint, or of one recipe and seed, on one split and task."""
+    """Whether both are of one checkpoint, or of one recipe and seed, on the same split and task."""
     if (one.task, one.split, one.data["source"]) != (other.task, other.split, other.data["source"]):
         return False
     digests = one.model.get("checkpoint_sha256"), other.model.get("checkpoint_sha256")
     if digests[0] == digests[1] is not None:
         return True
-    recipes = [
-        (r.recipe["hash"], r.recipe.get("experiment", r.recipe["hash"])) for r in (one, other)
+    hashes = [record.recipe["hash"] for record in (one, other)]
+    experiments = [
+        record.recipe.get("experiment", record.recipe["hash"]) for record in (one, other)
     ]
-    return one.seed == other.seed and (
-        recipes[0][0] == recipes[1][0] or recipes[0][1] == recipes[1][1]
-    )
+    same_recipe = hashes[0] == hashes[1] or experiments[0] == experiments[1]
+    return one.seed == other.seed and same_recipe
 
 
 def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, list[str]]:
-    """Copy a record, or the one of a run's reported split, into the folder's results/; nothing is ever replaced.
+    """Copy a record into the folder's results/ without ever replacing one.
 
     Args:
-        if_new: pass over a record that is there already, with the same figures.
+        source: a record file, or a run folder, whose recipe's reported split is meant.
+        if_new: pass over a record that is there already with the same figures.
 
     Returns:
-        Where it lies, and with which marks the tables will show it.
+        Its path in the folder, and the marks with which the tables will show it.
 
     Raises:
-        RequestError: no record there, or one that the tables cannot take: see `check_record`.
+        RequestError: there is no record, or the tables cannot take it: see `check_record`.
     """
     path = source if source.is_file() else reported(source)
     record = load_record(path)
@@ -124,7 +132,7 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
     others = load_records(root, published)
     check_record(path, record, {}, published)
     for place, other in others.items() if if_new else ():
-        if record.model_dump(exclude=OF_THE_MOMENT) == other.model_dump(exclude=OF_THE_MOMENT):
+        if record.model_dump(exclude=CIRCUMSTANCES) == other.model_dump(exclude=CIRCUMSTANCES):
             return place, ["there already, with the same figures"]
     check_record(path, record, others, published)
     if target.exists():
@@ -141,7 +149,7 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
 
 
 def check_predictions(path: Path, record: Record) -> None:
-    """The rows that a record was computed from, where they lie beside it, are of its examples."""
+    """Refuse a record whose predictions, if they lie beside it, are of other examples."""
     predictions = path.parent.parent / "predictions" / f"{path.stem}.jsonl"
     if record.ids_sha256 is None or path.parent.name != "results" or not predictions.is_file():
         return
@@ -155,7 +163,8 @@ def check_predictions(path: Path, record: Record) -> None:
         ) from error
     if len(ids) != record.n or ids_digest(ids) != record.ids_sha256:
         raise RequestError(
-            f"{path}: n: {record.n:,} examples, and the {len(ids):,} of {predictions} are others; evaluate again"
+            f"{path}: n: {record.n:,} examples, and the {len(ids):,} of {predictions} are others; "
+            "evaluate again"
         )
 
 

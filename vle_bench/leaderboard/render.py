@@ -31,12 +31,12 @@ def render(root: Path, formats: Sequence[str] = FORMATS) -> dict[Path, bytes]:
     rendered = pages(published, records, shipped_experiments())
     tables = [table for page in rendered for table in page.tables]
     figures = draw(published, records) if {"html", "figures"} & set(formats) else {}
-    files = {
+    files: dict[str, dict[str, str]] = {
         "md": {f"{page.name}.md": markdown(page, NOTE) for page in rendered},
         "csv": {f"{table.name}.csv": comma_separated(table) for table in tables},
         "tex": {f"{table.name}.tex": latex(table, NOTE) for table in tables},
         "html": {"index.html": index_page(rendered, NOTE, figures)},
-        "figures": {f"figures/{name}.svg": svg for name, svg in figures.items()},
+        "figures": {f"figures/{name}.svg": str(svg) for name, svg in figures.items()},
     }
     return {
         root / name: content.encode()

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import astuple, dataclass
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import matplotlib
 from markupsafe import Markup
@@ -18,6 +18,8 @@ from vle_bench.pages.labels import DESCENT, place_labels
 from vle_bench.pages.palette import LIGHT
 
 Points = Sequence[tuple[float, float]]
+
+Layout = Literal["constrained"] | None
 
 # Curves in turn: colour, dashes. Neighbours differ in both.
 CURVES = (
@@ -78,10 +80,11 @@ class Bin(TypedDict):
 
 def styled(font_size: int = 11) -> AbstractContextManager[None]:
     """The context in which figures are made and drawn."""
-    return matplotlib.rc_context(STYLE | {"font.size": font_size})
+    style: Any = STYLE | {"font.size": font_size}
+    return matplotlib.rc_context(style)
 
 
-def new_figure(width: float, height: float, layout: str | None = "constrained") -> Figure:
+def new_figure(width: float, height: float, layout: Layout = "constrained") -> Figure:
     """An empty figure of so many pixels."""
     return Figure(figsize=(width / 72, height / 72), dpi=72, layout=layout)
 
@@ -243,15 +246,15 @@ FONT = 13
 RADIUS = 5  # pixels of a mark
 
 # A ring and a diamond: told apart without colour too.
-MARKS = {
+MARKS: dict[str, dict[str, Any]] = {
     "published": {
         "marker": "o",
         "markersize": 10,
         "markerfacecolor": "none",
         "markeredgewidth": 2,
-        "color": "blue",
+        "color": LIGHT["blue"],
     },
-    "measured": {"marker": "D", "markersize": 9, "markeredgewidth": 0, "color": "orange"},
+    "measured": {"marker": "D", "markersize": 9, "markeredgewidth": 0, "color": LIGHT["orange"]},
 }
 
 
@@ -323,7 +326,7 @@ def draw_marks(axes: Axes, points: Sequence[Point]) -> None:
     bars = ", bar: 95 % interval" if any(point.interval for point in points) else ""
     labels = {"published": "published", "measured": f"measured{bars}"}
     for k, point in enumerate(points):
-        style = MARKS[point.kind] | {"color": LIGHT[str(MARKS[point.kind]["color"])]}
+        style = MARKS[point.kind]
         if point.interval:
             low, high = point.interval
             errors = [[point.y - low], [high - point.y]]
