@@ -63,6 +63,7 @@ STYLE = {
     "legend.frameon": False,
     "legend.borderpad": 0,
     "legend.handletextpad": 0.4,
+    "text.parse_math": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "vle-bench",
 }
@@ -278,7 +279,7 @@ def scatter(name: str, title: str, x_label: str, points: Sequence[Point]) -> Mar
         )
         scale_axes(axes, points)
         axes.set_xlabel(x_label, loc="left", color=LIGHT["muted"])
-        figure.text(12 / width, 1 - 26 / height, title, size=16, weight="bold", parse_math=False)
+        figure.text(12 / width, 1 - 26 / height, title, size=16, weight="bold")
         figure.text(12 / width, (top + 14) / height, "accuracy, %", color=LIGHT["muted"])
         draw_marks(axes, points)
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.6)
@@ -369,7 +370,6 @@ def draw_names(figure: Figure, axes: Axes, points: Sequence[Point]) -> int:
             points[label.index].name,
             ha=("right", "center", "left")[label.side + 1],
             transform=IdentityTransform(),
-            parse_math=False,
         )
     return len(labels)
 
