@@ -11,7 +11,7 @@ import pytest
 
 from vle_bench.leaderboard.markup import Cell, Column, Page, Row, Table
 from vle_bench.leaderboard.page import index_page
-from vle_bench.pages.charts import Point, count, scatter
+from vle_bench.pages.scatter import Point, count, scatter
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=4000")

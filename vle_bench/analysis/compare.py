@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vle_bench.analysis.read import Evaluation, read_evaluation, read_recipe
-from vle_bench.analysis.vcr import LABELS, PARTS, TEXTS, object_labels
+from vle_bench.analysis.vcr_cards import LABELS, PARTS, TEXTS, object_labels
 from vle_bench.data.vcr_text import spoken
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import Record
@@ -220,9 +220,9 @@ def example_texts(task: str, question: Row, a: Row, b: Row) -> dict[str, str]:
         }
     record = json.loads(question["record"])
     names = object_labels(record)
-    asked = spoken(record["question"], names)
+    text = spoken(record["question"], names)
     if PARTS[task] == ["qa2r"]:
-        asked += f" — {spoken(record['answer_choices'][record['answer_label']], names)} Why?"
+        text += f" — {spoken(record['answer_choices'][record['answer_label']], names)} Why?"
 
     def choices(chosen: dict[str, int]) -> str:
         return " / ".join(
@@ -231,7 +231,7 @@ def example_texts(task: str, question: Row, a: Row, b: Row) -> dict[str, str]:
         )
 
     return {
-        "question": asked,
+        "question": text,
         "truth": choices({part: record[LABELS[part]] for part in PARTS[task]}),
         "prediction_a": choices(a),
         "prediction_b": choices(b),

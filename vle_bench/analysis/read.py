@@ -8,6 +8,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from vle_bench.analysis import vcr, vqa
+from vle_bench.analysis.vcr_cards import PARTS
 from vle_bench.data.prepared import PreparedData
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluation.provenance import ids_digest
@@ -102,9 +103,7 @@ def read_recipe(run: Path) -> Recipe:
 def check_rows(path: Path, task: str, rows: list[Row]) -> None:
     """Refuse predictions that no evaluation writes."""
     fault_of = (
-        vqa.prediction_fault
-        if task == "vqa"
-        else partial(vcr.prediction_fault, parts=vcr.PARTS[task])
+        vqa.prediction_fault if task == "vqa" else partial(vcr.prediction_fault, parts=PARTS[task])
     )
     seen = set()
     for number, row in enumerate(rows, 1):

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from vle_bench.analysis import vcr, vqa
 from vle_bench.analysis.examples import Examples
 from vle_bench.analysis.read import Curves, Evaluation, read_curves, read_evaluation
+from vle_bench.analysis.vcr_cards import PARTS
 from vle_bench.data.images import decode
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import picked_on
@@ -88,7 +89,7 @@ def examples_of(evaluation: Evaluation) -> Examples:
     rows, questions, scores = evaluation.rows, evaluation.questions, evaluation.scores
     if evaluation.record.task == "vqa":
         return vqa.examples(rows, questions, scores)
-    return vcr.examples(rows, questions, scores, vcr.PARTS[evaluation.record.task])
+    return vcr.examples(rows, questions, scores, PARTS[evaluation.record.task])
 
 
 def introduction(evaluation: Evaluation) -> str:
@@ -155,11 +156,11 @@ def kind_tables(kind: str, groups: Row) -> tuple[Grid, Grid | None]:
     if len(groups) > MOST_GROUPS:
         order.sort(key=lambda name: -groups[name]["n"])
     rows = [figure_row(name, groups[name]) for name in order]
-    shown, folded = (
+    frequent, rest = (
         plain_grid(f"By {kind}", [kind, *FIGURE_COLUMNS], part)
         for part in (rows[:MOST_GROUPS], rows[MOST_GROUPS:])
     )
-    return shown, folded if folded.lines else None
+    return frequent, rest if rest.lines else None
 
 
 def calibrations(examples: Examples) -> list[tuple[str, Markup, float, Grid]]:

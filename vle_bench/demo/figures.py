@@ -82,14 +82,12 @@ def learning_curves(
         if loss:
             left, right = figure.subplots(1, 2, width_ratios=(1, 1.35))
             losses = {name: curves["loss"]["loss"] for name, (curves, _) in logs.items()}
-            draw_curves(left, losses, "step", log=True)
-            left.set_title("training loss", pad=24 if several else None)
+            draw_curves(left, losses, "step", log=True, heading="training loss")
         else:
             right = figure.subplots()
-        draw_curves(right, scores, "step", (0, 101))
+        draw_curves(right, scores, "step", (0, 101), heading=f"accuracy on {splits}, %")
         for name, percent in references.items():
             draw_reference(right, name, percent)
-        right.set_title(f"accuracy on {splits}, %", pad=18 + 6 * len(scores))
         atomic.write_bytes(output, png(figure))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from rich.table import Table
 
+from vle_bench.analysis.vcr_cards import LABELS, TEXTS
 from vle_bench.data.images import decode
 from vle_bench.data.prepare.shapes_vcr import prepare_shapes_vcr
 from vle_bench.data.prepared import open_prepared
@@ -21,10 +22,6 @@ from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks.base import Row
 
 RECIPES = {"q2a": "demo/vcr-q2a-tiny", "qa2r": "demo/vcr-qa2r-tiny"}
-
-LABELS = {"q2a": "answer_label", "qa2r": "rationale_label"}
-
-CHOICES = {"q2a": "answer_choices", "qa2r": "rationale_choices"}
 
 BLANK = "-blank"  # suffix of the same data with grey pictures
 
@@ -176,7 +173,7 @@ def sheet_examples(root: Path, split: str, folder: Path) -> list[ChosenAnswer]:
                 picture["boxes"],
                 tagged(record["question"]),
                 text,
-                [spoken(choice, names) for choice in record[CHOICES[task]]],
+                [spoken(choice, names) for choice in record[TEXTS[task]]],
                 chosen[task][record["annot_id"]],
                 record[LABELS[task]],
             )

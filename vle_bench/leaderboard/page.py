@@ -17,7 +17,7 @@ from vle_bench.pages import html
 
 SCRIPT = Path(__file__).parent / "page.js"
 
-# The marks of the figures: kinds of rows can be told apart without colour too.
+# The marks of the figures, which differ without colour too.
 SIGNS: dict[Kind, str] = {"published": "○", "baseline": "△", "measured": "◆"}
 
 LONG = 12  # letters; a longer text may be broken into lines, a figure never

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from vle_bench.evaluation.record import Record
 from vle_bench.leaderboard.published import Model, Pretraining, Published, Score
 from vle_bench.leaderboard.tables import COMPARED, parts_of
-from vle_bench.pages.charts import Point
+from vle_bench.pages.scatter import Point
 
 FEWEST = 3  # points that make a figure
 

@@ -157,7 +157,7 @@ class Score(Group):
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """Two figures with the same identity cannot be told apart."""
+        """What makes a figure different from all others."""
         return (
             self.model,
             self.data,
@@ -228,14 +228,14 @@ def not_among(name: str, group: str, names: list[str]) -> str:
 
 
 def repeated(published: Published) -> Iterator[str]:
-    """Entries that cannot be told apart."""
+    """Entries that are the same as others."""
     signs: dict[str, str] = {}
     for key, mark in published.marks.items():
         if (first := signs.setdefault(mark.sign, key)) != key:
             yield f"marks.{key}.sign: {mark.sign} is the sign of {first}; take another"
     for name, count in Counter(model.name for model in published.models).items():
         if count > 1:
-            yield f"models: {name} stands {count} times; join the entries"
+            yield f"models: {name} occurs {count} times; join the entries"
     owners: dict[str, str] = {}
     for place, model in enumerate(published.models):
         for recipe in model.recipes:
@@ -254,7 +254,7 @@ def repeated(published: Published) -> Iterator[str]:
     sizes = Counter((size.data, size.split) for size in published.split_sizes)
     for (data, split), count in sizes.items():
         if count > 1:
-            yield f"split_sizes: {split} of {data} stands {count} times; keep one"
+            yield f"split_sizes: {split} of {data} occurs {count} times; keep one"
 
 
 def load_published(root: Path) -> Published:

@@ -28,8 +28,7 @@ def load_records(root: Path, published: Published) -> dict[Path, Record]:
     for path in sorted(files):
         if path.suffix != ".json" or len(path.relative_to(root).parts) != 3:
             raise RequestError(
-                f"{path}: no record; they lie as results/<task>/NAME.json, and nothing else does: "
-                "take it away"
+                f"{path}: no record; results/ holds <task>/NAME.json and nothing else: take it away"
             )
         record = load_record(path)
         if record.task != path.parent.name:
@@ -47,10 +46,9 @@ def check_record(
     """Refuse a record of a part of its split, one that contradicts others, or a duplicate."""
     source, split = record.data["source"], record.split
     if record.task not in TASKS.get(source, ()):
-        what = f"task {record.task} of {source}" if source in TASKS else f"data.source {source}"
-        raise RequestError(
-            f"{path}: {what} is not known; there are {', '.join(TASKS.get(source, tuple(TASKS)))}"
-        )
+        subject = f"task {record.task} of {source}" if source in TASKS else f"data.source {source}"
+        known = ", ".join(TASKS.get(source, tuple(TASKS)))
+        raise RequestError(f"{path}: {subject} is not known; there are {known}")
     if unknown := set(names(split)) - {name for group in KNOWN[source] for name in group}:
         raise RequestError(f"{path}: {source} has no split {min(unknown)!r}")
     if overlap(split, "+".join(record.training_splits)) and not record.contaminated:
@@ -59,20 +57,14 @@ def check_record(
             f"{path}: contaminated is false, but {split} shares images with what was trained on: "
             f"{trained}"
         )
-    parts = {
-        name: metric.n
-        for name, metric in record.metrics.items()
-        if metric.n is not None and metric.n > record.n
-    }
+    parts = {name: m.n for name, m in record.metrics.items() if m.n is not None and m.n > record.n}
     # the second stage counts words
     if parts and record.task != "vcr_second_stage":
         name = min(parts)
         raise RequestError(
             f"{path}: metrics.{name}: n {parts[name]:,} is more than the record's {record.n:,}"
         )
-    sizes: dict[tuple[str, str], int] = {
-        (size.data, size.split): size.n for size in published.split_sizes
-    }
+    sizes = {(str(size.data), size.split): size.n for size in published.split_sizes}
     if (size := sizes.get((source, split))) is not None and record.n != size:
         raise RequestError(
             f"{path}: n: {record.n:,} examples, but {split} of {source} has {size:,}; "

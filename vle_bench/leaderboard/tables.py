@@ -8,15 +8,7 @@ from decimal import Decimal
 
 from vle_bench.evaluation.record import Record
 from vle_bench.leaderboard.experiments import Experiment
-from vle_bench.leaderboard.markup import (
-    NOTHING,
-    Cell,
-    Column,
-    Footnote,
-    Row,
-    Source,
-    Table,
-)
+from vle_bench.leaderboard.markup import NOTHING, Cell, Column, Footnote, Row, Source, Table
 from vle_bench.leaderboard.published import Model, Pretraining, Published, Score
 
 # The columns of VLE's own comparison -> task and split.
@@ -157,26 +149,21 @@ def comparison(
     scores = [score for score in published.scores if score.source == COMPARISON]
     rows = []
     for model in (m for m in published.models if any(s.model == m.name for s in scores)):
-        own = [score for score in scores if score.model == model.name]
         cells = [
-            published_cell(published, [s for s in own if (s.task, s.split) == place])
+            published_cell(
+                published, [s for s in scores if (s.model, s.task, s.split) == (model.name, *place)]
+            )
             for place in COMPARED.values()
         ]
-        beside = [
-            measured_of(model, groups, task, split, shipped) for task, split in COMPARED.values()
-        ]
-        rows.append(Row("published", (Cell(model.name), *cells, *about(model), *beside)))
-    header = [
-        Column("Model"),
-        *(Column(title, numeric=True) for title in COMPARED),
-        Column("Params"),
-        Column("Pre-training data"),
-    ]
+        own = [measured_of(model, groups, *place, shipped) for place in COMPARED.values()]
+        rows.append(Row("published", (Cell(model.name), *cells, *about(model), *own)))
+    numbers = (Column(title, numeric=True) for title in COMPARED)
+    beside = (Column(f"{title} measured") for title in COMPARED)
     return Table(
         "comparison",
         "The METER/VLE comparison",
         "Percent; VQA on test-dev, VCR on dev (its validation split).",
-        (*header, *(Column(f"{title} measured") for title in COMPARED)),
+        (Column("Model"), *numbers, Column("Params"), Column("Pre-training data"), *beside),
         tuple(rows),
         (*footnotes(published, scores), ABBREVIATIONS, MEASURED),
         sources(published, scores),

@@ -23,11 +23,7 @@ SVG = "http://www.w3.org/2000/svg"
 
 
 def svg(
-    figure: Figure,
-    name: str,
-    description: str,
-    data: object = None,
-    hints: Sequence[str] = (),
+    figure: Figure, name: str, description: str, data: object = None, hints: Sequence[str] = ()
 ) -> Markup:
     """A figure as an SVG element for pages that is also a file of its own.
 

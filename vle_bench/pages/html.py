@@ -64,14 +64,12 @@ class Grid:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
-def plain_grid(
-    caption: str, head: Sequence[str], rows: Sequence[Sequence[str | Cell]], label: str = ""
-) -> Grid:
+def plain_grid(caption: str, head: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> Grid:
     """A table of texts, where a cell may bring attributes of its own."""
     lines = [
         Line([cell if isinstance(cell, Cell) else Cell(cell) for cell in cells]) for cells in rows
     ]
-    return Grid([Cell(name) for name in head], lines, caption, {"aria-label": caption or label})
+    return Grid([Cell(name) for name in head], lines, caption, {"aria-label": caption})
 
 
 def visible(value: object) -> object:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.miniature.run import HOSTILE, prepare_miniature_vcr, prepare_vqa, vcr_run, vqa_run
 from tests.miniature.vcr import BOXES, OTHER_SIZE, OUTSIDE, SIZE
-from vle_bench.analysis import vcr, vqa
+from vle_bench.analysis import vcr_cards, vqa
 from vle_bench.analysis.report import write_report
 from vle_bench.data.images import decode
 from vle_bench.data.prepared import open_prepared
@@ -207,7 +207,7 @@ def test_vcr_figures_are_those_of_the_record(vcr_page):
 def test_vcr_confidence_score_and_places_by_hand(vcr_page, vcr_data):
     task, run, page = vcr_page
     questions = {q["annot_id"]: q for q in open_prepared(vcr_data).questions("val")}
-    rows, parts = predictions(run, task), vcr.PARTS[task]
+    rows, parts = predictions(run, task), vcr_cards.PARTS[task]
     mistakes = []
     for row in rows:
         label = {
@@ -224,7 +224,7 @@ def test_vcr_confidence_score_and_places_by_hand(vcr_page, vcr_data):
         table = next(
             table
             for name, table in page.tables.items()
-            if name.startswith(f"{vcr.PART_TITLES[part]}. Place")
+            if name.startswith(f"{vcr_cards.PART_TITLES[part]}. Place")
         )
         counts = np.zeros((4, 4), int)
         for row in rows:
@@ -249,7 +249,7 @@ def test_boxes_lie_over_the_picture_in_its_own_pixels(vcr_data):
     assert len(found) > OUTSIDE > OTHER_SIZE
     for stored in found:
         image = decode(stored["bytes"], "x")
-        scene = vcr.scene(
+        scene = vcr_cards.scene(
             image, stored, ["person1", "person2", "dog3", "chair4", "cellphone5"], [0, 4]
         )
         assert (scene.picture.width, scene.picture.height) == SIZE
@@ -283,7 +283,7 @@ def test_a_card_marks_the_choice_and_the_truth():
     }
     row = {"id": "val-1", "q2a": 0, "q2a_scores": [0.7, 0.1, 0.15, 0.05]}
     image, stored = Image.new("RGB", SIZE), {"file_name": "x.jpg", "boxes": [[0, 0, 9, 9]] * 2}
-    values = vcr.card([row], [record], ["q2a"], 0, image, stored)
+    values = vcr_cards.card([row], [record], ["q2a"], 0, image, stored)
     card = render_template("analysis/card_vcr.html", card=values)
     assert re.findall(r'<li class="(\w*)">(.*?)</li>', card) == [
         (
@@ -299,7 +299,7 @@ def test_a_card_marks_the_choice_and_the_truth():
         ),
         ("", '<bdi>x</bdi> <span class="small">5.00&nbsp;%</span>'),
     ]
-    right = vcr.choices("q2a", row | {"q2a": 2}, record, ["person1", "dog2"])
+    right = vcr_cards.choices("q2a", row | {"q2a": 2}, record, ["person1", "dog2"])
     assert [choice.mark for choice in right] == ["", "", "✓ chosen, right", ""]
 
 

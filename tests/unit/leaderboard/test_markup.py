@@ -3,6 +3,7 @@
 import csv
 import io
 
+from vle_bench.leaderboard.latex import latex
 from vle_bench.leaderboard.markup import (
     Cell,
     Column,
@@ -12,7 +13,6 @@ from vle_bench.leaderboard.markup import (
     Source,
     Table,
     comma_separated,
-    latex,
     markdown,
 )
 

@@ -31,9 +31,9 @@ def test_a_missing_value_is_an_error_and_leaves_no_page(tmp_path):
 
 
 def test_bars_have_the_width_of_their_fraction():
-    markup = grid(plain_grid("", ["a"], [[Cell("x", bar=(0.25, (0.2, 0.3)))]], "label"))
+    markup = grid(plain_grid("label", ["a"], [[Cell("x", bar=(0.25, (0.2, 0.3)))]]))
     assert '<rect width="25.0"' in markup and '<line x1="20.0" x2="30.0"' in markup
-    assert 'aria-label="label"' in markup and "<caption>" not in markup
+    assert 'aria-label="label"' in markup and "<caption><span>label<" in markup
 
 
 def test_the_style_sheet_defines_every_colour_it_uses():

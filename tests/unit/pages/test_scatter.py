@@ -17,8 +17,8 @@ from matplotlib.ft2font import FT2Font, LoadFlags
 
 from vle_bench.leaderboard.render import same_content
 from vle_bench.pages import charts, labels
-from vle_bench.pages.charts import AXES, BOARD, FONT, Point, count, scatter
 from vle_bench.pages.labels import place_labels, text_width
+from vle_bench.pages.scatter import AXES, BOARD, FONT, Point, count, draw_marks, scatter
 
 ROOT = Path(__file__).parents[3]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -193,7 +193,7 @@ def test_scores_and_intervals_stand_at_their_values():
     with charts.styled():
         figure = charts.new_figure(*BOARD, layout=None)
         axes = figure.add_axes((0, 0, 1, 1))
-        charts.draw_marks(axes, [MEASURED])
+        draw_marks(axes, [MEASURED])
         (bar,) = axes.collections[0].get_segments()
     assert bar[:, 1] == pytest.approx([76.9, 77.6]) and bar[0, 0] == bar[1, 0] == 378e6
     svg = draw([*VQA, MEASURED])
