@@ -77,8 +77,10 @@ def check_record(
                 "records are never replaced"
             )
         same_data = other.data == record.data and other.split == split
-        known = record.ids_sha256 is not None and other.ids_sha256 is not None
-        if same_data and (record.n != other.n or (known and record.ids_sha256 != other.ids_sha256)):
+        both_known = record.ids_sha256 is not None and other.ids_sha256 is not None
+        if same_data and (
+            record.n != other.n or (both_known and record.ids_sha256 != other.ids_sha256)
+        ):
             count = "others" if record.n == other.n else f"{other.n:,}"
             raise RequestError(
                 f"{path}: {record.n:,} examples of {split}, and {place} has {count}: "

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from matplotlib.font_manager import FontProperties, findfont
-from matplotlib.ft2font import FT2Font, LoadFlags
+from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.font_manager import FontProperties
 
 from vle_bench.leaderboard.render import same_content
 from vle_bench.pages import charts, labels
@@ -164,13 +164,11 @@ def test_a_crowd_leaves_out_names_and_says_how_many():
 
 
 def test_no_text_is_wider_than_it_is_taken_to_be():
-    font = FT2Font(findfont(FontProperties(family="DejaVu Sans")))
-    font.set_size(100, 72)
+    renderer, font = RendererAgg(100, 100, 72), FontProperties(family="DejaVu Sans", size=100)
     for text in ("METER-base †‡", "vle-base-vqa, 3 seeds", "±−×–—…é", "WWW", "a"):
-        glyphs = [font.load_char(ord(c), LoadFlags.NO_HINTING) for c in text]
-        # the room after the last letter is not drawn
-        drawn = sum(g.linearHoriAdvance for g in glyphs) / 65536 - 15
-        assert drawn <= text_width(text, 100), text
+        drawn = renderer.get_text_width_height_descent(text, font, False)[0]
+        # older versions count the room beside the first and last letter
+        assert drawn == pytest.approx(text_width(text, 100), rel=0.01, abs=10), text
 
 
 def test_published_and_measured_differ_in_shape_and_filling():
