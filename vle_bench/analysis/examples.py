@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vle_bench.pages.html import Cell, Grid, data_address
+from vle_bench.pages.html import Grid, GridCell, data_address
 from vle_bench.tasks.base import Row
 
 # Longest side of a picture on the page, in pixels; fifty photographs then take about 2 MB.
@@ -75,7 +75,7 @@ def is_probability(value: object) -> bool:
     return type(value) in (int, float) and 0 <= value <= 1  # type: ignore[operator]
 
 
-def shaded(count: int, share: float) -> Cell:
+def shaded(count: int, share: float) -> GridCell:
     """A count whose background is the darker the larger `share` (0..1) is."""
     style = {"style": f"--shade: {share:.2f}"} if share else {}
-    return Cell(f"{count:,}", style)
+    return GridCell(f"{count:,}", style)

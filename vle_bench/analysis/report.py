@@ -17,7 +17,7 @@ from vle_bench.metrics.bootstrap import figures
 from vle_bench.metrics.error_analysis import calibration, confident_mistakes
 from vle_bench.metrics.rounding import percent, percent_range
 from vle_bench.pages.charts import line_chart, reliability_diagram
-from vle_bench.pages.html import Cell, Grid, plain_grid, write_page
+from vle_bench.pages.html import Grid, GridCell, plain_grid, write_page
 from vle_bench.progress import Bar, track
 from vle_bench.tasks.base import Row
 from vle_bench.tasks.catalogue import TITLES
@@ -57,7 +57,7 @@ def write_report(
     record = evaluation.record
     target = output or run / f"report.{record.task}.{record.split}.html"
     count, mistakes = mistake_cards(evaluation, examples)
-    missing_logs, drawings = learning_curves(evaluation.runs)
+    missing_logs, drawings = curve_charts(evaluation.runs)
     own_kinds = {
         kind: figures(examples.score, examples.images, groups)
         for kind, groups in examples.kinds.items()
@@ -133,13 +133,13 @@ def scores_table(evaluation: Evaluation) -> Grid:
     return plain_grid("Percent", ["metric", *FIGURE_COLUMNS], rows)
 
 
-def figure_row(name: str, figure: Row) -> list[str | Cell]:
+def figure_row(name: str, figure: Row) -> list[str | GridCell]:
     """A row of a figure as a record holds it; the bar below the name leaves room on a phone."""
     interval = figure["interval"]
     return [
-        Cell(name, bar=(figure["value"], interval)),
+        GridCell(name, bar=(figure["value"], interval)),
         percent(figure["value"]),
-        Cell(percent_range(interval, "–"), {"class": "nowrap"}),
+        GridCell(percent_range(interval, "–"), {"class": "nowrap"}),
         "–" if figure["n"] is None else f"{figure['n']:,}",
     ]
 
@@ -160,7 +160,7 @@ def kind_tables(kind: str, groups: Row) -> tuple[Grid, Grid | None]:
         plain_grid(f"By {kind}", [kind, *FIGURE_COLUMNS], part)
         for part in (rows[:MOST_GROUPS], rows[MOST_GROUPS:])
     )
-    return frequent, rest if rest.lines else None
+    return frequent, rest if rest.rows else None
 
 
 def calibrations(examples: Examples) -> list[tuple[str, Markup, float, Grid]]:
@@ -193,7 +193,7 @@ def mistake_cards(evaluation: Evaluation, examples: Examples) -> tuple[int, list
     return count, cards
 
 
-def learning_curves(runs: Sequence[Path]) -> tuple[list[Path], list[tuple[str, Markup]]]:
+def curve_charts(runs: Sequence[Path]) -> tuple[list[Path], list[tuple[str, Markup]]]:
     """Logs that do not exist, and a title and a chart for each kind of curve."""
     curves: Curves = {"loss": {}, "lr": {}, "score": {}}
     missing, splits = [], set[str]()

@@ -9,7 +9,7 @@ from vle_bench.analysis.examples import Examples, is_probability, shaded
 from vle_bench.analysis.vcr_cards import LABELS, PART_TITLES, card
 from vle_bench.data.official.vcr import CHOICES
 from vle_bench.metrics.error_analysis import confusion, most_frequent
-from vle_bench.pages.html import Cell, Grid, plain_grid
+from vle_bench.pages.html import Grid, GridCell, plain_grid
 from vle_bench.tasks.base import Row, Scores
 
 FIRST_WORDS = 8  # first words of questions that are groups of their own
@@ -96,7 +96,7 @@ def position_table(part: str, right: list[int], chosen: list[int]) -> Grid:
     A model that prefers a position whatever the choice says shows a dark column.
     """
     counts = confusion(right, chosen, range(CHOICES))[:CHOICES, :CHOICES]
-    rows: list[list[str | Cell]] = []
+    rows: list[list[str | GridCell]] = []
     for k, row in enumerate(counts.tolist()):
         total = sum(row)
         rows.append([f"right: {k + 1}", *(shaded(n, n / max(total, 1)) for n in row), f"{total:,}"])

@@ -11,7 +11,7 @@ from PIL import Image
 from vle_bench.analysis.examples import Examples, Picture, embedded, is_probability, shaded
 from vle_bench.metrics.error_analysis import confusion, most_frequent
 from vle_bench.metrics.vqa import normalize_answer
-from vle_bench.pages.html import Cell, Grid, plain_grid
+from vle_bench.pages.html import Grid, GridCell, plain_grid
 from vle_bench.tasks.base import Row, Scores
 from vle_bench.tasks.vcr import length_group
 
@@ -91,7 +91,7 @@ def confusion_table(truths: Sequence[str], predictions: Sequence[str]) -> Grid:
     rest = counts[-1].any() or counts[:, -1].any()
     names = [*frequent, OTHER] if rest else frequent
     counts = counts[: len(names), : len(names)]
-    rows: list[list[str | Cell]] = []
+    rows: list[list[str | GridCell]] = []
     for name, row in zip(names, counts.tolist(), strict=True):
         total = sum(row)
         rows.append([name, *(shaded(n, n / max(total, 1)) for n in row), f"{total:,}"])

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vle_bench.evaluation.record import Record, load_record
-from vle_bench.pages.html import Cell, Grid, Line, data_address, write_page
+from vle_bench.pages.html import Grid, GridCell, GridRow, data_address, write_page
 from vle_bench.recipe.schema import Recipe
 from vle_bench.training.train import train
 
@@ -62,15 +62,18 @@ def write_demo_page(
         rows: keyed by `columns`; the last is the run itself and stands out.
         images: caption -> PNG file, embedded.
     """
-    lines = [Line([Cell(row[column]) for column in columns]) for row in rows[:-1]]
-    lines += [
-        Line([Cell(row[column]) for column in columns], {"class": "this"}) for row in rows[-1:]
+    cells = [[GridCell(row[column]) for column in columns] for row in rows]
+    grid_rows = [
+        *map(GridRow, cells[:-1]),
+        *(GridRow(own, {"class": "this"}) for own in cells[-1:]),
     ]
     write_page(
         output,
         "demo/page.html",
         title=title,
-        table=Grid([Cell(name) for name in columns], lines, attributes={"aria-label": "table"}),
+        table=Grid(
+            [GridCell(name) for name in columns], grid_rows, attributes={"aria-label": "table"}
+        ),
         notes=notes,
         images={name: data_address(path.read_bytes(), "png") for name, path in images.items()},
         texts={

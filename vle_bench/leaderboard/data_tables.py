@@ -14,8 +14,8 @@ from vle_bench.leaderboard.tables import (
     about,
     comparison,
     footnotes,
-    measured,
     measured_notes,
+    measured_table,
     name_of,
     parts_of,
     published_cell,
@@ -33,9 +33,7 @@ RETRIEVED = {"flickr30k": "Flickr30k", "coco": "COCO"}
 Place = tuple[str, str, str, str]
 
 
-def published_rows(
-    published: Published, scores: Sequence[Score], places: Sequence[Place]
-) -> list[Row]:
+def model_rows(published: Published, scores: Sequence[Score], places: Sequence[Place]) -> list[Row]:
     """Model, a figure for each place, parameters, pre-training data, source.
 
     A model has a row for each source and set of marks.
@@ -72,7 +70,7 @@ def measured_row(group: tuple[Record, ...], cells: Iterable[Cell]) -> Row:
 
 
 def around(*titles: str) -> tuple[Column, ...]:
-    """The columns of `published_rows`, given the titles of the places."""
+    """The columns of `model_rows`, given the titles of the places."""
     return (
         Column("Model"),
         *(Column(title, numeric=True) for title in titles),
@@ -93,7 +91,7 @@ def vqa_table(published: Published, groups: list[tuple[Record, ...]]) -> Table:
         *(("vqav2", split, "vqa", "accuracy") for split in totals),
         *(("vqav2", "test-dev", "vqa", metric) for metric in TYPES),
     ]
-    rows = published_rows(published, scores, places)
+    rows = model_rows(published, scores, places)
     for group in groups:
         one = Experiment(group, group[0].primary_metric)
         cells = [score_cell(one) if group[0].split == split else Cell() for split in totals]
@@ -130,7 +128,7 @@ def vcr_table(published: Published, groups: list[tuple[Record, ...]]) -> Table:
     places += dict.fromkeys(
         ("vcr", s.split, s.task, "accuracy") for s in scores if s.split == "unstated"
     )
-    rows = published_rows(published, scores, places)
+    rows = model_rows(published, scores, places)
     for group in groups:
         parts = parts_of(group)
         rows.append(
@@ -165,7 +163,7 @@ def retrieval_table(published: Published) -> Table:
         "Recall at 1 in percent, on the 1,000 test images of Flickr30k and the 5,000 of COCO "
         "(Karpathy's splits). TR: the text of an image; IR: the image of a text.",
         around(*(f"{RETRIEVED[data]} {RETRIEVAL[task]}" for data, _, task, _ in places)),
-        tuple(published_rows(published, scores, places)),
+        tuple(model_rows(published, scores, places)),
         (*footnotes(published, scores), ABBREVIATIONS),
         sources(published, scores),
     )
@@ -271,7 +269,7 @@ def pages(
         Page(
             "comparison",
             "Published and measured",
-            (comparison(published, vqa + vcr, shipped), measured(vqa + vcr, titles)),
+            (comparison(published, vqa + vcr, shipped), measured_table(vqa + vcr, titles)),
         ),
         Page("vqa_v2", "VQA v2", (vqa_table(published, vqa),)),
         Page("vcr", "VCR", (vcr_table(published, vcr),)),

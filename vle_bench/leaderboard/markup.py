@@ -38,7 +38,7 @@ class Footnote:
 
 
 @dataclass(frozen=True)
-class Source:
+class Citation:
     title: str
     url: str | None = None
 
@@ -58,7 +58,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     footnotes: tuple[Footnote, ...] = ()
-    sources: tuple[Source, ...] = ()
+    sources: tuple[Citation, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -64,28 +64,30 @@ def grid_of(table: Table) -> html.Grid:
                 f"{len(table.columns)} columns: {row}"
             )
     head = [head_cell(table, index) for index in range(len(table.columns))]
-    lines = [line_of(table, row) for row in table.rows]
-    return html.Grid(head, lines, attributes={"aria-labelledby": f"title-{table.name}"})
+    rows = [grid_row(table, row) for row in table.rows]
+    return html.Grid(head, rows, attributes={"aria-labelledby": f"title-{table.name}"})
 
 
-def head_cell(table: Table, index: int) -> html.Cell:
+def head_cell(table: Table, index: int) -> html.GridCell:
     """A column with any number to sort by is sorted by these, even if it is aligned as text."""
     column = table.columns[index]
     numbers = column.numeric or any(row.cells[index].order is not None for row in table.rows)
     attributes = {"class": "number"} if column.numeric else {}
-    return html.Cell(column.title or "Name", attributes | ({"data-numbers": ""} if numbers else {}))
+    return html.GridCell(
+        column.title or "Name", attributes | ({"data-numbers": ""} if numbers else {})
+    )
 
 
-def line_of(table: Table, row: Row) -> html.Line:
+def grid_row(table: Table, row: Row) -> html.GridRow:
     cells = [
-        html.Cell(
+        html.GridCell(
             cell.text,
             cell_attributes(table, column, cell),
             sign=(SIGNS[row.kind], row.kind) if index == 0 else None,
         )
         for index, (column, cell) in enumerate(zip(table.columns, row.cells, strict=True))
     ]
-    return html.Line(cells, {"class": row.kind})
+    return html.GridRow(cells, {"class": row.kind})
 
 
 def cell_attributes(table: Table, column: Column, cell: Cell) -> dict[str, str]:

@@ -17,7 +17,7 @@ from vle_bench.recipe import strict_yaml
 PACKAGE = Path(__file__).parents[1]
 
 # A mapping as YAML gives it
-Row = dict[str, Any]
+Values = dict[str, Any]
 
 VQA_METRICS = ("accuracy", "accuracy_yes_no", "accuracy_number", "accuracy_other")
 
@@ -280,7 +280,7 @@ def load_published(root: Path) -> Published:
         raise RequestError("\n".join(dict.fromkeys(lines))) from error
 
 
-def problem_lines(problem: ErrorDetails, values: Row) -> list[str]:
+def problem_lines(problem: ErrorDetails, values: Values) -> list[str]:
     """One of pydantic's errors as lines such as `scores.17.value (BLIP): what is wrong`."""
     parts = [str(part) for part in problem["loc"]]
     # pydantic names the branch of a union too
@@ -325,7 +325,7 @@ def group_at(location: list[str]) -> type[Group]:
     return groups[location[0]] if len(location) > 1 else Published
 
 
-def labelled(location: list[str], message: str, values: Row) -> str:
+def labelled(location: list[str], message: str, values: Values) -> str:
     """Location and message, with the model's or the data's name: list indices are hard to count."""
     entries = values.get(location[0])
     entry = entries[int(location[1])] if len(location) > 1 and isinstance(entries, list) else None

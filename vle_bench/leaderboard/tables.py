@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from vle_bench.evaluation.record import Record
 from vle_bench.leaderboard.experiments import Experiment
-from vle_bench.leaderboard.markup import NOTHING, Cell, Column, Footnote, Row, Source, Table
+from vle_bench.leaderboard.markup import NOTHING, Cell, Citation, Column, Footnote, Row, Table
 from vle_bench.leaderboard.published import Model, Pretraining, Published, Score
 
 # The columns of VLE's own comparison -> task and split.
@@ -94,14 +94,14 @@ def footnotes(published: Published, scores: Iterable[Score]) -> tuple[Footnote, 
     )
 
 
-def sources(published: Published, scores: Iterable[Score]) -> tuple[Source, ...]:
+def sources(published: Published, scores: Iterable[Score]) -> tuple[Citation, ...]:
     """Each source once, with its address; a copy that was read instead is named."""
     by_key = {}
     for score in scores:
         source = published.sources[score.source]
         title = f"{source.document}, {source.table}" if source.table else source.document
         mirror = " (read on a mirror)" if score.read_as == "mirror" else ""
-        by_key[score.source] = Source(title + mirror, source.url)
+        by_key[score.source] = Citation(title + mirror, source.url)
     return tuple(by_key.values())
 
 
@@ -205,7 +205,7 @@ def as_shipped(record: Record, shipped: frozenset[str]) -> bool:
     return set(record.recipe.get("experiment", "unknown").split(" + ")) <= shipped
 
 
-def measured(groups: list[tuple[Record, ...]], titles: dict[str, str]) -> Table:
+def measured_table(groups: list[tuple[Record, ...]], titles: dict[str, str]) -> Table:
     """Every experiment, best first in each task; contaminated ones last.
 
     Args:

@@ -27,7 +27,7 @@ TURNING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """A cell of an HTML table.
 
     Args:
@@ -43,10 +43,10 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
+class GridRow:
     """A row of an HTML table; its first cell is its heading."""
 
-    cells: Sequence[Cell]
+    cells: Sequence[GridCell]
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -58,18 +58,19 @@ class Grid:
         attributes: of the scrolling region, which needs a label where there is no caption.
     """
 
-    head: Sequence[Cell]
-    lines: Sequence[Line]
+    head: Sequence[GridCell]
+    rows: Sequence[GridRow]
     caption: str = ""
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
-def plain_grid(caption: str, head: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> Grid:
+def plain_grid(caption: str, head: Sequence[str], rows: Sequence[Sequence[str | GridCell]]) -> Grid:
     """A table of texts, where a cell may bring attributes of its own."""
-    lines = [
-        Line([cell if isinstance(cell, Cell) else Cell(cell) for cell in cells]) for cells in rows
+    grid_rows = [
+        GridRow([cell if isinstance(cell, GridCell) else GridCell(cell) for cell in cells])
+        for cells in rows
     ]
-    return Grid([Cell(name) for name in head], lines, caption, {"aria-label": caption})
+    return Grid([GridCell(name) for name in head], grid_rows, caption, {"aria-label": caption})
 
 
 def visible(value: object) -> object:

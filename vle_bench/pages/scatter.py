@@ -34,7 +34,7 @@ class Point:
 
 BOARD = (720, 440)  # pixels of a scatter plot
 
-AXES = (48, 52, 706, 364)  # left, bottom, right, top of its axes, y upwards
+AXES_BOX = (48, 52, 706, 364)  # left, bottom, right, top of its axes, y upwards
 
 FONT = 13
 
@@ -66,7 +66,7 @@ def scatter(name: str, title: str, x_label: str, points: Sequence[Point]) -> Mar
     hints = [f"{point.name}: {decimals(point.y)} at {count(point.x)}" for point in points]
     with styled(FONT):
         figure = new_figure(*BOARD, layout=None)
-        left, bottom, right, top = AXES
+        left, bottom, right, top = AXES_BOX
         width, height = BOARD
         axes = figure.add_axes(
             (left / width, bottom / height, (right - left) / width, (top - bottom) / height)
@@ -148,7 +148,7 @@ def draw_names(figure: Figure, axes: Axes, points: Sequence[Point]) -> int:
         if point.interval:
             low, high = (to_pixels((point.x, value))[1] for value in point.interval)
             obstacles.append((x - 4, low, x + 4, high))
-    room = (AXES[0], AXES[1] + 2, BOARD[0] - 4, AXES[3] + 8)
+    room = (AXES_BOX[0], AXES_BOX[1] + 2, BOARD[0] - 4, AXES_BOX[3] + 8)
     labels = place_labels(marks, [point.name for point in points], obstacles, room, FONT)
     for label in labels:
         x, y = marks[label.index]

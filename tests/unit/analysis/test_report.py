@@ -170,7 +170,7 @@ def test_all_answers_of_the_annotators_are_shown_with_counts():
 
 
 def cell_texts(table):
-    rows = [table.head, *(line.cells for line in table.lines)]
+    rows = [table.head, *(line.cells for line in table.rows)]
     return [[cell.text for cell in row] for row in rows]
 
 

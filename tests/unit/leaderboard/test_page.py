@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from vle_bench.leaderboard.markup import Cell, Column, Footnote, Page, Row, Source, Table
+from vle_bench.leaderboard.markup import Cell, Column, Footnote, Page, Row, Citation, Table
 from vle_bench.leaderboard.page import index_page
 from vle_bench.pages.scatter import Point, scatter
 
@@ -26,9 +26,9 @@ SCORES = Table(
     ),
     (Footnote("†", "reproduced."), Footnote("", "I-T: image-text pairs.")),
     (
-        Source("VLE README", "https://github.com/iflytek/VLE"),
-        Source("a mirror"),
-        Source("odd", "javascript:alert(1)"),
+        Citation("VLE README", "https://github.com/iflytek/VLE"),
+        Citation("a mirror"),
+        Citation("odd", "javascript:alert(1)"),
     ),
 )
 DEMO = Table(
@@ -205,7 +205,7 @@ def test_the_browser_runs_this_script_and_no_other():
 def page_of(text):
     """A page where all that may be free text is this one."""
     rows = (Row("measured", (Cell(text), Cell(text, 1.0))),)
-    sources = (Source(text, f"https://x.org/{text}"), Source(text, text))
+    sources = (Citation(text, f"https://x.org/{text}"), Citation(text, text))
     table = Table(
         "x", text, text, (Column(text), Column(text, True)), rows, (Footnote(text, text),), sources
     )

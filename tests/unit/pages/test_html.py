@@ -3,7 +3,7 @@
 import pytest
 from jinja2 import UndefinedError
 
-from vle_bench.pages.html import ENVIRONMENT, Cell, Grid, Line, plain_grid, write_page
+from vle_bench.pages.html import ENVIRONMENT, Grid, GridCell, GridRow, plain_grid, write_page
 from vle_bench.pages.palette import PALETTE
 
 EVIL = "\"><script>alert(1)</script>&'<b>"
@@ -14,8 +14,8 @@ def grid(table):
 
 
 def test_text_and_attributes_are_escaped():
-    cell = Cell(EVIL, {"class": EVIL}, sign=(EVIL, EVIL))
-    markup = grid(Grid([cell], [Line([cell], {"class": EVIL})], EVIL, {"aria-label": EVIL}))
+    cell = GridCell(EVIL, {"class": EVIL}, sign=(EVIL, EVIL))
+    markup = grid(Grid([cell], [GridRow([cell], {"class": EVIL})], EVIL, {"aria-label": EVIL}))
     assert "<script" not in markup and "<b>" not in markup and markup.count("&lt;script&gt;") == 9
 
 
@@ -31,7 +31,7 @@ def test_a_missing_value_is_an_error_and_leaves_no_page(tmp_path):
 
 
 def test_bars_have_the_width_of_their_fraction():
-    markup = grid(plain_grid("label", ["a"], [[Cell("x", bar=(0.25, (0.2, 0.3)))]]))
+    markup = grid(plain_grid("label", ["a"], [[GridCell("x", bar=(0.25, (0.2, 0.3)))]]))
     assert '<rect width="25.0"' in markup and '<line x1="20.0" x2="30.0"' in markup
     assert 'aria-label="label"' in markup and "<caption><span>label<" in markup
 

@@ -18,7 +18,7 @@ from matplotlib.font_manager import FontProperties
 from vle_bench.leaderboard.render import same_content
 from vle_bench.pages import charts, labels
 from vle_bench.pages.labels import place_labels, text_width
-from vle_bench.pages.scatter import AXES, BOARD, FONT, Point, count, draw_marks, scatter
+from vle_bench.pages.scatter import AXES_BOX, BOARD, FONT, Point, count, draw_marks, scatter
 
 ROOT = Path(__file__).parents[3]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -202,7 +202,7 @@ def test_scores_and_intervals_stand_at_their_values():
     }
     low, high = min(ticks), max(ticks)
     # the text of a tick hangs a fixed length below its line
-    hang = ticks[low] - (AXES[3] - AXES[1] + BOARD[1] - AXES[3])
+    hang = ticks[low] - (AXES_BOX[3] - AXES_BOX[1] + BOARD[1] - AXES_BOX[3])
     spots = marks(svg)
     one, other = spots["CoCa: 82.3 at 2.1 B"][1], spots["METER-base †‡: 76.8 at 345M"][1]
     scale = (ticks[low] - ticks[high]) / (high - low)
