@@ -1,1 +1,1 @@
-"""What a run's evaluation says: the error report, comparisons of two runs, and model cards."""
+"""Evaluations of runs for people to read: the error report, comparisons of two runs, and model cards."""

@@ -1,4 +1,4 @@
-"""What a report shows of the examples of a split, whatever the task."""
+"""The examples of a split as reports show them, for every task."""
 
 import io
 from collections.abc import Callable, Sequence

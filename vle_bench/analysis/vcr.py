@@ -16,7 +16,7 @@ FIRST_WORDS = 8  # first words of questions that are groups of their own
 
 
 def prediction_fault(row: Row, parts: list[str]) -> str | None:
-    """What is wrong with a prediction read from a file; None if it is complete."""
+    """The fault of a prediction read from a file; None if it is complete."""
     if not isinstance(row.get("id"), str):
         return "an id is expected"
     for part in parts:

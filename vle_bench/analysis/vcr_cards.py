@@ -75,7 +75,7 @@ class Card:
 
 
 def object_labels(record: Row) -> list[str]:
-    """What each object is called on a page: person1, dog2, ..."""
+    """The names of all objects on a page: person1, dog2, ..."""
     return [f"{name}{number}" for number, name in enumerate(record["objects"], 1)]
 
 

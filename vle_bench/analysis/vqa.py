@@ -32,7 +32,7 @@ class Card:
 
 
 def prediction_fault(row: Row) -> str | None:
-    """What is wrong with a prediction read from a file; None if it is complete."""
+    """The fault of a prediction read from a file; None if it is complete."""
     types = type(row.get("id")), type(row.get("answer")), type(row.get("label"))
     if types != (int, str, int):
         return "an id, an answer and its label are expected"

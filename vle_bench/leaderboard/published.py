@@ -80,7 +80,7 @@ class Mark(Group):
 
 
 class Source(Group):
-    """Where a figure was read; `table` may be a section."""
+    """The source of a figure; `table` may be a section."""
 
     document: Text
     table: Text | None = None
@@ -157,7 +157,7 @@ class Score(Group):
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """What makes a figure different from all others."""
+        """The values that no two figures may share."""
         return (
             self.model,
             self.data,

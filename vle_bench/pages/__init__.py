@@ -1,1 +1,1 @@
-"""What every page is made of: one palette, one style sheet, the template engine and the charts."""
+"""The parts of every page: one palette, one style sheet, the template engine and the charts."""
