@@ -1,16 +1,8 @@
-"""SHA-256 of files."""
+"""What tells whether a file is the one that was written."""
 
 import hashlib
 from pathlib import Path
 from typing import Any
-
-
-def sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def file_sha256(path: Path) -> str:
@@ -26,4 +18,12 @@ def _digest(file: Any) -> str:
     digest = hashlib.sha256()  # Python 3.10 has no file_digest
     for block in iter(lambda: file.read(1 << 20), b""):
         digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
     return digest.hexdigest()

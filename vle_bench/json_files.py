@@ -10,11 +10,9 @@ from typing import Any, BinaryIO, TextIO
 from vle_bench.errors import RequestError
 
 CHUNK = 1 << 22  # characters read at a time
-
 LONGEST = (
     1 << 20
 )  # characters that a record may have; the longest official ones have a few thousand
-
 SPACE = " \t\n\r"
 
 
@@ -78,7 +76,7 @@ def stream(path: Path, key: str | None) -> Iterator[Any]:
         RequestError: one line that names the file, at whatever place it turns out to be broken or cut off, also after the list.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             text = Text(file)
             try:
                 yield from text.values() if key is None else member(text, path, key)
@@ -210,7 +208,7 @@ def read_json(path: Path) -> Any:
     """A JSON file; whatever is wrong with it is one line that names it."""
     try:
         with _no_garbage_collection():
-            return json.loads(path.read_text(encoding="utf-8"))
+            return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such file") from error
     except IsADirectoryError as error:

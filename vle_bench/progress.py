@@ -17,7 +17,6 @@ from rich.progress import (
 )
 
 T = TypeVar("T")
-
 SECONDS_BETWEEN_LINES = 15.0
 
 

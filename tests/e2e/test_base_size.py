@@ -5,6 +5,7 @@ import math
 import pytest
 
 from tests.miniature.vqav2 import write_vqav2
+from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.vqav2 import prepare_vqav2
 from vle_bench.models import SIZES
 from vle_bench.models.vle.config_keys import FUSION_KEYS, TEXT_KEYS, VISION_KEYS
@@ -17,7 +18,9 @@ from vle_bench.training.train import optimizer_step
 
 @pytest.mark.slow
 def test_two_steps_of_vle_base(tmp_path):
-    prepare_vqav2(write_vqav2(tmp_path / "official"), tmp_path / "data")
+    prepare_vqav2(
+        write_vqav2(tmp_path / "official"), tmp_path / "data", Choices(published_targets=True)
+    )
     size = SIZES["vle-base"]
     config = {name: value for name, value in size.items() if name in FUSION_KEYS}
     config["text_config"] = {
@@ -44,7 +47,7 @@ def test_two_steps_of_vle_base(tmp_path):
             "num_workers": 0,
         },
     }
-    (tmp_path / "recipe.yaml").write_text(strict_yaml.dump(values))
+    (tmp_path / "recipe.yaml").write_text(strict_yaml.dump(values), encoding="utf-8")
     run = build(load_recipe(str(tmp_path / "recipe.yaml")), tmp_path / "run")
     parameters = (
         sum(p.numel() for p in run.model.vle.parameters())

@@ -72,7 +72,7 @@ def board(rows=ROWS):
 
 def dump(chromium, page, folder, *flags):
     file = folder / "page.html"
-    file.write_text(page)
+    file.write_text(page, encoding="utf-8")
     command = [
         chromium,
         *FLAGS,
@@ -81,7 +81,9 @@ def dump(chromium, page, folder, *flags):
         f"--user-data-dir={folder / 'profile'}",
         file.as_uri(),
     ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    return subprocess.run(
+        command, capture_output=True, encoding="utf-8", timeout=120, check=True
+    ).stdout
 
 
 def answers(chromium, folder, script, width=None, rows=ROWS):
@@ -95,7 +97,7 @@ def answers(chromium, folder, script, width=None, rows=ROWS):
       const type = text => { field.value = text; field.dispatchEvent(new Event("input", {bubbles: true})); };
     """
     tell = f"<script>parent.postMessage(JSON.stringify((() => {{ {helpers} {script} }})()), '*')</script></body>"
-    (folder / "inner.html").write_text(page.replace("</body>", tell))
+    (folder / "inner.html").write_text(page.replace("</body>", tell), encoding="utf-8")
     outer = (
         "<!doctype html><body><script>addEventListener('message', e => document.body.append(Object.assign("
         "document.createElement('pre'), {textContent: e.data})))</script>"

@@ -105,10 +105,12 @@ def make_run(folder, task, name, seed, rows=None, **changes):
     ).model_copy(update=changes)
     for place in ("results", "predictions"):
         (where / place).mkdir(parents=True, exist_ok=True)
-    (where / "recipe.yaml").write_text(recipe.to_yaml())
-    (where / "results" / f"{task}.{split}.json").write_text(record.model_dump_json())
+    (where / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    (where / "results" / f"{task}.{split}.json").write_text(
+        record.model_dump_json(), encoding="utf-8"
+    )
     (where / "predictions" / f"{task}.{split}.jsonl").write_text(
-        "".join(json.dumps(row) + "\n" for row in rows)
+        "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
     )
     return where
 
@@ -179,7 +181,7 @@ def test_joint_runs_are_compared_in_all_three(work):
 
 def test_vqa_is_printed(work):
     shown, errors = run("compare", "runs/vqa-a", "runs/vqa-b", cwd=work)
-    record = json.loads((work / "runs/vqa-a/results/vqa.minival.json").read_text())
+    record = json.loads((work / "runs/vqa-a/results/vqa.minival.json").read_text(encoding="utf-8"))
     lines = shown.splitlines()
     assert lines[0].startswith(f"vqa on minival of vqav2: {record['n']} questions on ")
     assert (
@@ -259,8 +261,10 @@ def test_what_cannot_be_compared(work):
         in missing
     )
     other = make_run(work, "vcr_q2a", "train", 4)
-    recipe = (other / "recipe.yaml").read_text()
-    (other / "recipe.yaml").write_text(recipe.replace("report: val", "report: test"))
+    recipe = (other / "recipe.yaml").read_text(encoding="utf-8")
+    (other / "recipe.yaml").write_text(
+        recipe.replace("report: val", "report: test"), encoding="utf-8"
+    )
     assert "report different splits, val and test; --split names one for both" in refused(
         work, "runs/vcr_q2a-a", other
     )
@@ -271,8 +275,10 @@ def run_on_other_data(folder, official):
         official, folder / "data" / "vcr", Choices(1, "error", "error", None, False, None, None)
     )
     made = make_run(folder, "vcr_q2a", "b", 1)
-    recipe = (made / "recipe.yaml").read_text()
-    (made / "recipe.yaml").write_text(recipe.replace("root: data/vcr", f"root: {folder}/data/vcr"))
+    recipe = (made / "recipe.yaml").read_text(encoding="utf-8")
+    (made / "recipe.yaml").write_text(
+        recipe.replace("root: data/vcr", f"root: {folder}/data/vcr"), encoding="utf-8"
+    )
     return made
 
 
@@ -305,15 +311,15 @@ def test_versions_ids_and_data_must_agree(work):
 def test_altered_predictions_are_refused(work):
     altered = make_run(work, "vcr_q2a", "altered", 8)
     path = altered / "predictions" / "vcr_q2a.val.jsonl"
-    lines = path.read_text().splitlines(keepends=True)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     row = json.loads(lines[0])
     chosen = (row["q2a"] + 1) % 4
     row |= {"q2a": chosen, "q2a_scores": [0.7 if k == chosen else 0.1 for k in range(4)]}
-    path.write_text(json.dumps(row) + "\n" + "".join(lines[1:]))
+    path.write_text(json.dumps(row) + "\n" + "".join(lines[1:]), encoding="utf-8")
     assert "differ, accuracy is" in refused(work, "runs/vcr_q2a-a", altered)
-    path.write_text("".join(lines[1:]))
+    path.write_text("".join(lines[1:]), encoding="utf-8")
     assert "not the questions of the split" in refused(work, "runs/vcr_q2a-a", altered)
-    path.write_text("".join(lines)[:-20])
+    path.write_text("".join(lines)[:-20], encoding="utf-8")
     assert "vcr_q2a.val.jsonl: line 15: broken or cut-off JSON" in refused(
         work, "runs/vcr_q2a-a", altered
     )

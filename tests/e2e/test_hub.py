@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -56,9 +58,9 @@ def work(tmp_path_factory):
 @pytest.fixture
 def as_many(work, monkeypatch):
     """The server's questions are the miniature's."""
-    count = json.loads((work / "data/vqav2/manifest.json").read_text())["splits"]["test-dev"][
-        "questions"
-    ]
+    count = json.loads((work / "data/vqav2/manifest.json").read_text(encoding="utf-8"))["splits"][
+        "test-dev"
+    ]["questions"]
     monkeypatch.setitem(server_result.QUESTIONS, "test-dev", count)
     return count
 
@@ -69,7 +71,7 @@ def digest(folder):
 
 def entries(folder):
     return parse_eval_result_entries(
-        yaml.safe_load((folder / ".eval_results" / "vle-bench.yaml").read_text())
+        yaml.safe_load((folder / ".eval_results" / "vle-bench.yaml").read_text(encoding="utf-8"))
     )
 
 
@@ -128,10 +130,10 @@ def test_the_three_lines_load_it(work, name):
         cwd=work / "runs/a" / name,
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=120,
     )
-    labels = json.loads((work / "data/vqav2/label_map.json").read_text())["answers"]
+    labels = json.loads((work / "data/vqav2/label_map.json").read_text(encoding="utf-8"))["answers"]
     assert done.stdout.split() == ["VLEForVQA", str(len(labels)), "VLEProcessor"], done.stderr
 
 
@@ -140,7 +142,7 @@ def test_weights_that_were_not_evaluated_claim_nothing(work):
     if digest(last) == digest(best):
         (work / "runs/a/results/vqa.minival.json").rename(work / "kept")
         write_cards(work / "runs/a")
-    text = (last / "README.md").read_text()
+    text = (last / "README.md").read_text(encoding="utf-8")
     assert (
         "These weights were not evaluated" in text
         and "model-index" not in text
@@ -179,7 +181,7 @@ def test_a_contaminated_score_is_shown_and_not_exported(work):
     assert not any("train" in e.task_id for e in entries(best))
     path.unlink()
     write_cards(work / "runs/a")
-    assert "Contaminated" not in (best / "README.md").read_text()
+    assert "Contaminated" not in (best / "README.md").read_text(encoding="utf-8")
 
 
 def test_records_of_other_weights_are_not_shown(work):
@@ -188,39 +190,43 @@ def test_records_of_other_weights_are_not_shown(work):
     stray.write_text(
         record.model_copy(
             update={"split": "stray", "model": record.model | {"checkpoint_sha256": "0"}}
-        ).model_dump_json()
+        ).model_dump_json(),
+        encoding="utf-8",
     )
     write_cards(work / "runs/a")
-    assert "stray" not in (work / "runs/a/best/README.md").read_text()
+    assert "stray" not in (work / "runs/a/best/README.md").read_text(encoding="utf-8")
     stray.unlink()
 
 
 def test_a_card_by_hand_and_a_broken_record_are_left_alone(work, capsys):
     card, broken = work / "runs/a/best/README.md", work / "runs/a/results/broken.json"
-    written = card.read_text()
-    card.write_text("# My model\n")
-    broken.write_text("{")
+    written = card.read_text(encoding="utf-8")
+    card.write_text("# My model\n", encoding="utf-8")
+    broken.write_text("{", encoding="utf-8")
     write_cards(work / "runs/a")
     said = capsys.readouterr().err
     assert (
-        card.read_text() == "# My model\n"
+        card.read_text(encoding="utf-8") == "# My model\n"
         and "README.md: not written by vle-bench, left alone" in said
     )
     assert "passed over" in said and "broken.json: not JSON" in said
     card.unlink()
     broken.unlink()
     write_cards(work / "runs/a")
-    assert card.read_text() == written and WRITTEN in written
+    assert card.read_text(encoding="utf-8") == written and WRITTEN in written
 
 
 def test_killed_writers_leave_nothing_and_resume_brings_the_card_back(work):
     best = work / "runs/a/best"
-    written = (best / "README.md").read_text()
+    written = (best / "README.md").read_text(encoding="utf-8")
     (best / "README.md").unlink()
-    (best / ".README.md.123.partial").write_text("half a c")
-    (best / ".eval_results" / ".vle-bench.yaml.123.partial").write_text("- data")
+    (best / ".README.md.123.partial").write_text("half a c", encoding="utf-8")
+    (best / ".eval_results" / ".vle-bench.yaml.123.partial").write_text("- data", encoding="utf-8")
     shown, _ = run("train", "demo/vqa-tiny", *SMALL, "--output-dir", "runs/a", "--resume", cwd=work)
-    assert "this run is finished" in shown and (best / "README.md").read_text() == written
+    assert (
+        "this run is finished" in shown
+        and (best / "README.md").read_text(encoding="utf-8") == written
+    )
     assert not list(best.rglob("*.partial"))
 
 
@@ -229,7 +235,7 @@ def test_a_folder_that_is_no_run_keeps_its_own_card(work):
     elsewhere.parent.mkdir()
     (work / "runs/a/best").rename(elsewhere)
     try:
-        (elsewhere / "README.md").write_text("# Theirs\n")
+        (elsewhere / "README.md").write_text("# Theirs\n", encoding="utf-8")
         command = [
             "--recipe",
             "runs/a/recipe.yaml",
@@ -239,7 +245,7 @@ def test_a_folder_that_is_no_run_keeps_its_own_card(work):
             "again/results/r.json",
         ]
         run("evaluate", "checkpoints/mine", *command, cwd=work)
-        assert (elsewhere / "README.md").read_text() == "# Theirs\n"
+        assert (elsewhere / "README.md").read_text(encoding="utf-8") == "# Theirs\n"
     finally:
         (elsewhere / "README.md").unlink()
         elsewhere.rename(work / "runs/a/best")
@@ -248,7 +254,7 @@ def test_a_folder_that_is_no_run_keeps_its_own_card(work):
 
 def server(work, content, split="test-dev", code=0):
     file = work / "server.json"
-    file.write_text(content if isinstance(content, str) else json.dumps(content))
+    file.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
     return run(
         "evaluate",
         "runs/a",
@@ -259,6 +265,28 @@ def server(work, content, split="test-dev", code=0):
         cwd=work,
         code=code,
     )
+
+
+def test_the_servers_answer_from_a_pipe(work, as_many):
+    pipe, content = work / "server-pipe", json.dumps(ANSWER).encode()
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_bytes, args=(content,), daemon=True).start()
+    command = [
+        "evaluate",
+        "runs/a",
+        "--split",
+        "test-dev",
+        "--server-result",
+        "server-pipe",
+        "--output",
+        "from-pipe.json",
+    ]
+    asked = threading.Thread(target=run, args=command, kwargs={"cwd": work}, daemon=True)
+    asked.start()
+    asked.join(timeout=60)
+    record = load_record(work / "from-pipe.json")
+    assert record.metrics["accuracy"].value == 0.7132
+    assert record.data["server_result_sha256"] == hashlib.sha256(content).hexdigest()
 
 
 def test_the_servers_answer_becomes_a_record_and_is_judged(work, as_many):
@@ -297,10 +325,9 @@ def test_the_servers_answer_becomes_a_record_and_is_judged(work, as_many):
         "--split test-dev --server-result server.json"
     )
     assert not (work / "runs/a/predictions/vqa.test-dev.jsonl").exists()
-    assert (
-        "| VQA v2 | test-dev | accuracy | 71.32 | – |"
-        in (work / "runs/a/best/README.md").read_text()
-    )
+    assert "| VQA v2 | test-dev | accuracy | 71.32 | – |" in (
+        work / "runs/a/best/README.md"
+    ).read_text(encoding="utf-8")
     out, _ = run("reproduce", "runs/a", cwd=work)  # 71.0 ± 0.32
     assert "difference   +0.32, inside ±0.32" in out
     server(work, ANSWER[0])  # a bare object does as well

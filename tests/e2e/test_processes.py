@@ -50,7 +50,7 @@ def launched(processes, *arguments, cwd, program=("-m", "vle_bench"), **environm
         cwd=cwd,
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -87,12 +87,14 @@ def alone(work):
 
 
 def losses(run):
-    entries = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    entries = [
+        json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     return [entry["loss"] for entry in entries if "loss" in entry]
 
 
 def scores(run):
-    record = json.loads((run / "results" / "vqa.test.json").read_text())
+    record = json.loads((run / "results" / "vqa.test.json").read_text(encoding="utf-8"))
     return record["metrics"], record["n"], record["per_question_type"]
 
 
@@ -103,8 +105,8 @@ def check_same(run, alone, exact_scores=True):
     assert one.keys() == two.keys()
     # An Adam step has the size of the learning rate where a gradient is rounding noise (attention's key biases), hence no rel
     assert all(np.abs(one[name] - two[name]).max() < 2e-2 for name in one)
-    assert json.loads((run / "last" / "config.json").read_text()) == json.loads(
-        (alone / "last" / "config.json").read_text()
+    assert json.loads((run / "last" / "config.json").read_text(encoding="utf-8")) == json.loads(
+        (alone / "last" / "config.json").read_text(encoding="utf-8")
     )
     assert scores(run) == scores(alone)
 
@@ -155,12 +157,14 @@ def test_shards_with_averaged_weights(work):
     assert all(np.abs(one[name] - two[name]).max() < 1e-2 for name in one)
     head = "vqa_classifier.3.weight"
     assert np.abs(one[head] - two[head]).max() < 1e-5
-    training = json.loads((work / "runs" / "fsdp-ema" / "last" / "training.json").read_text())
+    training = json.loads(
+        (work / "runs" / "fsdp-ema" / "last" / "training.json").read_text(encoding="utf-8")
+    )
     assert training["progress"]["ema"] == 0.5
     assert (
-        json.loads((work / "runs" / "ema" / "results" / "vqa.test.json").read_text())["training"][
-            "ema"
-        ]
+        json.loads(
+            (work / "runs" / "ema" / "results" / "vqa.test.json").read_text(encoding="utf-8")
+        )["training"]["ema"]
         == 0.5
     )
     # A state of shards is whole: it goes on in shards to the bit, and in one piece to the rounding.
@@ -229,7 +233,7 @@ def test_three_processes_score_as_one(alone, work):
     launched(
         3, "evaluate", "runs/alone", "--split", "test", "--output", "three/results/r.json", cwd=work
     )
-    record = json.loads((work / "three" / "results" / "r.json").read_text())
+    record = json.loads((work / "three" / "results" / "r.json").read_text(encoding="utf-8"))
     metrics, n, types = scores(alone)
     assert record["processes"] == 3 and (
         record["metrics"],
@@ -237,8 +241,8 @@ def test_three_processes_score_as_one(alone, work):
         record["per_question_type"],
     ) == (metrics, n, types)
     rows = [
-        (work / name / "predictions" / "vqa.test.jsonl").read_text().splitlines()
-        for name in ("three", "runs/alone")
+        (work / name).read_text(encoding="utf-8").splitlines()
+        for name in ("three/results/r.predictions.jsonl", "runs/alone/predictions/vqa.test.jsonl")
     ]
     assert [json.loads(row)["answer"] for row in rows[0]] == [
         json.loads(row)["answer"] for row in rows[1]
@@ -254,7 +258,7 @@ def test_hyper_parameters_in_the_configuration_stop_the_run(work):
     }
     command = [sys.executable, "-m", "vle_bench", "train", *RECIPE, "--output-dir", "runs/refused"]
     done = subprocess.run(
-        command, cwd=work, env=environment, capture_output=True, text=True, timeout=300
+        command, cwd=work, env=environment, capture_output=True, encoding="utf-8", timeout=300
     )
     assert done.returncode == 2 and "accelerate configuration: mixed_precision: bf16" in done.stderr
     assert (

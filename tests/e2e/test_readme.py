@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 
 from tests.miniature.vcr import write_vcr
 from tests.miniature.vqav2 import write_vqav2
@@ -22,7 +23,7 @@ from vle_bench.recipe import preflight
 from vle_bench.recipe.load import load_recipe
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 FEW_STEPS = (
     "train.max_steps=4 train.evaluate_every=4 train.batch_size=32 train.per_device_batch_size=32"
 )
@@ -47,7 +48,7 @@ def execute(command, folder, code=0):
         "OMP_NUM_THREADS": "1",
     }
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+        command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=300
     )
     assert done.returncode == code, f"{shlex.join(map(str, command))}\n{done.stdout}{done.stderr}"
     assert "Traceback" not in done.stderr
@@ -73,6 +74,18 @@ def make(parts, folder, arguments="", dry=False):
     )
 
 
+def without_head(folder):
+    """As the published pre-trained models: no head, and no answers in its configuration."""
+    (folder / "label_map.json").unlink()
+    weights = load_file(folder / "model.safetensors")
+    encoder = {name: value for name, value in weights.items() if name.startswith("vle.")}
+    assert 0 < len(encoder) < len(weights)
+    save_file(encoder, folder / "model.safetensors", {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    del config["id2label"], config["label2id"]
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
@@ -86,15 +99,15 @@ def work(tmp_path_factory):
         prepare_shapes_vcr(
             folder / "data" / name, 0, questions={"train": 64, "val": 16, "test": 4}, blank=blank
         )
-    (folder / "predictions.json").write_text("[]")
+    (folder / "predictions.json").write_text("[]", encoding="utf-8")
     (folder / "leaderboards").mkdir()
-    published = (ROOT / "leaderboards" / "published.yaml").read_text()
+    published = (ROOT / "leaderboards" / "published.yaml").read_text(encoding="utf-8")
     questions = len(
-        (folder / "data" / "vcr-official" / "val.jsonl").read_text().splitlines()
+        (folder / "data" / "vcr-official" / "val.jsonl").read_text(encoding="utf-8").splitlines()
     )  # VCR's val is the miniature's here
     assert "split: val, n: 26_534" in published
     (folder / "leaderboards" / "published.yaml").write_text(
-        published.replace("split: val, n: 26_534", f"split: val, n: {questions}")
+        published.replace("split: val, n: 26_534", f"split: val, n: {questions}"), encoding="utf-8"
     )
     return folder
 
@@ -127,26 +140,52 @@ def test_every_command(work):
             (work / "runs" / "demo" / "seed-0" / "last").rename(
                 target
             )  # a small checkpoint of the same layout
-            (target / "label_map.json").unlink()
+            without_head(target)
         elif parts[:2] == ["make", "vqa-base"]:
             if not any(p.startswith("LAUNCH=") for p in parts):
                 assert "written: runs/vle-base-vqa/" in make(parts, work, MINIATURE)
-                assert len(json.loads((work / "runs/vle-base-vqa/vqa_test.json").read_text())) > 0
+                assert (
+                    len(
+                        json.loads(
+                            (work / "runs/vle-base-vqa/vqa_test.json").read_text(encoding="utf-8")
+                        )
+                    )
+                    > 0
+                )
             else:
                 assert "accelerate.commands.launch --num_processes 8 -m vle_bench" in execute(
                     ["make", "-n", "-f", ROOT / "Makefile", *parts[1:], "VENV="], work
                 )
+        elif parts[0] == "make" and parts[1].startswith(
+            "score-"
+        ):  # tests/unit/evaluation/test_published_checkpoint.py has small ones
+            data = "vqav2" if "vqa" in parts[1] else "vcr"
+            shown = execute(["make", "-n", "-f", ROOT / "Makefile", *parts[1:], "VENV="], work)
+            assert (
+                f"checkpoints/{parts[1].removeprefix('score-').split('-')[0]}" in shown
+                and "--published VLE-base" in shown
+            )
+            said = subprocess.run(
+                ["make", "-f", ROOT / "Makefile", *parts[1:], "VENV=", f"PYTHON={sys.executable}"],
+                cwd=work,
+                capture_output=True,
+                text=True,
+            )
+            assert (
+                f"data/{data}: no prepared data there: README" in said.stderr
+                and said.returncode == 2
+            )
         elif parts == ["make", "vcr-base"]:
             shown = make(parts, work, MINIATURE)
             assert "written: runs/vle-base-vcr-q2a/results/vcr_q2ar.val.json" in shown
-            shown = (work / "leaderboards" / "comparison.md").read_text()
+            shown = (work / "leaderboards" / "comparison.md").read_text(encoding="utf-8")
             assert re.search(r"\| VCR Q2AR \| val \| \d", shown), shown
         elif parts[:3] == ["vle-bench", "score", "vqa"]:
             questions = json.loads(
-                (work / "data/easy-vqa-official/questions-test.json").read_text()
+                (work / "data/easy-vqa-official/questions-test.json").read_text(encoding="utf-8")
             )["questions"]
             answers = [{"question_id": q["question_id"], "answer": "no"} for q in questions]
-            (work / "predictions.json").write_text(json.dumps(answers))
+            (work / "predictions.json").write_text(json.dumps(answers), encoding="utf-8")
             assert "accuracy" in execute([sys.executable, "-m", "vle_bench", *parts[1:]], work)
         elif parts[:2] == ["vle-bench", "predict"]:
             shown = execute([sys.executable, "-m", "vle_bench", *parts[1:]], work)
@@ -156,7 +195,7 @@ def test_every_command(work):
                 [sys.executable, "-m", "vle_bench", *unlabelled], work, code=2
             )
         elif "--server-result" in parts:  # tests/e2e/test_hub.py has one of as many questions
-            (work / parts[-1]).write_text('[{"test-dev": {"overall": 71.32}}]')
+            (work / parts[-1]).write_text('[{"test-dev": {"overall": 71.32}}]', encoding="utf-8")
             shown = execute([sys.executable, "-m", "vle_bench", *parts[1:]], work, code=2)
             assert "questions of test-dev, the server 107,394" in shown
         elif parts[:2] == ["vle-bench", "reproduce"]:
@@ -213,7 +252,7 @@ def newest(task):
 
 def test_the_demo_output_is_that_of_the_record():
     record = newest("vqa")[-1]
-    console = Console(width=100, file=open(os.devnull, "w"), record=True)
+    console = Console(width=100, file=open(os.devnull, "w", encoding="utf-8"), record=True)
     console.print(results_table([*published_rows(), own_row([record])], record.n))
     lines = [line.rstrip() for line in console.export_text().splitlines()]
     missing = [line for line in lines if line.strip() and line.strip() not in README]
@@ -232,7 +271,7 @@ def test_the_vcr_demo_output_is_that_of_its_records():
 
 def test_the_comparison_is_the_rendered_one():
     """The README shows the published columns; what was measured beside them is on the page."""
-    text = (ROOT / "leaderboards" / "comparison.md").read_text()
+    text = (ROOT / "leaderboards" / "comparison.md").read_text(encoding="utf-8")
     rows = [
         line
         for line in text[: text.index("## Everything measured")].splitlines()

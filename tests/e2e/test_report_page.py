@@ -81,7 +81,9 @@ def browse(chromium, address, profile, *options, dark=False):
         *options,
         address.as_uri(),
     ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=True).stdout
+    return subprocess.run(
+        command, capture_output=True, encoding="utf-8", timeout=180, check=True
+    ).stdout
 
 
 def measured(chromium, page, folder, width, dark):
@@ -89,7 +91,7 @@ def measured(chromium, page, folder, width, dark):
     content = page.read_text(encoding="utf-8")
     assert len(policy.findall(content)) == 1
     (folder / "measured.html").write_text(policy.sub("", content) + MEASURE, encoding="utf-8")
-    (folder / "frame.html").write_text(FRAME.format(width=width))
+    (folder / "frame.html").write_text(FRAME.format(width=width), encoding="utf-8")
     options = ("--window-size=1400,900", "--virtual-time-budget=20000", "--dump-dom")
     dumped = browse(chromium, folder / "frame.html", folder / "profile", *options, dark=dark)
     return json.loads(html.unescape(re.search(r"<pre>(.*?)</pre>", dumped, re.S)[1]))
@@ -117,7 +119,7 @@ def pages(tmp_path_factory):
             f"{name}.html",
         ]
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+            command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=300
         )
         assert done.returncode == 0 and done.stdout == f"written: {name}.html\n", (
             done.stdout + done.stderr
@@ -128,7 +130,7 @@ def pages(tmp_path_factory):
         cwd=folder,
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=300,
     )
     assert (refused.returncode, refused.stderr) == (2, "vle-bench: nowhere: no such folder\n")

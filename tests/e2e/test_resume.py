@@ -33,7 +33,7 @@ def start(*arguments, cwd, output):
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-m", "vle_bench", *map(str, arguments)]
-    with open(cwd / output, "w") as file:
+    with open(cwd / output, "w", encoding="utf-8") as file:
         return subprocess.Popen(
             command, cwd=cwd, env=environment, stdout=file, stderr=file, start_new_session=True
         )
@@ -41,7 +41,7 @@ def start(*arguments, cwd, output):
 
 def run(*arguments, cwd, code=0):
     done = start(*arguments, cwd=cwd, output="said.txt").wait(timeout=300)
-    said = (cwd / "said.txt").read_text()
+    said = (cwd / "said.txt").read_text(encoding="utf-8")
     assert done == code and "Traceback" not in said, said
     return said
 
@@ -56,7 +56,7 @@ def wait_for(folder, pattern, process):
 
 
 def without_times(log):
-    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     return [
         {k: v for k, v in entry.items() if k not in ("seconds", "samples_per_second")}
         for entry in entries
@@ -82,7 +82,7 @@ def test_killed_stopped_and_resumed_with_other_workers(work):
     second = start(*SMALL, two, "--output-dir", "r", "--resume", cwd=work, output="second.txt")
     wait_for(states, "step-00000008", second)
     os.killpg(second.pid, signal.SIGTERM)
-    said = (second.wait(timeout=100), (work / "second.txt").read_text())
+    said = (second.wait(timeout=100), (work / "second.txt").read_text(encoding="utf-8"))
     assert said[0] == 143 and "Traceback" not in said[1], said
     assert (
         "r: going on from r/checkpoints/step-0000000" in said[1]
@@ -116,7 +116,7 @@ def test_a_random_kill_of_two_processes():
         "--workers",
         "2",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=300)
     assert (
         done.returncode == 0 and "1 of 1 killed runs ended as the one that was not" in done.stdout
     ), done.stdout + done.stderr

@@ -28,7 +28,7 @@ def run(*arguments, cwd, code=0):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "vle_bench", *map(str, arguments)]
     done = subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+        command, cwd=cwd, env=environment, capture_output=True, encoding="utf-8", timeout=300
     )
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -52,18 +52,24 @@ def trained(work):
 
 
 def test_the_run_folder(trained):
-    log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    log = [
+        json.loads(line)
+        for line in (trained / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert [e["step"] for e in log if "loss" in e] == [2, 3, 4, 6]
     assert [e["step"] for e in log if "split" in e] == [3, 6]
-    record = json.loads((trained / "results" / "vqa.test.json").read_text())
+    record = json.loads((trained / "results" / "vqa.test.json").read_text(encoding="utf-8"))
     assert (
         record["split"] == "test"
         and record["training_splits"] == ["train"]
         and not record["contaminated"]
     )
+    assert record["model"]["resize"] == "squash"
     rows = [
         json.loads(line)
-        for line in (trained / "predictions" / "vqa.test.jsonl").read_text().splitlines()
+        for line in (trained / "predictions" / "vqa.test.jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines()
     ]
     assert record["n"] == len({row["id"] for row in rows}) == len(rows)
     assert {p.name for p in (trained / "best").iterdir()} >= {
@@ -80,8 +86,8 @@ def test_evaluating_again_gives_the_same_score_whatever_the_batch(trained, work)
     shown = run(
         "evaluate", "runs/a", "--split", "test", "--output", "again/results/r.json", cwd=work
     )
-    first = json.loads((trained / "results" / "vqa.test.json").read_text())
-    second = json.loads((work / "again" / "results" / "r.json").read_text())
+    first = json.loads((trained / "results" / "vqa.test.json").read_text(encoding="utf-8"))
+    second = json.loads((work / "again" / "results" / "r.json").read_text(encoding="utf-8"))
     assert first["metrics"] == second["metrics"]
     assert f"{100 * first['metrics']['accuracy']['value']:.2f}" in shown
 
@@ -92,14 +98,17 @@ def test_the_predictions_score_the_same_in_the_official_format(trained, work):
     questions, annotations, _ = write_official(work / "official", "test", 40)
     rows = [
         json.loads(line)
-        for line in (trained / "predictions" / "vqa.test.jsonl").read_text().splitlines()
+        for line in (trained / "predictions" / "vqa.test.jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines()
     ]
     (work / "p.json").write_text(
-        json.dumps([{"question_id": r["id"], "answer": r["answer"]} for r in rows])
+        json.dumps([{"question_id": r["id"], "answer": r["answer"]} for r in rows]),
+        encoding="utf-8",
     )
     files = ("--questions", questions, "--annotations", annotations, "--predictions", "p.json")
     shown = run("score", "vqa", *files, "--json", cwd=work)
-    record = json.loads((trained / "results" / "vqa.test.json").read_text())
+    record = json.loads((trained / "results" / "vqa.test.json").read_text(encoding="utf-8"))
     assert json.loads(shown)["accuracy"] == record["metrics"]["accuracy"]["value"]
 
 
@@ -108,10 +117,12 @@ def test_two_processes_predict_what_one_evaluated(trained, work):
     shown = launched(*sent, cwd=work)
     rows = [
         json.loads(line)
-        for line in (trained / "predictions" / "vqa.test.jsonl").read_text().splitlines()
+        for line in (trained / "predictions" / "vqa.test.jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines()
     ]
     expected = [{"question_id": row["id"], "answer": row["answer"]} for row in rows]
-    assert json.loads((work / "sent" / "test.json").read_text()) == sorted(
+    assert json.loads((work / "sent" / "test.json").read_text(encoding="utf-8")) == sorted(
         expected, key=lambda r: r["question_id"]
     )
     assert (
@@ -130,9 +141,9 @@ def test_training_on_the_scored_split_is_marked(work):
     )
     run("train", "demo/vqa-tiny", *both, "data.allow_contaminated=true", cwd=work)
     assert (
-        json.loads((work / "runs" / "both" / "results" / "vqa.test.json").read_text())[
-            "contaminated"
-        ]
+        json.loads(
+            (work / "runs" / "both" / "results" / "vqa.test.json").read_text(encoding="utf-8")
+        )["contaminated"]
         is True
     )
 
@@ -153,7 +164,7 @@ def test_same_seed_same_weights_and_accumulation_changes_nothing(trained, work):
     losses = [
         [
             json.loads(line)["loss"]
-            for line in (folder / "log.jsonl").read_text().splitlines()
+            for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
             if "loss" in line
         ]
         for folder in (trained, work / "runs" / "accumulated")
@@ -180,7 +191,7 @@ def launched(*arguments, cwd):
         *arguments,
     ]
     done = subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
+        command, cwd=cwd, env=environment, capture_output=True, encoding="utf-8", timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -197,14 +208,14 @@ def test_two_processes_train_and_score_as_one(trained, work):
         cwd=work,
     )
     one, two = (
-        json.loads((f / "results" / "vqa.test.json").read_text())
+        json.loads((f / "results" / "vqa.test.json").read_text(encoding="utf-8"))
         for f in (trained, work / "runs" / "two")
     )
     assert two["processes"] == 2 and two["n"] == one["n"]
     losses = [
         [
             json.loads(line)["loss"]
-            for line in (folder / "log.jsonl").read_text().splitlines()
+            for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
             if "loss" in line
         ]
         for folder in (trained, work / "runs" / "two")
@@ -290,10 +301,10 @@ def test_mistakes_get_one_line_and_exit_2(trained, work, arguments, message):
 
 
 def test_help_is_quick_and_needs_no_torch():
-    script = "import sys; sys.argv = ['vle-bench', '--help']\ntry:\n    from vle_bench.cli.app import main; main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"  # noqa: E501
+    script = "import sys; sys.argv = ['vle-bench', '--help']\ntry:\n    from vle_bench.cli.app import main; main()\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, encoding="utf-8", timeout=60
     )
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - started < 3  # 0.5 s on a quiet machine; CI's may be busy

@@ -50,20 +50,25 @@ def work(tmp_path_factory):
 
 def metrics(path):
     return {
-        name: metric["value"] for name, metric in json.loads(path.read_text())["metrics"].items()
+        name: metric["value"]
+        for name, metric in json.loads(path.read_text(encoding="utf-8"))["metrics"].items()
     }
 
 
 def rows(path):
-    return {row["id"]: row for row in map(json.loads, path.read_text().splitlines())}
+    return {
+        row["id"]: row for row in map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    }
 
 
 def test_a_run_says_what_it_scored(work):
-    record = json.loads((work / "runs/q2a/results/vcr_q2a.val.json").read_text())
+    record = json.loads((work / "runs/q2a/results/vcr_q2a.val.json").read_text(encoding="utf-8"))
     found = rows(work / "runs/q2a/predictions/vcr_q2a.val.jsonl")
     truth = {
         r["annot_id"]: r["answer_label"]
-        for r in map(json.loads, (work / "official/val.jsonl").read_text().splitlines())
+        for r in map(
+            json.loads, (work / "official/val.jsonl").read_text(encoding="utf-8").splitlines()
+        )
     }
     assert found.keys() == truth.keys() and record["n"] == len(truth)
     hits = sum(found[i]["q2a"] == truth[i] for i in truth)
@@ -79,7 +84,10 @@ def test_two_runs_are_joined_by_annot_id(work):
     assert "q2ar" in shown and "written: runs/q2a/results/vcr_q2ar.val.json" in shown
     joined = metrics(work / "runs/q2a/results/vcr_q2ar.val.json")
     q2a, qa2r = (rows(work / f"runs/{n}/predictions/vcr_{n}.val.jsonl") for n in ("q2a", "qa2r"))
-    truth = [json.loads(line) for line in (work / "official/val.jsonl").read_text().splitlines()]
+    truth = [
+        json.loads(line)
+        for line in (work / "official/val.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     both = [
         (
             q2a[r["annot_id"]]["q2a"] == r["answer_label"],
@@ -89,28 +97,30 @@ def test_two_runs_are_joined_by_annot_id(work):
     ]
     assert joined["q2ar"] == sum(a and b for a, b in both) / len(both)
     assert joined["q2a"] == sum(a for a, _ in both) / len(both)
-    record = json.loads((work / "runs/q2a/results/vcr_q2ar.val.json").read_text())
+    record = json.loads((work / "runs/q2a/results/vcr_q2ar.val.json").read_text(encoding="utf-8"))
     assert record["task"] == "vcr_q2ar" and " + " in record["recipe"]["name"]
 
 
 def test_a_join_of_other_rows_is_refused(work):
     predictions = work / "runs/qa2r/predictions/vcr_qa2r.val.jsonl"
-    lines = predictions.read_text().splitlines(keepends=True)
+    lines = predictions.read_text(encoding="utf-8").splitlines(keepends=True)
     try:
-        predictions.write_text("".join(lines[1:]))
+        predictions.write_text("".join(lines[1:]), encoding="utf-8")
         assert "1 annot_ids are in one only" in run(
             "evaluate", "runs/q2a", "--with", "runs/qa2r", cwd=work, code=2
         )
         truth = {
             r["annot_id"]: r["rationale_label"]
-            for r in map(json.loads, (work / "official/val.jsonl").read_text().splitlines())
+            for r in map(
+                json.loads, (work / "official/val.jsonl").read_text(encoding="utf-8").splitlines()
+            )
         }
         right = [{**row, "qa2r": truth[row["id"]]} for row in map(json.loads, lines)]
-        predictions.write_text("".join(json.dumps(row) + "\n" for row in right))
+        predictions.write_text("".join(json.dumps(row) + "\n" for row in right), encoding="utf-8")
         shown = run("evaluate", "runs/q2a", "--with", "runs/qa2r", cwd=work, code=2)
         assert "the predictions of qa2r are not those of the record; evaluate again" in shown
     finally:
-        predictions.write_text("".join(lines))
+        predictions.write_text("".join(lines), encoding="utf-8")
     missing = run("evaluate", "runs/q2a", "--with", "runs/joint", cwd=work, code=2)
     assert (
         "runs/joint/results/vcr_qa2r.val.json: no such file; `vle-bench evaluate runs/joint --split val`"
@@ -140,10 +150,10 @@ def test_the_leaderboards_file(work, of):
     assert ": fine: " in run(
         "check-submission", "vcr", f"{name}.csv", "--annotations", "official/test.jsonl", cwd=work
     )
-    lines = list(csv.reader((work / f"{name}.csv").open()))
+    lines = list(csv.reader((work / f"{name}.csv").open(encoding="utf-8")))
     ids = [
         json.loads(line)["annot_id"]
-        for line in (work / "official/test.jsonl").read_text().splitlines()
+        for line in (work / "official/test.jsonl").read_text(encoding="utf-8").splitlines()
     ]
     assert tuple(lines[0]) == COLUMNS and [line[0] for line in lines[1:]] == ids
     # scored as any other file, the file of val says what the evaluation said

@@ -94,7 +94,7 @@ def annotation(
 
 def write(path: Path, key: str, records: Iterator[dict[str, Any]]) -> None:
     """On one line, as the official files are."""
-    with open(path, "w") as file:
+    with open(path, "w", encoding="utf-8") as file:
         file.write('{"info": {}, "' + key + '": [')
         for number, record in enumerate(records):
             file.write((", " if number else "") + json.dumps(record))

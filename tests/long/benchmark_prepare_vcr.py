@@ -64,8 +64,8 @@ def simulate(folder: Path, scale: float) -> None:
             path = folder / "vcr1images" / f"{stem(split, i)}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(pictures[i % PICTURES])
-            path.with_suffix(".json").write_text(about[i % PICTURES])
-        with open(folder / f"{split}.jsonl", "w") as file:
+            path.with_suffix(".json").write_text(about[i % PICTURES], encoding="utf-8")
+        with open(folder / f"{split}.jsonl", "w", encoding="utf-8") as file:
             file.writelines(
                 json.dumps(record(rng, split, n, n * images // questions)) + "\n"
                 for n in range(questions)

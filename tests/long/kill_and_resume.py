@@ -124,8 +124,10 @@ def kill_at(pids: list[int], folder: Path, seconds: float, saving: str | None) -
 
 def left_by(folder: Path) -> dict[str, object]:
     """What must not depend on kills: the weights' bytes, and the log and the record but for times."""
-    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    record = json.loads((folder / "results" / "vqa.test.json").read_text())
+    log = [
+        json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    record = json.loads((folder / "results" / "vqa.test.json").read_text(encoding="utf-8"))
     return {
         "last": (folder / "last" / "model.safetensors").read_bytes(),
         "best": (folder / "best" / "model.safetensors").read_bytes(),
@@ -146,7 +148,7 @@ def try_kills(work: Path, processes: int, workers: int, kills: int, rng: random.
         time.sleep(0.001)
     began = time.monotonic()
     if any(ended(pids)):
-        raise SystemExit(reference.with_suffix(".txt").read_text())
+        raise SystemExit(reference.with_suffix(".txt").read_text(encoding="utf-8"))
     took, expected = time.monotonic() - began, left_by(reference)
     equal = done = in_saving = 0
     while done < kills:

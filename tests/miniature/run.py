@@ -121,17 +121,19 @@ def write_run(
     record = Record.model_validate(values | changes)
     for name in ("results", "predictions"):
         (folder / name).mkdir(parents=True)
-    (folder / "recipe.yaml").write_text(loaded.to_yaml())
+    (folder / "recipe.yaml").write_text(loaded.to_yaml(), encoding="utf-8")
     log = [
         {"step": s, "epoch": 0, "loss": 2.0 / s, "lr": s / 1e5, "seconds": s} for s in range(1, 41)
     ]
     log += [{"step": s, "split": "val", "seconds": s, "accuracy": s / 80} for s in (20, 40)]
-    (folder / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in log))
+    (folder / "log.jsonl").write_text(
+        "".join(json.dumps(entry) + "\n" for entry in log), encoding="utf-8"
+    )
     (folder / "results" / f"{task.name}.{split}.json").write_text(
-        json.dumps(record.model_dump(mode="json"))
+        json.dumps(record.model_dump(mode="json")), encoding="utf-8"
     )
     (folder / "predictions" / f"{task.name}.{split}.jsonl").write_text(
-        "".join(json.dumps(row) + "\n" for row in rows)
+        "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
     )
     return folder
 

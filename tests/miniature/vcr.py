@@ -89,7 +89,7 @@ def write_image(folder: Path, split: str, i: int) -> None:
         "width": SIZE[0] * scale,
         "height": SIZE[1] * scale,
     }
-    path.with_suffix(".json").write_text(json.dumps(metadata))
+    path.with_suffix(".json").write_text(json.dumps(metadata), encoding="utf-8")
 
 
 def record(split: str, i: int, k: int, n: int) -> dict[str, Any]:

@@ -126,4 +126,4 @@ def change(path: Path, edit: Any) -> None:
     """Edit a JSON file in place; half a surrogate pair is written as an escape, as JSON can hold it."""
     content = json.loads(path.read_text(encoding="utf-8"))
     edit(content)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")

@@ -33,7 +33,7 @@ def test_every_record_wherever_the_list_stands(tmp_path, pieces, indent, key):
 
 
 def test_an_empty_list(tmp_path):
-    (tmp_path / "a.json").write_text('{"a": [ ]}')
+    (tmp_path / "a.json").write_text('{"a": [ ]}', encoding="utf-8")
     assert list(stream(tmp_path / "a.json", "a")) == []
 
 
@@ -68,7 +68,7 @@ def test_broken_files(tmp_path, content, message):
 
 
 def test_paths_that_are_no_file(tmp_path):
-    (tmp_path / "f").write_text("[]")
+    (tmp_path / "f").write_text("[]", encoding="utf-8")
     for path, message in (
         (tmp_path / "no", "no such file"),
         (tmp_path, "a folder"),

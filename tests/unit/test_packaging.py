@@ -35,7 +35,7 @@ def test_every_package_is_listed() -> None:
 
 
 def test_every_requirement_is_pinned() -> None:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {line.split("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
     config = setup_cfg()
     wanted = [
@@ -48,7 +48,7 @@ def test_every_requirement_is_pinned() -> None:
 
 
 def test_makefile_targets() -> None:
-    text = (ROOT / "Makefile").read_text()
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in (
         "help",
         "demo",
@@ -65,14 +65,14 @@ def test_makefile_targets() -> None:
 
 
 LAUNCHING = re.findall(
-    r"^((?:vqa|vcr|meter)[\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE
+    r"^((?:vqa|vcr|meter)[\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
 )
 
 
 @pytest.mark.parametrize("target", LAUNCHING)
 def test_a_target_launches_recipes_that_exist_and_names_their_run_folders(target: str) -> None:
     command = ["make", "-n", "-f", str(ROOT / "Makefile"), target, "VENV=", "PYTHON=python"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     recipes = [
         load_recipe(str(ROOT / path)) for path in re.findall(r" train (\S+\.yaml)", done.stdout)
@@ -98,7 +98,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
             shutil.copy(ROOT / name, source / name)
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     done = subprocess.run(
-        [*pip, "-w", str(output), "."], cwd=source, capture_output=True, text=True
+        [*pip, "-w", str(output), "."], cwd=source, capture_output=True, encoding="utf-8"
     )
     assert done.returncode == 0, done.stderr
     return zipfile.ZipFile(next(output.glob("*.whl")))
@@ -138,6 +138,6 @@ def test_recipes_load_from_the_wheel(wheel: zipfile.ZipFile, tmp_path: Path) -> 
         [sys.executable, "-c", code],
         cwd=tmp_path,
         env={"PYTHONPATH": str(tmp_path / "site")},
-        text=True,
+        encoding="utf-8",
     )
     assert output.startswith(str(tmp_path)) and "vle-large-vqa" in output

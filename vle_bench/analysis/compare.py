@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vle_bench.analysis.read import Evaluation, read_evaluation, read_recipe
+from vle_bench.analysis.read import Evaluation, read_evaluation, task_and_split
 from vle_bench.analysis.vcr_cards import LABELS, PARTS, TEXTS, object_labels
 from vle_bench.data.vcr_text import spoken
 from vle_bench.errors import RequestError
@@ -120,10 +120,10 @@ def compare_runs(
 
 def common_task_and_split(a: Path, b: Path, split: str | None) -> tuple[str, str]:
     """The task and the split of both runs."""
-    recipes = [read_recipe(run) for run in (a, b)]
+    pairs = [task_and_split(run, split) for run in (a, b)]
     if a.resolve() == b.resolve():
         raise RequestError(f"{a}: the same run twice; name another to compare it with")
-    tasks = [recipe.task for recipe in recipes]
+    tasks = [task for task, _ in pairs]
     if tasks[0] != tasks[1]:
         raise RequestError(
             f"{a} and {b}: of different tasks, {tasks[0]} and {tasks[1]}; "
@@ -133,7 +133,7 @@ def common_task_and_split(a: Path, b: Path, split: str | None) -> tuple[str, str
         raise RequestError(
             f"{a}: {tasks[0]} answers no question; runs of {', '.join(REPORTED)} can be compared"
         )
-    splits = [split or recipe.data.report for recipe in recipes]
+    splits = [name for _, name in pairs]
     if splits[0] != splits[1]:
         raise RequestError(
             f"{a} and {b}: report different splits, {splits[0]} and {splits[1]}; "
@@ -280,8 +280,14 @@ def run_lines(comparison: Comparison) -> Iterator[str]:
             + (f" ({percent_range(metric.interval)})" if metric.interval else "")
             for name, metric in metrics.items()
         )
-        recipe = f"recipe {record.recipe['name']} {record.recipe['hash']}"
-        yield f"{letter}: {run}, {recipe}, seed {record.seed}: {scores}"
+        yield f"{letter}: {run}, {origin_of(record)}: {scores}"
+
+
+def origin_of(record: Record) -> str:
+    """Recipe and seed of a run, or the checkpoint that was trained elsewhere."""
+    if record.kind == "elsewhere":
+        return f"checkpoint {record.title} {record.identity[:8]}, trained elsewhere"
+    return f"recipe {record.recipe['name']} {record.recipe['hash']}, seed {record.seed}"
 
 
 def difference_line(name: str, difference: Difference) -> str:

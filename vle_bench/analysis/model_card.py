@@ -76,7 +76,11 @@ def write_card(folder: Path, recipe: Recipe, digest: str, records: Sequence[Reco
     with atomic.sole_writer(folder):
         for place in (folder, scores.parent):
             atomic.remove_leftovers(place)
-        atomic.write_text(card, ModelCard(text).content)
+        before = card.read_text(encoding="utf-8") if card.is_file() else None
+        content = ModelCard(text).content
+        atomic.write_text(card, content)
+        if content != before:
+            print(f"written: {card}")
         if not ranked:
             scores.unlink(missing_ok=True)
             return
@@ -86,8 +90,8 @@ def write_card(folder: Path, recipe: Recipe, digest: str, records: Sequence[Reco
             for name, metric in record.metrics.items()
         ]
         values = eval_result_entries_to_yaml(entries)
-        content = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
-        atomic.write_text(scores, content)
+        dumped = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+        atomic.write_text(scores, dumped)
 
 
 def entry(record: Record, name: str, metric: Metric) -> EvalResultEntry:
@@ -138,7 +142,7 @@ def metadata(recipe: Recipe, ranked: Sequence[Record]) -> ModelCardData:
 def body(folder: Path, recipe: Recipe, digest: str, records: Sequence[Record]) -> list[str]:
     """The card's text, a line each."""
     config, training = (
-        json.loads((folder / name).read_text(encoding="utf-8"))
+        json.loads((folder / name).read_text(encoding="utf-8-sig"))
         for name in ("config.json", TRAINING_FILE)
     )
     encoder, source = config["text_config"]["model_type"], DATA[recipe.data.source]
@@ -221,11 +225,15 @@ def training_lines(training: Row, digest: str) -> list[str]:
         if "ema" in progress
         else ""
     )
+    selected = (
+        "the run is represented by its `last/`"
+        if progress.get("selection") == "last"
+        else "the best score there picks the run's `best/`"
+    )
     return [
         f"- recipe `{recipe['name']}`, hash `{recipe['hash']}`{experiment}",
         f"- seed {training['seed']}, step {progress['step']:,} of {progress['steps']:,}{average}",
-        f"- {percent(progress['score'])} on `{progress['split']}` at that step; "
-        "the best score there picks the run's `best/`",
+        f"- {percent(progress['score'])} on `{progress['split']}` at that step; {selected}",
         f"- SHA-256 of `model.safetensors`: `{digest}`",
     ]
 

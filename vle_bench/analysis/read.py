@@ -31,6 +31,7 @@ class Evaluation:
     """The evaluation of a run, or of two runs that are joined, with its data.
 
     Args:
+        recipes: none of checkpoints that were trained elsewhere.
         scores: computed again from `rows`, as `Task.score` gives them.
     """
 
@@ -56,8 +57,11 @@ def read_evaluation(
         RequestError: something is missing, damaged or of another run, version or data.
     """
     runs = [run] if other is None else [run, other]
-    recipes = [read_recipe(folder) for folder in runs]
-    tasks = [recipe.task for recipe in recipes]
+    elsewhere = [bool(tasks_and_splits(folder)) for folder in runs]
+    recipes = [
+        read_recipe(folder) for folder, foreign in zip(runs, elsewhere, strict=True) if not foreign
+    ]
+    tasks = [task_and_split(folder, split)[0] for folder in runs]
     if other is None and tasks[0] not in REPORTED:
         raise RequestError(
             f"{run}: {tasks[0]} answers no question; "
@@ -68,7 +72,7 @@ def read_evaluation(
             f"{run} --with {other}: a run of vcr_q2a with one of vcr_qa2r is expected, "
             f"not {' with '.join(tasks)}"
         )
-    split = split or recipes[0].data.report
+    split = split or task_and_split(run, split)[1]
     evaluations = [evaluated(folder, task, split) for folder, task in zip(runs, tasks, strict=True)]
     for folder, task, (record, rows) in zip(runs, tasks, evaluations, strict=True):
         if (record.task, record.split) != (task, split):
@@ -81,7 +85,7 @@ def read_evaluation(
     if other is not None:
         record, rows = joined(run, other, split, evaluations)
     progress.advance()
-    data = open_data(recipes[0], run, moved, record)
+    data = open_data(None if elsewhere[0] else recipes[0], run, moved, record)
     questions = data.questions(split)
     scores = score_again(run, record, rows, questions)
     progress.advance()
@@ -91,13 +95,39 @@ def read_evaluation(
 def read_recipe(run: Path) -> Recipe:
     """The recipe of a run folder."""
     if not run.is_dir():
-        raise RequestError(f"{run}: no such folder")
+        raise RequestError(
+            f"{run}: no such folder; a checkpoint from elsewhere gets it from `vle-bench evaluate`"
+        )
     if not (run / "recipe.yaml").is_file():
         raise RequestError(
-            f"{run}: has no recipe.yaml; the folder of a run is expected, "
-            "as `vle-bench train` writes it"
+            f"{run}: has no recipe.yaml; the folder of a run is expected, as `vle-bench train` "
+            "writes it, or a checkpoint from elsewhere that `vle-bench evaluate` has scored"
         )
     return load_recipe(str(run / "recipe.yaml"))
+
+
+def tasks_and_splits(folder: Path) -> set[tuple[str, str]]:
+    """Tasks and splits of the records of a checkpoint from elsewhere; none for a run."""
+    if (folder / "recipe.yaml").is_file():
+        return set()
+    records = [load_record(path) for path in sorted(folder.glob("results/*.json"))]
+    return {(r.task, r.split) for r in records if r.kind == "elsewhere" and r.task != JOINED}
+
+
+def task_and_split(folder: Path, split: str | None) -> tuple[str, str]:
+    """The task of a run or of a checkpoint from elsewhere, and `split` or the one it reports.
+
+    Raises:
+        RequestError: neither a run nor evaluated, or evaluated on several splits and none is named.
+    """
+    if not (pairs := tasks_and_splits(folder)):
+        recipe = read_recipe(folder)
+        return recipe.task, split or recipe.data.report
+    chosen = sorted(pair for pair in pairs if split in (None, pair[1]))
+    if len(chosen) != 1:
+        known = ", ".join(sorted(f"{task} on {name}" for task, name in pairs))
+        raise RequestError(f"{folder / 'results'}: holds {known}; --split names one of them")
+    return chosen[0]
 
 
 def check_rows(path: Path, task: str, rows: list[Row]) -> None:
@@ -143,12 +173,17 @@ def joined(
     return record, [{**row, **rationales[row["id"]]} for row in answers]
 
 
-def open_data(recipe: Recipe, run: Path, moved: Path | None, record: Record) -> PreparedData:
-    """The prepared data that the record is about."""
-    root = moved or Path(recipe.data.root)
+def open_data(recipe: Recipe | None, run: Path, moved: Path | None, record: Record) -> PreparedData:
+    """The prepared data that the record is about; without a recipe `moved` has to name them."""
+    if moved is None and recipe is None:
+        raise RequestError(
+            f"{run}: of a checkpoint from elsewhere: "
+            "--data DIR names the prepared data that it was scored on"
+        )
+    root = moved or Path(recipe.data.root if recipe else "")
     named = "--data" if moved else f"data.root of {run / 'recipe.yaml'}"
     try:
-        data = TASKS[recipe.task].open(root)
+        data = TASKS["vcr_joint" if record.task == JOINED else record.task].open(root)
     except RequestError as error:
         raise RequestError(
             f"{error} ({named}; where the data has moved, --data names its folder)"

@@ -12,7 +12,7 @@ from vle_bench.analysis.read import Curves, Evaluation, read_curves, read_evalua
 from vle_bench.analysis.vcr_cards import PARTS
 from vle_bench.data.images import decode
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.record import picked_on
+from vle_bench.evaluation.record import picked_on, precision_of
 from vle_bench.metrics.bootstrap import figures
 from vle_bench.metrics.error_analysis import calibration, confident_mistakes
 from vle_bench.metrics.rounding import percent, percent_range
@@ -26,6 +26,14 @@ from vle_bench.tasks.vcr import natural
 MOST_MISTAKES = 50
 
 MOST_GROUPS = 12  # of a kind that are shown unfolded
+
+RESIZES = {
+    "crop": "shorter side resized, centre kept (crop)",
+    "squash": "both sides resized to the square (squash)",
+    "published-vcr": "shorter side resized, centre kept, and boxes mapped as if squashed "
+    "(published-vcr)",
+    "unknown": "the record does not say how they were resized",
+}
 
 FIGURE_COLUMNS = ["score", "95 % interval", "n"]
 
@@ -66,7 +74,7 @@ def write_report(
     write_page(
         target,
         "analysis/report.html",
-        title=f"{record.recipe['name']}: {TITLES[record.task]}, {record.split}",
+        title=f"{record.title}: {TITLES[record.task]}, {record.split}",
         introduction=introduction(evaluation),
         record=record,
         alerts=list(alerts(evaluation)),
@@ -97,16 +105,33 @@ def introduction(evaluation: Evaluation) -> str:
     record = evaluation.record
     size = f" of {record.model['parameters']:,} parameters" if "parameters" in record.model else ""
     steps = f", {record.training['steps']:,} steps" if "steps" in record.training else ""
+    splits = " and ".join(record.training_splits)
+    if record.kind == "elsewhere":
+        known = f"on {splits}" if splits else "on what is not known"
+        trained = (
+            f"the checkpoint {record.title}, trained elsewhere ({known}; "
+            "neither recipe nor seed is known)"
+        )
+    else:
+        trained = (
+            f"trained by the recipe {record.recipe['name']} on {splits} of "
+            f"{record.data['source']} (seed {record.seed}{steps})"
+        )
     return (
-        f"A model{size}, trained by the recipe {record.recipe['name']} on "
-        f"{' and '.join(record.training_splits)} of {record.data['source']} (seed {record.seed}"
-        f"{steps}), answers the {record.n:,} questions of {record.split}. {picked_on(record)}"
+        f"A model{size}, {trained}, answers the {record.n:,} questions of {record.split}. "
+        f"{picked_on(record)}"
     )
 
 
 def alerts(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
     """Warnings at the top of the page: a heading and a text each."""
     record = evaluation.record
+    if record.of_unknown_training:
+        yield (
+            "Not ranked",
+            f"Nobody has said what it was trained on, which may be {record.split} itself "
+            "(--trained-on).",
+        )
     if record.contaminated:
         yield (
             "Contaminated",
@@ -118,7 +143,8 @@ def alerts(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
             "Not a commit",
             "The code had changes that are in no commit; the score cannot be traced to a version.",
         )
-    if record.recipe["hash"] != " + ".join(recipe.hash for recipe in evaluation.recipes):
+    hashes = " + ".join(recipe.hash for recipe in evaluation.recipes)
+    if record.kind == "run" and record.recipe["hash"] != hashes:
         yield (
             "Another recipe",
             "recipe.yaml is not what the record was made by: it has been changed since.",
@@ -232,19 +258,24 @@ def provenance(evaluation: Evaluation) -> dict[str, str]:
     }[record.code.get("clean")]
     libraries = ", ".join(f"{name} {version}" for name, version in record.libraries.items())
     processes = f"{record.processes} process{'es' * (record.processes > 1)}"
-    data = record.data
+    data, is_run = record.data, record.kind == "run"
+    ways = str(record.model.get("resize", "unknown")).split(" + ")
     return {
         "command": record.command,
         "commit": f"{record.code.get('commit') or 'none'}, {tree}",
         "version": str(record.code.get("version", "unknown")),
         "libraries": libraries,
         "device": f"{record.device}; {processes}, batch {record.batch_size}",
-        "seed": str(record.seed),
+        "precision": precision_of(record) or "unknown",
+        "seed": "not known" if record.seed is None else str(record.seed),
         "data": f"{data['source']}, {evaluation.data.root}, manifest {data['manifest_hash']}",
-        "training splits": ", ".join(record.training_splits),
+        "training splits": ", ".join(record.training_splits) or "not known",
         "contaminated": "yes" if record.contaminated else "no",
-        "recipe": f"{record.recipe['name']}, hash {record.recipe['hash']}",
-        "checkpoint": "model.safetensors, SHA-256 "
+        "recipe": f"{record.recipe['name']}, hash {record.recipe['hash']}"
+        if is_run
+        else "none: trained elsewhere",
+        "pictures": " + ".join(RESIZES.get(way, way) for way in ways),
+        "checkpoint": f"{'model.safetensors' if is_run else record.title}, SHA-256 "
         f"{record.model.get('checkpoint_sha256', 'unknown')}",
         "training": json.dumps(record.training),
         "evaluation": f"{record.seconds:.1f} s",

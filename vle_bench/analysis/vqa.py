@@ -33,7 +33,7 @@ class Card:
 
 def prediction_fault(row: Row) -> str | None:
     """The fault of a prediction read from a file; None if it is complete."""
-    types = type(row.get("id")), type(row.get("answer")), type(row.get("label"))
+    types = type(row.get("id")), type(row.get("answer")), type(row.get("label", 0))
     if types != (int, str, int):
         return "an id, an answer and its label are expected"
     score = row.get("score")

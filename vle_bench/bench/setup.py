@@ -8,6 +8,7 @@ import torch
 
 from vle_bench import models
 from vle_bench.bench.synthetic import write_synthetic
+from vle_bench.data.samplers import questions_together
 from vle_bench.data.splits import tables
 from vle_bench.errors import RequestError
 from vle_bench.models import SIZES, VLEConfig
@@ -19,6 +20,7 @@ from vle_bench.training.engine import on_gpu, precision
 from vle_bench.training.run import checkpoint_activations, model_of
 
 VOCABULARY = 1000  # of the tokenizer of synthetic texts, more than they have words
+
 
 OBJECTS = 3
 
@@ -41,7 +43,9 @@ def with_synthetic_data(
         counts[training[-1]] = max(1, wanted - sum(counts.values()) + counts[training[-1]])
     for split in (*tables(data.evaluate, there), *tables(data.report, there)):
         counts.setdefault(split, max(16, 2 * evaluation_batch_size))
-    write_synthetic(folder, data.source, counts, recipe.train.seed)
+    per_image = questions_together(data.grouping, data.questions_per_image)
+    together = {split: per_image for split in training if per_image is not None}
+    write_synthetic(folder, data.source, counts, recipe.train.seed, together)
     return recipe.model_copy(
         update={"data": data.model_copy(update={"root": str(folder), "first_stage": None})}
     )
@@ -107,7 +111,10 @@ def sized_model(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any, int]:
         config.label2id = {label: i for i, label in enumerate(data.labels)}
     model = getattr(models, task.architecture)(config)
     processor = VLEProcessor.from_parts(
-        tokenizer, recipe.model.image_size, config.vision_config.patch_size
+        tokenizer,
+        recipe.model.image_size,
+        config.vision_config.patch_size,
+        recipe.model.resize or "squash",
     )
     return model, processor, sum(p.numel() for p in model.parameters())
 

@@ -30,15 +30,10 @@ from vle_bench.digests import sha256
 # that VCR's Q2A reads have 20 to 60 in all, most of them near 28; rationales 8 to 45, most near 18 (VCR's paper has means
 # of 6.6, 7.5 and 16.2 words for questions, answers and rationales; a tokenizer makes more of them).
 VQA_WORDS = (6, 12)
-
 VCR_QUESTION_WORDS = (5, 9)
-
 Q2A_TOKENS = (28, 20, 60)  # median, fewest, most
-
 RATIONALE_WORDS = (18, 8, 45)
-
 SPREAD = 0.3  # of the logarithm of a length
-
 OBJECTS = (
     "person",
     "person",
@@ -47,21 +42,30 @@ OBJECTS = (
     "chair",
     "dog",
 )  # a choice tags two to four of them
-
 WORDS = (
     "a the is are what where why how many there on in of to and with man woman he she they it this that was has one two left "
     "near table going about because looking"
 ).split()
-
 WORD_CHANCES = 1 / np.arange(2, len(WORDS) + 2)
-
+PICTURES_DRAWN = 128  # of a split
 FIRST_ID = 1_000_000  # images of one split to the next
 
 
-def write_synthetic(folder: Path, source: str, splits: dict[str, int], seed: int) -> None:
+def write_synthetic(
+    folder: Path,
+    source: str,
+    splits: dict[str, int],
+    seed: int,
+    together: dict[str, int] | None = None,
+) -> None:
     """Write a prepared folder of `source` with so many questions in each table; the same bytes for the same seed.
 
     Texts are frequent words in no order, pictures are noise, answers are drawn by lot.
+
+    Args:
+        together: by table, how many questions of an image at most stand together in a batch. Its images then have no more
+            questions than that: real data have so many images that two groups of one batch never share one, and a
+            few hundred made questions would.
     """
     folder.mkdir(parents=True, exist_ok=True)
     vcr = source not in ANSWERS
@@ -69,8 +73,9 @@ def write_synthetic(folder: Path, source: str, splits: dict[str, int], seed: int
     images: list[dict[str, Any]] = []
     for number, (split, count) in enumerate(splits.items()):
         rng = np.random.default_rng((seed, number))
-        rows = list(image_rows(rng, source, count, FIRST_ID * (number + 1)))
-        of_image = np.repeat(np.arange(len(rows)), list(image_counts(source, count)))
+        counts = list(image_counts(source, count, (together or {}).get(split)))
+        rows = list(image_rows(rng, source, len(counts), FIRST_ID * (number + 1)))
+        of_image = np.repeat(np.arange(len(rows)), counts)
         questions = vcr_question if vcr else vqa_question
         asked.append(
             (
@@ -114,24 +119,34 @@ def save(path: Path, schema: pa.Schema, rows: list[dict[str, Any]]) -> None:
     write_table(path, schema, record_batches(iter(rows), schema))
 
 
-def image_counts(source: str, questions: int) -> Iterator[int]:
-    """Questions of each image, until there are enough; the last image may have fewer."""
+def image_counts(source: str, questions: int, together: int | None = None) -> Iterator[int]:
+    """Questions of each image, until there are enough; the last image may have fewer.
+
+    Args:
+        together: see `write_synthetic`; an image of more questions becomes several.
+    """
     for count in itertools.cycle(QUESTIONS_AN_IMAGE[source]):
-        if questions <= 0:
-            return
-        yield min(count, questions)
-        questions -= count
+        for start in range(0, count, together or count):
+            if questions <= 0:
+                return
+            part = min(count - start, together or count, questions)
+            yield part
+            questions -= part
 
 
 def image_rows(
-    rng: np.random.Generator, source: str, questions: int, first_id: int
+    rng: np.random.Generator, source: str, images: int, first_id: int
 ) -> Iterator[dict[str, Any]]:
+    """Rows of the images table. The encoded pictures repeat after `PICTURES_DRAWN`, which changes no time that they take."""
     width, height = PICTURES[source]
-    for number, _ in enumerate(image_counts(source, questions)):
+    drawn: list[bytes] = []
+    for number in range(images):
+        if len(drawn) < PICTURES_DRAWN:
+            drawn.append(picture(rng, width, height))
         row = {
             "image_id": first_id + number,
             "file_name": f"{first_id + number}.jpg",
-            "bytes": picture(rng, width, height),
+            "bytes": drawn[number % PICTURES_DRAWN],
             "width": width,
             "height": height,
         }

@@ -1,6 +1,7 @@
 """The command line: parse, load, call one function. Nothing heavy is imported before a command needs it."""
 
 import errno
+import io
 import sys
 from typing import Annotated
 
@@ -24,9 +25,7 @@ app = typer.Typer(
     help="Fine-tune and benchmark the vision-language encoders VLE and METER.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
 app.add_typer(score.score_app, name="score", help="Official score of a results file from anywhere.")
-
 app.add_typer(
     score.check_app,
     name="check-submission",
@@ -50,8 +49,16 @@ def options(
 ) -> None: ...
 
 
+def show_whatever_can_be_shown() -> None:
+    """Let a terminal that has no "→" or "±" show a "?" instead; stderr escapes such characters by itself."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
 app.command(epilog="Example: vle-bench train recipes/vqa/vle-base.yaml train.seed=1")(train)
-app.command(epilog="Example: vle-bench evaluate runs/vle-base-vqa --split val")(evaluate)
+app.command(
+    epilog="Example: vle-bench evaluate checkpoints/vle-base-for-vqa --data data/vqav2 --split minival"
+)(evaluate)
 app.command(epilog="Example: vle-bench report runs/vle-base-vqa --split minival")(report)
 app.command(
     epilog="Example: vle-bench predict runs/vle-base-vqa --split test --output vqa_test.json"
@@ -76,6 +83,7 @@ app.command(epilog="Example: vle-bench env")(env)
 
 def main() -> None:
     """The console script: a known mistake is one line and exit status 2, a failed run one line and 1."""
+    show_whatever_can_be_shown()
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")  # so that it may stand anywhere

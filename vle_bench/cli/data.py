@@ -10,7 +10,10 @@ import typer
 from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
 
-LABEL_MAP = "answers and their order (JSON): a list, {answer: index}, our label_map.json, or a published checkpoint's config.json"
+LABEL_MAP = (
+    "answers and their order: JSON (a list, {answer: index}, our label_map.json, a published checkpoint's config.json), "
+    "or .txt or .jsonl with an answer a line"
+)
 
 
 class OnBad(str, Enum):
@@ -80,15 +83,22 @@ def prepare(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, help="shapes-vcr: decides every picture and question; 0 if not given"),
+        typer.Option(
+            min=0,
+            max=2**32 - 1,
+            help="shapes-vcr: decides every picture and question; 0 if not given",
+        ),
     ] = None,
     limit_images: Annotated[
-        int | None, typer.Option(min=10, help="easy-vqa: only so many images a split, for trials")
+        int | None,
+        typer.Option(min=10, max=10**6, help="easy-vqa: only so many images a split, for trials"),
     ] = None,
     workers: Annotated[
         int,
         typer.Option(
-            min=1, help="processes that check and store images; the same bytes with any number"
+            min=1,
+            max=256,
+            help="processes that check and store images; the same bytes with any number",
         ),
     ] = 1,
     on_bad_image: Annotated[
@@ -124,7 +134,9 @@ def prepare(
     ] = None,
     max_text_length: Annotated[
         int | None,
-        typer.Option(min=4, help="with --tokenizer: tokens that a model reads; 50, for vcr 80"),
+        typer.Option(
+            min=4, max=4096, help="with --tokenizer: tokens that a model reads; 50, for vcr 80"
+        ),
     ] = None,
 ) -> None:
     """Official files → tables of images and questions.
@@ -196,3 +208,5 @@ def prepare(
     print("\n".join(lines(manifest)))
     if not standing:
         print(f"written: {output}")
+    if official is not None and source in ("easy-vqa", "shapes-vcr"):
+        print(f"the official files: {official}")

@@ -1,6 +1,7 @@
 """Commands on a trained checkpoint: evaluate, predict, report, compare."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,25 +9,37 @@ from typing import Annotated, Any
 import typer
 
 from vle_bench.analysis.compare import comparison_lines
+from vle_bench.cli import checkpoints
 from vle_bench.cli.environment import is_first_process, print_rows, quiet_libraries
 from vle_bench.errors import RequestError
+from vle_bench.training.launch import check_launch
 
 OtherRun = Annotated[
     Path | None,
     typer.Option("--with", metavar="RUN", help="VCR: the run of the other task, QA2R for Q2A"),
 ]
 
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        metavar="fp32|bf16|fp16", help="precision to compute in; that of the training if not given"
+    ),
+]
+
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="a run folder or a checkpoint folder")],
-    recipe: Annotated[
-        str | None,
-        typer.Option(help="recipe that names the data; the checkpoint's own if not given"),
-    ] = None,
+    checkpoint: checkpoints.Checkpoint,
+    recipe: checkpoints.RecipeOption = None,
+    data: checkpoints.DataOption = None,
     split: Annotated[
         str | None, typer.Option(help="split to score; the recipe's `report` if not given")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="result record to write")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="result record to write, DIR/x.json; its predictions go to DIR/x.predictions.jsonl"
+        ),
+    ] = None,
     other: OtherRun = None,
     server_result: Annotated[
         Path | None,
@@ -35,48 +48,105 @@ def evaluate(
             help="vqav2, --split test-dev: the result file of the challenge's server",
         ),
     ] = None,
+    precision: Precision = None,
+    task: checkpoints.TaskOption = None,
+    max_text_length: checkpoints.LengthOption = None,
+    resize: checkpoints.ResizeOption = None,
+    trained_on: checkpoints.TrainedOnOption = None,
+    published: checkpoints.PublishedOption = None,
 ) -> None:
     """Score a checkpoint on a split with labels.
 
-    Prints the scores and writes the result record and the predictions. `evaluate Q2A_RUN --with QA2R_RUN` joins the predictions
-    of two VCR runs, both evaluated before, by annot_id: Q2AR. With --server-result the scores are the server's, and no model runs.
+    Prints the scores and writes the result record and the predictions: into the run folder, for a checkpoint that was trained
+    elsewhere into results/NAME/ of the current folder, or where --output says. `evaluate Q2A --with QA2R` joins the predictions
+    of two VCR checkpoints, both evaluated before, by annot_id: Q2AR. With --server-result the scores are the server's, and no
+    model runs.
     """
     if server_result is not None and (split is None or other is not None):
         raise RequestError(
             "evaluate: --server-result goes with --split test-dev, and without --with"
         )
-    loaded = recipe_of(checkpoint, recipe)
+    if precision is not None and other is not None:
+        raise RequestError(
+            "evaluate: --precision goes with one checkpoint; --with joins what both were evaluated to before"
+        )
+    wanted = checkpoints.requested(checkpoint, recipe, data, split)
+    if published is not None:
+        checkpoints.published_lines(
+            published, "", ""
+        )  # a misspelt name should show before the work
     quiet_libraries()
-    from accelerate import Accelerator
-
+    from vle_bench.evaluation import outputs
     from vle_bench.evaluation.evaluate import evaluate_checkpoint
-    from vle_bench.evaluation.vcr_join import join_vcr
-
-    chosen = split or loaded.data.report
-    run = checkpoint if (checkpoint / "recipe.yaml").is_file() else checkpoint.parent
-    target = (
-        output or run / "results" / f"{loaded.task if other is None else 'vcr_q2ar'}.{chosen}.json"
+    from vle_bench.evaluation.published_checkpoint import (
+        evaluation_folder,
+        is_elsewhere,
+        task_asked,
     )
+    from vle_bench.evaluation.vcr_join import join_vcr
+    from vle_bench.models.pretrained import resolve
+
+    asked = checkpoints.asked_of(task, max_text_length, resize, trained_on)
+    run = evaluation_folder(checkpoint)
+    name = "vcr_q2ar" if other is not None else task_asked(checkpoint, asked)
+    target = output or run / "results" / f"{name}.{wanted.split}.json"
+    if other is not None:
+        outputs.check_joined_output(target, run, evaluation_folder(other), wanted.split)
+    elif not is_elsewhere(checkpoint):
+        outputs.check_record_output(
+            target, run, resolve(checkpoint) / "model.safetensors", name, wanted.split
+        )
     if server_result is not None:
         from vle_bench.evaluation.server_result import record_server_result
 
-        root = Path(loaded.data.root)
         record = record_server_result(
-            checkpoint, root, chosen, server_result, target, accelerator=Accelerator()
+            checkpoint,
+            wanted.data_root,
+            wanted.split,
+            server_result,
+            target,
+            accelerator=scoring_accelerator(),
+            precision=precision,
+            asked=asked,
         )
     elif other is not None:
-        record = join_vcr(run, other, chosen, target, accelerator=Accelerator())
+        root = wanted.data_root if data or recipe else None
+        record = join_vcr(
+            run,
+            evaluation_folder(other),
+            wanted.split,
+            target,
+            accelerator=scoring_accelerator(),
+            data_root=root,
+        )
     else:
         record = evaluate_checkpoint(
-            checkpoint, Path(loaded.data.root), chosen, target, accelerator=Accelerator()
+            checkpoint,
+            wanted.data_root,
+            wanted.split,
+            target,
+            accelerator=scoring_accelerator(),
+            run=run,
+            precision=precision,
+            asked=asked,
         )
     if is_first_process():
         print_record(record)
+        if published is not None:
+            print(
+                "\n".join(
+                    checkpoints.published_lines(published, record.data["source"], record.task)
+                )
+            )
         print(f"written: {target}")
+        if server_result is None and other is None:
+            print(f"written: {outputs.predictions_file(target, run, name, wanted.split)}")
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="a run folder")],
+    run: Annotated[
+        Path, typer.Argument(help="a run folder, or a checkpoint that was trained elsewhere")
+    ],
     split: Annotated[
         str | None,
         typer.Option(help="split that was evaluated; the recipe's `report` if not given"),
@@ -85,66 +155,74 @@ def report(
         Path | None, typer.Option(help="page to write; RUN/report.<task>.<split>.html if not given")
     ] = None,
     other: OtherRun = None,
-    data: Annotated[Path | None, typer.Option(help="the prepared data, where it has moved")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="the prepared data, where it has moved, or no recipe names it"),
+    ] = None,
 ) -> None:
     """Where a run errs, on one HTML page.
 
     Scores by what questions are like, calibration, confusion, the 50 most confident mistakes with their pictures, learning curves,
     recipe and provenance; from the record and the predictions that `evaluate` wrote.
     """
+    from vle_bench.evaluation.outputs import refuse_existing
+
+    if output is not None:
+        refuse_existing(output)
     quiet_libraries()
     from vle_bench.analysis.report import write_report
+    from vle_bench.evaluation.published_checkpoint import evaluation_folder
 
-    print(f"written: {write_report(run, split, output, other, data)}")
+    folder, joined = evaluation_folder(run), None if other is None else evaluation_folder(other)
+    print(f"written: {write_report(folder, split, output, joined, data)}")
 
 
-def recipe_of(checkpoint: Path, recipe: str | None) -> Any:
-    """The recipe that is named, else the one that was trained with."""
-    from vle_bench.recipe.load import load_recipe
+def scoring_accelerator() -> Any:
+    """The processes and the device that score; their precision follows from the checkpoint or --precision.
 
-    if not checkpoint.is_dir():
-        raise RequestError(f"{checkpoint}: no such folder")
-    source = recipe or next(
-        (
-            str(p)
-            for p in (checkpoint / "recipe.yaml", checkpoint.parent / "recipe.yaml")
-            if p.is_file()
-        ),
-        None,
-    )
-    if source is None:
-        raise RequestError(f"{checkpoint}: no recipe.yaml beside it; name the recipe with --recipe")
-    return load_recipe(source, [])
+    Raises:
+        RequestError: an accelerate configuration that would change it, as `train` refuses it.
+    """
+    from accelerate import Accelerator
+
+    check_launch(os.environ)
+    return Accelerator()
 
 
 def predict(
-    checkpoint: Annotated[Path, typer.Argument(help="a run folder or a checkpoint folder")],
+    checkpoint: checkpoints.Checkpoint,
     split: Annotated[str, typer.Option(help="split to answer; it needs no labels")],
     output: Annotated[Path, typer.Option(help="results file to write; must not exist yet")],
-    recipe: Annotated[
-        str | None,
-        typer.Option(help="recipe that names the data; the checkpoint's own if not given"),
-    ] = None,
+    recipe: checkpoints.RecipeOption = None,
+    data: checkpoints.DataOption = None,
     other: OtherRun = None,
+    precision: Precision = None,
+    task: checkpoints.TaskOption = None,
+    max_text_length: checkpoints.LengthOption = None,
+    resize: checkpoints.ResizeOption = None,
 ) -> None:
     """Answer a split in the official submission format.
 
-    VCR's file holds the answers of one run and the rationales of another: `predict Q2A_RUN --with QA2R_RUN`; a run of
-    vcr_joint has both.
+    VCR's file holds the answers of one checkpoint and the rationales of another: `predict Q2A --with QA2R`; a run of vcr_joint has
+    both.
     """
-    if output.exists():
-        raise RequestError(
-            f"{output}: exists already; name another file with --output, or remove it"
-        )
-    loaded = recipe_of(checkpoint, recipe)
-    quiet_libraries()
-    from accelerate import Accelerator
+    from vle_bench.evaluation.outputs import refuse_existing
 
+    refuse_existing(output)
+    wanted = checkpoints.requested(checkpoint, recipe, data, split)
+    quiet_libraries()
     from vle_bench.evaluation.evaluate import predict_checkpoint
 
-    root = Path(loaded.data.root)
+    asked = checkpoints.asked_of(task, max_text_length, resize, None)
     count, source = predict_checkpoint(
-        checkpoint, root, split, output, accelerator=Accelerator(), other=other
+        checkpoint,
+        wanted.data_root,
+        split,
+        output,
+        accelerator=scoring_accelerator(),
+        other=other,
+        precision=precision,
+        asked=asked,
     )
     if is_first_process():
         print(f"written: {output} ({count:,} answers, each question of {split} once)")
@@ -155,6 +233,8 @@ def predict(
 
 
 def print_record(record: Any) -> None:
+    from vle_bench.evaluation.record import precision_of
+
     print(
         f"\n{record.model['name']} on {record.split} of {record.data['source']}, {record.n:,} examples"
     )
@@ -169,10 +249,32 @@ def print_record(record: Any) -> None:
                 for name, metric in groups.items()
             ]
         )
+    if record.training.get("precision", record.precision) != record.precision:
+        print(f"scored in {precision_of(record)}")
+    if record.kind == "elsewhere":
+        known = ", ".join(record.training_splits) or "what is not known (--trained-on): not ranked"
+        print(f"trained elsewhere, on {known}; {settings_of(record)}")
+        if (
+            record.task == "vqa"
+            and record.processes
+            and "soft_score_in_vocabulary" not in record.metrics
+        ):
+            print(
+                "soft_score_in_vocabulary is left out: the data's label map is not the checkpoint's, which the"
+            )
+            print("accuracy does not need")
     if record.contaminated:
         print(
             f"contaminated: {record.split} shares images with the training splits; this score is never ranked"
         )
+
+
+def settings_of(record: Any) -> str:
+    """What the folder of a checkpoint from elsewhere said, or what was asked for instead."""
+    if "pictures" not in record.model:
+        return "joined by annot_id"
+    asked = f" (asked for: {record.model['asked']})" if "asked" in record.model else ""
+    return f"texts of at most {record.model['max_text_length']} tokens, pictures: {record.model['pictures']}{asked}"
 
 
 def compare(
@@ -193,14 +295,11 @@ def compare(
     question, and the examples that changed most; from the records and predictions that `evaluate` wrote.
     """
     from vle_bench.analysis.compare import compare_runs
+    from vle_bench.evaluation.published_checkpoint import evaluation_folder
 
-    found = compare_runs(run_a, run_b, split, data)
+    found = compare_runs(evaluation_folder(run_a), evaluation_folder(run_b), split, data)
     for run, record in zip(found.runs, found.records, strict=True):
         if record.contaminated:
             warning = f"CONTAMINATED: {run} was trained on images of {record.split}; what it gains there says nothing of other data"
             print(warning, file=sys.stderr if as_json else sys.stdout)
-    print(
-        json.dumps(found.as_json(), ensure_ascii=False)
-        if as_json
-        else "\n".join(comparison_lines(found))
-    )
+    print(json.dumps(found.as_json()) if as_json else "\n".join(comparison_lines(found)))

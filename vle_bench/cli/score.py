@@ -11,7 +11,6 @@ from vle_bench.cli.environment import print_rows
 from vle_bench.errors import RunFailed
 
 score_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-
 check_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -32,12 +31,19 @@ def score_vqa(
 ) -> None:
     """The official VQA accuracy, as GT-Vision-Lab's program computes it."""
     from vle_bench import atomic
+    from vle_bench.evaluation.outputs import refuse_existing
     from vle_bench.evaluation.score_files import score_vqa_files
+    from vle_bench.metrics.vqa import NUMBERED
 
+    if per_question is not None:
+        refuse_existing(per_question, "--per-question")
     result = score_vqa_files(questions, annotations, predictions)
     each, image_of = result.pop("per_question"), result.pop("image_of")
+    if count := result.pop("numbered"):
+        print(f"{annotations}: {NUMBERED} ({count:,} questions)", file=sys.stderr)
     if per_question is not None:
         atomic.write_json(per_question, {str(i): value for i, value in each.items()})
+        print(f"written: {per_question}", file=sys.stderr if as_json else sys.stdout)
     if as_json:
         print(json.dumps(result))
         return
@@ -51,8 +57,6 @@ def score_vqa(
         print_rows(
             [(f"  {name}", value, None, None) for name, value in sorted(result[kind].items())]
         )
-    if per_question is not None:
-        print(f"written: {per_question}")
 
 
 @score_app.command(
@@ -88,9 +92,10 @@ def check_submission_vqa(
         Path, typer.Option(help="official questions file, for the server that of test2015")
     ],
 ) -> None:
-    """Ids that are missing, double or unknown, and answers that are no strings.
+    """Ids that are missing or unknown, and answers that are no strings.
 
-    Exit status 0 for a file that the server takes, 1 for one that it rejects, 2 for one that cannot be read.
+    What the official reader takes, and how (a repeated id, an id written as 11.0, an empty answer), is a warning. Exit status 0
+    for a file that the server takes, 1 for one that it rejects, 2 for one that cannot be read.
     """
     from vle_bench.evaluation.submission import check_vqa_submission
 
@@ -122,4 +127,4 @@ def print_findings(file: Path, expected: Path, findings: Any) -> None:
         print(f"{file}: warning: {line}", file=sys.stderr)
     if findings.problems:
         raise RunFailed("\n  ".join([f"{file}: the server would reject it", *findings.problems]))
-    print(f"{file}: fine: {findings.count:,} records, every id of {expected} once")
+    print(f"{file}: fine: {findings.count:,} records, every id of {expected} is there")

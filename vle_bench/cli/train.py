@@ -14,7 +14,6 @@ from vle_bench.errors import RequestError
 RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="recipe file, or the name of a shipped one")
 ]
-
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[key=value]...", help="recipe keys to change")
 ]
@@ -67,6 +66,12 @@ def convert(
     tokenizer: Annotated[
         Path | None, typer.Option(help="folder of the text encoder's tokenizer, for the processor")
     ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            help="label map of a VQA head, or VQA v2's official files (a folder), for METER's and VLE's own order"
+        ),
+    ] = None,
     text: Annotated[
         Path | None, typer.Option(help="instead of CHECKPOINT: folder of a DeBERTa or RoBERTa ...")
     ] = None,
@@ -85,6 +90,8 @@ def convert(
     fresh = text is not None or vision is not None
     if fresh == (checkpoint is not None) or (fresh and (text is None or vision is None)):
         raise RequestError("convert: give either a CHECKPOINT, or --text and --vision")
+    if checkpoint is None and answers is not None:
+        raise RequestError("convert: --answers goes with a CHECKPOINT, whose head they name")
     if checkpoint is not None and keep_last_vision_layer:
         raise RequestError("convert: --keep-last-vision-layer goes with --text and --vision")
     quiet_libraries()
@@ -93,8 +100,22 @@ def convert(
     if text is not None and vision is not None:
         lines = convert_encoders(text, vision, output, config, tokenizer, keep_last_vision_layer)
     elif checkpoint is not None:
-        lines = convert_checkpoint(checkpoint, output, config, tokenizer)
+        lines = convert_checkpoint(
+            checkpoint,
+            output,
+            config,
+            tokenizer,
+            None if answers is None else read_answers(answers),
+        )
     print("\n".join(lines))
+
+
+def read_answers(path: Path) -> list[str]:
+    """A label map, or the published order of the official files' answers."""
+    from vle_bench.data.label_map import read_label_map
+    from vle_bench.data.prepare.vqav2 import published_vocabulary
+
+    return published_vocabulary(path) if path.is_dir() else read_label_map(path)
 
 
 def validate(
@@ -133,7 +154,7 @@ class Half(str, Enum):
 def demo(
     overrides: Overrides = None,
     only: Annotated[Half | None, typer.Option(help="one of the two halves")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="vqa: how many seeds to train")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="vqa: how many seeds to train")] = 1,
     output_dir: Annotated[Path, typer.Option(help="folder of the runs and pictures")] = Path(
         "runs/demo"
     ),

@@ -1,7 +1,6 @@
 """What may happen to a VCR record in training, its answer left true."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +52,9 @@ def says_a_side(record: dict[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a training picture; a pure function of (seed, epoch, image id).
+    """What may happen to a training picture; a pure function of (seed, epoch, ids).
+
+    The ids are the image's, and the question's after it where each question gets a view of its own.
 
     Args:
         flip: mirror it left-right and top-bottom, each with probability one half.
@@ -67,8 +68,8 @@ class Augmentation:
     shift: int = 0
     randaugment: tuple[int, int] | None = None
 
-    def __call__(self, image: Image.Image, image_id: int, *, seed: int, epoch: int) -> Image.Image:
-        rng = np.random.default_rng((seed, epoch, image_id))
+    def __call__(self, image: Image.Image, *ids: int, seed: int, epoch: int) -> Image.Image:
+        rng = np.random.default_rng((seed, epoch, *ids))
         mirror_x, mirror_y, swap = rng.random(3) < 0.5
         if self.flip and mirror_x:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -85,6 +86,3 @@ class Augmentation:
         if self.randaugment is not None:
             image = rand_augment(image, *self.randaugment, rng)
         return image
-
-
-Augment = Callable[[Image.Image, int], Image.Image]  # (picture, image id) → picture

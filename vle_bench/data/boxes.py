@@ -27,6 +27,20 @@ def box_array(boxes: ArrayLike) -> NDArray[np.float64]:
     return array
 
 
+def turn(boxes: ArrayLike, width: float, height: float, orientation: int) -> NDArray[np.float64]:
+    """Boxes (K, 4) of a picture of width × height as it is stored → (K, 4) of the upright picture.
+
+    Args:
+        orientation: the file's, 1 to 8, as EXIF numbers them (CIPA DC-008, Orientation): from 5 on the axes are exchanged.
+    """
+    x1, y1, x2, y2 = box_array(boxes).T
+    if orientation in (2, 3, 7, 8):
+        x1, x2 = width - x2, width - x1
+    if orientation in (3, 4, 6, 7):
+        y1, y2 = height - y2, height - y1
+    return np.stack([y1, x1, y2, x2] if orientation >= 5 else [x1, y1, x2, y2], axis=1)
+
+
 def outside(boxes: ArrayLike, width: float, height: float) -> NDArray[np.bool_]:
     """(K,): which boxes share nothing with a picture of width × height."""
     x1, y1, x2, y2 = box_array(boxes).T

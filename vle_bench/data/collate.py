@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from vle_bench.data.augment import Augment, VCRAugmentation
-from vle_bench.data.images import decode
+from vle_bench.data.augment import VCRAugmentation
+from vle_bench.data.images import Views, decode
 from vle_bench.data.official.vcr import CHOICES
 from vle_bench.data.vcr_text import encode_record, pad_choices
 
@@ -23,8 +23,8 @@ class QuestionCollator:
     Args:
         questions, images: the tables of a prepared folder.
         processor: text and pictures → tensors.
-        num_labels: width of the soft targets.
-        augment: (picture, image id) → picture; None for evaluation.
+        num_labels: width of the soft targets; 0: none, to predict.
+        augment: changes training pictures; None for evaluation. With a view a question no picture is shared.
     """
 
     questions: Any
@@ -32,20 +32,25 @@ class QuestionCollator:
     processor: Callable[..., Any]
     num_labels: int
     max_text_length: int
-    augment: Augment | None = None
+    augment: Views | None = None
 
     def __call__(self, indices: np.ndarray) -> dict[str, Any]:
-        """indices (B,) → {"ids": question ids, "inputs": the model's tensors with `labels` (B, num_labels)}."""
+        """indices (B,) → {"ids": question ids, "inputs": the model's tensors, with `labels` (B, num_labels) if that is not 0}."""
         rows = self.questions[indices.tolist()]
         image_rows, image_index = np.unique(np.asarray(rows["image_row"]), return_inverse=True)
+        pictures = self._pictures(image_rows)
+        if self.augment is not None and self.augment.one_a_question:
+            ids = zip(rows["image_id"], rows["question_id"], strict=True)
+            pictures = [
+                self.augment(pictures[i], *both) for i, both in zip(image_index, ids, strict=True)
+            ]
+            image_index = np.arange(len(pictures))
         inputs = dict(
-            self.processor(
-                images=self._pictures(image_rows),
-                text=rows["question"],
-                max_length=self.max_text_length,
-            )
+            self.processor(images=pictures, text=rows["question"], max_length=self.max_text_length)
         )
         inputs["image_index"] = torch.from_numpy(image_index)
+        if not self.num_labels:
+            return {"ids": rows["question_id"], "inputs": inputs}
         inputs["labels"] = torch.zeros(len(indices), self.num_labels)
         for row, (labels, scores) in enumerate(
             zip(rows["label_ids"], rows["label_scores"], strict=True)
@@ -59,7 +64,7 @@ class QuestionCollator:
         pictures = [
             decode(b, name) for b, name in zip(found["bytes"], found["file_name"], strict=True)
         ]
-        if self.augment is not None:
+        if self.augment is not None and not self.augment.one_a_question:
             pictures = [
                 self.augment(p, i) for p, i in zip(pictures, found["image_id"], strict=True)
             ]
@@ -67,7 +72,6 @@ class QuestionCollator:
 
 
 Part = Literal["q2a", "qa2r", "qa2r, every answer"]
-
 WIDTH: dict[Part, int] = {"q2a": CHOICES, "qa2r": CHOICES, "qa2r, every answer": CHOICES * CHOICES}
 
 

@@ -1,13 +1,21 @@
 """Picture bytes → RGB, and the augmentations that keep an answer true."""
 
+import base64
+import functools
+import http.client
 import io
+import logging
+import urllib.request
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from vle_bench import __version__
+from vle_bench.data.augment import Augmentation
 from vle_bench.errors import RequestError
 
 
@@ -19,7 +27,29 @@ def decode(content: bytes, name: str) -> Image.Image:
         raise RequestError(str(error)) from error
 
 
+@dataclass(frozen=True)
+class Views:
+    """What happens to the training pictures of one epoch.
+
+    Args:
+        one_a_question: each question of an image looks at a view of its own, as in METER; else all of them share one.
+    """
+
+    change: Augmentation
+    seed: int
+    epoch: int
+    one_a_question: bool = False
+
+    def __call__(self, image: Image.Image, *ids: int) -> Image.Image:
+        """Args: ids: the image's; with `one_a_question` also the question's."""
+        return self.change(image, *ids, seed=self.seed, epoch=self.epoch)
+
+
+logger = logging.getLogger(__name__)
 MAX_PIXELS = 100_000_000  # COCO's largest are 0.4 million; a picture beyond this is a mistake or an attack on memory
+MAX_BYTES = 200_000_000  # of a picture from the network
+TIMEOUT = 60.0  # seconds without a byte
+TURNED = "turned"  # key in `info` of a picture that was turned: the EXIF orientation, 2 to 8, that its file has
 
 
 def decode_picture(content: bytes, name: str) -> Image.Image:
@@ -29,9 +59,13 @@ def decode_picture(content: bytes, name: str) -> Image.Image:
         ValueError: a broken, empty or huge file; it names the file. A huge one is refused before it is decoded.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             image = Image.open(io.BytesIO(content))
+            if _of_exif(
+                caught
+            ):  # Pillow looks into it for the resolution, and keeps what it has read
+                _say_damaged(name)
     except UnidentifiedImageError as error:
         raise ValueError(
             f"{name}: cannot be read as an image ({len(content)} bytes of no known format)"
@@ -43,16 +77,23 @@ def decode_picture(content: bytes, name: str) -> Image.Image:
     return upright_rgb(image, name)
 
 
-def read(source: Any, name: str) -> Image.Image:
+def read(source: Any, name: str, timeout: float = TIMEOUT) -> Image.Image:
     """What a user calls an image → an RGB picture, upright.
 
     Args:
-        source: a Pillow image, a path, or an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8 or uint16.
+        source: a Pillow image, a path, an address (http://, https://, data:image/), or an array (H, W), (H, W, 1), (H, W, 3)
+            or (H, W, 4) of uint8 or uint16.
         name: what errors call it; the file's name is added where there is one.
+        timeout: seconds that a server may keep silent.
     """
     if isinstance(source, Image.Image):
         file = getattr(source, "filename", "")
         return upright_rgb(source, f"{name} ({file})" if file else name)
+    if isinstance(source, str) and source.startswith("data:image/"):
+        return decode(_inline(source, name), name)
+    if isinstance(source, str) and source.startswith(("http://", "https://")):
+        name = f"{name} ({source})"
+        return decode(_fetched(source, name, timeout), name)
     if isinstance(source, str | Path):
         name = f"{name} ({source})"
         try:
@@ -63,19 +104,27 @@ def read(source: Any, name: str) -> Image.Image:
     if isinstance(source, np.ndarray):
         return _from_array(source, name)
     raise ValueError(
-        f"{name}: a Pillow image, a path or a numpy array is expected, {type(source).__name__} came"
+        f"{name}: a Pillow image, a path, an address or a numpy array is expected, {type(source).__name__} came"
     )
 
 
 def upright_rgb(image: Image.Image, name: str) -> Image.Image:
-    """Any mode → RGB, turned as its EXIF orientation says. Transparency is dropped, as `Image.convert` does it."""
+    """Any mode → RGB, turned as its EXIF orientation says. Transparency is dropped, as `Image.convert` does it.
+
+    `info["turned"]` of the result is the orientation, where there is one. A damaged EXIF block is told in one line; what can be
+    read of it holds.
+    """
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(
             f"{name}: {image.width} × {image.height} pixels; at most {MAX_PIXELS} are read"
         )
+    orientation = _orientation(image, name)
     try:
-        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-            image = ImageOps.exif_transpose(image)
+        if orientation != 1:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                image = ImageOps.exif_transpose(image)
+            image.info[TURNED] = orientation
         if image.mode == "I" or image.mode.startswith("I;16"):
             image = Image.fromarray(
                 _eight_bit(np.asarray(image))
@@ -86,6 +135,60 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
             return image if image.mode == "RGB" else image.convert("RGB")
     except Exception as error:
         raise ValueError(f"{name}: cannot be read as an image ({error})") from error
+
+
+def _orientation(image: Image.Image, name: str) -> int:
+    """1 to 8, as EXIF numbers them; 1 for upright, and where there is none or no such one."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            damaged = _of_exif(caught)
+        except Exception:  # Pillow raises SyntaxError, struct.error, ... by what is damaged
+            orientation, damaged = 1, True
+    if damaged:
+        _say_damaged(name)
+    return orientation if isinstance(orientation, int) and orientation in range(2, 9) else 1
+
+
+def _of_exif(caught: list[warnings.WarningMessage]) -> bool:
+    """Whether Pillow has warned of EXIF data that end too early or contradict themselves."""
+    words = ("EXIF data", "Truncated File Read", "Metadata Warning")
+    return any(word in str(one.message) for one in caught for word in words)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _say_damaged(name: str) -> None:
+    """Once a picture, however often it is decoded."""
+    logger.warning(
+        "%s: its EXIF block is damaged; the picture is turned only as far as the block can be read",
+        name or "a picture",
+    )
+
+
+def _fetched(url: str, name: str, timeout: float) -> bytes:
+    request = urllib.request.Request(url, headers={"User-Agent": f"vle-bench/{__version__}"})
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            content: bytes = response.read(MAX_BYTES + 1)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise ValueError(f"{name}: cannot be fetched ({error})") from error
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"{name}: larger than the {MAX_BYTES:,} bytes that are fetched")
+    return content
+
+
+def _inline(address: str, name: str) -> bytes:
+    """The bytes of data:image/png;base64,..."""
+    kind, _, content = address.partition(",")
+    try:
+        if not kind.endswith(";base64"):
+            raise ValueError("not base64")
+        return base64.b64decode(content, validate=True)
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: cannot be read as data:image/...;base64,... ({error})"
+        ) from error
 
 
 def _eight_bit(values: np.ndarray) -> np.ndarray:

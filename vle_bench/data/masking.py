@@ -15,7 +15,6 @@ from vle_bench.data.vcr_text import pad_choices
 # BERT's, which UNITER's `data/mlm.py` has too: of the tokens that are predicted most are hidden, some look like another word,
 # and some like themselves, so that a model must doubt every word.
 MASKED, HIDDEN, REPLACED = 0.15, 0.8, 0.1
-
 STREAM = 1  # after (seed, epoch, id): other draws than the names', which have none
 
 

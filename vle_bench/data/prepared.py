@@ -55,7 +55,7 @@ def open_prepared(root: Path) -> PreparedData:
             f"{root}: no prepared data there; run `vle-bench prepare SOURCE --output {root}`"
         )
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise RequestError(
             f"{path}: cut off or broken at line {error.lineno}; prepare the data again"
@@ -77,7 +77,7 @@ def open_prepared(root: Path) -> PreparedData:
     if found := damage(root, manifest):
         raise RequestError(f"{found}; prepare the data again")
     labels = (
-        json.loads((root / "label_map.json").read_text())["answers"]
+        json.loads((root / "label_map.json").read_text(encoding="utf-8"))["answers"]
         if "label_map.json" in manifest["files"]
         else []
     )

@@ -6,6 +6,11 @@ from numpy.typing import NDArray
 Indices = NDArray[np.int64]
 
 
+def questions_together(grouping: str, questions_per_image: int | None) -> int | None:
+    """How many questions of one image at most stand together, by the keys of a recipe's group `data`; None: all of them."""
+    return 1 if grouping == "question" else questions_per_image
+
+
 def grouped_order(image_rows: Indices, seed: int, epoch: int, questions_per_image: int) -> Indices:
     """Shuffle questions so that those of one image stand together.
 

@@ -8,9 +8,9 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "shapes-vcr": ("--seed",),
 }
 
+
 # Width and height. COCO's most frequent size; a wide film's frame in 1080p; the sizes that the two made sources draw.
 PICTURES = {"vqav2": (640, 480), "vcr": (1920, 800), "easy-vqa": (64, 64), "shapes-vcr": (96, 96)}
-
 # Questions of the images in turn. VQA v2: 443,757 about 82,783 images (train), 5.4; VCR: 290 thousand about 110 thousand, 2.6;
 # easy-VQA: 48,248 about 5,000, 9.6; shapes-vcr: 3.
 QUESTIONS_AN_IMAGE = {
@@ -19,10 +19,11 @@ QUESTIONS_AN_IMAGE = {
     "easy-vqa": (9, 10),
     "shapes-vcr": (3,),
 }
-
 ANSWERS = {"vqav2": 3129, "easy-vqa": 13}  # METER's and VLE's vocabulary for VQA v2; easy-VQA's own
 
+
 DATA = {"vqav2": "VQA v2", "vcr": "VCR", "easy-vqa": "easy-VQA", "shapes-vcr": "shapes-VCR"}
+
 
 # Splits that published figures are of; `unstated` where the source does not say, which no table may mix with the others.
 SPLITS = {
@@ -32,7 +33,6 @@ SPLITS = {
     "coco": ("test",),  # Karpathy's, 5,000 images
     "easy-vqa": ("test",),
 }
-
 # Splits whose number of questions is known beforehand.
 SIZED = {
     "vqav2": ("train", "val", "test", "test-dev"),
@@ -41,12 +41,13 @@ SIZED = {
     "easy-vqa": ("test",),
 }
 
+
 VCR_SOURCES = ("vcr", "shapes-vcr")
+
 
 # A name that may stand for several tables of a prepared folder. Where a folder has a table of the name itself
 # (easy-VQA's `val`), that is meant.
 ALIASES = {"val": ("val-minival", "minival"), "trainval": ("train", "val")}
-
 # Visual Genome's questions are about COCO images of these splits, and test-dev is a part of test.
 IMAGES_OF = {
     "vg": ("train", "val-minival"),
@@ -54,6 +55,7 @@ IMAGES_OF = {
     "test": ("test-dev", "test-rest"),
     **ALIASES,
 }
+
 
 # The names that a recipe may give, by source: of splits with labels, and of those without.
 KNOWN = {

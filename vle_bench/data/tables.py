@@ -9,7 +9,6 @@ import pyarrow as pa
 from vle_bench.errors import RequestError
 
 ROWS_A_BATCH = 500
-
 IMAGES = pa.schema(
     [
         ("image_id", pa.int64()),
@@ -19,11 +18,9 @@ IMAGES = pa.schema(
         ("height", pa.int32()),
     ]
 )
-
 ASKED = pa.schema(
     [("question_id", pa.int64()), ("image_id", pa.int64()), ("question", pa.string())]
 )
-
 TRUTHS = pa.schema(
     [
         ("question_id", pa.int64()),
@@ -34,11 +31,9 @@ TRUTHS = pa.schema(
         ("answers", pa.list_(pa.string())),
     ]
 )
-
 OFFICIAL = pa.schema(
     [*ASKED, *list(TRUTHS)[2:]]
 )  # a question with its annotation, which is null where there is none
-
 QUESTIONS = pa.schema(
     [
         *ASKED,
@@ -49,12 +44,10 @@ QUESTIONS = pa.schema(
         ("answerable", pa.bool_()),
     ]
 )
-
 # Boxes (K, 4): x1, y1, x2, y2 in pixels of the stored picture, one for each of the K objects; also such as lie outside.
 VCR_IMAGES = pa.schema(
     [*IMAGES, ("boxes", pa.list_(pa.list_(pa.float64()))), ("class_names", pa.list_(pa.string()))]
 )
-
 VCR_RECORDS = pa.schema(
     [
         ("annot_id", pa.string()),
@@ -65,7 +58,6 @@ VCR_RECORDS = pa.schema(
         ("answer_likelihood", pa.string()),
     ]
 )
-
 VCR_QUESTIONS = VCR_RECORDS.insert(2, pa.field("image_row", pa.int64()))
 
 Refuse = Callable[

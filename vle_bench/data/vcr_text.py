@@ -14,7 +14,6 @@ from vle_bench.data.official.vcr import bad_record, check_record
 from vle_bench.errors import RequestError
 
 Task = Literal["q2a", "qa2r"]
-
 # What "person" is called in a text: the n-th person of a record's objects is NAMES[n mod 15].
 NAMES = (
     "Casey",
@@ -33,11 +32,9 @@ NAMES = (
     "Pat",
     "Quinn",
 )
-
 FIRST_OBJECT_TYPE = 2  # 0 is text, 1 is the image
 
 Piece = tuple[str, int | None]  # a word, and the index of the object that it names
-
 Token = tuple[int, int]  # input id, fusion type
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datasets import Dataset
 
 from vle_bench.data.vcr_text import object_names
+from vle_bench.metrics.sums import add
 from vle_bench.tasks.base import Row
 
 KINDS = {"q2a": "answer", "qa2r": "rationale"}
@@ -40,7 +41,7 @@ def text_baseline(train: Iterable[Row], records: Sequence[Row], task: str) -> fl
 
     def log_odds(features: set[str]) -> float:
         # in a fixed order, since the sum of floats depends on it
-        return sum(
+        return add(
             math.log((right[f] + 1) / totals[1]) - math.log((wrong[f] + 1) / totals[0])
             for f in sorted(features)
         )

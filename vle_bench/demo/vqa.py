@@ -1,6 +1,5 @@
 """`vle-bench demo`: prepare, train and evaluate on easy-VQA, with a table, pictures and a page."""
 
-import json
 import statistics
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from vle_bench.data.prepared import open_prepared
 from vle_bench.demo.figures import AnsweredQuestion, contact_sheet, learning_curves
 from vle_bench.demo.runs import print_table, ruled_table, run_once, write_demo_page
 from vle_bench.evaluation.record import Record, picked_on
+from vle_bench.json_files import jsonl_records
 from vle_bench.leaderboard.published import load_published
 from vle_bench.metrics.rounding import plus_minus
 from vle_bench.recipe.load import load_recipe
@@ -114,8 +114,7 @@ def sheet_examples(root: Path, split: str, run: Path) -> list[AnsweredQuestion]:
     """A question about each of 16 images, evenly spread over the split whatever the answers."""
     data = open_prepared(root)
     path = run / "predictions" / f"vqa.{split}.jsonl"
-    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    predictions = {row["id"]: row["answer"] for row in rows}
+    predictions = {row["id"]: row["answer"] for _, row in jsonl_records(path)}
     by_image: dict[int, list[Row]] = {}
     for question in data.questions(split).to_list():
         by_image.setdefault(question["image_row"], []).append(question)

@@ -5,13 +5,14 @@ import math
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from pydantic import ValidationError
 from torch.utils.data import DataLoader
 
 from vle_bench import atomic
@@ -19,11 +20,21 @@ from vle_bench.analysis.model_card import write_cards
 from vle_bench.data.loader import in_loader
 from vle_bench.data.prepared import check_labelled, check_labels, check_whole
 from vle_bench.data.splits import overlap
-from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError, RunFailed
+from vle_bench.evaluation import published_checkpoint
+from vle_bench.evaluation.outputs import predictions_file, run_of
+from vle_bench.evaluation.precision import (
+    autocast,
+    scoring_precision,
+    set_tf32,
+    trained_precision,
+    trained_tf32,
+)
 from vle_bench.evaluation.provenance import code_version, device_name, ids_digest, library_versions
-from vle_bench.evaluation.record import SCHEMA_VERSION, Record
+from vle_bench.evaluation.published_checkpoint import AS_SAVED, Asked
+from vle_bench.evaluation.record import SCHEMA_VERSION, Record, Training, describe
 from vle_bench.models import pretrained
+from vle_bench.models.vle.convert.converted import few, not_finite
 from vle_bench.progress import Bar
 from vle_bench.tasks import TASKS, Data, Task
 
@@ -44,12 +55,17 @@ def predict(
     inputs: dict[str, Any],
     submission: bool = False,
     num_workers: int = 0,
+    precision: str | None = None,
 ) -> list[dict[str, Any]]:
     """Predictions for every example of a split as rows keyed by id, ordered by id, the same on every process.
 
     Args:
         inputs: see Task.inputs.
         submission: see Task.collator.
+        precision: `fp32`, `bf16` or `fp16`; the accelerator's own if not given.
+
+    Raises:
+        RunFailed: examples whose logits are not finite, with their number and the first ids.
     """
     questions = data.questions(split)
     all_batches = task.evaluation_batches(questions, batch_size, submission)
@@ -58,9 +74,10 @@ def predict(
     passes = math.ceil(len(all_batches) / accelerator.num_processes)
     batches: Any = own + all_batches[:1] * (passes - len(own))
     collate = task.collator(
-        questions, data.images, processor, labels, inputs, submission=submission
-    )
+        questions, data.images, processor, [], inputs, submission=submission
+    )  # a prediction needs no targets
     rows: list[dict[str, Any]] = []
+    broken: list[Any] = []  # ids of the examples with a logit that is NaN or infinite
     was_training = model.training
     model.eval()
     with Bar(
@@ -77,25 +94,45 @@ def predict(
             generator=torch.Generator(),  # an evaluation must not take from the numbers that training uses
         )
         for number, batch in enumerate(loader):
-            logits = forward(model, batch, accelerator)
+            logits = forward(model, batch, accelerator, precision)
             if number < len(own):
                 rows += task.predictions(logits, batch["ids"], labels)
+                finite = logits.isfinite().flatten(1).all(1).tolist()
+                broken += [i for i, sound in zip(batch["ids"], finite, strict=True) if not sound]
             bar.advance()
     model.train(was_training)
     gathered = sorted(gather_object(rows), key=lambda row: row["id"])
+    refuse_broken(split, sorted(gather_object(broken)), len(gathered))
     if len({row["id"] for row in gathered}) != len(gathered):
         raise RunFailed(f"{split}: an example was predicted twice")
     return gathered
 
 
-def forward(model: Any, batch: dict[str, Any], accelerator: Accelerator) -> torch.Tensor:
-    """The logits of a collated batch, which its labels have no part in."""
+def refuse_broken(split: str, ids: list[Any], examples: int) -> None:
+    """Stop where logits are not finite: any answer that is read from them is a made-up one."""
+    if ids:
+        shown = ", ".join(map(str, ids[:8])) + (
+            f" and {len(ids) - 8:,} more" if len(ids) > 8 else ""
+        )
+        raise RunFailed(
+            f"{split}: the logits of {len(ids):,} of {examples:,} examples are not finite (NaN or infinite): {shown}; "
+            "nothing was scored or written; the weights are damaged, or overflow in 16 bits and not in fp32"
+        )
+
+
+def forward(
+    model: Any,
+    batch: dict[str, Any],
+    accelerator: Accelerator,
+    precision: str | None = None,
+) -> torch.Tensor:
+    """The logits of a collated batch, which its labels have no part in; precision: see `predict`."""
     tensors = {
         name: value.to(accelerator.device)
         for name, value in batch["inputs"].items()
         if name != "labels"
     }
-    with accelerator.autocast():
+    with accelerator.autocast() if precision is None else autocast(accelerator.device, precision):
         return model(**tensors).logits
 
 
@@ -108,45 +145,109 @@ class Loaded:
     """A checkpoint with the data that it is asked about."""
 
     folder: Path
-    training: dict[str, Any]  # what was saved with it: see checkpoint.save
+    training: dict[
+        str, Any
+    ]  # what was saved with it: see checkpoint.save, or published_checkpoint.described
     task: Task
     data: Data
     model: Any
+    processor: Any
     labels: list[str]
     sha256: str  # of the weights
+    precision: str  # to score in
+    elsewhere: bool  # it was trained by others
+
+    @property
+    def shared_labels(self) -> bool:
+        """Whether the model's classes are the data's, as soft targets need it."""
+        return self.labels == self.data.labels
 
 
 def load(
-    folder: Path, data_root: Path, split: str, *, labelled: bool, accelerator: Accelerator
+    folder: Path,
+    data_root: Path,
+    split: str,
+    *,
+    labelled: bool,
+    accelerator: Accelerator,
+    precision: str | None = None,
+    asked: Asked = AS_SAVED,
 ) -> Loaded:
-    """Open a checkpoint and the data, the data first: a wrong split is told before weights are read."""
+    """Open a checkpoint and the data, the data first: a wrong split is told before weights are read.
+
+    Args:
+        precision: to score in; the one of the training if not given.
+        asked: for a checkpoint from elsewhere, what its folder does not say, or not as it says.
+    """
     folder = pretrained.resolve(folder)
-    training = pretrained.read_json(folder / pretrained.TRAINING_FILE)
-    if "inputs" not in training:
-        raise RequestError(
-            f"{folder / pretrained.TRAINING_FILE}: written by an earlier version; train again"
-        )
+    elsewhere = published_checkpoint.is_elsewhere(folder)
+    if elsewhere:
+        training, processor = published_checkpoint.described(folder, asked)
+        scored_in = scoring_precision(None, precision, accelerator.device)
+    else:
+        training, processor = own_training(folder), pretrained.load_processor(folder)
+        asked.refuse(folder, training["task"])
+        scored_in = scoring_precision(training, precision, accelerator.device)
+        if (
+            precision is None
+            and trained_precision(training) is None
+            and accelerator.is_main_process
+        ):
+            print(
+                f"{folder}: does not say in which precision it was trained, as an earlier version wrote it; scored in "
+                f"{scored_in}, --precision names another",
+                file=sys.stderr,
+            )
     task = TASKS[training["task"]]
     data = task.open(data_root)
     data.questions(split)
     if labelled:
         check_labelled(data, split)
-    labels = pretrained.load_labels(folder) if data.labels else []
-    check_labels(labels, data)
+    if elsewhere:
+        published_checkpoint.check_splits(asked, data.manifest["source"])
+        labels = published_checkpoint.answers(folder) if data.labels else []
+    else:
+        labels = pretrained.load_labels(folder) if data.labels else []
+        check_labels(labels, data)
     task.check(data, split, training["inputs"])
-    sha256 = file_sha256(
-        folder / "model.safetensors"
+    sha256 = published_checkpoint.weights_sha256(
+        folder
     )  # now: a run that goes on may replace its best/ at any time
-    model = pretrained.load_model(folder, task.architecture).to(accelerator.device)
-    return Loaded(folder, training, task, data, model, labels, sha256)
+    model = pretrained.load_model(folder, task.architecture)
+    if elsewhere:
+        published_checkpoint.check_head(folder, model, labels)
+    else:
+        pretrained.check_vocabulary(folder, processor, model)
+    model = model.to(accelerator.device)
+    return Loaded(
+        folder, training, task, data, model, processor, labels, sha256, scored_in, elsewhere
+    )
+
+
+def own_training(folder: Path) -> dict[str, Any]:
+    """What was saved with a checkpoint, checked before anything is computed; see `checkpoint.save`."""
+    path = folder / pretrained.TRAINING_FILE
+    training = pretrained.read_json(path)
+    if isinstance(training, dict) and "inputs" not in training:
+        raise RequestError(f"{path}: written by an earlier version; train again")
+    try:
+        Training.model_validate(training)
+    except ValidationError as error:
+        problems = "; ".join(describe(problem) for problem in error.errors()[:3])
+        raise RequestError(f"{path}: not as `train` writes it: {problems}") from error
+    if training["task"] not in TASKS:
+        raise RequestError(f"{path}: task: {training['task']!r} is none of {', '.join(TASKS)}")
+    checked: dict[str, Any] = training
+    return checked
 
 
 def predict_split(
     loaded: Loaded, split: str, accelerator: Accelerator, batch_size: int, submission: bool = False
 ) -> list[dict[str, Any]]:
-    return predict(
+    set_tf32(trained_tf32(loaded.training))
+    rows = predict(
         loaded.model,
-        pretrained.load_processor(loaded.folder),
+        loaded.processor,
         loaded.task,
         loaded.data,
         split,
@@ -155,6 +256,19 @@ def predict_split(
         batch_size=batch_size,
         inputs=loaded.training["inputs"],
         submission=submission,
+        precision=loaded.precision,
+    )
+    if names := not_finite(
+        loaded.model.named_parameters()
+    ):  # tanh hides an infinite weight: the logits were finite
+        raise RunFailed(
+            f"{loaded.folder}: nothing was scored or written: weights that are not finite: {few(names)}"
+        )
+    # A class's number means nothing beside the targets of another label map.
+    return (
+        rows
+        if loaded.shared_labels
+        else [{key: row[key] for key in row if key != "label"} for row in rows]
     )
 
 
@@ -167,18 +281,29 @@ def predict_checkpoint(
     accelerator: Accelerator,
     other: Path | None = None,
     batch_size: int = EVALUATION_BATCH_SIZE,
+    precision: str | None = None,
+    asked: Asked = AS_SAVED,
 ) -> tuple[int, str]:
     """Write a checkpoint's predictions for a split, with labels or without, in the official submission format.
 
     Args:
         other: the checkpoint of the task that the official file needs beside (VCR's two tasks share one file).
+        precision: of both; each one's own if not given.
 
     Returns:
         How many examples were predicted, and the source of the data.
     """
     loaded = [
-        load(path, data_root, split, labelled=False, accelerator=accelerator)
-        for path in (folder, other)
+        load(
+            path,
+            data_root,
+            split,
+            labelled=False,
+            accelerator=accelerator,
+            precision=precision,
+            asked=replace(asked, task=task),
+        )
+        for path, task in ((folder, asked.task), (other, None))
         if path
     ]
     check_whole(loaded[0].data, split)
@@ -213,12 +338,30 @@ def evaluate_checkpoint(
     output: Path,
     *,
     accelerator: Accelerator,
+    run: Path | None = None,
     batch_size: int = EVALUATION_BATCH_SIZE,
+    precision: str | None = None,
+    asked: Asked = AS_SAVED,
 ) -> Record:
-    """Score a checkpoint on a split; writes the record to `output` and the predictions beside it."""
+    """Score a checkpoint on a split; writes the record to `output`, and the predictions where `predictions_file` says.
+
+    Args:
+        run: the folder whose own record `output` may be; the run folder that the checkpoint lies in if not given.
+        precision, asked: see `load`.
+    """
     started = time.monotonic()
-    loaded = load(folder, data_root, split, labelled=True, accelerator=accelerator)
+    loaded = load(
+        folder,
+        data_root,
+        split,
+        labelled=True,
+        accelerator=accelerator,
+        precision=precision,
+        asked=asked,
+    )
     task = loaded.task
+    if loaded.elsewhere:
+        published_checkpoint.refuse_anothers(output, loaded.sha256)
     rows = predict_split(loaded, split, accelerator, batch_size)
     scores = task.score(rows, loaded.data.questions(split))
     record = record_of(
@@ -232,9 +375,10 @@ def evaluate_checkpoint(
         seconds=round(time.monotonic() - started, 2),
     )
     if accelerator.is_main_process:
-        write_predictions(output.parent.parent / "predictions" / f"{task.name}.{split}.jsonl", rows)
+        write_predictions(predictions_file(output, run or run_of(folder), task.name, split), rows)
         atomic.write_json(output, record.model_dump(mode="json"))
-        write_cards(loaded.folder.parent)
+        if not loaded.elsewhere:
+            write_cards(loaded.folder.parent)
     return record
 
 
@@ -249,6 +393,7 @@ def record_of(
     """
     training, task, data = loaded.training, loaded.task, loaded.data
     return Record(
+        kind="elsewhere" if loaded.elsewhere else "run",
         schema_version=SCHEMA_VERSION,
         task=task.name,
         task_version=task.version,
@@ -265,11 +410,14 @@ def record_of(
         training_splits=training["training_splits"],
         contaminated=overlap(split, "+".join(training["training_splits"])),
         model={
-            "name": training["recipe"]["name"],
+            **(training["model"] if loaded.elsewhere else {"name": training["recipe"]["name"]}),
             "parameters": sum(p.numel() for p in loaded.model.parameters()),
             "checkpoint_sha256": loaded.sha256,
+            "resize": loaded.processor.resize,
         },
-        data={"source": data.manifest["source"], "manifest_hash": data.manifest["hash"]},
+        data={key: data.manifest[key] for key in ("source", "targets") if key in data.manifest}
+        | {"manifest_hash": data.manifest["hash"]},
+        precision=loaded.precision,
         seed=training["seed"],
         code=code_version(),
         libraries=library_versions(),
@@ -277,3 +425,9 @@ def record_of(
         command=" ".join(["vle-bench", *sys.argv[1:]]),
         **measured,
     )
+
+
+def joined(values: Iterable[str | None]) -> str | None:
+    """What two runs have in common, else both with a plus sign; None where one does not say."""
+    distinct = list(dict.fromkeys(values))
+    return None if None in distinct else " + ".join(value for value in distinct if value)

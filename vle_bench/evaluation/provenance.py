@@ -36,7 +36,11 @@ def code_version() -> dict[str, Any]:
     def git(*arguments: str) -> str | None:
         try:
             done = subprocess.run(
-                ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10
+                ["git", "-C", str(root), *arguments],
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=10,
             )
         except (OSError, subprocess.TimeoutExpired):
             return None

@@ -1,6 +1,7 @@
 """A results file from anywhere, scored."""
 
 import csv
+import io
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,23 +11,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vle_bench.data.official.vcr import CHOICES, COLUMNS
-from vle_bench.data.official.vqa import QUESTION, annotation_records, records
+from vle_bench.data.official.vqa import annotation_records, records
 from vle_bench.errors import RequestError
 from vle_bench.json_files import jsonl_records, reading
 from vle_bench.metrics.vcr import check_ids, vcr_accuracy
-from vle_bench.metrics.vqa import vqa_accuracy
+from vle_bench.metrics.vqa import lack_ids, numbered, vqa_accuracy
 
 
 def score_vqa_files(questions: Path, annotations: Path, predictions: Path) -> dict[str, Any]:
-    """The official accuracy of a results file; see `vqa_accuracy` for what it holds, and `image_of`: question id → image id."""
+    """The official accuracy of a results file. Each file is read once, so that a pipe will do.
+
+    Answers without `answer_id` are numbered by their place.
+
+    Returns:
+        what `vqa_accuracy` does, `image_of`: question id → image id, and `numbered`: how many questions had such answers.
+    """
     asked = set()
-    for number, record in enumerate(records(questions, "questions", dict(QUESTION))):
+    for number, record in enumerate(records(questions, "questions", {"question_id": int})):
         if record["question_id"] in asked:
             raise RequestError(
                 f"{questions}: record {number}: question_id {record['question_id']} a second time"
             )
         asked.add(record["question_id"])
     truths = annotation_records(annotations)
+    without_ids = [record for record in truths if lack_ids(record["answers"])]
+    for record in without_ids:
+        record["answers"] = numbered(record["answers"])
     if different := asked ^ {record["question_id"] for record in truths}:
         raise RequestError(
             f"{questions} and {annotations}: {len(different)} question ids are in one of them only, such as "
@@ -42,11 +52,11 @@ def score_vqa_files(questions: Path, annotations: Path, predictions: Path) -> di
             )
         given[record["question_id"]] = record["answer"]
     try:
-        return vqa_accuracy(given, truths) | {
-            "image_of": {record["question_id"]: record["image_id"] for record in truths}
-        }
+        scores = vqa_accuracy(given, truths)
     except RequestError as error:
         raise RequestError(f"{predictions}: {error}") from error
+    image_of = {record["question_id"]: record["image_id"] for record in truths}
+    return scores | {"image_of": image_of, "numbered": len(without_ids)}
 
 
 def score_vcr_files(annotations: Path, predictions: Path) -> dict[str, Any]:
@@ -93,10 +103,14 @@ def _label(record: Mapping[str, Any], key: str, name: str) -> int:
     return label
 
 
-def read_leaderboard(path: Path) -> dict[str, NDArray[np.float64]]:
-    """annot_id → its 20 scores, in the order of `COLUMNS`, of a leaderboard CSV."""
+def read_leaderboard(path: Path, text: str | None = None) -> dict[str, NDArray[np.float64]]:
+    """annot_id → its 20 scores, in the order of `COLUMNS`, of a leaderboard CSV.
+
+    Args:
+        text: the file's, where it was read before.
+    """
     scores: dict[str, NDArray[np.float64]] = {}
-    for number, cells in _csv_rows(path):
+    for number, cells in _csv_rows(path, text):
         name = f"{path}: line {number}"
         if len(cells) != len(COLUMNS):
             raise RequestError(f"{name}: {len(COLUMNS)} columns are expected, {len(cells)} came")
@@ -111,9 +125,14 @@ def read_leaderboard(path: Path) -> dict[str, NDArray[np.float64]]:
     return scores
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+def _csv_rows(path: Path, text: str | None) -> Iterator[tuple[int, list[str]]]:
     """(line number from 1, cells) of the rows below the header, which must be `COLUMNS`; empty lines are passed over."""
-    with reading(path), path.open(encoding="utf-8-sig", newline="") as file:
+    with (
+        reading(path),
+        path.open(encoding="utf-8-sig", newline="")
+        if text is None
+        else io.StringIO(text, newline="") as file,
+    ):
         reader = csv.reader(file, strict=True)
         try:
             header = next(reader, [])

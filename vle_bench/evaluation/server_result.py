@@ -1,5 +1,6 @@
 """A record from what the VQA challenge's server says of a submission: only it has the answers of test-dev."""
 
+import hashlib
 import json
 import time
 from decimal import Decimal
@@ -11,26 +12,35 @@ from accelerate import Accelerator
 from vle_bench import atomic
 from vle_bench.analysis.model_card import write_cards
 from vle_bench.data.prepared import check_whole
-from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.evaluate import load, record_of
+from vle_bench.evaluation.published_checkpoint import AS_SAVED, Asked, refuse_anothers
 from vle_bench.evaluation.record import Record, refuse_constant
 from vle_bench.json_files import reading
 
 # How many questions the server scores a split on. test-standard is a part of test2015 of which no question ids and no number are
 # given out, so that a record could not say what it is about.
 QUESTIONS = {"test-dev": 107_394}
-
 OVERALL, ANSWER_TYPES = "overall", ("yes/no", "number", "other")
 
 
 def record_server_result(
-    folder: Path, data_root: Path, split: str, file: Path, output: Path, *, accelerator: Accelerator
+    folder: Path,
+    data_root: Path,
+    split: str,
+    file: Path,
+    output: Path,
+    *,
+    accelerator: Accelerator,
+    precision: str | None = None,
+    asked: Asked = AS_SAVED,
 ) -> Record:
     """The record of a checkpoint on a split from the server's result file; no model is run.
 
     Args:
         folder: the checkpoint whose answers were sent, or its run.
+        precision: that the answers were predicted in; the one of the training if not given.
+        asked: see `evaluate.load`.
         file: `[{"test-dev": {"yes/no": 87.44, "number": 50.2, "other": 62.38, "overall": 71.32}}]`, in percent.
 
     Raises:
@@ -41,8 +51,20 @@ def record_server_result(
         raise RequestError(
             f"--server-result: records are made of {', '.join(QUESTIONS)}, not of {split}"
         )
-    figures = read_result(file, split)
-    loaded = load(folder, data_root, split, labelled=False, accelerator=accelerator)
+    with reading(file):
+        content = file.read_bytes()  # once: it may be a pipe
+    figures = read_result(file, split, content)
+    loaded = load(
+        folder,
+        data_root,
+        split,
+        labelled=False,
+        accelerator=accelerator,
+        precision=precision,
+        asked=asked,
+    )
+    if loaded.elsewhere:
+        refuse_anothers(output, loaded.sha256)
     if loaded.task.name != "vqa" or loaded.data.manifest["source"] != "vqav2":
         source = loaded.data.manifest["source"]
         raise RequestError(
@@ -71,18 +93,19 @@ def record_server_result(
         seconds=round(time.monotonic() - started, 2),
     )
     record = record.model_copy(
-        update={"data": record.data | {"server_result_sha256": file_sha256(file)}}
+        update={"data": record.data | {"server_result_sha256": hashlib.sha256(content).hexdigest()}}
     )
     if accelerator.is_main_process:
         atomic.write_json(output, record.model_dump(mode="json"))
-        write_cards(loaded.folder.parent)
+        if not loaded.elsewhere:
+            write_cards(loaded.folder.parent)
     return record
 
 
-def read_result(file: Path, split: str) -> dict[str, float]:
-    """Fractions by type of answer and `overall` of one phase."""
+def read_result(file: Path, split: str, given: bytes) -> dict[str, float]:
+    """Fractions by type of answer and `overall` of one phase, of the bytes of a file."""
     with reading(file):
-        text = file.read_text(encoding="utf-8")
+        text = given.decode("utf-8-sig")
     try:
         content = json.loads(
             text, parse_float=Decimal, parse_int=Decimal, parse_constant=refuse_constant

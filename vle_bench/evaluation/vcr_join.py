@@ -9,6 +9,7 @@ from accelerate import Accelerator
 
 from vle_bench import atomic
 from vle_bench.errors import RequestError
+from vle_bench.evaluation.evaluate import joined
 from vle_bench.evaluation.record import SCHEMA_VERSION, Metric, Record, load_record
 from vle_bench.json_files import jsonl_records
 from vle_bench.models import pretrained
@@ -16,9 +17,19 @@ from vle_bench.tasks import TASKS
 
 
 def join_vcr(
-    answers: Path, rationales: Path, split: str, output: Path, *, accelerator: Accelerator
+    answers: Path,
+    rationales: Path,
+    split: str,
+    output: Path,
+    *,
+    accelerator: Accelerator,
+    data_root: Path | None = None,
 ) -> Record:
     """Q2AR of two runs from the predictions that `evaluate_checkpoint` wrote for each; writes the record to `output`.
+
+    Args:
+        answers, rationales: the folders that hold results/ and predictions/: of runs, or of checkpoints from elsewhere.
+        data_root: the prepared data; the run's own if not given.
 
     Raises:
         RequestError: a run was not evaluated on the split, its predictions are not those of its record, or the two were
@@ -38,11 +49,20 @@ def join_vcr(
             raise RequestError(
                 f"{answers} and {rationales}: {len(missing)} annot_ids are in one only, such as {min(missing)!r}"
             )
-    root = Path(
+    if data_root is None and q2a[0].kind == "elsewhere":
+        raise RequestError(
+            f"{answers}: of a checkpoint from elsewhere: --data DIR names the prepared data that it was scored on"
+        )
+    root = data_root or Path(
         pretrained.read_json(pretrained.resolve(answers) / pretrained.TRAINING_FILE)["data_root"]
     )
     task = TASKS["vcr_joint"]
-    questions = task.open(root).questions(split)
+    data = task.open(root)
+    if data.manifest["hash"] != q2a[0].data["manifest_hash"]:
+        raise RequestError(
+            f"{root}: other data than {answers} was evaluated on; --data DIR names another folder"
+        )
+    questions = data.questions(split)
     rows = [{**one, **two} for one, two in zip(q2a[1], qa2r[1], strict=True)]
     scores = task.score(rows, questions)
     for name, (record, _) in (("q2a", q2a), ("qa2r", qa2r)):
@@ -51,6 +71,10 @@ def join_vcr(
                 f"{answers} and {rationales}: the predictions of {name} are not those of the record; evaluate again"
             )
     parts = [q2a[0], qa2r[0]]
+    elsewhere = any(part.kind == "elsewhere" for part in parts)
+    asked = " + ".join(
+        part.model.get("asked", "as published") for part in parts if part.kind == "elsewhere"
+    )
     record = parts[0].model_copy(
         update={
             "schema_version": SCHEMA_VERSION,
@@ -63,19 +87,36 @@ def join_vcr(
                 kind: {g: Metric(**m) for g, m in groups.items()}
                 for kind, groups in scores["breakdown"].items()
             },
-            "recipe": {
+            "kind": "elsewhere" if elsewhere else "run",
+            "seed": None if elsewhere else parts[0].seed,
+            "recipe": {}
+            if elsewhere
+            else {
                 key: " + ".join(part.recipe[key] for part in parts)
                 for key in parts[0].recipe
                 if key in parts[1].recipe
             },
-            "training_splits": sorted({name for part in parts for name in part.training_splits}),
+            # of one unknown part nothing is known of the whole
+            "training_splits": sorted({name for part in parts for name in part.training_splits})
+            if all(part.training_splits for part in parts)
+            else [],
             "contaminated": any(part.contaminated for part in parts),
             "model": {
                 "name": " + ".join(part.model["name"] for part in parts),
                 "parameters": sum(part.model["parameters"] for part in parts),
                 "checkpoint_sha256": " + ".join(part.model["checkpoint_sha256"] for part in parts),
+                "resize": " + ".join(
+                    dict.fromkeys(part.model.get("resize", "unknown") for part in parts)
+                ),
+                **({"asked": asked} if any("asked" in part.model for part in parts) else {}),
             },
-            "training": {"seconds": sum(part.training.get("seconds", 0) for part in parts)},
+            "precision": joined(part.precision for part in parts),
+            "training": {"seconds": sum(part.training.get("seconds", 0) for part in parts)}
+            | {
+                key: value
+                for key in ("split", "precision")
+                if (value := joined(part.training.get(key) for part in parts)) is not None
+            },
             "seconds": round(time.monotonic() - started, 2),
             "command": " ".join(["vle-bench", *sys.argv[1:]]),
         }
@@ -93,7 +134,9 @@ def evaluated(run: Path, task: str, split: str) -> tuple[Record, list[dict[str, 
     )
     for path in (result, predictions):
         if not path.is_file():
+            ours = (run / "recipe.yaml").is_file()
+            what = f"`vle-bench evaluate {run} --split {split}` writes it, for a run of {task}"
             raise RequestError(
-                f"{path}: no such file; `vle-bench evaluate {run} --split {split}` writes it, for a run of {task}"
+                f"{path}: no such file; {what if ours else f'evaluate the checkpoint for {task} on {split} first'}"
             )
     return load_record(result), [row for _, row in jsonl_records(predictions)]

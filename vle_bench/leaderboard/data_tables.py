@@ -116,7 +116,7 @@ def type_cell(group: tuple[Record, ...], answer_type: str) -> Cell:
     if len(values) < len(group):
         return Cell()
     mean = sum(values, Decimal()) / len(values)
-    return Cell(rounded(100 * mean, 2), None if group[0].contaminated else float(mean))
+    return Cell(rounded(100 * mean, 2), float(mean) if group[0].ranked else None)
 
 
 def vcr_table(published: Published, groups: list[tuple[Record, ...]]) -> Table:
@@ -196,7 +196,7 @@ def easy_vqa_table(published: Published, groups: list[tuple[Record, ...]]) -> Ta
                     Cell(f"measured: {name_of(group)}"),
                     *cells,
                     Cell(show_parameters(parameters), parameters),
-                    Cell(f"{seeds}, {where}"),
+                    Cell(f"{seeds}, {where}" if group[0].kind == "run" else seeds),
                 ),
             )
         )
@@ -213,12 +213,30 @@ def easy_vqa_table(published: Published, groups: list[tuple[Record, ...]]) -> Ta
     )
 
 
+def picked_as_halves(records: list[Record]) -> list[Record]:
+    """Complete joined records of earlier versions with the split that picked both halves."""
+    splits = {(digest_of(r), r.split): r.training.get("split") for r in records}
+    completed = []
+    for record in records:
+        halves = {splits.get((half, record.split)) for half in digest_of(record).split(" + ")}
+        if "split" not in record.training and len(halves) == 1 and halves != {None}:
+            training = record.training | {"split": halves.pop()}
+            record = record.model_copy(update={"training": training})
+        completed.append(record)
+    return completed
+
+
 def without_halves(groups: list[tuple[Record, ...]]) -> list[tuple[Record, ...]]:
     """The groups without runs of one task whose joined record is among them."""
     joined = {
-        half for g in groups if g[0].task == "vcr_q2ar" for half in g[0].recipe["hash"].split(" + ")
+        half for g in groups if g[0].task == "vcr_q2ar" for half in digest_of(g[0]).split(" + ")
     }
-    return [g for g in groups if not {record.recipe["hash"] for record in g} <= joined]
+    return [g for g in groups if not {digest_of(record) for record in g} <= joined]
+
+
+def digest_of(record: Record) -> str:
+    """The digest of the recipe with its seed, or of the checkpoint from elsewhere."""
+    return record.recipe.get("hash", str(record.model.get("checkpoint_sha256")))
 
 
 def shapes_vcr_table(groups: list[tuple[Record, ...]]) -> Table:
@@ -253,7 +271,7 @@ def pages(
     Args:
         shipped: the experiments of the recipes as they are shipped.
     """
-    groups = experiments(records)
+    groups = experiments(picked_as_halves(list(records)))
 
     def of(source: str, *tasks: str) -> list[tuple[Record, ...]]:
         return [

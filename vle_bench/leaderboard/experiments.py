@@ -36,7 +36,12 @@ class Experiment:
     @property
     def deviation(self) -> float | None:
         """The sample standard deviation over runs; None for one run."""
-        return float(statistics.stdev(self.values)) if len(self.records) > 1 else None
+        if len(self.records) < 2:
+            return None
+        # in Decimal's 28 digits: `statistics.stdev` rounds its root differently since Python 3.11
+        mean = self.exact_mean
+        squares = [(value - mean) ** 2 for value in self.values]
+        return float((sum(squares, Decimal()) / (len(squares) - 1)).sqrt())
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -81,7 +86,9 @@ class Experiment:
         return plus_minus(self.mean, self.interval)
 
     def show_seeds(self) -> str:
-        """`seed 0`, or the number of runs and their standard deviation in points."""
+        """`seed 0`, the number of runs with their deviation in points, or `trained elsewhere`."""
+        if self.first.kind == "elsewhere":
+            return "trained elsewhere"
         if self.deviation is None:
             return f"seed {self.first.seed}"
         return f"{len(self.records)} seeds, sd {percent(self.deviation)}"
@@ -96,15 +103,17 @@ class Experiment:
 
 
 def experiments(records: Iterable[Record]) -> list[tuple[Record, ...]]:
-    """Group records by experiment, each ordered by seed; best first, contaminated ones last.
+    """Group records by experiment, each ordered by seed; best first, unranked ones last.
 
-    A record without an experiment's digest (schema versions 1 and 2) is a group of its own.
+    A record without an experiment's digest (schema versions 1 and 2) is a group of its own. Runs
+    that were trained or scored in different precisions are different experiments, and so is a run
+    whose record does not tell its precision.
     """
     groups: dict[tuple[object, ...], list[Record]] = {}
     for record in records:
-        identity = record.recipe.get("experiment", record.recipe["hash"])
         key = (
-            identity,
+            record.kind,
+            record.identity,
             record.task,
             record.task_version,
             record.split,
@@ -112,19 +121,20 @@ def experiments(records: Iterable[Record]) -> list[tuple[Record, ...]]:
             record.data["manifest_hash"],
             record.primary_metric,
             record.contaminated,
+            record.of_unknown_training,
+            record.precision,
+            record.training.get("precision"),
+            str(record.model.get("resize")),
         )
         groups.setdefault(key, []).append(record)
     by_seed = [
-        tuple(sorted(group, key=lambda r: (r.seed, r.recipe["hash"]))) for group in groups.values()
+        tuple(sorted(group, key=lambda r: (r.seed or 0, r.recipe.get("hash", r.identity))))
+        for group in groups.values()
     ]
 
     def rank(group: tuple[Record, ...]) -> tuple[bool, Decimal, str, str]:
         first = group[0]
-        return (
-            first.contaminated,
-            -Experiment(group, first.primary_metric).exact_mean,
-            first.recipe["name"],
-            first.recipe["hash"],
-        )
+        mean = Experiment(group, first.primary_metric).exact_mean
+        return not first.ranked, -mean, first.title, first.recipe.get("hash", first.identity)
 
     return sorted(by_seed, key=rank)

@@ -29,6 +29,9 @@ SPECIAL = {
     "⁰": "$^0$",
     "‼": "!!",
     "◊": r"$\diamond$",
+    "△": r"$\triangle$",
+    "◦": r"$\circ$",
+    "¿": r"\textquestiondown{}",
     # after the end of a line, a bracket would be read as its option
     "[": "{[}",
 }

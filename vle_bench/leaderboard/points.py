@@ -83,22 +83,19 @@ def measured_points(
 ) -> Iterator[Point]:
     """Experiments on the split, at the size of the published model that the recipe fine-tunes.
 
-    An experiment of no published model is at its own size, which counts the head too.
+    An experiment of no published model is at its own size, which counts the head too. A checkpoint
+    from elsewhere is not drawn: its published point is there already.
     """
     for group in groups:
         experiment, first = parts_of(group).get(task), group[0]
-        names = set(first.recipe["name"].split(" + "))
-        own = Model(name=first.recipe["name"], parameters=first.model.get("parameters"))
+        names = set(first.title.split(" + "))
+        own = Model(name=first.title, parameters=first.model.get("parameters"))
         owner = next((m for m in published.models if names <= set(m.recipes)), own)
-        if (
-            experiment is None
-            or first.contaminated
-            or (first.data["source"], first.split) != (COMPARED_DATA[task], split)
-        ):
+        if experiment is None or not first.ranked or first.kind == "elsewhere":
+            continue
+        if (first.data["source"], first.split) != (COMPARED_DATA[task], split):
             continue
         if (x := size_on(axis, owner)) is None:
             continue
         low, high = experiment.interval or (experiment.mean, experiment.mean)
-        yield Point(
-            first.recipe["name"], x, 100 * experiment.mean, "measured", (100 * low, 100 * high)
-        )
+        yield Point(first.title, x, 100 * experiment.mean, "measured", (100 * low, 100 * high))

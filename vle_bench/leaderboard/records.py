@@ -1,14 +1,15 @@
 """The records of the leaderboards folder: reading, checking, adding."""
 
-import json
 from pathlib import Path
 
 from vle_bench import atomic
 from vle_bench.data.sources import KNOWN
 from vle_bench.data.splits import names, overlap
 from vle_bench.errors import RequestError
+from vle_bench.evaluation.outputs import predictions_file
 from vle_bench.evaluation.provenance import ids_digest
-from vle_bench.evaluation.record import Record, load_record
+from vle_bench.evaluation.record import Record, flattered, load_record, parse_record
+from vle_bench.json_files import jsonl_records, reading
 from vle_bench.leaderboard.published import Published, load_published
 from vle_bench.recipe import strict_yaml
 from vle_bench.tasks.catalogue import TASKS
@@ -76,7 +77,8 @@ def check_record(
                 f"{path}: a duplicate of {place}: the same recipe, seed, split and task; "
                 "records are never replaced"
             )
-        same_data = other.data == record.data and other.split == split
+        same_manifest = other.data["manifest_hash"] == record.data["manifest_hash"]
+        same_data = same_manifest and other.split == split
         both_known = record.ids_sha256 is not None and other.ids_sha256 is not None
         if same_data and (
             record.n != other.n or (both_known and record.ids_sha256 != other.ids_sha256)
@@ -89,9 +91,18 @@ def check_record(
 
 
 def same_run(one: Record, other: Record) -> bool:
-    """Whether both are of one checkpoint, or of one recipe and seed, on the same split and task."""
+    """Whether both are of one checkpoint, or of one recipe and seed, on the same split and task.
+
+    Scores in two precisions are two runs; a record that does not tell its precision may be of any.
+    """
     if (one.task, one.split, one.data["source"]) != (other.task, other.split, other.data["source"]):
         return False
+    pairs = zip(precisions(one), precisions(other), strict=True)
+    if any(None not in pair and pair[0] != pair[1] for pair in pairs):
+        return False
+    # other ways to resize pictures or lengths of texts change the identity
+    if "elsewhere" in (one.kind, other.kind):
+        return one.identity == other.identity
     digests = one.model.get("checkpoint_sha256"), other.model.get("checkpoint_sha256")
     if digests[0] == digests[1] is not None:
         return True
@@ -101,6 +112,11 @@ def same_run(one: Record, other: Record) -> bool:
     ]
     same_recipe = hashes[0] == hashes[1] or experiments[0] == experiments[1]
     return one.seed == other.seed and same_recipe
+
+
+def precisions(record: Record) -> tuple[str | None, str | None]:
+    """The precision of the evaluation and that of the training."""
+    return record.precision, record.training.get("precision")
 
 
 def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, list[str]]:
@@ -116,11 +132,18 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
     Raises:
         RequestError: there is no record, or the tables cannot take it: see `check_record`.
     """
-    path = source if source.is_file() else reported(source)
-    record = load_record(path)
+    path = reported(source) if source.is_dir() or not source.exists() else source
+    # read once: it may be a pipe
+    with reading(path):
+        content = path.read_bytes()
+    record = parse_record(content, path)
     check_predictions(path, record)
-    name = f"{record.recipe['name'].replace(' + ', '+')}.{record.split}.seed-{record.seed}"
-    digests = "+".join(part[:8] for part in record.recipe["hash"].split(" + "))
+    if record.kind == "run":
+        name, end, digest = record.title, f"seed-{record.seed}", record.recipe["hash"]
+    else:
+        name, end, digest = record.model["name"], "elsewhere", record.identity
+    name = f"{name.replace(' + ', '+')}.{record.split}.{end}"
+    digests = "+".join(part[:8] for part in digest.split(" + "))
     target = root / "results" / record.task / f"{name}.{digests}.json"
     published = load_published(root)
     others = load_records(root, published)
@@ -131,8 +154,13 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
     check_record(path, record, others, published)
     if target.exists():
         raise RequestError(f"{target}: another record is there, and records are never replaced")
-    atomic.write_bytes(target, path.read_bytes())
+    atomic.write_bytes(target, content)
     marks = ["marked contaminated: its split was trained on"] * record.contaminated
+    marks += ["marked: its split picked the checkpoint too"] * flattered(record)
+    marks += ["marked: trained elsewhere"] * (record.kind == "elsewhere")
+    marks += [
+        "not ranked: nobody has said what it was trained on (`evaluate --trained-on`)"
+    ] * record.of_unknown_training
     marks += ["marked: its code had changes that are in no commit"] * (
         record.code.get("clean") is False
     )
@@ -144,13 +172,11 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
 
 def check_predictions(path: Path, record: Record) -> None:
     """Refuse a record whose predictions, if they lie beside it, are of other examples."""
-    predictions = path.parent.parent / "predictions" / f"{path.stem}.jsonl"
-    if record.ids_sha256 is None or path.parent.name != "results" or not predictions.is_file():
+    predictions = predictions_file(path, path.parent.parent, record.task, record.split)
+    if record.ids_sha256 is None or not predictions.is_file():
         return
     try:
-        ids = [
-            json.loads(line)["id"] for line in predictions.read_text(encoding="utf-8").splitlines()
-        ]
+        ids = [row["id"] for _, row in jsonl_records(predictions)]
     except (ValueError, KeyError, TypeError) as error:
         raise RequestError(
             f"{predictions}: a line of it is no prediction; evaluate again"
@@ -163,8 +189,14 @@ def check_predictions(path: Path, record: Record) -> None:
 
 
 def reported(run: Path) -> Path:
-    """The record of the split that a run's recipe reports."""
+    """The record of a run's reported split, or the only record of a checkpoint from elsewhere."""
     if not (run / "recipe.yaml").is_file():
+        files = sorted(run.glob("results/*.json"))
+        if len(files) == 1:
+            return files[0]
+        if files:
+            paths = ", ".join(map(str, files))
+            raise RequestError(f"{run}: several records, each is added by its path: {paths}")
         raise RequestError(f"{run}: neither a result record nor a run folder (recipe.yaml)")
     recipe = strict_yaml.read_group(run / "recipe.yaml")
     path = run / "results" / f"{recipe['task']}.{recipe['data']['report']}.json"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vle_bench.data.sources import KNOWN
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.record import Expect, Record, load_record
+from vle_bench.evaluation.record import Expect, Record, load_record, precision_of
 from vle_bench.leaderboard.experiments import Experiment, experiments
 from vle_bench.metrics.rounding import percent, percent_range
 from vle_bench.recipe.load import default_run_folder, load_recipe
@@ -59,7 +59,8 @@ def measured(what: str, root: Path) -> list[Measured]:
     matching = {
         path: record
         for path, record in records.items()
-        if record.split == expect.split
+        if record.kind == "run"
+        and record.split == expect.split
         and record.task == recipe.task
         and (run or is_of(record, recipe))
     }
@@ -87,10 +88,10 @@ def is_of(record: Record, recipe: Recipe) -> bool:
 
 def without_copies(records: dict[Path, Record], metric: str) -> dict[Path, Record]:
     """Drop second records of a checkpoint: it may be in the run's folder and in leaderboards/."""
-    first: dict[tuple[object, str], Path] = {}
+    first: dict[tuple[object, ...], Path] = {}
     for path, record in records.items():
         checkpoint = record.model.get("checkpoint_sha256", path)
-        seen = first.setdefault((checkpoint, record.data["manifest_hash"]), path)
+        seen = first.setdefault((checkpoint, record.data["manifest_hash"], record.precision), path)
         if records[seen].metrics[metric].value != record.metrics[metric].value:
             raise RequestError(
                 f"{seen} and {path}: two scores of one checkpoint on the same data; "
@@ -146,11 +147,12 @@ def report_lines(result: Measured) -> list[str]:
     """Published score, measured mean, each seed and the difference, as the command prints them."""
     experiment, first = result.experiment, result.experiment.first
     assert first.expect is not None
+    details = ", ".join(filter(None, (experiment.show_seeds(), precision_of(first))))
     lines = [
         f"{first.recipe['name']}: {experiment.metric} on {first.split} of {first.data['source']} "
         f"({first.n:,} questions), percent",
         f"published    {first.expect.value}   {first.expect.source}",
-        f"measured     {percent(experiment.mean)}   {experiment.show_seeds()}",
+        f"measured     {percent(experiment.mean)}   {details}",
     ]
     for record, path, stated in zip(experiment.records, result.files, result.stated, strict=True):
         metric = record.metrics[experiment.metric]

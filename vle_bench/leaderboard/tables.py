@@ -6,7 +6,7 @@ Everything comes from the result records and published.yaml.
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
-from vle_bench.evaluation.record import Record
+from vle_bench.evaluation.record import Record, flattered, precision_of
 from vle_bench.leaderboard.experiments import Experiment
 from vle_bench.leaderboard.markup import NOTHING, Cell, Citation, Column, Footnote, Row, Table
 from vle_bench.leaderboard.published import Model, Pretraining, Published, Score
@@ -40,6 +40,22 @@ CONTAMINATED = Footnote(
 )
 
 DIRTY = Footnote("◊", "the code had changes that are in no commit.")
+
+FLATTERED = Footnote(
+    "△",
+    "the split that is reported also picked the checkpoint among those of its training; the score "
+    "flatters it.",
+)
+
+ELSEWHERE = Footnote(
+    "◦",
+    "trained elsewhere, scored here: a checkpoint of others, with its folder's name and its "
+    "weights' digest.",
+)
+
+UNKNOWN = Footnote(
+    "¿", "nobody has said what it was trained on; it may be the split itself: not ranked."
+)
 
 # Metric of VQA v2 -> answer type
 TYPES = {"accuracy_yes_no": "yes/no", "accuracy_number": "number", "accuracy_other": "other"}
@@ -112,19 +128,32 @@ def measured_notes(groups: Iterable[tuple[Record, ...]]) -> tuple[Footnote, ...]
         return ()
     dirty = any(Experiment(group, group[0].primary_metric).dirty for group in groups)
     contaminated = any(group[0].contaminated for group in groups)
-    return (MEASURED, *[CONTAMINATED] * contaminated, *[DIRTY] * dirty)
+    picked = any(picked_on_reported(group) for group in groups)
+    elsewhere = any(group[0].kind == "elsewhere" for group in groups)
+    unknown = any(group[0].of_unknown_training for group in groups)
+    return (
+        MEASURED,
+        *[CONTAMINATED] * contaminated,
+        *[FLATTERED] * picked,
+        *[DIRTY] * dirty,
+        *[ELSEWHERE] * elsewhere,
+        *[UNKNOWN] * unknown,
+    )
+
+
+def picked_on_reported(group: tuple[Record, ...]) -> bool:
+    """Whether the reported split picked the checkpoint of any of these runs."""
+    return any(flattered(record) for record in group)
 
 
 def name_of(group: tuple[Record, ...]) -> str:
-    """Recipe, the digest that tells it from others of its name, and marks that warn the reader."""
+    """Recipe or checkpoint, the digest that tells it from namesakes, precision, and marks."""
     first = group[0]
-    signs = (
-        CONTAMINATED.sign * first.contaminated
-        + DIRTY.sign * Experiment(group, first.primary_metric).dirty
-    )
-    identity = first.recipe.get("experiment", first.recipe["hash"])
-    short = " + ".join(part[:8] for part in identity.split(" + "))
-    return f"{first.recipe['name']} ({short}) {signs}".strip()
+    signs = CONTAMINATED.sign * first.contaminated + FLATTERED.sign * picked_on_reported(group)
+    signs += DIRTY.sign * Experiment(group, first.primary_metric).dirty
+    signs += ELSEWHERE.sign * (first.kind == "elsewhere") + UNKNOWN.sign * first.of_unknown_training
+    short = " + ".join(part[:8] for part in first.identity.split(" + "))
+    return " ".join(filter(None, (f"{first.title} ({short})", precision_of(first), signs)))
 
 
 def parts_of(group: tuple[Record, ...]) -> dict[str, Experiment]:
@@ -136,10 +165,10 @@ def parts_of(group: tuple[Record, ...]) -> dict[str, Experiment]:
 
 
 def score_cell(experiment: Experiment | None) -> Cell:
-    """A score; a contaminated one is not sorted, because it is never ranked."""
+    """A score; one that is not ranked, such as a contaminated one, is not sorted either."""
     if experiment is None:
         return Cell()
-    return Cell(experiment.show_score(), None if experiment.first.contaminated else experiment.mean)
+    return Cell(experiment.show_score(), experiment.mean if experiment.first.ranked else None)
 
 
 def comparison(
@@ -157,6 +186,7 @@ def comparison(
         ]
         own = [measured_of(model, groups, *place, shipped) for place in COMPARED.values()]
         rows.append(Row("published", (Cell(model.name), *cells, *about(model), *own)))
+    marked = any(FLATTERED.sign in cell.text for row in rows for cell in row.cells)
     numbers = (Column(title, numeric=True) for title in COMPARED)
     beside = (Column(f"{title} measured") for title in COMPARED)
     return Table(
@@ -165,7 +195,7 @@ def comparison(
         "Percent; VQA on test-dev, VCR on dev (its validation split).",
         (Column("Model"), *numbers, Column("Params"), Column("Pre-training data"), *beside),
         tuple(rows),
-        (*footnotes(published, scores), ABBREVIATIONS, MEASURED),
+        (*footnotes(published, scores), ABBREVIATIONS, MEASURED, *[FLATTERED] * marked),
         sources(published, scores),
     )
 
@@ -180,8 +210,9 @@ def measured_of(
     candidates = [
         experiment
         for group in groups
-        if not group[0].contaminated
-        and set(group[0].recipe["name"].split(" + ")) <= set(model.recipes)
+        if group[0].ranked
+        and group[0].kind == "run"
+        and set(group[0].title.split(" + ")) <= set(model.recipes)
         if (experiment := parts_of(group).get(task))
     ]
     if not candidates:
@@ -197,7 +228,9 @@ def measured_of(
     )
     where = "" if best.first.split == split else f"on {best.first.split}"
     changed = "" if as_shipped(best.first, shipped) else "by a recipe that was changed"
-    parts = [best.show_score(), where, best.show_seeds(), best.show_difference(), changed]
+    score = best.show_score() + f" {FLATTERED.sign}" * picked_on_reported(best.records)
+    details = [where, best.show_seeds(), precision_of(best.first), best.show_difference(), changed]
+    parts = [score, *details]
     return Cell("; ".join(filter(None, parts)), best.mean)
 
 
@@ -206,14 +239,14 @@ def as_shipped(record: Record, shipped: frozenset[str]) -> bool:
 
 
 def measured_table(groups: list[tuple[Record, ...]], titles: dict[str, str]) -> Table:
-    """Every experiment, best first in each task; contaminated ones last.
+    """Every experiment, best first in each task; unranked ones last.
 
     Args:
         titles: task -> what the table calls it.
     """
     parts = [(task, group, part) for group in groups for task, part in parts_of(group).items()]
     order = list(titles)
-    parts.sort(key=lambda p: (p[1][0].contaminated, order.index(p[0]), -p[2].exact_mean))
+    parts.sort(key=lambda p: (not p[1][0].ranked, order.index(p[0]), -p[2].exact_mean))
     rows = tuple(
         Row("measured", experiment_cells(titles[task], group, experiment))
         for task, group, experiment in parts

@@ -1,16 +1,19 @@
 """Intervals by resampling."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vle_bench.metrics.sums import mean
+
 
 def figure(scores: NDArray[np.floating], groups: NDArray[np.integer]) -> dict[str, Any]:
     """The mean of scores (examples,) with its interval and their number, as a record holds it."""
     return {
-        "value": float(scores.mean()),
+        "value": mean(scores.tolist()),
         "interval": list(interval(scores, groups)),
         "n": len(scores),
     }
@@ -39,7 +42,8 @@ def interval(
         groups: (examples,) the image of each.
     """
     _, index = np.unique(groups, return_inverse=True)
-    sums, counts = np.bincount(index, scores), np.bincount(index).astype(float)
+    counts = np.bincount(index).astype(float)
+    sums = on_grid(np.bincount(index, scores), len(counts))  # as many images are drawn as there are
     rng = np.random.default_rng(seed)
     means = np.empty(resamples)
     for i in range(
@@ -49,3 +53,21 @@ def interval(
         means[i] = weights @ sums / (weights @ counts)
     low, high = np.quantile(means, (0.025, 0.975))
     return float(low), float(high)
+
+
+def on_grid(values: NDArray[Any], terms: int) -> NDArray[np.float64]:
+    """Round values to multiples of a power of two, so that sums of up to `terms` of them are exact.
+
+    BLAS adds in the order that the processor's kernel prefers; a sum without rounding has the same
+    bits in every order, and so have matrix products with small whole numbers. The grid is the finest one that float64's 53 bits
+    leave: 2⁻³⁴ for the scores in 0..1 of VQA v2's 214,354 validation questions.
+
+    Args:
+        values: any shape.
+        terms: how many values are added up at most, each counted as often as it is added.
+    """
+    most = float(np.abs(values).max(initial=0.0)) * terms
+    if most == 0:
+        return np.asarray(values, np.float64)
+    step = 2.0 ** (math.ceil(math.log2(most)) - 52)
+    return np.rint(values / step) * step

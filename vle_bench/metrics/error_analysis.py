@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-BINS = 10
+from vle_bench.metrics.sums import add
 
+BINS = 10
 Id = TypeVar("Id", int, str)
 
 
@@ -48,7 +49,7 @@ def calibration(
         one.update(
             {name: float(total[k] / one["n"]) if one["n"] else None for name, total in sums.items()}
         )
-    error = float(np.abs(sums["confidence"] - sums["score"]).sum() / len(score))
+    error = add(np.abs(sums["confidence"] - sums["score"]).tolist()) / len(score)
     return {"error": error, "bins": found}
 
 

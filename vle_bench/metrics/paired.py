@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-RESAMPLES, SEED = 10_000, 0
+from vle_bench.metrics.bootstrap import on_grid
+from vle_bench.metrics.sums import mean
 
+RESAMPLES, SEED = 10_000, 0
 CELLS = (
     1 << 22
 )  # of the matrix of resamples × images that is held at a time; VQA v2's validation has 40,504 images
@@ -70,9 +72,10 @@ def differences(
     """
     _, image = np.unique(images, return_inverse=True)
     count = int(image.max()) + 1
-    sums = np.stack(
+    totals = np.stack(
         [np.bincount(image[mask], (b - a)[mask], count) for mask in groups], 1
     )  # (images, groups)
+    sums = on_grid(totals, count)  # as many images are drawn as there are
     sizes = np.stack([np.bincount(image[mask], minlength=count) for mask in groups], 1).astype(
         float
     )
@@ -89,8 +92,8 @@ def differences(
         found.append(
             Difference(
                 int(mask.sum()),
-                float(a[mask].mean()),
-                float(b[mask].mean()),
+                mean(a[mask].tolist()),
+                mean(b[mask].tolist()),
                 (low, high) if several else None,
                 p_value(means) if several else None,
             )

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from vle_bench.errors import RequestError
+from vle_bench.metrics.sums import mean
 
 
 def clean(answer: str) -> str:
@@ -51,7 +52,7 @@ def question_accuracy(prediction: str, answers: Sequence[Mapping[str, Any]]) -> 
         min(1.0, sum(other["answer"] == prediction for other in records if other != record) / 3)
         for record in records
     ]
-    return sum(scores) / len(scores)
+    return mean(scores)
 
 
 def _all_differ(answers: Sequence[Mapping[str, Any]]) -> bool:
@@ -66,7 +67,7 @@ def _all_differ(answers: Sequence[Mapping[str, Any]]) -> bool:
 def _leave_one_out(hits: tuple[bool, ...]) -> float:
     """Accuracy where every other annotator is a witness: the mean, in their order, of min(1, hits among the others / 3)."""
     total = sum(hits)
-    return sum(min(1.0, (total - hit) / 3) for hit in hits) / len(hits)
+    return mean([min(1.0, (total - hit) / 3) for hit in hits])
 
 
 def in_vocabulary(label: int, label_ids: Sequence[int], label_scores: Sequence[float]) -> float:
@@ -110,10 +111,6 @@ def vqa_accuracy(
     }
 
 
-def mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
 def check_ids(predictions: Mapping[int, str], expected: Sequence[int]) -> None:
     """Every question once, none beyond them."""
     repeated = [i for i, count in Counter(expected).items() if count > 1]
@@ -135,14 +132,10 @@ def check_ids(predictions: Mapping[int, str], expected: Sequence[int]) -> None:
 
 
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
-
 # The official program passes a flag where `re.sub` takes its count: re.UNICODE is 32, so the 33rd period stays.
 MAX_PERIODS = 32
-
 _PERIOD = re.compile(r"(?!<=\d)\.(?!\d)")
-
 _DIGIT_COMMA = re.compile(r"\d,\d")
-
 _NUMBERS = dict(
     zip(
         "none zero one two three four five six seven eight nine ten".split(),
@@ -150,7 +143,6 @@ _NUMBERS = dict(
         strict=True,
     )
 )
-
 _ARTICLES = {"a", "an", "the"}
 
 # The official table of contractions, odd entries included (`somebody'd` loses its apostrophe, `Im` can never match because
@@ -174,7 +166,20 @@ whyll=why'll whyre=why're whys=why's wont=won't wouldve=would've wouldnt=wouldn'
 wouldn'tve=wouldn't've yall=y'all yall'll=y'all'll y'allll=y'all'll yall'd've=y'all'd've y'alld've=y'all'd've
 y'all'dve=y'all'd've youd=you'd youd've=you'd've you'dve=you'd've youll=you'll youre=you're youve=you've
 """
-
 CONTRACTIONS = dict(pair.split("=") for pair in _CONTRACTED.split())
 
+
 NUMBER_OF_ANSWERS = 10  # official: every question was answered by ten people
+
+
+NUMBERED = "answers without answer_id are numbered by their place"
+
+
+def lack_ids(answers: list[dict[str, Any]]) -> bool:
+    """Whether one of the answers has no answer_id, by which the official program tells equal answers of two people apart."""
+    return any(answer.get("answer_id") is None for answer in answers)
+
+
+def numbered(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The answers to a question with their place, from 1, as answer_id."""
+    return [{**answer, "answer_id": place} for place, answer in enumerate(answers, 1)]

@@ -15,11 +15,10 @@ from types import ModuleType
 
 REGISTRIES = {
     "transformers.models.auto.configuration_auto": "vle_bench.models.vle.configuration",
-    "transformers.models.auto.modeling_auto": "vle_bench.models.vle.modeling",
+    "transformers.models.auto.modeling_auto": "vle_bench.models.vle.heads",
     "transformers.models.auto.processing_auto": "vle_bench.models.vle.processing",
     "transformers.pipelines": "vle_bench.models.vle.pipelines",
 }
-
 _WATCHED = ("transformers.", "vle_bench.")
 
 

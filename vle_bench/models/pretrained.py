@@ -1,16 +1,19 @@
 """Folders with everything that a trained model needs: weights, processor, label map, where it came from."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
+import torch
+from PIL import Image
 from safetensors import SafetensorError
-from transformers import CLIPImageProcessorPil
 
 from vle_bench import atomic, models
 from vle_bench.data.label_map import labels_digest, read_label_map
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.models.vle.processing import VLEProcessor
+from vle_bench.json_files import reading
+from vle_bench.models.vle.processing import Resize, VLEProcessor
 
 TRAINING_FILE = "training.json"
 
@@ -48,47 +51,91 @@ def save(
 
 
 def resolve(checkpoint: Path) -> Path:
-    """A run folder stands for its `best/`, else its `last/`; a `from_pretrained` folder for itself."""
-    candidates = [checkpoint, checkpoint / "best", checkpoint / "last"]
+    """A `from_pretrained` folder stands for itself; a run folder for its `best/`, else its `last/`.
+
+    Where the run's recipe says `train.selection: last`, it stands for its `last/` alone.
+    """
+    selected = [checkpoint / name for name in selection(checkpoint)]
+    candidates = [checkpoint, *selected]
     for candidate in candidates:
         if (candidate / "config.json").is_file():
             return candidate
     raise RequestError(
-        f"{checkpoint}: neither a run folder (best/ or last/) nor a checkpoint folder (config.json)"
+        f"{checkpoint}: neither a run folder ({' or '.join(f'{folder.name}/' for folder in selected)}) nor a checkpoint "
+        "folder (config.json)"
     )
+
+
+def selection(run: Path) -> tuple[str, ...]:
+    """Which of a run's checkpoints stand for it, the first that is there."""
+    training = run / "last" / TRAINING_FILE
+    selected = read_json(training).get("selection", "best") if training.is_file() else "best"
+    return ("last",) if selected == "last" else ("best", "last")
 
 
 def read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise RequestError(f"{path}: no such file") from error
+        with reading(path):
+            return json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise RequestError(f"{path}: not JSON, it ends or breaks at line {error.lineno}") from error
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    except RecursionError as error:
+        raise RequestError(f"{path}: JSON nested too deep") from error
 
 
 def load_labels(folder: Path) -> list[str]:
     return read_label_map(folder / "label_map.json")
 
 
-def load_processor(folder: Path, image_size: int | None = None) -> VLEProcessor:
-    """The processor of a checkpoint folder; with `image_size` for pictures of another size than its own."""
+def own_answers(folder: Path) -> list[str] | None:
+    """The answers of a checkpoint's head, by index: those of label_map.json, else config.json's `id2label`.
+
+    None where neither says: a config without them, or with transformers' place holders (LABEL_0, ...).
+    """
+    if (folder / "label_map.json").is_file():
+        return load_labels(folder)
+    names = read_json(folder / "config.json").get("id2label")
+    if (
+        not isinstance(names, dict)
+        or not names
+        or all(str(name).startswith("LABEL_") for name in names.values())
+    ):
+        return None
+    return read_label_map(folder / "config.json")
+
+
+def load_processor(
+    folder: Path, image_size: int | None = None, resize: Resize | None = None
+) -> VLEProcessor:
+    """The processor of a checkpoint folder; with `image_size` for squares of another size than its own.
+
+    Args:
+        resize: how a picture becomes the square; None: as the folder says.
+    """
     try:
         processor = VLEProcessor.from_folder(folder)
-        if image_size is not None:
-            own, size = processor.image_processor, {"height": image_size, "width": image_size}
-            processor.image_processor = CLIPImageProcessorPil(
-                size=size,
-                do_center_crop=False,
-                image_mean=own.image_mean,
-                image_std=own.image_std,
-                resample=own.resample,
-            )
+        if image_size is not None and not (
+            resize is None and processor.square == (image_size, image_size)
+        ):
+            processor.set_size(image_size, resize or processor.resize)
+        # A wrong mean or size fails only here, or with pictures of several shapes.
+        processor(text="?", images=[Image.new("RGB", (8, 8)), Image.new("RGB", (8, 16))])
         return processor
-    except (OSError, ValueError) as error:
+    except Exception as error:  # tokenizers raises bare ones, a key of a wrong type any other
         raise RequestError(
             f"{folder}: no processor can be loaded from it: {_one_line(error)}"
         ) from error
+
+
+def check_vocabulary(folder: Path, processor: Any, model: Any) -> None:
+    """Refuse a tokenizer with ids that the model's table of words does not have."""
+    last, size = max(processor.tokenizer.get_vocab().values()), model.config.text_config.vocab_size
+    if last >= size:
+        raise RequestError(
+            f"{folder}: its tokenizer has ids up to {last}, and its model {size} words: not of one checkpoint"
+        )
 
 
 def load_model(
@@ -99,14 +146,23 @@ def load_model(
 
 
 def load_counting_new(
-    folder: Path, architecture: str, head_may_be_new: bool = False, **config: Any
+    folder: Path,
+    architecture: str,
+    head_may_be_new: bool = False,
+    new_head: bool = False,
+    **config: Any,
 ) -> tuple[Any, int]:
-    """Load weights; whatever is missing, unexpected or of another shape is an error that names the keys.
+    """Load weights as float32, whatever the file holds.
+
+    Whatever is missing, unexpected or of another shape is an error that names the keys.
 
     Args:
         architecture: class in `vle_bench.models`.
-        head_may_be_new: a bare encoder, or another label count, is fine: the head starts afresh.
+        head_may_be_new: a bare encoder is fine: its head starts afresh.
+        new_head: the head starts afresh in any case, and the folder's may have another number of labels.
         config: configuration values to change, such as id2label, and sizes to change, such as image_size.
+
+    transformers 5 would keep the type of the file, so that a released float16 checkpoint would be trained in float16.
 
     Returns:
         The model, and how many of its parameters the folder did not hold: a new head, rows by which a table has grown.
@@ -118,24 +174,49 @@ def load_counting_new(
             local_files_only=True,
             weights_only=True,
             ignore_mismatched_sizes=head_may_be_new,
+            dtype=torch.float32,
             **config,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except pickle.UnpicklingError as error:  # its own text advises to run what the file holds
+        raise RequestError(
+            f"{folder}: the weights cannot be loaded: damaged, or not tensors alone"
+        ) from error
+    except (
+        TypeError,
+        AttributeError,
+        LookupError,
+        ArithmeticError,
+    ) as error:  # a value that no model can be built with
+        kind = type(error).__name__
+        raise RequestError(
+            f"{folder / 'config.json'}: no {architecture} can be built: {kind}: {_one_line(error)}"
+        ) from error
+    except Exception as error:  # a damaged config.json fails anywhere in its readers
         raise RequestError(f"{folder}: the weights cannot be loaded: {_one_line(error)}") from error
+    if new_head:
+        return model, model.reset_head() + grown_types(folder, model)
+    if other := sorted(name for name, *_ in info["mismatched_keys"]):
+        raise RequestError(
+            f"{folder}: its head is for another number of answers ({', '.join(other)}); model.new_head: true starts with a "
+            "fresh one"
+        )
     if info["missing_keys"] and not head_may_be_new:
         names = sorted(info["missing_keys"])
         raise RequestError(
             f"{folder}: no trained head for {architecture}: {len(names)} weights are missing: {', '.join(names)}"
         )
     named = dict(model.named_parameters())
-    new = {*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])}
+    new = set(info["missing_keys"]) & named.keys()
+    return model, sum(named[name].numel() for name in new) + grown_types(folder, model)
+
+
+def grown_types(folder: Path, model: Any) -> int:
+    """How many weights a model's table of fusion types has beyond the folder's."""
     types: Any = model.base_model.token_type_embeddings
     grown = types.num_embeddings - read_json(folder / "config.json").get(
         "num_token_types", types.num_embeddings
     )
-    return model, sum(
-        named[name].numel() for name in new & named.keys()
-    ) + grown * types.embedding_dim
+    return int(grown * types.embedding_dim)
 
 
 def at_least_token_types(folder: Path, wanted: int | None) -> int | None:

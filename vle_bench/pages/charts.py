@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
 
+from vle_bench.metrics.sums import mean
 from vle_bench.pages.figures import svg
 from vle_bench.pages.palette import LIGHT
 
@@ -193,10 +194,7 @@ def thin(points: Points) -> Points:
     if size <= 1:
         return points
     groups = [points[k : k + size] for k in range(0, len(points), size)]
-    return [
-        (sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group))
-        for group in groups
-    ]
+    return [(mean([x for x, _ in group]), mean([y for _, y in group])) for group in groups]
 
 
 def padded(low: float, high: float) -> tuple[float, float]:

@@ -11,10 +11,9 @@ from pydantic_core import ErrorDetails
 
 from vle_bench.errors import RequestError, closest
 from vle_bench.recipe import strict_yaml
-from vle_bench.recipe.schema import Group, Recipe
+from vle_bench.recipe.schema import Group, Recipe, shortened
 
 COMMAND_LINE = "command line"
-
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -115,8 +114,10 @@ def apply_override(values: dict[str, Any], origins: dict[str, str], override: st
         )
     try:
         value = strict_yaml.parse(text)
-    except yaml.YAMLError as error:
-        raise RequestError(f"{COMMAND_LINE}: {dotted}: {text!r} is no YAML value") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise RequestError(
+            f"{COMMAND_LINE}: {dotted}: {shortened(text)} is no YAML value"
+        ) from error
     place = values
     for number, group in enumerate(groups, 1):
         if place.get(group) is None:
@@ -185,7 +186,7 @@ def describe(problem: ErrorDetails, origins: dict[str, str], file: str) -> list[
             line(key, rest) if key in known or key.startswith("model.") else line(dotted, key)
             for key, _, rest in own
         ]
-    return [line(dotted, f"{message[:1].lower()}{message[1:]}, not {problem['input']!r}")]
+    return [line(dotted, f"{message[:1].lower()}{message[1:]}, not {shortened(problem['input'])}")]
 
 
 def default_run_folder(recipe: Recipe) -> Path:

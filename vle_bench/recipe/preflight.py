@@ -1,10 +1,12 @@
 """What a recipe needs and is not there, with the commands that bring it. Imports no torch: `make` asks before anything else."""
 
 import argparse
+import json
 import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from vle_bench.errors import RequestError
 from vle_bench.recipe import strict_yaml
@@ -27,6 +29,8 @@ def missing_inputs(recipe: Recipe) -> list[str]:
                 ]
             )
         )
+    elif problem := wrong_targets(recipe.data, read_manifest(Path(root))):
+        missing.append(problem)
     checkpoint = recipe.model.checkpoint
     if checkpoint is not None:
         folder = Path(checkpoint)
@@ -41,14 +45,39 @@ def missing_inputs(recipe: Recipe) -> list[str]:
     return missing
 
 
-def data_commands(data: DataGroup) -> list[str]:
-    """Shell commands that bring the official files and prepare them."""
-    official = shlex.quote(f"{data.root.rstrip('/')}-official")
-    prepare = (
-        f"vle-bench prepare {data.source} --source {official} --output {shlex.quote(data.root)}"
+def read_manifest(root: Path) -> dict[str, Any]:
+    """The manifest of prepared data; {} for a damaged one, which opening the data refuses."""
+    try:
+        manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def wrong_targets(data: DataGroup, manifest: dict[str, Any]) -> str | None:
+    """What is wrong with the soft targets of prepared data for a recipe, and the ways out; None for nothing."""
+    there = manifest.get("targets", data.targets)
+    if there == data.targets:
+        return None
+    other = data.model_copy(update={"root": f"{data.root.rstrip('/')}-{data.targets}"})
+    command = data_commands(other, official=f"{data.root.rstrip('/')}-official")[-1]
+    return (
+        f"{data.root}: prepared with {there} targets, and data.targets asks for {data.targets}; `{command}` and "
+        f"data.root={other.root}, or data.targets={there}"
     )
+
+
+def data_commands(data: DataGroup, official: str | None = None) -> list[str]:
+    """Shell commands that bring the official files and prepare them.
+
+    Args:
+        official: folder of the official files; beside the prepared data if not given.
+    """
+    official = shlex.quote(official or f"{data.root.rstrip('/')}-official")
+    targets = " --published-targets" if data.targets == "published" else ""
+    prepare = f"vle-bench prepare {data.source} --source {official} --output {shlex.quote(data.root)}{targets}"
     if data.source in ("easy-vqa", "shapes-vcr"):  # made, not fetched
-        return [f"vle-bench prepare {data.source} --output {shlex.quote(data.root)}"]
+        return [f"vle-bench prepare {data.source} --output {shlex.quote(data.root)}{targets}"]
     # VCR's archives come after a form, which the command names when it has none
     return [f"vle-bench download {data.source} --output {official}", prepare]
 

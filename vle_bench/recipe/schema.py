@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from vle_bench.data.sources import VCR_SOURCES
 from vle_bench.data.splits import overlap, wrong_split
 from vle_bench.errors import RequestError
-from vle_bench.models.vle.config_keys import check_config
+from vle_bench.models.vle.config_keys import MOST_WORDS, check_config
 from vle_bench.recipe import strict_yaml
 from vle_bench.tasks.catalogue import VCR_KEYS, VQA_KEYS
 
@@ -19,9 +20,22 @@ from vle_bench.tasks.catalogue import VCR_KEYS, VQA_KEYS
 HARMLESS = re.compile(
     r"train\.(num_workers|log_every|checkpoint_every|keep|trackers)|data\.root|expect(\..*)?"
 )
-
 # How the global batch is shared out: sums round otherwise, as on another number of processes.
 LAYOUT = re.compile(r"train\.per_device_batch_size")
+# Keys that came after the first records. At these values they change nothing, and neither a recipe's hash nor its experiment.
+ADDED = {
+    "data.targets": "normalised",
+    "model.new_head": False,
+    "model.resize": None,
+    "train.selection": "best",
+}
+
+# Upper bounds of counts: far beyond any use, small enough that no loop or allocation of a mistyped number takes long.
+MOST_QUESTIONS = 2**20  # in a batch
+MOST_STEPS = 10**8
+MOST_EPOCHS = 10**4
+MOST_WORKERS = 256
+MOST_TIMES = 10**6  # of learning_rate
 
 Split = Annotated[str, Field(pattern=r"^[\w.-]+(\+[\w.-]+)*$")]
 
@@ -35,7 +49,7 @@ class Group(BaseModel):
 class FirstStage(Group):
     fraction: float = Field(gt=0, lt=1)
     """Part of all steps."""
-    question_types: list[str] = Field(min_length=1)
+    question_types: list[str] = Field(min_length=1, max_length=1000)
     """The questions that these steps see."""
     other_share: float = Field(0.0, ge=0, lt=1)
     """Share of all other questions among them, drawn anew each epoch."""
@@ -54,8 +68,11 @@ class DataGroup(Group):
     """Split of the result record, scored once at the end."""
     grouping: Literal["image", "question"] = "image"
     """`image` keeps questions of one image together and encodes it once; `question` is the published plain shuffle."""
-    questions_per_image: int | None = Field(None, ge=1)
+    questions_per_image: int | None = Field(None, ge=1, le=MOST_QUESTIONS)
     """With grouping by image: at most so many questions of one image stand together; null for all of them."""
+    targets: Literal["normalised", "published"] = "normalised"
+    """Soft targets of the prepared data: answers looked up normalised, or as given, as METER and VLE do (`prepare
+    --published-targets`). Training on data of the other kind is refused."""
     first_stage: FirstStage | None = None
     """Start with some kinds of question only, where kinds interfere; null for all questions from the start."""
     allow_contaminated: bool = False
@@ -88,7 +105,7 @@ class DataGroup(Group):
 
 
 class TokenizerGroup(Group):
-    vocab_size: int = Field(1000, ge=8)
+    vocab_size: int = Field(1000, ge=8, le=MOST_WORDS)
     """Words and pieces of the tokenizer that is trained on the training questions."""
 
 
@@ -101,8 +118,14 @@ class ModelGroup(Group):
     """For a model from scratch; a checkpoint brings its own."""
     image_size: int = Field(384, ge=8, le=2048)
     """Pixels a side."""
+    resize: Literal["crop", "squash", "published-vcr"] | None = None
+    """How a picture becomes the square. `crop` resizes the shorter side and keeps the centre (as METER and VLE for VQA), `squash`
+    resizes both sides; boxes go with the pixels. `published-vcr` has the pixels of crop and the boxes of squash. null is what the
+    checkpoint's processor says, and squash for a model from scratch."""
     max_text_length: int = Field(50, ge=4, le=512)
     """Tokens; longer texts are shortened."""
+    new_head: bool = False
+    """Start with a fresh head whatever the checkpoint's answers: the way from one data set's answers to another's."""
     objects: Literal["tagged", "all"] = "tagged"
     """VCR: which objects get a token: those that the question and the choice name (as published), or all of the picture."""
     alignment: Literal["on", "off"] = "on"
@@ -112,6 +135,10 @@ class ModelGroup(Group):
     def one_origin(self) -> "ModelGroup":
         if (self.checkpoint is None) == (self.config is None):
             raise ValueError("exactly one of checkpoint and config must be given")
+        if self.new_head and self.checkpoint is None:
+            raise ValueError(
+                "model.new_head: a model from scratch has a new head anyway; it goes with model.checkpoint"
+            )
         if self.config is not None:
             check_config(self.config, self.image_size)
         return self
@@ -123,64 +150,71 @@ def steps_or_minutes(value: Any) -> Any:
         raise ValueError(
             f"steps, such as 500, or minutes, such as 10min, are expected, not {value!r}"
         )
+    if value is not None and int(str(value).removesuffix("min")) > MOST_STEPS:
+        raise ValueError(
+            f"at most {MOST_STEPS:,} steps or minutes are possible, not {shortened(value)}"
+        )
     return value
 
 
 class TrainGroup(Group):
     seed: int = Field(0, ge=0, lt=2**32)
     """Decides initial weights, order and augmentation."""
-    epochs: float = Field(10, gt=0)
+    epochs: float = Field(10, gt=0, le=MOST_EPOCHS)
     """Passes over the training split, where max_steps is null."""
-    max_steps: int | None = Field(None, ge=1)
+    max_steps: int | None = Field(None, ge=1, le=MOST_STEPS)
     """Optimiser steps, whatever `epochs` says."""
-    batch_size: int = Field(512, ge=1)
+    batch_size: int = Field(512, ge=1, le=MOST_QUESTIONS)
     """Questions in one optimiser step, over all devices and micro-batches."""
-    per_device_batch_size: int = Field(32, ge=1)
+    per_device_batch_size: int = Field(32, ge=1, le=MOST_QUESTIONS)
     """Questions in one forward pass on one device; changes memory and speed only."""
     learning_rate: float = Field(7e-6, gt=0, lt=1)
     """Peak learning rate of the pre-trained encoders."""
-    lr_mult_head: float = Field(50, ge=0)
+    lr_mult_head: float = Field(50, ge=0, le=MOST_TIMES)
     """Times learning_rate for the task head."""
-    lr_mult_cross_modal: float = Field(5, ge=0)
-    """Times learning_rate for the fusion layers and their poolers."""
+    lr_mult_cross_modal: float = Field(5, ge=0, le=MOST_TIMES)
+    """Times learning_rate for the fusion layers and their poolers; for METER its projections too."""
     layer_decay: float | None = Field(None, gt=0, le=1)
     """Times learning_rate once more for each layer of the text and vision encoders counted from their ends; null for 1."""
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(0.01, ge=0, lt=1)
     """AdamW's; none on biases and norms."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
         (0.9, 0.98), strict=False
     )
     """AdamW's."""
-    eps: float = Field(1e-8, gt=0)
+    eps: float = Field(1e-8, gt=0, lt=1)
     """AdamW's."""
     warmup_fraction: float = Field(0.1, ge=0, lt=1)
     """Part of all steps over which the learning rate rises from 0."""
     schedule: Literal["linear", "constant", "cosine"] = "linear"
     """After the warm-up: down to 0, or constant."""
-    max_grad_norm: float | None = Field(None, gt=0)
+    max_grad_norm: float | None = Field(None, gt=0, le=1e9)
     """Clip gradients to this norm; null for never."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """`auto` is bf16 on GPUs that have it, else fp32; fp16 scales the loss and needs a GPU."""
     tf32: bool = False
     """Let GPUs multiply float32 matrices in TF32: faster, with 10 bits of fraction in place of 23."""
     compile: bool = False
-    """Compile the model with torch.compile; texts are then padded to a multiple of 16 tokens."""
+    """Compile the model's layers with torch.compile for training; texts are then padded to a multiple of 16 tokens."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third slower."""
-    num_workers: int = Field(4, ge=0)
+    num_workers: int = Field(4, ge=0, le=MOST_WORKERS)
     """Processes that load data, a device."""
-    log_every: int = Field(50, ge=1)
+    log_every: int = Field(50, ge=1, le=MOST_STEPS)
     """Steps between lines of log.jsonl."""
-    evaluate_every: int | None = Field(None, ge=1)
+    evaluate_every: int | None = Field(None, ge=1, le=MOST_STEPS)
     """Steps between evaluations; null for once an epoch."""
     checkpoint_every: Annotated[int | str | None, BeforeValidator(steps_or_minutes)] = None
     """Steps, or minutes as "10min", between saves of the whole training state; null for with every evaluation."""
-    keep: int = Field(2, ge=1)
+    selection: Literal["best", "last"] = "best"
+    """Which checkpoint of the run is scored at the end, and stands for it in `evaluate`, `predict` and `make`: the one
+    with the best score on `data.evaluate`, or the last, whatever it scores."""
+    keep: int = Field(2, ge=1, le=10**4)
     """Newest training states to keep."""
     ema: float | None = Field(None, gt=0, lt=1)
     """Decay a step of a moving average of the weights, which is then what is evaluated and saved; null for none."""
     trackers: list[Literal["tensorboard", "wandb", "trackio", "mlflow"]] = Field(
-        default_factory=list
+        default_factory=list, max_length=4
     )
     """Where else to log."""
 
@@ -195,11 +229,11 @@ class AugmentGroup(Group):
     """Mirror left and right, and top and bottom, each half of the time; wrong where questions ask for sides."""
     transpose: bool = False
     """Swap rows and columns, half of the time."""
-    shift: int = Field(0, ge=0)
+    shift: int = Field(0, ge=0, le=2048)
     """Move by up to so many pixels each way."""
-    randaugment: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=0, le=30)]] | None = (
-        Field(None, strict=False)
-    )
+    randaugment: (
+        tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=0, le=30)]] | None
+    ) = Field(None, strict=False)
     """[operations, magnitude] as METER's [2, 9]; null for none."""
     horizontal_flip: bool = False
     """VCR: mirror picture and boxes, half of the time, unless a text of the record says left or right."""
@@ -210,9 +244,9 @@ class AugmentGroup(Group):
 class ExpectGroup(Group):
     metric: str
     split: Split
-    value: float
+    value: float = Field(ge=0, le=100)
     """In percent, as published."""
-    tolerance: float = Field(ge=0)
+    tolerance: float = Field(ge=0, le=100)
     """In points."""
     source: str
     """Where the value was read."""
@@ -243,6 +277,10 @@ class Recipe(Group):
             for group, _, name in [key.partition(".")]
             if getattr(groups[group], name) != type(groups[group]).model_fields[name].default
         ]
+        if self.model.resize == "published-vcr" and not vcr:
+            problems.append(
+                f"model.resize: published-vcr differs from crop in its boxes, and task {self.task} has none; take crop"
+            )
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -250,12 +288,12 @@ class Recipe(Group):
     @property
     def hash(self) -> str:
         """16 hex digits; equal for recipes that resolve to the same values."""
-        return digest(self.model_dump(mode="json"))
+        return digest(self.without_added())
 
     @property
     def experiment(self) -> str:
         """16 hex digits; equal for recipes that are one experiment with other seeds, or the same one elsewhere."""
-        values = flat(self.model_dump(mode="json"))
+        values = flat(self.without_added())
         return digest(
             {
                 key: v
@@ -263,6 +301,15 @@ class Recipe(Group):
                 if not HARMLESS.fullmatch(key) and not LAYOUT.fullmatch(key) and key != "train.seed"
             }
         )
+
+    def without_added(self) -> dict[str, Any]:
+        """All values but those keys of `ADDED` that are at the value there."""
+        values = self.model_dump(mode="json")
+        for key, unchanged in ADDED.items():
+            group, _, name = key.partition(".")
+            if values[group][name] == unchanged:
+                del values[group][name]
+        return values
 
     def to_yaml(self) -> str:
         """Every value spelled out; load_recipe reads it back as the same recipe."""
@@ -310,6 +357,13 @@ def batch_layout(batch_size: int, per_device_batch_size: int, num_processes: int
 
 def nearest_divisors(number: int, wanted: int) -> str:
     """The divisors of `number` on either side of `wanted`."""
-    divisors = [d for d in range(1, number + 1) if number % d == 0]
+    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
+    divisors = sorted({*small, *(number // d for d in small)})
     below = [d for d in divisors if d <= wanted][-1:]
     return " or ".join(map(str, below + [d for d in divisors if d > wanted][:1]))
+
+
+def shortened(value: Any) -> str:
+    """A value as Python writes it, in at most 200 characters."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -1,7 +1,7 @@
 """YAML without its traps: 1e-5 is a number, yes is a word, a key stands once; mistakes name the file and the line."""
 
+import itertools
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,16 +53,43 @@ for tag, pattern, first_characters in (
             f"tag:yaml.org,2002:{tag}", re.compile(pattern), first_characters
         )
 
-# PyYAML builds this from its own, stricter pattern.
-FLOATS: Callable[[yaml.SafeLoader, yaml.ScalarNode], float] = lambda _, node: float(
-    node.value.replace("_", "")
-)  # noqa: E731
 
-Loader.add_constructor("tag:yaml.org,2002:float", FLOATS)
+# PyYAML builds this from its own, stricter pattern.
+def construct_float(_: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
+    return float(node.value.replace("_", ""))
+
+
+Loader.add_constructor("tag:yaml.org,2002:float", construct_float)
+
+
+MOST_VALUES = 100_000  # of a file; references to anchors (`*name`) can make few lines into billions
+
+MOST_BRACKETS = 100  # PyYAML takes seconds for thousands within each other
 
 
 def parse(text: str) -> Any:
-    return yaml.load(text, Loader)
+    """Raises yaml.YAMLError, or ValueError for a number of thousands of digits."""
+    depths = itertools.accumulate(1 if c in "[{" else -1 for c in text if c in "[]{}")
+    if max(depths, default=0) > MOST_BRACKETS:
+        raise yaml.YAMLError(f"more than {MOST_BRACKETS} brackets within each other")
+    content = yaml.load(text, Loader)
+    waiting, count = [content], 0
+    while waiting:
+        value = waiting.pop()
+        inner = (
+            list(value.values())
+            if isinstance(value, dict)
+            else value
+            if isinstance(value, list)
+            else []
+        )
+        count += len(inner)
+        if count > MOST_VALUES:
+            raise yaml.YAMLError(
+                f"more than {MOST_VALUES:,} values, with those that anchors repeat"
+            )
+        waiting += inner
+    return content
 
 
 def dump(value: Any) -> str:
@@ -72,7 +99,7 @@ def dump(value: Any) -> str:
 def read_group(file: Path) -> dict[str, Any]:
     """The keys of a YAML file."""
     try:
-        values = parse(file.read_text(encoding="utf-8"))
+        values = parse(file.read_text(encoding="utf-8-sig"))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         way_out = (
@@ -83,6 +110,8 @@ def read_group(file: Path) -> dict[str, Any]:
         raise RequestError(f"{file}: line {line}: {error.problem}{way_out}") from error
     except (yaml.YAMLError, ValueError, OSError) as error:
         raise RequestError(f"{file}: not a YAML file: {str(error).splitlines()[0]}") from error
+    except RecursionError as error:
+        raise RequestError(f"{file}: not a recipe: its values are nested too deeply") from error
     if not isinstance(values, dict):
         raise RequestError(f"{file}: not a group of keys (`key: value` lines)")
     return values

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from vle_bench.data.prepared import PreparedData as Data
 
 Row = dict[str, Any]  # one prediction, keyed by "id"
-
 Scores = dict[str, Any]
 
 
@@ -77,7 +76,12 @@ class Task(Protocol):
         ...
 
     def augmentation(self, settings: dict[str, Any], seed: int, epoch: int) -> Any:
-        """What happens to the examples in one epoch of training, for `collator`; or None."""
+        """What happens to the examples in one epoch of training, for `collator`; or None.
+
+        Args:
+            settings: the recipe's group `augment`, and `one_a_question`: whether questions of an image see views
+                of their own.
+        """
         ...
 
     def collator(

@@ -25,13 +25,11 @@ from vle_bench.metrics.vcr import vcr_accuracy
 from vle_bench.tasks.base import Row, Scores
 
 SOURCES = ("vcr", "shapes-vcr")
-
 LENGTHS = (
     (5, "1 to 5"),
     (8, "6 to 8"),
     (12, "9 to 12"),
 )  # words of a question, with its tags and marks; VCR's mean is 6.6
-
 NUM_TOKEN_TYPES = 83  # of the released VLE models for VCR: text, image, and 81 objects
 
 
@@ -121,12 +119,15 @@ class VCR:
         return tuple(every.get(part, part) for part in self.parts) if submission else self.parts
 
     def predictions(self, logits: torch.Tensor, ids: list[Any], labels: list[str]) -> list[Row]:
-        """logits (B, C) → the choice of each question and every choice's probability among its four; ties to the lowest."""
-        fours = logits.float().unflatten(1, (-1, CHOICES)).softmax(-1)  # (B, C / 4, 4)
+        """logits (B, C) → the choice of each question and every choice's probability among its four; ties to the lowest.
+
+        The probabilities are computed in float64: in float32 two logits that differ in their last
+        bit get one probability, and the leaderboard's file would name another choice than the record.
+        """
+        fours = logits.cpu().double().unflatten(1, (-1, CHOICES))  # (B, C / 4, 4)
+        chosen, probabilities = fours.argmax(-1).tolist(), fours.softmax(-1).tolist()
         rows = []
-        for annot_id, scores, best in zip(
-            ids, fours.tolist(), fours.argmax(-1).tolist(), strict=True
-        ):
+        for annot_id, scores, best in zip(ids, probabilities, chosen, strict=True):
             row: Row = {"id": annot_id}
             for part in self.parts:
                 if part == "q2a":

@@ -15,6 +15,7 @@ from vle_bench.data.prepared import PreparedData
 from vle_bench.data.samplers import image_batches
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.metrics.bootstrap import interval
+from vle_bench.metrics.sums import mean
 from vle_bench.tasks.base import Row, Scores
 from vle_bench.tasks.vcr import VCR
 
@@ -33,6 +34,7 @@ class VCRSecondStage(VCR):
     parts: tuple[Part, ...] = ("qa2r",)
     primary_metric: str = "mlm_accuracy"
     submitted_with: str | None = None
+    version: int = 2  # 2: a tie is right only where the right class is the first of it
 
     def check(self, data: PreparedData, split: str, inputs: dict[str, Any]) -> None:
         super().check(data, split, inputs)
@@ -76,10 +78,10 @@ class VCRSecondStage(VCR):
     def predictions(self, logits: torch.Tensor, ids: list[Any], labels: list[str]) -> list[Row]:
         """logits (B, M + 1), see VLEForVCRSecondStage → how many words were masked and found, and whether the match was."""
         words, match = logits[:, :-1], logits[:, -1]
-        masked, right = (~words.isposinf()).sum(1).tolist(), (words == 0).sum(1).tolist()
+        masked, right = (words != -1).sum(1).tolist(), (words == 1).sum(1).tolist()
         return [
             {"id": i, "mlm_masked": m, "mlm_right": r, "itm_right": found}
-            for i, m, r, found in zip(ids, masked, right, (match == 0).tolist(), strict=True)
+            for i, m, r, found in zip(ids, masked, right, (match == 1).tolist(), strict=True)
         ]
 
     def submission(self, rows: list[Row], questions: Any) -> str:
@@ -109,12 +111,12 @@ class VCRSecondStage(VCR):
             "n": len(ids),
             "metrics": {
                 "mlm_accuracy": {
-                    "value": float(tokens.mean()),
+                    "value": mean(tokens.tolist()),
                     "interval": list(interval(tokens, of_tokens)),
                     "n": len(tokens),
                 },
                 "itm_accuracy": {
-                    "value": float(matched.mean()),
+                    "value": mean(matched.tolist()),
                     "interval": list(interval(matched, images)),
                     "n": len(ids),
                 },

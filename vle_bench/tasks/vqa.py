@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vle_bench.data.augment import Augment, Augmentation
+from vle_bench.data.augment import Augmentation
 from vle_bench.data.collate import QuestionCollator
+from vle_bench.data.images import Views
 from vle_bench.data.prepared import PreparedData, open_prepared
 from vle_bench.data.samplers import grouped_order, image_batches, with_others
 from vle_bench.data.tokenizer import train_tokenizer
@@ -73,11 +73,15 @@ class VQA:
     ) -> list[NDArray[np.int64]]:
         return image_batches(np.asarray(questions["image_row"]), batch_size)
 
-    def augmentation(self, settings: dict[str, Any], seed: int, epoch: int) -> Augment | None:
+    def augmentation(self, settings: dict[str, Any], seed: int, epoch: int) -> Views | None:
         chosen = Augmentation(
             **{field.name: settings[field.name] for field in fields(Augmentation)}
         )
-        return partial(chosen, seed=seed, epoch=epoch) if chosen != Augmentation() else None
+        return (
+            Views(chosen, seed, epoch, settings.get("one_a_question", False))
+            if chosen != Augmentation()
+            else None
+        )
 
     def collator(
         self,
@@ -86,7 +90,7 @@ class VQA:
         processor: Any,
         labels: list[str],
         inputs: dict[str, Any],
-        augment: Augment | None = None,
+        augment: Views | None = None,
         submission: bool = False,
     ) -> Callable[[Any], dict[str, Any]]:
         return QuestionCollator(
@@ -94,8 +98,12 @@ class VQA:
         )
 
     def predictions(self, logits: torch.Tensor, ids: list[Any], labels: list[str]) -> list[Row]:
-        """logits (B, num_labels) → the most probable answer of each question and its probability."""
-        scores, best = logits.float().sigmoid().max(-1)
+        """logits (B, num_labels) → the most probable answer of each question and its probability.
+
+        The answer with the highest logit: in float32 the sigmoid of every logit above 17 is 1.
+        """
+        highest, best = logits.float().max(-1)
+        scores = highest.sigmoid()
         return [
             {"id": question_id, "answer": labels[label], "label": label, "score": round(score, 6)}
             for question_id, label, score in zip(ids, best.tolist(), scores.tolist(), strict=True)
@@ -121,7 +129,8 @@ class VQA:
         """The official accuracy, overall and by type, with 95 % intervals from images drawn with replacement.
 
         Beside it `soft_score_in_vocabulary`, what METER and VLE report while they train: the mean soft target of the class
-        predicted. Questions without an answer in the vocabulary count as 0 here; the published programs leave them out.
+        predicted. Questions without an answer in the vocabulary count as 0 here; the published programs leave them out. It is
+        left out for rows without `label`: those of a model whose classes are not the data's.
         """
         table = questions.select_columns(
             [
@@ -150,16 +159,17 @@ class VQA:
         open_ended = np.array([row["answer_type"] != "yes/no" for row in table])
         if open_ended.any():
             metrics["accuracy_not_yes_no"] = figure(scores[open_ended], images[open_ended])
-        chosen = {row["id"]: row["label"] for row in rows}
-        soft = np.array(
-            [
-                in_vocabulary(chosen[row["question_id"]], row["label_ids"], row["label_scores"])
-                for row in table
-            ]
-        )
-        metrics["soft_score_in_vocabulary"] = figure(
-            soft.round(6), images
-        )  # the tables hold 0.3 in 32 bits
+        if all("label" in row for row in rows):
+            chosen = {row["id"]: row["label"] for row in rows}
+            soft = np.array(
+                [
+                    in_vocabulary(chosen[row["question_id"]], row["label_ids"], row["label_scores"])
+                    for row in table
+                ]
+            )
+            metrics["soft_score_in_vocabulary"] = figure(
+                soft.round(6), images
+            )  # the tables hold 0.3 in 32 bits
         kinds = {name: [row[name] for row in table] for name in ("answer_type", "question_type")}
         return {
             "n": result["n"],

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from vle_bench.data.loader import in_loader
+from vle_bench.data.samplers import questions_together
 from vle_bench.errors import RequestError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def epoch_batches(run: "Run", epoch: int, stage: np.ndarray | None) -> list[list
         stage: (questions,) bool, which questions take part; None: all.
     """
     settings, data = run.recipe.train, run.recipe.data
-    per_image = 1 if data.grouping == "question" else data.questions_per_image or len(run.questions)
+    per_image = questions_together(data.grouping, data.questions_per_image) or len(run.questions)
     order = run.task.training_order(run.questions, settings.seed, epoch, per_image)
     if stage is not None:
         order = order[stage[order]]
@@ -113,7 +114,10 @@ def steps(run: "Run", start: int = 0) -> Iterator[Step]:
         batches = batches[passed:]
         if not batches:
             continue
-        augment = run.task.augmentation(recipe.augment.model_dump(), recipe.train.seed, epoch)
+        settings = recipe.augment.model_dump() | {
+            "one_a_question": recipe.data.grouping == "question"
+        }
+        augment = run.task.augmentation(settings, recipe.train.seed, epoch)
         collate = run.task.collator(
             run.questions, run.data.images, run.processor, run.labels, run.inputs, augment
         )

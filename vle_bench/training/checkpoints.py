@@ -24,7 +24,6 @@ from torch.distributed.checkpoint.state_dict import (
 from vle_bench import atomic
 from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.recipe.schema import HARMLESS, flat
 from vle_bench.training.optim import AverageWeights
 
 MODEL, STATE, PROGRESS, MANIFEST = "model.safetensors", "state.pt", "progress.json", "manifest.json"
@@ -162,7 +161,7 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
 def damage(path: Path) -> str | None:
     """What is wrong with a state, or None: every file is there with the content that was written."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         files = {
             name: (manifest[name]["bytes"], manifest[name]["sha256"])
             for name in (MODEL, STATE, PROGRESS)
@@ -183,7 +182,7 @@ def damage(path: Path) -> str | None:
 
 
 def read_progress(path: Path) -> dict[str, Any]:
-    progress: dict[str, Any] = json.loads((path / PROGRESS).read_text())
+    progress: dict[str, Any] = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
     return progress
 
 
@@ -223,6 +222,11 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 def changed_keys(old: dict[str, Any], new: dict[str, Any]) -> tuple[list[str], list[str]]:
     """Lines `dotted.key: old -> new`: of keys that decide the result, and of harmless ones."""
+    from vle_bench.recipe.schema import (  # here: recipes need pydantic, which saving a state does without
+        HARMLESS,
+        flat,
+    )
+
     before, after = flat(old), flat(new)
     changed = [key for key in before | after if before.get(key) != after.get(key)]
     lines = {key: f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed}

@@ -2,30 +2,39 @@
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+import torch.utils.deterministic
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from accelerate.utils.environment import parse_flag_from_env
 
 from vle_bench.errors import RequestError
-from vle_bench.recipe.schema import Recipe, TrainGroup, batch_layout
+from vle_bench.evaluation.precision import set_tf32
 from vle_bench.training.launch import check_launch
 
+if TYPE_CHECKING:
+    from vle_bench.recipe.schema import Recipe, TrainGroup
 
-def accelerator_for(recipe: Recipe, folder: Path) -> tuple[Accelerator, int]:
+
+def accelerator_for(recipe: "Recipe", folder: Path) -> tuple[Accelerator, int]:
     """The engine of a run, and the micro-batches that each process accumulates for one global batch.
 
     Raises:
         RequestError: an accelerate configuration with hyper-parameters in it; a global batch that does not divide; a choice
             that this hardware or this configuration cannot run.
     """
+    from vle_bench.recipe.schema import (
+        batch_layout,  # here: recipes need pydantic, which `make gpu-check` does without
+    )
+
     settings = recipe.train
     check_launch(os.environ)
-    torch.set_float32_matmul_precision("high" if settings.tf32 else "highest")
-    torch.backends.cudnn.allow_tf32 = settings.tf32
+    set_tf32(settings.tf32)
+    order_products()
     accelerator = Accelerator(
         mixed_precision=precision(settings.precision),
         log_with=settings.trackers or None,
@@ -54,11 +63,10 @@ PLAIN = (
     DistributedType.MULTI_CPU,
     DistributedType.MULTI_GPU,
 )  # gradients are whole on each device
-
 NO_STATES = "with DeepSpeed, which keeps the optimiser to itself, no training state is saved or put back; take DDP or FSDP2"
 
 
-def check_deepspeed(settings: TrainGroup) -> None:
+def check_deepspeed(settings: "TrainGroup") -> None:
     if settings.ema is not None:
         raise RequestError(
             "train.ema: not with DeepSpeed, which keeps the trained weights to itself; take DDP or FSDP2, or null"
@@ -88,6 +96,52 @@ def precision(choice: str) -> str:
     return {"fp32": "no"}.get(choice, choice)
 
 
+ORDERED = (
+    ":4096:8",
+    ":16:8",
+)  # the workspaces with which cuBLAS adds up in one order (its manual, "Results Reproducibility")
+
+
+def order_products() -> None:
+    """Have cuBLAS add up in one order; it reads the environment once, at the first product on a GPU.
+
+    Raises:
+        RequestError: the environment asks for a workspace that makes this impossible.
+    """
+    if (
+        on_gpu()
+        and (value := os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ORDERED[0])) not in ORDERED
+    ):
+        raise RequestError(
+            f"CUBLAS_WORKSPACE_CONFIG={value}: a resumed run would not end with the same bytes; take {ORDERED[0]}, or unset it"
+        )
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """On GPUs the kernels whose sums do not depend on the order of threads, so that the same step gives the same bytes.
+
+    Attention in the cuDNN and memory-efficient kernels is the one thing of a step that is not so by itself, and it heeds
+    `warn_only=False` alone. CPUs need none of it.
+    """
+    if not on_gpu():
+        yield
+        return
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    memory: Any = torch.utils.deterministic
+    filled = memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    memory.fill_uninitialized_memory = False  # a search for bugs, one more kernel for every tensor
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        memory.fill_uninitialized_memory = filled
+
+
 def prepare(
     accelerator: Accelerator, model: Any, optimizer: torch.optim.Optimizer, compiled: bool
 ) -> tuple[Any, Any]:
@@ -102,8 +156,27 @@ def prepare(
         # in 16 bits and round the soft targets with the other inputs.
         plugin.mixed_precision_policy = None
     if compiled:
-        model = torch.compile(model, dynamic=True)
+        compile_layers(model)
     return accelerator.prepare(model, optimizer)
+
+
+def compile_layers(model: Any, **options: Any) -> None:
+    """Compile each layer by itself, in its place: those of a kind share their code, so that 12 take as long as one.
+
+    The whole model in one graph took more than three minutes on 16 cores. Code for texts of any length, any number of
+    pictures, training and evaluation is kept; torch would go back to running without it, in silence, after the eighth.
+
+    Args:
+        options: more for `torch.compile`.
+    """
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+    layers = [layer for layers in model.encoder_layers().values() for layer in layers[1:]]
+    layers += [
+        *model.base_model.cross_modal_text_layers,
+        *model.base_model.cross_modal_image_layers,
+    ]
+    for layer in layers:
+        layer.compile(dynamic=True, **options)
 
 
 def whole_weights(accelerator: Accelerator, model: Any) -> dict[str, Any]:

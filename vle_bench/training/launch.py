@@ -31,7 +31,6 @@ HYPER_PARAMETERS: dict[str, tuple[str, tuple[str, ...], str]] = {
         "train.gradient_checkpointing",
     ),
 }
-
 # Variable → (key, the values that are taken, why no other)
 LIMITS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "ACCELERATE_USE_MEGATRON_LM": (
@@ -50,7 +49,6 @@ LIMITS: dict[str, tuple[str, tuple[str, ...], str]] = {
         "to shard the weights too, take FSDP2",
     ),
 }
-
 FSDP_LIMITS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "FSDP_VERSION": (
         "fsdp_config.fsdp_version",
@@ -63,7 +61,6 @@ FSDP_LIMITS: dict[str, tuple[str, tuple[str, ...], str]] = {
         "the other processes would evaluate with weights never loaded; take false",
     ),
 }
-
 # Keys of a DeepSpeed file that decide what is learnt → where the recipe has them. A file may say "auto".
 DEEPSPEED_KEYS = {
     "train_batch_size": "train.batch_size",
@@ -144,7 +141,7 @@ def meet_on_cpu(environment: MutableMapping[str, str]) -> None:
 
 def deepspeed_problems(file: str) -> list[str]:
     try:
-        values = json.loads(Path(file).read_text(encoding="utf-8"))
+        values = json.loads(Path(file).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise RequestError(
             f"{file}: deepspeed_config_file: cannot be read as JSON: {error}"

@@ -13,10 +13,12 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from vle_bench import models
-from vle_bench.data.prepared import check_labelled, check_labels
+from vle_bench.data.prepared import check_labelled
 from vle_bench.errors import RequestError
 from vle_bench.models import pretrained
+from vle_bench.models.vle.convert.converted import few, not_finite
 from vle_bench.models.vle.processing import VLEProcessor
+from vle_bench.recipe.preflight import wrong_targets
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import TASKS, Data, Task
 from vle_bench.training import engine
@@ -84,6 +86,8 @@ def build(recipe: Recipe, folder: Path, build_model: ModelBuilder | None = None)
     questions = data.questions(recipe.data.train)
     for split in (recipe.data.train, recipe.data.evaluate, recipe.data.report):
         check_labelled(data, split)
+    if problem := wrong_targets(recipe.data, data.manifest):
+        raise RequestError(problem)
     model, processor, new_parameters = (build_model or model_of)(recipe, task, data)
     inputs = task.inputs(recipe.model.model_dump(), model.config.num_token_types)
     for split in {recipe.data.train, recipe.data.evaluate, recipe.data.report}:
@@ -167,17 +171,22 @@ def model_of(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any, int]:
         }
     if recipe.model.checkpoint is not None:
         folder = pretrained.resolve(Path(recipe.model.checkpoint))
-        if data.labels and (folder / "label_map.json").exists():
-            check_labels(pretrained.load_labels(folder), data)
+        if data.labels and not recipe.model.new_head:
+            refuse_other_answers(folder, data)
         model, new = pretrained.load_counting_new(
             folder,
             task.architecture,
             head_may_be_new=True,
+            new_head=recipe.model.new_head,
             image_size=recipe.model.image_size,
             num_token_types=pretrained.at_least_token_types(folder, task.num_token_types),
             **label_maps,
         )
-        processor = pretrained.load_processor(folder, recipe.model.image_size)
+        if damaged := not_finite(model.named_parameters()):
+            raise RequestError(
+                f"{folder}: weights that are not finite (NaN or infinite): {few(damaged)}"
+            )
+        processor = pretrained.load_processor(folder, recipe.model.image_size, recipe.model.resize)
         processor.patch_size = model.config.vision_config.patch_size
         return model, processor, new
     assert recipe.model.config is not None  # the schema asks for a checkpoint or a config
@@ -191,6 +200,19 @@ def model_of(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any, int]:
     values["vision_config"] = {**values["vision_config"], "image_size": recipe.model.image_size}
     model = getattr(models, task.architecture)(models.VLEConfig(**values, **label_maps))
     processor = VLEProcessor.from_parts(
-        tokenizer, recipe.model.image_size, model.config.vision_config.patch_size
+        tokenizer,
+        recipe.model.image_size,
+        model.config.vision_config.patch_size,
+        recipe.model.resize or "squash",
     )
     return model, processor, sum(p.numel() for p in model.parameters())
+
+
+def refuse_other_answers(folder: Path, data: Data) -> None:
+    """A checkpoint's trained head must answer with the answers that the data was prepared with."""
+    answers = pretrained.own_answers(folder)
+    if answers is not None and answers != data.labels:
+        raise RequestError(
+            f"{folder}: its {len(answers)} answers are not the {len(data.labels)} of {data.root}: start with a fresh head "
+            f"(model.new_head: true), or prepare the data with --label-map {folder}/config.json"
+        )

@@ -46,11 +46,7 @@ def take(
         raise RequestError(f"{folder}: {held}{way_out}")
     path, passed = (None, []) if done else checkpoints.newest(folder / "checkpoints")
     # The state knows best by what it was trained: recipe.yaml may have been edited since.
-    old = (
-        Recipe.model_validate(checkpoints.read_progress(path)["recipe"])
-        if path
-        else load_recipe(str(stored))
-    )
+    old = recipe_of_state(path) if path else load_recipe(str(stored))
     refuse_other_recipe(folder, old.model_dump(mode="json"), recipe)
     if done:
         print(f"{folder}: this run is finished; there is nothing to resume", flush=True)
@@ -67,12 +63,20 @@ def take(
     return str(path) if path else None
 
 
+def recipe_of_state(path: Path) -> Recipe:
+    """By what a training state was trained. Before `model.resize` there was, a checkpoint's pictures were squashed always."""
+    values = checkpoints.read_progress(path)["recipe"]
+    if "resize" not in values["model"] and values["model"].get("checkpoint"):
+        values = {**values, "model": {**values["model"], "resize": "squash"}}
+    return Recipe.model_validate(values)
+
+
 def finished(folder: Path, result: Path) -> bool:
-    """All steps are done, and the record is that of the best weights."""
+    """All steps are done, and the record is that of the weights that stand for the run."""
     if not result.is_file() or not (folder / "last" / pretrained.TRAINING_FILE).is_file():
         return False
     progress = pretrained.read_json(folder / "last" / pretrained.TRAINING_FILE)["progress"]
-    weights = folder / "best" / "model.safetensors"
+    weights = folder / pretrained.selection(folder)[0] / "model.safetensors"
     if progress["step"] != progress["steps"] or not weights.is_file():
         return False
     return load_record(result).model["checkpoint_sha256"] == file_sha256(weights)

@@ -29,7 +29,7 @@ from vle_bench.training.resume import restore, save_state
 from vle_bench.training.run import Run, build
 from vle_bench.training.run_folder import command_to_resume
 from vle_bench.training.signals import Stop, stop_on_signals
-from vle_bench.training.summary import describe, summary
+from vle_bench.training.summary import describe, precision_name, summary
 
 
 def train(recipe: Recipe, folder: Path, resume: bool = False) -> Record:
@@ -165,6 +165,7 @@ def stopped(run: Run, how: str) -> str:
     return f"{where}; {saved} holds all of it; go on with: {command_to_resume()}"
 
 
+@engine.deterministic()
 def optimizer_step(run: Run, micro_batches: list[dict[str, Any]], count: int) -> torch.Tensor:
     """One optimiser step over a global batch of `count` questions.
 
@@ -235,7 +236,7 @@ def diverged(run: Run, step: int, ids: list[Any], loss: float, norm: float) -> N
 
 def write_log(run: Run, entry: dict[str, Any]) -> None:
     if run.accelerator.is_main_process:
-        with open(run.folder / "log.jsonl", "a") as file:
+        with open(run.folder / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
     if run.recipe.train.trackers:
         run.accelerator.log(
@@ -249,7 +250,7 @@ def learning_rate(run: Run, step: int) -> float:
 
 
 def log_training(run: Run, epoch: int, samples_per_second: float) -> str:
-    loss, rate = sum(run.losses) / len(run.losses), learning_rate(run, run.step)
+    loss, rate = math.fsum(run.losses) / len(run.losses), learning_rate(run, run.step)
     run.losses = []
     write_log(
         run,
@@ -276,17 +277,20 @@ def evaluate(run: Run, stop: Stop) -> None:
 def evaluate_and_save(run: Run) -> None:
     """Score the `data.evaluate` split; `last/` is replaced, `best/` too where the score is the best so far."""
     recipe, model = run.recipe, run.bare_model
-    rows = predict(
-        model,
-        run.processor,
-        run.task,
-        run.data,
-        recipe.data.evaluate,
-        run.labels,
-        accelerator=run.accelerator,
-        batch_size=EVALUATION_BATCH_SIZE,
-        inputs=run.inputs,
-    )
+    with torch.compiler.set_stance(
+        "force_eager"
+    ):  # the code that `vle-bench evaluate` runs, so the same numbers
+        rows = predict(
+            model,
+            run.processor,
+            run.task,
+            run.data,
+            recipe.data.evaluate,
+            run.labels,
+            accelerator=run.accelerator,
+            batch_size=EVALUATION_BATCH_SIZE,
+            inputs=run.inputs,
+        )
     metrics = run.task.score(rows, run.data.questions(recipe.data.evaluate))["metrics"]
     score = run.last = metrics[run.task.primary_metric]["value"]
     weights = engine.whole_weights(run.accelerator, run.model)
@@ -308,10 +312,14 @@ def evaluate_and_save(run: Run) -> None:
         "seconds": round(run.training_seconds, 1),
         "split": recipe.data.evaluate,
         "score": score,
+        "selection": recipe.train.selection,
         **({"ema": recipe.train.ema} if run.average else {}),
+        "precision": precision_name(run.accelerator),
+        "tf32": recipe.train.tf32,
     }
     training = {
         "task": run.task.name,
+        "selection": recipe.train.selection,
         "recipe": {"name": recipe.name, "hash": recipe.hash, "experiment": recipe.experiment},
         "expect": recipe.expect.model_dump() if recipe.expect else None,
         "seed": recipe.train.seed,

@@ -17,7 +17,7 @@ from vle_bench.analysis.report import write_report
 from vle_bench.data.images import decode
 from vle_bench.data.prepared import open_prepared
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.record import load_record
+from vle_bench.evaluation.record import load_record, precision_of
 from vle_bench.evaluation.vcr_join import join_vcr
 from vle_bench.metrics.rounding import percent
 from vle_bench.models import pretrained
@@ -88,7 +88,9 @@ def vcr_page(request, vcr_data, tmp_path_factory):
 def predictions(run, task):
     return [
         json.loads(line)
-        for line in (run / "predictions" / f"{task}.val.jsonl").read_text().splitlines()
+        for line in (run / "predictions" / f"{task}.val.jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines()
     ]
 
 
@@ -341,15 +343,35 @@ def test_provenance_and_recipe_are_there(vqa_page):
         "python 3.11",
         "max_steps: 5000",
         "cpu, 1 thread",
+        "the record does not say how they were resized",
     ):
         assert words in shown, words
+
+
+@pytest.mark.parametrize(
+    ("resize", "said"),
+    [
+        ("crop", "shorter side resized, centre kept (crop)"),
+        ("squash", "both sides resized to the square (squash)"),
+        ("published-vcr", "boxes mapped as if squashed (published-vcr)"),
+        (
+            "crop + squash",
+            "shorter side resized, centre kept (crop) + both sides resized to the square (squash)",
+        ),
+    ],
+)
+def test_the_page_says_how_pictures_became_squares(vqa_data, tmp_path, resize, said):
+    run = vqa_run(tmp_path / "run", vqa_data, model={"name": "vqa-tiny", "resize": resize})
+    assert any(said in text for text in Page(write_report(run, None, tmp_path / "out.html")).texts)
 
 
 def joined_runs(folder, data):
     q2a, qa2r = (vcr_run(folder / name, data, f"vcr_{name}") for name in ("q2a", "qa2r"))
     (q2a / "best").mkdir()
-    (q2a / "best" / "config.json").write_text("{}")
-    (q2a / "best" / pretrained.TRAINING_FILE).write_text(json.dumps({"data_root": str(data)}))
+    (q2a / "best" / "config.json").write_text("{}", encoding="utf-8")
+    (q2a / "best" / pretrained.TRAINING_FILE).write_text(
+        json.dumps({"data_root": str(data)}), encoding="utf-8"
+    )
     (q2a / "best" / "model.safetensors").write_bytes(b"")
     return (
         q2a,
@@ -361,6 +383,25 @@ def joined_runs(folder, data):
             q2a / "results" / "vcr_q2ar.val.json",
             accelerator=Accelerator(cpu=True),
         ),
+    )
+
+
+def test_a_joined_record_says_the_precision_and_the_split_that_picked_both(vcr_data, tmp_path):
+    q2a, qa2r, join = joined_runs(tmp_path, vcr_data)
+    assert join().precision is None
+    trained = {"split": "val", "precision": "bf16"}
+    for run, task in ((q2a, "vcr_q2a"), (qa2r, "vcr_qa2r")):
+        change_record(run, task, lambda record: record.update(precision="bf16", training=trained))
+    record = join()
+    assert (
+        record.precision == record.training["precision"] == "bf16"
+        and record.training["split"] == "val"
+    )
+    change_record(qa2r, "vcr_qa2r", lambda record: record.update(precision="fp32"))
+    record = join()
+    assert (record.precision, precision_of(record)) == (
+        "bf16 + fp32",
+        "bf16 + fp32, trained in bf16",
     )
 
 
@@ -390,14 +431,16 @@ def test_two_runs_that_are_joined(vcr_data, tmp_path):
 
 def change_record(run, task, edit):
     path = run / "results" / f"{task}.val.json"
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     edit(record)
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps(record), encoding="utf-8")
 
 
 def change_rows(run, task, edit):
     path = run / "predictions" / f"{task}.val.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in edit(predictions(run, task))))
+    path.write_text(
+        "".join(json.dumps(row) + "\n" for row in edit(predictions(run, task))), encoding="utf-8"
+    )
 
 
 def first(**changes):
@@ -429,7 +472,7 @@ def record(edit):
             r"vqa.val.jsonl: no such file; `vle-bench evaluate .* --split val`",
         ),
         (
-            lambda run: (run / "predictions/vqa.val.jsonl").write_text('{"id": 1'),
+            lambda run: (run / "predictions/vqa.val.jsonl").write_bytes(b'{"id": 1'),
             "vqa.val.jsonl: line 1: broken or cut-off JSON",
         ),
         (
@@ -437,7 +480,7 @@ def record(edit):
             "vqa.val.jsonl: line 1: not UTF-8",
         ),
         (
-            lambda run: (run / "predictions/vqa.val.jsonl").write_text(""),
+            lambda run: (run / "predictions/vqa.val.jsonl").write_text("", encoding="utf-8"),
             "not the questions of the split",
         ),
         (
@@ -458,7 +501,7 @@ def record(edit):
             "other data than the record's.*data.root of",
         ),
         (
-            lambda run: (run / "log.jsonl").write_text('{"step": 1, "loss": "high"}\n'),
+            lambda run: (run / "log.jsonl").write_text('{"step": 1, "loss": "high"}\n', "utf-8"),
             "log.jsonl: line 1: step and loss must",
         ),
     ],
@@ -535,8 +578,12 @@ def test_other_requests_that_are_refused(vqa_data, vcr_data, tmp_path):
     page = Page(write_report(run, None, tmp_path / "no-log.html"))
     assert any("log.jsonl is not there: no curves" in text for text in page.texts)
     second = vcr_run(tmp_path / "second", vcr_data, "vcr_q2a")
-    text = (second / "recipe.yaml").read_text().replace("task: vcr_q2a", "task: vcr_second_stage")
-    (second / "recipe.yaml").write_text(text)
+    text = (
+        (second / "recipe.yaml")
+        .read_text(encoding="utf-8")
+        .replace("task: vcr_q2a", "task: vcr_second_stage")
+    )
+    (second / "recipe.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(
         RequestError, match="vcr_second_stage answers no question; a report is about a run of vqa"
     ):

@@ -195,6 +195,32 @@ def test_a_report(recipe, capsys):
     assert capsys.readouterr().out == ""  # the bar is on stderr
 
 
+@pytest.mark.parametrize(
+    ("recipe", "overrides", "low", "high"),
+    [
+        ("demo/vqa-tiny", ["data.grouping=question", "data.questions_per_image=null"], 1.0, 1.0),
+        (
+            "demo/vqa-tiny",
+            [],
+            1.75,
+            2.0,
+        ),  # two questions of an image together; of 9 questions one is left over
+        ("demo/vqa-tiny", ["data.questions_per_image=3"], 2.6, 3.0),
+        ("demo/vcr-q2a-tiny", [], 4.0, 4.0),  # four choices, each picture of one question
+        ("demo/vcr-q2a-tiny", ["data.grouping=image"], 8.0, 12.0),
+    ],
+)
+def test_training_shares_pictures_as_real_data_do(recipe, overrides, low, high):
+    """Micro-batches from a few made pictures would share them, which hundreds of thousands of real questions do not."""
+    size = ["train.batch_size=64", "train.per_device_batch_size=32", "train.precision=fp32"]
+    report = run_bench(load_recipe(recipe, [*size, *overrides]), 3, 32, synthetic="asked for")
+    assert low <= report["training"]["texts_per_image"] <= high
+    natural = (
+        9.5 if recipe == "demo/vqa-tiny" else 12
+    )  # evaluation encodes each image once for all of its questions
+    assert report["evaluation"]["texts_per_image"] > 0.8 * natural
+
+
 def command(monkeypatch, capsys, *arguments):
     monkeypatch.setattr(sys, "argv", ["vle-bench", "bench", *arguments])
     with pytest.raises(SystemExit) as ended:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vle_bench.bench.synthetic import OBJECTS, write_synthetic
+from vle_bench.bench.synthetic import OBJECTS, image_counts, write_synthetic
 from vle_bench.data.prepared import open_prepared
 from vle_bench.data.sources import PICTURES
 from vle_bench.models.vle.processing import VLEProcessor
@@ -85,6 +85,21 @@ def test_the_seed_decides_every_byte(tmp_path):
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         write_synthetic(tmp_path / name, "vcr", {"train": 4}, seed)
     manifests = [
-        json.loads((tmp_path / name / "manifest.json").read_text())["hash"] for name in "abc"
+        json.loads((tmp_path / name / "manifest.json").read_text(encoding="utf-8"))["hash"]
+        for name in "abc"
     ]
     assert manifests[0] == manifests[1] != manifests[2]
+
+
+def test_images_have_no_more_questions_than_stand_together(tmp_path):
+    write_synthetic(tmp_path, "vqav2", {"train": 300, "val": 54}, seed=1, together={"train": 1})
+    data = open_prepared(tmp_path)
+    train, val = data.questions("train"), data.questions("val")
+    assert (
+        len(set(train["image_row"])) == len(set(train["image_id"])) == 300
+        and len(data.images) == 310
+    )
+    assert len(val) / len(set(val["image_row"])) == pytest.approx(5.4, abs=0.05)
+    assert list(image_counts("vqav2", 11, 2)) == [2, 2, 1, 2, 2, 2] and list(
+        image_counts("vqav2", 7)
+    ) == [5, 2]

@@ -18,7 +18,7 @@ def touched(box, width=100, height=80, rows=4, cols=5):
 
 @pytest.mark.parametrize("seed", [11, 12])
 def test_published_boxes(seed):
-    golden = json.loads((GOLDEN / f"seed{seed}" / "boxes.json").read_text())
+    golden = json.loads((GOLDEN / f"seed{seed}" / "boxes.json").read_text(encoding="utf-8"))
     grid = golden["grid"]
     for boxes, (width, height), patches in zip(
         golden["boxes_xyxy_score"], golden["image_sizes_wh"], golden["patches"], strict=True

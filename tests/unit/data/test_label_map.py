@@ -11,7 +11,7 @@ ANSWERS = ["yes", "no", "2"]
 
 
 def write(tmp_path, content):
-    (tmp_path / "labels.json").write_text(json.dumps(content))
+    (tmp_path / "labels.json").write_text(json.dumps(content), encoding="utf-8")
     return tmp_path / "labels.json"
 
 
@@ -25,6 +25,11 @@ def write(tmp_path, content):
         {"label2id": {"2": 2, "yes": 0, "no": 1}},
         {"id2label": {"2": "2", "0": "yes", "1": "no"}, "hidden_size": 768},
         {"id2label": {"2": "2", "0": "yes", "1": "no"}, "label2id": {"yes": 0, "no": 1, "2": 2}},
+        {"ans2label": {"2": 2, "yes": 0, "no": 1}, "label2ans": ANSWERS},
+        {"ans2label": {"2": 2, "yes": 0, "no": 1}, "label2ans": {"0": "yes", "2": "2", "1": "no"}},
+        {"answer2idx": {"2": 2, "yes": 0, "no": 1}},
+        {"label2ans": ANSWERS},
+        {"2": "2", "0": "yes", "1": "no"},
     ],
 )
 def test_forms(tmp_path, content):
@@ -44,6 +49,12 @@ def test_forms(tmp_path, content):
         ({"id2label": {"0": "yes", "one": "no"}}, "the index of 'no' is 'one'"),
         ({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}, "place holders"),
         ({"id2label": {"0": "yes"}, "label2id": {"no": 0}}, "id2label and label2id contradict"),
+        (
+            {"ans2label": {"yes": 0, "no": 1}, "label2ans": ["no", "yes"]},
+            "label2ans and ans2label contradict",
+        ),
+        ({"0": "1", "1": "2", "2": "0"}, "which are the answers and which the indices"),
+        ({"0": "yes", "2": "no"}, "index 1 is missing"),
         ({"answers": ["yes", "yes"]}, "'yes' stands there twice"),
         ({"answers": ["yes", 2]}, "2 is not a string"),
         ({"answers": []}, "has no answer"),
@@ -55,10 +66,77 @@ def test_forms(tmp_path, content):
         ([], "no label map"),
         (["yes", "no", "yes"], "'yes' stands there twice"),
         (["yes", 2], "2 is not a string"),
+        (["yes", "\ud800"], "half of a surrogate pair"),
     ],
 )
 def test_refused(tmp_path, content, message):
     path = write(tmp_path, content)
+    with pytest.raises(RequestError, match=message) as caught:
+        read_label_map(path)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+LINES = "".join(
+    json.dumps({"answer": answer, "label": label}) + "\n" for label, answer in enumerate(ANSWERS)
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("answers_vqa.txt", "yes\nno\n2\n"),
+        ("answers_vqa.txt", "\ufeffyes\r\nno\r\n2"),
+        ("answer2label.txt", LINES),
+        ("answer2label.jsonl", LINES),
+        ("other_order.jsonl", "\n".join(LINES.splitlines()[::-1])),
+        ("strings.jsonl", '"yes"\n"no"\n\n"2"\n'),
+        ("without_labels.jsonl", '{"answer": "yes"}\n{"answer": "no"}\n{"answer": "2"}\n'),
+        ("json.txt", json.dumps(ANSWERS, indent=1)),
+        ("json.txt", json.dumps({"ans2label": {"yes": 0, "no": 1, "2": 2}})),
+        ("bom.json", "\ufeff" + json.dumps(ANSWERS)),
+    ],
+)
+def test_a_line_an_answer(tmp_path, name, text):
+    (tmp_path / name).write_bytes(text.encode())
+    assert read_label_map(tmp_path / name) == ANSWERS
+
+
+def test_an_answer_may_hold_what_parts_lines_elsewhere(tmp_path):
+    (tmp_path / "a.txt").write_bytes("un\u2028deux\ncaf\u00e9\x85\x0bnoir\n".encode())
+    assert read_label_map(tmp_path / "a.txt") == ["un\u2028deux", "caf\u00e9\x85\x0bnoir"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.txt", b"yes\n\nno\n", "line 2: empty"),
+        ("a.txt", b"yes\nno\nyes\n", "'yes' stands there twice"),
+        ("a.txt", b"", "line 1: empty"),
+        ("a.txt", b"caf\xe9\n", "not UTF-8 text"),
+        ("a.txt", LINES[:-5].encode(), "line 3: broken or cut-off JSON"),
+        ("a.jsonl", b"yes\nno\n", "line 1: broken or cut-off JSON"),
+        ("a.jsonl", b'"yes"\n3\n', "line 2: 3: an answer, or .* is expected on every line"),
+        (
+            "a.jsonl",
+            b'{"answer": "yes", "label": 0}\n{"answer": "no"}\n',
+            "line 1: .* is expected on every line",
+        ),
+        (
+            "a.jsonl",
+            b'{"answer": "yes", "label": 0}\n{"answer": "no", "label": 2}\n',
+            "index 1 is missing",
+        ),
+        (
+            "a.jsonl",
+            b'{"answer": "yes", "label": 0}\n{"answer": 2, "label": 1}\n',
+            "2 is not a string",
+        ),
+        ("a.jsonl", b"", "line 1: empty|has no answer"),
+    ],
+)
+def test_lines_that_are_refused(tmp_path, name, text, message):
+    path = tmp_path / name
+    path.write_bytes(text)
     with pytest.raises(RequestError, match=message) as caught:
         read_label_map(path)
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)

@@ -64,7 +64,7 @@ def test_a_missing_table_is_named(copy):
 
 
 def test_the_manifest_names_every_file(root):
-    manifest = json.loads((root / "manifest.json").read_text())
+    manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
     assert {"manifest.json", *manifest["files"]} == {p.name for p in root.iterdir()}
 
 

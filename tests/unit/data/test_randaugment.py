@@ -1,15 +1,19 @@
 """RandAugment: the published list and ranges, each operation, and where the randomness comes from."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from vle_bench.bench.synthetic import write_synthetic
 from vle_bench.data.augment import Augmentation
 from vle_bench.data.randaugment import OPERATIONS, rand_augment
 from vle_bench.errors import RequestError
 from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import AugmentGroup
 from vle_bench.tasks import TASKS
+from vle_bench.training.batches import steps
 
 BY_NAME = {
     operation.__name__: (operation, low, high, either_way)
@@ -206,6 +210,57 @@ def test_it_leaves_the_other_augmentations_as_they_were():
     rng.random(3), rng.integers(-2, 3, 2)  # as Augmentation draws them
     expected = rand_augment(plain(picture(), 7, seed=0, epoch=3), 1, 9, rng)
     assert both(picture(), 7, seed=0, epoch=3).tobytes() == expected.tobytes()
+
+
+def views(tmp_path, grouping, epochs):
+    """The pictures that an image's questions see in so many epochs of a recipe, by the image's name."""
+    write_synthetic(
+        tmp_path / grouping, "easy-vqa", {"train": 19}, seed=0
+    )  # two images, of 9 and 10 questions
+    overrides = [
+        f"data.grouping={grouping}",
+        "train.batch_size=4",
+        "train.per_device_batch_size=4",
+        "train.num_workers=0",
+    ]
+    data, recipe = TASKS["vqa"].open(tmp_path / grouping), load_recipe("vqa/meter-base", overrides)
+    names = data.images["image_id"]
+    seen = {name: [] for name in names}
+    held = []
+
+    def processor(images, text, max_length):
+        held[:] = images
+        return {}
+
+    run = SimpleNamespace(
+        recipe=recipe,
+        task=TASKS["vqa"],
+        data=data,
+        questions=data.questions("train"),
+        labels=data.labels,
+        processor=processor,
+        inputs={"max_text_length": 50},
+        accumulation=1,
+        stage_steps=0,
+        accelerator=SimpleNamespace(num_processes=1, process_index=0),
+    )
+    image_of = dict(zip(run.questions["question_id"], run.questions["image_id"], strict=True))
+    for epoch, _, micro_batches in steps(run):
+        if epoch == epochs:
+            return seen
+        for batch in micro_batches:
+            for question, place in zip(batch["ids"], batch["inputs"]["image_index"], strict=True):
+                seen[image_of[question]].append(held[int(place)].tobytes())
+
+
+def test_each_question_has_a_view_of_its_own_where_questions_are_shuffled(tmp_path):
+    """METER draws a view whenever it reads a question; one a picture and epoch would be 10 in ten epochs."""
+    for seen, questions in zip(views(tmp_path, "question", 10).values(), (9, 10), strict=True):
+        assert (
+            len(seen) == 10 * questions and len(set(seen)) > 7 * questions
+        )  # draws may do nothing
+    for seen, questions in zip(views(tmp_path, "image", 10).values(), (9, 10), strict=True):
+        assert len(seen) == 10 * questions and 8 <= len(set(seen)) <= 10
 
 
 def test_the_recipe_reaches_the_pictures():

@@ -11,7 +11,7 @@ from vle_bench.data.boxes import patch_mask
 from vle_bench.data.vcr_text import NAMES, encode_record, object_names, pad_choices, shorten
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vcr_text"
-EXAMPLES = json.loads((GOLDEN / "records.json").read_text())
+EXAMPLES = json.loads((GOLDEN / "records.json").read_text(encoding="utf-8"))
 ENCODED = [(example, task) for example in EXAMPLES for task in example["tasks"]]
 
 

@@ -54,7 +54,8 @@ def log(folder, end):
         for s in (1, 2, 3)
     ]
     folder.mkdir()
-    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    content = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "log.jsonl").write_text(content, encoding="utf-8")
     return folder
 
 
@@ -129,7 +130,7 @@ def test_the_page_escapes_and_embeds(tmp_path):
         )
 
     write("index.html", images)
-    page = (tmp_path / "index.html").read_text()
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert (
         "<script>" not in page
         and "<i>" not in page

@@ -16,7 +16,7 @@ from vle_bench.data.prepared import check_labelled, check_whole
 from vle_bench.data.samplers import image_batches
 from vle_bench.data.tokenizer import train_tokenizer
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.evaluation.evaluate import predict
+from vle_bench.evaluation.evaluate import joined, predict
 from vle_bench.metrics.vqa import in_vocabulary
 from vle_bench.models import VLEConfig, VLEForVQA
 from vle_bench.models.vle.processing import VLEProcessor
@@ -271,3 +271,25 @@ def test_a_split_without_labels_is_told_apart(data):
         24,
     )
     assert collate(np.array([0, 1]))["inputs"]["labels"].sum() == 0
+
+
+def test_answers_are_ranked_by_logits():
+    """In float32 the sigmoid of 16.0 and of 16.5, of 17 and of 40, is 1."""
+    for highest, labels in (
+        ((16.0, 16.5, 0.0), 1),
+        ((17.0, 18.0, 40.0), 2),
+        ((-200.0, -120.0, -150.0), 1),
+    ):
+        (row,) = TASKS["vqa"].predictions(torch.tensor([highest]), [5], LABELS)
+        assert (row["label"], row["answer"]) == (labels, LABELS[labels])
+    assert (
+        TASKS["vqa"].predictions(torch.tensor([[16.0, 16.5, 0.0]]), [5], LABELS)[0]["score"] == 1.0
+    )
+
+
+def test_what_two_runs_have_in_common():
+    assert (
+        joined(["bf16", "bf16"]) == "bf16"
+        and joined(["bf16", "fp32"]) == "bf16 + fp32"
+        and joined([None, "fp32"]) is None
+    )

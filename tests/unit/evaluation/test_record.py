@@ -8,7 +8,7 @@ import pytest
 
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.provenance import ids_digest
-from vle_bench.evaluation.record import SCHEMA_VERSION, load_record
+from vle_bench.evaluation.record import SCHEMA_VERSION, load_record, precision_of
 
 VERSIONS = Path(__file__).parents[2] / "golden" / "records"
 
@@ -30,14 +30,75 @@ def test_what_earlier_versions_lack_is_empty() -> None:
         and third.recipe["experiment"] == "0123456789abcdef"
     )
     assert first.metrics["accuracy"].value == 0.9814948826630828
+    fourth = load_record(VERSIONS / "version-4.json")
+    assert [precision_of(record) for record in (first, second, third)] == ["", "", ""]
+    assert (fourth.precision, precision_of(fourth)) == ("fp32", "fp32, trained in bf16")
 
 
 def changed(tmp_path: Path, edit: Any) -> Path:
-    values = json.loads((VERSIONS / "version-3.json").read_text())
+    values = json.loads((VERSIONS / "version-3.json").read_text(encoding="utf-8"))
     edit(values)
     path = tmp_path / "record.json"
-    path.write_text(json.dumps(values))
+    path.write_text(json.dumps(values), encoding="utf-8")
     return path
+
+
+def elsewhere(values: dict[str, Any]) -> None:
+    values["model"].update(name="vle-base-for-vqa", checkpoint_sha256="ab" * 32)
+    values.update(kind="elsewhere", recipe={}, seed=None, training_splits=[], expect=None)
+
+
+def test_a_checkpoint_from_elsewhere_has_neither_recipe_nor_seed(tmp_path: Path) -> None:
+    record = load_record(changed(tmp_path, elsewhere))
+    assert (record.kind, record.title, record.identity) == (
+        "elsewhere",
+        "vle-base-for-vqa",
+        "ab" * 32,
+    )
+    assert record.of_unknown_training and not record.ranked
+    known = load_record(
+        changed(tmp_path, lambda v: (elsewhere(v), v.update(training_splits=["train"])))
+    )
+    assert known.ranked and known.identity == record.identity
+    squashed = load_record(
+        changed(tmp_path, lambda v: (elsewhere(v), v["model"].update(asked="resize squash")))
+    )
+    assert (
+        squashed.title == "vle-base-for-vqa, resize squash" and squashed.identity != record.identity
+    )
+    assert {load_record(path).kind for path in VERSIONS.glob("*.json")} == {
+        "run"
+    }  # what earlier versions wrote
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda v: v.update(seed=0), "kind elsewhere: .*neither recipe nor seed"),
+        (
+            lambda v: v.update(recipe={"name": "a", "hash": "b"}),
+            "kind elsewhere: .*neither recipe nor seed",
+        ),
+        (lambda v: v["model"].update(name="a/b"), r"model\.name: 'a/b' is no name"),
+        (
+            lambda v: v["model"].update(checkpoint_sha256="abc"),
+            r"model\.checkpoint_sha256: 'abc' is no SHA-256",
+        ),
+        (lambda v: v["model"].pop("checkpoint_sha256"), "model has no 'checkpoint_sha256'"),
+        (lambda v: v.update(kind="run"), "recipe has no 'hash'"),
+        (
+            lambda v: v.update(kind="run", recipe={"name": "a", "hash": "b"}),
+            "seed: the record of a run has one",
+        ),
+        (lambda v: v.update(kind="somewhere"), "kind: Input should be 'run' or 'elsewhere'"),
+    ],
+)
+def test_what_is_wrong_with_one_from_elsewhere_is_named(
+    tmp_path: Path, edit: Any, says: str
+) -> None:
+    path = changed(tmp_path, lambda v: (elsewhere(v), edit(v)))
+    with pytest.raises(RequestError, match=rf"record\.json: .*{says}"):
+        load_record(path)
 
 
 @pytest.mark.parametrize(
@@ -49,8 +110,8 @@ def changed(tmp_path: Path, edit: Any) -> Path:
             r"metrics\.accuracy\.mean: unknown field",
         ),
         (
-            lambda v: v.update(schema_version=4),
-            "schema_version 4 is newer than what this version reads, 3; update vle-bench",
+            lambda v: v.update(schema_version=5),
+            "schema_version 5 is newer than what this version reads, 4; update vle-bench",
         ),
         (lambda v: v["metrics"]["accuracy"].update(value=float("nan")), "NaN is no figure"),
         (lambda v: v["training"].update(seconds=float("inf")), "Infinity is no figure"),
@@ -72,6 +133,7 @@ def changed(tmp_path: Path, edit: Any) -> Path:
         (lambda v: v["code"].update(clean=None), r"code\.clean must be true or false"),
         (lambda v: v.pop("split"), "split: Field required"),
         (lambda v: v["expect"].update(tolerance=-1), r"expect\.tolerance"),
+        (lambda v: v.update(precision="auto"), "precision: .*match pattern"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, edit: Any, says: str) -> None:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from vle_bench.cli import app
 from vle_bench.data.official.vcr import COLUMNS
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.submission import check_vcr_submission, check_vqa_submission
+from vle_bench.evaluation.submission import LAST_COUNTS, check_vcr_submission, check_vqa_submission
 
 IDS = [11, 12, 13, 14, 15, 16, 17, 18]
 GOOD = [{"question_id": i, "answer": "yes"} for i in IDS]
@@ -21,7 +21,8 @@ def questions(tmp_path):
     path.write_text(
         json.dumps(
             {"questions": [{"question_id": i, "image_id": 1, "question": "what?"} for i in IDS]}
-        )
+        ),
+        encoding="utf-8",
     )
     return path
 
@@ -29,7 +30,9 @@ def questions(tmp_path):
 @pytest.fixture
 def annotations(tmp_path):
     path = tmp_path / "test.jsonl"
-    path.write_text("".join(json.dumps({"annot_id": f"test-{i}"}) + "\n" for i in range(8)))
+    path.write_text(
+        "".join(json.dumps({"annot_id": f"test-{i}"}) + "\n" for i in range(8)), encoding="utf-8"
+    )
     return path
 
 
@@ -45,8 +48,6 @@ def changed(number, **values):
         ([{**record, "confidence": 0.5} for record in GOOD], []),
         (GOOD[2:], ["2 question ids missing: 11, 12"]),
         ([], ["8 question ids missing: 11, 12, 13, 14, 15, ..."]),
-        ([*GOOD, GOOD[3]], ["1 question ids more than once: 14"]),
-        ([*GOOD, GOOD[3], GOOD[3], GOOD[0]], ["2 question ids more than once: 11, 14"]),
         ([*GOOD, {"question_id": 7, "answer": "no"}], ["1 question ids unknown: 7"]),
         (
             changed(0, question_id="11"),
@@ -56,16 +57,23 @@ def changed(number, **values):
             ],
         ),
         (
-            changed(0, question_id=11.0),
+            changed(0, question_id=11.5),
             [
-                "1 records whose question_id is not a whole number: record 0 (11.0)",
+                "1 records whose question_id is not a whole number: record 0 (11.5)",
                 "1 question ids missing: 11",
             ],
         ),
         (
-            changed(0, question_id=True),
+            changed(0, question_id=float("nan")),
             [
-                "1 records whose question_id is not a whole number: record 0 (True)",
+                "1 records whose question_id is not a whole number: record 0 (nan)",
+                "1 question ids missing: 11",
+            ],
+        ),
+        (
+            changed(0, question_id=float("inf")),
+            [
+                "1 records whose question_id is not a whole number: record 0 (inf)",
                 "1 question ids missing: 11",
             ],
         ),
@@ -88,23 +96,68 @@ def changed(number, **values):
 )
 def test_vqa(tmp_path, questions, content, problems):
     path = tmp_path / "answers.json"
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
     findings = check_vqa_submission(path, questions)
     assert findings.problems == problems and findings.warnings == []
 
 
+@pytest.mark.parametrize(
+    ("content", "warnings"),
+    [
+        ([*GOOD, GOOD[3]], [f"1 question ids more than once; {LAST_COUNTS}: 14"]),
+        (
+            [*GOOD, GOOD[3], GOOD[3], GOOD[0]],
+            [f"2 question ids more than once; {LAST_COUNTS}: 11, 14"],
+        ),
+        (
+            changed(0, question_id=11.0),
+            [
+                "1 question ids are not written as whole numbers; the official reader takes each for the number that it equals: "
+                "record 0 (11.0 for 11)"
+            ],
+        ),
+        (
+            [*GOOD, {"question_id": 12.0, "answer": "no"}],
+            [
+                "1 question ids are not written as whole numbers; the official reader takes each for the number that it equals: "
+                "record 8 (12.0 for 12)",
+                f"1 question ids more than once; {LAST_COUNTS}: 12",
+            ],
+        ),
+    ],
+)
+def test_what_the_official_reader_takes_is_a_warning(tmp_path, questions, content, warnings):
+    path = tmp_path / "answers.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    findings = check_vqa_submission(path, questions)
+    assert findings.problems == [] and findings.warnings == warnings
+    # the official reader: sets of ids, then an index by id
+    index = {record["question_id"]: record["answer"] for record in content}
+    assert set(index) == set(IDS) and len(index) == len(IDS)
+
+
+def test_true_is_the_id_1(tmp_path, questions):
+    questions.write_text(json.dumps({"questions": [{"question_id": 1}]}), encoding="utf-8")
+    (tmp_path / "a.json").write_text('[{"question_id": true, "answer": "yes"}]', encoding="utf-8")
+    findings = check_vqa_submission(tmp_path / "a.json", questions)
+    assert findings.problems == [] and "record 0 (true for 1)" in findings.warnings[0]
+
+
 def test_an_empty_answer_is_a_warning(tmp_path, questions):
     path = tmp_path / "answers.json"
-    path.write_text(json.dumps(changed(2, answer=" ")))
+    path.write_text(json.dumps(changed(2, answer=" ")), encoding="utf-8")
     findings = check_vqa_submission(path, questions)
     assert findings.problems == [] and findings.warnings == ["1 answers are empty: 13"]
 
 
 def test_the_questions_of_test_dev_alone_are_a_warning(tmp_path, questions):
     path = tmp_path / "answers.json"
-    path.write_text(json.dumps(GOOD))
+    path.write_text(json.dumps(GOOD), encoding="utf-8")
     questions.write_text(
-        json.dumps({**json.loads(questions.read_text()), "data_subtype": "test-dev2015"})
+        json.dumps(
+            {**json.loads(questions.read_text(encoding="utf-8")), "data_subtype": "test-dev2015"}
+        ),
+        encoding="utf-8",
     )
     (warning,) = check_vqa_submission(path, questions).warnings
     assert "the server wants every question of test2015" in warning
@@ -125,7 +178,8 @@ def test_a_vqa_file_that_cannot_be_read(tmp_path, questions, content, message):
 
 def leaderboard(path, rows, header=COLUMNS):
     path.write_text(
-        "\n".join([",".join(header), *(",".join(map(str, row)) for row in rows)]) + "\n"
+        "\n".join([",".join(header), *(",".join(map(str, row)) for row in rows)]) + "\n",
+        encoding="utf-8",
     )
     return path
 
@@ -196,7 +250,7 @@ def test_a_vcr_file_that_cannot_be_read(tmp_path, annotations, content, message)
 
 
 def test_annotations_without_ids(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"annot_id": 1}\n')
+    (tmp_path / "a.jsonl").write_text('{"annot_id": 1}\n', encoding="utf-8")
     with pytest.raises(RequestError, match="a.jsonl: line 1: annot_id: 1 is not a string"):
         check_vcr_submission(leaderboard(tmp_path / "l.csv", ROWS), tmp_path / "a.jsonl")
 
@@ -218,7 +272,7 @@ def test_annotations_without_ids(tmp_path):
 def test_the_command(tmp_path, questions, content, code, out, err, monkeypatch, capsys):
     path = Path(tmp_path) / "answers.json"
     if content != "broken":
-        path.write_text(json.dumps(content))
+        path.write_text(json.dumps(content), encoding="utf-8")
     arguments = ["check-submission", "vqa", str(path), "--questions", str(questions)]
     monkeypatch.setattr("sys.argv", ["vle-bench", *arguments])
     with pytest.raises(SystemExit) as stop:

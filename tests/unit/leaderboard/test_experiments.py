@@ -78,11 +78,30 @@ def test_one_run_has_no_deviation() -> None:
         {"task_version": 2},
         {"data": {"source": "vqav2", "manifest_hash": "1"}},
         {"contaminated": True},
+        {"model": {"name": "small", "resize": "crop"}},
         {"schema_version": 2, "recipe": {"name": "small", "hash": "1" * 16}},
+        {"schema_version": 4, "precision": "bf16"},
     ],
 )
 def test_what_is_another_experiment(changes: dict[str, Any]) -> None:
     assert len(experiments([record(0.77), record(0.78, 1, **changes)])) == 2
+
+
+def test_runs_of_different_precision_are_never_averaged() -> None:
+    def run(value: float, seed: int, precision: str, trained: str) -> Record:
+        return record(
+            value, seed, schema_version=4, precision=precision, training={"precision": trained}
+        )
+
+    bf16 = [run(0.77, 0, "bf16", "bf16"), run(0.78, 1, "bf16", "bf16")]
+    fp32 = [run(0.80, 2, "fp32", "fp32")]
+    scored_otherwise = [run(0.90, 0, "fp32", "bf16")]
+    groups = experiments([*bf16, *fp32, *scored_otherwise])
+    assert [[r.metrics["accuracy"].value for r in group] for group in groups] == [
+        [0.90],
+        [0.80],
+        [0.77, 0.78],
+    ]
 
 
 def test_contaminated_comes_last() -> None:

@@ -97,7 +97,9 @@ def folder(path: Path, *records: dict[str, Any]) -> Path:
     shutil.copy(SHIPPED / "published.yaml", path)
     for number, each in enumerate(records):
         (path / "results" / each["task"]).mkdir(exist_ok=True)
-        (path / "results" / each["task"] / f"{number}.json").write_text(json.dumps(each))
+        (path / "results" / each["task"] / f"{number}.json").write_text(
+            json.dumps(each), encoding="utf-8"
+        )
     return path
 
 
@@ -193,6 +195,80 @@ def test_contaminated_and_dirty_are_marked_and_the_first_never_ranked(tmp_path: 
     )
 
 
+def test_the_split_that_picked_the_checkpoint_is_marked(tmp_path: Path) -> None:
+    minival = record(
+        "vqav2", "minival", 0.78, n=5000, training={"split": "minival", "seconds": 1.0}
+    )
+    root = folder(tmp_path / "a", minival)
+    note = "△ the split that is reported also picked the checkpoint among those of its training; the score flatters it."
+    for name in ("comparison", "vqa_v2"):
+        assert [
+            row["Recipe" if name == "comparison" else "Model"][-1] for row in measured(root, name)
+        ] == ["△"]
+        assert note in page(root, name)
+    row = next(r for r in cells(page(root, "comparison")) if r[0] == "VLE-base")
+    assert row[6] == "78.00 ± 0.50 △; on minival; seed 0"
+    assert r"$\triangle$" in render(root, ["tex"])[root / "vqa_v2.tex"].decode()
+    assert "△" in render(root, ["html"])[root / "index.html"].decode()
+    other = record("vqav2", "val", 0.78, n=214354, training={"split": "minival", "seconds": 1.0})
+    root = folder(tmp_path / "b", other)
+    assert "△" not in page(root, "vqa_v2") + page(root, "comparison")
+
+
+def test_a_joined_record_of_an_earlier_version_is_marked_as_its_halves_are(tmp_path: Path) -> None:
+    picked = {"split": "val", "seconds": 1.0}
+    halves = [
+        record(
+            "vcr",
+            "val",
+            0.7,
+            task=task,
+            training=picked,
+            recipe={"name": task, "hash": digest, "experiment": digest},
+        )
+        for task, digest in (("vcr_q2a", "a" * 16), ("vcr_qa2r", "b" * 16))
+    ]
+    metrics = {name: {"value": 0.7, "interval": [0.69, 0.71]} for name in ("q2ar", "q2a", "qa2r")}
+    joined = " + ".join(("a" * 16, "b" * 16))
+    both = record(
+        "vcr",
+        "val",
+        0.7,
+        task="vcr_q2ar",
+        metrics=metrics,
+        primary_metric="q2ar",
+        training={"seconds": 2.0},
+        recipe={"name": "vcr_q2a + vcr_qa2r", "hash": joined, "experiment": joined},
+    )
+    root = folder(tmp_path, *halves, both)
+    assert [row[0] for row in cells(page(root, "vcr")) if row[0].startswith("vcr_q2a + ")] == [
+        "vcr_q2a + vcr_qa2r (aaaaaaaa + bbbbbbbb) △"
+    ]
+
+
+def test_one_checkpoint_in_two_precisions_makes_two_rows(tmp_path: Path) -> None:
+    bf16 = {"schema_version": 4, "precision": "bf16", "training": {"precision": "bf16"}, "n": 5000}
+    fp32 = bf16 | {"precision": "fp32"}
+    root = folder(
+        tmp_path / "a",
+        record("vqav2", "minival", 0.78, **bf16),
+        record("vqav2", "minival", 0.79, **fp32),
+    )
+    assert [
+        (row["Recipe"].partition(") ")[2], row["Score"]) for row in measured(root, "comparison")
+    ] == [("fp32, trained in bf16", "79.00 ± 0.50"), ("bf16", "78.00 ± 0.50")]
+    old = {"n": 5000, "training": {}}  # which may have been scored in any precision
+    with pytest.raises(RequestError, match="a duplicate of"):
+        page(
+            folder(
+                tmp_path / "b",
+                record("vqav2", "minival", 0.78, **bf16),
+                record("vqav2", "minival", 0.78, **old),
+            ),
+            "vqa_v2",
+        )
+
+
 def test_demo_references(tmp_path: Path) -> None:
     metrics = {
         "accuracy": {"value": 0.95, "interval": [0.945, 0.955]},
@@ -277,12 +353,12 @@ def test_the_demo_shows_both_vcr_tasks(tmp_path: Path) -> None:
 
 def run_folder(path: Path, content: dict[str, Any], ids: list[int] | None = None) -> Path:
     (path / "results").mkdir(parents=True)
-    (path / "recipe.yaml").write_text("task: vqa\ndata: {report: minival}\n")
-    (path / "results" / "vqa.minival.json").write_text(json.dumps(content))
+    (path / "recipe.yaml").write_text("task: vqa\ndata: {report: minival}\n", encoding="utf-8")
+    (path / "results" / "vqa.minival.json").write_text(json.dumps(content), encoding="utf-8")
     if ids is not None:
         (path / "predictions").mkdir()
         (path / "predictions" / "vqa.minival.jsonl").write_text(
-            "".join(f'{{"id": {i}, "answer": "no"}}\n' for i in ids)
+            "".join(f'{{"id": {i}, "answer": "no"}}\n' for i in ids), encoding="utf-8"
         )
     return path
 
@@ -300,12 +376,15 @@ def test_a_record_is_taken_in_once_and_never_replaced(tmp_path: Path) -> None:
     ):
         add_record(run, root)
     (run / "results" / "vqa.minival.json").write_text(
-        json.dumps(record("vqav2", "minival", 0.771, seconds=7.0, command="again"))
+        json.dumps(record("vqav2", "minival", 0.771, seconds=7.0, command="again")),
+        encoding="utf-8",
     )
     assert add_record(run, root, if_new=True) == (target, ["there already, with the same figures"])
     assert load_record(target).command == "vle-bench train"
     assert "77.10" in page(root, "comparison")
-    (run / "results" / "vqa.minival.json").write_text(json.dumps(record("vqav2", "minival", 0.99)))
+    (run / "results" / "vqa.minival.json").write_text(
+        json.dumps(record("vqav2", "minival", 0.99)), encoding="utf-8"
+    )
     with pytest.raises(
         RequestError,
         match=r"vqa.minival.json: a duplicate of .*seed-0.00000000.json.*never replaced",
@@ -386,7 +465,8 @@ def test_what_is_refused_is_named_and_nothing_is_written(
     before = sorted(root.rglob("*"))
     source = tmp_path / "record.json"
     source.write_text(
-        json.dumps({**record("vqav2", "minival", 0.78, seed=changes.get("seed", 0)), **changes})
+        json.dumps({**record("vqav2", "minival", 0.78, seed=changes.get("seed", 0)), **changes}),
+        encoding="utf-8",
     )
     with pytest.raises(RequestError, match=rf"record.json: .*{says}"):
         add_record(source, root)
@@ -403,7 +483,7 @@ def test_what_is_no_record_under_results_is_named(tmp_path: Path) -> None:
     root = folder(tmp_path, record("vqav2", "minival", 0.77, n=5000))
     for place in ("results/vqa/notes.txt", "results/stray.json", "results/vqa/deep/1.json"):
         (root / place).parent.mkdir(exist_ok=True)
-        (root / place).write_text("{}")
+        (root / place).write_text("{}", encoding="utf-8")
         with pytest.raises(RequestError, match=rf"{place}: no record; .*take it away"):
             write_tables(root, ["md"], check=True)
         (root / place).unlink()
@@ -422,7 +502,7 @@ def test_a_changed_recipe_does_not_stand_for_the_shipped_one(tmp_path: Path) -> 
     cell = next(r for r in cells(page(root, "comparison")) if r[0] == "VLE-base")[6]
     assert cell == "77.40 ± 0.50; seed 4; −0.20, inside ±0.3; by a recipe that was changed"
     (root / "results" / "vqa" / "1.json").write_text(
-        json.dumps(record("vqav2", "test-dev", 0.772, n=107394))
+        json.dumps(record("vqav2", "test-dev", 0.772, n=107394)), encoding="utf-8"
     )
     cell = next(r for r in cells(page(root, "comparison")) if r[0] == "VLE-base")[6]
     assert cell == "77.20 ± 0.50; seed 0"
@@ -448,7 +528,9 @@ def test_runs_of_one_task_are_shown_unless_they_are_joined(tmp_path: Path) -> No
     joined["metrics"] = {name: {"value": 0.5} for name in ("q2ar", "q2a", "qa2r")}
     for number, each in enumerate((half("vcr_q2a", "a", 2), half("vcr_qa2r", "c", 3), joined)):
         (root / "results" / each["task"]).mkdir()
-        (root / "results" / each["task"] / f"{number}.json").write_text(json.dumps(each))
+        (root / "results" / each["task"] / f"{number}.json").write_text(
+            json.dumps(each), encoding="utf-8"
+        )
     text = page(root, "demo")
     rows = cells(text[text.index("## shapes-VCR") :])[1:]
     assert rows == [
@@ -489,7 +571,7 @@ def test_write_and_check(tmp_path: Path) -> None:
     assert sorted(path.name for path in write_tables(root, TEXTS, check=True)) == expected
     assert not (root / "demo.md").exists()
     assert len(write_tables(root, TEXTS)) == len(expected) and write_tables(root, TEXTS) == []
-    (root / "demo.md").write_text("by hand")
+    (root / "demo.md").write_text("by hand", encoding="utf-8")
     assert write_tables(root, TEXTS, check=True) == [root / "demo.md"]
     assert write_tables(root, ["csv"], check=True) == []
     with pytest.raises(RequestError, match="no such folder"):
@@ -543,7 +625,7 @@ def test_an_edited_figure_is_found(tmp_path: Path) -> None:
         and write_tables(root, ["figures", "html"], check=True) == []
     )
     edited = root / "figures" / "vqa-parameters.svg"
-    edited.write_text(edited.read_text().replace("CoCa", "Koka"))
+    edited.write_text(edited.read_text(encoding="utf-8").replace("CoCa", "Koka"), encoding="utf-8")
     assert write_tables(root, ["figures"], check=True) == [edited]
 
 

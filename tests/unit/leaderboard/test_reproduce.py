@@ -66,14 +66,18 @@ def record(value, seed=0, digest=None, version=3, **changes):
 def write(folder, name, *records):
     (folder / "results" / name).mkdir(parents=True, exist_ok=True)
     for number, each in enumerate(records):
-        (folder / "results" / name / f"{number}.json").write_text(json.dumps(each))
+        (folder / "results" / name / f"{number}.json").write_text(
+            json.dumps(each), encoding="utf-8"
+        )
 
 
 def run_folder(folder, *records, **expect):
     (folder / "results").mkdir(parents=True)
-    (folder / "recipe.yaml").write_text(recipe_of(**expect).to_yaml())
+    (folder / "recipe.yaml").write_text(recipe_of(**expect).to_yaml(), encoding="utf-8")
     for number, each in enumerate(records):
-        (folder / "results" / f"vcr_q2a.{number}.json").write_text(json.dumps(each))
+        (folder / "results" / f"vcr_q2a.{number}.json").write_text(
+            json.dumps(each), encoding="utf-8"
+        )
     return folder
 
 
@@ -134,7 +138,7 @@ def test_one_checkpoint_counts_once_and_old_records_by_their_hash(work):
     (found,) = measured(RECIPE, work / "leaderboards")
     assert [r.metrics["accuracy"].value for r in found.experiment.records] == [0.79, 0.81, 0.80]
     assert found.experiment.mean == pytest.approx(0.80)
-    (run / "results" / "vcr_q2a.0.json").write_text(json.dumps(record(0.78)))
+    (run / "results" / "vcr_q2a.0.json").write_text(json.dumps(record(0.78)), encoding="utf-8")
     with pytest.raises(RequestError, match="two scores of one checkpoint on the same data"):
         measured(RECIPE, work / "leaderboards")
 

@@ -24,7 +24,7 @@ def metric(tmp_path, monkeypatch):
 
 
 def read(name):
-    return json.loads((GOLDEN / f"{name}.json").read_text())
+    return json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def test_the_600_golden_questions(metric):
@@ -72,14 +72,15 @@ def test_other_than_ten_answers_are_refused(metric):
         metric.compute(predictions=[{"question_id": 1, "answer": "yes"}], references=[nine])
 
 
-def test_records_without_ids_are_no_witnesses_as_in_the_official_program(metric):
-    truth = question(1, answers=[{"answer": "yes"}] * 10)
-    assert (
-        metric.compute(predictions=[{"question_id": 1, "answer": "yes"}], references=[truth])[
-            "accuracy"
-        ]
-        == 0
-    )
+@pytest.mark.parametrize("ids", [{}, {"answer_id": None}])
+def test_answers_without_ids_are_numbered_by_their_place(metric, ids):
+    truths = [question(k, answers=[{"answer": "yes", **ids}] * 10) for k in (1, 2)]
+    with pytest.warns(
+        UserWarning, match="answers without answer_id are numbered by their place"
+    ) as said:
+        metric.add(prediction={"question_id": 1, "answer": "yes"}, reference=truths[0])
+        metric.add_batch(predictions=[{"question_id": 2, "answer": "yes"}], references=truths[1:])
+    assert metric.compute()["accuracy"] == 1 and len(said) == 2  # which Python shows once
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_it_loads_offline_in_a_process_of_its_own(tmp_path):
         cwd=tmp_path,
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=120,
     )
     assert done.returncode == 0, done.stderr

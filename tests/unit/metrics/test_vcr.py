@@ -28,10 +28,11 @@ def write(tmp_path):
     def write(records, rows, header=COLUMNS):
         annotations, predictions = tmp_path / "val.jsonl", tmp_path / "leaderboard.csv"
         annotations.write_text(
-            "".join(f"{r if isinstance(r, str) else json.dumps(r)}\n" for r in records)
+            "".join(f"{r if isinstance(r, str) else json.dumps(r)}\n" for r in records),
+            encoding="utf-8",
         )
         predictions.write_text(
-            "".join(",".join(map(str, cells)) + "\n" for cells in (header, *rows))
+            "".join(",".join(map(str, cells)) + "\n" for cells in (header, *rows)), encoding="utf-8"
         )
         return annotations, predictions
 
@@ -200,7 +201,7 @@ def test_paths_that_are_no_text_file(tmp_path, read):
 
 def command(*arguments):
     done = [sys.executable, "-m", "vle_bench", "score", "vcr", *map(str, arguments)]
-    return subprocess.run(done, capture_output=True, text=True)
+    return subprocess.run(done, capture_output=True, encoding="utf-8")
 
 
 def test_command(write):
@@ -214,7 +215,7 @@ def test_command(write):
         {"q2a": 1 / 3, "qa2r": 1.0, "q2ar": 1 / 3, "n": 3},
     )
     assert command(*arguments).stdout.splitlines()[0].split() == ["q2a", "33.33", "3", "questions"]
-    predictions.write_text("annot_id\n")
+    predictions.write_text("annot_id\n", encoding="utf-8")
     refused = command(*arguments)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr == f"vle-bench: {predictions}: line 1: 21 columns are expected, 1 came\n"

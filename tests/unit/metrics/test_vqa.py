@@ -19,7 +19,10 @@ FILES = [GOLDEN / f"{name}.json" for name in ("questions", "annotations", "resul
 
 
 def test_all_600_golden_questions_agree_to_the_last_digit():
-    result, expected = score_vqa_files(*FILES), json.loads((GOLDEN / "expected.json").read_text())
+    result, expected = (
+        score_vqa_files(*FILES),
+        json.loads((GOLDEN / "expected.json").read_text(encoding="utf-8")),
+    )
     assert result["n"] == len(expected["per_question"]) == 600
     assert {str(i): round(100 * v, 2) for i, v in result["per_question"].items()} == expected[
         "per_question"
@@ -94,7 +97,10 @@ def by_definition(prediction, answers):
         scores.append(
             min(1, float(len([other for other in others if other["answer"] == prediction])) / 3)
         )
-    return float(sum(scores)) / len(scores)
+    total = 0.0  # as `sum` added before Python 3.12, under which the official program was written
+    for score in scores:
+        total += score
+    return total / len(scores)
 
 
 IDS = {
@@ -190,7 +196,7 @@ def test_the_validation_split_is_scored_in_seconds(tmp_path):
         predictions.append({"question_id": both["question_id"], "answer": rng.choice(kinds)})
     contents = {"q": {"questions": questions}, "a": {"annotations": annotations}, "p": predictions}
     for name, content in contents.items():
-        (tmp_path / name).write_text(json.dumps(content))
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
     started = time.process_time()
     result = score_vqa_files(*(tmp_path / name for name in contents))
     seconds = time.process_time() - started
@@ -238,7 +244,7 @@ def test_ids_must_be_equal():
 )
 def test_bad_predictions_get_one_line(tmp_path, content, message):
     path = tmp_path / "predictions.json"
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     with pytest.raises(RequestError, match=message) as error:
         score_vqa_files(*FILES[:2], path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
@@ -246,10 +252,10 @@ def test_bad_predictions_get_one_line(tmp_path, content, message):
 
 @pytest.mark.parametrize("count", [0, 9, 11])
 def test_other_than_ten_answers_are_refused(tmp_path, count):
-    content = json.loads(FILES[1].read_text())
+    content = json.loads(FILES[1].read_text(encoding="utf-8"))
     record = content["annotations"][3]
     record["answers"] = (record["answers"] * 2)[:count]
-    (tmp_path / "a.json").write_text(json.dumps(content))
+    (tmp_path / "a.json").write_text(json.dumps(content), encoding="utf-8")
     expected = f"{count} of them, not 10" if count else "an empty list"
     with pytest.raises(
         RequestError,
@@ -266,11 +272,11 @@ def test_other_than_ten_answers_are_refused(tmp_path, count):
     ],
 )
 def test_a_question_twice_in_an_official_file_is_refused(tmp_path, number, key, message):
-    content = json.loads(FILES[number].read_text())
+    content = json.loads(FILES[number].read_text(encoding="utf-8"))
     content[key].append(content[key][0])
     files = list(FILES)
     files[number] = tmp_path / "twice.json"
-    files[number].write_text(json.dumps(content))
+    files[number].write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(RequestError, match=message):
         score_vqa_files(*files)
 

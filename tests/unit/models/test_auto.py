@@ -21,7 +21,7 @@ print(type(pipeline("vle-vqa", model=folder, device="cpu")).__name__)
 def run(code: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", code], env=environment, capture_output=True, encoding="utf-8"
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -54,6 +54,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_auto_classes_and_pipelines(folder: Path, imports: str) -> None:
     assert run(f"{imports}; folder = {str(folder)!r}{LOAD}") == "VLEModel VLEProcessor VQAPipeline"
+
+
+def test_the_auto_class_for_questions_about_pictures(folder: Path) -> None:
+    """Here without `import vle_bench.models`: the registry is enough."""
+    code = f"import vle_bench; from transformers import AutoModelForVisualQuestionAnswering as Auto; folder = {str(folder)!r}\n"
+    code += "model, info = Auto.from_pretrained(folder, output_loading_info=True)\n"
+    assert run(f"{code}print(type(model).__name__, info['missing_keys'])") in (
+        "VLEForVQA []",
+        "VLEForVQA set()",
+    )
 
 
 def test_the_import_alone_is_cheap() -> None:

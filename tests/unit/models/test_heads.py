@@ -1,5 +1,6 @@
 """Every head against the outputs and gradients of the published program, and what the published program cannot do."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from vle_bench import models
-from vle_bench.models import SIZES, VLEConfig, VLEForMLM, VLEForMPC, VLEForVCRQ2A
+from vle_bench.models import SIZES, VLEConfig, VLEForMLM, VLEForMPC, VLEForVCRJoint, VLEForVCRQ2A
+from vle_bench.training import engine
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vle"
 HEADS = ["VLEForVCRQ2A", "VLEForVCRQA2R", "VLEForITM", "VLEForPBC", "VLEForMLM"]
@@ -38,7 +40,7 @@ def test_outputs_and_gradients(name, attention):
     if (GOLDEN / name / "grad_norms.json").exists():
         output.loss.backward()
         parameters = dict(model.named_parameters())
-        norms = json.loads((GOLDEN / name / "grad_norms.json").read_text())
+        norms = json.loads((GOLDEN / name / "grad_norms.json").read_text(encoding="utf-8"))
         assert len(norms) == len(parameters)
         for key, norm in norms.items():
             grad = parameters[key.replace("vision_model.vision_model", "vision_model")].grad
@@ -111,7 +113,7 @@ def test_patches_that_do_not_count_change_no_loss():
 
 
 def tiny(**changes):
-    config = json.loads((GOLDEN / "VLEForPBC" / "config.json").read_text())
+    config = json.loads((GOLDEN / "VLEForPBC" / "config.json").read_text(encoding="utf-8"))
     return VLEConfig(**{**config, "id2label": {0: "cat", 1: "dog", 2: "cup"}, **changes})
 
 
@@ -222,8 +224,72 @@ def test_bfloat16_stays_close():
     model, inputs, expected = golden("VLEForVCRQ2A", dtype=torch.bfloat16)
     with torch.inference_mode():
         output = model(**{**inputs, "pixel_values": inputs["pixel_values"].bfloat16()})
-    assert output.logits.dtype == torch.bfloat16 and output.loss.dtype == torch.float32
-    torch.testing.assert_close(output.logits.float(), expected["logits"], atol=0.1, rtol=0.1)
+    assert output.logits.dtype == output.loss.dtype == torch.float32
+    torch.testing.assert_close(output.logits, expected["logits"], atol=0.1, rtol=0.1)
+
+
+HEAD_OF = {
+    "VLEForVQA": "vqa_classifier",
+    "VLEForVCRQ2A": "vcr_q2a_logit",
+    "VLEForVCRQA2R": "vcr_qa2r_logit",
+    "VLEForITM": "itm_score",
+    "VLEForPBC": "pbc_classifier",
+    "VLEForMLM": "mlm_score",
+}
+
+
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", HEAD_OF)
+def test_heads_compute_in_float32_under_autocast(name, weights):
+    """Also with 16-bit weights, as DeepSpeed has them: what the head adds to the encoder's rounding is float32's."""
+    model, inputs, _ = golden(name, dtype=weights)
+    head, seen = getattr(model, HEAD_OF[name]), []
+    exact = copy.deepcopy(head).double()
+    hook = head.register_forward_pre_hook(lambda module, given: seen.append(given[0].detach()))
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(**inputs)
+    hook.remove()
+    assert output.logits.dtype == torch.float32
+    expected = exact(seen[0].double()).view_as(output.logits)
+    torch.testing.assert_close(output.logits.double(), expected, atol=2e-5, rtol=1e-5)
+    if output.loss is not None:
+        assert output.loss.dtype == torch.float32
+        output.loss.backward()
+        assert all(parameter.grad is not None for parameter in head.parameters())
+
+
+def test_masked_patches_and_the_joint_model_have_float32_heads_too():
+    _, inputs, _ = golden("VLEForPBC")
+    _, choices, _ = golden("VLEForVCRQ2A")
+    twice = {
+        key: torch.cat([value, value], 1)
+        for key, value in choices.items()
+        if key not in ("labels", "pixel_values")
+    }
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        masked = VLEForMPC(tiny()).eval()(
+            **inputs, masked_patches=torch.zeros(3, 16, dtype=torch.bool)
+        )
+        config = golden("VLEForVCRQ2A")[0].config
+        joint = VLEForVCRJoint(config).eval()(**twice, pixel_values=choices["pixel_values"])
+    assert masked.logits.dtype == joint.logits.dtype == torch.float32
+
+
+def test_choices_of_a_weak_model_do_not_tie_in_sixteen_bits():
+    """Scores of 1 ± 0.01: bfloat16 has three values there, and ties went to the first choice."""
+    model, _, _ = golden("VLEForVCRQ2A")
+    torch.manual_seed(0)
+    pooled = torch.randn(1500, 4, 2 * model.config.hidden_size).tanh().bfloat16()
+    with torch.no_grad():
+        last = model.vcr_q2a_logit[3]
+        last.weight.mul_(0.01 / model.score(pooled.float()).std())
+        last.bias.fill_(1)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model.score(pooled)
+    ties = (logits == logits.amax(1, keepdim=True)).sum(1) > 1
+    assert ties.sum() <= 1
+    places = torch.bincount(logits.argmax(1), minlength=4)
+    assert places.min() > 300 and places.max() < 450
 
 
 @pytest.mark.slow
@@ -233,6 +299,23 @@ def test_compiled_without_graph_breaks(name):
     compiled = torch.compile(model, fullgraph=True, dynamic=True)
     with torch.inference_mode():
         torch.testing.assert_close(compiled(**inputs).logits, expected["logits"], atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["VLEForVQA", "VLEForVCRQ2A"])
+def test_compiled_layers_train_as_the_plain_ones(name):
+    model, inputs, expected = golden(name)
+    engine.compile_layers(model)
+    gradients = []
+    for stance in ("default", "force_eager"):
+        with torch.compiler.set_stance(stance):
+            output = model(**inputs)
+        torch.testing.assert_close(output.logits, expected["logits"], atol=1e-4, rtol=0)
+        output.loss.backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+        model.zero_grad(set_to_none=True)
+    for compiled, plain in zip(*gradients, strict=True):
+        torch.testing.assert_close(compiled, plain, atol=1e-5, rtol=1e-3)
 
 
 @pytest.mark.parametrize(("size", "count"), [("vle-base", 378_328_320), ("vle-large", 930_356_224)])

@@ -4,12 +4,16 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel
 
+from vle_bench import models
 from vle_bench.models import (
+    VLEConfig,
     VLEForITM,
     VLEForMLM,
     VLEForMPC,
@@ -17,6 +21,7 @@ from vle_bench.models import (
     VLEForVCRSecondStage,
     VLEForVQA,
     VLEModel,
+    pretrained,
 )
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vle"
@@ -91,7 +96,9 @@ def test_another_number_of_answers_needs_to_be_asked_for():
 
 def test_pickled_weights_are_read_with_weights_only(tmp_path):
     state = load_file(GOLDEN / "VLEForVQA" / "model.safetensors")
-    (tmp_path / "config.json").write_text((GOLDEN / "VLEForVQA" / "config.json").read_text())
+    (tmp_path / "config.json").write_text(
+        (GOLDEN / "VLEForVQA" / "config.json").read_text(encoding="utf-8"), encoding="utf-8"
+    )
     torch.save(state, tmp_path / "pytorch_model.bin")
     inputs, expected = (
         load_file(GOLDEN / "VLEForVQA" / f"{part}.safetensors") for part in ("inputs", "expected")
@@ -125,7 +132,9 @@ def test_growing_the_types_keeps_the_trained_rows(tmp_path):
 
 def test_position_interpolation(tmp_path):
     tables = load_file(GOLDEN / "position_interpolation" / "tensors.safetensors")
-    sizes = json.loads((GOLDEN / "position_interpolation" / "meta.json").read_text())
+    sizes = json.loads(
+        (GOLDEN / "position_interpolation" / "meta.json").read_text(encoding="utf-8")
+    )
     for direction in ("up", "down"):
         model = VLEModel.from_pretrained(str(GOLDEN / "VLEModel_with_objects"))
         vision = model.vision_model
@@ -178,3 +187,59 @@ def test_of_several_heads_each_is_judged_by_itself(tmp_path):
     save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(ValueError, match="there in part for VLEForMPC: mpc_mask_embedding"):
         VLEForMPC.from_pretrained(str(tmp_path))
+
+
+def keys(folder):
+    return {
+        name
+        for name in load_file(folder / "model.safetensors")
+        if not name.endswith("position_ids")
+    }
+
+
+@pytest.mark.parametrize(
+    "architecture", ["VLEForVQA", "VLEForVCRQ2A", "VLEForITM", "VLEForMLM", "VLEModel"]
+)
+def test_every_model_is_saved_under_the_released_names(tmp_path, architecture):
+    golden = GOLDEN / (architecture if architecture != "VLEModel" else "VLEModel_with_objects")
+    cls = getattr(models, architecture)
+    config = VLEConfig.from_pretrained(str(golden))
+    scratch = cls(config)
+    scratch.save_pretrained(tmp_path / "scratch")
+    # the names that this library's earlier versions, and transformers 5 itself, gave a model from scratch
+    PreTrainedModel.save_pretrained(scratch, tmp_path / "former")
+    former = cls.from_pretrained(str(tmp_path / "former"))
+    former.save_pretrained(tmp_path / "again")
+    cls.from_pretrained(str(golden)).save_pretrained(tmp_path / "loaded")
+    pretrained.save(
+        tmp_path / "last",
+        scratch,
+        SimpleNamespace(save_pretrained=lambda folder: None),
+        [],
+        {},
+        scratch.state_dict(),
+    )
+    assert any(".vision_model.embeddings." in f".{name}" for name in keys(tmp_path / "former"))
+    assert not any("vision_model.vision_model." in name for name in keys(tmp_path / "former"))
+    # Each of these is one tensor under two names, of which safetensors keeps one.
+    tied = {
+        f"mlm_score.1.predictions.{name}" for name in ("bias", "decoder.bias", "decoder.weight")
+    }
+    for name in ("scratch", "again", "loaded", "last"):
+        assert keys(tmp_path / name) - tied == keys(golden) - tied, name
+        if name != "loaded":
+            loaded = cls.from_pretrained(str(tmp_path / name)).state_dict()
+            assert all(
+                torch.equal(tensor, loaded[key]) for key, tensor in scratch.state_dict().items()
+            ), name
+
+
+def test_shards_have_the_released_names_too(tmp_path):
+    model = VLEForVQA.from_pretrained(str(GOLDEN / "VLEForVQA"))
+    model.save_pretrained(tmp_path, max_shard_size="100KB")
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text(encoding="utf-8"))[
+        "weight_map"
+    ]
+    assert len(set(index.values())) > 1 and set(index) == keys(GOLDEN / "VLEForVQA")
+    loaded = VLEForVQA.from_pretrained(str(tmp_path)).state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in model.state_dict().items())

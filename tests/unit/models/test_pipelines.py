@@ -1,5 +1,10 @@
 """The pipelines against the models called by hand, on tiny random weights."""
 
+import base64
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +12,7 @@ from PIL import Image
 from transformers import pipeline
 
 from vle_bench.data.tokenizer import train_tokenizer
+from vle_bench.errors import RunFailed
 from vle_bench.models import VLEConfig, VLEForITM, VLEForPBC, VLEForVQA, VLEModel, VLEProcessor
 from vle_bench.models.vle.pipelines import HEAT_OPACITY, heat_map
 
@@ -91,6 +97,36 @@ def test_vqa(pipes, folders, images):
     assert len(pipes["vle-vqa"](images[0], TEXTS[0], top_k=100)) == len(ANSWERS)
     with pytest.raises(ValueError, match="top_k: 1 or more is expected, 0 came"):
         pipes["vle-vqa"](images[0], TEXTS[0], top_k=0)
+
+
+def test_answers_are_ranked_by_logits(pipes, images, monkeypatch):
+    """16 and 16.5 are both 1 as float32 probabilities, 17 and 40 too; the score stays a probability."""
+    pipe = pipes["vle-vqa"]
+    ranked = pipe.postprocess(
+        {"logits": torch.tensor([[17.0, 40.0, -3.0, 18.0, -200.0, -300.0, 0.0]])}, top_k=7
+    )
+    assert [a["answer"] for a in ranked] == [ANSWERS[i] for i in (1, 3, 0, 6, 2, 4, 5)]
+    assert ranked[0]["score"] == ranked[2]["score"] == 1.0
+
+
+@pytest.mark.parametrize("task", CLASSES)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_not_finite_give_no_answer(folders, images, task, value):
+    pipe = pipeline(task, model=str(folders[task]), device="cpu")
+    broken = iter([False, True, False, True, False])
+
+    def damage(module, given, output):
+        for row in output.logits:
+            if next(broken):
+                row.view(-1)[0] = value
+
+    pipe.model.register_forward_hook(damage)
+    assert pipe(images[0], TEXTS[0]) is not None
+    with pytest.raises(
+        RunFailed,
+        match=rf"^{task}: the logits of 2 of 4 inputs are not finite .*: inputs\[0\], inputs\[2\];",
+    ):
+        pipe(images[0], [TEXTS[0]] * 4, batch_size=4)
 
 
 def test_itm(pipes, folders, images):
@@ -256,3 +292,40 @@ def test_on_a_gpu(pipes, folders, images):
     on_gpu = pipeline("vle-itm", model=str(folders["vle-itm"]), device="cuda")
     got = [r["score"] for r in on_gpu(images, TEXTS, batch_size=2)]
     assert got == pytest.approx([r["score"] for r in pipes["vle-itm"](images, TEXTS)], abs=1e-3)
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """The address of a server of the folder `tmp_path / "served"`."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "served").mkdir()
+    handler_class = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    handler = partial(handler_class, directory=str(tmp_path / "served"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as served:
+        thread = threading.Thread(target=served.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{served.server_port}"
+        served.shutdown()
+        thread.join()
+
+
+def test_addresses_as_images(pipes, images, server, tmp_path):
+    images[0].save(tmp_path / "served" / "cat.png")
+    inline = (
+        "data:image/png;base64,"
+        + base64.b64encode((tmp_path / "served" / "cat.png").read_bytes()).decode()
+    )
+    expected = pipes["vle-vqa"](images[0], TEXTS[0])
+    for address in (f"{server}/cat.png", inline):
+        assert pipes["vle-vqa"](address, TEXTS[0], timeout=10) == expected
+    assert pipes["vle-vqa"]([{"image": f"{server}/cat.png", "question": TEXTS[0]}]) == [expected]
+    with pytest.raises(
+        ValueError,
+        match=rf"inputs\[1\]: image \({server}/dog.png\): cannot be fetched \(HTTP Error 404",
+    ):
+        pipes["vle-vqa"]([f"{server}/cat.png", f"{server}/dog.png"], TEXTS[0])
+    with pytest.raises(ValueError, match="image: cannot be read as data:image/...;base64,"):
+        pipes["vle-vqa"]("data:image/png;base64,*", TEXTS[0])
+    with pytest.raises(ValueError, match="cannot be fetched"):
+        pipes["vle-vqa"]("http://", TEXTS[0])

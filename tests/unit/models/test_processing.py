@@ -1,6 +1,7 @@
 """Pictures of any kind, texts and boxes → tensors; the boxes must lie where the pixels lie."""
 
 import io
+import json
 import struct
 import zlib
 
@@ -8,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import CLIPImageProcessorPil
+from transformers import AutoProcessor, CLIPImageProcessorPil
 
 from vle_bench.data.boxes import patch_mask
 from vle_bench.data.images import read
 from vle_bench.data.tokenizer import train_tokenizer
-from vle_bench.models import VLEProcessor
+from vle_bench.models import VLEProcessor, pretrained
 
 SIZE, PATCH = 32, 8  # 4 × 4 patches
 
@@ -271,7 +272,7 @@ def test_a_broken_file_is_named_with_its_place(squash, tmp_path, kind, reason):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (b"bytes", "a Pillow image, a path or a numpy array is expected, bytes came"),
+        (b"bytes", "a Pillow image, a path, an address or a numpy array is expected, bytes came"),
         (None, "NoneType came"),
         (np.zeros((4, 4, 3)), "an array of uint8 or uint16 is expected, float64 came"),
         (np.zeros((3, 5, 6), np.uint8), r"an array \(H, W\) .* is expected, \(3, 5, 6\) came"),
@@ -348,3 +349,88 @@ def test_the_pillow_image_processor_is_used_whatever_else_is_installed(tokenizer
     processor = VLEProcessor(OfTorchvision(), tokenizer, PATCH)
     assert isinstance(processor.image_processor, CLIPImageProcessorPil)
     assert processor(images=Image.new("RGB", (50, 40))).pixel_values.shape == (1, 3, SIZE, SIZE)
+
+
+def test_published_vcr_crops_the_pixels_and_maps_the_boxes_as_squashed(
+    tokenizer, crop, squash, tmp_path
+):
+    VLEProcessor.from_parts(tokenizer, SIZE, PATCH, "published-vcr").save_pretrained(tmp_path)
+    published = VLEProcessor.from_folder(tmp_path)
+    image, boxes = (
+        marked((96, 48), (28, 15, 44, 21)),
+        [[(0, 0, 30, 11), (72, 0, 80, 1), (28, 15, 44, 21)]],
+    )
+    features, cropped, squashed = (
+        processor(images=image, boxes=boxes) for processor in (published, crop, squash)
+    )
+    assert (
+        published.resize == "published-vcr"
+        and features.boxes_outside == squashed.boxes_outside == 0
+    )
+    assert torch.equal(features.pixel_values, cropped.pixel_values)
+    assert torch.equal(features.object_patch_mask, squashed.object_patch_mask)
+    assert (
+        not torch.equal(features.object_patch_mask, cropped.object_patch_mask)
+        and cropped.boxes_outside == 1
+    )
+
+
+@pytest.mark.parametrize("resize", ["crop", "squash", "published-vcr"])
+def test_each_way_is_saved_and_can_be_set(tokenizer, tmp_path, resize):
+    VLEProcessor.from_parts(tokenizer, SIZE, PATCH, resize).save_pretrained(tmp_path)
+    for processor in (
+        VLEProcessor.from_folder(tmp_path),
+        AutoProcessor.from_pretrained(str(tmp_path)),
+    ):
+        assert (processor.resize, processor.square) == (resize, (SIZE, SIZE))
+    loaded = pretrained.load_processor(tmp_path, 48)
+    assert (loaded.resize, loaded.square) == (resize, (48, 48))
+    for other in ("crop", "squash", "published-vcr"):
+        changed = pretrained.load_processor(tmp_path, 48, other)
+        assert (changed.resize, changed.square) == (other, (48, 48))
+        assert changed(images=Image.new("RGB", (90, 60))).pixel_values.shape == (1, 3, 48, 48)
+
+
+def test_what_earlier_versions_saved_is_what_it_was(tokenizer, squash, tmp_path):
+    """Squashed, without a word of boxes; and a folder's own transform, odd as it may be, is kept for its own size."""
+    squash.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "processor_config.json").read_text(encoding="utf-8"))
+    del saved["boxes_as_squashed"]
+    (tmp_path / "processor_config.json").write_text(json.dumps(saved), encoding="utf-8")
+    former = VLEProcessor.from_folder(tmp_path)
+    assert (former.resize, former.square) == ("squash", (SIZE, SIZE))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 70, 3), dtype=np.uint8))
+    assert torch.equal(former(images=image).pixel_values, squash(images=image).pixel_values)
+    size = {"height": SIZE, "width": SIZE}
+    settings = CLIPImageProcessorPil(
+        size={"shortest_edge": 40}, crop_size=size, image_mean=[0.5] * 3, resample=2
+    )
+    VLEProcessor(settings, tokenizer, PATCH).save_pretrained(tmp_path / "odd")
+    assert (
+        pretrained.load_processor(tmp_path / "odd", SIZE).image_processor.size["shortest_edge"]
+        == 40
+    )
+    larger = pretrained.load_processor(tmp_path / "odd", 48).image_processor
+    assert (larger.size["shortest_edge"], larger.image_mean, larger.resample) == (
+        48,
+        (0.5, 0.5, 0.5),
+        2,
+    )
+
+
+def test_the_call_of_the_published_code(squash):
+    features = squash(
+        text=["a red shape", "what is this? a red shape"],
+        images=[Image.new("RGB", (9, 9))] * 2,
+        return_tensors="pt",
+        padding=True,
+    )
+    assert features.input_ids.shape == features.attention_mask.shape == (2, 9)
+    assert torch.equal(
+        features.input_ids, squash(text=["a red shape", "what is this? a red shape"]).input_ids
+    )
+    assert features.pixel_values.shape == (2, 3, SIZE, SIZE)
+    fixed = squash(text="a red shape", padding="max_length", truncation=True, max_length=7)
+    assert fixed.input_ids.shape == (1, 7) and fixed.attention_mask.sum() == 5
+    with pytest.raises(ValueError, match="return_tensors: 'np': the models take torch's tensors"):
+        squash(text="a red shape", return_tensors="np")

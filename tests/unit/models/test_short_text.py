@@ -5,9 +5,14 @@ import copy
 import pytest
 import torch
 from transformers import DebertaV2Config, DebertaV2Model
+from transformers.models.deberta_v2.modeling_deberta_v2 import build_relative_position
 
 from vle_bench.models import VLEForVCRQ2A, VLEForVQA
-from vle_bench.models.vle.disentangled import ShortTextAttention, use_short_text_attention
+from vle_bench.models.vle.disentangled import (
+    ShortTextAttention,
+    relative_positions,
+    use_short_text_attention,
+)
 
 
 def deberta(**changes):
@@ -68,6 +73,32 @@ def test_the_attention_is_transformers_own(changes, tokens):
             assert other.grad is None, name
         else:
             assert (other.grad - one.grad).abs().max() <= 1e-6 * max(1, one.grad.abs().max()), name
+
+
+@pytest.mark.parametrize(("buckets", "longest"), [(256, 512), (8, 64), (-1, 64)])
+def test_relative_positions_are_transformers_own(buckets, longest):
+    for tokens in range(1, longest + 1):
+        text = torch.zeros(1, tokens, 1)
+        theirs = build_relative_position(text, text, bucket_size=buckets, max_position=longest)
+        assert torch.equal(relative_positions(tokens, text.device, buckets, longest)[None], theirs)
+
+
+def test_the_gradient_of_a_short_text_adds_nothing_up_by_an_index():
+    """On a GPU such sums are in any order, or sorted first."""
+    ours = deberta()
+    use_short_text_attention(ours)
+    output = ours.double()(input_ids=torch.ones(2, 5, dtype=torch.long)).last_hidden_state
+    seen, ahead = set(), [output.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            ahead += [before for before, _ in node.next_functions]
+    assert not {node.name() for node in seen} & {
+        "GatherBackward0",
+        "IndexBackward0",
+        "IndexSelectBackward0",
+    }
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from transformers import AutoTokenizer, pipeline
 
 from vle_bench.data.boxes import patch_mask
 from vle_bench.data.vcr_text import encode_record, pad_choices
+from vle_bench.errors import RunFailed
 from vle_bench.models import VLEConfig, VLEForVCRQ2A, VLEForVCRQA2R, VLEForVQA, VLEProcessor
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vcr_text"
-EXAMPLES = {e["name"]: e for e in json.loads((GOLDEN / "records.json").read_text())}
+EXAMPLES = {e["name"]: e for e in json.loads((GOLDEN / "records.json").read_text(encoding="utf-8"))}
 MODELS = {"q2a": VLEForVCRQ2A, "qa2r": VLEForVCRQA2R, "vqa": VLEForVQA}
 
 
@@ -79,6 +80,25 @@ def test_scores_are_the_models(pipes, task, name):
     assert found["choice"] == expected.argmax() and len(set(found["scores"])) > 1
 
 
+def test_choices_are_ranked_by_logits(pipes):
+    found = pipes["q2a"].postprocess({"logits": torch.tensor([[0.01, 0.01 + 2**-30, -5.0, -5.0]])})
+    assert found["choice"] == 1 == int(np.argmax(found["scores"]))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_logits_that_are_not_finite_give_no_choice(folders, batch_size):
+    pipe = pipeline("vle-vcr", model=str(folders / "q2a"))
+    with torch.no_grad():
+        pipe.model.vcr_q2a_logit[3].bias.fill_(float("nan"))
+    records = [given("multi_tag"), given("no_tags")]
+    first = ", ".join(one["record"].get("annot_id", "the record") for one in records[:batch_size])
+    message = (
+        f"vle-vcr: the logits of {batch_size} of {batch_size} inputs are not finite .*: {first};"
+    )
+    with pytest.raises(RunFailed, match=message):
+        list(pipe(records, batch_size=batch_size))
+
+
 def test_batches_of_unequal_records_change_nothing(pipes):
     inputs = [given(name) for name in ("multi_tag", "no_tags", "box_borders")]
     single = pipes["q2a"](inputs)
@@ -113,7 +133,7 @@ def test_boxes_follow_the_size_that_the_metadata_says(pipes, tmp_path):
         "boxes": [[v / 2 for v in b[:4]] for b in boxes],
     }
     whole = {"width": width, "height": height, "boxes": [[0, 0, width, height]] * len(boxes)}
-    (tmp_path / "i.json").write_text(json.dumps(half))
+    (tmp_path / "i.json").write_text(json.dumps(half), encoding="utf-8")
     one["image"].save(tmp_path / "i.png")
     same = [
         pipes["q2a"](**one | change)["scores"]
@@ -153,7 +173,7 @@ def test_a_test_record_needs_no_label(pipes):
         ),
         ({"metadata": 5}, "metadata: 5 is not an object"),
         ({"image": "nowhere.jpg"}, "image .*nowhere.jpg.*: cannot be read"),
-        ({"image": 5}, "image: a Pillow image, a path or"),
+        ({"image": 5}, "image: a Pillow image, a path, an address or"),
     ],
 )
 def test_what_is_wrong_is_said_with_the_annot_id(pipes, change, message):
@@ -174,5 +194,33 @@ def test_other_requests_that_are_wrong(pipes, folders, tmp_path):
     ):
         pipeline("vle-vcr", model=str(folders / "vqa"))
     with pytest.raises(ValueError, match=r"meta\.json: broken or cut-off JSON"):
-        (tmp_path / "meta.json").write_text('{"boxes": [')
+        (tmp_path / "meta.json").write_text('{"boxes": [', encoding="utf-8")
         pipes["q2a"](**given("multi_tag") | {"metadata": tmp_path / "meta.json"})
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_boxes_turn_with_the_picture(pipes, tmp_path, orientation):
+    """Metadata of the picture as it is stored give what the upright picture gives with boxes that were turned by hand."""
+    one = given("multi_tag")
+    width, height, boxes = one["metadata"].values()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    one["image"].save(tmp_path / "stored.png", exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(tmp_path / "stored.png"))
+    by_hand = {
+        1: lambda x1, y1, x2, y2: [x1, y1, x2, y2],
+        3: lambda x1, y1, x2, y2: [width - x2, height - y2, width - x1, height - y1],
+        6: lambda x1, y1, x2, y2: [height - y2, x1, height - y1, x2],
+    }[orientation]
+    turned = {
+        "width": upright.width,
+        "height": upright.height,
+        "boxes": [by_hand(*box[:4]) for box in boxes],
+    }
+    expected = pipes["q2a"](one["record"], upright, turned)["scores"]
+    for image in (tmp_path / "stored.png", Image.open(tmp_path / "stored.png")):
+        assert pipes["q2a"](one["record"], image, one["metadata"])["scores"] == expected
+    assert (
+        pipes["q2a"](one["record"], tmp_path / "stored.png", {"boxes": turned["boxes"]})["scores"]
+        == expected
+    )

@@ -30,7 +30,7 @@ def test_vqa_outputs_and_gradients(attention):
     torch.testing.assert_close(output.loss, expected["loss"].squeeze(), atol=1e-5, rtol=0)
     output.loss.backward()
     parameters = dict(model.named_parameters())
-    norms = json.loads((GOLDEN / "VLEForVQA" / "grad_norms.json").read_text())
+    norms = json.loads((GOLDEN / "VLEForVQA" / "grad_norms.json").read_text(encoding="utf-8"))
     assert len(norms) == len(parameters)
     for name, norm in norms.items():
         ours = parameters[name.replace("vision_model.vision_model", "vision_model")].grad
@@ -98,5 +98,5 @@ def test_what_does_not_fit_is_refused():
         )
     with pytest.raises(ValueError, match="labels: the shape"):
         model(**{**inputs, "labels": inputs["labels"][:, :3]})
-    with pytest.raises(ValueError, match="does not divide by patch_size"):
-        VLEConfig(vision_config={"image_size": 30, "patch_size": 8})
+    with pytest.raises(ValueError, match="image_size 7 is less than patch_size 8: no patch fits"):
+        VLEConfig(vision_config={"image_size": 7, "patch_size": 8})

@@ -102,7 +102,12 @@ def test_two_processes_draw_the_same_bytes_in_whatever_order_the_points_come():
         command = [sys.executable, "-c", code.replace("STEP", step)]
         printed.add(
             subprocess.run(
-                command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+                command,
+                cwd=ROOT,
+                env=environment,
+                capture_output=True,
+                encoding="utf-8",
+                check=True,
             ).stdout
         )
     assert len(printed) == 1 and re.fullmatch("[0-9a-f]{64}\n", printed.pop())

@@ -22,7 +22,7 @@ model: {checkpoint: checkpoints/vle-base}
 
 
 def write(folder: Path, text: str, name: str = "r.yaml") -> str:
-    (folder / name).write_text(text)
+    (folder / name).write_text(text, encoding="utf-8")
     return str(folder / name)
 
 
@@ -237,6 +237,17 @@ def test_a_split_is_not_trained_on_and_scored(
             "model.alignment: input should be 'on' or 'off', not 'maybe'",
         ),
         (
+            "vqa/vle-base",
+            "model.resize=published-vcr",
+            "model.resize: published-vcr differs from crop in its boxes, and task vqa has "
+            "none; take crop",
+        ),
+        (
+            "vcr/vle-base-q2a",
+            "model.resize=cut",
+            "model.resize: input should be 'crop', 'squash' or 'published-vcr', not 'cut'",
+        ),
+        (
             "vcr/vle-base-q2a",
             "model.objects=some",
             "model.objects: input should be 'tagged' or 'all', not 'some'",
@@ -265,6 +276,13 @@ def test_options_of_vcr() -> None:
         128,
     )
     assert not (plain.augment.horizontal_flip or plain.augment.shuffle_names)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_pictures_become_squares_as_published(file: Path) -> None:
+    """The demos' models are from scratch, and their pictures are square."""
+    expected = {"vqa": "crop", "vcr": "squash", "demo": None}[file.parent.name]
+    assert load_recipe(str(file)).model.resize == expected
 
 
 def test_all_problems_at_once(tmp_path: Path) -> None:
@@ -464,7 +482,7 @@ def test_missing_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert "hf download hfl/vle-base --local-dir checkpoints/vle-base" in weights
     for name in ("data/vqav2/manifest.json", "checkpoints/vle-base/config.json"):
         (tmp_path / name).parent.mkdir(parents=True)
-        (tmp_path / name).write_text("{}")
+        (tmp_path / name).write_text("{}", encoding="utf-8")
     assert missing_inputs(recipe) == []
     assert (
         "vle-bench convert checkpoints/meter-base.ckpt"
@@ -482,7 +500,7 @@ def test_missing_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_an_occupied_run_folder_is_told_before_a_launcher_starts(tmp_path: Path) -> None:
     (tmp_path / "runs" / "vle-base-vqa").mkdir(parents=True)
-    (tmp_path / "runs" / "vle-base-vqa" / "recipe.yaml").write_text("")
+    (tmp_path / "runs" / "vle-base-vqa" / "recipe.yaml").write_text("", encoding="utf-8")
     command = [
         sys.executable,
         "-m",
@@ -493,7 +511,11 @@ def test_an_occupied_run_folder_is_told_before_a_launcher_starts(tmp_path: Path)
 
     def said(*arguments: str) -> str:
         done = subprocess.run(
-            [*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True
+            [*command, *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            encoding="utf-8",
         )
         assert done.returncode == 2
         return done.stderr
@@ -521,7 +543,7 @@ def test_missing_inputs_are_told_at_once(tmp_path: Path) -> None:
         cwd=tmp_path,
         env={"PYTHONPATH": str(ROOT)},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     assert (
         done.returncode == 2
@@ -533,9 +555,9 @@ def test_missing_inputs_are_told_at_once(tmp_path: Path) -> None:
 
 def test_a_recipe_anywhere_extends_a_shipped_one(tmp_path: Path) -> None:
     for name in ("vqa/vle-base", "vqa/vle-base.yaml", "recipes/vqa/vle-base.yaml"):
-        (tmp_path / "mine.yaml").write_text(f"extends: {name}\nname: mine\n")
+        (tmp_path / "mine.yaml").write_text(f"extends: {name}\nname: mine\n", encoding="utf-8")
         assert load_recipe(str(tmp_path / "mine.yaml")).model == load_recipe("vqa/vle-base").model
-    (tmp_path / "mine.yaml").write_text("extends: vqa/vle-bas\nname: mine\n")
+    (tmp_path / "mine.yaml").write_text("extends: vqa/vle-bas\nname: mine\n", encoding="utf-8")
     with pytest.raises(
         RequestError, match="extends: no such file: .* and no shipped recipe of that name"
     ):

@@ -33,6 +33,7 @@ from vle_bench.models import (
     VLEModel,
     pretrained,
 )
+from vle_bench.models.vle.heads import chooses_right
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import TASKS
@@ -150,7 +151,7 @@ def root(tmp_path_factory):
         "images": ["images.arrow"],
         "hash": "0",
     }
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return folder
 
 
@@ -505,14 +506,57 @@ def test_the_score_does_not_depend_on_the_batch_size(data, processor, batch_size
     assert all(0 < row["mlm_masked"] for row in found)
 
 
-def test_predictions_count_what_is_right_and_nothing_that_is_no_number():
-    inf, nan = float("inf"), float("nan")
-    logits = torch.tensor([[0.0, 1.5, 0.0, 0.0], [0.25, inf, inf, 2.0], [nan, nan, inf, nan]])
+def test_predictions_count_what_is_right():
+    logits = torch.tensor([[1.0, 0.0, 1.0, 1.0], [0.0, -1.0, -1.0, 0.0], [0.0, 0.0, -1.0, 0.0]])
     assert TASK.predictions(logits, ["a", "b", "c"], []) == [
         {"id": "a", "mlm_masked": 3, "mlm_right": 2, "itm_right": True},
         {"id": "b", "mlm_masked": 1, "mlm_right": 0, "itm_right": False},
         {"id": "c", "mlm_masked": 2, "mlm_right": 0, "itm_right": False},
     ]
+
+
+def test_a_tie_goes_to_the_first_class_and_a_broken_score_to_nobody(data, processor):
+    scores = torch.tensor(
+        [[2.0, 2.0, 1.0], [2.0, 2.0, 1.0], [2.0, float("nan"), 1.0], [float("inf"), 0.0, 0.0]]
+    )
+    assert chooses_right(scores, torch.tensor([0, 1, 0, 0])).tolist()[:2] == [1.0, 0.0]
+    assert chooses_right(scores, torch.tensor([0, 1, 0, 0])).isnan().tolist() == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    model = tiny(VLEForVCRSecondStage, processor)
+    with torch.no_grad():
+        model.itm_score.fc.weight.zero_()
+        model.itm_score.fc.bias.zero_()
+        batch = batch_of(data, processor, range(8))
+        rows = TASK.predictions(model(**batch["inputs"]).logits, batch["ids"], [])
+    matches = batch["inputs"]["matches"].tolist()
+    assert [row["itm_right"] for row in rows] == [match == 0 for match in matches] and 0 < sum(
+        matches
+    ) < 8
+
+
+def test_a_masked_word_with_a_broken_score_is_never_counted(data, processor):
+    model = tiny(VLEForVCRSecondStage, processor)
+    with torch.no_grad():
+        model.mlm_score[1].predictions.bias[7] = float("nan")
+    with pytest.raises(
+        RunFailed,
+        match="train: the logits of 8 of 8 examples are not finite .*: train-0, train-1, ",
+    ):
+        predict(
+            model,
+            processor,
+            TASK,
+            data,
+            "train",
+            [],
+            accelerator=Accelerator(cpu=True),
+            batch_size=4,
+            inputs=INPUTS,
+        )
 
 
 def test_scores_are_over_masked_words_and_over_questions(data):
@@ -584,7 +628,9 @@ def test_fine_tuning_starts_from_the_second_stage(root, processor, tmp_path, cap
         and record.primary_metric == "mlm_accuracy"
         and record.n == 4
     )
-    logged = [json.loads(line) for line in (stage / "log.jsonl").read_text().splitlines()]
+    logged = [
+        json.loads(line) for line in (stage / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert all(np.isfinite(line["loss"]) for line in logged if "loss" in line)
     with pytest.raises(
         RequestError,

@@ -370,6 +370,17 @@ def test_predictions_take_the_lowest_of_equals():
     assert "qa2r" not in row and row["qa2r_scores"][:4] == row["qa2r_scores"][12:]
 
 
+def test_choices_are_ranked_by_logits():
+    """In float32 both logits of each pair have one probability; the file's probabilities name the same choice."""
+    low = torch.tensor(0.01)
+    high = torch.nextafter(low, torch.tensor(1.0))
+    logits = torch.stack([low, high, low - 5, low - 5, low, low - 5, low - 5, high])[None]
+    assert low < high and torch.stack([low, high]).softmax(-1).unique().numel() == 1
+    (row,) = TASKS["vcr_joint"].predictions(logits, ["val-0"], [])
+    assert (row["q2a"], row["qa2r"]) == (1, 3)
+    assert int(np.argmax(row["q2a_scores"])) == 1 and int(np.argmax(row["qa2r_scores"])) == 3
+
+
 def rows_with(questions, wrong_answers, wrong_rationales):
     rows = []
     for annot_id, answer, rationale in zip(

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,12 +53,12 @@ def flip(file: Path) -> None:
         (lambda state: (state / "state.pt").unlink(), "state.pt is missing"),
         (lambda state: flip(state / "model.safetensors"), "model.safetensors was altered"),
         (
-            lambda state: (state / "progress.json").write_text("{}"),
+            lambda state: (state / "progress.json").write_text("{}", encoding="utf-8"),
             "progress.json has 2 bytes instead of",
         ),
         (lambda state: (state / "manifest.json").unlink(), "manifest.json is missing"),
         (
-            lambda state: (state / "manifest.json").write_text('{"mod'),
+            lambda state: (state / "manifest.json").write_text('{"mod', encoding="utf-8"),
             "manifest.json cannot be read",
         ),
     ],
@@ -199,6 +200,30 @@ def test_a_changed_recipe_is_refused_unless_it_changes_nothing(tmp_path, capsys)
         )[0]
 
 
+def test_a_state_from_before_the_way_with_pictures_could_be_chosen_was_trained_on_squashed_ones(
+    tmp_path,
+):
+    folder, state = tmp_path / "run", str(tmp_path / "run" / "checkpoints" / "step-00000005")
+    run_of(folder)
+    for name, kept, refused in (
+        ("vcr/vle-base-q2a", "squash", "crop"),
+        ("demo/vqa-tiny", "null", "crop"),
+    ):
+        former = load_recipe(name, []).model_dump(mode="json")
+        del former["model"]["resize"]
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        save(folder / "checkpoints", 5, recipe=former)
+        assert (
+            take(load_recipe(name, [f"model.resize={kept}"]).model_dump(mode="json"), folder)
+            == state
+        )
+        for other in [refused] + ["null"] * (kept == "squash"):
+            with pytest.raises(
+                RequestError, match=f"model.resize: {kept} -> {other}".replace("null", "None")
+            ):
+                take(load_recipe(name, [f"model.resize={other}"]).model_dump(mode="json"), folder)
+
+
 def test_a_run_without_a_whole_checkpoint_starts_again_and_says_so(tmp_path, capsys):
     folder = tmp_path / "run"
     recipe = run_of(folder)
@@ -266,13 +291,18 @@ def test_a_folder_with_a_run_needs_resume(tmp_path):
 
 def test_what_was_logged_after_the_state_goes(tmp_path, capsys):
     log = tmp_path / "log.jsonl"
-    log.write_text("one\ntwo\n")
+    log.write_text("one\ntwo\n", encoding="utf-8")
     (tmp_path / ".last.9.partial").mkdir()
     (tmp_path / ".recipe.yaml.9.partial").touch()
     run_folder.tidy(tmp_path, 4)
-    assert log.read_text() == "one\n" and [p.name for p in tmp_path.iterdir()] == ["log.jsonl"]
+    assert log.read_text(encoding="utf-8") == "one\n" and [p.name for p in tmp_path.iterdir()] == [
+        "log.jsonl"
+    ]
     run_folder.tidy(tmp_path, 400)
-    assert log.read_text() == "one\n" and "some of its lines are lost" in capsys.readouterr().out
+    assert (
+        log.read_text(encoding="utf-8") == "one\n"
+        and "some of its lines are lost" in capsys.readouterr().out
+    )
 
 
 def hold(folder: Path, pids) -> None:
@@ -324,7 +354,9 @@ def test_one_signal_waits_and_a_second_does_not(monkeypatch):
 
 def test_progress_is_plain_values(tmp_path):
     save(tmp_path, 7, best=0.5, losses=[1.25])
-    assert json.loads((tmp_path / "step-00000007" / "progress.json").read_text()) == {
+    assert json.loads(
+        (tmp_path / "step-00000007" / "progress.json").read_text(encoding="utf-8")
+    ) == {
         "best": 0.5,
         "losses": [1.25],
         "step": 7,

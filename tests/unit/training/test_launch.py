@@ -49,19 +49,19 @@ def test_a_shipped_configuration_loads_and_hands_over_hardware_only(file, monkey
     environment = handed_over(file, monkeypatch)
     check_launch(environment)
     assert environment.get("FSDP_VERSION", "2") == "2"
-    values = yaml.safe_load(file.read_text())
+    values = yaml.safe_load(file.read_text(encoding="utf-8"))
     assert "mixed_precision" not in values and "dynamo_config" not in values
 
 
 def test_hyper_parameters_in_a_configuration_are_refused_by_key(tmp_path, monkeypatch):
-    values = yaml.safe_load((FOLDER / "deepspeed-zero2.yaml").read_text())
+    values = yaml.safe_load((FOLDER / "deepspeed-zero2.yaml").read_text(encoding="utf-8"))
     values["mixed_precision"] = "bf16"
     values["deepspeed_config"] |= {
         "gradient_accumulation_steps": 4,
         "gradient_clipping": 1.0,
         "zero_stage": 3,
     }
-    (tmp_path / "own.yaml").write_text(yaml.safe_dump(values))
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     with pytest.raises(RequestError) as refused:
         check_launch(handed_over(tmp_path / "own.yaml", monkeypatch))
     lines = str(refused.value).splitlines()
@@ -125,7 +125,7 @@ def test_a_deepspeed_file_names_hardware_only(tmp_path):
         "bf16": {"enabled": "auto"},
     }
     file = tmp_path / "ds.json"
-    file.write_text(json.dumps(fine))
+    file.write_text(json.dumps(fine), encoding="utf-8")
     check_launch({"ACCELERATE_DEEPSPEED_CONFIG_FILE": str(file)})
     wrong = {
         "zero_optimization": {"stage": 3},
@@ -133,7 +133,7 @@ def test_a_deepspeed_file_names_hardware_only(tmp_path):
         "fp16": {"enabled": True},
         "optimizer": {"type": "AdamW", "params": {"lr": "auto"}},
     }
-    file.write_text(json.dumps(wrong))
+    file.write_text(json.dumps(wrong), encoding="utf-8")
     with pytest.raises(RequestError) as refused:
         check_launch({"ACCELERATE_DEEPSPEED_CONFIG_FILE": str(file)})
     told = str(refused.value)
@@ -142,7 +142,7 @@ def test_a_deepspeed_file_names_hardware_only(tmp_path):
 
 def test_the_slurm_script_starts_one_rendezvous_for_all_machines(tmp_path):
     for name, body in (("srun", 'echo "$@"'), ("scontrol", "printf 'node7\\nnode8\\n'")):
-        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n", encoding="utf-8")
         (tmp_path / name).chmod(0o755)
     environment = {
         **os.environ,
@@ -153,7 +153,9 @@ def test_the_slurm_script_starts_one_rendezvous_for_all_machines(tmp_path):
         "SLURM_GPUS_ON_NODE": "4",
     }
     command = ["bash", str(FOLDER / "slurm.sh"), "recipes/vqa/vle-large.yaml", "train.seed=1"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, encoding="utf-8", timeout=60
+    )
     assert done.returncode == 0, done.stderr
     from torch.distributed.run import get_args_parser
 
@@ -196,7 +198,8 @@ def test_what_accelerate_launch_starts_alone_says_so(tmp_path):
     """The very command: without GPUs `accelerate launch --num_processes 2` starts one process."""
     script = tmp_path / "alone.py"
     script.write_text(
-        "import os\nfrom vle_bench.training.launch import check_launch\ncheck_launch(os.environ)\n"
+        "import os\nfrom vle_bench.training.launch import check_launch\ncheck_launch(os.environ)\n",
+        encoding="utf-8",
     )
     command = [
         sys.executable,
@@ -216,7 +219,7 @@ def test_what_accelerate_launch_starts_alone_says_so(tmp_path):
         command,
         env={**environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=120,
     )
     assert "several processes are wanted, and `accelerate launch` has started one" in done.stderr

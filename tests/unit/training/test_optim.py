@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from vle_bench import models
-from vle_bench.models import VLEForVQA
+from vle_bench.models import VLEConfig, VLEForVQA
+from vle_bench.models.vle.convert.meter import _FUSED, convert_meter, rename
 from vle_bench.training.optim import learning_rate_schedule, parameter_groups
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vle" / "VLEForVQA"
@@ -23,6 +25,83 @@ def test_every_parameter_is_in_one_group_with_its_rate():
         assert group["lr"] == pytest.approx(5e-4 if head else 5e-5 if cross else 1e-5), name
         norm = "norm" in name.lower() or "layrnorm" in name or name.startswith("vqa_classifier.1")
         assert group["weight_decay"] == (0 if name.endswith("bias") or norm else 0.01), name
+
+
+# `configure_optimizers` of VLE (examples/VQA/vqav2_train_module.py) and `set_schedule` of METER
+# (meter/modules/meter_utils.py) sort parameters by parts of their names.
+HEADS = ("vqa_classifier", "nlvr2_classifier", "mlm_score", "itm_score", "snli_classifier")
+NOT_DECAYED = (
+    "bias",
+    "LayerNorm.bias",
+    "LayerNorm.weight",
+    "norm.bias",
+    "norm.weight",
+    "norm1.bias",
+    "norm1.weight",
+    "norm2.bias",
+    "norm2.weight",
+)
+
+
+def published(name):
+    """(multiplier of the learning rate, whether it is decayed) of a parameter by the published program's name."""
+    head = any(part in name for part in HEADS)
+    factor = 50 if head else 5 if "cross_modal" in name else 1
+    return factor, not any(part in name for part in NOT_DECAYED)
+
+
+def ours(model):
+    names = {id(p): n for n, p in model.named_parameters()}
+    groups = parameter_groups(model, 1e-5, 50, 5, 0.01)
+    return {
+        names[id(p)]: (round(g["lr"] / 1e-5), g["weight_decay"] > 0)
+        for g in groups
+        for p in g["params"]
+    }
+
+
+def published_vle():
+    """A model, and the published name of each parameter; the published VLE has one more `vision_model`."""
+    model = VLEForVQA.from_pretrained(str(GOLDEN))
+    names = load_file(GOLDEN / "model.safetensors")
+    return model, {
+        name.replace("vision_model.vision_model.", "vision_model."): name for name in names
+    }
+
+
+def published_meter():
+    """METER's tensors are renamed, and the parts of its fused attention are three parameters here."""
+    tensors = load_file(GOLDEN.parents[1] / "meter" / "state_dict.safetensors")
+    config = VLEConfig.from_json_file(GOLDEN.parents[1] / "meter" / "config.json")
+    converted = convert_meter(tensors, config)
+    model = getattr(models, converted.architecture)(converted.config)
+    sources = {}
+    for name in tensors.keys() - set(converted.dropped):
+        if fused := _FUSED.match(name):
+            layer, kind = fused.groups()
+            prefix = f"vle.vision_model.encoder.layers.{layer}.self_attn."
+            sources |= {f"{prefix}{part}_proj.{kind}": name for part in "qkv"}
+        else:
+            sources[name if name.startswith("vqa_classifier") else f"vle.{rename(name)}"] = name
+    return model, sources
+
+
+@pytest.mark.parametrize("golden", [published_vle, published_meter])
+def test_learning_rates_are_the_published_ones_parameter_by_parameter(golden):
+    model, sources = golden()
+    groups = ours(model)
+    assert groups.keys() <= sources.keys() and len(groups) > 60
+    for name, (factor, decayed) in groups.items():
+        source = sources[name]
+        expected, published_decay = published(source)
+        assert factor == expected, (name, source)
+        # The two differences that the recipes state: both decay the head's norm, METER CLIP's norms too.
+        if name == "vqa_classifier.1.weight" or (".ln_" in source and source.endswith("weight")):
+            assert published_decay and not decayed, source
+        else:
+            assert decayed == published_decay, source
+    projections = {factor for name, (factor, _) in groups.items() if "_projection_layer." in name}
+    assert projections == {5 if golden is published_meter else 1}
 
 
 def test_layers_learn_slower_the_nearer_they_are_to_the_input():

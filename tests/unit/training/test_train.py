@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from PIL import Image
 
+from vle_bench.data.tokenizer import train_tokenizer
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.models import VLEForVQA, pretrained
+from vle_bench.models import VLEForVQA, VLEProcessor, pretrained
 from vle_bench.recipe.load import load_recipe
+from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import TASKS
 from vle_bench.training.batches import epoch_batches, steps
 from vle_bench.training.engine import precision
+from vle_bench.training.run import model_of
 from vle_bench.training.train import check_trackers, checked_losses
 
 
@@ -38,7 +42,9 @@ def test_a_run_that_diverges_names_the_step_the_rate_and_the_examples_and_says_w
     )
     with pytest.raises(RunFailed, match=told):
         checked_losses(run, pending)
-    assert json.loads((tmp_path / "diverged.json").read_text())["ids"] == list(range(20, 40))
+    assert json.loads((tmp_path / "diverged.json").read_text(encoding="utf-8"))["ids"] == list(
+        range(20, 40)
+    )
     with pytest.raises(
         RunFailed,
         match="loss 1.0, gradient norm inf at step 5, learning rate 0.004; the examples of that step: 1 ",
@@ -86,13 +92,66 @@ def test_loading_names_every_weight_that_does_not_fit(tmp_path):
         pretrained.resolve(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize(
+    ("folder", "wanted", "given"),
+    [
+        ("crop", None, "crop"),
+        ("squash", None, "squash"),
+        ("crop", "squash", "squash"),
+        ("squash", "crop", "crop"),
+    ],
+)
+@pytest.mark.parametrize("size", [32, 48])
+def test_a_recipe_keeps_the_folders_way_with_pictures_unless_it_says_another(
+    tmp_path, folder, wanted, given, size
+):
+    VLEForVQA.from_pretrained("tests/golden/vle/VLEForVQA").save_pretrained(tmp_path)
+    VLEProcessor.from_parts(train_tokenizer(["what is this?"], 64), 32, 8, folder).save_pretrained(
+        tmp_path
+    )
+    values = {
+        "root": "data/x",
+        "source": "vqav2",
+        "train": "train",
+        "evaluate": "val",
+        "report": "val",
+    }
+    model = {"checkpoint": str(tmp_path), "image_size": size, "resize": wanted}
+    recipe = Recipe.model_validate({"name": "x", "task": "vqa", "data": values, "model": model})
+    _, processor, _ = model_of(recipe, TASKS["vqa"], SimpleNamespace(labels=[]))
+    assert (processor.resize, processor.square, processor.patch_size) == (given, (size, size), 8)
+    picture = Image.fromarray(
+        np.random.default_rng(0).integers(0, 255, (40, 70, 3), dtype=np.uint8)
+    )
+    expected = VLEProcessor.from_parts(processor.tokenizer, size, 8, given)(
+        images=picture
+    ).pixel_values
+    assert torch.equal(processor(images=picture).pixel_values, expected)
+
+
+@pytest.mark.parametrize("said", ["float16", None])
+def test_a_float16_checkpoint_is_trained_and_scored_in_float32(tmp_path, said):
+    golden = VLEForVQA.from_pretrained("tests/golden/vle/VLEForVQA")
+    golden.half().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    config.pop("dtype", None)
+    (tmp_path / "config.json").write_text(
+        json.dumps(config | ({"torch_dtype": said} if said else {})), encoding="utf-8"
+    )
+    model = pretrained.load_model(tmp_path, "VLEForVQA")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert torch.equal(
+        model.vle.text_projection_layer.weight, golden.vle.text_projection_layer.weight.float()
+    )
+
+
 def test_a_checkpoint_keeps_the_digest_of_its_answers(tmp_path):
     golden = VLEForVQA.from_pretrained("tests/golden/vle/VLEForVQA")
     processor = SimpleNamespace(save_pretrained=lambda folder: None)
     pretrained.save(tmp_path / "last", golden, processor, ["yes", "no"], {})
     assert pretrained.load_labels(tmp_path / "last") == ["yes", "no"]
     path = tmp_path / "last" / "label_map.json"
-    path.write_text(path.read_text().replace('"no"', '"on"'))
+    path.write_text(path.read_text(encoding="utf-8").replace('"no"', '"on"'), encoding="utf-8")
     with pytest.raises(
         RequestError, match="label_map.json: answers: not those that its sha256 was computed of"
     ):

@@ -28,15 +28,10 @@ from vle_bench.errors import RequestError, RunFailed
 from vle_bench.progress import Bar, in_words
 
 VQA_URL = "https://s3.amazonaws.com/cvmlp/vqa/mscoco/vqa"  # https://visualqa.org/download.html
-
 COCO_URL = "http://images.cocodataset.org/zips"  # no https there: the certificate is that of the storage behind it
-
 TIMEOUT = 60.0  # seconds without a byte
-
 WAITS = (1.0, 4.0, 15.0, 60.0)  # seconds before each further attempt
-
 BLOCK = 1 << 20  # bytes
-
 T = TypeVar("T")
 
 
@@ -93,8 +88,8 @@ VQAV2 = (
     Archive(f"{COCO_URL}/test2015.zip", ("test2015/",), "about 13.2 GB"),
 )
 
-VCR_FORM = "https://visualcommonsense.com/download/"
 
+VCR_FORM = "https://visualcommonsense.com/download/"
 VCR = (  # its metadata files are JSON, a part of the images' archive that shrinks
     Archive(
         "",
@@ -214,7 +209,7 @@ def marker_of(archive: Archive, output: Path) -> Path:
 
 def is_unpacked(archive: Archive, output: Path) -> bool:
     try:
-        files = json.loads(marker_of(archive, output).read_text())
+        files = json.loads(marker_of(archive, output).read_text(encoding="utf-8"))
         return bool(files) and all(has_size(output / name, size) for name, size in files.items())
     except (OSError, ValueError, AttributeError, TypeError):
         return False
@@ -401,7 +396,7 @@ def part_bytes(part: Path) -> int:
 def noted_version(part: Path) -> Version | None:
     """None if the part cannot be continued."""
     try:
-        version = Version(**json.loads(note_of(part).read_text()))
+        version = Version(**json.loads(note_of(part).read_text(encoding="utf-8")))
         return version if 0 < part.stat().st_size <= version.total else None
     except (OSError, ValueError, TypeError):
         return None

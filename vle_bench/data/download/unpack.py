@@ -15,11 +15,8 @@ from vle_bench.errors import RunFailed
 from vle_bench.progress import Bar, in_words
 
 BLOCK = 1 << 20  # bytes
-
 DISK_BLOCK = 4096  # bytes that the usual file systems round a file up to
-
 MOST_GROWTH = 100  # archive to files; deflate can pack up to 1,032 times, JSON and pictures stay far below 100
-
 # Control characters, Windows' separator, and what Windows cannot store or reads as a drive
 MARKS = re.compile(r'[\x00-\x1f\x7f\\<>"|?*:]')
 

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from vle_bench.data.boxes import box_array, turn
 from vle_bench.errors import RequestError
 from vle_bench.json_files import _open, _short, parse
 
@@ -105,6 +109,50 @@ def check_metadata(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> No
                 record,
                 f"metadata: boxes[{i}]: {_short(box)} is reversed; x1 <= x2 and y1 <= y2 are expected",
             )
+
+
+def picture_boxes(
+    record: Mapping[str, Any],
+    metadata: Mapping[str, Any],
+    width: int,
+    height: int,
+    orientation: int = 1,
+) -> NDArray[np.float64]:
+    """The metadata's boxes as (K, 4) in pixels of the upright picture, which need not be as large as the metadata say.
+
+    The metadata were made without a look at EXIF orientations, so that the boxes are turned as the picture was. Metadata whose
+    size fits only the upright picture have upright boxes.
+
+    Args:
+        width, height: of the upright picture.
+        orientation: the file's, as EXIF numbers them; 1 for one that was not turned.
+
+    Raises:
+        RequestError: the metadata's aspect ratio is not the picture's, rounding aside, so they are of another picture.
+    """
+    said = metadata["width"], metadata["height"]
+    stored = (height, width) if orientation >= 5 else (width, height)
+    size, turned = (stored, orientation) if same_aspect(said, stored) else ((width, height), 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        boxes = box_array([box[:4] for box in metadata["boxes"]]) * (
+            np.array(size * 2) / np.array(said * 2, dtype=float)
+        )
+    if not np.isfinite(boxes).all():
+        raise bad_record(
+            record, "metadata: boxes: too large once they are scaled to the picture's true size"
+        )
+    if not same_aspect(said, size):
+        raise bad_record(
+            record,
+            f"metadata: {said[0]} × {said[1]} is another shape than the picture's {width} × {height}; is it the metadata "
+            "of another image?",
+        )
+    return turn(boxes, *stored, turned)
+
+
+def same_aspect(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Whether one size is the other one enlarged or reduced, each side rounded up or down to whole pixels."""
+    return abs(one[0] * other[1] - one[1] * other[0]) <= max(sum(one), sum(other))
 
 
 def bad_record(record: Mapping[str, Any], problem: str) -> RequestError:

@@ -13,7 +13,6 @@ from vle_bench.metrics.vqa import NUMBER_OF_ANSWERS
 
 # Added to Visual Genome's qa_id (below 2 million): VQA v2's ids are image_id * 1000 + k, below 600 million.
 ID_OFFSET = 10_000_000_000
-
 QUESTION_TYPE = "visual genome"
 
 

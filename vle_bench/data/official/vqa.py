@@ -12,12 +12,10 @@ import pyarrow.compute as pc
 from vle_bench.data.tables import ASKED, OFFICIAL, TRUTHS, record_batches
 from vle_bench.errors import RequestError
 from vle_bench.json_files import read_json, stream
-from vle_bench.metrics.vqa import NUMBER_OF_ANSWERS
+from vle_bench.metrics.vqa import NUMBER_OF_ANSWERS, lack_ids
 
 OnBad = Literal["error", "skip"]
-
 ANSWER_TYPES = ("yes/no", "number", "other")
-
 ANSWER_ROWS = 5_000
 
 
@@ -31,6 +29,7 @@ class BadRecords:
         default_factory=set
     )  # ids of records that are listed: that their other halves lack them is no news
     outside_coco: int = 0  # Visual Genome's questions about images that COCO has not
+    numbered: int = 0  # questions whose answers have no answer_id, and got their place as one
 
     def add(self, path: Path, name: str, problem: str, record: Any = None) -> None:
         """`record` has the ids, as far as it has any."""
@@ -97,6 +96,7 @@ def annotations_of(path: Path, bad: BadRecords) -> Iterator[dict[str, Any]]:
         if problem := problem_of_annotation(record):
             bad.add(path, record_name(number, record), problem, record)
         else:
+            bad.numbered += lack_ids(record["answers"])
             yield {name: record[name] for name in TRUTHS.names} | {
                 "answers": [a["answer"] for a in record["answers"]]
             }
@@ -113,7 +113,9 @@ def problem_of_annotation(record: Any) -> str | None:
 
 
 def problem_of_answer_ids(answers: list[dict[str, Any]]) -> str | None:
-    """By their ids the official metric tells equal answers of two people apart: without them it gives other scores."""
+    """What is wrong with ids that are there; answers without them are told apart by their place."""
+    if lack_ids(answers):
+        return None
     ids = [answer.get("answer_id") for answer in answers]
     if all(type(i) is int for i in ids) and len(set(ids)) == len(ids):
         return None
@@ -209,7 +211,13 @@ def records(
     path: Path, key: str | None, fields: dict[str, type | tuple[type, ...]]
 ) -> list[dict[str, Any]]:
     """The list under `key` (None: the file is the list), each record with the given fields of the given types."""
-    content = read_json(path)
+    return records_of(path, read_json(path), key, fields)
+
+
+def records_of(
+    path: Path, content: Any, key: str | None, fields: dict[str, type | tuple[type, ...]]
+) -> list[dict[str, Any]]:
+    """As `records`, of the content of a file that was read before."""
     if key is not None:
         if not isinstance(content, dict) or key not in content:
             raise RequestError(f"{path}: has no key {key!r}; is it the official file?")
@@ -248,20 +256,20 @@ def _name(kind: type | tuple[type, ...]) -> str:
 
 
 QUESTION = {"question_id": int, "image_id": int, "question": str}
-
-ANNOTATION = {
+# Scoring needs no majority answer, and OK-VQA's official annotations have none.
+SCORED = {
     "question_id": int,
     "image_id": int,
     "question_type": str,
     "answer_type": str,
-    "multiple_choice_answer": str,
     "answers": list,
 }
+ANNOTATION = {**SCORED, "multiple_choice_answer": str}
 
 
 def annotation_records(path: Path) -> list[dict[str, Any]]:
-    """Official annotations, each question once, with the texts of ten answers."""
-    found = records(path, "annotations", dict(ANNOTATION))
+    """Official annotations to score against, each question once, with the texts of ten answers."""
+    found = records(path, "annotations", dict(SCORED))
     seen = set()
     for number, record in enumerate(found):
         problem = problem_of_answers(record["answers"])

@@ -10,18 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from vle_bench import atomic
-from vle_bench.data.prepare.vqav2 import (
-    AS_USUAL,
-    Choices,
-    Split,
-    coco_name,
-    held_out,
-    prepare_questions,
-)
+from vle_bench.data.prepare.manifest import AS_USUAL, Choices, keep_official
+from vle_bench.data.prepare.vqav2 import Split, coco_name, held_out, prepare_questions
 from vle_bench.errors import RequestError
 
 TEST_OFFSET = 100_000  # the package numbers the images of both splits from 0
-
 COLORS = {"black", "blue", "brown", "gray", "green", "red", "teal", "yellow"}
 
 
@@ -38,8 +31,11 @@ def prepare_easy_vqa(
         limit_images: only so many images of each official split.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        folder = source or Path(temporary)
-        paths = {name: write_official(folder, name, limit_images) for name in ("train", "test")}
+        paths = {
+            name: write_official(Path(temporary), name, limit_images) for name in ("train", "test")
+        }
+        if source is not None:
+            keep_official(Path(temporary), source)
         train_questions, train_annotations, train_images = paths["train"]
         test_questions, test_annotations, test_images = paths["test"]
         train_name, test_name = coco_name("train"), coco_name("test")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vle_bench import atomic
-from vle_bench.data.label_map import labels_digest, read_label_map
+from vle_bench.data.label_map import labels_digest
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.shards import Problem
 from vle_bench.data.prepared import SCHEMA_VERSION, damage
@@ -64,7 +64,7 @@ class Making:
         if not output.exists() or (output.is_dir() and not any(output.iterdir())):
             return None
         try:
-            manifest = json.loads((output / "manifest.json").read_text())
+            manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8-sig"))
             ours = manifest["source"] == self.source
             others = sorted(
                 {p.name for p in output.iterdir()} - {"manifest.json", *manifest["files"]}
@@ -120,11 +120,18 @@ def making_of(
     choices: Choices,
     image_file: Callable[[Problem], Path],
     made_from: dict[str, Any] | None = None,
+    answers: list[str] | None = None,
 ) -> Making:
-    """Args: made_from: what decides the files' content, where they are written anew each time; it stands for them."""
+    """The request of a preparation.
+
+    Args:
+        made_from: what decides the files' content, where they are written anew each time; it stands for them.
+        answers: of `choices.label_map`, which is read once.
+    """
     labels = (
-        choices.label_map
-        and f"{choices.label_map.name}, SHA-256 {labels_digest(read_label_map(choices.label_map))[:16]}"
+        answers
+        and choices.label_map
+        and f"{choices.label_map.name}, SHA-256 {labels_digest(answers)[:16]}"
     )
     options = {
         "--on-bad-image": choices.on_bad_image,

@@ -10,7 +10,6 @@ from random import Random
 from PIL import Image, ImageDraw
 
 Box = tuple[float, float, float, float]  # x1, y1, x2, y2, pixels of the picture
-
 Color = tuple[int, int, int]
 
 # Two lists that share nothing: the mean colour of a box tells a shirt from a thing.
@@ -22,7 +21,6 @@ SHIRTS: dict[str, Color] = {
     "pink": (250, 150, 190),
     "teal": (0, 135, 135),
 }
-
 THINGS: dict[str, Color] = {
     "red": (225, 30, 35),
     "orange": (255, 140, 0),
@@ -31,7 +29,6 @@ THINGS: dict[str, Color] = {
     "blue": (40, 80, 220),
     "white": (252, 252, 252),
 }
-
 # COCO's class → the word that a question uses.
 WORDS = {
     "sportsball": "ball",
@@ -41,21 +38,13 @@ WORDS = {
     "handbag": "bag",
     "bottle": "bottle",
 }
-
 FURNITURE = ("chair", "pottedplant")
-
 SKINS: tuple[Color, ...] = ((250, 215, 185), (225, 180, 140), (190, 135, 95), (120, 80, 55))
-
 HAIRS: tuple[Color, ...] = ((45, 35, 30), (95, 65, 40), (185, 145, 85), (110, 110, 115))
-
 TROUSERS: tuple[Color, ...] = ((70, 75, 100), (95, 90, 80), (60, 70, 65))
-
 WALLS: tuple[Color, ...] = ((182, 187, 192), (195, 187, 173), (174, 187, 178), (187, 178, 187))
-
 COLUMNS, ROWS = 3, 3
-
 FINE = 3  # drawn so many times larger and reduced, which smooths the edges
-
 LEAST, MOST = 5, 6  # people in a picture
 
 
@@ -267,5 +256,4 @@ THING_PENS = {
     "handbag": _bag,
     "bottle": _bottle,
 }
-
 FURNITURE_PENS = {"chair": _chair, "pottedplant": _plant}

@@ -19,24 +19,17 @@ from PIL import Image
 
 from vle_bench import atomic
 from vle_bench.data.official.vcr import CHOICES
-from vle_bench.data.prepare.manifest import AS_USUAL, Choices
+from vle_bench.data.prepare.manifest import AS_USUAL, Choices, keep_official
 from vle_bench.data.prepare.shapes_scene import MOST, WORDS, Box, Person, Scene, draw, make_scene
 from vle_bench.data.prepare.vcr import prepare_vcr
 
 Tokens = list[str | list[int]]
-
 QUESTIONS = {"train": 12_000, "val": 1_500, "test": 500}
-
 AN_IMAGE = (2, 3, 3)  # questions of an image: 2.67 on average, VCR has 2.6
-
 IMAGES_A_MOVIE = 100
-
 BOTH = 0.15  # share of questions about two people where six are; with more of them the others are learnt much later
-
 GREY = (128, 128, 128)
-
 LIKELIHOODS = ("unlikely", "possible", "likely")
-
 # What the official test records lack.
 HIDDEN = (
     "answer_orig",
@@ -80,8 +73,10 @@ def prepare_shapes_vcr(
         source: folder for the files in VCR's layout; they are kept there. None: a temporary folder.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        folder = write_shapes_vcr(source or Path(temporary) / "vcr", seed, questions, blank=blank)
-        made_from = {"--seed": seed, "questions": dict(questions), "blank": blank}
+        folder = write_shapes_vcr(Path(temporary) / "vcr", seed, questions, blank=blank)
+        if source is not None:
+            keep_official(folder, source)
+        made_from = {"--seed": seed, "questions": dict(sorted(questions.items())), "blank": blank}
         return prepare_vcr(folder, output, choices, "shapes-vcr", made_from)
 
 

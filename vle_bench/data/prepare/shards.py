@@ -25,13 +25,9 @@ from vle_bench.errors import RequestError, RunFailed
 from vle_bench.progress import Bar
 
 SHARD_BYTES = 500_000_000
-
 IMAGES_A_BATCH = 100  # 16 MB of COCO's images are held at a time
-
 Problem = dict[str, Any]  # file, image_id, problem
-
 T = TypeVar("T")
-
 U = TypeVar("U")
 
 
@@ -176,7 +172,7 @@ def finished_or_written(folder: Path, notes: Path, table: Table, shard: Shard) -
     """The note of a shard: {"stamp", "file": {"bytes", "sha256"}, "bad", "counts"}; the shard is written if it is not there."""
     path, note_path = folder / shard.name, notes / f"{shard.name}.json"
     try:
-        note: dict[str, Any] = json.loads(note_path.read_text())
+        note: dict[str, Any] = json.loads(note_path.read_text(encoding="utf-8"))
         if (
             note["stamp"] == shard.stamp
             and path.stat().st_size == note["file"]["bytes"]
@@ -214,18 +210,20 @@ def image_rows(
     skip: bool, shard: Shard, bad: list[Problem], counts: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
     for image in shard.images:
-        if (row := image_row(image, bad, skip)) is not None:
-            yield row
+        if (found := image_row(image, bad, skip)) is not None:
+            yield found[0]
 
 
-def image_row(image: Source, bad: list[Problem], skip: bool) -> dict[str, Any] | None:
-    """The encoded file, decoded once to be sure that training can; width and height are those of the upright picture.
+def image_row(image: Source, bad: list[Problem], skip: bool) -> tuple[dict[str, Any], int] | None:
+    """The encoded file, decoded once to be sure that training can, and the orientation that it is stored in, 1 to 8.
+
+    Width and height are those of the upright picture.
 
     An image that cannot be read is an error, or with `skip` None and one more in `bad`.
     """
     try:
         content = Path(image.path).read_bytes()
-        width, height = pictures.decode_picture(content, "").size
+        picture = pictures.decode_picture(content, image.path)
     except (OSError, ValueError) as error:
         # a system's error names the path, as the line that shows the problem does
         reason = (
@@ -233,17 +231,18 @@ def image_row(image: Source, bad: list[Problem], skip: bool) -> dict[str, Any] |
             if isinstance(error, OSError) and error.strerror
             else str(error)
         )
-        bad.append(problem(image, reason.removeprefix(": ")))
+        bad.append(problem(image, reason.removeprefix(f"{image.path}: ")))
         if not skip:
             raise image_error(bad[-1]) from error
         return None
-    return {
+    row = {
         "image_id": image.image_id,
         "file_name": Path(image.path).name,
         "bytes": content,
-        "width": width,
-        "height": height,
+        "width": picture.width,
+        "height": picture.height,
     }
+    return row, picture.info.get(pictures.TURNED, 1)
 
 
 def described(path: Path) -> dict[str, Any]:

@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from vle_bench import atomic
-from vle_bench.data.boxes import box_array
 from vle_bench.data.official.vcr import (
     annot_id_of,
     bad_record,
     check_metadata,
     check_official_record,
+    picture_boxes,
     read_metadata,
 )
 from vle_bench.data.prepare.fingerprint import making_of
@@ -50,19 +50,12 @@ from vle_bench.json_files import jsonl_lines, parse
 from vle_bench.progress import Bar
 
 SPLITS = ("train", "val", "test")
-
 LABELLED = ("train", "val")  # test has labels or not, but one of the two throughout
-
 IMAGES = "vcr1images"
-
 ANNOTATIONS = "vcr1annots"
-
 MAX_TEXT_LENGTH = 80  # VLE's, for VCR
-
 KEPT = ("annot_id", "objects", "question", "answer_choices", "rationale_choices")
-
 LABELS = ("answer_label", "rationale_label")
-
 LINES = VCR_RECORDS.append(
     pa.field("line", pa.int64())
 )  # between the two passes, a line number goes with each record
@@ -384,15 +377,16 @@ def image_rows(
 ) -> Iterator[dict[str, Any]]:
     """The rows of VCR_IMAGES. Bad metadata are the matter of the records that name them: `metadata` marks the problem."""
     for image in shard.images:
-        row = image_row(image, bad, skip_images)
-        if row is None:
+        found = image_row(image, bad, skip_images)
+        if found is None:
             continue
+        row, orientation = found
         name, metadata_path, metadata_fn, objects = image.more
         record = {"annot_id": "", "objects": json.loads(objects)}
         try:
             metadata = read_metadata(Path(metadata_path))
             check_metadata(record, metadata)
-            boxes = scaled_boxes(record, metadata, row["width"], row["height"])
+            boxes = picture_boxes(record, metadata, row["width"], row["height"], orientation)
         except RequestError as error:
             reason = f"{IMAGES}/{metadata_fn}: {str(error).split('metadata: ', 1)[-1].removeprefix(f'{metadata_path}: ')}"
             if not skip_records:
@@ -401,24 +395,6 @@ def image_rows(
             continue
         count_boxes(counts, boxes, row, metadata)
         yield {**row, "file_name": name, "boxes": boxes.tolist(), "class_names": record["objects"]}
-
-
-def scaled_boxes(
-    record: dict[str, Any], metadata: dict[str, Any], width: int, height: int
-) -> np.ndarray:
-    """(K, 4) in pixels of the stored picture, which is not always as large as the metadata say."""
-    boxes = box_array([box[:4] for box in metadata["boxes"]])
-    if (metadata["width"], metadata["height"]) != (width, height):
-        with np.errstate(over="ignore", invalid="ignore"):
-            boxes = boxes * (
-                np.array([width, height] * 2)
-                / np.array([metadata["width"], metadata["height"]] * 2, dtype=float)
-            )
-        if not np.isfinite(boxes).all():
-            raise bad_record(
-                record, "metadata: boxes: too large once they are scaled to the picture's true size"
-            )
-    return boxes
 
 
 class Questions:

@@ -19,9 +19,7 @@ from vle_bench.data.vcr_text import encode_record, is_private
 from vle_bench.progress import Bar
 
 RECORDS_AT_A_TIME = 1_000
-
 TASKS = {"q2a": "Q2A", "qa2r": "QA2R"}
-
 Part = tuple[str, int, str | None, int]  # table, first record, tokenizer, max_length
 
 

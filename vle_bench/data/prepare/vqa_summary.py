@@ -9,11 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vle_bench.errors import RequestError
+from vle_bench.metrics.vqa import NUMBERED
 
 LONGEST = 3
-
 SHOWN = 10
-
 TEXTS_AT_A_TIME = 2_000
 
 
@@ -63,10 +62,10 @@ def load_tokenizer(folder: Path) -> Any:
         raise RequestError(
             f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; --tokenizer names one on this disk"
         )
-    from transformers import AutoTokenizer
+    from vle_bench.data import tokenization
 
     try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        return tokenization.load_tokenizer(folder, local_files_only=True)
     except (
         Exception
     ) as error:  # a broken file raises whatever the reader of its format raises, in paragraphs
@@ -88,8 +87,22 @@ def lines(manifest: dict[str, Any]) -> Iterator[str]:
     if unanswerable:
         yield "questions that have none are left out where a split is trained on, never where it is scored"
     yield f"vocabulary   {manifest['labels']['count']:>9,} answers    sha256 {manifest['labels']['sha256'][:16]}"
+    yield from notes_lines(manifest.get("notes", {}))
     yield from lengths({name: report[name] for name in manifest["splits"]})
     yield from what_is_left_out(left_out)
+
+
+def notes_lines(notes: dict[str, Any]) -> Iterator[str]:
+    if found := notes.get("never_given"):
+        first = ", ".join(map(repr, found["first"])) + (
+            ", ..." if found["count"] > len(found["first"]) else ""
+        )
+        yield (
+            f"label map: {found['count']:,} answers are never a target, as no normalised answer equals them: {first}; "
+            "--published-targets looks answers up as they were given"
+        )
+    if "numbered" in notes:
+        yield f"{NUMBERED} ({notes['numbered']:,} questions)"
 
 
 def lengths(report: dict[str, Any]) -> Iterator[str]:

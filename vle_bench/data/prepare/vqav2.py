@@ -17,7 +17,13 @@ from vle_bench import atomic
 from vle_bench.data.download.archives import VQAV2
 from vle_bench.data.label_map import labels_digest, read_label_map
 from vle_bench.data.official.visual_genome import ID_OFFSET, read_visual_genome
-from vle_bench.data.official.vqa import BadRecords, only_within, read_official
+from vle_bench.data.official.vqa import (
+    BadRecords,
+    only_within,
+    problem_of,
+    read_official,
+    record_name,
+)
 from vle_bench.data.prepare.fingerprint import making_of, stamp
 from vle_bench.data.prepare.manifest import (
     AS_USUAL,
@@ -41,19 +47,16 @@ from vle_bench.data.prepare.vqa_summary import length_report, load_tokenizer, sp
 from vle_bench.data.prepared import SCHEMA_VERSION
 from vle_bench.data.tables import OFFICIAL, ROWS_A_BATCH, map_table, write_table
 from vle_bench.errors import RequestError
+from vle_bench.json_files import stream
 
 MIN_ANSWER_COUNT = 9  # METER, `write_vqa.py`: 3,129 answers remain of train and val
-
 MINIVAL_IMAGES = 1_000  # as many as METER and VLE hold out of the validation images
-
-OFFICIAL_CHECKS = 2  # higher when the official files are read in another way: what was read before is not taken over then
-
+OFFICIAL_CHECKS = 3  # higher when the official files are read in another way: what was read before is not taken over then
+NAMED_ANSWERS = 5  # of a label map that are never given, in the report
 MAX_TEXT_LENGTH = 50  # METER's and VLE's, for VQA
 
 Ids = np.ndarray[Any, np.dtype[np.int64]]  # image ids, each once, sorted
-
 Official = dict[tuple[Path, ...], pa.Table]  # a split's files → their records
-
 Choose = Callable[[Ids, dict[str, Ids]], Iterable[int]]
 
 
@@ -204,8 +207,9 @@ def prepare_questions(
     """
     if choices.tokenizer is not None:
         load_tokenizer(choices.tokenizer)  # what is wrong with it should show before the work
+    given = None if choices.label_map is None else read_label_map(choices.label_map)
     making = making_of(
-        source, official_files(splits), choices, partial(image_file, splits), made_from
+        source, official_files(splits), choices, partial(image_file, splits), made_from, given
     )
     if (there := making.standing(output, splits)) is not None:
         making.count_again(
@@ -216,7 +220,7 @@ def prepare_questions(
         work = start_or_resume(folder, splits, choices)
         official, bad = read_all(work, splits, choices)
         rows = rows_of_splits(splits, official)
-        labels, origin = label_map(splits, official, rows, min_count, choices)
+        labels, origin = label_map(splits, official, rows, min_count, choices, given)
         images, shards, bad_images = write_images(folder, work, splits, official, rows, choices)
         counts, report, left_out = write_questions(
             folder, splits, official, rows, images, labels, choices
@@ -244,7 +248,14 @@ def prepare_questions(
         }
         if "visual_genome" in left_out:
             left_out["visual_genome"]["outside_coco"] = bad.outside_coco
-        finish(folder, manifest, report, left_out, making.noted(left_out))
+        notes: dict[str, Any] = {"numbered": bad.numbered} if bad.numbered else {}
+        if (
+            choices.label_map is not None
+            and not choices.published_targets
+            and (foreign := never_given(labels))
+        ):
+            notes["never_given"] = {"count": len(foreign), "first": foreign[:NAMED_ANSWERS]}
+        finish(folder, manifest, report, left_out, making.noted(left_out), notes)
     return manifest
 
 
@@ -330,7 +341,7 @@ def start_or_resume(folder: Path, splits: dict[str, Split], choices: Choices) ->
     }
     inputs |= {str(path.absolute()): stamp(path) for path in official_files(splits)}
     work, note = folder / WORK, folder / WORK / "inputs.json"
-    if not note.is_file() or note.read_text() != json.dumps(inputs):
+    if not note.is_file() or note.read_text(encoding="utf-8") != json.dumps(inputs):
         remove_others(folder, set())
         work.mkdir()
         atomic.write_text(note, json.dumps(inputs))
@@ -351,11 +362,15 @@ def read_all(work: Path, splits: dict[str, Split], choices: Choices) -> tuple[Of
             table = split.read(split.questions, split.annotations, bad)
             write_table(path, OFFICIAL, iter(table.to_batches()))
             del table
-            atomic.write_json(note, {"listed": bad.listed, "outside_coco": bad.outside_coco})
+            atomic.write_json(
+                note,
+                {"listed": bad.listed, "outside_coco": bad.outside_coco, "numbered": bad.numbered},
+            )
         found[split.files] = map_table(path)
-        noted = json.loads(note.read_text())
+        noted = json.loads(note.read_text(encoding="utf-8"))
         all_bad.listed += noted["listed"]
         all_bad.outside_coco += noted["outside_coco"]
+        all_bad.numbered += noted["numbered"]
     for split in splits.values():
         if split.within is not None:
             whole = splits[split.within]
@@ -405,6 +420,7 @@ def rows_of_splits(splits: dict[str, Split], official: Official) -> dict[str, np
     """Split → (questions of its files,) bool, which of them are its own."""
     chosen: dict[str, Ids] = {}
     rows: dict[str, np.ndarray] = {}
+    mixed = any(split.extra for split in splits.values())
     for name, split in splits.items():
         table = official[split.files]
         ids = table["image_id"].to_numpy()
@@ -414,9 +430,13 @@ def rows_of_splits(splits: dict[str, Split], official: Official) -> dict[str, np
         rows[name] = np.isin(ids, chosen[name])
         if not rows[name].any() and not split.extra:
             raise RequestError(f"{split.questions}: no question for the split {name!r}")
-        if not split.extra and (highest := table["question_id"].to_numpy().max()) >= ID_OFFSET:
+        if (
+            mixed
+            and not split.extra
+            and (highest := table["question_id"].to_numpy().max()) >= ID_OFFSET
+        ):
             raise RequestError(
-                f"{split.questions}: question_id {highest}: ids from {ID_OFFSET} on are Visual Genome's"
+                f"{split.questions}: question_id {highest}: with --visual-genome, ids from {ID_OFFSET} on are Visual Genome's"
             )
     return rows
 
@@ -427,10 +447,11 @@ def label_map(
     rows: dict[str, np.ndarray],
     min_count: int,
     choices: Choices,
+    given: list[str] | None,
 ) -> tuple[list[str], dict[str, Any]]:
-    """The answers in their order, and where they come from."""
-    if choices.label_map is not None:
-        return read_label_map(choices.label_map), {"file": choices.label_map.name}
+    """The answers in their order, those of `choices.label_map` if there is one, and where they come from."""
+    if given is not None and choices.label_map is not None:
+        return given, {"file": choices.label_map.name}
     counts: Counter[str] = Counter()
     for name, split in splits.items():
         if split.vocabulary:
@@ -440,6 +461,34 @@ def label_map(
             for answer in counted.to_pylist():
                 counts[answer["values"]] += answer["counts"]
     return vocabulary(counts, min_count), {"min_count": min_count}
+
+
+def never_given(labels: list[str]) -> list[str]:
+    """The answers of a label map that no normalised answer equals, as "Two" where every "Two" becomes "2"."""
+    return [label for label in labels if normal(label) != label]
+
+
+def published_vocabulary(source: Path, min_count: int = MIN_ANSWER_COUNT) -> list[str]:
+    """The answers in the order of METER's and VLE's classes: as they first occur in the official annotations, train before val.
+
+    The rule of VLE's `write_vqa.py`, which is ViLT's, whose data METER takes: the normalised majority answers that occur at least
+    nine times in both files together, 3,129 of them.
+
+    Args:
+        source: folder with the official annotations files.
+    """
+    counts: Counter[str] = Counter()  # it keeps the order in which answers came
+    for name in ("train2014", "val2014"):
+        path = source / f"v2_mscoco_{name}_annotations.json"
+        if not path.is_file():
+            raise RequestError(
+                f"{path}: no such file; `vle-bench download vqav2 --output {source}` brings the official files"
+            )
+        for number, record in enumerate(stream(path, "annotations")):
+            if problem := problem_of(record, {"multiple_choice_answer": str}):
+                raise RequestError(f"{path}: {record_name(number, record)}: {problem}")
+            counts[normal(record["multiple_choice_answer"])] += 1
+    return [answer for answer, count in counts.items() if count >= min_count]
 
 
 def write_images(

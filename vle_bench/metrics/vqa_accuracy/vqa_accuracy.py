@@ -1,5 +1,6 @@
 """The official VQA accuracy as a module for Hugging Face's `evaluate`, which loads it from a copy of this file."""
 
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -8,7 +9,7 @@ import evaluate
 
 from vle_bench.errors import RequestError
 from vle_bench.metrics import vqa
-from vle_bench.metrics.vqa import NUMBER_OF_ANSWERS
+from vle_bench.metrics.vqa import NUMBER_OF_ANSWERS, NUMBERED, lack_ids, numbered
 
 _DESCRIPTION = """
 The accuracy of the VQA challenge, as the official evaluation program (github.com/GT-Vision-Lab/VQA, vqaEval.py) computes it: for
@@ -36,7 +37,8 @@ _INPUTS = """
 Args:
     predictions: results as in an official file, each {"question_id": int, "answer": str}.
     references: official annotations, each {"question_id", "question_type", "answer_type", "answers": [{"answer_id", "answer",
-        "answer_confidence"}, ...]}; other fields are passed over. The two are matched by question_id, in whatever order.
+        "answer_confidence"}, ...]}; other fields are passed over, and answers without answer_id are numbered by their place.
+        The two are matched by question_id, in whatever order.
 
 Returns:
     accuracy, per_answer_type, per_question_type: fractions in 0..1; n: the number of questions.
@@ -53,9 +55,7 @@ Example:
 """
 
 PREDICTION = {"question_id": "int64", "answer": "string"}
-
 REFERENCE = {"question_id": "int64", "question_type": "string", "answer_type": "string"}
-
 ANSWER = {"answer_id": "int64", "answer": "string", "answer_confidence": "string"}
 
 
@@ -79,6 +79,9 @@ def _reference(record: Mapping[str, Any]) -> dict[str, Any]:
             f"question_id {record['question_id']}: answers: {count} of them, not {NUMBER_OF_ANSWERS}"
         )
     answers = [{name: answer.get(name) for name in ANSWER} for answer in record["answers"]]
+    if lack_ids(answers):
+        warnings.warn(NUMBERED, stacklevel=2)  # shown once, however many records lack them
+        answers = numbered(answers)
     return {**{name: record[name] for name in REFERENCE}, "answers": answers}
 
 

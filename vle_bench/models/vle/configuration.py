@@ -6,6 +6,8 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, CLIPVisionConfig, DebertaV2Config, PreTrainedConfig
 from transformers.models.auto import CONFIG_MAPPING
 
+from vle_bench.models.vle.config_keys import check_sizes
+
 _TEXT_TYPE, _VISION_TYPE = "deberta-v2", "clip_vision_model"
 
 
@@ -41,6 +43,12 @@ class VLEConfig(PreTrainedConfig):
     tie_word_embeddings: bool = True  # VLEForMLM's; transformers' own default is not to tie
 
     def __post_init__(self, **kwargs: Any) -> None:
+        parts = {
+            name: vars_of(name, getattr(self, name)) for name in ("text_config", "vision_config")
+        }
+        check_sizes(
+            {"": vars(self) | kwargs, **{f"{name}.": values for name, values in parts.items()}}
+        )
         if self.text_config is None:
             self.text_config = DebertaV2Config()
         elif isinstance(self.text_config, dict):
@@ -52,21 +60,30 @@ class VLEConfig(PreTrainedConfig):
             values = dict(self.vision_config)
             values.pop("model_type", None)
             self.vision_config = CLIPVisionConfig(**values)
-        if self.hidden_size % self.num_attention_heads:
+        if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size {self.hidden_size} does not divide by num_attention_heads {self.num_attention_heads}"
             )
         vision = self.vision_config
-        if vision.image_size % vision.patch_size:
+        if vision.image_size < vision.patch_size:
             raise ValueError(
-                f"image_size {vision.image_size} does not divide by patch_size {vision.patch_size}"
+                f"image_size {vision.image_size} is less than patch_size {vision.patch_size}: no patch fits"
             )
         super().__post_init__(**kwargs)
 
     @property
     def num_patches(self) -> int:
-        """P, without CLS."""
+        """P, without CLS; a part of a patch at the right or lower edge is not seen (published VLE-large: 384 pixels, 27 × 27)."""
         return (self.vision_config.image_size // self.vision_config.patch_size) ** 2
+
+
+def vars_of(name: str, config: Any) -> dict[str, Any]:
+    """The values of a configuration, of its dict, or of None; ValueError for anything else."""
+    if isinstance(config, PreTrainedConfig):
+        return vars(config)
+    if config is not None and not isinstance(config, dict):
+        raise ValueError(f"{name}: a group of values is expected, not {str(config)[:40]}")
+    return config or {}
 
 
 AutoConfig.register("vle", VLEConfig)
@@ -85,21 +102,18 @@ _DEBERTA = {
     "position_biased_input": False,
     "max_relative_positions": -1,
 }
-
 _BASE = {
     "hidden_size": 768,
     "num_hidden_layers": 12,
     "num_attention_heads": 12,
     "intermediate_size": 3072,
 }
-
 _LARGE = {
     "hidden_size": 1024,
     "num_hidden_layers": 24,
     "num_attention_heads": 16,
     "intermediate_size": 4096,
 }
-
 _ROBERTA = {
     "model_type": "roberta",
     "vocab_size": 50265,
@@ -110,7 +124,6 @@ _ROBERTA = {
     "bos_token_id": 0,
     "eos_token_id": 2,
 }
-
 # The published sizes: VLEConfig(**SIZES["vle-base"]). CLIP comes without its last layer (11 of 12, 23 of 24), as METER's code
 # builds it and as the parameter counts of both papers imply; pictures are of CLIP's own 224 pixels until they are resized.
 SIZES: dict[str, dict[str, Any]] = {

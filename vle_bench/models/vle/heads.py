@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import AutoModelForVisualQuestionAnswering
 from transformers.activations import ACT2FN
 from transformers.utils import ModelOutput
 
@@ -29,6 +30,21 @@ def classifier(width: int, num_labels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Linear(width, width), nn.LayerNorm(width), nn.GELU(), nn.Linear(width, num_labels)
     )
+
+
+def in_float32(head: nn.Module, features: Tensor) -> Tensor:
+    """Run a head in float32, whatever the precision of the encoder: features (..., D) → its output.
+
+    A 16-bit logit has 8 or 11 significant bits: distinct scores become ties, and ties go to the first
+    class. Autocast is switched off here, and 16-bit weights (DeepSpeed's, or a model loaded in half
+    precision) are cast as the features are. Float64 stays float64.
+    """
+    dtype = torch.promote_types(features.dtype, torch.float32)
+    cast = {name: w.to(dtype) for name, w in head.named_parameters() if w.dtype != dtype}
+    features = features.to(dtype)
+    device = "cpu" if features.is_meta else features.device.type  # autocast knows no meta device
+    with torch.autocast(device, enabled=False):
+        return torch.func.functional_call(head, cast, (features,)) if cast else head(features)
 
 
 def patch_loss(logits: Tensor, labels: Tensor, counted: Tensor | None) -> Tensor:
@@ -58,7 +74,7 @@ class VLEForVQA(VLEPreTrainedModel):
         The loss is the binary cross-entropy summed over the classes and averaged over the questions (METER, `objectives.py`:
         mean over both, times the number of classes), computed in float32.
         """
-        logits = self.vqa_classifier(self.vle(**inputs, pooled_only=True).pooler_output)
+        logits = in_float32(self.vqa_classifier, self.vle(**inputs, pooled_only=True).pooler_output)
         loss = None
         if labels is not None:
             check_shape("labels", labels, tuple(logits.shape))
@@ -137,7 +153,7 @@ class VLEForMultipleChoice(VLEPreTrainedModel):
 
     def score(self, pooled: Tensor) -> Tensor:
         """pooled (B, C, 2D) → logits (B, C)."""
-        return getattr(self, self.head_names[0])(pooled).squeeze(-1)
+        return in_float32(getattr(self, self.head_names[0]), pooled).squeeze(-1)
 
     def choice_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         check_shape("labels", labels, (logits.shape[0],))
@@ -170,7 +186,8 @@ class VLEForVCRJoint(VLEForMultipleChoice):
     def score(self, pooled: Tensor) -> Tensor:
         blocks = pooled[:, : self.answers], pooled[:, self.answers :]
         scores = [
-            getattr(self, name)(block) for name, block in zip(self.head_names, blocks, strict=True)
+            in_float32(getattr(self, name), block)
+            for name, block in zip(self.head_names, blocks, strict=True)
         ]
         return torch.cat(scores, 1).squeeze(-1)
 
@@ -202,7 +219,7 @@ class VLEForITM(VLEPreTrainedModel):
 
     def forward(self, labels: Tensor | None = None, **inputs: Any) -> VLEClassifierOutput:
         """As `VLEModel.forward`, with labels (B,) in 0, 1; logits (B, 2)."""
-        logits = self.itm_score(self.vle(**inputs, pooled_only=True).pooler_output)
+        logits = in_float32(self.itm_score, self.vle(**inputs, pooled_only=True).pooler_output)
         loss = None
         if labels is not None:
             check_shape("labels", labels, (logits.shape[0],))
@@ -230,9 +247,8 @@ class VLEForPBC(VLEPreTrainedModel):
             labels: (B, P), 1 for a patch that the text speaks of, 0 for one that it does not, -100 for one that does not count.
             patch_mask: (B, P) bool, the patches that count; None: all.
         """
-        logits = self.pbc_classifier(
-            self.vle(**inputs).image_embeds[:, 1 : 1 + self.config.num_patches]
-        )
+        hidden = self.vle(**inputs).image_embeds
+        logits = in_float32(self.pbc_classifier, hidden[:, 1 : 1 + self.config.num_patches])
         loss = None
         if labels is not None:
             check_shape("labels", labels, tuple(logits.shape[:2]))
@@ -275,7 +291,7 @@ class VLEForMPC(VLEPreTrainedModel):
         hidden = self.vle(
             **inputs, masked_patches=masked_patches, mask_embedding=self.mpc_mask_embedding
         ).image_embeds
-        logits = self.mpc_classifier(hidden[:, 1 : 1 + self.config.num_patches])
+        logits = in_float32(self.mpc_classifier, hidden[:, 1 : 1 + self.config.num_patches])
         loss = None
         if labels is not None:
             check_shape("labels", labels, tuple(logits.shape[:2]))
@@ -342,7 +358,7 @@ class VLEForMLM(VLEPreTrainedModel):
 
     def forward(self, labels: Tensor | None = None, **inputs: Any) -> VLEClassifierOutput:
         """As `VLEModel.forward`, with labels (B, T), -100 for a token that does not count; logits (B, T, vocab_size)."""
-        logits = self.mlm_score(self.vle(**inputs).text_embeds)
+        logits = in_float32(self.mlm_score, self.vle(**inputs).text_embeds)
         loss = None
         if labels is not None:
             check_shape("labels", labels, tuple(logits.shape[:2]))
@@ -385,8 +401,9 @@ class VLEForVCRSecondStage(VLEForMLM):
             texts: `input_ids`, `attention_mask`, `token_type_ids` (B, 2, T), and objects as in `VLEModel.forward`, (B, 2, K).
 
         Returns:
-            logits (B, M + 1): how far the right word's logit is below the highest, and last the right match's: 0 where the
-            model chooses right, infinite where there is no masked word.
+            logits (B, M + 1): for each masked word, and last for the match, 1 if the model chooses the
+            right class and 0 if not; -1 where there is no masked word; NaN where one of the scores
+            that it chooses by is not finite.
         """
         questions = matches.shape[0]
         for name, value in {"image_index": image_index, **texts}.items():
@@ -398,21 +415,28 @@ class VLEForVCRSecondStage(VLEForMLM):
         encoded = self.vle(pixel_values=pixel_values, image_index=image_index.flatten(), **flat)
         masked = encoded.text_embeds[::2]  # (B, T, D)
         masked = masked.gather(1, masked_positions[..., None].expand(-1, -1, masked.shape[-1]))
-        words = self.mlm_score(masked).float()  # (B, M, vocab_size)
-        match = self.itm_score(encoded.pooler_output[1::2]).float()  # (B, 2)
+        words = in_float32(self.mlm_score, masked)  # (B, M, vocab_size)
+        match = in_float32(self.itm_score, encoded.pooler_output[1::2])  # (B, 2)
         counted = masked_words != -100
         word_losses = F.cross_entropy(
             words.flatten(0, 1), masked_words.flatten(), reduction="none"
         ).view_as(masked_words)
         word_loss = word_losses.sum(1) / counted.sum(1).clamp(min=1)
         loss = (word_loss + F.cross_entropy(match, matches, reduction="none")).mean()
-        behind = below_highest(words, masked_words.clamp(min=0)).masked_fill(~counted, float("inf"))
+        chosen = chooses_right(words, masked_words.clamp(min=0)).masked_fill(~counted, -1)
         return VLEClassifierOutput(
-            loss=loss, logits=torch.cat([behind, below_highest(match, matches)[:, None]], 1)
+            loss=loss, logits=torch.cat([chosen, chooses_right(match, matches)[:, None]], 1)
         )
 
 
 @torch.no_grad()
-def below_highest(scores: Tensor, right: Tensor) -> Tensor:
-    """scores (..., classes), right (...) → how far the right class's score is below the highest (...)."""
-    return scores.amax(-1) - scores.gather(-1, right[..., None]).squeeze(-1)
+def chooses_right(scores: Tensor, right: Tensor) -> Tensor:
+    """scores (..., classes), right (...) → (...) 1 where `right` is the argmax, 0 where it is not.
+
+    A tie goes to the lowest class, as in every other head. NaN where a score is not finite.
+    """
+    found = (scores.argmax(-1) == right).to(scores.dtype)
+    return found.masked_fill(~scores.isfinite().all(-1), float("nan"))
+
+
+AutoModelForVisualQuestionAnswering.register(VLEConfig, VLEForVQA)

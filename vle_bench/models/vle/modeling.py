@@ -4,6 +4,7 @@ Shapes: B texts, N images, T text tokens, P patches, K objects, S = 1 + P + K im
 """
 
 import logging
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,6 @@ from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.disentangled import use_short_text_attention
 
 logger = logging.getLogger(__name__)
-
 # Every head that a checkpoint may carry; a model without it leaves it out and says so.
 HEADS = (
     "vqa_classifier",
@@ -31,6 +31,10 @@ HEADS = (
     "mpc_mask_embedding",
     "mlm_score",
 )
+# transformers 5 holds CLIP's vision encoder one level higher than transformers 4, whose names the released files have.
+_VISION = re.compile(r"^(vle\.)?vision_model\.(?!vision_model\.)")
+
+METER_TEXT_MODELS = ("roberta",)  # a VLEConfig with this text encoder is METER
 
 
 @dataclass
@@ -235,6 +239,28 @@ class VLEPreTrainedModel(PreTrainedModel):
             model.resize_images(image_size)
         return (model, info) if output_loading_info else model
 
+    def save_pretrained(  # type: ignore[override]
+        self,
+        save_directory: Any,
+        is_main_process: bool = True,
+        state_dict: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Hugging Face's `save_pretrained`, always with the key names of the released checkpoints.
+
+        transformers puts a name back only where the loaded file had it, so that a model from scratch would be saved under
+        other names, which the published program passes over.
+        """
+        weights = self.state_dict() if state_dict is None else state_dict
+        released = {
+            _VISION.sub(r"\1vision_model.vision_model.", name): tensor
+            for name, tensor in weights.items()
+        }
+        kwargs["save_original_format"] = (
+            False  # transformers' own way back, which would add the prefix once more
+        )
+        super().save_pretrained(save_directory, is_main_process, released, **kwargs)
+
     def _account_for(self, info: dict[str, Any], source: str, head_may_differ: bool) -> None:
         """Every missing, mismatched or unexpected key is on a list of what may be, or an error.
 
@@ -301,7 +327,7 @@ class VLEPreTrainedModel(PreTrainedModel):
         base: Any = self.base_model
         vision = base.vision_model
         config, embeddings = self.config.vision_config, vision.embeddings
-        if image_size % config.patch_size:
+        if image_size % config.patch_size and image_size != config.image_size:
             raise ValueError(
                 f"image_size: {image_size} does not divide by the patch size {config.patch_size}"
             )
@@ -325,15 +351,34 @@ class VLEPreTrainedModel(PreTrainedModel):
         encoder = {id(p) for p in self.base_model.parameters()}
         return [p for p in self.parameters() if id(p) not in encoder]
 
+    @torch.no_grad()
+    def reset_head(self) -> int:
+        """Draw new initial weights for all that is not the encoder; returns how many there are."""
+        for name, child in self.named_children():
+            if name in HEADS:
+                for module in child.modules():
+                    for parameter in module.parameters(recurse=False):
+                        # Else `_init_weights` would leave weights that were loaded.
+                        parameter._is_hf_initialized = False  # type: ignore[attr-defined]
+                    self._init_weights(module)
+        return sum(p.numel() for p in self.head_parameters())
+
     def cross_modal_parameters(self) -> list[nn.Parameter]:
-        """The fusion layers and their poolers: the group that METER and VLE train with `lr_mult_cross_modal`."""
+        """The group that METER and VLE train with `lr_mult_cross_modal`: the fusion layers and their poolers.
+
+        In METER also the projections into the fusion's width. Both programs choose the parameters whose name
+        contains `cross_modal`; METER calls its projections `cross_modal_{text,image}_transform`, VLE
+        `{text,image}_projection_layer`.
+        """
         base: Any = self.base_model
-        modules = (
+        modules = [
             base.cross_modal_image_layers,
             base.cross_modal_text_layers,
             base.cross_modal_image_pooler,
             base.cross_modal_text_pooler,
-        )
+        ]
+        if self.config.text_config.model_type in METER_TEXT_MODELS:
+            modules += [base.text_projection_layer, base.image_projection_layer]
         return [p for module in modules for p in module.parameters()]
 
     def encoder_layers(self) -> dict[str, list[nn.Module]]:
@@ -418,6 +463,9 @@ class VLEModel(VLEPreTrainedModel):
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """input_ids, attention_mask (B, T) → projected text (B, T, D)."""
+        if self.text_model.config._attn_implementation == "sdpa":
+            # Of a mask (B, T) transformers asks whether all of it is true, which waits for the device; not of this one.
+            attention_mask = attention_mask[:, None, None].bool()
         hidden = self.text_model(
             input_ids=input_ids, attention_mask=attention_mask
         ).last_hidden_state

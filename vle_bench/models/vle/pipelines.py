@@ -12,8 +12,9 @@
 
 `vle-vcr`, for VCR records, is in `vcr_pipeline`.
 
-Images are Pillow images, paths or arrays. An input is an image and a text, or a dictionary of both; several are lists (an image
-that all the texts look at need not be repeated), or a generator of dictionaries. `batch_size=` puts several in a forward pass.
+Images are Pillow images, paths, addresses (http://, https://, data:image/) or arrays. An input is an image and a text, or a
+dictionary of both; several are lists (an image that all the texts look at need not be repeated), or a generator of
+dictionaries. `batch_size=` puts several in a forward pass.
 """
 
 from collections.abc import Sequence
@@ -26,12 +27,13 @@ from transformers import Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from vle_bench.data import images as pictures
+from vle_bench.models.vle import vcr_pipeline
 from vle_bench.models.vle.heads import VLEForITM, VLEForPBC, VLEForVQA
 from vle_bench.models.vle.modeling import VLEPreTrainedModel
 
 HEAT = (255, 0, 0)
-
 HEAT_OPACITY = 0.6  # of a patch with probability 1: the picture stays visible
+
 
 _Pipeline: Any = Pipeline  # its annotations refuse the overrides that its documentation asks for
 
@@ -73,6 +75,8 @@ class ImageTextPipeline(_Pipeline):
         Args:
             image: an image, or a list of them; or dictionaries {"image", "question"} or {"image", "text"} without `text`.
             text, question: two names of the same, a text or a list of them.
+            max_length: most tokens of a text.
+            timeout: seconds that a server may keep silent, for an image that is an address.
         """
         text = question if text is None else text
         if isinstance(image, list) and not image:
@@ -80,13 +84,16 @@ class ImageTextPipeline(_Pipeline):
         return super().__call__(_number(image) if text is None else _pairs(image, text), **kwargs)
 
     def _sanitize_parameters(
-        self, max_length: int | None = None, **kwargs: Any
+        self, max_length: int | None = None, timeout: float | None = None, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any], Any]:
         if kwargs:
             raise TypeError(f"{self.task} has no parameter {', '.join(kwargs)}")
-        return {} if max_length is None else {"max_length": max_length}, {}, {}
+        given = {"max_length": max_length, "timeout": timeout}
+        return {name: value for name, value in given.items() if value is not None}, {}, {}
 
-    def preprocess(self, input_: Any, max_length: int | None = None) -> dict[str, Any]:
+    def preprocess(
+        self, input_: Any, max_length: int | None = None, timeout: float = pictures.TIMEOUT
+    ) -> dict[str, Any]:
         """{"image", "text" or "question"} → the model's tensors for a batch of one."""
         name = (
             f"inputs[{input_['item']}]: " if isinstance(input_, dict) and "item" in input_ else ""
@@ -101,13 +108,13 @@ class ImageTextPipeline(_Pipeline):
             )
         text = input_["question"] if "text" not in input_ else input_["text"]
         try:
-            picture = pictures.read(input_["image"], "image")
+            picture = pictures.read(input_["image"], "image", timeout)
             features = self.processor(
                 images=[picture], text=[text], max_length=max_length or self._text_positions()
             )
         except ValueError as error:
             raise ValueError(f"{name}{error}") from error
-        return {**features, **self._kept(picture)}
+        return {**features, **self._kept(picture), "name": name.removesuffix(": ") or "the input"}
 
     def _text_positions(self) -> int:
         """Tokens that the text encoder has positions for; RoBERTa counts them from its padding index on."""
@@ -122,7 +129,10 @@ class ImageTextPipeline(_Pipeline):
     def _forward(self, input_tensors: dict[str, Any], **parameters: Any) -> dict[str, Any]:
         kept = {name: value for name, value in input_tensors.items() if not hasattr(value, "shape")}
         tensors = {name: value for name, value in input_tensors.items() if hasattr(value, "shape")}
-        return {"logits": self.model(**tensors).logits.float(), **kept}
+        logits = self.model(**tensors).logits.float()
+        names = kept.pop("name")
+        vcr_pipeline.refuse_broken(self.task, logits, [names] if isinstance(names, str) else names)
+        return {"logits": logits, **kept}
 
 
 class VQAPipeline(ImageTextPipeline):
@@ -131,15 +141,21 @@ class VQAPipeline(ImageTextPipeline):
     architecture = VLEForVQA
 
     def _sanitize_parameters(
-        self, max_length: int | None = None, top_k: int | None = None, **kwargs: Any
+        self,
+        max_length: int | None = None,
+        timeout: float | None = None,
+        top_k: int | None = None,
+        **kwargs: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], Any]:
-        preprocess, forward, _ = super()._sanitize_parameters(max_length, **kwargs)
+        preprocess, forward, _ = super()._sanitize_parameters(max_length, timeout, **kwargs)
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k: 1 or more is expected, {top_k} came")
         return preprocess, forward, {} if top_k is None else {"top_k": top_k}
 
     def postprocess(self, model_outputs: Any, top_k: int = 5) -> list[dict[str, Any]]:
-        scores, best = model_outputs["logits"][0].sigmoid().sort(descending=True, stable=True)
+        # By logits, as the task ranks: in float32 the sigmoid of every logit above 17 is 1.
+        logits, best = model_outputs["logits"][0].sort(descending=True, stable=True)
+        scores = logits.sigmoid()
         names = self.model.config.id2label
         return [
             {"answer": names[i], "score": score}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,12 @@ from transformers.image_processing_backends import PilBackend
 
 from vle_bench.data import boxes as box_mapping
 from vle_bench.data import images as pictures
+from vle_bench.data.tokenization import as_in_its_file, load_tokenizer
 from vle_bench.models.vle.configuration import VLEConfig
+
+Resize = Literal["crop", "squash", "published-vcr"]
+
+MOST_PIXELS = 4096  # a side, of what a model reads
 
 
 class VLEFeatures(BatchFeature):
@@ -33,13 +38,17 @@ class VLEFeatures(BatchFeature):
 
 
 class VLEProcessor(ProcessorMixin):
-    """A tokenizer and a Pillow image processor that squashes the picture to the model's square.
+    """A tokenizer and a Pillow image processor that makes the model's square of a picture, in one of three ways.
 
-    Squashing (no crop) keeps every pixel, and keeps boxes where the published patch mapping expects them. An image processor
-    that resizes the shorter side and crops the centre is followed as well, with the boxes.
+    - `crop`: the shorter side is resized to the square's and the centre is kept, as METER and VLE were trained on VQA (METER's
+      transforms/transform.py, VLE's run_vqav2_ft.py). Boxes go with the pixels.
+    - `squash`: width and height are resized to the square's. It keeps every pixel, and it keeps boxes where the published mapping
+      to patches expects them.
+    - `published-vcr`: the pixels of `crop` and the boxes of `squash`, as VLE's VCR pipeline has them.
 
     Args:
         patch_size: of the model's vision encoder, in pixels; only boxes need it.
+        boxes_as_squashed: map boxes as if the picture had been squashed, whatever becomes of its pixels.
     """
 
     def __init__(
@@ -47,20 +56,78 @@ class VLEProcessor(ProcessorMixin):
         image_processor: Any = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
         patch_size: int | None = None,
+        boxes_as_squashed: bool = False,
     ) -> None:
         if not isinstance(image_processor, PilBackend):
             # Where torchvision is installed, transformers prefers it; its resize gives other pixels, and so other scores.
             image_processor = CLIPImageProcessorPil.from_dict(image_processor.to_dict())
+        for name in ("size", "crop_size"):
+            for side in ("height", "width", "shortest_edge", "longest_edge"):
+                pixels = (getattr(image_processor, name, None) or {}).get(side)
+                if pixels is not None and (
+                    type(pixels) is not int or not 1 <= pixels <= MOST_PIXELS
+                ):
+                    raise ValueError(
+                        f"{name}.{side}: 1 to {MOST_PIXELS} pixels are expected, not {str(pixels)[:40]}"
+                    )
         self.patch_size = patch_size
-        super().__init__(image_processor, tokenizer)
+        self.boxes_as_squashed = boxes_as_squashed
+        super().__init__(
+            image_processor, tokenizer if tokenizer is None else as_in_its_file(tokenizer)
+        )
 
     @classmethod
     def from_parts(
-        cls, tokenizer: PreTrainedTokenizerBase, image_size: int, patch_size: int | None = None
+        cls,
+        tokenizer: PreTrainedTokenizerBase,
+        image_size: int,
+        patch_size: int | None = None,
+        resize: Resize = "squash",
     ) -> "VLEProcessor":
-        """A processor for pictures of `image_size` × `image_size` pixels after the squash."""
-        size = {"height": image_size, "width": image_size}
-        return cls(CLIPImageProcessorPil(size=size, do_center_crop=False), tokenizer, patch_size)
+        """A processor for pictures of `image_size` × `image_size` pixels after the resize, with CLIP's mean and deviation."""
+        processor = cls(CLIPImageProcessorPil(), tokenizer, patch_size)
+        processor.set_size(image_size, resize)
+        return processor
+
+    @classmethod
+    def _load_tokenizer_from_pretrained(
+        cls,
+        sub_processor_type: str,
+        pretrained_model_name_or_path: Any,
+        subfolder: str = "",
+        **kwargs: Any,
+    ) -> Any:
+        return load_tokenizer(pretrained_model_name_or_path, subfolder=subfolder, **kwargs)
+
+    @property
+    def resize(self) -> Resize:
+        """Which of the three ways the settings amount to; one that only cuts counts as `crop`, one that never cuts as `squash`."""
+        if not self.image_processor.do_center_crop:
+            return "squash"
+        return "published-vcr" if self.boxes_as_squashed else "crop"
+
+    @property
+    def square(self) -> tuple[int | None, int | None]:
+        """Width and height in pixels of what the model gets; None where that depends on the picture."""
+        settings = self.image_processor
+        size = (
+            settings.crop_size
+            if settings.do_center_crop
+            else settings.size
+            if settings.do_resize
+            else {}
+        )
+        return size.get("width"), size.get("height")
+
+    def set_size(self, image_size: int, resize: Resize) -> None:
+        """Make squares of `image_size` × `image_size` pixels in this way; mean, deviation and resampling stay."""
+        square = {"height": image_size, "width": image_size}
+        cut = resize != "squash"
+        settings = self.image_processor.to_dict()
+        settings |= {"do_resize": True, "size": {"shortest_edge": image_size} if cut else square}
+        settings |= {"do_center_crop": cut, "crop_size": square}
+        self.image_processor = CLIPImageProcessorPil.from_dict(settings)
+        self.boxes_as_squashed = resize == "published-vcr"
 
     def __call__(
         self,
@@ -68,6 +135,10 @@ class VLEProcessor(ProcessorMixin):
         text: str | Sequence[str] | None = None,
         boxes: Sequence[ArrayLike] | None = None,
         max_length: int | None = None,
+        *,
+        padding: bool | str = True,
+        truncation: bool | str | None = None,
+        return_tensors: str = "pt",
     ) -> VLEFeatures:
         """B texts, N images and the boxes of each image → tensors; an error says which item of the batch it is about.
 
@@ -77,21 +148,27 @@ class VLEProcessor(ProcessorMixin):
             text: one, or a list.
             boxes: for each image (K_i, 4), x1, y1, x2, y2 in pixels of the upright original; (0, 4) for none.
             max_length: longer texts lose their end.
+            padding, truncation: as a tokenizer takes them; by default to the longest text, and wherever there is a max_length.
+            return_tensors: "pt"; nothing else is made here.
 
         Returns:
             input_ids, attention_mask (B, T), padded on the right to the longest text; pixel_values (N, 3, H, W);
             object_patch_mask (N, K, P) bool and object_mask (N, K), padded to the most boxes of an image. As attribute
             `boxes_outside`, the number of boxes of which the model sees nothing.
         """
+        if return_tensors != "pt":
+            raise ValueError(
+                f"return_tensors: {return_tensors!r}: the models take torch's tensors, 'pt'"
+            )
         features = VLEFeatures()
         if text is not None:
             texts = _texts(text)
             encoded = self.tokenizer(
                 texts,
-                padding=True,
+                padding=padding,
                 padding_side="right",
-                truncation=max_length is not None,
                 max_length=max_length,
+                truncation=max_length is not None if truncation is None else truncation,
                 return_tensors="pt",
                 return_token_type_ids=False,
             )
@@ -170,7 +247,9 @@ class VLEProcessor(ProcessorMixin):
         lost = 0
         for i, (found, size) in enumerate(zip(boxes, sizes, strict=True)):
             try:
-                left, top, width, height = self.window(*size)
+                left, top, width, height = (
+                    (0, 0, *size) if self.boxes_as_squashed else self.window(*size)
+                )
                 moved = box_mapping.box_array(found) - np.array([left, top, left, top])
                 masks.append(box_mapping.patch_mask(moved, width, height, *self._grid(*size)))
                 lost += int(box_mapping.outside(moved, width, height).sum())
@@ -195,8 +274,34 @@ class VLEProcessor(ProcessorMixin):
             mean, std = (
                 torch.tensor(v)[:, None, None] for v in (settings.image_mean, settings.image_std)
             )
-            pixels = (pixels - mean) / std
+            pixels.sub_(mean).div_(
+                std
+            )  # in place: two new copies of a batch take as long as the arithmetic
         return pixels
+
+    @classmethod
+    def _get_arguments_from_pretrained(
+        cls,
+        pretrained_model_name_or_path: Any,
+        processor_dict: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> list[Any]:
+        """Load the image processor and the tokenizer; transformers 5 does not know the name of CLIP's before version 4.25."""
+        settings, _ = CLIPImageProcessorPil.get_image_processor_dict(
+            pretrained_model_name_or_path, **kwargs
+        )
+        if settings.get("image_processor_type") != "CLIPFeatureExtractor":
+            loaded: list[Any] = super()._get_arguments_from_pretrained(
+                pretrained_model_name_or_path, processor_dict, **kwargs
+            )
+            return loaded
+        pictures_to_pixels = CLIPImageProcessorPil.from_dict(
+            settings | {"image_processor_type": "CLIPImageProcessor"}
+        )
+        tokenizer = cls._load_tokenizer_from_pretrained(
+            "tokenizer", pretrained_model_name_or_path, **kwargs
+        )
+        return [pictures_to_pixels, tokenizer]
 
     @classmethod
     def from_folder(cls, folder: Path) -> "VLEProcessor":

@@ -7,6 +7,7 @@
 The model's head decides the task: VLEForVCRQ2A scores the answers, VLEForVCRQA2R the rationales after one answer.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,14 @@ from transformers.models.auto.auto_factory import _BaseAutoModelClass
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from vle_bench.data import images
-from vle_bench.data.official.vcr import bad_record, check_metadata, read_metadata
+from vle_bench.data.official.vcr import bad_record, check_metadata, picture_boxes, read_metadata
 from vle_bench.data.vcr_text import Task, encode_record, pad_choices
+from vle_bench.errors import RunFailed
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.heads import VLEForMultipleChoice, VLEForVCRQ2A, VLEForVCRQA2R
 
 _Pipeline: Any = Pipeline  # its annotations refuse the overrides that its documentation asks for
-
 _AutoModel: Any = _BaseAutoModelClass
-
 TASKS: dict[str, Task] = {"VLEForVCRQ2A": "q2a", "VLEForVCRQA2R": "qa2r"}
 
 
@@ -61,11 +61,12 @@ class VCRPipeline(_Pipeline):
 
         Args:
             record: an official VCR record, labels are not needed; or, without `image`, {"record", "image", "metadata"}.
-            image: a Pillow image, a path or an array.
+            image: a Pillow image, a path, an address (http://, https://, data:image/) or an array.
             metadata: the image's official metadata, or the path of its file: `boxes`, one for each of the record's objects, in
                 pixels of an image of `width` × `height` (by default the image's own size).
             answer: for QA2R, which answer stands before the rationales; by default the record's answer_label.
             max_length: most tokens of a choice, 80 by default.
+            timeout: seconds that a server may keep silent.
         """
         if isinstance(record, list) and not record:
             return []  # the library looks at the first entry
@@ -75,15 +76,23 @@ class VCRPipeline(_Pipeline):
         return super().__call__(given, **kwargs)
 
     def _sanitize_parameters(
-        self, answer: int | None = None, max_length: int | None = None, **kwargs: Any
+        self,
+        answer: int | None = None,
+        max_length: int | None = None,
+        timeout: float | None = None,
+        **kwargs: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if kwargs:
             raise TypeError(f"{self.task} has no parameter {', '.join(kwargs)}")
-        given = {"answer": answer, "max_length": max_length}
+        given = {"answer": answer, "max_length": max_length, "timeout": timeout}
         return {name: value for name, value in given.items() if value is not None}, {}, {}
 
     def preprocess(
-        self, input_: Any, answer: int | None = None, max_length: int = 80
+        self,
+        input_: Any,
+        answer: int | None = None,
+        max_length: int = 80,
+        timeout: float = images.TIMEOUT,
     ) -> dict[str, Any]:
         """{"record", "image", "metadata"} → pixel_values (1, 3, H, W), the encodings and the (objects, P) patches of the record."""
         if not isinstance(input_, dict) or not {"record", "image"} <= input_.keys():
@@ -93,7 +102,7 @@ class VCRPipeline(_Pipeline):
         record = input_["record"]
         choices = encode_record(record, self.tokenizer, self.vcr_task, max_length, answer)
         try:
-            picture = images.read(input_["image"], "image")
+            picture = images.read(input_["image"], "image", timeout)
             features = self.processor(
                 images=[picture], boxes=[_boxes(record, input_.get("metadata"), picture)]
             )
@@ -102,23 +111,48 @@ class VCRPipeline(_Pipeline):
                 error if str(error).startswith("VCR record") else bad_record(record, str(error))
             ) from error
         # Texts and objects are padded in `_forward`: the library's collation knows no (choices, tokens).
-        return {
-            "pixel_values": features["pixel_values"],
-            "question": (choices, features["object_patch_mask"][0].numpy()),
-        }
+        question = (
+            record.get("annot_id", "the record"),
+            choices,
+            features["object_patch_mask"][0].numpy(),
+        )
+        return {"pixel_values": features["pixel_values"], "question": question}
 
     def _forward(self, input_tensors: dict[str, Any], **parameters: Any) -> dict[str, Any]:
         pixels, questions = input_tensors["pixel_values"], input_tensors["question"]
         if isinstance(questions, tuple):  # not collated, as batch_size is 1
             questions = [questions]
-        encodings, masks = zip(*questions, strict=True)
+        names, encodings, masks = zip(*questions, strict=True)
         batch = pad_choices(encodings, masks, self.tokenizer.pad_token_id)
         tensors = {name: torch.from_numpy(value).to(pixels.device) for name, value in batch.items()}
-        return {"logits": self.model(pixel_values=pixels, **tensors).logits.float()}
+        logits = self.model(pixel_values=pixels, **tensors).logits.float()
+        refuse_broken(self.task, logits, names)
+        return {"logits": logits}
 
     def postprocess(self, model_outputs: Any) -> dict[str, Any]:
-        scores = model_outputs["logits"][0].softmax(-1)
-        return {"choice": int(scores.argmax()), "scores": scores.tolist()}
+        logits = model_outputs["logits"][0].double()  # on the CPU; see VCR.predictions
+        return {"choice": int(logits.argmax()), "scores": logits.softmax(-1).tolist()}
+
+
+def refuse_broken(task: str, logits: torch.Tensor, names: Sequence[str]) -> None:
+    """Stop at logits (B, ...) that are NaN or infinite, before an answer is read from them.
+
+    Args:
+        names: of the B inputs.
+
+    Raises:
+        RunFailed: how many inputs, and the first of them.
+    """
+    sound = logits.isfinite().flatten(1).all(1).tolist()
+    broken = [name for name, whole in zip(names, sound, strict=True) if not whole]
+    if broken:
+        shown = ", ".join(map(str, broken[:8])) + (
+            f" and {len(broken) - 8} more" if len(broken) > 8 else ""
+        )
+        raise RunFailed(
+            f"{task}: the logits of {len(broken)} of {len(names)} inputs are not finite (NaN or infinite): {shown}; "
+            "the weights are damaged, or overflow in 16 bits and not in float32"
+        )
 
 
 def _boxes(record: dict[str, Any], metadata: Any, picture: Image.Image) -> NDArray[np.float64]:
@@ -130,14 +164,19 @@ def _boxes(record: dict[str, Any], metadata: Any, picture: Image.Image) -> NDArr
         if isinstance(metadata, str | Path)
         else metadata or {"boxes": []}
     )
+    # Without a size the boxes are in pixels of the picture as one sees it, upright.
+    turned = (
+        picture.info.get(images.TURNED, 1)
+        if isinstance(given, dict) and {"width", "height"} & given.keys()
+        else 1
+    )
     given = (
         {"width": picture.width, "height": picture.height, **given}
         if isinstance(given, dict)
         else given
     )
     check_metadata(record, given)
-    boxes = np.array([box[:4] for box in given["boxes"]], dtype=np.float64).reshape(-1, 4)
-    return boxes * np.array([picture.width / given["width"], picture.height / given["height"]] * 2)
+    return picture_boxes(record, given, picture.width, picture.height, turned)
 
 
 PIPELINE_REGISTRY.register_pipeline(

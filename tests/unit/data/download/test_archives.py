@@ -219,7 +219,7 @@ def test_a_killed_run_between_last_byte_and_name(server, tmp_path):
     body = server.files["/train2014.zip"]
     (tmp_path / "train2014.zip.part").write_bytes(body)
     (tmp_path / "train2014.zip.part.json").write_text(
-        json.dumps({"validator": '"1"', "total": len(body)})
+        json.dumps({"validator": '"1"', "total": len(body)}), encoding="utf-8"
     )
     fetched(server, tmp_path)
     assert server.sent == 0 and images_in(tmp_path) == IMAGES
@@ -230,7 +230,7 @@ def test_a_killed_run_between_last_byte_and_name(server, tmp_path):
 )
 def test_a_broken_note_means_afresh(server, tmp_path, note):
     (tmp_path / "train2014.zip.part").write_bytes(b"something else")
-    (tmp_path / "train2014.zip.part.json").write_text(note)
+    (tmp_path / "train2014.zip.part.json").write_text(note, encoding="utf-8")
     fetched(server, tmp_path)
     assert images_in(tmp_path) == IMAGES
 
@@ -329,7 +329,7 @@ def test_an_archive_fetched_another_way(server, tmp_path):
 
 @pytest.mark.parametrize("output", ["file", "file/below"])
 def test_an_output_that_is_a_file(server, tmp_path, output):
-    (tmp_path / "file").write_text("mine")
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
     with pytest.raises(RequestError, match="cannot be the folder"):
         fetched(server, tmp_path / output)
 
@@ -450,11 +450,13 @@ def test_what_is_there_stays_and_what_is_wrong_is_replaced(tmp_path):
 
 
 def test_a_link_in_the_way_is_replaced_not_followed(tmp_path):
-    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
     (tmp_path / "out" / "train2014").mkdir(parents=True)
     (tmp_path / "out" / "train2014" / "a.jpg").symlink_to(tmp_path / "mine.txt")
     unpacked(tmp_path, zipped(IMAGES))
-    assert (tmp_path / "mine.txt").read_text() == "mine" and tree(tmp_path / "out") == IMAGES
+    assert (tmp_path / "mine.txt").read_text(encoding="utf-8") == "mine" and tree(
+        tmp_path / "out"
+    ) == IMAGES
 
 
 # The command

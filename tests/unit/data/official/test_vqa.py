@@ -27,7 +27,7 @@ def test_files_that_are_no_json(tmp_path, content, message):
 
 
 def test_paths_that_are_no_file(tmp_path):
-    (tmp_path / "f").write_text("{}")
+    (tmp_path / "f").write_text("{}", encoding="utf-8")
     for path, message in (
         (tmp_path / "no", "no such file"),
         (tmp_path, "a folder"),
@@ -51,7 +51,7 @@ def test_paths_that_are_no_file(tmp_path):
 )
 def test_records(tmp_path, record, message):
     path = tmp_path / "q.json"
-    path.write_text(json.dumps({"questions": [record]}))
+    path.write_text(json.dumps({"questions": [record]}), encoding="utf-8")
     with pytest.raises(RequestError, match=message):
         records(path, "questions", dict(QUESTION))
     with pytest.raises(RequestError, match="has no key 'annotations'"):
@@ -60,5 +60,5 @@ def test_records(tmp_path, record, message):
 
 def test_whole_files_are_read(tmp_path):
     found = [{"question_id": 1, "image_id": 2, "question": "Is it?"}]
-    (tmp_path / "q.json").write_text(json.dumps({"questions": found}))
+    (tmp_path / "q.json").write_text(json.dumps({"questions": found}), encoding="utf-8")
     assert records(tmp_path / "q.json", "questions", dict(QUESTION)) == found

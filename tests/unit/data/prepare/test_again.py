@@ -14,9 +14,10 @@ from vle_bench.cli.app import main
 from vle_bench.data.prepare import shards, vqa_summary
 from vle_bench.data.prepare.easy_vqa import prepare_easy_vqa
 from vle_bench.data.prepare.fingerprint import Standing
+from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.shapes_vcr import prepare_shapes_vcr
 from vle_bench.data.prepare.vcr import prepare_vcr
-from vle_bench.data.prepare.vqav2 import Choices, prepare_vqav2
+from vle_bench.data.prepare.vqav2 import prepare_vqav2
 from vle_bench.errors import RequestError
 
 TOKENIZER = Path("tests/golden/vcr_text/tokenizer").absolute()
@@ -101,7 +102,7 @@ def test_another_way_is_refused(either):
 def test_answers_looked_up_in_another_way(tmp_path):
     source, out = write_vqav2(tmp_path / "own"), tmp_path / "out"
     files = write_visual_genome(tmp_path, [1])
-    (tmp_path / "labels.json").write_text('["2", "red"]')
+    (tmp_path / "labels.json").write_text('["2", "red"]', encoding="utf-8")
     mapped = Choices(label_map=tmp_path / "labels.json")
     prepare_vqav2(source, out, mapped)
     assert refused(
@@ -111,7 +112,7 @@ def test_answers_looked_up_in_another_way(tmp_path):
     assert refused(prepare_vqav2, source, out, mapped, files) == (
         "image_data.json was not among its files; question_answers.json was not among its files"
     )
-    (tmp_path / "labels.json").write_text('["red", "2"]')
+    (tmp_path / "labels.json").write_text('["red", "2"]', encoding="utf-8")
     assert refused(prepare_vqav2, source, out, mapped).endswith(" now")
     others = refused(
         prepare_vqav2, source, out, Choices(on_bad_record="skip", published_targets=True), files
@@ -151,7 +152,9 @@ def test_damaged_data_are_made_again(either):
         table.write_bytes(damage)
         assert not isinstance(prepare(source, out), Standing) and table.read_bytes() == before
     assert isinstance(prepare(source, out), Standing)
-    assert json.loads((out / "manifest.json").read_text())["hash"] == manifest["hash"]
+    assert (
+        json.loads((out / "manifest.json").read_text(encoding="utf-8"))["hash"] == manifest["hash"]
+    )
 
 
 def test_an_earlier_versions_data_are_refused(either):
@@ -208,10 +211,10 @@ def test_questions_of_an_image_are_counted_once(tmp_path):
 
 def test_vcr_says_how_many_questions_a_split_lacks(tmp_path):
     write_vcr(tmp_path / "own")
-    lines = (tmp_path / "own" / "val.jsonl").read_text().splitlines()
+    lines = (tmp_path / "own" / "val.jsonl").read_text(encoding="utf-8").splitlines()
     spoilt = json.loads(lines[0]) | {"answer_label": None}
     (tmp_path / "own" / "val.jsonl").write_text(
-        "\n".join([json.dumps(spoilt), "{", *lines[1:], lines[1]]) + "\n"
+        "\n".join([json.dumps(spoilt), "{", *lines[1:], lines[1]]) + "\n", encoding="utf-8"
     )
     manifest = prepare_vcr(tmp_path / "own", tmp_path / "out", Choices(on_bad_record="skip"))
     found = {

@@ -76,7 +76,7 @@ def test_twice_the_same_bytes(tmp_path):
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path):
-    (tmp_path / "thesis.txt").write_text("ten years of work")
+    (tmp_path / "thesis.txt").write_text("ten years of work", encoding="utf-8")
     with pytest.raises(RequestError, match="holds something else"):
         prepare_easy_vqa(tmp_path, limit_images=40)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
@@ -92,7 +92,7 @@ def test_unknown_split_and_broken_folders(prepared, tmp_path):
     arrow.write_bytes(arrow.read_bytes()[:-10])
     with pytest.raises(RequestError, match=r"questions-val.arrow: \d+ bytes long instead of"):
         open_prepared(tmp_path / "d")
-    (tmp_path / "d" / "manifest.json").write_text('{"schema_version": 1, "spl')
+    (tmp_path / "d" / "manifest.json").write_text('{"schema_version": 1, "spl', encoding="utf-8")
     with pytest.raises(RequestError, match="cut off or broken"):
         open_prepared(tmp_path / "d")
 
@@ -103,16 +103,16 @@ def official(tmp_path):
 
 
 def damage_json(path, change):
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     change(content)
-    path.write_text(json.dumps(content))
+    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (
-            lambda q, a, i: q.write_text(q.read_text()[:200]),
+            lambda q, a, i: q.write_text(q.read_text("utf-8")[:200], "utf-8"),
             "questions-train.json: broken or cut-off JSON",
         ),
         (

@@ -3,8 +3,9 @@
 import pytest
 
 from tests.miniature.vqav2 import change, write_vqav2
+from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.vqa_summary import lines
-from vle_bench.data.prepare.vqav2 import Choices, minival, prepare_vqav2
+from vle_bench.data.prepare.vqav2 import minival, prepare_vqav2
 from vle_bench.data.prepared import open_prepared
 from vle_bench.errors import RequestError
 
@@ -65,11 +66,6 @@ def answer(k, **values):
             A,
             answer(4, answer_id=[5]),
             "record 0 (question_id 1011): answers: number 5 of 10: answer_id: [5] is not a whole number",
-        ),
-        (
-            A,
-            lambda c: c["annotations"][0]["answers"][2].pop("answer_id"),
-            "record 0 (question_id 1011): answers: number 3 of 10: has no 'answer_id'",
         ),
         (
             A,
@@ -142,6 +138,19 @@ def test_each_split_says_how_many_questions_it_lacks(own, tmp_path):
         manifest["splits"]["minival"]["questions"] == 2
         and manifest["splits"]["val-minival"]["questions"] == 41
     )
+
+
+def test_answers_without_ids_are_numbered_by_their_place(own, tmp_path):
+    whole = prepare_vqav2(own, tmp_path / "with")
+    change(
+        own / A, lambda c: [a.pop("answer_id") for r in c["annotations"][:2] for a in r["answers"]]
+    )
+    change(own / A, lambda c: c["annotations"][2]["answers"][4].pop("answer_id"))
+    manifest = prepare_vqav2(own, tmp_path / "without")
+    assert manifest["hash"] == whole["hash"] and "notes" not in whole
+    said = "answers without answer_id are numbered by their place (3 questions)"
+    assert [line for line in lines(manifest) if "answer_id" in line] == [said]
+    assert said in list(lines(prepare_vqav2(own, tmp_path / "without")))
 
 
 def test_an_id_of_more_than_64_bits(own, tmp_path):

@@ -6,8 +6,9 @@ import pytest
 
 from tests.miniature.vqav2 import write_vqav2
 from vle_bench.cli.app import main
+from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.vqa_summary import load_tokenizer
-from vle_bench.data.prepare.vqav2 import Choices, prepare_vqav2
+from vle_bench.data.prepare.vqav2 import prepare_vqav2
 from vle_bench.errors import RequestError
 
 
@@ -133,7 +134,7 @@ def test_the_tokenizer_is_looked_at_first(official, tmp_path, monkeypatch, capsy
 def test_folders_without_a_tokenizer(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "tokenizer.json").write_text("{")
+    (tmp_path / "broken" / "tokenizer.json").write_text("{", encoding="utf-8")
     (tmp_path / "file").touch()
     for name, message in (
         ("nix", "no such folder; --tokenizer names one on this disk"),

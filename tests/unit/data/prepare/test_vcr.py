@@ -1,13 +1,16 @@
 """Preparing a miniature VCR: tables, resuming, the report."""
 
 import hashlib
+import io
 import json
 import os
 import shutil
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from typer.testing import CliRunner
 
 from tests.miniature.vcr import (
@@ -22,6 +25,7 @@ from tests.miniature.vcr import (
     write_vcr,
 )
 from vle_bench.cli.app import app, main
+from vle_bench.data import images as pictures
 from vle_bench.data.prepare import shards, vcr
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.vcr import prepare_vcr
@@ -112,14 +116,79 @@ def test_boxes_are_those_of_the_true_picture(prepared):
     assert rows[f"{stem('val', OUTSIDE)}.jpg"]["boxes"][-1] == [70, 3, 90, 20]
 
 
-def test_width_and_height_scale_on_their_own(own, tmp_path):
+def test_boxes_scale_with_the_picture_and_a_rounded_side_is_no_other_shape(own, tmp_path):
     path = own / "vcr1images" / f"{stem('val', 0)}.json"
-    metadata = json.loads(path.read_text())
-    path.write_text(json.dumps({**metadata, "width": 30, "height": 160}))  # of 60 × 40
+    metadata = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(
+        json.dumps({**metadata, "width": 31, "height": 20}), encoding="utf-8"
+    )  # of 60 × 40
     prepare_vcr(own, tmp_path / "out")
-    expected = [[2 * x1, y1 / 4, 2 * x2, y2 / 4] for x1, y1, x2, y2, _ in BOXES]
-    assert rows_by_name(tmp_path / "out")[f"{stem('val', 0)}.jpg"]["boxes"] == expected
+    expected = [[60 / 31 * x1, 2 * y1, 60 / 31 * x2, 2 * y2] for x1, y1, x2, y2, _ in BOXES]
+    np.testing.assert_allclose(
+        rows_by_name(tmp_path / "out")[f"{stem('val', 0)}.jpg"]["boxes"], expected
+    )
     assert open_prepared(tmp_path / "out").manifest["report"]["images"]["other_size"] == 4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("scale", [1, 2])
+def test_boxes_turn_with_the_picture(own, tmp_path, orientation, scale):
+    """The metadata have the size of the picture as it is stored; the boxes must lie where Pillow puts the pixels."""
+    x1, y1, x2, y2 = (round(v) for v in BOXES[0][:4])
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[y1:y2, x1:x2] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = own / "vcr1images" / f"{stem('val', 0)}.jpg"
+    Image.fromarray(pixels).save(path, "PNG", exif=exif)
+    metadata = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    boxes = [[scale * v for v in (x1, y1, x2, y2)] + [0.5], *metadata["boxes"][1:]]
+    path.with_suffix(".json").write_text(
+        json.dumps({**metadata, "width": 60 * scale, "height": 40 * scale, "boxes": boxes}),
+        encoding="utf-8",
+    )
+    prepare_vcr(own, tmp_path / "out")
+    row = rows_by_name(tmp_path / "out")[f"{stem('val', 0)}.jpg"]
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(path)))[:, :, 0] > 0
+    rows, columns = upright.any(1).nonzero()[0], upright.any(0).nonzero()[0]
+    assert (row["height"], row["width"]) == upright.shape
+    assert row["boxes"][0] == [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+
+
+def damaged_exif(kind):
+    """A JPEG of 60 × 40 or a PNG whose EXIF block is cut off."""
+    exif = Image.Exif()
+    exif[0x010F] = "x" * 20
+    file = io.BytesIO()
+    Image.new("RGB", (60, 40)).save(file, kind, exif=exif.tobytes()[:-12])
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_damaged_exif_block_is_one_line_with_the_name(own, tmp_path, caplog, kind):
+    path = own / "vcr1images" / f"{stem('val', 0)}.jpg"
+    path.write_bytes(damaged_exif(kind))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a library's warning would be an error
+        prepare_vcr(own, tmp_path / "out")
+    said = caplog.messages
+    assert (
+        len(said) == 1
+        and "\n" not in said[0]
+        and said[0].startswith(
+            f"{path}: its EXIF block is damaged; the picture is turned only as far"
+        )
+    )
+    assert rows_by_name(tmp_path / "out")[f"{stem('val', 0)}.jpg"]["boxes"][0] == BOXES[0][:4]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_a_damaged_exif_block_is_told_once_and_warns_of_nothing(caplog, kind):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            assert pictures.decode_picture(damaged_exif(kind), f"{kind}.jpg").size == (60, 40)
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [f"{kind}.jpg"]
 
 
 def test_a_turned_picture_has_its_upright_size(own, tmp_path):
@@ -134,9 +203,9 @@ def test_a_turned_picture_has_its_upright_size(own, tmp_path):
 
 def test_metadata_without_names(own, prepared, tmp_path):
     path = own / "vcr1images" / f"{stem('val', 0)}.json"
-    metadata = json.loads(path.read_text())
+    metadata = json.loads(path.read_text(encoding="utf-8"))
     del metadata["names"]
-    path.write_text(json.dumps(metadata))
+    path.write_text(json.dumps(metadata), encoding="utf-8")
     prepare_vcr(own, tmp_path / "out")
     assert rows_by_name(tmp_path / "out") == rows_by_name(prepared)
 
@@ -145,7 +214,8 @@ def test_questions(official, prepared):
     data = open_prepared(prepared)
     for split in ("train", "val", "test"):
         given = [
-            json.loads(line) for line in (official / f"{split}.jsonl").read_text().splitlines()
+            json.loads(line)
+            for line in (official / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
         ]
         rows = list(data.questions(split))
         assert [row["annot_id"] for row in rows] == [record["annot_id"] for record in given]
@@ -265,7 +335,9 @@ def test_changed_metadata_are_noticed(own, tmp_path, monkeypatch):
     out, choices = tmp_path / "out", Choices(shard_bytes=SMALL_SHARDS)
     stopped_before_the_end(own, out, choices, monkeypatch)
     path = own / "vcr1images" / f"{stem('val', 0)}.json"
-    path.write_text(path.read_text().replace("2.5, 1,", "1.25, 1,"))
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("2.5, 1,", "1.25, 1,"), encoding="utf-8"
+    )
     written, _ = rewritten(own, out, choices, monkeypatch)
     assert len(written) == 1 and rows_by_name(out)[f"{stem('val', 0)}.jpg"]["boxes"][0][0] == 1.25
 
@@ -290,7 +362,7 @@ def test_a_shard_that_lacks_an_image_stands_only_while_that_is_allowed(own, tmp_
     shutil.copy(
         own / "vcr1images" / f"{stem('val', 2)}.jpg", own / "vcr1images" / f"{stem('val', 1)}.jpg"
     )
-    (own / "vcr1images" / f"{stem('train', 0)}.json").write_text("{")
+    (own / "vcr1images" / f"{stem('train', 0)}.json").write_text("{", encoding="utf-8")
     out, lenient = (
         tmp_path / "out",
         Choices(shard_bytes=SMALL_SHARDS, on_bad_image="skip", on_bad_record="skip"),
@@ -319,7 +391,7 @@ def test_two_at_once_are_refused(official, tmp_path):
 def test_nothing_else_is_replaced(official, tmp_path):
     out = tmp_path / "out"
     prepare_vcr(official, out)
-    (out / "notes.txt").write_text("mine")
+    (out / "notes.txt").write_text("mine", encoding="utf-8")
     prepare_vcr(official, out)
     (out / "questions-val.arrow").unlink()  # damaged, hence made again as a whole
     with pytest.raises(RequestError, match="holds 'notes.txt' beside the prepared data"):
@@ -367,7 +439,8 @@ def test_report_of_shortened_choices(official, prepared, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
     for name, answers in (("val", [None]), ("test", range(4))):
         records = [
-            json.loads(line) for line in (official / f"{name}.jsonl").read_text().splitlines()
+            json.loads(line)
+            for line in (official / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
         ]
         q2a, qa2r = (
             [

@@ -77,7 +77,9 @@ def test_a_bad_record_is_named_or_left_out_and_listed(own, tmp_path, edit, messa
     line = 1  # the second question about the image that line 0 asks about
     change_line(own / "val.jsonl", line, lambda record: record.update(answer_label=3))
     change_line(own / "val.jsonl", line, edit)
-    annot_id = json.loads((own / "val.jsonl").read_text().splitlines()[line])["annot_id"]
+    annot_id = json.loads((own / "val.jsonl").read_text(encoding="utf-8").splitlines()[line])[
+        "annot_id"
+    ]
     with pytest.raises(RequestError) as caught:
         prepare_vcr(own, tmp_path / "out")
     words = str(caught.value)
@@ -162,10 +164,10 @@ def test_labels_of_test_are_all_there_or_none(own, tmp_path):
 
 
 def test_nothing_left_of_a_split(own, tmp_path):
-    (own / "val.jsonl").write_text("\n\n")
+    (own / "val.jsonl").write_text("\n\n", encoding="utf-8")
     with pytest.raises(RequestError, match="val.jsonl: empty, there is no record in it"):
         prepare_vcr(own, tmp_path / "out")
-    (own / "val.jsonl").write_text("{}\n")
+    (own / "val.jsonl").write_text("{}\n", encoding="utf-8")
     with pytest.raises(RequestError, match="val.jsonl: no record is left for the split 'val'"):
         prepare_vcr(own, tmp_path / "out", SKIP)
     assert not (tmp_path / "out").exists()
@@ -208,6 +210,10 @@ METADATA = [
     ),
     (lambda m: m.update(width=0), "width: 0 is not a positive number"),
     (lambda m: m.pop("height"), "has no 'height'"),
+    (
+        lambda m: m.update(width=60, height=34),
+        "60 × 34 is another shape than the picture's 60 × 40; is it the metadata of another",
+    ),
 ]
 
 
@@ -218,14 +224,14 @@ def test_bad_metadata_are_named_with_the_record(own, tmp_path, edit, message):
     if edit is None:
         path.unlink()
     elif isinstance(edit, str):
-        path.write_text(edit)
+        path.write_text(edit, encoding="utf-8")
     else:
         metadata = {
-            **json.loads(path.read_text()),
+            **json.loads(path.read_text(encoding="utf-8")),
             "width": 0.5,
         }  # a scaled box may become infinite
         edit(metadata)
-        path.write_text(json.dumps(metadata))
+        path.write_text(json.dumps(metadata), encoding="utf-8")
     with pytest.raises(RequestError) as caught:
         prepare_vcr(own, tmp_path / "out")
     words = str(caught.value)

@@ -51,10 +51,14 @@ def source(tmp_path):
             for k in (0, 1)
         ]
         questions = {"questions": [{**each, "question": "How many?"} for each in ids]}
-        (folder / f"v2_OpenEnded_mscoco_{name}_questions.json").write_text(json.dumps(questions))
+        (folder / f"v2_OpenEnded_mscoco_{name}_questions.json").write_text(
+            json.dumps(questions), encoding="utf-8"
+        )
         if annotated:
             annotations = {"annotations": [annotation(each) for each in ids]}
-            (folder / f"v2_mscoco_{name}_annotations.json").write_text(json.dumps(annotations))
+            (folder / f"v2_mscoco_{name}_annotations.json").write_text(
+                json.dumps(annotations), encoding="utf-8"
+            )
     return folder
 
 
@@ -120,9 +124,9 @@ def test_the_arrow_files_load_alone(source, tmp_path):
 
 
 def change(source, name, edit):
-    content = json.loads((source / name).read_text())
+    content = json.loads((source / name).read_text(encoding="utf-8"))
     edit(content)
-    (source / name).write_text(json.dumps(content))
+    (source / name).write_text(json.dumps(content), encoding="utf-8")
 
 
 QUESTIONS, ANNOTATIONS = (
@@ -202,12 +206,12 @@ def test_prepared_data_is_replaced_but_nothing_beside_it(source, tmp_path):
     before = {p.name: p.read_bytes() for p in out.iterdir()}
     prepare_vqav2(source, out)
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
-    (out / "notes.txt").write_text("mine")
+    (out / "notes.txt").write_text("mine", encoding="utf-8")
     prepare_vqav2(source, out)
     (out / "questions-train.arrow").unlink()  # damaged, hence made again as a whole
     with pytest.raises(RequestError, match="holds 'notes.txt' beside the prepared data"):
         prepare_vqav2(source, out)
-    assert (out / "notes.txt").read_text() == "mine"
+    assert (out / "notes.txt").read_text(encoding="utf-8") == "mine"
     (out / "notes.txt").unlink()
     prepare_vqav2(source, out)
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before

@@ -11,8 +11,9 @@ import pytest
 from tests.miniature.vqav2 import change, write_visual_genome, write_vqav2
 from vle_bench.data.official.visual_genome import ID_OFFSET
 from vle_bench.data.prepare import shards, vqav2
+from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.vqa_summary import lines
-from vle_bench.data.prepare.vqav2 import Choices, minival, prepare_vqav2
+from vle_bench.data.prepare.vqav2 import minival, prepare_vqav2
 from vle_bench.data.prepared import open_prepared
 from vle_bench.errors import RequestError
 from vle_bench.tasks import TASKS
@@ -337,7 +338,7 @@ def test_bad_records_stop_or_are_left_out_and_listed(
 
 
 def test_a_cut_off_file_is_an_error_whatever_is_skipped(own, tmp_path):
-    (own / A).write_text((own / A).read_text()[:-200])
+    (own / A).write_text((own / A).read_text(encoding="utf-8")[:-200], encoding="utf-8")
     with pytest.raises(RequestError, match=f"{A}: broken or cut-off JSON"):
         prepare_vqav2(own, tmp_path / "out", Choices(on_bad_record="skip", on_bad_image="skip"))
     assert [p.name for p in tmp_path.iterdir()] == ["own"]
@@ -411,23 +412,52 @@ def test_bad_visual_genome(official, tmp_path, number, edit, message):
         prepare_vqav2(official, tmp_path / "out", visual_genome=files)
 
 
-def test_ids_do_not_collide_with_visual_genome(own, tmp_path):
+@pytest.mark.parametrize("number", [ID_OFFSET, 2**63 - 1])
+def test_ids_do_not_collide_with_visual_genome(own, tmp_path, number):
+    """Where it is mixed in; otherwise an id may have 64 bits."""
     for name, kind in ((Q, "questions"), (A, "annotations")):
         change(
             own / name,
             lambda c, kind=kind: next(r for r in c[kind] if r["question_id"] == 6000).update(
-                question_id=ID_OFFSET
+                question_id=number
             ),
         )
-    with pytest.raises(
-        RequestError, match="question_id 10000000000: ids from 10000000000 on are Visual Genome's"
-    ):
-        prepare_vqav2(own, tmp_path / "out")
+    files = write_visual_genome(tmp_path, [1])
+    message = (
+        f"question_id {number}: with --visual-genome, ids from 10000000000 on are Visual Genome's"
+    )
+    with pytest.raises(RequestError, match=message):
+        prepare_vqav2(own, tmp_path / "out", visual_genome=files)
+    prepare_vqav2(own, tmp_path / "out")
+    ids = open_prepared(tmp_path / "out").questions("train")["question_id"]
+    assert max(ids) == number and 6000 not in ids
+
+
+def test_answers_of_a_label_map_that_nobody_can_give_are_named(official, tmp_path):
+    labels = ["2", "red", "Two", "t-shirt", "the cat", "isnt", "<unk>", "p.m.", "3"]
+    (tmp_path / "answers.txt").write_text("\n".join(labels), encoding="utf-8")
+    choices = Choices(label_map=tmp_path / "answers.txt")
+    manifest = prepare_vqav2(official, tmp_path / "out", choices)
+    (said,) = [line for line in lines(manifest) if "label map" in line]
+    assert said == (
+        "label map: 6 answers are never a target, as no normalised answer equals them: 'Two', 't-shirt', 'the cat', 'isnt', "
+        "'<unk>', ...; --published-targets looks answers up as they were given"
+    )
+    assert said in list(lines(prepare_vqav2(official, tmp_path / "out", choices)))
+    as_given = prepare_vqav2(
+        official,
+        tmp_path / "given",
+        Choices(label_map=tmp_path / "answers.txt", published_targets=True),
+    )
+    assert not [line for line in lines(as_given) if "label map" in line]
+    own = prepare_vqav2(official, tmp_path / "own")
+    assert "notes" not in own
 
 
 def test_a_published_label_map(official, tmp_path):
     (tmp_path / "config.json").write_text(
-        '{"id2label": {"1": "2", "0": "lots", "2": "maroon"}, "model_type": "vle"}'
+        '{"id2label": {"1": "2", "0": "lots", "2": "maroon"}, "model_type": "vle"}',
+        encoding="utf-8",
     )
     manifest = prepare_vqav2(
         official, tmp_path / "out", Choices(label_map=tmp_path / "config.json")

@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
     CLIPConfig,
+    CLIPImageProcessorPil,
     CLIPModel,
     CLIPTextConfig,
     CLIPVisionModel,
@@ -23,7 +26,15 @@ from typer.testing import CliRunner
 
 from vle_bench.cli import app
 from vle_bench.errors import RequestError
-from vle_bench.models import VLEConfig, VLEForMLM, VLEForMPC, VLEForVQA, VLEModel, VLEProcessor
+from vle_bench.models import (
+    VLEConfig,
+    VLEForMLM,
+    VLEForMPC,
+    VLEForVQA,
+    VLEModel,
+    VLEProcessor,
+    pretrained,
+)
 from vle_bench.models.vle import modeling
 from vle_bench.models.vle.convert import vle
 from vle_bench.models.vle.convert.checkpoints import convert_checkpoint, convert_encoders
@@ -72,7 +83,7 @@ def meter_model(tmp_path, meter):
 
 
 def vqa_targets():
-    meta = json.loads((METER / "meta.json").read_text())
+    meta = json.loads((METER / "meta.json").read_text(encoding="utf-8"))
     targets = torch.zeros(len(meta["vqa_labels"]), meta["num_labels"])
     for row, (labels, scores) in enumerate(
         zip(meta["vqa_labels"], meta["vqa_scores"], strict=True)
@@ -116,7 +127,7 @@ def test_meter_gradients(meter_model):
     inputs = load_file(METER / "inputs.safetensors")
     meter_model(**inputs, labels=vqa_targets()).loss.backward()
     gradients = meter_gradients(meter_model)
-    norms = json.loads((METER / "grad_norms.json").read_text())
+    norms = json.loads((METER / "grad_norms.json").read_text(encoding="utf-8"))
     covered = 0
     for name, norm in norms.items():
         pieces = [g for g in gradients(name) if g is not None]
@@ -127,7 +138,7 @@ def test_meter_gradients(meter_model):
 
 
 def test_meter_without_its_classifier_is_a_bare_model(meter):
-    config = VLEConfig.from_dict(json.loads((METER / "config.json").read_text()))
+    config = VLEConfig.from_dict(json.loads((METER / "config.json").read_text(encoding="utf-8")))
     tensors = {name: t for name, t in meter.items() if not name.startswith("vqa_classifier")}
     tensors["vit_model.token_embedding.weight"] = torch.zeros(
         3, 3
@@ -219,10 +230,9 @@ def test_trainers_prefixes(tmp_path, vqa, published_logits, prefix):
     lines = convert_checkpoint(tmp_path / "step.ckpt", tmp_path / "out", VQA / "config.json")
     assert lines[0].endswith(f"VLE, without the prefix {prefix}" if prefix else "VLE")
     assert torch.equal(logits(tmp_path / "out"), published_logits)
-    assert json.loads((tmp_path / "out" / "label_map.json").read_text())["answers"][:2] == [
-        "answer0",
-        "answer1",
-    ]
+    assert json.loads((tmp_path / "out" / "label_map.json").read_text(encoding="utf-8"))["answers"][
+        :2
+    ] == ["answer0", "answer1"]
 
 
 @pytest.mark.parametrize(
@@ -293,7 +303,7 @@ def test_several_heads_are_dropped_and_named(vqa):
         "itm_score.fc.weight": torch.zeros(2, 128),
     }
     converted = convert_vle(
-        tensors, VLEConfig.from_dict(json.loads((VQA / "config.json").read_text()))
+        tensors, VLEConfig.from_dict(json.loads((VQA / "config.json").read_text(encoding="utf-8")))
     )
     assert converted.architecture == "VLEModel"
     assert {"itm_score.fc.bias", "vqa_classifier.0.weight"} <= set(converted.dropped)
@@ -379,7 +389,66 @@ def test_a_fresh_vle_is_the_same_each_time_and_has_a_processor(encoders):
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
     processor = VLEProcessor.from_folder(folder / "first")
     assert processor(text=["cat"])["input_ids"].tolist() == [[2]]
-    assert processor.image_processor.size["height"] == 24
+    assert (processor.resize, processor.square, processor.patch_size) == ("crop", (24, 24), 8)
+
+
+def picture_640_by_480():
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)).resize(
+        (640, 480), Image.Resampling.BICUBIC
+    )
+    return Image.fromarray(
+        (np.asarray(coarse, int) + rng.integers(-9, 9, (480, 640, 3))).clip(0, 255).astype(np.uint8)
+    )
+
+
+def published_pixels(image, size):
+    """METER's transform (transforms/transform.py) with Pillow and numpy alone; (3, size, size)."""
+    width, height = image.size
+    scale = size / min(width, height)
+    image = image.resize((int(width * scale), int(height * scale)), Image.Resampling.BICUBIC)
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    pixels = np.asarray(image.crop((left, top, left + size, top + size)), np.float64) / 255
+    mean, deviation = (
+        np.array([0.48145466, 0.4578275, 0.40821073]),
+        np.array([0.26862954, 0.26130258, 0.27577711]),
+    )
+    return torch.from_numpy(((pixels - mean) / deviation).transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("source", ["meter", "vle"])
+def test_a_converted_checkpoint_sees_the_published_crop(tmp_path, source):
+    from tokenizers import Tokenizer, models
+
+    words = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "cat": 2}, unk_token="[UNK]"))
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]"
+    ).save_pretrained(tmp_path / "words")
+    weights, config = {
+        "meter": (METER / "state_dict.safetensors", METER / "config.json"),
+        "vle": (VQA / "model.safetensors", VQA / "config.json"),
+    }[source]
+    convert_checkpoint(weights, tmp_path / "out", config, tmp_path / "words")
+    image = picture_640_by_480()
+    processor = VLEProcessor.from_folder(tmp_path / "out")
+    square = CLIPImageProcessorPil(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    )
+    larger = pretrained.load_processor(tmp_path / "out", 384)
+    clip = CLIPImageProcessorPil(
+        size={"shortest_edge": 384}, crop_size={"height": 384, "width": 384}
+    )
+    for ours, theirs, size in ((processor, square, 32), (larger, clip, 384)):
+        pixels = ours(images=image).pixel_values
+        assert pixels.shape == (1, 3, size, size) and ours.resize == "crop"
+        torch.testing.assert_close(
+            pixels, theirs(image, return_tensors="pt")["pixel_values"], atol=1e-5, rtol=0
+        )
+        torch.testing.assert_close(
+            pixels[0].double(), published_pixels(image, size), atol=1e-5, rtol=0
+        )
+    squashed = pretrained.load_processor(tmp_path / "out", 384, "squash")(images=image).pixel_values
+    assert (squashed - larger(images=image).pixel_values).abs().mean() > 0.1
 
 
 def test_encoders_that_do_not_fit_are_refused(encoders):
@@ -498,6 +567,22 @@ def test_what_is_refused(tmp_path, request, source, change, message):
     assert [path.name for path in tmp_path.iterdir()] == ["step.ckpt"]
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_tensors_that_are_not_finite_are_refused_and_named(tmp_path, vqa, value):
+    first, second = "vle.text_projection_layer.bias", "vqa_classifier.0.weight"
+    assert first in vqa and second in vqa
+    damaged = dict(vqa)
+    for name in (first, second):
+        damaged[name] = vqa[name].double()  # 1e300 is a number, and infinite as a float32
+        damaged[name].view(-1)[3] = value
+    torch.save({"state_dict": damaged}, tmp_path / "x.ckpt")
+    with pytest.raises(
+        RequestError, match=rf"x\.ckpt: numbers that are not finite .* in 2 \({first}, {second}\)$"
+    ):
+        convert_checkpoint(tmp_path / "x.ckpt", tmp_path / "out", VQA / "config.json")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("suffix", ["ckpt", "safetensors"])
 def test_a_truncated_file_is_refused(tmp_path, vqa, suffix):
     path = tmp_path / f"model.{suffix}"
@@ -528,7 +613,7 @@ def test_a_truncated_file_is_refused(tmp_path, vqa, suffix):
     ],
 )
 def test_a_wrong_config_is_refused(tmp_path, content, message):
-    (tmp_path / "config.json").write_text(content)
+    (tmp_path / "config.json").write_text(content, encoding="utf-8")
     with pytest.raises(RequestError, match=message):
         convert_checkpoint(
             METER / "state_dict.safetensors", tmp_path / "out", tmp_path / "config.json"
@@ -548,10 +633,10 @@ def test_a_tokenizer_that_does_not_fit_is_refused(tmp_path):
 
 
 def test_a_full_output_is_kept(tmp_path):
-    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(RequestError, match="it exists already"):
         convert_checkpoint(METER / "state_dict.safetensors", tmp_path, METER / "config.json")
-    assert (tmp_path / "mine.txt").read_text() == "mine"
+    assert (tmp_path / "mine.txt").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize(

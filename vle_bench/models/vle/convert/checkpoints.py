@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoTokenizer
 
 from vle_bench import atomic, models
+from vle_bench.data.tokenization import load_tokenizer
 from vle_bench.errors import RequestError
 from vle_bench.models.vle.configuration import VLEConfig
-from vle_bench.models.vle.convert.converted import Converted, few, shared_prefix
+from vle_bench.models.vle.convert.converted import Converted, few, not_finite, shared_prefix
 from vle_bench.models.vle.convert.encoders import from_encoders
 from vle_bench.models.vle.convert.meter import convert_meter
 from vle_bench.models.vle.convert.vle import convert_vle
@@ -30,7 +30,6 @@ _TOKENIZER_FILES = (
     "vocab.txt",
     "sentencepiece.bpe.model",
 )
-
 _ANCHOR = "cross_modal_text_pooler.dense.weight"  # METER and VLE both have it, once
 
 
@@ -52,13 +51,18 @@ _LIGHTNING_NAMES: list[Any] = [
 
 
 def convert_checkpoint(
-    checkpoint: Path, output: Path, config_file: Path | None = None, tokenizer: Path | None = None
+    checkpoint: Path,
+    output: Path,
+    config_file: Path | None = None,
+    tokenizer: Path | None = None,
+    answers: list[str] | None = None,
 ) -> list[str]:
     """Convert a METER or VLE training checkpoint.
 
     Args:
         config_file: a VLEConfig as JSON, for what the tensors cannot tell; it must fit them.
         tokenizer: folder of a tokenizer, to save a processor with the model.
+        answers: of a VQA head, by class; training checkpoints do not hold them.
 
     Returns:
         Lines that say what was mapped, what was dropped, and what was written.
@@ -68,6 +72,8 @@ def convert_checkpoint(
     content = read_checkpoint(checkpoint)
     try:
         source, converted = _convert(state_dict(content), config, _tokenizer_name(content))
+        if answers is not None:
+            _name_classes(converted, answers)
         lines = [f"{checkpoint}: {source}", *save(converted, output, tokenizer)]
     except RequestError as error:
         raise RequestError(f"{checkpoint}: {error}") from error
@@ -100,7 +106,7 @@ def check_output(output: Path) -> None:
 
 def read_config(path: Path) -> VLEConfig:
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise RequestError(f"{path}: it cannot be read: {error.strerror}") from error
     except ValueError as error:
@@ -126,10 +132,16 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with torch.serialization.safe_globals(_LIGHTNING_NAMES):
-            content = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        archive = zipfile.is_zipfile(path)
+        # torch does not compare the checksums: a damaged download would be converted to other weights.
+        if archive and (member := zipfile.ZipFile(path).testzip()) is not None:
+            raise RequestError(
+                f"{path}: damaged, the checksum of {member} is not that of its bytes; fetch the file again"
             )
+        with torch.serialization.safe_globals(_LIGHTNING_NAMES):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+    except RequestError:
+        raise
     except pickle.UnpicklingError as error:
         code = re.search(r"GLOBAL (\S+)", str(error))
         problem = f"it asks for {code[1]}" if code else "it is damaged or not a checkpoint"
@@ -185,6 +197,21 @@ def _convert(
     return f"VLE{without}", convert_vle(stripped, config)
 
 
+def _name_classes(converted: Converted, answers: list[str]) -> None:
+    """Give the classes of a VQA head their answers, exactly as many as it has."""
+    if converted.architecture != "VLEForVQA":
+        raise RequestError(
+            f"answers name the classes of a VQA head, and this is a {converted.architecture}: leave --answers out"
+        )
+    classes = len(converted.tensors.get("vqa_classifier.3.weight", ()))
+    if len(answers) != classes:
+        raise RequestError(
+            f"its head has {classes:,} classes, and --answers {len(answers):,}: another label map than it was trained with"
+        )
+    converted.config.id2label = dict(enumerate(answers))
+    converted.config.label2id = {answer: i for i, answer in enumerate(answers)}
+
+
 def save(converted: Converted, output: Path, tokenizer: Path | None) -> list[str]:
     """Check that every tensor has its place, and write the folder."""
     config = converted.config
@@ -205,7 +232,7 @@ def save(converted: Converted, output: Path, tokenizer: Path | None) -> list[str
         )
     if converted.architecture == "VLEForVQA" and not named:
         lines.append(
-            "no label map was written: the answers have no names; give a --config with id2label"
+            "no label map was written: the answers have no names; give them with --answers"
         )
     return [*lines, f"written: {output}"]
 
@@ -222,6 +249,10 @@ def _filled_model(converted: Converted) -> Any:
     tensors = {
         name: t.float() if t.is_floating_point() else t for name, t in converted.tensors.items()
     }
+    if names := not_finite(tensors.items()):
+        raise RequestError(
+            f"numbers that are not finite (NaN, infinite, or too large for float32) in {few(names)}"
+        )
     for first, second in (getattr(cls, "_tied_weights_keys", None) or {}).items():
         for here, there in ((first, second), (second, first)):
             if here not in tensors and there in tensors:
@@ -259,7 +290,7 @@ def _check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) ->
 
 def _processor(tokenizer: Path, config: VLEConfig) -> VLEProcessor:
     try:
-        loaded = AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True)
+        loaded = load_tokenizer(tokenizer, local_files_only=True)
     except Exception as error:  # each tokenizer library has error types of its own
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise RequestError(
@@ -270,7 +301,10 @@ def _processor(tokenizer: Path, config: VLEConfig) -> VLEProcessor:
         raise RequestError(
             f"{tokenizer}: its tokenizer has {len(loaded)} words, the text encoder {vocabulary}"
         )
-    return VLEProcessor.from_parts(loaded, config.vision_config.image_size)
+    # METER and VLE were trained on crops; a fresh model has seen CLIP's, which are the same.
+    return VLEProcessor.from_parts(
+        loaded, config.vision_config.image_size, config.vision_config.patch_size, "crop"
+    )
 
 
 def _summary(converted: Converted, names: list[str]) -> list[str]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from transformers import BertConfig, CLIPVisionConfig, DebertaV2Config, RobertaConfig
 
@@ -36,6 +37,17 @@ def few(names: Iterable[str]) -> str:
     """The number of names and the first five of them."""
     ordered = sorted(names)
     return f"{len(ordered)} ({', '.join(ordered[:5])}{', ...' if len(ordered) > 5 else ''})"
+
+
+def not_finite(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
+    """The names of the tensors that hold a NaN or an infinite number, in one look at the device."""
+    named = dict(tensors)
+    sound = [tensor.isfinite().all() for tensor in named.values()]
+    return (
+        [name for name, whole in zip(named, torch.stack(sound).tolist(), strict=True) if not whole]
+        if sound
+        else []
+    )
 
 
 def encoder_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

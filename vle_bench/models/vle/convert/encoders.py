@@ -13,7 +13,6 @@ from vle_bench.models.vle.convert.converted import Converted, few, heads
 from vle_bench.models.vle.modeling import VLEModel
 
 TEXT_TYPES = ("deberta-v2", "roberta", "bert")
-
 # Heads of the text encoders' pre-training, and the poolers and the text half of CLIP, which VLE does not read.
 TEXT_DROPPABLE = (
     "lm_head.",
@@ -23,9 +22,7 @@ TEXT_DROPPABLE = (
     "pooler.",
     "classifier.",
 )
-
 VISION_DROPPABLE = ("text_model.", "logit_scale", "text_projection.", "visual_projection.")
-
 SEED = 0
 
 

@@ -22,11 +22,8 @@ DROPPABLE = (
     "vit_model.positional_embedding",
     "vit_model.ln_final.",
 )
-
 _BLOCK = r"^vit_model\.visual\.transformer\.resblocks\.(\d+)\."
-
 _LAYER = r"vision_model.encoder.layers.\1."
-
 _RENAMED = [
     (r"^text_transformer\.", "text_model."),
     (r"^cross_modal_(text|image)_transform\.", r"\1_projection_layer."),
@@ -44,9 +41,7 @@ _RENAMED = [
     (_BLOCK + r"mlp\.c_fc\.", _LAYER + "mlp.fc1."),
     (_BLOCK + r"mlp\.c_proj\.", _LAYER + "mlp.fc2."),
 ]
-
 _FUSED = re.compile(_BLOCK + r"attn\.in_proj_(weight|bias)$")
-
 _FIRST_TYPES = 2  # text and image; a third, which METER adds for NLVR2's second image, would be our first object
 
 

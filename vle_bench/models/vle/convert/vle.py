@@ -18,9 +18,7 @@ HEADS = {
     "mpc_classifier": "VLEForMPC",
     "mpc_mask_embedding": "VLEForMPC",
 }
-
 _LABELS = {"VLEForVQA": "vqa_classifier.3.weight", "VLEForMPC": "mpc_classifier.3.weight"}
-
 # Buffers of older transformers, and the pooler of a text encoder, which VLE does not read.
 DROPPABLE = (
     "text_model.embeddings.position_ids",

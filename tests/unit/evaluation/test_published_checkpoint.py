@@ -1,0 +1,951 @@
+"""Checkpoints that were trained elsewhere, through the command line, against the golden logits and the model called by hand."""
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from tests.miniature.in_process import run
+from tests.miniature.published import (
+    ANSWERS,
+    GOLDEN,
+    MEAN,
+    SIZE,
+    STD,
+    golden_logits,
+    prepared_golden,
+    prepared_vcr,
+    word_tokenizer,
+    write_twin,
+)
+from tests.miniature.vqav2 import change, write
+from vle_bench.cli.checkpoints import published_lines
+from vle_bench.data.prepare.manifest import Choices
+from vle_bench.data.prepare.vqav2 import prepare_vqav2, published_vocabulary
+from vle_bench.data.prepared import open_prepared
+from vle_bench.data.vcr_text import encode_record
+from vle_bench.digests import file_sha256
+from vle_bench.errors import RequestError
+from vle_bench.evaluation import server_result
+from vle_bench.evaluation.published_checkpoint import evaluation_folder, name_of
+from vle_bench.evaluation.record import load_record
+from vle_bench.evaluation.score_files import score_vcr_files
+from vle_bench.models import (
+    VLEConfig,
+    VLEForVCRQ2A,
+    VLEForVCRQA2R,
+    VLEForVQA,
+    VLEModel,
+    VLEProcessor,
+    pretrained,
+)
+
+PIXELS = {"image_mean": [MEAN] * 3, "image_std": [STD] * 3}
+BEST = [ANSWERS[i] for i in golden_logits().argmax(1).tolist()]
+# The first is what all ten say, the second what three say (0.9 officially), the third what nobody says.
+TRUTH = [[BEST[0]] * 10, [BEST[1]] * 3 + ["purple"] * 7, ["nothing"] * 10]
+ACCURACY = (1 + 0.9 + 0) / 3
+SENTENCEPIECE = GOLDEN.parent / "vcr_text" / "tokenizer"
+MAKEFILE = Path(__file__).parents[3] / "Makefile"
+VCR = {"vcr_q2a": VLEForVCRQ2A, "vcr_qa2r": VLEForVCRQA2R}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Models this small spend their time on waking threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """A folder with `data`, the golden inputs as VQA v2, and `hub/vle-tiny-for-vqa`, the golden model as published."""
+    root = tmp_path_factory.mktemp("asked")
+    prepared_golden(root, TRUTH)
+    write_twin(
+        root / "hub" / "vle-tiny-for-vqa", "VLEForVQA", word_tokenizer(), pickled=True, **PIXELS
+    )
+    return root
+
+
+@pytest.fixture(scope="module")
+def evaluated(asked):
+    """The same, after `evaluate`; with what it printed."""
+    return asked, run(
+        "evaluate", "hub/vle-tiny-for-vqa", "--data", "data", "--split", "val", cwd=asked
+    )[0]
+
+
+@pytest.fixture
+def work(asked, tmp_path):
+    """A current folder of its own, with the data and a copy of the checkpoint that may be changed."""
+    (tmp_path / "data").symlink_to(asked / "data")
+    shutil.copytree(asked / "hub", tmp_path / "hub")
+    return tmp_path
+
+
+def predictions(root, name="vle-tiny-for-vqa", file="vqa.val"):
+    path = root / "results" / name / "predictions" / f"{file}.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def evaluate(work, *arguments, **options):
+    return run(
+        "evaluate",
+        "hub/vle-tiny-for-vqa",
+        "--data",
+        "data",
+        "--split",
+        "val",
+        *arguments,
+        cwd=work,
+        **options,
+    )
+
+
+def test_the_score_is_that_of_the_golden_logits(evaluated):
+    root, shown = evaluated
+    record = load_record(root / "results" / "vle-tiny-for-vqa" / "results" / "vqa.val.json")
+    assert record.metrics["accuracy"].value == pytest.approx(ACCURACY, abs=1e-12)
+    rows = predictions(root)
+    assert [row["answer"] for row in rows] == BEST
+    # the pixels are 8 bits deep here
+    assert [row["score"] for row in rows] == pytest.approx(
+        golden_logits().sigmoid().amax(1).tolist(), abs=1e-3
+    )
+    assert (
+        "accuracy                      63.33" in shown
+        and "written: results/vle-tiny-for-vqa/results/vqa.val.json" in shown
+    )
+
+
+def test_the_record_claims_neither_recipe_nor_seed(evaluated):
+    root, shown = evaluated
+    record = load_record(root / "results" / "vle-tiny-for-vqa" / "results" / "vqa.val.json")
+    assert (record.kind, record.recipe, record.seed, record.training_splits) == (
+        "elsewhere",
+        {},
+        None,
+        [],
+    )
+    assert not record.contaminated and not record.ranked
+    assert record.model["checkpoint_sha256"] == file_sha256(
+        root / "hub" / "vle-tiny-for-vqa" / "pytorch_model.bin"
+    )
+    assert record.model["name"] == "vle-tiny-for-vqa" and "asked" not in record.model
+    assert (record.model["max_text_length"], record.model["pictures"]) == (
+        50,
+        "shorter side 32, centre 32 × 32",
+    )
+    assert "trained elsewhere, on what is not known (--trained-on): not ranked" in shown
+
+
+def test_nothing_is_written_into_the_checkpoint(evaluated):
+    root, _ = evaluated
+    files = {path.name for path in (root / "hub" / "vle-tiny-for-vqa").rglob("*")}
+    assert files == {
+        "config.json",
+        "pytorch_model.bin",
+        "preprocessor_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    assert [path.name for path in (root / "hub").iterdir()] == ["vle-tiny-for-vqa"]
+
+
+def test_the_soft_score_needs_a_shared_label_map(evaluated, work):
+    """Its map has other answers than the data, in another order: the accuracy stands, the soft score is left out."""
+    root, shown = evaluated
+    assert open_prepared(root / "data").labels != ANSWERS
+    record = load_record(root / "results" / "vle-tiny-for-vqa" / "results" / "vqa.val.json")
+    assert (
+        set(record.metrics) == {"accuracy", "accuracy_not_yes_no"}
+        and "soft_score_in_vocabulary is left out" in shown
+    )
+    assert all("label" not in row for row in predictions(root))
+    choices = Choices(label_map=work / "hub" / "vle-tiny-for-vqa" / "config.json")
+    prepare_vqav2(root / "official", work / "shared", choices)
+    shown = run("evaluate", "hub/vle-tiny-for-vqa", "--data", "shared", "--split", "val", cwd=work)[
+        0
+    ]
+    record = load_record(work / "results" / "vle-tiny-for-vqa" / "results" / "vqa.val.json")
+    # soft targets: ten say it, 1.0; three say it, 0.9; nobody says it
+    assert record.metrics["soft_score_in_vocabulary"].value == pytest.approx(
+        (1 + 0.9) / 3, abs=1e-6
+    )
+    assert (
+        record.metrics["accuracy"].value == pytest.approx(ACCURACY, abs=1e-12)
+        and "left out" not in shown
+    )
+
+
+def test_more_answers_than_the_data_or_fewer(work):
+    """The data's classes number three; a head of one class has fewer, and the targets of the others would not fit."""
+    folder = work / "hub" / "vle-tiny-for-vqa"
+    state = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    for name in ("vqa_classifier.3.weight", "vqa_classifier.3.bias"):
+        state[name] = state[name][:1]
+    torch.save(state, folder / "pytorch_model.bin")
+    change(
+        folder / "config.json", lambda c: c.update(id2label={"0": BEST[0]}, label2id={BEST[0]: 0})
+    )
+    evaluate(work)
+    record = load_record(work / "results" / "vle-tiny-for-vqa" / "results" / "vqa.val.json")
+    assert record.metrics["accuracy"].value == pytest.approx(1 / 3)
+
+
+def test_the_crop_is_kept_and_a_squash_can_be_asked_for(evaluated, work):
+    evaluate(work, "--resize", "squash", "--max-text-length", "9")
+    record = load_record(work / "results" / "vle-tiny-for-vqa" / "results" / "vqa.val.json")
+    assert (
+        record.model["asked"] == "resize squash, max_text_length 9"
+        and record.model["max_text_length"] == 9
+    )
+    assert record.model["pictures"] == "squashed to 32 × 32"
+    official = evaluated[0] / "official" / "val2014"
+    model = VLEForVQA.from_pretrained(work / "hub" / "vle-tiny-for-vqa").eval()
+    inputs = load_file(GOLDEN / "VLEForVQA" / "inputs.safetensors")
+    for i, row in enumerate(predictions(work)):
+        picture = Image.open(official / f"COCO_val2014_{1001 + i:012d}.jpg").resize(
+            (SIZE, SIZE), Image.Resampling.BICUBIC
+        )
+        pixels = (
+            torch.from_numpy((np.asarray(picture, np.float32) / 255 - MEAN) / STD)
+            .permute(2, 0, 1)[None]
+            .float()
+        )
+        ids = inputs["input_ids"][i][inputs["attention_mask"][i].bool()]
+        ids = ids if len(ids) <= 9 else torch.cat([ids[:8], ids[-1:]])
+        with torch.inference_mode():
+            logits = model(
+                input_ids=ids[None], attention_mask=torch.ones_like(ids)[None], pixel_values=pixels
+            ).logits
+        assert row["score"] == pytest.approx(logits.sigmoid().max().item(), abs=2e-6)
+        assert row["answer"] == ANSWERS[int(logits.argmax())]
+
+
+def test_the_settings_of_older_transformers_are_the_same(evaluated, work):
+    """Released folders were saved by versions before 4.25: CLIPFeatureExtractor, and one number for a size."""
+    old = {"image_processor_type": "CLIPFeatureExtractor", "size": SIZE, "crop_size": SIZE}
+    change(work / "hub" / "vle-tiny-for-vqa" / "preprocessor_config.json", lambda c: c.update(old))
+    evaluate(work)
+    assert predictions(work) == predictions(evaluated[0])
+
+
+def test_a_shorter_limit_of_the_tokenizers_is_kept(work):
+    change(
+        work / "hub" / "vle-tiny-for-vqa" / "tokenizer_config.json",
+        lambda c: c.update(model_max_length=7),
+    )
+    assert "texts of at most 7 tokens" in evaluate(work)[0]
+    assert (
+        "texts of at most 12 tokens"
+        in evaluate(work, "--max-text-length", "12", "--output", "x/results/y.json")[0]
+    )
+
+
+def test_predict_writes_the_official_file(work):
+    run(
+        "predict",
+        "hub/vle-tiny-for-vqa",
+        "--data",
+        "data",
+        "--split",
+        "val",
+        "--output",
+        "val.json",
+        cwd=work,
+    )
+    expected = [
+        {"question_id": 1000 * (1001 + i), "answer": answer} for i, answer in enumerate(BEST)
+    ]
+    assert json.loads((work / "val.json").read_text(encoding="utf-8")) == expected
+    shown, _ = run(
+        "predict",
+        "hub/vle-tiny-for-vqa",
+        "--data",
+        "data",
+        "--split",
+        "test",
+        "--output",
+        "test.json",
+        cwd=work,
+    )
+    assert (
+        len(json.loads((work / "test.json").read_text(encoding="utf-8"))) == 21
+        and "21 answers" in shown
+    )
+
+
+def test_pictures_that_do_not_divide_into_patches_are_floored(work):
+    """Published VLE-large: 384 pixels in patches of 14. Here 38 in patches of 8: 4 × 4 patches, the rest is not seen."""
+    folder = work / "hub" / "vle-tiny-for-vqa"
+    change(folder / "config.json", lambda c: c["vision_config"].update(image_size=38))
+    size = {"size": {"shortest_edge": 38}, "crop_size": {"height": 38, "width": 38}}
+    change(folder / "preprocessor_config.json", lambda c: c.update(size))
+    evaluate(work)
+    model, whole = (
+        VLEForVQA.from_pretrained(path).eval() for path in (folder, GOLDEN / "VLEForVQA")
+    )
+    assert model.config.num_patches == 16
+    assert model.vle.vision_model.embeddings.position_embedding.weight.shape[0] == 17
+    pixels = torch.rand(3, 3, 38, 38, generator=torch.Generator().manual_seed(0))
+    inputs = load_file(GOLDEN / "VLEForVQA" / "inputs.safetensors")
+    texts = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            model(**texts, pixel_values=pixels).logits,
+            whole(**texts, pixel_values=pixels[:, :, :32, :32]).logits,
+            atol=1e-6,
+            rtol=0,
+        )
+    sizes = {
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    large = VLEConfig(
+        text_config={**sizes, "model_type": "deberta-v2", "vocab_size": 10},
+        **sizes,
+        vision_config={**sizes, "image_size": 384, "patch_size": 14},
+    )
+    with torch.inference_mode():
+        assert VLEModel(large).eval().encode_image(torch.zeros(1, 3, 384, 384)).shape == (
+            1,
+            1 + 27 * 27,
+            8,
+        )
+    assert VLEForVQA.from_pretrained(folder, image_size=38).config.vision_config.image_size == 38
+    processor = VLEProcessor.from_parts(word_tokenizer(), 38, 8)
+    mask = processor(images=Image.new("RGB", (100, 60)), boxes=[[[60, 0, 100, 60]]])[
+        "object_patch_mask"
+    ]
+    assert mask.shape == (1, 1, 16) and mask[0, 0].view(4, 4)[0].tolist() == [
+        False,
+        False,
+        True,
+        True,
+    ]
+
+
+@pytest.fixture(scope="module")
+def vcr(tmp_path_factory):
+    """The miniature VCR, and the golden models for both tasks, evaluated."""
+    root = tmp_path_factory.mktemp("vcr")
+    data, tokenizer = prepared_vcr(root)
+    for (
+        task,
+        cls,
+    ) in (
+        VCR.items()
+    ):  # one with the tokenizer.json of today, one with spm.model as the released ones
+        own = SENTENCEPIECE if task == "vcr_qa2r" else tokenizer
+        write_twin(root / "hub" / f"tiny-{task}", cls.__name__, own, pickled=task == "vcr_qa2r")
+        run(
+            "evaluate",
+            f"hub/tiny-{task}",
+            "--data",
+            "data",
+            "--split",
+            "val",
+            "--trained-on",
+            "train",
+            cwd=root,
+        )
+    return root
+
+
+def plain_choices(root: Path, task: str) -> dict[str, int]:
+    """annot_id → the choice of a forward pass for each choice by itself."""
+    folder = root / "hub" / f"tiny-{task}"
+    model = VCR[task].from_pretrained(folder).eval()
+    processor = VLEProcessor.from_folder(folder)
+    processor.patch_size = 8
+    data = open_prepared(root / "data")
+    chosen = {}
+    for row in data.questions("val"):
+        image = data.images[row["image_row"]]
+        record = json.loads(row["record"])
+        picture = Image.open(io.BytesIO(image["bytes"]))
+        features = processor(images=picture, boxes=[np.array(image["boxes"]).reshape(-1, 4)])
+        logits = []
+        for choice in encode_record(record, processor.tokenizer, task.removeprefix("vcr_"), 80):
+            objects = features["object_patch_mask"][0, choice["objects"]]
+            text = {
+                name: torch.tensor([[choice[name]]]) for name in ("input_ids", "token_type_ids")
+            }
+            with torch.inference_mode():
+                logits.append(
+                    model(
+                        **text,
+                        attention_mask=torch.ones_like(text["input_ids"]),
+                        pixel_values=features["pixel_values"],
+                        object_patch_mask=objects[None, None],
+                        object_mask=torch.ones(1, 1, len(objects), dtype=torch.long),
+                        object_token_type_ids=torch.tensor(
+                            [[choice["object_token_type_ids"]]], dtype=torch.long
+                        ),
+                    ).logits.item()
+                )
+        chosen[row["annot_id"]] = int(np.argmax(logits))
+    return chosen
+
+
+@pytest.mark.parametrize("task", VCR)
+def test_vcr_is_scored_as_by_the_model_itself(vcr, task):
+    record = load_record(vcr / "results" / f"tiny-{task}" / "results" / f"{task}.val.json")
+    part = task.removeprefix("vcr_")
+    chosen = plain_choices(vcr, task)
+    assert {
+        row["id"]: row[part] for row in predictions(vcr, f"tiny-{task}", f"{task}.val")
+    } == chosen
+    label = {"q2a": "answer_label", "qa2r": "rationale_label"}[part]
+    right = [
+        chosen[row["annot_id"]] == row[label]
+        for row in open_prepared(vcr / "data").questions("val")
+    ]
+    assert (
+        record.metrics["accuracy"].value == pytest.approx(np.mean(right)) and 0 < np.mean(right) < 1
+    )
+    assert (record.training_splits, record.ranked) == (["train"], True)
+
+
+def test_two_vcr_checkpoints_are_joined_and_share_one_file(vcr):
+    two = ("hub/tiny-vcr_q2a", "--with", "hub/tiny-vcr_qa2r")
+    run("evaluate", *two, "--data", "data", "--split", "val", cwd=vcr)
+    record = load_record(vcr / "results" / "tiny-vcr_q2a" / "results" / "vcr_q2ar.val.json")
+    assert (record.kind, record.recipe, record.seed) == ("elsewhere", {}, None)
+    assert record.model["name"] == "tiny-vcr_q2a + tiny-vcr_qa2r" and record.training_splits == [
+        "train"
+    ]
+    run("predict", *two, "--data", "data", "--split", "val", "--output", "val.csv", cwd=vcr)
+    result = score_vcr_files(vcr / "official" / "val.jsonl", vcr / "val.csv")
+    assert {name: record.metrics[name].value for name in ("q2a", "qa2r", "q2ar")} == pytest.approx(
+        {name: result[name] for name in ("q2a", "qa2r", "q2ar")}
+    )
+    shown, _ = run("report", *two, "--data", "data", "--split", "val", cwd=vcr)
+    page = vcr / "results" / "tiny-vcr_q2a" / "report.vcr_q2ar.val.html"
+    assert page.name in shown and "trained elsewhere" in page.read_text(encoding="utf-8")
+    _, said = run("evaluate", *two, "--split", "val", cwd=vcr, code=2)
+    assert "no recipe.yaml beside it: name --data DIR" in said
+
+
+def test_the_report_tells_that_it_was_trained_elsewhere(evaluated):
+    root, _ = evaluated
+    _, said = run("report", "hub/vle-tiny-for-vqa", cwd=root, code=2)
+    assert "--data DIR names the prepared data that it was scored on" in said
+    run("report", "hub/vle-tiny-for-vqa", "--data", "data", cwd=root)
+    page = (root / "results" / "vle-tiny-for-vqa" / "report.vqa.val.html").read_text(
+        encoding="utf-8"
+    )
+    assert (
+        "the checkpoint vle-tiny-for-vqa, trained elsewhere (on what is not known" in page
+        and "Not ranked" in page
+    )
+
+
+def test_the_tables_take_such_records_and_mark_them(work):
+    (work / "boards").mkdir()
+    add = ("table", "--add", "results/vle-tiny-for-vqa", "--root", "boards", "--format", "md,csv")
+    command = ("evaluate", "hub/vle-tiny-for-vqa", "--data", "data", "--split", "minival")
+    run(*command, cwd=work)
+    assert "marked: trained elsewhere; not ranked: nobody has said" in run(*add, cwd=work)[0]
+    run(*command, "--trained-on", "train", "--resize", "squash", cwd=work)
+    assert "marked: trained elsewhere" in run(*add, cwd=work)[0]
+    files = sorted(path.name for path in (work / "boards" / "results" / "vqa").iterdir())
+    digest = file_sha256(work / "hub" / "vle-tiny-for-vqa" / "pytorch_model.bin")[:8]
+    assert f"vle-tiny-for-vqa.minival.elsewhere.{digest}.json" in files and len(files) == 2
+    page = (work / "boards" / "vqa_v2.md").read_text(encoding="utf-8")
+    assert (
+        re.search(rf"\| vle-tiny-for-vqa \({digest}\) ◊?◦¿ \|", page)
+        and "measured; trained elsewhere" in page
+    )
+    assert (
+        "| vle-tiny-for-vqa, resize squash (" in page and "◦ trained elsewhere, scored here" in page
+    )
+    rows = list(
+        csv.DictReader((work / "boards" / "measured.csv").read_text(encoding="utf-8").splitlines())
+    )
+    assert ["¿" in row["Recipe"] for row in rows] == [False, True], (
+        "the one of unknown training stands last"
+    )
+    assert rows[0]["Score: number"] and not rows[1]["Score: number"], (
+        "and has nothing to be ranked by"
+    )
+    assert {row["Seeds"] for row in rows} == {"trained elsewhere"}
+    _, said = run(*add, cwd=work, code=2)
+    assert "a duplicate of" in said
+
+
+def test_a_split_that_was_trained_on_is_contaminated(work):
+    shown, _ = evaluate(work, "--trained-on", "train+val")
+    record = load_record(work / "results" / "vle-tiny-for-vqa" / "results" / "vqa.val.json")
+    assert (
+        record.contaminated
+        and record.training_splits == ["train", "val"]
+        and "contaminated: val shares images" in shown
+    )
+
+
+def edit(name, **changes):
+    return lambda folder: change(folder / name, lambda content: content.update(changes))
+
+
+def placeholders(folder, label_map=None):
+    edit("config.json", id2label={str(i): f"LABEL_{i}" for i in range(17)})(folder)
+    if label_map is not None:
+        write(folder / "label_map.json", label_map)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "arguments", "message"),
+    [
+        (
+            None,
+            ["--task", "vcr_q2a"],
+            "architectures: VLEForVQA is for vqa, not for --task vcr_q2a",
+        ),
+        (
+            edit("config.json", architectures=["VLEForITM"]),
+            [],
+            "architectures: VLEForITM answers no question that can be scored",
+        ),
+        (
+            edit("config.json", architectures=None),
+            [],
+            "names no architecture; --task says it: vqa, vcr_q2a",
+        ),
+        (
+            edit("config.json", model_type="vilt"),
+            [],
+            'config.json: not a VLEConfig, "model_type": "vle" is expected',
+        ),
+        (
+            placeholders,
+            [],
+            "config.json: id2label: has no answers; put its label map beside it as label_map.json",
+        ),
+        (
+            lambda f: placeholders(f, ["a", "b"]),
+            [],
+            "its label map has 2 answers, and its head 17 classes",
+        ),
+        (
+            lambda f: (f / "preprocessor_config.json").unlink(),
+            [],
+            "has no preprocessor_config.json",
+        ),
+        (
+            edit("preprocessor_config.json", crop_size={"height": 16, "width": 16}),
+            [],
+            "pictures come out as shorter side 32, centre 16 × 16, and the model takes 32 × 32 pixels (config.json); --resize crop",
+        ),
+        (
+            edit("preprocessor_config.json", do_center_crop=False),
+            [],
+            "pictures come out as shorter side 32, and the model takes",
+        ),
+        (
+            lambda f: (f / "pytorch_model.bin").write_text(
+                "version https://git-lfs.github.com/spec/v1\n", encoding="utf-8"
+            ),
+            [],
+            "pytorch_model.bin: no weights, only Git LFS's pointer",
+        ),
+        (
+            lambda f: (f / "pytorch_model.bin").write_bytes(b"PK"),
+            [],
+            "the weights cannot be loaded",
+        ),
+        (
+            edit("preprocessor_config.json", image_std=[1, 1, 0]),
+            [],
+            "image_std: 3 numbers above 0 are expected, not (1, 1, 0)",
+        ),
+        (
+            edit("preprocessor_config.json", image_mean=3),
+            [],
+            "image_mean: 3 numbers are expected, not 3",
+        ),
+        (
+            edit("preprocessor_config.json", rescale_factor="x"),
+            [],
+            "rescale_factor: a number above 0 is expected, not 'x'",
+        ),
+        (edit("preprocessor_config.json", resample=77), [], "resample: 77 is none of Pillow's"),
+        (edit("preprocessor_config.json", size="large"), [], "no processor can be loaded from it"),
+        (
+            edit("preprocessor_config.json", size=None),
+            [],
+            "size: sides in whole pixels are expected, not ",
+        ),
+        (
+            edit("preprocessor_config.json", size={"shortest_edge": "é"}),
+            [],
+            "size: sides in whole pixels are expected, not ",
+        ),
+        (
+            edit("preprocessor_config.json", size=0),
+            [],
+            "size: sides in whole pixels are expected, not ",
+        ),
+        (edit("preprocessor_config.json", do_resize=[]), [], "preprocessor_config.json: "),
+        (
+            edit("config.json", num_attention_heads=-1),
+            [],
+            "hidden_size 64 does not divide by num_attention_heads -1",
+        ),
+        (
+            lambda f: change(f / "tokenizer.json", lambda c: c["model"].update(vocab={})),
+            [],
+            "with it and the tokenizer nothing becomes the model's input",
+        ),
+        (
+            edit("config.json", architectures=2.5),
+            [],
+            "architectures: a list of class names is expected, not 2.5",
+        ),
+        (
+            lambda f: change(
+                f / "config.json", lambda c: c["vision_config"].update(hidden_act="x")
+            ),
+            [],
+            "config.json: no VLEForVQA can be built: KeyError: 'x'",
+        ),
+        (
+            lambda f: change(f / "tokenizer_config.json", lambda c: c.pop("pad_token")),
+            [],
+            "the tokenizer has no pad_token",
+        ),
+        (edit("preprocessor_config.json", crop_size=None), [], "pictures come out as"),
+        (
+            edit("tokenizer_config.json", model_max_length="x"),
+            [],
+            "model_max_length: a number from 4 on is expected, not 'x'",
+        ),
+        (
+            edit("tokenizer_config.json", model_max_length=0),
+            [],
+            "model_max_length: a number from 4 on is expected, not 0",
+        ),
+        (
+            lambda f: (f / "pytorch_model.bin").unlink(),
+            [],
+            "has no weights (model.safetensors, pytorch_model.bin)",
+        ),
+        (lambda f: (f / "tokenizer.json").unlink(), [], "no processor can be loaded from it"),
+        (
+            lambda f: change(f / "config.json", lambda c: c["text_config"].update(vocab_size=99)),
+            [],
+            "its tokenizer has 200 words, and its text encoder 99",
+        ),
+        (
+            None,
+            ["--trained-on", "train+vall"],
+            "--trained-on: 'vall' is no split of vqav2; there are train, val-minival",
+        ),
+        (None, ["--published", "VLE-bas"], "--published: 'VLE-bas' is not among the models"),
+        (None, ["--max-text-length", "2"], "Invalid value for '--max-text-length'"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(work, spoil, arguments, message):
+    if spoil is not None:
+        spoil(work / "hub" / "vle-tiny-for-vqa")
+    _, said = evaluate(work, *arguments, code=2)
+    assert message in said and "Traceback" not in said
+    assert not (work / "results").exists()
+
+
+def test_a_label_map_beside_it_names_what_the_config_does_not(work):
+    placeholders(work / "hub" / "vle-tiny-for-vqa", ANSWERS)
+    evaluate(work)
+    assert [row["answer"] for row in predictions(work)] == BEST
+
+
+def test_without_an_architecture_the_task_can_be_said(work):
+    edit("config.json", architectures=None)(work / "hub" / "vle-tiny-for-vqa")
+    evaluate(work, "--task", "vqa")
+    assert [row["answer"] for row in predictions(work)] == BEST
+
+
+def test_what_is_missing_is_named(work):
+    for arguments, what in (
+        (["--data", "data"], "name --split S"),
+        (["--split", "val"], "name --data DIR"),
+        ([], "name --data DIR and --split S"),
+    ):
+        _, said = run("evaluate", "hub/vle-tiny-for-vqa", *arguments, cwd=work, code=2)
+        assert what in said
+    _, said = run(
+        "evaluate", "hfl/vle-base-for-vqa", "--data", "data", "--split", "val", cwd=work, code=2
+    )
+    assert (
+        "hfl/vle-base-for-vqa: no such folder; of the hub: `hf download hfl/vle-base-for-vqa --local-dir"
+        in said
+    )
+
+
+def test_another_checkpoint_of_the_same_name_overwrites_nothing(work):
+    evaluate(work)
+    folder = work / "hub" / "vle-tiny-for-vqa"
+    state = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    state["vqa_classifier.3.bias"] += 1
+    torch.save(state, folder / "pytorch_model.bin")
+    _, said = evaluate(work, code=2)
+    assert (
+        "results/vle-tiny-for-vqa/results/vqa.val.json: there already, and not of this checkpoint; name another"
+        in said
+    )
+
+
+def test_shards_have_one_digest(work):
+    folder = work / "hub" / "vle-tiny-for-vqa"
+    (folder / "pytorch_model.bin").unlink()
+    model = VLEForVQA.from_pretrained(GOLDEN / "VLEForVQA")
+    for size in ("700KB", "500KB"):
+        model.save_pretrained(work / "shards", max_shard_size=size)
+        assert (work / "shards" / "model.safetensors.index.json").is_file()
+        for path in (work / "shards").glob("model*"):
+            shutil.move(path, folder / path.name)
+        evaluate(work, "--output", f"{size}/results/vqa.json")
+    first, second = (
+        load_record(work / size / "results" / "vqa.json") for size in ("700KB", "500KB")
+    )
+    assert first.metrics["accuracy"] == second.metrics["accuracy"]
+    assert first.model["checkpoint_sha256"] != second.model["checkpoint_sha256"]
+
+
+def test_weights_in_half_precision_compute_in_single(evaluated, work):
+    folder = work / "hub" / "vle-tiny-for-vqa"
+    state = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    torch.save(
+        {name: t.half() if t.is_floating_point() else t for name, t in state.items()},
+        folder / "pytorch_model.bin",
+    )
+    edit("config.json", torch_dtype="float16")(folder)
+    evaluate(work)
+    before = [row["score"] for row in predictions(evaluated[0])]
+    assert [row["score"] for row in predictions(work)] == pytest.approx(before, abs=2e-3)
+
+
+def test_a_name_from_a_folder(tmp_path):
+    snapshot = tmp_path / "models--hfl--vle-base-for-vqa" / "snapshots" / "0d9e4e7"
+    snapshot.mkdir(parents=True)
+    assert name_of(snapshot) == "vle-base-for-vqa"
+    assert name_of(tmp_path / "my model (2)") == "my-model-2"
+    write(snapshot / "config.json", {})
+    assert evaluation_folder(snapshot) == Path("results/vle-base-for-vqa")
+    assert evaluation_folder(tmp_path) == tmp_path
+
+
+def test_answers_in_the_published_order(tmp_path):
+    """As they first occur, train before val; nine times in both together; "Two." and "two" are "2"."""
+    asked = {
+        "train2014": ["net", "yes", *["rare"] * 8, *["Two."] * 5, *["yes"] * 7, *["net"] * 9],
+        "val2014": ["late"] * 9 + ["two"] * 4 + ["yes"],
+    }
+    for name, answers in asked.items():
+        write(
+            tmp_path / f"v2_mscoco_{name}_annotations.json",
+            {"annotations": [{"multiple_choice_answer": a} for a in answers]},
+        )
+    assert published_vocabulary(tmp_path) == ["net", "yes", "2", "late"]
+    write(tmp_path / "v2_mscoco_val2014_annotations.json", {"annotations": [{"question_id": 7}]})
+    with pytest.raises(
+        RequestError, match="val2014_annotations.json: .*has no 'multiple_choice_answer'"
+    ):
+        published_vocabulary(tmp_path)
+    (tmp_path / "v2_mscoco_val2014_annotations.json").unlink()
+    with pytest.raises(RequestError, match="val2014_annotations.json: no such file"):
+        published_vocabulary(tmp_path)
+
+
+METER = Path(__file__).parents[2] / "golden" / "meter"
+
+
+def test_a_converted_meter_checkpoint_is_scored(work):
+    """Conversion keeps the head; --answers names its classes."""
+    torch.save({"state_dict": load_file(METER / "state_dict.safetensors")}, work / "meter.ckpt")
+    word_tokenizer().save_pretrained(work / "words")
+    classes = json.loads((METER / "meta.json").read_text(encoding="utf-8"))["num_labels"]
+    names = [f"answer {i}" for i in range(classes)]
+    write(work / "answers.json", names)
+    write(work / "few.json", names[:-1])
+    command = (
+        "convert",
+        "meter.ckpt",
+        "--config",
+        METER / "config.json",
+        "--tokenizer",
+        "words",
+        "--output",
+        "meter",
+    )
+    _, said = run(*command, "--answers", "few.json", cwd=work, code=2)
+    assert (
+        f"its head has {classes} classes, and --answers {classes - 1}" in said
+        and not (work / "meter").exists()
+    )
+    run(*command, "--answers", "answers.json", cwd=work)
+    run("evaluate", "meter", "--data", "data", "--split", "val", cwd=work)
+    record = load_record(work / "results" / "meter" / "results" / "vqa.val.json")
+    assert (record.kind, record.model["name"]) == ("elsewhere", "meter")
+    data, processor = open_prepared(work / "data"), VLEProcessor.from_folder(work / "meter")
+    model = VLEForVQA.from_pretrained(work / "meter").eval()
+    for question, row in zip(
+        sorted(data.questions("val"), key=lambda q: q["question_id"]),
+        predictions(work, "meter"),
+        strict=True,
+    ):
+        picture = Image.open(io.BytesIO(data.images[question["image_row"]]["bytes"]))
+        with torch.inference_mode():
+            logits = model(
+                **processor(images=picture, text=question["question"], max_length=50)
+            ).logits
+        assert row["answer"] == names[int(logits.argmax())]
+        assert row["score"] == pytest.approx(logits.sigmoid().max().item(), abs=2e-6)
+
+
+def test_published_figures_stand_beside(work):
+    shown, _ = evaluate(work, "--published", "VLE-base")
+    assert (
+        "published  VLE-base, vqa on test-dev, accuracy: 77.6   (VLE README, Comparison; fine-tuned with lr 7e-6"
+        in shown
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "source", "task", "figures"),
+    [
+        ("VLE-base", "vqav2", "vqa", ["test-dev, accuracy: 77.6"]),
+        ("VLE-large", "vqav2", "vqa", ["test-dev, accuracy: 79.3"]),
+        ("METER-base", "vqav2", "vqa", ["test-dev, accuracy: 77.7"]),
+        (
+            "VLE-base",
+            "vcr",
+            "vcr_q2ar",
+            ["vcr_q2a on val, accuracy: 79.9", "vcr_qa2r on val, accuracy: 83.7"],
+        ),
+        ("VLE-large", "vcr", "vcr_q2a", ["val, accuracy: 84.3"]),
+        ("VLE-large", "vcr", "vcr_qa2r", ["val, accuracy: 87.5"]),
+    ],
+)
+def test_the_figures_that_the_make_targets_print(model, source, task, figures):
+    shown = "\n".join(published_lines(model, source, task))
+    assert all(figure in shown for figure in figures), shown
+
+
+@pytest.mark.parametrize(
+    "target", ["vle-vqa-base", "vle-vqa-large", "vle-vcr-base", "vle-vcr-large", "meter-vqa"]
+)
+def test_every_make_target_evaluates_and_prints_what_was_published(target, tmp_path):
+    command = ["make", "-n", "-f", MAKEFILE, f"score-{target}", "VENV="]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    model = {"vle-vqa-base": "VLE-base", "vle-vcr-base": "VLE-base", "meter-vqa": "METER-base"}.get(
+        target, "VLE-large"
+    )
+    name = model.lower()
+    splits = ["val"] if "vcr" in target else ["minival", "val"]
+    checkpoints = (
+        [f"{name}-for-vcr-q2a", f"{name}-for-vcr-qa2r"] if "vcr" in target else [f"{name}-for-vqa"]
+    )
+    trained = "train" if "vcr" in target else "train+val"
+    for folder in checkpoints:
+        for split in splits:
+            data = "vcr" if "vcr" in target else "vqav2"
+            wanted = f"checkpoints/{folder} --data data/{data} --split {split} --trained-on {trained} --published {model}"
+            assert f"-m vle_bench evaluate {wanted}" in shown
+        fetched = (
+            f"download hfl/{folder} "
+            if model != "METER-base"
+            else "meter_clip16_288_roberta_vqa.ckpt"
+        )
+        assert fetched in shown
+    if "vqa" in target:
+        assert (
+            f"predict checkpoints/{checkpoints[0]} --data data/vqav2 --split test --output" in shown
+        )
+    else:
+        assert f"evaluate checkpoints/{checkpoints[0]} --with checkpoints/{checkpoints[1]}" in shown
+    if target == "meter-vqa":
+        assert "--answers data/vqav2-official" in shown
+
+
+def test_a_run_of_ours_says_itself_how_it_is_asked(work):
+    """The same weights with a training.json are a run: other data may be named, pictures and texts may not."""
+    twin, folder = work / "hub" / "vle-tiny-for-vqa", work / "runs" / "mine" / "best"
+    processor = VLEProcessor.from_folder(twin)
+    training = {
+        "task": "vqa",
+        "inputs": {"max_text_length": 50},
+        "recipe": {"name": "mine", "hash": "a1", "experiment": "b2"},
+        "seed": 3,
+        "training_splits": ["train"],
+        "progress": {},
+        "data_root": "gone",
+    }
+    pretrained.save(folder, VLEForVQA.from_pretrained(twin), processor, ANSWERS, training)
+    command = ("evaluate", "runs/mine/best", "--data", "data", "--split", "val")
+    assert "is not the checkpoint's (17)" in run(*command, cwd=work, code=2)[1]
+    for option, value in (
+        ("--resize", "crop"),
+        ("--max-text-length", "9"),
+        ("--trained-on", "train"),
+    ):
+        assert (
+            f"training.json says it; leave {option} out"
+            in run(*command, option, value, cwd=work, code=2)[1]
+        )
+    assert (
+        "was trained for vqa, not for --task vcr_q2a"
+        in run(*command, "--task", "vcr_q2a", cwd=work, code=2)[1]
+    )
+
+
+def test_what_the_server_says_of_it_is_a_record_too(work, monkeypatch):
+    count = len(open_prepared(work / "data").questions("test-dev"))
+    monkeypatch.setitem(server_result.QUESTIONS, "test-dev", count)
+    write(work / "server.json", [{"test-dev": {"overall": 77.56}}])
+    command = (
+        "evaluate",
+        "hub/vle-tiny-for-vqa",
+        "--data",
+        "data",
+        "--split",
+        "test-dev",
+        "--server-result",
+        "server.json",
+    )
+    shown, _ = run(*command, "--trained-on", "train+val", "--published", "VLE-base", cwd=work)
+    record = load_record(work / "results" / "vle-tiny-for-vqa" / "results" / "vqa.test-dev.json")
+    assert (record.kind, record.metrics["accuracy"].value, record.ranked) == (
+        "elsewhere",
+        0.7756,
+        True,
+    )
+    assert "test-dev, accuracy: 77.6" in shown and "left out" not in shown
+
+
+def test_two_are_compared(work):
+    shutil.copytree(work / "hub" / "vle-tiny-for-vqa", work / "hub" / "other")
+    evaluate(work)
+    run("evaluate", "hub/other", "--data", "data", "--split", "val", "--resize", "squash", cwd=work)
+    shown, _ = run("compare", "hub/vle-tiny-for-vqa", "hub/other", "--data", "data", cwd=work)
+    digest = file_sha256(work / "hub" / "other" / "pytorch_model.bin")[:8]
+    assert (
+        f"A: results/vle-tiny-for-vqa, checkpoint vle-tiny-for-vqa {digest}, trained elsewhere: accuracy 63.33"
+        in shown
+    )
+    assert "B: results/other, checkpoint other, resize squash " in shown

@@ -1,0 +1,102 @@
+"""Tokenizers as their files say, where transformers 5 builds DeBERTa's anew and forgets its normaliser.
+
+DebertaV2Tokenizer of transformers 5 takes the vocabulary of a file and gives it a normaliser of its own (NFC and one kind of
+space). The published models were trained through SentencePiece's rules (`nmt_nfkc`: an ellipsis is three full stops, a
+no-break space is a space, ½ is 1⁄2), which spm.model and the tokenizer.json of transformers 4 both hold.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
+from transformers import AutoTokenizer, DebertaV2Tokenizer, PreTrainedTokenizerBase
+from transformers.convert_slow_tokenizer import SentencePieceExtractor
+from transformers.utils import cached_file
+
+_FILE = "tokenizer.json"
+_DONE = "_as_in_its_file"
+_NONE_IF_MISSING = {
+    f"_raise_exceptions_for_{what}": False
+    for what in ("missing_entries", "connection_errors", "gated_repo")
+}
+_HUB = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
+# A control character that no text needs: SentencePiece's rules delete it. It ends a grapheme, and NFC composes nothing over it.
+_BREAK = "\x01"
+# What joins the character before it to one grapheme: marks, joiners, and the vowels and sound marks that are letters by category
+_JOINS = r"\p{M}\u200c\u200d\uff9e\uff9f\u0e33\u0eb3"
+_MOST_MARKS = 3  # that compose with one letter in SentencePiece's rules, as in ᾄ
+
+
+def load_tokenizer(source: str | Path, **kwargs: Any) -> Any:
+    """`AutoTokenizer.from_pretrained`, with the normaliser of the file that was read."""
+    hub = {key: value for key, value in kwargs.items() if key in _HUB and value is not None}
+    return as_in_its_file(AutoTokenizer.from_pretrained(str(source), **kwargs), **hub)
+
+
+def as_in_its_file(tokenizer: PreTrainedTokenizerBase, **hub: Any) -> PreTrainedTokenizerBase:
+    """Give a DebertaV2Tokenizer the normaliser of its file, in place; every other tokenizer stays as it is.
+
+    A tokenizer.json is taken at its word, as transformers 4 does: it holds the tokenizer that a run was trained with. Without
+    one the rules are those of spm.model. A tokenizer that was built in memory has no file, and stays as well.
+
+    Args:
+        hub: where else to look than in the default cache, as `from_pretrained` takes it.
+
+    Raises:
+        ValueError: neither file is there any more.
+    """
+    if (
+        not isinstance(tokenizer, DebertaV2Tokenizer)
+        or not tokenizer.name_or_path
+        or getattr(tokenizer, _DONE, False)
+    ):
+        return tokenizer
+    backend, model = tokenizer.backend_tokenizer, getattr(tokenizer, "vocab_file", None)
+    try:
+        file = cached_file(
+            tokenizer.name_or_path, _FILE, **{"local_files_only": True, **hub}, **_NONE_IF_MISSING
+        )
+    except OSError:  # a folder that has gone
+        file = None
+    if file is not None:
+        saved = Tokenizer.from_file(file)
+        backend.normalizer, backend.pre_tokenizer = saved.normalizer, saved.pre_tokenizer
+    elif model and Path(model).is_file():
+        spec = SentencePieceExtractor(str(model)).proto.normalizer_spec
+        backend.normalizer = normalizers.Sequence(
+            [normalizers.Lowercase()] * bool(tokenizer.do_lower_case) + sentencepiece_rules(spec)
+        )
+        prefix = pre_tokenizers.Metaspace(
+            prepend_scheme="always" if spec.add_dummy_prefix else "never"
+        )
+        by_punctuation = [pre_tokenizers.Punctuation(behavior="isolated")] * bool(
+            tokenizer.split_by_punct
+        )
+        backend.pre_tokenizer = pre_tokenizers.Sequence([*by_punctuation, prefix])
+    else:
+        raise ValueError(
+            f"the tokenizer of {tokenizer.name_or_path}: neither its {_FILE} nor its spm.model is there, so that its normaliser "
+            "cannot be read; load it with VLEProcessor.from_pretrained, or with vle_bench.data.tokenization.load_tokenizer"
+        )
+    setattr(tokenizer, _DONE, True)
+    return tokenizer
+
+
+def sentencepiece_rules(spec: Any) -> list[Any]:
+    """SentencePiece's `normalizer_spec` → normalisers of the tokenizers library with the same result.
+
+    The library's `Precompiled` reads the rules themselves, but looks up a whole grapheme by its first match and drops the rest
+    (`e` with two accents keeps one). So each character is looked up alone, and marks are composed one after the other with the
+    letter before them, as the longest match of SentencePiece does. What may still differ: a mark on a character with a
+    rule of its own (a ligature, the Ångström sign), and a mark below a letter that is one character with its mark above.
+    """
+    rules: list[Any] = []
+    if spec.precompiled_charsmap:
+        # Both patterns look behind: at the very start of a text, the library's NFC cannot take an insertion back.
+        rules.append(normalizers.Replace(Regex(rf"(?<=[^\x00-\x7f])(?=[{_JOINS}])"), _BREAK))
+        rules.append(normalizers.Precompiled(spec.precompiled_charsmap))
+        between_marks = normalizers.Replace(Regex(r"(?<=\p{M})(?=\p{Mn})"), _BREAK)
+        rules += [between_marks, normalizers.NFC(), normalizers.Replace(_BREAK, "")] * _MOST_MARKS
+    if spec.remove_extra_whitespaces:
+        rules += [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Replace(Regex("^ | $"), "")]
+    return rules

@@ -1,0 +1,70 @@
+"""The precision that a checkpoint is scored in: the one it was trained in, unless another is asked for."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from vle_bench.errors import RequestError
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def trained_precision(training: dict[str, Any] | None) -> str | None:
+    """The precision of a training, resolved from the recipe's `auto`.
+
+    Args:
+        training: the content of training.json; None for a checkpoint that was not trained here.
+
+    Returns:
+        `fp32`, `bf16` or `fp16`; None where training.json does not say, as an earlier version wrote it.
+
+    Raises:
+        RequestError: another value.
+    """
+    precision = training["progress"].get("precision") if training else None
+    if precision is not None and precision not in PRECISIONS:
+        raise RequestError(
+            f"training.json: progress.precision: {precision!r} is none of {', '.join(PRECISIONS)}"
+        )
+    return precision
+
+
+def trained_tf32(training: dict[str, Any] | None) -> bool:
+    """Whether a training allowed TF32 (the recipe's train.tf32); see `trained_precision`."""
+    return bool(training and training["progress"].get("tf32"))
+
+
+def scoring_precision(
+    training: dict[str, Any] | None, chosen: str | None, device: torch.device
+) -> str:
+    """`chosen`, else the precision of the training, else `fp32`.
+
+    Args:
+        training: see `trained_precision`.
+        chosen: the option --precision; None where it was not given.
+
+    Raises:
+        RequestError: no such precision, or fp16 on a device that does not compute in it.
+    """
+    if chosen is not None and chosen not in PRECISIONS:
+        raise RequestError(f"--precision: {chosen!r} is none of {', '.join(PRECISIONS)}")
+    precision = chosen or trained_precision(training) or "fp32"
+    if precision == "fp16" and device.type == "cpu":
+        why = "" if chosen else ", in which the checkpoint was trained,"
+        raise RequestError(f"--precision: fp16{why} needs a GPU; a CPU takes bf16 or fp32")
+    return precision
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """The context in which a float32 model computes in this precision."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=DTYPES[precision])
+
+
+def set_tf32(on: bool) -> None:
+    """Allow a GPU to round the factors of float32 products to TF32's 10 bits, or forbid it."""
+    torch.set_float32_matmul_precision("high" if on else "highest")
+    torch.backends.cudnn.allow_tf32 = on

@@ -1,0 +1,394 @@
+"""A fine-tuned checkpoint from elsewhere: what our own training.json would say, read from the folder itself.
+
+The published layout: config.json with `architectures` and `id2label`, model.safetensors or pytorch_model.bin, the tokenizer's
+files, preprocessor_config.json. A converted METER checkpoint has it too.
+"""
+
+import hashlib
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from transformers import CLIPImageProcessorPil
+
+from vle_bench.data.label_map import read_label_map
+from vle_bench.data.sources import KNOWN
+from vle_bench.data.splits import names
+from vle_bench.digests import file_sha256
+from vle_bench.errors import RequestError
+from vle_bench.models import pretrained
+from vle_bench.models.vle.configuration import VLEConfig
+from vle_bench.models.vle.convert.checkpoints import read_config
+from vle_bench.models.vle.processing import VLEProcessor
+from vle_bench.tasks import TASKS
+
+# The tasks that can be scored, and the texts' length in tokens of the published fine-tuning: VQA 50 (VLE
+# `vqa_train_config.json`, METER `config.py`), VCR 80 (VLE's VCR pipeline).
+LENGTHS = {"vqa": 50, "vcr_q2a": 80, "vcr_qa2r": 80, "vcr_joint": 80}
+# In the order in which transformers looks for them; an index names the files of weights that are split.
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+CHANNELS = 3
+SHORTEST = 4  # tokens that a text must have room for: both ends and a word of question and answer
+RESULTS = Path(
+    "results"
+)  # of checkpoints from elsewhere, in the current folder: nothing is written into theirs
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says of a checkpoint from elsewhere; None: as its folder says.
+
+    Args:
+        task: needed only where config.json names no architecture.
+        max_text_length: tokens.
+        resize: `crop`, the shorter side to the model's size and the centre; `squash`, the whole picture to the model's square.
+        trained_on: splits of the data, such as `train+val`; None: not known.
+    """
+
+    task: str | None = None
+    max_text_length: int | None = None
+    resize: str | None = None
+    trained_on: str | None = None
+
+    def refuse(self, folder: Path, task: str) -> None:
+        """A run of ours knows all of this; only its task may be named again."""
+        if self.task not in (None, task):
+            raise RequestError(f"{folder}: was trained for {task}, not for --task {self.task}")
+        given = {
+            "--max-text-length": self.max_text_length,
+            "--resize": self.resize,
+            "--trained-on": self.trained_on,
+        }
+        if named := [name for name, value in given.items() if value is not None]:
+            said = f"whose {pretrained.TRAINING_FILE} says it"
+            raise RequestError(f"{folder}: a checkpoint of vle-bench, {said}; leave {named[0]} out")
+
+    def changes(self) -> str:
+        """What is not as the folder says, for the record; empty where nothing was asked for."""
+        given = {"resize": self.resize, "max_text_length": self.max_text_length}
+        return ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)
+
+
+AS_SAVED = Asked()
+
+
+def is_elsewhere(path: Path) -> bool:
+    """Whether a checkpoint has nothing that vle-bench writes when it trains."""
+    return not (pretrained.resolve(path) / pretrained.TRAINING_FILE).is_file()
+
+
+def name_of(folder: Path) -> str:
+    """The folder's name, as records and files can carry it; of a snapshot in the hub's cache the repository's."""
+    path = folder.resolve()
+    if path.parent.name == "snapshots" and path.parent.parent.name.startswith("models--"):
+        path = Path(path.parent.parent.name.split("--")[-1])
+    return re.sub(r"[^\w.-]+", "-", path.name, flags=re.ASCII).strip("-._") or "checkpoint"
+
+
+def evaluation_folder(path: Path) -> Path:
+    """Where `evaluate` puts the records and predictions of a checkpoint: its run's folder, or `results/NAME` for others.
+
+    Args:
+        path: a run, a checkpoint folder, or such a folder of records itself.
+    """
+    for run in (path, path.parent):
+        if (run / "recipe.yaml").is_file():
+            return run
+    return RESULTS / name_of(path) if (path / "config.json").is_file() else path
+
+
+def task_asked(path: Path, asked: Asked) -> str:
+    """The task of a checkpoint, ours or from elsewhere, without loading it."""
+    folder = pretrained.resolve(path)
+    if is_elsewhere(folder):
+        return task_of(folder, read_config(folder / "config.json"), asked.task)
+    return str(pretrained.read_json(folder / pretrained.TRAINING_FILE)["task"])
+
+
+def refuse_anothers(output: Path, sha256: str) -> None:
+    """A record that is there already may be written again, but not that of another checkpoint of the same name."""
+    if not output.is_file():
+        return
+    try:
+        there = json.loads(output.read_text(encoding="utf-8"))["model"].get("checkpoint_sha256")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        there = None
+    if there != sha256:
+        raise RequestError(
+            f"{output}: there already, and not of this checkpoint; name another file with --output"
+        )
+
+
+def described(folder: Path, asked: Asked) -> tuple[dict[str, Any], VLEProcessor]:
+    """What training.json holds of a checkpoint of ours, and the processor, from the folder and what was asked for.
+
+    Raises:
+        RequestError: no task, no pictures' or texts' settings, or such as do not fit the model.
+    """
+    config = read_config(folder / "config.json")
+    task = task_of(folder, config, asked.task)
+    processor = processor_of(folder, config, asked.resize)
+    length = text_length(
+        folder,
+        config,
+        [LENGTHS[task], int(processor.tokenizer.model_max_length)],
+        asked.max_text_length,
+    )
+    model = {"max_text_length": length, "objects": "tagged", "alignment": "on"}
+    about = {"name": name_of(folder), "max_text_length": length, "pictures": pictures_of(processor)}
+    return {
+        "task": task,
+        "inputs": TASKS[task].inputs(model, config.num_token_types),
+        "recipe": {},
+        "seed": None,
+        "progress": {},
+        "training_splits": sorted(set(names(asked.trained_on))) if asked.trained_on else [],
+        "model": about | ({"asked": changes} if (changes := asked.changes()) else {}),
+    }, processor
+
+
+def check_splits(asked: Asked, source: str) -> None:
+    """The splits that a checkpoint was trained on are splits of the data."""
+    known = [name for group in KNOWN.get(source, ()) for name in group]
+    if asked.trained_on and (
+        unknown := [name for name in names(asked.trained_on) if name not in known]
+    ):
+        raise RequestError(
+            f"--trained-on: {unknown[0]!r} is no split of {source}; there are {', '.join(known)}"
+        )
+
+
+def task_of(folder: Path, config: VLEConfig, asked: str | None) -> str:
+    """The task of the architecture that config.json names; `asked` where it names none."""
+    tasks = {TASKS[name].architecture: name for name in LENGTHS}
+    named = config.architectures or []
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise RequestError(
+            f"{folder / 'config.json'}: architectures: a list of class names is expected, not {named!r}"
+        )
+    found = [tasks[name] for name in named if name in tasks]
+    if asked is not None and asked not in LENGTHS:
+        raise RequestError(f"--task {asked}: not among {', '.join(LENGTHS)}")
+    if named and not found:
+        raise RequestError(
+            f"{folder / 'config.json'}: architectures: {', '.join(named)} answers no question that can be scored; "
+            f"{', '.join(tasks)} do"
+        )
+    if found and asked not in (None, found[0]):
+        raise RequestError(
+            f"{folder / 'config.json'}: architectures: {named[0]} is for {found[0]}, not for --task {asked}"
+        )
+    if not found and asked is None:
+        raise RequestError(
+            f"{folder / 'config.json'}: names no architecture; --task says it: {', '.join(LENGTHS)}"
+        )
+    return found[0] if found else str(asked)
+
+
+def processor_of(folder: Path, config: VLEConfig, resize: str | None) -> VLEProcessor:
+    """The folder's processor, with the patch size that the published ones do not say; pictures must come out in the model's size.
+
+    A size that is no multiple of the patch is taken as it is (published VLE-large: 384 and 14): what remains is not seen.
+    """
+    path = next(
+        (
+            f
+            for name in ("processor_config.json", "preprocessor_config.json")
+            if (f := folder / name).is_file()
+        ),
+        None,
+    )
+    if path is None:
+        raise RequestError(
+            f"{folder}: has no preprocessor_config.json, so that nothing says how pictures become the model's; "
+            "take the published folder's (a converted checkpoint: convert again, with --tokenizer DIR)"
+        )
+    processor = pretrained.load_processor(folder)
+    vision, words = config.vision_config, config.text_config.vocab_size
+    if len(processor.tokenizer) > words:
+        raise RequestError(
+            f"{folder}: its tokenizer has {len(processor.tokenizer):,} words, and its text encoder {words:,}"
+        )
+    missing = [
+        name
+        for name in ("pad", "cls", "sep")
+        if getattr(processor.tokenizer, f"{name}_token_id") is None
+    ]
+    if missing:
+        raise RequestError(
+            f"{folder / 'tokenizer_config.json'}: the tokenizer has no {missing[0]}_token"
+        )
+    limit = processor.tokenizer.model_max_length
+    if not is_number(limit) or limit < SHORTEST:
+        raise RequestError(
+            f"{folder / 'tokenizer_config.json'}: model_max_length: a number from {SHORTEST} on is expected, not {limit!r}"
+        )
+    own, size = processor.image_processor, vision.image_size
+    if resize is not None:
+        square = {"height": size, "width": size}
+        crop = {"size": {"shortest_edge": size}, "do_center_crop": True, "crop_size": square}
+        processor.image_processor = CLIPImageProcessorPil(
+            **(crop if resize == "crop" else {"size": square, "do_center_crop": False}),
+            image_mean=own.image_mean,
+            image_std=own.image_std,
+            resample=own.resample,
+        )
+    processor.patch_size = vision.patch_size
+    settings = processor.image_processor
+    check_settings(path, settings)
+    made = (
+        settings.crop_size
+        if settings.do_center_crop
+        else settings.size
+        if settings.do_resize
+        else None
+    )
+    if made is None or (made.get("height"), made.get("width")) != (size, size):
+        raise RequestError(
+            f"{path}: pictures come out as {pictures_of(processor)}, and the model takes "
+            f"{size} × {size} pixels (config.json); --resize crop or --resize squash makes them fit"
+        )
+    try:
+        tried = processor(images=Image.new("RGB", (size + 7, size)), text="a")["pixel_values"]
+    except (
+        Exception
+    ) as error:  # others' files may hold anything, and each library has error types of its own
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise RequestError(
+            f"{path}: with it and the tokenizer nothing becomes the model's input: {reason[0]}"
+        ) from error
+    if tuple(tried.shape) != (1, vision.num_channels, size, size):
+        raise RequestError(
+            f"{path}: pictures come out as {tuple(tried.shape[1:])}, not as {vision.num_channels} × {size} × {size}"
+        )
+    return processor
+
+
+def check_settings(path: Path, settings: Any) -> None:
+    """What would fail at the first picture, or give pixels that are no numbers."""
+    for name, least in (("image_mean", -math.inf), ("image_std", 0)):
+        values: Any = getattr(settings, name, None)
+        listed = isinstance(values, list | tuple) and len(values) == CHANNELS
+        if settings.do_normalize and not (
+            listed and all(is_number(value) and value > least for value in values)
+        ):
+            above = " above 0" if least == 0 else ""
+            raise RequestError(
+                f"{path}: {name}: {CHANNELS} numbers{above} are expected, not {values!r}"
+            )
+    sides = [value for value in dict(settings.size or {}).values() if value is not None]
+    if settings.do_resize and not (sides and all(type(side) is int and side > 0 for side in sides)):
+        raise RequestError(
+            f"{path}: size: sides in whole pixels are expected, not {dict(settings.size or {})!r}"
+        )
+    if settings.do_rescale and not (
+        is_number(settings.rescale_factor) and settings.rescale_factor > 0
+    ):
+        raise RequestError(
+            f"{path}: rescale_factor: a number above 0 is expected, not {settings.rescale_factor!r}"
+        )
+    if settings.resample not in tuple(map(int, Image.Resampling)):
+        raise RequestError(f"{path}: resample: {settings.resample!r} is none of Pillow's, 0 to 5")
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def pictures_of(processor: VLEProcessor) -> str:
+    """How a picture becomes the model's input, to be read: `shorter side 384, centre 384 × 384`."""
+    settings = processor.image_processor
+    size = settings.size or {}
+    if not settings.do_resize:
+        parts = ["as they are"]
+    elif size.get("shortest_edge"):
+        parts = [f"shorter side {size['shortest_edge']}"]
+    else:
+        parts = [f"squashed to {size.get('width')} × {size.get('height')}"]
+    if settings.do_center_crop:
+        crop = settings.crop_size or {}
+        parts.append(f"centre {crop.get('width')} × {crop.get('height')}")
+    return ", ".join(parts)
+
+
+def text_length(folder: Path, config: VLEConfig, limits: list[int], asked: int | None) -> int:
+    """The least of the limits and of the text encoder's positions; `asked` instead, if there are as many positions.
+
+    RoBERTa and BERT have a position for each token, RoBERTa's from pad_token_id + 1 on; DeBERTa-v3 counts distances.
+    """
+    text = config.text_config
+    if text.model_type == "deberta-v2":
+        positions = text.max_position_embeddings if text.position_biased_input else None
+    else:
+        positions = text.max_position_embeddings - (
+            text.pad_token_id + 1 if text.model_type == "roberta" else 0
+        )
+    if asked is not None and positions is not None and asked > positions:
+        raise RequestError(
+            f"{folder}: --max-text-length {asked}: its text encoder has positions for {positions} tokens"
+        )
+    return asked or min(*limits, *([] if positions is None else [positions]))
+
+
+def answers(folder: Path) -> list[str]:
+    """The answers by class: `id2label` of config.json, else label_map.json beside it."""
+    path = folder / "config.json"
+    given = pretrained.read_json(path).get("id2label")
+    placeholders = not isinstance(given, dict) or all(
+        str(label).startswith("LABEL_") for label in given.values()
+    )
+    if not placeholders:
+        return read_label_map(path)
+    if (folder / "label_map.json").is_file():
+        return read_label_map(folder / "label_map.json")
+    raise RequestError(
+        f"{path}: id2label: has no answers; put its label map beside it as label_map.json (a list of answers by class; a METER "
+        "checkpoint: convert again, with --answers)"
+    )
+
+
+def check_head(folder: Path, model: Any, labels: list[str]) -> None:
+    """As many answers as classes; label_map.json may be another model's."""
+    classes = len(model.config.id2label or {})
+    if labels and len(labels) != classes:
+        raise RequestError(
+            f"{folder}: its label map has {len(labels):,} answers, and its head {classes:,} classes"
+        )
+
+
+def weights_sha256(folder: Path) -> str:
+    """SHA-256 of the file of weights that is loaded; where they are split, of the lines `DIGEST  FILE` in the order of names."""
+    path = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if path is None:
+        raise RequestError(f"{folder}: has no weights ({', '.join(WEIGHTS[::2])})")
+    if path.suffix != ".json":
+        return checked_sha256(path)
+    index = pretrained.read_json(path)
+    files = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(files, dict) or not files:
+        raise RequestError(f"{path}: has no weight_map: it names no file of weights")
+    lines = [
+        f"{checked_sha256(folder / name)}  {name}\n"
+        for name in sorted({str(name) for name in files.values()})
+    ]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def checked_sha256(path: Path) -> str:
+    if not path.is_file():
+        raise RequestError(f"{path}: no such file; the download is not complete")
+    with open(path, "rb") as file:
+        if file.read(48).startswith(b"version https://git-lfs"):
+            raise RequestError(
+                f"{path}: no weights, only Git LFS's pointer to them; `git lfs pull` fetches them"
+            )
+    return file_sha256(path)
