@@ -17,7 +17,7 @@ from vle_bench.data.prepare.vqav2 import prepare_vqav2
 from vle_bench.evaluation.provenance import ids_digest
 from vle_bench.evaluation.record import SCHEMA_VERSION, Record
 from vle_bench.recipe.load import load_recipe
-from vle_bench.tasks import TASKS
+from vle_bench.tasks import load_task
 
 SPLITS = {"vqa": ("vqav2", "minival"), "vcr_q2a": ("vcr", "val"), "vcr_joint": ("vcr", "val")}
 
@@ -37,7 +37,7 @@ def work(tmp_path_factory):
 
 def questions_of(folder, task):
     source, split = SPLITS[task]
-    return TASKS[task].open(folder / "data" / source).questions(split)
+    return load_task(task).open(folder / "data" / source).questions(split)
 
 
 def made_up(task, question, number, name):
@@ -75,7 +75,7 @@ def make_run(folder, task, name, seed, rows=None, **changes):
     rows = rows or sorted(
         (made_up(task, q, k, name) for k, q in enumerate(questions)), key=lambda row: row["id"]
     )
-    scores = TASKS[task].score(rows, questions)
+    scores = load_task(task).score(rows, questions)
     record = Record(
         schema_version=SCHEMA_VERSION,
         task=task,
@@ -84,7 +84,7 @@ def make_run(folder, task, name, seed, rows=None, **changes):
         n=scores["n"],
         ids_sha256=ids_digest(row["id"] for row in rows),
         metrics=scores["metrics"],
-        primary_metric=TASKS[task].primary_metric,
+        primary_metric=load_task(task).primary_metric,
         breakdown=scores["breakdown"],
         recipe={"name": recipe.name, "hash": recipe.hash},
         training_splits=["train"],
@@ -98,7 +98,7 @@ def make_run(folder, task, name, seed, rows=None, **changes):
         batch_size=1,
         data={
             "source": source,
-            "manifest_hash": TASKS[task].open(folder / "data" / source).manifest["hash"],
+            "manifest_hash": load_task(task).open(folder / "data" / source).manifest["hash"],
         },
         seconds=1.0,
         command="made up",

@@ -20,7 +20,7 @@ from vle_bench.data.prepared import open_prepared
 from vle_bench.data.tokenizer import train_tokenizer
 from vle_bench.tasks.vcr import texts_of
 
-GOLDEN = Path(__file__).parent / "golden" / "vle"
+GOLDEN = Path(__file__).parents[1] / "golden" / "vle"
 SIZE = 32  # of the golden checkpoints' pictures
 # Not the miniature data's order, nor its answers only; 17 as the golden head.
 ANSWERS = ["red", "no", "2", "blue", "3", *(f"thing {i}" for i in range(12))]

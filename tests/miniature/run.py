@@ -12,7 +12,7 @@ from vle_bench.data.prepared import open_prepared
 from vle_bench.evaluation.provenance import ids_digest
 from vle_bench.evaluation.record import SCHEMA_VERSION, Record
 from vle_bench.recipe.load import load_recipe
-from vle_bench.tasks import TASKS
+from vle_bench.tasks import load_task
 
 HOSTILE = "<script>alert(\"1\")</script> don\ue000t & 'say' \u202eabc, שלום?"  # markup, private use, an override, Hebrew
 
@@ -86,7 +86,7 @@ def write_run(
 ) -> Path:
     """Recipe, log, predictions and record; changes: of the record's fields."""
     loaded, split = load_recipe(recipe, [*overrides, f"data.root={root}"]), "val"
-    task = TASKS[loaded.task]
+    task = load_task(loaded.task)
     data = task.open(root)
     scores = task.score(rows, data.questions(split))
     values = {

@@ -17,7 +17,7 @@ from vle_bench.evaluation.record import Record
 from vle_bench.metrics.paired import METHOD, RESAMPLES, Difference, McNemar, differences, mcnemar
 from vle_bench.metrics.rounding import percent, percent_range, signed
 from vle_bench.progress import Bar
-from vle_bench.tasks import TASKS
+from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Row
 from vle_bench.tasks.catalogue import REPORTED
 
@@ -87,7 +87,7 @@ def compare_runs(
         RequestError: the two cannot be compared, or predictions are not those of their record.
     """
     task, chosen = common_task_and_split(a, b, split)
-    metrics = {TASKS[task].primary_metric: task} | (
+    metrics = {load_task(task).primary_metric: task} | (
         {"q2a": "vcr_q2a", "qa2r": "vcr_qa2r"} if task == "vcr_joint" else {}
     )
     with Bar(f"score {chosen} again", 2 * READING_STEPS) as bar:

@@ -15,7 +15,7 @@ from huggingface_hub import (
 )
 
 from vle_bench import atomic
-from vle_bench.data.sources import DATA
+from vle_bench.data.sources import SOURCES
 from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import Metric, Record, load_record, picked_on
@@ -24,6 +24,7 @@ from vle_bench.models.pretrained import TRAINING_FILE
 from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks.base import Row
+from vle_bench.tasks.catalogue import CATALOGUE
 
 CARD, SCORES = "README.md", Path(".eval_results") / "vle-bench.yaml"
 
@@ -113,10 +114,9 @@ def metadata(recipe: Recipe, ranked: Sequence[Record]) -> ModelCardData:
 
     It has no licence: that of the weights is not known here.
     """
-    vqa = recipe.task == "vqa"
     results = [
         EvalResult(
-            task_type="visual-question-answering" if vqa else "visual-commonsense-reasoning",
+            task_type=CATALOGUE[record.task].hub_task,
             task_name=record.task,
             dataset_type=record.data["source"],
             dataset_name=data_of(record),
@@ -133,7 +133,7 @@ def metadata(recipe: Recipe, ranked: Sequence[Record]) -> ModelCardData:
         tags=["vle-bench", "vision-language", recipe.task],
         datasets=[recipe.data.source],
         metrics=["accuracy"],
-        pipeline_tag="visual-question-answering" if vqa else None,
+        pipeline_tag=CATALOGUE[recipe.task].pipeline_tag,
         model_name=recipe.name if results else None,
         eval_results=results or None,
     )
@@ -145,7 +145,7 @@ def body(folder: Path, recipe: Recipe, digest: str, records: Sequence[Record]) -
         json.loads((folder / name).read_text(encoding="utf-8-sig"))
         for name in ("config.json", TRAINING_FILE)
     )
-    encoder, source = config["text_config"]["model_type"], DATA[recipe.data.source]
+    encoder, source = config["text_config"]["model_type"], SOURCES[recipe.data.source].title
     start = (
         f"fine-tuned from `{Path(recipe.model.checkpoint).name}`"
         if recipe.model.checkpoint
@@ -239,7 +239,8 @@ def training_lines(training: Row, digest: str) -> list[str]:
 
 
 def data_of(record: Record) -> str:
-    return DATA.get(record.data["source"], record.data["source"])
+    source = record.data["source"]
+    return SOURCES[source].title if source in SOURCES else source
 
 
 def n_of(record: Record, metric: Metric) -> int:

@@ -18,9 +18,9 @@ from vle_bench.json_files import jsonl_records
 from vle_bench.progress import Bar
 from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import Recipe
-from vle_bench.tasks import TASKS
+from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Row, Scores
-from vle_bench.tasks.catalogue import JOINED, REPORTED
+from vle_bench.tasks.catalogue import CATALOGUE, REPORTED
 
 # Kind of curve (loss, lr, score) -> name -> points (step, value)
 Curves = dict[str, dict[str, list[tuple[float, float]]]]
@@ -111,7 +111,11 @@ def tasks_and_splits(folder: Path) -> set[tuple[str, str]]:
     if (folder / "recipe.yaml").is_file():
         return set()
     records = [load_record(path) for path in sorted(folder.glob("results/*.json"))]
-    return {(r.task, r.split) for r in records if r.kind == "elsewhere" and r.task != JOINED}
+    return {
+        (record.task, record.split)
+        for record in records
+        if record.kind == "elsewhere" and CATALOGUE[record.task].trained
+    }
 
 
 def task_and_split(folder: Path, split: str | None) -> tuple[str, str]:
@@ -151,7 +155,7 @@ def joined(
     run: Path, other: Path, split: str, evaluations: list[tuple[Record, list[Row]]]
 ) -> tuple[Record, list[Row]]:
     """The record that `evaluate --with` wrote, and the rows of both runs in one."""
-    path = run / "results" / f"{JOINED}.{split}.json"
+    path = run / "results" / f"vcr_q2ar.{split}.json"
     if not path.is_file():
         raise RequestError(
             f"{path}: no such file; "
@@ -183,7 +187,7 @@ def open_data(recipe: Recipe | None, run: Path, moved: Path | None, record: Reco
     root = moved or Path(recipe.data.root if recipe else "")
     named = "--data" if moved else f"data.root of {run / 'recipe.yaml'}"
     try:
-        data = TASKS["vcr_joint" if record.task == JOINED else record.task].open(root)
+        data = load_task(record.task).open(root)
     except RequestError as error:
         raise RequestError(
             f"{error} ({named}; where the data has moved, --data names its folder)"
@@ -199,7 +203,7 @@ def open_data(recipe: Recipe | None, run: Path, moved: Path | None, record: Reco
 
 def score_again(run: Path, record: Record, rows: list[Row], questions: Dataset) -> Scores:
     """Score the predictions; refuse them if the result is not the record's."""
-    task = TASKS["vcr_joint" if record.task == JOINED else record.task]
+    task = load_task(record.task)
     where = f"{run}: predictions/ and results/ of {record.task} on {record.split}"
     again = f"`vle-bench evaluate {run} --split {record.split}` writes both again"
     if task.version != record.task_version:

@@ -20,7 +20,7 @@ from vle_bench.pages.charts import line_chart, reliability_diagram
 from vle_bench.pages.html import Grid, GridCell, plain_grid, write_page
 from vle_bench.progress import Bar, track
 from vle_bench.tasks.base import Row
-from vle_bench.tasks.catalogue import TITLES
+from vle_bench.tasks.catalogue import CATALOGUE
 from vle_bench.tasks.vcr import natural
 
 MOST_MISTAKES = 50
@@ -74,7 +74,7 @@ def write_report(
     write_page(
         target,
         "analysis/report.html",
-        title=f"{record.title}: {TITLES[record.task]}, {record.split}",
+        title=f"{record.title}: {CATALOGUE[record.task].title}, {record.split}",
         introduction=introduction(evaluation),
         record=record,
         alerts=list(alerts(evaluation)),

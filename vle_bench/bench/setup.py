@@ -14,8 +14,9 @@ from vle_bench.errors import RequestError
 from vle_bench.models import SIZES, VLEConfig
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.schema import Recipe
-from vle_bench.tasks import TASKS, Data, Task
-from vle_bench.tasks.catalogue import TEXTS, TOKENS
+from vle_bench.tasks import load_task
+from vle_bench.tasks.base import Data, Task
+from vle_bench.tasks.catalogue import CATALOGUE
 from vle_bench.training.engine import on_gpu, precision
 from vle_bench.training.run import checkpoint_activations, model_of
 
@@ -147,12 +148,10 @@ def least_memory(recipe: Recipe) -> tuple[float, float]:
     Weights, gradients and AdamW's moments in float32; what the encoder keeps of one question and its image for the backward pass,
     counted in a pass without data. Buffers of the moment, padding and the libraries come on top.
     """
-    task = TASKS[recipe.task]
+    task = load_task(recipe.task)
     config = config_of(recipe, task)
-    texts, tokens = (
-        TEXTS.get(recipe.task, 4),
-        min(TOKENS.get(recipe.task, 40), recipe.model.max_text_length),
-    )
+    facts = CATALOGUE[recipe.task]
+    texts, tokens = facts.texts, min(facts.tokens, recipe.model.max_text_length)
     with torch.device("meta"):
         model = getattr(models, task.architecture)(config).train()
         ids = torch.zeros(texts, tokens, dtype=torch.long)
@@ -160,7 +159,7 @@ def least_memory(recipe: Recipe) -> tuple[float, float]:
             "input_ids": ids,
             "attention_mask": ids,
             "image_index": ids[:, 0],
-            "pooled_only": recipe.task != "vcr_second_stage",
+            "pooled_only": facts.pooled,
             "pixel_values": torch.zeros(
                 1,
                 config.vision_config.num_channels,
@@ -168,7 +167,7 @@ def least_memory(recipe: Recipe) -> tuple[float, float]:
                 recipe.model.image_size,
             ),
         }
-        if recipe.task != "vqa":
+        if facts.form == "vcr":
             objects = torch.zeros(texts, OBJECTS, dtype=torch.long)
             inputs |= {
                 "object_patch_mask": torch.zeros(texts, OBJECTS, config.num_patches).bool(),

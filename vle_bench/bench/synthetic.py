@@ -15,7 +15,7 @@ from PIL import Image
 from vle_bench import atomic
 from vle_bench.data.official.vcr import CHOICES
 from vle_bench.data.prepared import SCHEMA_VERSION
-from vle_bench.data.sources import ANSWERS, PICTURES, QUESTIONS_AN_IMAGE
+from vle_bench.data.sources import SOURCES
 from vle_bench.data.tables import (
     IMAGES,
     QUESTIONS,
@@ -68,7 +68,7 @@ def write_synthetic(
             few hundred made questions would.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    vcr = source not in ANSWERS
+    vcr = SOURCES[source].form == "vcr"
     asked: list[tuple[str, list[dict[str, Any]]]] = []
     images: list[dict[str, Any]] = []
     for number, (split, count) in enumerate(splits.items()):
@@ -95,7 +95,8 @@ def write_synthetic(
     names = ["images.arrow", *(name for name, _ in asked)]
     if not vcr:
         atomic.write_json(
-            folder / "label_map.json", {"answers": [f"answer {i}" for i in range(ANSWERS[source])]}
+            folder / "label_map.json",
+            {"answers": [f"answer {i}" for i in range(SOURCES[source].num_answers)]},
         )
         names.append("label_map.json")
     files = {
@@ -125,7 +126,7 @@ def image_counts(source: str, questions: int, together: int | None = None) -> It
     Args:
         together: see `write_synthetic`; an image of more questions becomes several.
     """
-    for count in itertools.cycle(QUESTIONS_AN_IMAGE[source]):
+    for count in itertools.cycle(SOURCES[source].questions_per_image):
         for start in range(0, count, together or count):
             if questions <= 0:
                 return
@@ -138,7 +139,7 @@ def image_rows(
     rng: np.random.Generator, source: str, images: int, first_id: int
 ) -> Iterator[dict[str, Any]]:
     """Rows of the images table. The encoded pictures repeat after `PICTURES_DRAWN`, which changes no time that they take."""
-    width, height = PICTURES[source]
+    width, height = SOURCES[source].image_size
     drawn: list[bytes] = []
     for number in range(images):
         if len(drawn) < PICTURES_DRAWN:
@@ -150,7 +151,7 @@ def image_rows(
             "width": width,
             "height": height,
         }
-        if source not in ANSWERS:
+        if SOURCES[source].form == "vcr":
             corners = rng.random((len(OBJECTS), 2)) * 0.6
             sizes = 0.1 + rng.random((len(OBJECTS), 2)) * 0.3
             boxes = np.concatenate([corners, corners + sizes], 1) * [width, height, width, height]
@@ -184,7 +185,7 @@ def vqa_question(
     rng: np.random.Generator, source: str, name: str, image_id: int, image_row: int
 ) -> dict[str, Any]:
     count = int(rng.integers(VQA_WORDS[0], VQA_WORDS[1] + 1))
-    answers = rng.choice(ANSWERS[source], 3, replace=False)
+    answers = rng.choice(SOURCES[source].num_answers, 3, replace=False)
     number = image_id * 1000 + int(name.rpartition("-")[2])
     return {
         "question_id": number,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vle_bench.data.sources import SOURCES
+from vle_bench.data.sources import PREPARED, SOURCES, load
 from vle_bench.errors import RequestError
 
 LABEL_MAP = (
@@ -144,11 +144,12 @@ def prepare(
     Writes Arrow tables, the label map of VQA and a manifest; refuses files that contradict each other. Stopped and started again it
     goes on where it was, by whole shards (500 MB of images each).
     """
-    if source not in SOURCES:
+    if source not in PREPARED:
         raise RequestError(
-            f"prepare: no source is called {source!r}; there are {', '.join(SOURCES)}"
+            f"prepare: no source is called {source!r}; there are {', '.join(PREPARED)}"
         )
-    given = {
+    row = SOURCES[source]
+    options = {
         "--limit-images": limit_images,
         "--label-map": label_map,
         "--published-targets": published_targets or None,
@@ -156,19 +157,13 @@ def prepare(
         "--vg-image-data": vg_image_data,
         "--seed": seed,
     }
-    if foreign := [
-        option
-        for option, value in given.items()
-        if value is not None and option not in SOURCES[source]
-    ]:
+    foreign = [o for o, value in options.items() if value is not None and o not in row.options]
+    if foreign:
         raise RequestError(f"prepare {source}: {', '.join(foreign)}: not for this source")
-    if (visual_genome is None) != (vg_image_data is None):
-        raise RequestError("prepare: --visual-genome and --vg-image-data go together")
-    if source in ("vqav2", "vcr") and official is None:
+    if official is None and not row.made:
         raise RequestError(f"prepare {source}: --source names the folder of the official files")
     from vle_bench.data.prepare.fingerprint import Standing
     from vle_bench.data.prepare.manifest import Choices
-    from vle_bench.data.prepare.vqa_summary import lines
 
     choices = Choices(
         workers,
@@ -179,33 +174,11 @@ def prepare(
         tokenizer,
         max_text_length,
     )
-    if source == "easy-vqa":
-        from vle_bench.data.prepare.easy_vqa import prepare_easy_vqa
-
-        manifest = prepare_easy_vqa(output, official, limit_images, choices)
-    elif source == "shapes-vcr":
-        from vle_bench.data.prepare.shapes_vcr import prepare_shapes_vcr
-        from vle_bench.data.prepare.vcr_summary import lines
-
-        manifest = prepare_shapes_vcr(output, seed or 0, official, choices)
-    elif source == "vcr" and official is not None:
-        from vle_bench.data.prepare.vcr import prepare_vcr
-        from vle_bench.data.prepare.vcr_summary import lines
-
-        manifest = prepare_vcr(official, output, choices)
-    elif official is not None:
-        from vle_bench.data.prepare.vqav2 import prepare_vqav2
-
-        genome = (
-            (visual_genome, vg_image_data)
-            if visual_genome is not None and vg_image_data is not None
-            else None
-        )
-        manifest = prepare_vqav2(official, output, choices, genome)
+    manifest = load(row.prepare)(official, output, choices, options)
     standing = isinstance(manifest, Standing)
     if standing:
         print(f"{output}: everything is there, nothing to do")
-    print("\n".join(lines(manifest)))
+    print("\n".join(load(row.summary)(manifest)))
     if not standing:
         print(f"written: {output}")
     if official is not None and source in ("easy-vqa", "shapes-vcr"):

@@ -1,17 +1,17 @@
 """Names of splits: which tables a name stands for, and which splits share images."""
 
-from vle_bench.data.sources import ALIASES, IMAGES_OF, KNOWN
+from vle_bench.data.sources import ALIASES, IMAGES_OF, SOURCES
 
 
 def wrong_split(split: str, source: str) -> str | None:
     """What is wrong with a split to train on or to score, as far as names tell."""
-    labelled, unlabelled = KNOWN[source]
+    labelled, unlabelled = SOURCES[source].splits, SOURCES[source].unlabelled
     for name in names(split):
         if name in unlabelled:
             return f"{name} of {source} has no labels; `vle-bench predict` writes the answers to it"
         if name not in labelled:
             return f"{name!r} is no split of {source}; there are {', '.join(labelled)}"
-    parts = tables(split, set(labelled) - set(ALIASES)) if source == "vqav2" else names(split)
+    parts = tables(split, set(labelled) - set(SOURCES[source].aliases))
     return (
         f"{split} names a split twice, and so every question in it"
         if len(set(parts)) != len(parts)

@@ -36,7 +36,9 @@ from vle_bench.evaluation.record import SCHEMA_VERSION, Record, Training, descri
 from vle_bench.models import pretrained
 from vle_bench.models.vle.convert.converted import few, not_finite
 from vle_bench.progress import Bar
-from vle_bench.tasks import TASKS, Data, Task
+from vle_bench.tasks import load_task
+from vle_bench.tasks.base import Data, Task
+from vle_bench.tasks.catalogue import CATALOGUE
 
 EVALUATION_BATCH_SIZE = 128
 
@@ -198,7 +200,7 @@ def load(
                 f"{scored_in}, --precision names another",
                 file=sys.stderr,
             )
-    task = TASKS[training["task"]]
+    task = load_task(training["task"])
     data = task.open(data_root)
     data.questions(split)
     if labelled:
@@ -235,8 +237,8 @@ def own_training(folder: Path) -> dict[str, Any]:
     except ValidationError as error:
         problems = "; ".join(describe(problem) for problem in error.errors()[:3])
         raise RequestError(f"{path}: not as `train` writes it: {problems}") from error
-    if training["task"] not in TASKS:
-        raise RequestError(f"{path}: task: {training['task']!r} is none of {', '.join(TASKS)}")
+    if training["task"] not in CATALOGUE:
+        raise RequestError(f"{path}: task: {training['task']!r} is none of {', '.join(CATALOGUE)}")
     checked: dict[str, Any] = training
     return checked
 

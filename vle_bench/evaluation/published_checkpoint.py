@@ -16,7 +16,7 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil
 
 from vle_bench.data.label_map import read_label_map
-from vle_bench.data.sources import KNOWN
+from vle_bench.data.sources import SOURCES
 from vle_bench.data.splits import names
 from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError
@@ -24,7 +24,7 @@ from vle_bench.models import pretrained
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.convert.checkpoints import read_config
 from vle_bench.models.vle.processing import VLEProcessor
-from vle_bench.tasks import TASKS
+from vle_bench.tasks import load_task
 
 # The tasks that can be scored, and the texts' length in tokens of the published fine-tuning: VQA 50 (VLE
 # `vqa_train_config.json`, METER `config.py`), VCR 80 (VLE's VCR pipeline).
@@ -147,7 +147,7 @@ def described(folder: Path, asked: Asked) -> tuple[dict[str, Any], VLEProcessor]
     about = {"name": name_of(folder), "max_text_length": length, "pictures": pictures_of(processor)}
     return {
         "task": task,
-        "inputs": TASKS[task].inputs(model, config.num_token_types),
+        "inputs": load_task(task).inputs(model, config.num_token_types),
         "recipe": {},
         "seed": None,
         "progress": {},
@@ -158,7 +158,7 @@ def described(folder: Path, asked: Asked) -> tuple[dict[str, Any], VLEProcessor]
 
 def check_splits(asked: Asked, source: str) -> None:
     """The splits that a checkpoint was trained on are splits of the data."""
-    known = [name for group in KNOWN.get(source, ()) for name in group]
+    known = [*SOURCES[source].splits, *SOURCES[source].unlabelled]
     if asked.trained_on and (
         unknown := [name for name in names(asked.trained_on) if name not in known]
     ):
@@ -169,7 +169,7 @@ def check_splits(asked: Asked, source: str) -> None:
 
 def task_of(folder: Path, config: VLEConfig, asked: str | None) -> str:
     """The task of the architecture that config.json names; `asked` where it names none."""
-    tasks = {TASKS[name].architecture: name for name in LENGTHS}
+    tasks = {load_task(name).architecture: name for name in LENGTHS}
     named = config.architectures or []
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
         raise RequestError(

@@ -12,15 +12,13 @@ from accelerate import Accelerator
 from vle_bench import atomic
 from vle_bench.analysis.model_card import write_cards
 from vle_bench.data.prepared import check_whole
+from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.evaluate import load, record_of
 from vle_bench.evaluation.published_checkpoint import AS_SAVED, Asked, refuse_anothers
 from vle_bench.evaluation.record import Record, refuse_constant
 from vle_bench.json_files import reading
 
-# How many questions the server scores a split on. test-standard is a part of test2015 of which no question ids and no number are
-# given out, so that a record could not say what it is about.
-QUESTIONS = {"test-dev": 107_394}
 OVERALL, ANSWER_TYPES = "overall", ("yes/no", "number", "other")
 
 
@@ -47,9 +45,10 @@ def record_server_result(
         RequestError: the file is no such result, or of another phase; the checkpoint or the data is not of VQA v2.
     """
     started = time.monotonic()
-    if split not in QUESTIONS:
+    known = dict.fromkeys(split for row in SOURCES.values() for split in row.server_sizes)
+    if split not in known:
         raise RequestError(
-            f"--server-result: records are made of {', '.join(QUESTIONS)}, not of {split}"
+            f"--server-result: records are made of {', '.join(known)}, not of {split}"
         )
     with reading(file):
         content = file.read_bytes()  # once: it may be a pipe
@@ -65,16 +64,17 @@ def record_server_result(
     )
     if loaded.elsewhere:
         refuse_anothers(output, loaded.sha256)
-    if loaded.task.name != "vqa" or loaded.data.manifest["source"] != "vqav2":
-        source = loaded.data.manifest["source"]
+    source = loaded.data.manifest["source"]
+    size = SOURCES[source].server_sizes.get(split)
+    if size is None:
         raise RequestError(
-            f"{folder}: of task {loaded.task.name} on {source}; the server scores vqa on vqav2"
+            f"{folder}: of task {loaded.task.name} on {source}, whose {split} no server scores"
         )
     check_whole(loaded.data, split)
     ids = loaded.data.questions(split)["question_id"]
-    if len(ids) != QUESTIONS[split]:
+    if len(ids) != size:
         raise RequestError(
-            f"{data_root}: has {len(ids):,} questions of {split}, the server {QUESTIONS[split]:,}; prepare all of them"
+            f"{data_root}: has {len(ids):,} questions of {split}, the server {size:,}; prepare all of them"
         )
     scores = {
         "n": len(ids),

@@ -13,7 +13,7 @@ from vle_bench.evaluation.evaluate import joined
 from vle_bench.evaluation.record import SCHEMA_VERSION, Metric, Record, load_record
 from vle_bench.json_files import jsonl_records
 from vle_bench.models import pretrained
-from vle_bench.tasks import TASKS
+from vle_bench.tasks import load_task
 
 
 def join_vcr(
@@ -56,7 +56,7 @@ def join_vcr(
     root = data_root or Path(
         pretrained.read_json(pretrained.resolve(answers) / pretrained.TRAINING_FILE)["data_root"]
     )
-    task = TASKS["vcr_joint"]
+    task = load_task("vcr_joint")
     data = task.open(root)
     if data.manifest["hash"] != q2a[0].data["manifest_hash"]:
         raise RequestError(

@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from vle_bench.data.sources import SIZED, SPLITS
+from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError, closest
 from vle_bench.recipe import strict_yaml
 
@@ -19,25 +19,25 @@ PACKAGE = Path(__file__).parents[1]
 # A mapping as YAML gives it
 Values = dict[str, Any]
 
-VQA_METRICS = ("accuracy", "accuracy_yes_no", "accuracy_number", "accuracy_other")
-
-RETRIEVAL: dict[str, tuple[str, ...]] = dict.fromkeys(
-    ("text_retrieval", "image_retrieval"), ("recall_at_1",)
-)
-
-# Data -> task -> metrics of published figures
-METRICS: dict[str, dict[str, tuple[str, ...]]] = {
-    "vqav2": {"vqa": VQA_METRICS},
-    "vcr": dict.fromkeys(("vcr_q2a", "vcr_qa2r", "vcr_q2ar"), ("accuracy",)),
-    "flickr30k": RETRIEVAL,
-    "coco": RETRIEVAL,
-    "easy-vqa": {"vqa": ("accuracy", "accuracy_not_yes_no")},
-}
-
 # pydantic's names for the branches of `Model.pretraining`
 UNION = ["Pretraining", "literal['unknown']"]
 
 FIGURE = re.compile(r"\d+(\.\d+)?")
+
+# The names that published.yaml may give; a type checker cannot read them from the rows.
+if TYPE_CHECKING:
+    PublishedSource = str
+    PublishedTask = str
+    PublishedMetric = str
+    SizedSource = str
+else:
+    _ROWS = SOURCES.values()
+    _TASKS = dict.fromkeys(task for row in _ROWS for task in row.metrics)
+    _METRICS = dict.fromkeys(m for row in _ROWS for some in row.metrics.values() for m in some)
+    PublishedSource = Literal[tuple(name for name, row in SOURCES.items() if row.metrics)]
+    PublishedTask = Literal[tuple(_TASKS)]
+    PublishedMetric = Literal[tuple(_METRICS)]
+    SizedSource = Literal[tuple(name for name, row in SOURCES.items() if row.sized)]
 
 
 def as_printed(value: object) -> Decimal:
@@ -115,17 +115,10 @@ class Score(Group):
     """One published figure, in percent; `n` if it is not of the whole split."""
 
     model: Text
-    data: Literal["vqav2", "vcr", "flickr30k", "coco", "easy-vqa"]
-    task: Literal["vqa", "vcr_q2a", "vcr_qa2r", "vcr_q2ar", "text_retrieval", "image_retrieval"]
+    data: PublishedSource
+    task: PublishedTask
     split: Text
-    metric: Literal[
-        "accuracy",
-        "accuracy_yes_no",
-        "accuracy_number",
-        "accuracy_other",
-        "accuracy_not_yes_no",
-        "recall_at_1",
-    ] = "accuracy"
+    metric: PublishedMetric = "accuracy"
     value: Percent
     n: Count | None = None
     source: Text
@@ -136,12 +129,12 @@ class Score(Group):
     def belongs_to_data(self) -> "Score":
         """Refuse a split, task or metric that the data do not have."""
         problems = []
-        splits = SPLITS[self.data]
+        splits = SOURCES[self.data].published
         if self.split not in splits:
             problems.append(
                 f"split: {self.split!r} is no split of {self.data}; there are {', '.join(splits)}"
             )
-        tasks = METRICS[self.data]
+        tasks = SOURCES[self.data].metrics
         if self.task not in tasks:
             known = ", ".join(tasks)
             problems.append(f"task: {self.task} is not measured on {self.data}; there are {known}")
@@ -172,14 +165,14 @@ class Score(Group):
 class SplitSize(Group):
     """The official number of a split's questions."""
 
-    data: Literal["vqav2", "vcr", "shapes-vcr", "easy-vqa"]
+    data: SizedSource
     split: Text
     n: Count
     source: Text
 
     @model_validator(mode="after")
     def belongs_to_data(self) -> "SplitSize":
-        splits = SIZED[self.data]
+        splits = SOURCES[self.data].sized
         if self.split not in splits:
             raise ValueError(
                 f"split: {self.split!r} is no split of {self.data}; there are {', '.join(splits)}"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from vle_bench import atomic
-from vle_bench.data.sources import KNOWN
+from vle_bench.data.sources import PREPARED, SOURCES
 from vle_bench.data.splits import names, overlap
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.outputs import predictions_file
@@ -12,7 +12,7 @@ from vle_bench.evaluation.record import Record, flattered, load_record, parse_re
 from vle_bench.json_files import jsonl_records, reading
 from vle_bench.leaderboard.published import Published, load_published
 from vle_bench.recipe import strict_yaml
-from vle_bench.tasks.catalogue import TASKS
+from vle_bench.tasks.catalogue import CATALOGUE, tasks_of
 
 # Fields that may differ between two evaluations of one checkpoint with the same result
 CIRCUMSTANCES = {"seconds", "command", "device", "processes", "batch_size", "libraries", "code"}
@@ -46,11 +46,16 @@ def check_record(
 ) -> None:
     """Refuse a record of a part of its split, one that contradicts others, or a duplicate."""
     source, split = record.data["source"], record.split
-    if record.task not in TASKS.get(source, ()):
-        subject = f"task {record.task} of {source}" if source in TASKS else f"data.source {source}"
-        known = ", ".join(TASKS.get(source, tuple(TASKS)))
-        raise RequestError(f"{path}: {subject} is not known; there are {known}")
-    if unknown := set(names(split)) - {name for group in KNOWN[source] for name in group}:
+    if source not in PREPARED:
+        known = ", ".join(PREPARED)
+        raise RequestError(f"{path}: data.source {source} is not known; there are {known}")
+    row = SOURCES[source]
+    if record.task not in (tasks := tasks_of(row.form)):
+        known = ", ".join(tasks)
+        raise RequestError(
+            f"{path}: task {record.task} of {source} is not known; there are {known}"
+        )
+    if unknown := set(names(split)) - {*row.splits, *row.unlabelled}:
         raise RequestError(f"{path}: {source} has no split {min(unknown)!r}")
     if overlap(split, "+".join(record.training_splits)) and not record.contaminated:
         trained = ", ".join(record.training_splits)
@@ -59,8 +64,7 @@ def check_record(
             f"{trained}"
         )
     parts = {name: m.n for name, m in record.metrics.items() if m.n is not None and m.n > record.n}
-    # the second stage counts words
-    if parts and record.task != "vcr_second_stage":
+    if parts and CATALOGUE[record.task].n_is_questions:
         name = min(parts)
         raise RequestError(
             f"{path}: metrics.{name}: n {parts[name]:,} is more than the record's {record.n:,}"

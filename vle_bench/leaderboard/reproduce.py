@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from vle_bench.data.sources import KNOWN
+from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import Expect, Record, load_record, precision_of
 from vle_bench.leaderboard.experiments import Experiment, experiments
@@ -125,7 +125,7 @@ def why_nothing(
         return f"only contaminated records, which never count: {files}; train on other splits"
     folder = run or default_run_folder(recipe)
     steps = [] if run else [f"vle-bench train {what}"]
-    if expect.split in KNOWN[recipe.data.source][1]:
+    if expect.split in SOURCES[recipe.data.source].unlabelled:
         steps += [
             f"vle-bench predict {folder} --split test --output vqa_test.json",
             f"vle-bench evaluate {folder} --split {expect.split} --server-result FILE",

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
 from vle_bench.recipe import strict_yaml
 from vle_bench.recipe.load import default_run_folder, load_recipe, shipped_recipes
@@ -76,7 +77,7 @@ def data_commands(data: DataGroup, official: str | None = None) -> list[str]:
     official = shlex.quote(official or f"{data.root.rstrip('/')}-official")
     targets = " --published-targets" if data.targets == "published" else ""
     prepare = f"vle-bench prepare {data.source} --source {official} --output {shlex.quote(data.root)}{targets}"
-    if data.source in ("easy-vqa", "shapes-vcr"):  # made, not fetched
+    if SOURCES[data.source].made:
         return [f"vle-bench prepare {data.source} --output {shlex.quote(data.root)}{targets}"]
     # VCR's archives come after a form, which the command names when it has none
     return [f"vle-bench download {data.source} --output {official}", prepare]

@@ -4,16 +4,16 @@ import hashlib
 import json
 import math
 import re
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from vle_bench.data.sources import VCR_SOURCES
+from vle_bench.data.sources import PREPARED, SOURCES
 from vle_bench.data.splits import overlap, wrong_split
 from vle_bench.errors import RequestError
 from vle_bench.models.vle.config_keys import MOST_WORDS, check_config
 from vle_bench.recipe import strict_yaml
-from vle_bench.tasks.catalogue import VCR_KEYS, VQA_KEYS
+from vle_bench.tasks.catalogue import CATALOGUE, TRAINED, foreign_keys
 
 # Keys that change nothing about a run's weights, scores and record. A folder of data may have moved: what is in it is known by
 # the hash of its manifest.
@@ -40,6 +40,15 @@ MOST_TIMES = 10**6  # of learning_rate
 Split = Annotated[str, Field(pattern=r"^[\w.-]+(\+[\w.-]+)*$")]
 
 
+# The names that a recipe may give; a type checker cannot read them from the rows.
+if TYPE_CHECKING:
+    SourceName = str
+    TaskName = str
+else:
+    SourceName = Literal[PREPARED]
+    TaskName = Literal[TRAINED]
+
+
 class Group(BaseModel):
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
@@ -58,7 +67,7 @@ class FirstStage(Group):
 class DataGroup(Group):
     root: str
     """Folder that `vle-bench prepare` wrote."""
-    source: Literal["easy-vqa", "vqav2", "vcr", "shapes-vcr"]
+    source: SourceName
     """What was prepared."""
     train: Split
     """Split to train on; `+` joins several (`train+val-minival`), `trainval` is `train+val`."""
@@ -255,7 +264,7 @@ class ExpectGroup(Group):
 class Recipe(Group):
     name: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*$")
     """Names the run folder and the record."""
-    task: Literal["vqa", "vcr_q2a", "vcr_qa2r", "vcr_joint", "vcr_second_stage"]
+    task: TaskName
     data: DataGroup
     model: ModelGroup
     train: TrainGroup = Field(default_factory=TrainGroup)
@@ -265,19 +274,18 @@ class Recipe(Group):
 
     @model_validator(mode="after")
     def keys_fit_task(self) -> "Recipe":
-        vcr = self.task.startswith("vcr")
-        if (self.data.source in VCR_SOURCES) != vcr:
+        if SOURCES[self.data.source].form != CATALOGUE[self.task].form:
             raise ValueError(
                 f"task {self.task} cannot be trained on data.source {self.data.source}"
             )
         groups = {"data": self.data, "model": self.model, "augment": self.augment}
         problems = [
             f"{key}: means nothing for task {self.task}: {why}"
-            for key, why in (VQA_KEYS if vcr else VCR_KEYS).items()
+            for key, why in foreign_keys(self.task).items()
             for group, _, name in [key.partition(".")]
             if getattr(groups[group], name) != type(groups[group]).model_fields[name].default
         ]
-        if self.model.resize == "published-vcr" and not vcr:
+        if self.model.resize == "published-vcr" and not CATALOGUE[self.task].boxes:
             problems.append(
                 f"model.resize: published-vcr differs from crop in its boxes, and task {self.task} has none; take crop"
             )

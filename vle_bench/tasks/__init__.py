@@ -1,17 +1,15 @@
-"""Tasks by name, loaded when first asked for, so that reading a recipe does not import torch."""
+"""Tasks: what the loop and the evaluation do with data of one kind."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vle_bench.data.sources import load
+from vle_bench.tasks.catalogue import CATALOGUE
 
 if TYPE_CHECKING:
-    from vle_bench.tasks.base import Data, Task
-    from vle_bench.tasks.by_name import TASKS
-
-__all__ = ["TASKS", "Data", "Task"]
-_MODULES = {"TASKS": "by_name", "Data": "base", "Task": "base"}
+    from vle_bench.tasks.base import Task
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+def load_task(name: str) -> "Task":
+    """Import a task by its name in the catalogue. Only now is torch imported."""
+    task: Task = load(CATALOGUE[name].implementation)
+    return task

@@ -17,6 +17,7 @@ from vle_bench.data.collate import WIDTH, ChoiceCollator, Part
 from vle_bench.data.official.vcr import CHOICES, COLUMNS
 from vle_bench.data.prepared import PreparedData, open_prepared
 from vle_bench.data.samplers import grouped_order, image_batches
+from vle_bench.data.sources import SOURCES, prepared_of
 from vle_bench.data.tokenizer import train_tokenizer
 from vle_bench.data.vcr_text import FIRST_OBJECT_TYPE, object_names, tagged
 from vle_bench.errors import RequestError, RunFailed
@@ -24,7 +25,6 @@ from vle_bench.metrics.bootstrap import figure, figures
 from vle_bench.metrics.vcr import vcr_accuracy
 from vle_bench.tasks.base import Row, Scores
 
-SOURCES = ("vcr", "shapes-vcr")
 LENGTHS = (
     (5, "1 to 5"),
     (8, "6 to 8"),
@@ -45,9 +45,10 @@ class VCR:
 
     def open(self, root: Path) -> PreparedData:
         data = open_prepared(root)
-        if data.manifest["source"] not in SOURCES:
+        if SOURCES[data.manifest["source"]].form != "vcr":
+            known = " or ".join(prepared_of("vcr"))
             raise RequestError(
-                f"{root}: holds prepared {data.manifest['source']}, {self.name} needs {' or '.join(SOURCES)}"
+                f"{root}: holds prepared {data.manifest['source']}, {self.name} needs {known}"
             )
         return data
 
@@ -258,3 +259,8 @@ def texts_of(record: dict[str, Any]) -> list[str]:
         )
         for text in texts
     ]
+
+
+Q2A = VCR("vcr_q2a", "VLEForVCRQ2A", ("q2a",), "accuracy", submitted_with="vcr_qa2r")
+QA2R = VCR("vcr_qa2r", "VLEForVCRQA2R", ("qa2r",), "accuracy", submitted_with="vcr_q2a")
+JOINT = VCR("vcr_joint", "VLEForVCRJoint", ("q2a", "qa2r"), "q2ar", submitted_with=None)

@@ -125,3 +125,6 @@ class VCRSecondStage(VCR):
             "kinds": {},
             "per_example": dict(zip(ids, (right / np.maximum(masked, 1)).tolist(), strict=True)),
         }
+
+
+SECOND_STAGE = VCRSecondStage()

@@ -180,3 +180,6 @@ class VQA:
             "per_example": result["per_question"],
             "kinds": kinds,
         }
+
+
+VQA_TASK = VQA()

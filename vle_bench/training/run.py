@@ -20,7 +20,8 @@ from vle_bench.models.vle.convert.converted import few, not_finite
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.preflight import wrong_targets
 from vle_bench.recipe.schema import Recipe
-from vle_bench.tasks import TASKS, Data, Task
+from vle_bench.tasks import load_task
+from vle_bench.tasks.base import Data, Task
 from vle_bench.training import engine
 from vle_bench.training.optim import AverageWeights, learning_rate_schedule, parameter_groups
 
@@ -81,7 +82,7 @@ def build(recipe: Recipe, folder: Path, build_model: ModelBuilder | None = None)
             max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - recipe.train.num_workers))
         )
     set_seed(recipe.train.seed)
-    task = TASKS[recipe.task]
+    task = load_task(recipe.task)
     data = task.open(Path(recipe.data.root))
     questions = data.questions(recipe.data.train)
     for split in (recipe.data.train, recipe.data.evaluate, recipe.data.report):

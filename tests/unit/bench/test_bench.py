@@ -16,7 +16,7 @@ from vle_bench.bench.time_shares import PARTS, Marks, watched
 from vle_bench.cli.app import main
 from vle_bench.models import VLEConfig, VLEForVCRQ2A, VLEForVQA
 from vle_bench.recipe.load import load_recipe
-from vle_bench.tasks import TASKS
+from vle_bench.tasks import load_task
 
 SMALL = ["train.batch_size=8", "train.per_device_batch_size=4", "train.precision=fp32"]
 TEXT = {
@@ -328,7 +328,7 @@ def test_a_batch_that_cannot_fit_is_refused_with_one_that_may(monkeypatch):
     recipe = load_recipe("vqa/vle-base", ["model.image_size=224", "train.precision=fp32"])
     states, each = least_memory(recipe)
     with torch.device("meta"):
-        model = VLEForVQA(config_of(recipe, TASKS["vqa"]))
+        model = VLEForVQA(config_of(recipe, load_task("vqa")))
     assert states == 16 * sum(
         p.numel() for p in model.parameters()
     )  # weights, gradients and two moments
@@ -368,7 +368,7 @@ def test_a_batch_that_cannot_fit_is_refused_with_one_that_may(monkeypatch):
 def test_shipped_recipes_have_their_published_sizes(recipe, parameters):
     """Encoders and embeddings at 224 pixels, with the two fusion types of pre-training: the papers' 378M and 930M."""
     loaded = load_recipe(recipe, ["model.image_size=224"])
-    config = config_of(loaded, TASKS[loaded.task])
+    config = config_of(loaded, load_task(loaded.task))
     assert config.num_token_types == (2 if loaded.task == "vqa" else 83)
     with torch.device("meta"):
         model = VLEForVQA(config)

@@ -11,7 +11,7 @@ from vle_bench.bench.synthetic import OBJECTS, image_counts, write_synthetic
 from vle_bench.data.prepared import open_prepared
 from vle_bench.data.sources import PICTURES
 from vle_bench.models.vle.processing import VLEProcessor
-from vle_bench.tasks import TASKS
+from vle_bench.tasks import load_task
 
 VQA_INPUTS = {"max_text_length": 50}
 VCR_INPUTS = {"max_text_length": 80, "objects": "tagged", "alignment": True, "most_objects": 81}
@@ -23,13 +23,13 @@ VCR_INPUTS = {"max_text_length": 80, "objects": "tagged", "alignment": True, "mo
 )
 def test_the_tasks_open_and_collate_it(tmp_path, task, source):
     write_synthetic(tmp_path, source, {"train": 7, "val": 5}, seed=0)
-    data = TASKS[task].open(tmp_path)
+    data = load_task(task).open(tmp_path)
     assert (len(data.questions("train")), len(data.questions("val"))) == (7, 5)
     assert Image.open(io.BytesIO(data.images[0]["bytes"])).size == PICTURES[source]
-    tokenizer = TASKS[task].tokenizer(data, "train", 1000)
+    tokenizer = load_task(task).tokenizer(data, "train", 1000)
     inputs = VQA_INPUTS if task == "vqa" else VCR_INPUTS
-    TASKS[task].check(data, "val", inputs)
-    collate = TASKS[task].collator(
+    load_task(task).check(data, "val", inputs)
+    collate = load_task(task).collator(
         data.questions("val"),
         data.images,
         VLEProcessor.from_parts(tokenizer, 32, 16),
@@ -38,7 +38,7 @@ def test_the_tasks_open_and_collate_it(tmp_path, task, source):
     )
     batch = collate(np.arange(5))
     assert len(batch["ids"]) == len(set(batch["ids"])) == 5 and batch["inputs"]["labels"].any()
-    assert len(TASKS[task].training_order(data.questions("train"), 0, 0, 1)) == 7
+    assert len(load_task(task).training_order(data.questions("train"), 0, 0, 1)) == 7
 
 
 def test_vqa_has_the_shapes_of_vqa_v2(tmp_path):
@@ -58,9 +58,9 @@ def test_vqa_has_the_shapes_of_vqa_v2(tmp_path):
 def test_vcr_has_texts_of_20_to_60_tokens_with_two_to_four_objects(tmp_path):
     write_synthetic(tmp_path, "vcr", {"train": 54}, seed=1)
     data = open_prepared(tmp_path)
-    tokenizer = TASKS["vcr_q2a"].tokenizer(data, "train", 1000)
+    tokenizer = load_task("vcr_q2a").tokenizer(data, "train", 1000)
     processor = VLEProcessor.from_parts(tokenizer, 32, 16)
-    collate = TASKS["vcr_q2a"].collator(
+    collate = load_task("vcr_q2a").collator(
         data.questions("train"), data.images, processor, [], VCR_INPUTS
     )
     inputs = collate(np.arange(54))["inputs"]

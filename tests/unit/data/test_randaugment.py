@@ -12,7 +12,7 @@ from vle_bench.data.randaugment import OPERATIONS, rand_augment
 from vle_bench.errors import RequestError
 from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import AugmentGroup
-from vle_bench.tasks import TASKS
+from vle_bench.tasks import load_task
 from vle_bench.training.batches import steps
 
 BY_NAME = {
@@ -223,7 +223,10 @@ def views(tmp_path, grouping, epochs):
         "train.per_device_batch_size=4",
         "train.num_workers=0",
     ]
-    data, recipe = TASKS["vqa"].open(tmp_path / grouping), load_recipe("vqa/meter-base", overrides)
+    data, recipe = (
+        load_task("vqa").open(tmp_path / grouping),
+        load_recipe("vqa/meter-base", overrides),
+    )
     names = data.images["image_id"]
     seen = {name: [] for name in names}
     held = []
@@ -234,7 +237,7 @@ def views(tmp_path, grouping, epochs):
 
     run = SimpleNamespace(
         recipe=recipe,
-        task=TASKS["vqa"],
+        task=load_task("vqa"),
         data=data,
         questions=data.questions("train"),
         labels=data.labels,
@@ -265,11 +268,11 @@ def test_each_question_has_a_view_of_its_own_where_questions_are_shuffled(tmp_pa
 
 def test_the_recipe_reaches_the_pictures():
     meter = load_recipe("vqa/meter-base", [])
-    augment = TASKS["vqa"].augmentation(meter.augment.model_dump(), 3, 5)
+    augment = load_task("vqa").augmentation(meter.augment.model_dump(), 3, 5)
     assert (
         augment(picture(), 7).tobytes()
         == Augmentation(randaugment=(2, 9))(picture(), 7, seed=3, epoch=5).tobytes()
     )
-    assert TASKS["vqa"].augmentation(AugmentGroup().model_dump(), 3, 5) is None
+    assert load_task("vqa").augmentation(AugmentGroup().model_dump(), 3, 5) is None
     with pytest.raises(RequestError, match="augment.randaugment"):
         load_recipe("vqa/meter-base", ["augment.randaugment=[2, 31]"])

@@ -21,7 +21,7 @@ from vle_bench.metrics.vqa import in_vocabulary
 from vle_bench.models import VLEConfig, VLEForVQA
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.load import load_recipe
-from vle_bench.tasks import TASKS
+from vle_bench.tasks import load_task
 
 LABELS = ["yes", "no", "red"]
 ASKED = [1, 7, 2, 3, 40, 2, 1, 5]  # questions of each image
@@ -87,7 +87,7 @@ def answers(model, processor, data, batch_size):
     return predict(
         model,
         processor,
-        TASKS["vqa"],
+        load_task("vqa"),
         data,
         "val",
         LABELS,
@@ -159,7 +159,7 @@ def plain(collate, data, indices):
 def test_a_step_on_a_batch_grouped_by_image_is_that_of_the_plain_batch(model, processor, data):
     questions = data.questions("val")
     collate = QuestionCollator(questions, data.images, processor, len(LABELS), 24)
-    order = TASKS["vqa"].training_order(questions, 0, 0, per_image=100)[:24]
+    order = load_task("vqa").training_order(questions, 0, 0, per_image=100)[:24]
     grouped = collate(order)["inputs"]
     assert len(grouped["pixel_values"]) < len(order)
     losses, gradients = [], []
@@ -189,7 +189,7 @@ def rows_of(questions, label):
 
 def test_the_training_time_score_stands_beside_the_accuracy(data):
     questions = data.questions("val")
-    metrics = TASKS["vqa"].score(rows_of(questions, 0), questions)["metrics"]
+    metrics = load_task("vqa").score(rows_of(questions, 0), questions)["metrics"]
     share = np.mean([ids == [0] for ids in questions["label_ids"]])
     assert list(metrics) == ["accuracy", "accuracy_not_yes_no", "soft_score_in_vocabulary"]
     assert metrics["soft_score_in_vocabulary"]["value"] == pytest.approx(share)
@@ -201,10 +201,10 @@ def test_the_two_scores_are_two_functions(data):
     """Three of ten annotators: 0.9 both; a class that is not in the vocabulary: 0 for the soft score, 0.9 for the accuracy."""
     questions = data.questions("val").map(lambda row: {"label_ids": [2], "label_scores": [0.3]})
     rows = [{**row, "answer": "blue"} for row in rows_of(questions, 0)]
-    metrics = TASKS["vqa"].score(rows, questions)["metrics"]
+    metrics = load_task("vqa").score(rows, questions)["metrics"]
     assert metrics["accuracy"]["value"] == pytest.approx(0.9)
     assert metrics["soft_score_in_vocabulary"]["value"] == 0
-    metrics = TASKS["vqa"].score([{**row, "label": 2} for row in rows], questions)["metrics"]
+    metrics = load_task("vqa").score([{**row, "label": 2} for row in rows], questions)["metrics"]
     assert metrics["soft_score_in_vocabulary"]["value"] == pytest.approx(
         0.3, abs=1e-12
     )  # not the 0.30000001 that 32 bits hold
@@ -214,7 +214,7 @@ def test_the_two_scores_are_two_functions(data):
 def test_the_submission_holds_every_id_once_in_order(data):
     questions = data.questions("test")
     rows = rows_of(questions, 2)
-    text = TASKS["vqa"].submission(rows, questions)
+    text = load_task("vqa").submission(rows, questions)
     assert json.loads(text) == [
         {"question_id": i, "answer": "red"} for i in sorted(questions["question_id"])
     ]
@@ -222,7 +222,7 @@ def test_the_submission_holds_every_id_once_in_order(data):
         with pytest.raises(
             RunFailed, match=f"{len(wrong)} predictions are not one for each of the 61 questions"
         ):
-            TASKS["vqa"].submission(wrong, questions)
+            load_task("vqa").submission(wrong, questions)
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -244,7 +244,7 @@ def test_a_split_with_questions_left_out_makes_no_submission(nested):
 def test_types_have_their_own_intervals(data):
     questions = data.questions("val")
     rows = [{"id": q["question_id"], "answer": "yes", "label": 0, "score": 1.0} for q in questions]
-    scored = TASKS["vqa"].score(rows, questions)
+    scored = load_task("vqa").score(rows, questions)
     right = [
         q["multiple_choice_answer"] == "yes" for q in questions if q["answer_type"] == "yes/no"
     ]
@@ -280,10 +280,11 @@ def test_answers_are_ranked_by_logits():
         ((17.0, 18.0, 40.0), 2),
         ((-200.0, -120.0, -150.0), 1),
     ):
-        (row,) = TASKS["vqa"].predictions(torch.tensor([highest]), [5], LABELS)
+        (row,) = load_task("vqa").predictions(torch.tensor([highest]), [5], LABELS)
         assert (row["label"], row["answer"]) == (labels, LABELS[labels])
     assert (
-        TASKS["vqa"].predictions(torch.tensor([[16.0, 16.5, 0.0]]), [5], LABELS)[0]["score"] == 1.0
+        load_task("vqa").predictions(torch.tensor([[16.0, 16.5, 0.0]]), [5], LABELS)[0]["score"]
+        == 1.0
     )
 
 

@@ -336,7 +336,7 @@ FIRST = '{model: CoCa, data: vqav2, task: vqa, split: test-dev, value: "82.3", s
         (
             ", data: vqav2",
             ", data: vqa2",
-            "scores.0.data (CoCa): input should be 'vqav2', 'vcr', 'flickr30k', 'coco' or 'easy-vqa', not 'vqa2'",
+            "scores.0.data (CoCa): input should be 'easy-vqa', 'vqav2', 'vcr', 'flickr30k' or 'coco', not 'vqa2'",
         ),
         (
             "read_as: readme",

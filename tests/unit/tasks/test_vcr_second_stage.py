@@ -36,13 +36,13 @@ from vle_bench.models import (
 from vle_bench.models.vle.heads import chooses_right
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.load import load_recipe
-from vle_bench.tasks import TASKS
+from vle_bench.tasks import load_task
 from vle_bench.tasks.vcr import texts_of
 from vle_bench.training.batches import steps
 from vle_bench.training.run import build
 from vle_bench.training.train import optimizer_step, train
 
-TASK = TASKS["vcr_second_stage"]
+TASK = load_task("vcr_second_stage")
 INPUTS = {"max_text_length": 80, "objects": "tagged", "alignment": True, "most_objects": 14}
 OBJECTS = ["person", "dog", "person", "cup"]
 IMAGES = pa.schema(
@@ -766,7 +766,7 @@ def test_every_process_makes_as_many_passes_and_together_they_predict_each_quest
         found = predict(
             model,
             processor,
-            TASKS[name],
+            load_task(name),
             data,
             "train",
             [],

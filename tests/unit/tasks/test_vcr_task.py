@@ -20,7 +20,7 @@ from vle_bench.evaluation.evaluate import predict
 from vle_bench.models import VLEConfig, VLEForVCRJoint, VLEForVCRQ2A, VLEForVCRQA2R
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.load import load_recipe
-from vle_bench.tasks import TASKS
+from vle_bench.tasks import load_task
 from vle_bench.tasks.vcr import most_tagged, texts_of
 
 OBJECTS = ["person", "dog", "person", "cup"]
@@ -116,7 +116,7 @@ def tiny(architecture, processor):
 
 
 def batch_of(data, processor, name, indices, augment=None, submission=False, **inputs):
-    collate = TASKS[name].collator(
+    collate = load_task(name).collator(
         data.questions("val"),
         data.images,
         processor,
@@ -253,7 +253,7 @@ def test_augmentation_is_a_function_of_seed_epoch_and_id():
     ]
     assert 450 < sum(flips) < 550
     assert (
-        TASKS["vcr_q2a"].augmentation({"horizontal_flip": False, "shuffle_names": False}, 0, 0)
+        load_task("vcr_q2a").augmentation({"horizontal_flip": False, "shuffle_names": False}, 0, 0)
         is None
     )
     assert says_a_side(
@@ -346,7 +346,7 @@ def test_a_joint_evaluation_opens_and_encodes_each_picture_once(
     rows = predict(
         model,
         processor,
-        TASKS["vcr_joint"],
+        load_task("vcr_joint"),
         data,
         "val",
         [],
@@ -362,11 +362,11 @@ def test_a_joint_evaluation_opens_and_encodes_each_picture_once(
 
 def test_predictions_take_the_lowest_of_equals():
     logits = torch.tensor([[1.0, 3.0, 3.0, 0.0, 2.0, 2.0, 2.0, 2.0]])
-    (row,) = TASKS["vcr_joint"].predictions(logits, ["val-0"], [])
+    (row,) = load_task("vcr_joint").predictions(logits, ["val-0"], [])
     assert (row["id"], row["q2a"], row["qa2r"]) == ("val-0", 1, 0)
     assert row["qa2r_scores"] == [0.25] * 4 and abs(sum(row["q2a_scores"]) - 1) < 1e-6
     every = torch.arange(16.0)[None]
-    (row,) = TASKS["vcr_qa2r"].predictions(every, ["val-0"], [])
+    (row,) = load_task("vcr_qa2r").predictions(every, ["val-0"], [])
     assert "qa2r" not in row and row["qa2r_scores"][:4] == row["qa2r_scores"][12:]
 
 
@@ -376,7 +376,7 @@ def test_choices_are_ranked_by_logits():
     high = torch.nextafter(low, torch.tensor(1.0))
     logits = torch.stack([low, high, low - 5, low - 5, low, low - 5, low - 5, high])[None]
     assert low < high and torch.stack([low, high]).softmax(-1).unique().numel() == 1
-    (row,) = TASKS["vcr_joint"].predictions(logits, ["val-0"], [])
+    (row,) = load_task("vcr_joint").predictions(logits, ["val-0"], [])
     assert (row["q2a"], row["qa2r"]) == (1, 3)
     assert int(np.argmax(row["q2a_scores"])) == 1 and int(np.argmax(row["qa2r_scores"])) == 3
 
@@ -400,7 +400,7 @@ def rows_with(questions, wrong_answers, wrong_rationales):
 def test_scores_of_both_tasks_and_of_each(data):
     questions = data.questions("val")
     rows = rows_with(questions, {0, 1}, {1, 2, 3})
-    both = TASKS["vcr_joint"].score(rows, questions)
+    both = load_task("vcr_joint").score(rows, questions)
     assert {k: round(7 * m["value"]) for k, m in both["metrics"].items()} == {
         "q2ar": 3,
         "q2a": 5,
@@ -409,19 +409,21 @@ def test_scores_of_both_tasks_and_of_each(data):
     assert list(both["metrics"]) == ["q2ar", "q2a", "qa2r"]
     for name, expected in (("vcr_q2a", 5 / 7), ("vcr_qa2r", 4 / 7)):
         part = name.removeprefix("vcr_")
-        one = TASKS[name].score([{"id": r["id"], part: r[part]} for r in rows], questions)
+        one = load_task(name).score([{"id": r["id"], part: r[part]} for r in rows], questions)
         assert list(one["metrics"]) == ["accuracy"] and one["metrics"]["accuracy"][
             "value"
         ] == pytest.approx(expected)
         low, high = one["metrics"]["accuracy"]["interval"]
         assert low < expected < high
     with pytest.raises(RequestError, match="1 annot_ids missing"):
-        TASKS["vcr_joint"].score(rows[1:], questions)
+        load_task("vcr_joint").score(rows[1:], questions)
 
 
 def test_the_breakdown_is_the_primary_metric_of_each_group(data):
     questions = data.questions("val")
-    figures = TASKS["vcr_q2a"].score(rows_with(questions, {0, 1}, set()), questions)["breakdown"]
+    figures = load_task("vcr_q2a").score(rows_with(questions, {0, 1}, set()), questions)[
+        "breakdown"
+    ]
     low, high = figures["answer_likelihood"]["likely"]["interval"]
     assert low < 0.8 <= high
     found = {
@@ -446,7 +448,7 @@ def test_the_breakdown_is_the_primary_metric_of_each_group(data):
 
 
 def test_a_submission_is_the_leaderboards_file(data):
-    questions, task = data.questions("val"), TASKS["vcr_joint"]
+    questions, task = data.questions("val"), load_task("vcr_joint")
     rows = [
         {"id": i, "q2a_scores": [0.7, 0.1, 0.1, 0.1], "qa2r_scores": [0.25] * 16}
         for i in reversed(questions["annot_id"])
@@ -459,7 +461,7 @@ def test_a_submission_is_the_leaderboards_file(data):
 
 
 def test_more_objects_than_types_are_refused_before_the_first_step(data):
-    task = TASKS["vcr_q2a"]
+    task = load_task("vcr_q2a")
     task.check(data, "val", INPUTS)
     task.check(data, "val", {**INPUTS, "most_objects": 4})
     # val-1 asks about three objects, and a choice with its rationale can name the fourth

@@ -21,7 +21,7 @@ from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluation.evaluate import predict
 from vle_bench.models import VLEForVQA
 from vle_bench.recipe.load import load_recipe
-from vle_bench.tasks import TASKS
+from vle_bench.tasks import load_task
 from vle_bench.training import engine
 from vle_bench.training.batches import micro_batch, padded_text, steps
 from vle_bench.training.checkpoints import changed_keys
@@ -195,7 +195,7 @@ def test_a_run_that_diverges_keeps_the_last_good_checkpoint(root, tmp_path):
 def test_scores_do_not_depend_on_the_batch(root, tmp_path, batch_size):
     run = started(root, tmp_path)
     trajectory(run, 3)
-    task = TASKS["vqa"]
+    task = load_task("vqa")
 
     def scored(size):
         rows = predict(

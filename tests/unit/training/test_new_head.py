@@ -13,7 +13,7 @@ from vle_bench.errors import RequestError
 from vle_bench.models import VLEForVQA, pretrained
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.load import load_recipe
-from vle_bench.tasks import TASKS
+from vle_bench.tasks import load_task
 from vle_bench.training.run import model_of
 
 GOLDEN = "tests/golden/vle/VLEForVQA"
@@ -41,7 +41,7 @@ def built(folder, answers, *overrides):
     changes = [f"model.checkpoint={folder}", f"model.image_size={size}", *overrides]
     data = SimpleNamespace(labels=answers, root="data/own")
     torch.manual_seed(1)
-    model, _, new = model_of(load_recipe("vqa/vle-base", changes), TASKS["vqa"], data)
+    model, _, new = model_of(load_recipe("vqa/vle-base", changes), load_task("vqa"), data)
     return model, new
 
 

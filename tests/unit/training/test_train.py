@@ -15,7 +15,7 @@ from vle_bench.errors import RequestError, RunFailed
 from vle_bench.models import VLEForVQA, VLEProcessor, pretrained
 from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import Recipe
-from vle_bench.tasks import TASKS
+from vle_bench.tasks import load_task
 from vle_bench.training.batches import epoch_batches, steps
 from vle_bench.training.engine import precision
 from vle_bench.training.run import model_of
@@ -118,7 +118,7 @@ def test_a_recipe_keeps_the_folders_way_with_pictures_unless_it_says_another(
     }
     model = {"checkpoint": str(tmp_path), "image_size": size, "resize": wanted}
     recipe = Recipe.model_validate({"name": "x", "task": "vqa", "data": values, "model": model})
-    _, processor, _ = model_of(recipe, TASKS["vqa"], SimpleNamespace(labels=[]))
+    _, processor, _ = model_of(recipe, load_task("vqa"), SimpleNamespace(labels=[]))
     assert (processor.resize, processor.square, processor.patch_size) == (given, (size, size), 8)
     picture = Image.fromarray(
         np.random.default_rng(0).integers(0, 255, (40, 70, 3), dtype=np.uint8)
@@ -163,7 +163,7 @@ def staged_run(stage_steps, accumulation=2, other_share=0.0, kind="shape"):
         def __len__(self):
             return 120
 
-    vqa = TASKS["vqa"]
+    vqa = load_task("vqa")
     task = SimpleNamespace(
         training_order=vqa.training_order,
         first_stage=vqa.first_stage,

@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from vle_bench import atomic
-from vle_bench.data.prepare.manifest import AS_USUAL, Choices, keep_official
+from vle_bench.data.prepare.manifest import AS_USUAL, Choices, Manifest, Options, keep_official
 from vle_bench.data.prepare.vqav2 import Split, coco_name, held_out, prepare_questions
 from vle_bench.errors import RequestError
 
 TEST_OFFSET = 100_000  # the package numbers the images of both splits from 0
 COLORS = {"black", "blue", "brown", "gray", "green", "red", "teal", "yellow"}
+
+
+def prepare(official: Path | None, output: Path, choices: Choices, options: Options) -> Manifest:
+    return prepare_easy_vqa(output, official, options["--limit-images"], choices)
 
 
 def prepare_easy_vqa(

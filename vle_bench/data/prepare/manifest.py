@@ -16,6 +16,11 @@ from vle_bench.errors import RequestError
 WORK = "work"  # folder of what only an unfinished run needs
 FINISHED_SHARDS = f"{WORK}/images-*.json"
 
+Manifest = dict[str, Any]
+Options = dict[
+    str, Any
+]  # options of `vle-bench prepare` that only some datasets take; None: not given
+
 
 @dataclass(frozen=True)
 class Choices:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from vle_bench import atomic
 from vle_bench.data.official.vcr import CHOICES
-from vle_bench.data.prepare.manifest import AS_USUAL, Choices, keep_official
+from vle_bench.data.prepare.manifest import AS_USUAL, Choices, Manifest, Options, keep_official
 from vle_bench.data.prepare.shapes_scene import MOST, WORDS, Box, Person, Scene, draw, make_scene
 from vle_bench.data.prepare.vcr import prepare_vcr
 
@@ -56,6 +56,10 @@ class Asked:
     answer_label: int
     rationales: list[Tokens]
     rationale_label: int
+
+
+def prepare(official: Path | None, output: Path, choices: Choices, options: Options) -> Manifest:
+    return prepare_shapes_vcr(output, options["--seed"] or 0, official, choices)
 
 
 def prepare_shapes_vcr(

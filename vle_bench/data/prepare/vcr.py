@@ -22,7 +22,15 @@ from vle_bench.data.official.vcr import (
     read_metadata,
 )
 from vle_bench.data.prepare.fingerprint import making_of
-from vle_bench.data.prepare.manifest import AS_USUAL, FINISHED_SHARDS, WORK, Choices, finish
+from vle_bench.data.prepare.manifest import (
+    AS_USUAL,
+    FINISHED_SHARDS,
+    WORK,
+    Choices,
+    Manifest,
+    Options,
+    finish,
+)
 from vle_bench.data.prepare.shards import (
     Problem,
     Shard,
@@ -90,6 +98,10 @@ class Known:
         if self.policy == "error":
             raise record_error(f"{path}: line {line}: {error}") from error
         self.left_out.append(left_out_record(path, line, annot_id, str(error).split(": ", 1)[1]))
+
+
+def prepare(official: Path, output: Path, choices: Choices, options: Options) -> Manifest:
+    return prepare_vcr(official, output, choices)
 
 
 def prepare_vcr(

@@ -30,6 +30,8 @@ from vle_bench.data.prepare.manifest import (
     FINISHED_SHARDS,
     WORK,
     Choices,
+    Manifest,
+    Options,
     finish,
     remove_others,
 )
@@ -115,6 +117,15 @@ def minival(image_ids: Iterable[int]) -> list[int]:
 def coco_name(folder: str) -> Callable[[int], str]:
     """Image id → official file name, `COCO_val2014_000000000042.jpg`."""
     return lambda image_id: f"COCO_{folder}_{image_id:012d}.jpg"
+
+
+def prepare(official: Path, output: Path, choices: Choices, options: Options) -> Manifest:
+    questions, images = options["--visual-genome"], options["--vg-image-data"]
+    if (questions is None) != (images is None):
+        raise RequestError("prepare: --visual-genome and --vg-image-data go together")
+    return prepare_vqav2(
+        official, output, choices, None if questions is None else (questions, images)
+    )
 
 
 def prepare_vqav2(

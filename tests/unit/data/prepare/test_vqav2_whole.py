@@ -16,7 +16,7 @@ from vle_bench.data.prepare.vqa_summary import lines
 from vle_bench.data.prepare.vqav2 import minival, prepare_vqav2
 from vle_bench.data.prepared import open_prepared
 from vle_bench.errors import RequestError
-from vle_bench.tasks import TASKS
+from vle_bench.tasks import load_task
 
 SMALL_SHARDS = 2_000  # bytes: two or three of the miniature's images
 Q, A = "v2_OpenEnded_mscoco_train2014_questions.json", "v2_mscoco_train2014_annotations.json"
@@ -122,7 +122,7 @@ def test_targets_of_both_kinds(official, prepared, tmp_path):
 
 def test_questions_without_a_target_are_left_out_of_training_alone(prepared):
     questions = open_prepared(prepared).questions("train")
-    task = TASKS["vqa"]
+    task = load_task("vqa")
     order = task.training_order(questions, 0, 0, 2)
     assert len(set(order.tolist())) == 18 and all(questions[int(i)]["label_ids"] for i in order)
     assert sorted(np.concatenate(task.evaluation_batches(questions, 4))) == list(range(27))
@@ -375,7 +375,7 @@ def test_visual_genome(official, tmp_path):
         "left out of Visual Genome: 3 questions about images that COCO has not, 6 about images outside train and val, "
         "3 with answers outside the vocabulary"
     ) in lines(manifest)
-    assert len(TASKS["vqa"].training_order(vg, 0, 0, 1)) == 4
+    assert len(load_task("vqa").training_order(vg, 0, 0, 1)) == 4
 
 
 def test_visual_genome_without_a_picture_of_minival(official, tmp_path):
