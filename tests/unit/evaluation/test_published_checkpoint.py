@@ -852,7 +852,9 @@ def test_the_figures_that_the_make_targets_print(model, source, task, figures):
 )
 def test_every_make_target_evaluates_and_prints_what_was_published(target, tmp_path):
     command = ["make", "-n", "-f", MAKEFILE, f"score-{target}", "VENV="]
-    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=True
+    ).stdout
     model = {"vle-vqa-base": "VLE-base", "vle-vcr-base": "VLE-base", "meter-vqa": "METER-base"}.get(
         target, "VLE-large"
     )

@@ -165,7 +165,7 @@ def test_the_published_hang():
         "recipes/vqa/vle-base.yaml",
         "train.batch_size=10000000019",
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=20)
     assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
     assert done.stderr.startswith(
         "vle-bench: command line: train.batch_size: input should be less than or equal to 1048576"

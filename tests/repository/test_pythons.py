@@ -63,7 +63,7 @@ def read(python, made):
     done = subprocess.run(
         [str(python), "-c", READ, *arguments],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         env=environment,
         cwd=made,
     )
