@@ -149,7 +149,8 @@ def plan_tools(parts, work):
         "install": "pip install -c constraints.txt -e '.[demo,dev]'",
         "lint": "-m mypy vle_bench",
         "test": "-m pytest",
-        "test-slow": "-m pytest -m slow",
+        "test-processes": "-m pytest -m 'processes and not slow and not gpu'",
+        "test-slow": "-m pytest -m 'slow and not gpu'",
         "bench": "vcr/vle-base-q2a.yaml --synthetic --naive",
     }
     folder = ROOT if parts[1] == "install" else work
@@ -272,7 +273,7 @@ def run_vle_bench(parts, work):
 # The first pattern that a command begins with, or holds, says how it is run.
 HOW = [
     (r"make demo", run_demo),
-    (r"make (install|lint|test|test-slow|bench)$", plan_tools),
+    (r"make (install|lint|test|test-processes|test-slow|bench)$", plan_tools),
     (r"pip ", check_pip),
     (r"vle-bench download ", check_download),
     (r"hf download ", check_hf_download),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vle_bench.data.sources import PREPARED, SOURCES, load
+from vle_bench.data.sources import DOWNLOADED, PREPARED, SOURCES, load
 from vle_bench.errors import RequestError
 
 
@@ -82,7 +82,7 @@ MaxTextLength = Annotated[
 
 
 def download(
-    source: Annotated[str, typer.Argument(help="vqav2 or vcr")],
+    source: Annotated[str, typer.Argument(help=" or ".join(DOWNLOADED))],
     output: Annotated[
         Path | None,
         typer.Option(help="folder for the official files, as `prepare --source` reads it"),
@@ -105,28 +105,36 @@ def download(
     The same command continues an interrupted download. Archives that are already in the folder are
     unpacked without the network. VCR has its own licence: the command explains how to get it.
     """
-    from vle_bench.data.download.archives import VQAV2, url_lines, vcr_archives, vcr_lines
     from vle_bench.data.download.archives import download as download_archives
+    from vle_bench.data.download.archives import url_lines
 
-    if source not in ("vqav2", "vcr"):
-        raise RequestError(f"download: no archives of {source!r} are known; choose vqav2 or vcr")
-    if source == "vqav2" and (annotations or images):
+    if source not in DOWNLOADED:
         raise RequestError(
-            "download vqav2: --annotations and --images are for vcr; "
+            f"download: no archives of {source!r} are known; choose {' or '.join(DOWNLOADED)}"
+        )
+    row = SOURCES[source]
+    options = {"--annotations": annotations, "--images": images}
+    given = {option: place for option, place in options.items() if place is not None}
+    if set(given) - set(row.archive_options):
+        owners = ", ".join(name for name in DOWNLOADED if SOURCES[name].archive_options)
+        raise RequestError(
+            f"download {source}: {' and '.join(options)} are for {owners}; "
             "put archives that you have into the folder"
         )
+    if list_urls and row.archive_lines:
+        print("\n".join(load(row.archive_lines)(output)))
+        return
     if list_urls:
-        print("\n".join(url_lines(VQAV2) if source == "vqav2" else vcr_lines(output)))
-        if source == "vqav2":
-            advice = "`vle-bench download vqav2 --output FOLDER` checks and unpacks them"
-            print(f"put them into one folder; {advice}", file=sys.stderr)
+        print("\n".join(url_lines(load(row.archives)(Path(), given))))
+        advice = f"`vle-bench download {source} --output FOLDER` checks and unpacks them"
+        print(f"put them into one folder; {advice}", file=sys.stderr)
         return
     if output is None:
         raise RequestError(
             f"download {source}: --output names the folder to download to "
             "(--list prints the URLs instead)"
         )
-    archives = VQAV2 if source == "vqav2" else vcr_archives(output, annotations, images)
+    archives = load(row.archives)(output, given)
     fresh = download_archives(archives, output, keep_archives=keep_archives)
     print(f"written: {output}" if fresh else f"{output}: everything is there, nothing to do")
 

@@ -80,7 +80,8 @@ def data_commands(data: DataGroup, official: str | None = None) -> list[str]:
     if SOURCES[data.source].made:
         return [f"vle-bench prepare {data.source} --output {shlex.quote(data.root)}{targets}"]
     # VCR's archives come after a form, which the command names when it has none
-    return [f"vle-bench download {data.source} --output {official}", prepare]
+    download = [f"vle-bench download {data.source} --output {official}"]
+    return [*(download if SOURCES[data.source].archives else []), prepare]
 
 
 def checkpoint_commands(checkpoint: str) -> list[str]:
