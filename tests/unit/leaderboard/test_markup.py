@@ -6,11 +6,11 @@ import io
 from vle_bench.leaderboard.latex import latex
 from vle_bench.leaderboard.markup import (
     Cell,
+    Citation,
     Column,
     Footnote,
     Page,
     Row,
-    Citation,
     Table,
     comma_separated,
     markdown,

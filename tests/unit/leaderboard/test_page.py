@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from vle_bench.leaderboard.markup import Cell, Column, Footnote, Page, Row, Citation, Table
+from vle_bench.leaderboard.markup import Cell, Citation, Column, Footnote, Page, Row, Table
 from vle_bench.leaderboard.page import index_page
 from vle_bench.pages.scatter import Point, scatter
 
