@@ -1,1 +1,1 @@
-"""Evaluations of runs for people to read: the error report, comparisons of two runs, and model cards."""
+"""Evaluations for people to read: the error report, comparisons of two runs, model cards."""
