@@ -10,6 +10,8 @@ from typing import Any, BinaryIO, TextIO
 
 from vle_bench.errors import RequestError
 
+Row = dict[str, Any]  # a JSON object, or a row of prepared data
+
 CHUNK = 1 << 22  # characters read at a time
 LONGEST = (
     1 << 20
