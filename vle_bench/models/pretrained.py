@@ -143,8 +143,8 @@ def check_vocabulary(folder: Path, processor: VLEProcessor, model: VLEPreTrained
 
 
 def load_model(
-    folder: Path, architecture: str, head_may_be_new: bool = False, **config: Any
-) -> Any:
+    folder: Path, architecture: str, head_may_be_new: bool = False, **config: object
+) -> VLEPreTrainedModel:
     """Load a model; see `load_counting_new`."""
     return load_counting_new(folder, architecture, head_may_be_new, **config)[0]
 
@@ -154,8 +154,8 @@ def load_counting_new(
     architecture: str,
     head_may_be_new: bool = False,
     new_head: bool = False,
-    **config: Any,
-) -> tuple[Any, int]:
+    **config: object,
+) -> tuple[VLEPreTrainedModel, int]:
     """Load a model with weights in float32, and count its parameters that the folder does not hold.
 
     transformers 5 would keep the type of the file and train a released float16 checkpoint in
@@ -174,8 +174,34 @@ def load_counting_new(
     Raises:
         RequestError: the folder cannot be loaded; weights are missing, unknown or of another shape.
     """
+    model, info = _from_pretrained(folder, architecture, head_may_be_new, config)
+    grown = model.grown_weights(read_json(folder / "config.json"))
+    if new_head:
+        return model, model.reset_head() + grown
+    if other := sorted(name for name, *_ in info["mismatched_keys"]):
+        raise RequestError(
+            f"{folder}: its head is for another number of answers ({', '.join(other)}); "
+            "model.new_head: true starts with a fresh one"
+        )
+    if info["missing_keys"] and not head_may_be_new:
+        names = sorted(info["missing_keys"])
+        raise RequestError(
+            f"{folder}: no trained head for {architecture}: "
+            f"{len(names)} weights are missing: {', '.join(names)}"
+        )
+    named = dict(model.named_parameters())
+    new = set(info["missing_keys"]) & named.keys()
+    return model, sum(named[name].numel() for name in new) + grown
+
+
+def _from_pretrained(
+    folder: Path, architecture: str, head_may_be_new: bool, config: Mapping[str, object]
+) -> tuple[VLEPreTrainedModel, dict[str, Any]]:
+    """Call `from_pretrained` and turn its many errors into a RequestError that names the folder."""
     try:
-        model, info = getattr(models, architecture).from_pretrained(
+        loaded: tuple[VLEPreTrainedModel, dict[str, Any]] = getattr(
+            models, architecture
+        ).from_pretrained(
             str(folder),
             output_loading_info=True,
             local_files_only=True,
@@ -198,23 +224,7 @@ def load_counting_new(
     # A damaged config.json may fail anywhere.
     except Exception as error:
         raise RequestError(f"{folder}: the weights cannot be loaded: {_one_line(error)}") from error
-    grown = model.grown_weights(read_json(folder / "config.json"))
-    if new_head:
-        return model, model.reset_head() + grown
-    if other := sorted(name for name, *_ in info["mismatched_keys"]):
-        raise RequestError(
-            f"{folder}: its head is for another number of answers ({', '.join(other)}); "
-            "model.new_head: true starts with a fresh one"
-        )
-    if info["missing_keys"] and not head_may_be_new:
-        names = sorted(info["missing_keys"])
-        raise RequestError(
-            f"{folder}: no trained head for {architecture}: "
-            f"{len(names)} weights are missing: {', '.join(names)}"
-        )
-    named = dict(model.named_parameters())
-    new = set(info["missing_keys"]) & named.keys()
-    return model, sum(named[name].numel() for name in new) + grown
+    return loaded
 
 
 def at_least_token_types(folder: Path, wanted: int | None) -> int | None:

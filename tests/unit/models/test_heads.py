@@ -188,7 +188,10 @@ def test_word_embeddings_are_tied(tmp_path):
             "input_ids: expected values of 0 to 199, got 200",
         ),
         ({"pixel_values": torch.zeros(3, 3, 32, 32)[:0]}, "pixel_values: expected the shape"),
-        ({"attention_mask": torch.ones(3, 4, 29, dtype=torch.long)}, "attention_mask: expected the shape"),
+        (
+            {"attention_mask": torch.ones(3, 4, 29, dtype=torch.long)},
+            "attention_mask: expected the shape",
+        ),
         (
             {"pixel_values": torch.zeros(3, 3, 48, 48)},
             r"pixel_values: expected the shape \(3, 3, 32, 32\)",

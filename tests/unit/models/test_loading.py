@@ -175,7 +175,8 @@ def test_of_several_heads_each_is_judged_by_itself(tmp_path):
     del state["itm_score.fc.bias"]
     save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(
-        ValueError, match=r"1 weights missing of a head that is incomplete for .*: itm_score.fc.bias"
+        ValueError,
+        match=r"1 weights missing of a head that is incomplete for .*: itm_score.fc.bias",
     ):
         VLEForVCRSecondStage.from_pretrained(str(tmp_path))
     # a parameter of no module belongs to the head beside it

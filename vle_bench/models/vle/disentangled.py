@@ -5,6 +5,7 @@ Shapes: B texts, T tokens, D width, h attention heads, d = D / h, R rows of the 
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,10 @@ class ShortTextEncoder(DebertaV2Encoder):
         relative_pos: Tensor | None = None,
     ) -> Tensor | None:
         if not self.relative_attention or query_states is not None or relative_pos is not None:
-            return super().get_rel_pos(hidden_states, query_states, relative_pos)
+            positions: Tensor | None = super().get_rel_pos(
+                hidden_states, query_states, relative_pos
+            )
+            return positions
         tokens, device = hidden_states.shape[1], hidden_states.device
         return relative_positions(
             tokens, device, self.position_buckets, self.max_relative_positions
@@ -90,7 +94,7 @@ class ShortTextAttention(DisentangledSelfAttention):
             or rel_embeddings is None
         ):
             # VLE never comes here: there is no table, or the call is one of DeBERTa's decoder.
-            return super().forward(
+            result: tuple[Tensor, Tensor | None] = super().forward(
                 hidden_states,
                 attention_mask,
                 output_attentions,
@@ -98,6 +102,7 @@ class ShortTextAttention(DisentangledSelfAttention):
                 relative_pos,
                 rel_embeddings,
             )
+            return result
         query, key, value = (
             self._heads(layer(hidden_states))
             for layer in (self.query_proj, self.key_proj, self.value_proj)
@@ -127,12 +132,14 @@ class ShortTextAttention(DisentangledSelfAttention):
 
     def _heads(self, x: Tensor) -> Tensor:
         """Split the width into heads: (B, T, D) to (B, h, T, d)."""
-        return x.unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2)
+        heads: Tensor = x.unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2)
+        return heads
 
     def _rows(self, rows: Tensor, projection: nn.Module) -> Tensor:
         """Project rows of the table: (R, D) to (h, R, d)."""
         projected: Tensor = projection(rows)
-        return projected.unflatten(-1, (self.num_attention_heads, -1)).transpose(0, 1)
+        heads: Tensor = projected.unflatten(-1, (self.num_attention_heads, -1)).transpose(0, 1)
+        return heads
 
     def _used_rows(self, tokens: int) -> tuple[int, int]:
         """Return the first and last row of the table that a text of so many tokens reads.
@@ -188,12 +195,14 @@ def _shifted(content: Tensor, position: Tensor) -> Tensor:
     """
     tokens = content.shape[-2]
     every = _every(content, position).flatten(-2)  # (B, h, T (2 T - 1))
-    return every[..., tokens - 1 : -1].unflatten(-1, (tokens, 2 * tokens - 2))[..., :tokens]
+    band: Tensor = every[..., tokens - 1 : -1].unflatten(-1, (tokens, 2 * tokens - 2))
+    return band[..., :tokens]
 
 
 def use_short_text_attention(text_model: DebertaV2Model) -> None:
     """Replace the attention of every layer of a new DeBERTa-v2; the names of its weights stay."""
     # The class adds no weights. A new encoder would draw the weights of all layers again.
     text_model.encoder.__class__ = ShortTextEncoder
-    for layer in text_model.encoder.layer:
+    layers: Any = text_model.encoder.layer
+    for layer in layers:
         layer.attention.self = ShortTextAttention(text_model.config)

@@ -18,6 +18,7 @@ def forward_flops(
     A multiplication with its addition counts as two. Only necessary work counts: real tokens
     without padding, each image once, and only the relative positions that occur in the texts.
     Element-wise work (norms, activations, dropout, softmax) does not count, as usual for an MFU.
+    Keys and values of an image count for every text, although CPUs avoid them for short texts.
 
     Args:
         texts: (tokens, objects) of each text.
@@ -43,9 +44,9 @@ def vision_flops(config: VLEConfig, tokens: int) -> float:
     """Count one image: patches, layers, projection to the fusion's width."""
     vision = config.vision_config
     width = vision.hidden_size
-    patches = 2 * (tokens - 1) * vision.num_channels * vision.patch_size**2 * width
+    patches: float = 2 * (tokens - 1) * vision.num_channels * vision.patch_size**2 * width
     layers = vision.num_hidden_layers * encoder_layer(tokens, width, vision.intermediate_size)
-    return patches + layers + 2 * tokens * width * config.hidden_size
+    return patches + float(layers) + 2.0 * tokens * width * config.hidden_size
 
 
 def text_flops(config: VLEConfig, lengths: Sequence[int]) -> float:
@@ -92,7 +93,7 @@ def fusion_flops(
 
     def attention(queries: int, others: int) -> float:
         if queries == 1:
-            # The projections move to the query and to the mean: see `layers._of_one_query`.
+            # Both projections are on the side of the query: see `layers._of_few_queries`.
             return 8 * width**2 + 4 * config.num_attention_heads * others * width
         return 4 * (queries + others) * width**2 + 4 * queries * others * width
 
@@ -122,6 +123,6 @@ def head_flops(architecture: str, config: VLEConfig, texts: int, masked_words: i
             + text.hidden_size**2
             + text.hidden_size * text.vocab_size
         )
-        return 2 * masked_words * word + texts // 2 * 2 * width * 2
+        return 2.0 * masked_words * word + texts // 2 * 2 * width * 2
     answers = len(config.id2label or {}) if architecture == "VLEForVQA" else 1
-    return 2 * texts * (width**2 + width * answers)
+    return float(2 * texts * (width**2 + width * answers))

@@ -39,6 +39,8 @@ HEAT_OPACITY = 0.6  # of a patch with probability 1, so that the image stays vis
 
 # Its type annotations refuse the overrides that its documentation asks for.
 _Pipeline: Any = Pipeline
+# Keyword arguments of preprocess, _forward and postprocess.
+Parameters = tuple[dict[str, object], dict[str, object], dict[str, object]]
 
 
 class ImageTextPipeline(_Pipeline):
@@ -50,7 +52,7 @@ class ImageTextPipeline(_Pipeline):
     _load_tokenizer = False
     architecture: type[VLEPreTrainedModel]
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         saved = self.model.config.architectures or [type(self.model).__name__]
         wanted = self.architecture.__name__
@@ -69,10 +71,10 @@ class ImageTextPipeline(_Pipeline):
 
     def __call__(
         self,
-        image: Any,
+        image: object,
         text: str | Sequence[str] | None = None,
-        question: Any = None,
-        **kwargs: Any,
+        question: str | Sequence[str] | None = None,
+        **kwargs: object,
     ) -> Any:
         """Return one result, or a list of results for a list of inputs.
 
@@ -89,16 +91,16 @@ class ImageTextPipeline(_Pipeline):
         return super().__call__(_number(image) if text is None else _pairs(image, text), **kwargs)
 
     def _sanitize_parameters(
-        self, max_length: int | None = None, timeout: float | None = None, **kwargs: Any
-    ) -> tuple[dict[str, Any], dict[str, Any], Any]:
+        self, max_length: int | None = None, timeout: float | None = None, **kwargs: object
+    ) -> Parameters:
         if kwargs:
             raise TypeError(f"{self.task} has no parameter {', '.join(kwargs)}")
         given = {"max_length": max_length, "timeout": timeout}
         return {name: value for name, value in given.items() if value is not None}, {}, {}
 
     def preprocess(
-        self, input_: Any, max_length: int | None = None, timeout: float = pictures.TIMEOUT
-    ) -> dict[str, Any]:
+        self, input_: object, max_length: int | None = None, timeout: float = pictures.TIMEOUT
+    ) -> dict[str, object]:
         """Turn {"image", "text" or "question"} into the tensors of a batch of one."""
         name = (
             f"inputs[{input_['item']}]: " if isinstance(input_, dict) and "item" in input_ else ""
@@ -130,11 +132,11 @@ class ImageTextPipeline(_Pipeline):
         offset = text.pad_token_id + 1 if text.model_type in ("roberta", "xlm-roberta") else 0
         return int(text.max_position_embeddings) - offset
 
-    def _kept(self, picture: Image.Image) -> dict[str, Any]:
+    def _kept(self, picture: Image.Image) -> dict[str, object]:
         """Return the parts of the input that `postprocess` needs."""
         return {}
 
-    def _forward(self, input_tensors: dict[str, Any], **parameters: Any) -> dict[str, Any]:
+    def _forward(self, input_tensors: dict[str, Any], **parameters: object) -> dict[str, object]:
         kept = {name: value for name, value in input_tensors.items() if not hasattr(value, "shape")}
         tensors = {name: value for name, value in input_tensors.items() if hasattr(value, "shape")}
         logits = self.model(**tensors).logits.float()
@@ -153,14 +155,14 @@ class VQAPipeline(ImageTextPipeline):
         max_length: int | None = None,
         timeout: float | None = None,
         top_k: int | None = None,
-        **kwargs: Any,
-    ) -> tuple[dict[str, Any], dict[str, Any], Any]:
+        **kwargs: object,
+    ) -> Parameters:
         preprocess, forward, _ = super()._sanitize_parameters(max_length, timeout, **kwargs)
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k: expected 1 or more, got {top_k}")
         return preprocess, forward, {} if top_k is None else {"top_k": top_k}
 
-    def postprocess(self, model_outputs: Any, top_k: int = 5) -> list[dict[str, Any]]:
+    def postprocess(self, model_outputs: dict[str, Any], top_k: int = 5) -> list[dict[str, object]]:
         # Rank by logits, as the task does: in float32 the sigmoid of every logit above 17 is 1.
         logits, best = model_outputs["logits"][0].sort(descending=True, stable=True)
         scores = logits.sigmoid()
@@ -176,7 +178,7 @@ class ITMPipeline(ImageTextPipeline):
 
     architecture = VLEForITM
 
-    def postprocess(self, model_outputs: Any) -> dict[str, float]:
+    def postprocess(self, model_outputs: dict[str, Any]) -> dict[str, float]:
         return {"score": model_outputs["logits"][0].softmax(-1)[1].item()}
 
 
@@ -185,10 +187,10 @@ class PBCPipeline(ImageTextPipeline):
 
     architecture = VLEForPBC
 
-    def _kept(self, picture: Image.Image) -> dict[str, Any]:
+    def _kept(self, picture: Image.Image) -> dict[str, object]:
         return {"picture": picture}
 
-    def postprocess(self, model_outputs: Any) -> dict[str, Any]:
+    def postprocess(self, model_outputs: dict[str, Any]) -> dict[str, object]:
         vision = self.model.config.vision_config
         side = vision.image_size // vision.patch_size
         scores = model_outputs["logits"][0].softmax(-1)[:, 1].reshape(side, side).numpy()
@@ -220,13 +222,16 @@ def heat_map(
     return Image.fromarray(pixels.round().astype(np.uint8))
 
 
-def _pairs(images: Any, texts: str | Sequence[str]) -> Any:
+def _pairs(images: object, texts: str | Sequence[str]) -> object:
     """Join an image and a text in a dictionary; if one of them is a list, return a list."""
-    if not isinstance(images, list | tuple) and isinstance(texts, str):
+    every_image = list(images) if isinstance(images, list | tuple) else None
+    every_text = None if isinstance(texts, str) else list(texts)
+    if every_image is None and every_text is None:
         return {"image": images, "text": texts}
-    count = len(texts) if not isinstance(texts, str) else len(images)
-    every_image = images if isinstance(images, list | tuple) else [images] * count
-    every_text = [texts] * count if isinstance(texts, str) else texts
+    if every_image is None:
+        every_image = [images] * len(every_text or ())
+    if every_text is None:
+        every_text = [texts] * len(every_image)
     if len(every_image) != len(every_text):
         raise ValueError(
             f"{len(every_image)} images and {len(every_text)} texts: "
@@ -235,7 +240,7 @@ def _pairs(images: Any, texts: str | Sequence[str]) -> Any:
     return _number([{"image": i, "text": t} for i, t in zip(every_image, every_text, strict=True)])
 
 
-def _number(inputs: Any) -> Any:
+def _number(inputs: object) -> object:
     """Write its place into each entry of a list, so that an error can name it."""
     if not isinstance(inputs, list):
         return inputs

@@ -35,6 +35,7 @@ METER_TEXT_MODELS = ("roberta",)  # a VLEConfig with this text encoder is METER
 class VLEPreTrainedModel(PreTrainedModel):
     """Base class; implements `vle_bench.models.base.TrainableModel`."""
 
+    config: VLEConfig
     config_class = VLEConfig
     base_model_prefix = "vle"
     supports_gradient_checkpointing = True

@@ -97,7 +97,7 @@ class VLEProcessor(ProcessorMixin):
     def _load_tokenizer_from_pretrained(
         cls,
         sub_processor_type: str,
-        pretrained_model_name_or_path: Any,
+        pretrained_model_name_or_path: str | Path,
         subfolder: str = "",
         **kwargs: Any,
     ) -> Any:
@@ -133,7 +133,7 @@ class VLEProcessor(ProcessorMixin):
 
     def __call__(
         self,
-        images: Any = None,
+        images: object = None,
         text: str | Sequence[str] | None = None,
         boxes: Sequence[ArrayLike] | None = None,
         max_length: int | None = None,
@@ -165,14 +165,11 @@ class VLEProcessor(ProcessorMixin):
             ValueError: names the item of the batch.
         """
         if return_tensors != "pt":
-            raise ValueError(
-                f"return_tensors: {return_tensors!r}: the models take torch's tensors, 'pt'"
-            )
+            raise ValueError(f"return_tensors: {return_tensors!r}: the models take torch's, 'pt'")
         features = VLEFeatures()
         if text is not None:
-            texts = _texts(text)
             encoded = self.tokenizer(
-                texts,
+                _texts(text),
                 padding=padding,
                 padding_side="right",
                 max_length=max_length,
@@ -184,7 +181,7 @@ class VLEProcessor(ProcessorMixin):
         if boxes is not None and images is None:
             raise ValueError("boxes need the images that they lie on")
         if images is not None:
-            sources = list(images) if isinstance(images, list | tuple) else [images]
+            sources = images if isinstance(images, list | tuple) else [images]
             if not sources:
                 raise ValueError("images: expected at least one, got an empty list")
             upright = [pictures.read(source, f"images[{i}]") for i, source in enumerate(sources)]
@@ -275,7 +272,7 @@ class VLEProcessor(ProcessorMixin):
         real = np.arange(most) < np.array([len(mask) for mask in masks])[:, None]
         return torch.from_numpy(padded), torch.from_numpy(real.astype(np.int64)), outside
 
-    def _pixel_values(self, images: list[Image.Image]) -> torch.Tensor:
+    def _pixel_values(self, images: list[Image.Image]) -> Tensor:
         """Return the tensors of the image processor, in a third of its time.
 
         One multiplication a batch instead of one an image, and no resize to the same size.
@@ -283,7 +280,7 @@ class VLEProcessor(ProcessorMixin):
         settings = self.image_processor
         target = (settings.size.get("width"), settings.size.get("height"))
         resize = settings.do_resize and any(image.size != target for image in images)
-        pixels = settings(
+        pixels: Tensor = settings(
             images, do_resize=resize, do_rescale=False, do_normalize=False, return_tensors="pt"
         )["pixel_values"].float()
         if settings.do_rescale:
@@ -298,7 +295,7 @@ class VLEProcessor(ProcessorMixin):
     @classmethod
     def _get_arguments_from_pretrained(
         cls,
-        pretrained_model_name_or_path: Any,
+        pretrained_model_name_or_path: str | Path,
         processor_dict: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> list[Any]:

@@ -49,7 +49,7 @@ class VCRPipeline(_Pipeline):
     _load_feature_extractor = False
     _load_tokenizer = False
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         name = next(iter(self.model.config.architectures or ()), type(self.model).__name__)
         if not isinstance(self.model, VLEForMultipleChoice) or name not in TASKS:
@@ -61,7 +61,9 @@ class VCRPipeline(_Pipeline):
         if self.processor.patch_size is None:
             self.processor.patch_size = self.model.config.vision_config.patch_size
 
-    def __call__(self, record: Any, image: Any = None, metadata: Any = None, **kwargs: Any) -> Any:
+    def __call__(
+        self, record: object, image: object = None, metadata: object = None, **kwargs: object
+    ) -> Any:
         """Return one result; for a list or a generator of dictionaries, one each.
 
         Args:
@@ -89,8 +91,8 @@ class VCRPipeline(_Pipeline):
         answer: int | None = None,
         max_length: int | None = None,
         timeout: float | None = None,
-        **kwargs: Any,
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        **kwargs: object,
+    ) -> tuple[dict[str, object], dict[str, object], dict[str, object]]:
         if kwargs:
             raise TypeError(f"{self.task} has no parameter {', '.join(kwargs)}")
         given = {"answer": answer, "max_length": max_length, "timeout": timeout}
@@ -98,11 +100,11 @@ class VCRPipeline(_Pipeline):
 
     def preprocess(
         self,
-        input_: Any,
+        input_: object,
         answer: int | None = None,
         max_length: int = 80,
         timeout: float = images.TIMEOUT,
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         """Turn {"record", "image", "metadata"} into pixel_values (1, 3, H, W) and the question.
 
         The question is the record's id, the encodings of its choices and its patches (objects, P).
@@ -131,7 +133,7 @@ class VCRPipeline(_Pipeline):
         )
         return {"pixel_values": features["pixel_values"], "question": question}
 
-    def _forward(self, input_tensors: dict[str, Any], **parameters: Any) -> dict[str, Any]:
+    def _forward(self, input_tensors: dict[str, Any], **parameters: object) -> dict[str, object]:
         pixels, questions = input_tensors["pixel_values"], input_tensors["question"]
         # With batch_size 1 the library does not collate.
         if isinstance(questions, tuple):
@@ -143,7 +145,7 @@ class VCRPipeline(_Pipeline):
         refuse_broken(self.task, logits, names)
         return {"logits": logits}
 
-    def postprocess(self, model_outputs: Any) -> dict[str, Any]:
+    def postprocess(self, model_outputs: dict[str, torch.Tensor]) -> dict[str, object]:
         # In float64 on the CPU, as the task's predictions.
         logits = model_outputs["logits"][0].double()
         return {"choice": int(logits.argmax()), "scores": logits.softmax(-1).tolist()}

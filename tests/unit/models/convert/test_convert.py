@@ -460,9 +460,7 @@ def test_encoders_that_do_not_fit_are_refused(encoders):
         convert_encoders(
             folder / "deberta", folder / "vision", folder / "out", folder / "config.json"
         )
-    with pytest.raises(
-        RequestError, match="expected a CLIP or its vision encoder, got deberta-v2"
-    ):
+    with pytest.raises(RequestError, match="expected a CLIP or its vision encoder, got deberta-v2"):
         convert_encoders(folder / "deberta", folder / "deberta", folder / "out")
     with pytest.raises(RequestError, match="no config.json"):
         convert_encoders(folder / "none", folder / "vision", folder / "out")
@@ -529,7 +527,7 @@ def without(name):
             r"\(3,\) instead of \(17,\)",
         ),
         ("vqa", lambda tensors: tensors | {"labels": ["yes"]}, r"got other values: 1 \(labels\)"),
-        ("vqa", lambda tensors: {"state_dict": {}}, "it holds no tensors"),
+        ("vqa", lambda tensors: {"state_dict": {}}, "it contains no tensors"),
         ("vqa", lambda tensors: [tensors], "expected a dictionary of tensors, got list"),
         (
             "vqa",

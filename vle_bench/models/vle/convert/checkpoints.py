@@ -6,7 +6,6 @@ import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -40,7 +39,7 @@ class _NotLoaded:
 
 
 # Classes in Lightning's checkpoints (METER's published ones were written by version 1.3).
-_LIGHTNING_NAMES: list[Any] = [
+_LIGHTNING_NAMES: list[tuple[type, str]] = [
     (stand_in, f"{package}.{name}")
     for package in ("pytorch_lightning", "lightning.pytorch")
     for name, stand_in in {
@@ -129,7 +128,7 @@ def read_config(path: Path) -> VLEConfig:
         ) from error
 
 
-def read_checkpoint(path: Path) -> Mapping[str, Any]:
+def read_checkpoint(path: Path) -> Mapping[str, object]:
     """Load a checkpoint file without running code in it (`weights_only`).
 
     Tensors stay on disk until they are read.
@@ -175,7 +174,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def state_dict(content: Mapping[str, Any]) -> dict[str, Tensor]:
+def state_dict(content: Mapping[str, object]) -> dict[str, Tensor]:
     """Return the tensors of a checkpoint.
 
     Lightning keeps them under `state_dict`, DeepSpeed under `module`, a consolidated file at the
@@ -195,7 +194,7 @@ def state_dict(content: Mapping[str, Any]) -> dict[str, Tensor]:
     return dict(inner)
 
 
-def _tokenizer_name(content: Mapping[str, Any]) -> str:
+def _tokenizer_name(content: Mapping[str, object]) -> str:
     """Return the name of the tokenizer in METER's hyper-parameters, or an empty string."""
     settings = content.get("hyper_parameters")
     settings = settings.get("config", settings) if isinstance(settings, dict) else {}

@@ -108,7 +108,7 @@ def infer_config(tensors: Mapping[str, Tensor], tokenizer: str = "") -> VLEConfi
 def _text_config(tensors: Mapping[str, Tensor], tokenizer: str) -> PreTrainedConfig:
     vocabulary, width = _shape(tensors, "text_model.embeddings.word_embeddings.weight")
     inner = _shape(tensors, "text_model.encoder.layer.0.intermediate.dense.weight")[0]
-    sizes = {
+    sizes: dict[str, Any] = {
         "vocab_size": vocabulary,
         "hidden_size": width,
         "num_hidden_layers": _layers(tensors, "text_model.encoder.layer."),

@@ -2,10 +2,17 @@
 
 import copy
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel, CLIPConfig, CLIPVisionConfig, CLIPVisionModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    CLIPConfig,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from vle_bench.errors import RequestError
 from vle_bench.models.vle.configuration import VLEConfig
@@ -83,7 +90,7 @@ def _new_weights(config: VLEConfig) -> dict[str, torch.Tensor]:
     }
 
 
-def _load_text(folder: Path) -> tuple[Any, Any, list[str]]:
+def _load_text(folder: Path) -> tuple[PreTrainedConfig, PreTrainedModel, list[str]]:
     config = _read_config(folder)
     if config.model_type not in TEXT_TYPES:
         raise RequestError(
@@ -96,7 +103,7 @@ def _load_text(folder: Path) -> tuple[Any, Any, list[str]]:
     return config, model, dropped
 
 
-def _load_vision(folder: Path) -> tuple[CLIPVisionConfig, Any, list[str]]:
+def _load_vision(folder: Path) -> tuple[CLIPVisionConfig, PreTrainedModel, list[str]]:
     config = _read_config(folder)
     if isinstance(config, CLIPConfig):
         config = config.vision_config
@@ -110,7 +117,7 @@ def _load_vision(folder: Path) -> tuple[CLIPVisionConfig, Any, list[str]]:
     return config, model, dropped
 
 
-def _read_config(folder: Path) -> Any:
+def _read_config(folder: Path) -> PreTrainedConfig:
     if not (folder / "config.json").is_file():
         raise RequestError(
             f"{folder}: no config.json; expected a folder that from_pretrained can load"
@@ -124,8 +131,12 @@ def _read_config(folder: Path) -> Any:
 
 
 def _load(
-    cls: Any, folder: Path, config: Any, droppable: tuple[str, ...], may_be_new: tuple[str, ...]
-) -> tuple[Any, list[str]]:
+    cls: type[AutoModel | CLIPVisionModel],
+    folder: Path,
+    config: PreTrainedConfig,
+    droppable: tuple[str, ...],
+    may_be_new: tuple[str, ...],
+) -> tuple[PreTrainedModel, list[str]]:
     """Load an encoder and return it with the keys of the folder that it does not have.
 
     Args:
