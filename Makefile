@@ -1,8 +1,10 @@
-# `make` lists the targets. The first one that needs it installs into .venv; `VENV=` (empty) uses the active environment instead.
+# `make` lists the targets. The first one that needs it installs into .venv. `VENV=` (empty) uses the active environment.
 VENV ?= .venv
 ARGS ?=
 # Options of `accelerate launch`, such as LAUNCH="--num_processes 8" or LAUNCH="--config_file recipes/accelerate/fsdp2.yaml"
 LAUNCH ?=
+
+HERE := $(dir $(lastword $(MAKEFILE_LIST)))
 
 ifeq ($(strip $(VENV)),)
 PYTHON ?= python
@@ -12,8 +14,8 @@ PYTHON := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 endif
 
-# The Pythons that setup.cfg names, oldest first, and those of them that are found: under a name of their own, or as `python3`.
-SUPPORTED := $(shell sed -n 's/^ *Programming Language :: Python :: \(3\.[0-9]*\)$$/\1/p' setup.cfg)
+# The Pythons that setup.cfg names, oldest first, and those that are found: under their own name, or as `python3`.
+SUPPORTED := $(shell sed -n 's/^ *Programming Language :: Python :: \(3\.[0-9]*\)$$/\1/p' $(HERE)setup.cfg)
 version_of = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 FOUND = $(foreach v,$(SUPPORTED),$(if $(filter $v,$(call version_of,python$v)),python$v,$(if $(filter $v,$(call version_of,python3)),python3)))
 # PYTHON3=/path/to/python3.12 makes .venv with another Python than the newest of them.
@@ -22,7 +24,7 @@ PYTHON3 ?= $(or $(lastword $(FOUND)),python3)
 CONSTRAINTS ?= constraints.txt
 PIP_OPTIONS = $(if $(CONSTRAINTS),-c $(CONSTRAINTS),--upgrade --upgrade-strategy eager)
 
-# Stops where the chosen Python is none of them, and says which one was chosen where it is.
+# Refuse a Python that is not supported; else print which one was chosen.
 define choose_python
 $(eval CHOSEN := $(PYTHON3))$(eval CHOSEN_VERSION := $(call version_of,$(CHOSEN)))
 $(if $(CHOSEN_VERSION),,$(error $(CHOSEN) does not run; vle-bench needs Python $(firstword $(SUPPORTED)) to $(lastword $(SUPPORTED)): \
@@ -34,7 +36,7 @@ $(firstword $(SUPPORTED)) to $(lastword $(SUPPORTED)): )$(CHOSEN) is Python $(CH
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-pythons fuzz lint tables bench gpu-check
+.PHONY: help install demo test test-processes test-slow test-pythons fuzz lint tables bench gpu-check
 
 help:  ## this list
 	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{n = split($$1, names, " "); for (i = 1; i <= n; i++) printf "%-20s %s\n", names[i], $$2}'
@@ -53,14 +55,21 @@ $(VENV)/.installed: setup.cfg $(CONSTRAINTS)
 demo: $(INSTALLED)  ## the whole road on easy-VQA, in minutes on a CPU
 	$(PYTHON) -m vle_bench demo $(ARGS)
 
+# A process a core (-n 0: none but pytest's own), each with one thread (tests/conftest.py). A file stays in one process, which
+# makes what its tests share once; files start in the order of their names, tests/e2e with the longest ones first.
+PARALLEL ?= -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
 test: $(INSTALLED)  ## the quick tests
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTHON) -m pytest $(PARALLEL) $(ARGS)
+
+test-processes: $(INSTALLED)  ## the tests that start several processes, kill and resume them
+	$(PYTHON) -m pytest -m 'processes and not slow and not gpu' $(PARALLEL) $(ARGS)
 
 test-slow: $(INSTALLED)  ## the tests of more than 20 seconds
 	$(PYTHON) -m pytest -m slow $(ARGS)
 
-# Four runs, two each on the oldest and on the newest Python, in .venvs/; all are made whatever fails, and named at the end.
-# PYTHONS="/path/to/python3.10 python3.13" names others.
+# Four runs in .venvs/: the oldest and the newest Python, with pinned and with newest versions. A failure does not stop the
+# others; the failed ones are listed at the end. PYTHONS="/path/to/python3.10 python3.13" names other Pythons.
 PYTHONS ?= $(sort $(firstword $(FOUND)) $(lastword $(FOUND)))
 
 test-pythons:  ## the quick tests on the oldest and the newest Python found, with pinned and with the newest versions
@@ -84,8 +93,8 @@ lint: $(INSTALLED)  ## ruff and mypy
 tables: $(INSTALLED)  ## render leaderboards/ again from the records
 	$(PYTHON) -m vle_bench table $(ARGS)
 
-# Without RECIPE: VLE-base at 224 pixels in float32 on synthetic data, in steps of four questions, so that it takes minutes on two
-# cores and less than 16 GB: VQA's training and evaluation (16 questions a batch), then VCR's Q2A (16 choices a batch).
+# Without RECIPE: VLE-base at 224 pixels in float32 on synthetic data. Steps of four questions take minutes on two cores and
+# less than 16 GB. VQA evaluates 16 questions a batch, VCR's Q2A 16 choices a batch.
 BENCH := --synthetic --naive --steps 3 --evaluation-batch-size 16 model.image_size=224 train.precision=fp32 train.batch_size=4 \
 	train.per_device_batch_size=4
 
@@ -97,86 +106,102 @@ else
 	$(PYTHON) -m vle_bench bench recipes/vcr/vle-base-q2a.yaml $(BENCH) $(ARGS)
 endif
 
-# On a machine without network: VENV= make gpu-check, with torch, transformers, accelerate and sentencepiece installed there.
+# On a machine without network, `make gpu-check VENV=` needs torch, transformers, accelerate and sentencepiece.
 gpu-check: $(INSTALLED)  ## right numbers, speed, loading, resuming on one GPU, in at most 8 minutes
 	$(PYTHON) -m tests.long.gpu_check $(ARGS)
 
-# make TARGET ARGS="train.seed=1": what is missing is said at once, without loading torch, then the launch.
-define launch
-	@$(PYTHON) -m vle_bench.recipe.preflight $(1) $(ARGS)
-	$(PYTHON) -m accelerate.commands.launch $(LAUNCH) -m vle_bench train $(1) $(ARGS)
+# `make finetune RECIPE=vqa/vle-base ARGS="train.seed=1"`, or one of the short names below. RECIPE is a shipped recipe or a file of
+# your own. RUN names the run folder where ARGS gives another one than the recipe's.
+recipe = $(or $(wildcard $(1)),recipes/$(patsubst recipes/%,%,$(patsubst %.yaml,%,$(1))).yaml)
+# A recipe and those that it extends, at most nine: a recipe that extends itself is refused by the command, not here.
+bases = $(if $(word 9,$(2)),,$(foreach base,$(shell sed -n 's/^extends: *//p' $(1)),\
+	$(call chain,$(firstword $(wildcard $(dir $(1))$(base) $(HERE)recipes/$(base))),$(2) x)))
+chain = $(if $(1),$(1) $(call bases,$(1),$(2)))
+files = $(call chain,$(firstword $(wildcard $(call recipe,$(1)) $(HERE)$(call recipe,$(1)))))
+named = $(firstword $(foreach file,$(call files,$(1)),$(shell sed -n 's/^name: *\([^ ]*\).*/\1/p' $(file))))
+run = $(or $(RUN),runs/$(call named,$(1)))
+# VQA v2 has a server, which wants the answers to test2015 in a file.
+has_server = $(if $(call files,$(1)),$(shell grep -lE '^[^\#]*\bsource: *vqav2' $(call files,$(1))))
+
+TRAIN = $(PYTHON) -m accelerate.commands.launch $(LAUNCH) -m vle_bench train
+EVALUATE = $(PYTHON) -m accelerate.commands.launch $(LAUNCH) -m vle_bench evaluate
+PREDICT = $(PYTHON) -m accelerate.commands.launch $(LAUNCH) -m vle_bench predict
+
+define write_server_file
+	test -f $(1)/vqa_test.json || \
+	$(PREDICT) $(1) --split test --output $(1)/vqa_test.json
 endef
 
-# The file for the challenge server, then the record among the others and the tables. RUN names the run folder where ARGS gives
-# another than the recipe's.
-define submission
-	test -f $(or $(RUN),$(1))/vqa_test.json || \
-	$(PYTHON) -m accelerate.commands.launch $(LAUNCH) -m vle_bench predict $(or $(RUN),$(1)) --split test --output $(or $(RUN),$(1))/vqa_test.json
-	$(PYTHON) -m vle_bench table --if-new --add $(or $(RUN),$(1))
+# Name missing inputs at once, without loading torch; then train, write the server's file and add the record to the tables.
+define finetune
+	@$(PYTHON) -m vle_bench.recipe.preflight $(call recipe,$(1)) $(ARGS)
+	$(TRAIN) $(call recipe,$(1)) $(ARGS)
+	$(if $(call has_server,$(1)),$(call write_server_file,$(call run,$(1))))
+	$(PYTHON) -m vle_bench table --if-new --add $(call run,$(1))
 endef
 
-define vcr
-	$(call launch,recipes/vcr/$(1).yaml)
-	$(PYTHON) -m vle_bench table --if-new --add $(or $(RUN),runs/$(2))
-endef
-
-# Both VCR runs are there: Q2AR of the two, and the table.
+# Join the two runs of VCR, and add Q2AR to the tables.
 define q2ar
 	$(PYTHON) -m vle_bench evaluate runs/$(1)-q2a --with runs/$(1)-qa2r
 	$(PYTHON) -m vle_bench table --if-new --add runs/$(1)-q2a/results/vcr_q2ar.val.json
 endef
 
+finetune: $(INSTALLED)  ## fine-tune any recipe: RECIPE=vqa/vle-base, or a file of your own
+	$(if $(RECIPE),,$(error RECIPE is missing: make finetune RECIPE=vqa/vle-base))
+	$(call finetune,$(RECIPE))
+
 vqa-base: $(INSTALLED)  ## fine-tune VLE-base on VQA v2, score minival, write the server's file
-	$(call launch,recipes/vqa/vle-base.yaml)
-	$(call submission,runs/vle-base-vqa)
+	$(call finetune,vqa/vle-base)
 
 vqa-large: $(INSTALLED)  ## fine-tune VLE-large on VQA v2, score minival, write the server's file
-	$(call launch,recipes/vqa/vle-large.yaml)
-	$(call submission,runs/vle-large-vqa)
+	$(call finetune,vqa/vle-large)
 
 meter-vqa: $(INSTALLED)  ## fine-tune METER-base on VQA v2, score minival, write the server's file
-	$(call launch,recipes/vqa/meter-base.yaml)
-	$(call submission,runs/meter-base-vqa)
+	$(call finetune,vqa/meter-base)
 
 meter-vqa-all: $(INSTALLED)  ## METER's published run: all of train and val, last checkpoint, the server's file
-	$(call launch,recipes/vqa/meter-base-all.yaml)
-	$(call submission,runs/meter-base-vqa-all)
+	$(call finetune,vqa/meter-base-all)
+
+vcr-q2a-base: $(INSTALLED)  ## fine-tune VLE-base on VCR, question to answer
+	$(call finetune,vcr/vle-base-q2a)
+
+vcr-qa2r-base: $(INSTALLED)  ## fine-tune VLE-base on VCR, question and answer to rationale
+	$(call finetune,vcr/vle-base-qa2r)
+
+vcr-joint-base: $(INSTALLED)  ## fine-tune VLE-base on both VCR tasks at once
+	$(call finetune,vcr/vle-base-joint)
+
+vcr-q2a-large: $(INSTALLED)  ## fine-tune VLE-large on VCR, question to answer
+	$(call finetune,vcr/vle-large-q2a)
+
+vcr-qa2r-large: $(INSTALLED)  ## fine-tune VLE-large on VCR, question and answer to rationale
+	$(call finetune,vcr/vle-large-qa2r)
+
+meter-vcr-q2a: $(INSTALLED)  ## fine-tune METER-base on VCR, question to answer
+	$(call finetune,vcr/meter-base-q2a)
+
+meter-vcr-qa2r: $(INSTALLED)  ## fine-tune METER-base on VCR, question and answer to rationale
+	$(call finetune,vcr/meter-base-qa2r)
 
 vcr-base: vcr-q2a-base vcr-qa2r-base  ## fine-tune VLE-base on both VCR tasks, and join them: Q2AR
 	$(call q2ar,vle-base-vcr)
 
-vcr-q2a-base: $(INSTALLED)  ## fine-tune VLE-base on VCR, question to answer
-	$(call vcr,vle-base-q2a,vle-base-vcr-q2a)
-
-vcr-qa2r-base: $(INSTALLED)  ## fine-tune VLE-base on VCR, question and answer to rationale
-	$(call vcr,vle-base-qa2r,vle-base-vcr-qa2r)
-
-vcr-joint-base: $(INSTALLED)  ## fine-tune VLE-base on both VCR tasks at once
-	$(call vcr,vle-base-joint,vle-base-vcr-joint)
-
 vcr-large: vcr-q2a-large vcr-qa2r-large  ## fine-tune VLE-large on both VCR tasks, and join them: Q2AR
 	$(call q2ar,vle-large-vcr)
-
-vcr-q2a-large: $(INSTALLED)  ## fine-tune VLE-large on VCR, question to answer
-	$(call vcr,vle-large-q2a,vle-large-vcr-q2a)
-
-vcr-qa2r-large: $(INSTALLED)  ## fine-tune VLE-large on VCR, question and answer to rationale
-	$(call vcr,vle-large-qa2r,vle-large-vcr-qa2r)
 
 meter-vcr: meter-vcr-q2a meter-vcr-qa2r  ## fine-tune METER-base on both VCR tasks, and join them: Q2AR
 	$(call q2ar,meter-base-vcr)
 
-meter-vcr-q2a: $(INSTALLED)  ## fine-tune METER-base on VCR, question to answer
-	$(call vcr,meter-base-q2a,meter-base-vcr-q2a)
+define need_data
+	@test -f data/$(1)/manifest.json || \
+	{ echo "data/$(1): no prepared data there: docs/$(2).md says how to make them" >&2; exit 2; }
+endef
 
-meter-vcr-qa2r: $(INSTALLED)  ## fine-tune METER-base on VCR, question and answer to rationale
-	$(call vcr,meter-base-qa2r,meter-base-vcr-qa2r)
-
-# A published checkpoint, before anything is trained: the scores of minival and val, the server's file, the published figures. Both
-# splits were trained on (VLE: train and val but for 1,000 images that nobody can name, `write_vqa.py`; METER: all of both, its
-# issue 11), so their scores are high and never ranked; what the server says of the file is to be held against the published one.
+# Score a published checkpoint on minival and val, write the server's file, print the published figures. Both splits were trained
+# on (VLE: train and val but for 1,000 unknown images, `write_vqa.py`; METER: all of both, its issue 11), so the scores are high
+# and never ranked. Compare the server's score of the file with the published one.
 define score-vqa
-	@test -f data/vqav2/manifest.json || { echo "data/vqav2: no prepared data there: README, Run VQA v2 for real" >&2; exit 2; }
+	$(call need_data,vqav2,vqa)
 	$(2)
 	$(EVALUATE) checkpoints/$(1) --data data/vqav2 --split minival --trained-on train+val --published $(3)
 	$(EVALUATE) checkpoints/$(1) --data data/vqav2 --split val --trained-on train+val --published $(3)
@@ -186,9 +211,9 @@ define score-vqa
 	--server-result FILE --trained-on train+val --published $(3)"
 endef
 
-# Trained on train alone (VLE README): val is what its figures are of.
+# Trained on train alone (VLE README); its figures are of val.
 define score-vcr
-	@test -f data/vcr/manifest.json || { echo "data/vcr: no prepared data there: README, Run VCR for real" >&2; exit 2; }
+	$(call need_data,vcr,vcr)
 	$(call fetch,$(1)-for-vcr-q2a)
 	$(call fetch,$(1)-for-vcr-qa2r)
 	$(EVALUATE) checkpoints/$(1)-for-vcr-q2a --data data/vcr --split val --trained-on train --published $(2)
@@ -197,8 +222,6 @@ define score-vcr
 	--published $(2)
 endef
 
-EVALUATE = $(PYTHON) -m accelerate.commands.launch $(LAUNCH) -m vle_bench evaluate
-PREDICT = $(PYTHON) -m accelerate.commands.launch $(LAUNCH) -m vle_bench predict
 HF = $(PYTHON) -m huggingface_hub.cli.hf
 fetch = $(HF) download hfl/$(1) --local-dir checkpoints/$(1)
 
@@ -220,13 +243,14 @@ score-meter-vqa: checkpoints/meter-base-for-vqa/config.json  ## convert METER's 
 METER := checkpoints/meter-base-for-vqa
 METER_URL := https://github.com/zdou0830/METER/releases/download/checkpoint/meter_clip16_288_roberta_vqa.ckpt
 
-# METER's checkpoint does not hold its answers: they are in the order in which the official annotations bring them.
+# METER's checkpoint does not hold its answers: their order is that of their first occurrence in the official annotations.
 $(METER)/config.json: | $(INSTALLED)
+	$(call need_data,vqav2,vqa)
 	test -f $(METER).ckpt || { curl --fail --location --create-dirs --output $(METER).ckpt.partial $(METER_URL) && \
 	mv $(METER).ckpt.partial $(METER).ckpt; }
 	$(HF) download FacebookAI/roberta-base --local-dir checkpoints/roberta-base
 	$(PYTHON) -m vle_bench convert $(METER).ckpt --tokenizer checkpoints/roberta-base --answers data/vqav2-official --output $(METER)
 
 .PHONY: score-vle-vqa-base score-vle-vqa-large score-vle-vcr-base score-vle-vcr-large score-meter-vqa
-.PHONY: vqa-base vqa-large meter-vqa meter-vqa-all vcr-base vcr-q2a-base vcr-qa2r-base vcr-joint-base vcr-large vcr-q2a-large vcr-qa2r-large \
-	meter-vcr meter-vcr-q2a meter-vcr-qa2r
+.PHONY: finetune vqa-base vqa-large meter-vqa meter-vqa-all vcr-base vcr-q2a-base vcr-qa2r-base vcr-joint-base \
+	vcr-large vcr-q2a-large vcr-qa2r-large meter-vcr meter-vcr-q2a meter-vcr-qa2r

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+pytestmark = pytest.mark.processes
 ROOT = Path(__file__).parents[2]
 FSDP = {
     "ACCELERATE_USE_FSDP": "true",
@@ -35,7 +36,6 @@ def launched(processes, *arguments, cwd, program=("-m", "vle_bench"), **environm
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
         "ACCELERATE_USE_CPU": "true",
         "HF_HUB_OFFLINE": "1",
         **environment,
@@ -43,7 +43,8 @@ def launched(processes, *arguments, cwd, program=("-m", "vle_bench"), **environm
     start = (
         []
         if processes == 1
-        else ["-m", "torch.distributed.run", "--nproc_per_node", str(processes)]
+        # --standalone: on a free port, since other tests launch at the same time.
+        else ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     )
     done = subprocess.run(
         [sys.executable, *start, *program, *map(str, arguments)],
@@ -121,7 +122,7 @@ def test_two_processes_with_micro_batches(alone, work):
 
 
 def test_shards_on_two_processes(alone, work):
-    program = (str(ROOT / "tests" / "support" / "fsdp_on_cpu.py"),)
+    program = (str(ROOT / "tests" / "miniature" / "fsdp_on_cpu.py"),)
     arguments = (
         "train",
         *RECIPE,
@@ -138,7 +139,7 @@ def test_shards_on_two_processes(alone, work):
 @pytest.mark.slow
 def test_shards_with_averaged_weights(work):
     """The average of weights in shards is that of whole ones."""
-    program = (str(ROOT / "tests" / "support" / "fsdp_on_cpu.py"),)
+    program = (str(ROOT / "tests" / "miniature" / "fsdp_on_cpu.py"),)
     arguments = [
         *RECIPE,
         "train.max_steps=4",
@@ -210,7 +211,7 @@ def test_shards_with_averaged_weights(work):
 def test_deepspeed_on_two_processes(alone, work):
     """Accelerate steps, clips and zeroes inside its `backward` there; losses tell that each happened once a global batch."""
     pytest.importorskip("deepspeed")
-    program = (str(ROOT / "tests" / "support" / "deepspeed_on_cpu.py"),)
+    program = (str(ROOT / "tests" / "miniature" / "deepspeed_on_cpu.py"),)
     zero = {
         "DS_ACCELERATOR": "cpu",
         "ACCELERATE_USE_CPU": "false",

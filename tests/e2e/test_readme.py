@@ -1,4 +1,4 @@
-"""Every command and every table of the README, run as it stands there, on small data in the place of the large."""
+"""Every command, program and table of the README and of docs/, run on small data."""
 
 import json
 import os
@@ -10,9 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
+from transformers import CLIPVisionConfig, CLIPVisionModel, DebertaV2Config, DebertaV2Model
 
+from tests.miniature import in_process
 from tests.miniature.vcr import write_vcr
 from tests.miniature.vqav2 import write_vqav2
 from vle_bench.data.prepare.shapes_vcr import prepare_shapes_vcr
@@ -23,30 +26,44 @@ from vle_bench.recipe import preflight
 from vle_bench.recipe.load import load_recipe
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = ROOT / "Makefile"
+METER = ROOT / "tests" / "golden" / "meter"
+# In the order in which a reader needs them: later commands use the files of earlier ones.
+NAMES = ("vqa", "vcr", "runs", "leaderboards", "speed", "convert", "develop")
+DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in NAMES)]
+README = DOCUMENTS[0].read_text(encoding="utf-8")
 FEW_STEPS = (
     "train.max_steps=4 train.evaluate_every=4 train.batch_size=32 train.per_device_batch_size=32"
 )
-MINIATURE = "train.epochs=1 train.batch_size=4 train.per_device_batch_size=2 train.num_workers=0 model.image_size=64"
+MINIATURE = (
+    "train.epochs=1 train.batch_size=4 train.per_device_batch_size=2 train.num_workers=0 "
+    "model.image_size=64"
+)
+TINY_ENCODER = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 1}
+VLE = [sys.executable, "-m", "vle_bench"]
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(document, language):
+    return re.findall(rf"```{language}\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
 
 
 def commands():
-    lines = [line for block in blocks("bash") for line in block.replace("\\\n", " ").splitlines()]
-    return [parts for line in lines if (parts := shlex.split(line, comments=True))]
+    """Every command of the documents once, as its words."""
+    texts = [block for document in DOCUMENTS for block in blocks(document, "bash")]
+    lines = [line for text in texts for line in text.replace("\\\n", " ").splitlines()]
+    found = {tuple(shlex.split(line, comments=True)): None for line in lines}
+    return [list(parts) for parts in found if parts]
 
 
 def execute(command, folder, code=0):
-    """Run one command in `folder`, with the interpreter of the tests; returns what it prints, on stderr where it is to fail."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-    }
+    """Run a command with the tests' interpreter; returns stdout, or stderr where it is to fail.
+
+    `vle-bench` runs in the process of the tests: importing torch takes longer than its work here.
+    """
+    if command[:3] == VLE:
+        shown, errors = in_process.run(*command[3:], cwd=folder, code=code)
+        return shown if code == 0 else errors
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=300
     )
@@ -55,27 +72,23 @@ def execute(command, folder, code=0):
     return done.stdout if code == 0 else done.stderr
 
 
-def make(parts, folder, arguments="", dry=False):
+def make(parts, folder, arguments=""):
+    """Run make with the interpreter of the tests, in one process, with more arguments."""
     given = [p for p in parts[1:] if not p.startswith(("ARGS=", "VENV=", "LAUNCH="))]
     own = " ".join(p.removeprefix("ARGS=") for p in parts if p.startswith("ARGS="))
-    flags = ["-n"] if dry else []
+    python = f"PYTHON={sys.executable}"
     return execute(
-        [
-            "make",
-            *flags,
-            "-f",
-            ROOT / "Makefile",
-            *given,
-            "VENV=",
-            f"PYTHON={sys.executable}",
-            f"ARGS={own} {arguments}",
-        ],
-        folder,
+        ["make", "-f", MAKEFILE, *given, "VENV=", python, f"ARGS={own} {arguments}"], folder
     )
 
 
+def planned(parts, folder, venv=""):
+    """The commands that make would run."""
+    return execute(["make", "-n", "-f", MAKEFILE, *parts[1:], f"VENV={venv}"], folder)
+
+
 def without_head(folder):
-    """As the published pre-trained models: no head, and no answers in its configuration."""
+    """As the published pre-trained models: no head, and no answers in the configuration."""
     (folder / "label_map.json").unlink()
     weights = load_file(folder / "model.safetensors")
     encoder = {name: value for name, value in weights.items() if name.startswith("vle.")}
@@ -86,12 +99,23 @@ def without_head(folder):
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
+def write_encoders(folder):
+    """METER's golden checkpoint as a `.ckpt`, and a DeBERTa and a CLIP to build a model from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(
+        {"state_dict": load_file(METER / "state_dict.safetensors")}, folder / "meter-base.ckpt"
+    )
+    text = DebertaV2Config(**TINY_ENCODER, intermediate_size=64, vocab_size=60)
+    vision = CLIPVisionConfig(**TINY_ENCODER, intermediate_size=64, image_size=32, patch_size=16)
+    DebertaV2Model(text).save_pretrained(folder / "deberta-v3-base")
+    CLIPVisionModel(vision).save_pretrained(folder / "clip-vit-base-patch16")
+
+
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
-    run = [sys.executable, "-m", "vle_bench"]
     execute(
-        [*run, "prepare", "easy-vqa", "--output", "data/easy-vqa", "--limit-images", "40"], folder
+        [*VLE, "prepare", "easy-vqa", "--output", "data/easy-vqa", "--limit-images", "40"], folder
     )
     write_vqav2(folder / "data" / "vqav2-official", val=4)
     write_vcr(folder / "data" / "vcr-official", 2, 2, 2)
@@ -102,139 +126,215 @@ def work(tmp_path_factory):
     (folder / "predictions.json").write_text("[]", encoding="utf-8")
     (folder / "leaderboards").mkdir()
     published = (ROOT / "leaderboards" / "published.yaml").read_text(encoding="utf-8")
-    questions = len(
-        (folder / "data" / "vcr-official" / "val.jsonl").read_text(encoding="utf-8").splitlines()
-    )  # VCR's val is the miniature's here
+    # VCR's val is the miniature's here
+    val = (folder / "data" / "vcr-official" / "val.jsonl").read_text(encoding="utf-8")
+    questions = len(val.splitlines())
     assert "split: val, n: 26_534" in published
     (folder / "leaderboards" / "published.yaml").write_text(
         published.replace("split: val, n: 26_534", f"split: val, n: {questions}"), encoding="utf-8"
     )
+    write_encoders(folder / "checkpoints")
     return folder
 
 
+def run_demo(parts, work):
+    shown = make(parts, work, FEW_STEPS)
+    if "vcr" not in " ".join(parts):
+        assert "index.html" in shown and "easy-VQA-keras" in shown
+    if "vqa" not in " ".join(parts):
+        assert "vcr.html" in shown and "alignment off: picture, no boxes" in shown
+
+
+def plan_tools(parts, work):
+    """Plan only: `make test` would run these tests, and `make install` would install."""
+    wanted = {
+        "install": "pip install -c constraints.txt -e '.[demo,dev]'",
+        "lint": "-m mypy vle_bench",
+        "test": "-m pytest",
+        "test-processes": "-m pytest -m 'processes and not slow",
+        "test-slow": "-m pytest -m slow",
+        "bench": "vcr/vle-base-q2a.yaml --synthetic --naive",
+    }
+    folder = ROOT if parts[1] == "install" else work
+    venv = str(work / "venv") if parts[1] == "install" else ""
+    assert wanted[parts[1]] in planned(parts, folder, venv)
+
+
+def check_pip(parts, work):
+    assert parts == ["pip", "install", "."]  # the wheel: tests/unit/test_packaging.py
+
+
+def check_download(parts, work):
+    """tests/unit/data/download runs it; here it is what a recipe without its data says."""
+    if "--list" in parts:
+        assert "train2014.zip" in execute([*VLE, *parts[1:]], work)
+        return
+    shipped = {"vqav2": "vqa/vle-base", "vcr": "vcr/vle-base-q2a"}[parts[2]]
+    assert shlex.join(parts) in preflight.data_commands(load_recipe(shipped).data)
+
+
+def check_hf_download(parts, work):
+    """A small checkpoint of the same layout takes the place of the published one."""
+    assert shlex.join(parts) in preflight.checkpoint_commands("checkpoints/vle-base")
+    shutil.copytree(work / "runs" / "demo" / "seed-0" / "last", work / parts[-1])
+    without_head(work / parts[-1])
+
+
+def finetune(parts, work):
+    if any(part.startswith("LAUNCH=") for part in parts):
+        launched = "accelerate.commands.launch --num_processes 8 -m vle_bench"
+        assert launched in planned(parts, work)
+        return
+    recipe = load_recipe(next(p for p in parts if p.startswith("RECIPE=")).removeprefix("RECIPE="))
+    assert f"written: runs/{recipe.name}/" in make(parts, work, MINIATURE)
+    if recipe.task == "vqa":
+        answers = (work / "runs" / recipe.name / "vqa_test.json").read_text(encoding="utf-8")
+        assert len(json.loads(answers)) > 0
+
+
+def finetune_vcr(parts, work):
+    shown = make(parts, work, MINIATURE)
+    assert "written: runs/vle-base-vcr-q2a/results/vcr_q2ar.val.json" in shown
+    shown = (work / "leaderboards" / "comparison.md").read_text(encoding="utf-8")
+    assert re.search(r"\| VCR Q2AR \| val \| \d", shown), shown
+
+
+def score_published(parts, work):
+    """Plan the commands, because the checkpoints are on the hub; missing data are named."""
+    family, data, size = [*parts[1].removeprefix("score-").split("-"), "base"][:3]
+    shown = planned(parts, work)
+    assert f"checkpoints/{family}-{size}-for-{data}" in shown and "--published" in shown
+    empty = work / "empty"
+    empty.mkdir(exist_ok=True)
+    said = execute(["make", "-f", MAKEFILE, *parts[1:], "VENV=", "PYTHON=true"], empty, code=2)
+    folder = {"vqa": "vqav2", "vcr": "vcr"}[data]
+    assert f"data/{folder}: no prepared data there: docs/{data}.md says how to make them" in said
+
+
+def score_predictions(parts, work):
+    official = (work / "data/easy-vqa-official/questions-test.json").read_text(encoding="utf-8")
+    answers = [
+        {"question_id": q["question_id"], "answer": "no"} for q in json.loads(official)["questions"]
+    ]
+    (work / "predictions.json").write_text(json.dumps(answers), encoding="utf-8")
+    assert "accuracy" in execute([*VLE, *parts[1:]], work)
+
+
+def predict(parts, work):
+    shown = execute([*VLE, *parts[1:]], work)
+    assert "each question of test once" in shown
+    unlabelled = [*VLE, "evaluate", "runs/vle-base-vqa", "--split", "test"]
+    assert "'test' has no labels" in execute(unlabelled, work, code=2)
+
+
+def record_server_result(parts, work):
+    """tests/e2e/test_hub.py has a split of as many questions as the server's."""
+    (work / parts[-1]).write_text('[{"test-dev": {"overall": 71.32}}]', encoding="utf-8")
+    shown = execute([*VLE, *parts[1:]], work, code=2)
+    assert "questions of test-dev, the server 107,394" in shown
+
+
+def reproduce(parts, work):
+    shown = execute([*VLE, *parts[1:]], work, code=2)
+    assert "accuracy on test-dev is expected, and nothing is measured there yet" in shown
+
+
+def compare(parts, work):
+    shutil.copytree(work / parts[2], work / parts[3])
+    shown = execute([*VLE, *parts[1:]], work)
+    assert f"A: {parts[2]}" in shown and "No example's score changed." in shown
+
+
+def bench(parts, work):
+    few = [*MINIATURE.split(), "--steps", "1", "--evaluation-batch-size", "8"]
+    assert "training" in execute([*VLE, *parts[1:], *few], work)
+
+
+def resume(parts, work):
+    shown = execute([*VLE, *parts[1:], *MINIATURE.split()], work)
+    assert "runs/vle-base-vqa: this run is finished" in shown
+
+
+def convert(parts, work):
+    """The golden checkpoint is no published one: its configuration says how many heads it has."""
+    if "--text" in parts:
+        more = []
+    else:
+        position = parts.index("--tokenizer")
+        parts = parts[:position] + parts[position + 2 :]  # tests/unit/models/convert has one
+        more = ["--config", METER / "config.json"]
+    execute([*VLE, *parts[1:], *more], work)
+    assert (work / parts[parts.index("--output") + 1] / "model.safetensors").is_file()
+
+
+def run_vle_bench(parts, work):
+    small = ["--limit-images", "40"] if parts[1:3] == ["prepare", "easy-vqa"] else []
+    assert execute([*VLE, *parts[1:], *small], work).strip()
+
+
+# The first pattern that a command begins with, or holds, says how it is run.
+HOW = [
+    (r"make demo", run_demo),
+    (r"make (install|lint|test|test-processes|test-slow|bench)$", plan_tools),
+    (r"pip ", check_pip),
+    (r"vle-bench download ", check_download),
+    (r"hf download ", check_hf_download),
+    (r"make finetune ", finetune),
+    (r"make vcr-base$", finetune_vcr),
+    (r"make score-", score_published),
+    (r"vle-bench score vqa ", score_predictions),
+    (r"vle-bench predict ", predict),
+    (r"vle-bench evaluate .* --server-result ", record_server_result),
+    (r"vle-bench reproduce ", reproduce),
+    (r"vle-bench compare ", compare),
+    (r"vle-bench bench ", bench),
+    (r"vle-bench train .* --resume$", resume),
+    (r"vle-bench convert ", convert),
+    (r"vle-bench ", run_vle_bench),
+]
+
+
+@pytest.mark.processes
 def test_every_command(work):
-    """One test, in the README's order: later commands use what earlier ones wrote."""
-    seen = []
+    """One test, in the documents' order: later commands use what earlier ones wrote."""
     for parts in commands():
         line = shlex.join(parts)
-        if parts[:2] == ["make", "demo"] and "VENV=" not in line:
-            several = ["--seeds" in line]
-            shown = make(
-                parts, work, FEW_STEPS + (" --output-dir runs/three" if any(several) else "")
-            )
-            assert "index.html" in shown and "easy-VQA-keras" in shown
-            assert "vcr.html" in shown and "alignment off: picture, no boxes" in shown
-        elif parts == ["make", "test"]:
-            assert "-m pytest" in make(parts, work, dry=True)
-        elif parts[0] == "pip":
-            assert parts == ["pip", "install", "."]  # the wheel: tests/unit/test_packaging.py
-        elif parts[:2] == ["vle-bench", "download"]:
-            shipped = {"vqav2": "vqa/vle-base", "vcr": "vcr/vle-base-q2a"}[parts[2]]
-            assert line in preflight.data_commands(
-                load_recipe(shipped).data
-            )  # tests/unit/data/test_download*.py run it
-        elif parts[:2] == ["hf", "download"]:
-            assert line in preflight.checkpoint_commands("checkpoints/vle-base")
-            target = work / parts[-1]
-            target.parent.mkdir(parents=True)
-            (work / "runs" / "demo" / "seed-0" / "last").rename(
-                target
-            )  # a small checkpoint of the same layout
-            without_head(target)
-        elif parts[:2] == ["make", "vqa-base"]:
-            if not any(p.startswith("LAUNCH=") for p in parts):
-                assert "written: runs/vle-base-vqa/" in make(parts, work, MINIATURE)
-                assert (
-                    len(
-                        json.loads(
-                            (work / "runs/vle-base-vqa/vqa_test.json").read_text(encoding="utf-8")
-                        )
-                    )
-                    > 0
-                )
-            else:
-                assert "accelerate.commands.launch --num_processes 8 -m vle_bench" in execute(
-                    ["make", "-n", "-f", ROOT / "Makefile", *parts[1:], "VENV="], work
-                )
-        elif parts[0] == "make" and parts[1].startswith(
-            "score-"
-        ):  # tests/unit/evaluation/test_published_checkpoint.py has small ones
-            data = "vqav2" if "vqa" in parts[1] else "vcr"
-            shown = execute(["make", "-n", "-f", ROOT / "Makefile", *parts[1:], "VENV="], work)
-            assert (
-                f"checkpoints/{parts[1].removeprefix('score-').split('-')[0]}" in shown
-                and "--published VLE-base" in shown
-            )
-            said = subprocess.run(
-                ["make", "-f", ROOT / "Makefile", *parts[1:], "VENV=", f"PYTHON={sys.executable}"],
-                cwd=work,
-                capture_output=True,
-                text=True,
-            )
-            assert (
-                f"data/{data}: no prepared data there: README" in said.stderr
-                and said.returncode == 2
-            )
-        elif parts == ["make", "vcr-base"]:
-            shown = make(parts, work, MINIATURE)
-            assert "written: runs/vle-base-vcr-q2a/results/vcr_q2ar.val.json" in shown
-            shown = (work / "leaderboards" / "comparison.md").read_text(encoding="utf-8")
-            assert re.search(r"\| VCR Q2AR \| val \| \d", shown), shown
-        elif parts[:3] == ["vle-bench", "score", "vqa"]:
-            questions = json.loads(
-                (work / "data/easy-vqa-official/questions-test.json").read_text(encoding="utf-8")
-            )["questions"]
-            answers = [{"question_id": q["question_id"], "answer": "no"} for q in questions]
-            (work / "predictions.json").write_text(json.dumps(answers), encoding="utf-8")
-            assert "accuracy" in execute([sys.executable, "-m", "vle_bench", *parts[1:]], work)
-        elif parts[:2] == ["vle-bench", "predict"]:
-            shown = execute([sys.executable, "-m", "vle_bench", *parts[1:]], work)
-            assert "each question of test once" in shown
-            unlabelled = ["evaluate", "runs/vle-base-vqa", "--split", "test"]
-            assert "'test' has no labels" in execute(
-                [sys.executable, "-m", "vle_bench", *unlabelled], work, code=2
-            )
-        elif "--server-result" in parts:  # tests/e2e/test_hub.py has one of as many questions
-            (work / parts[-1]).write_text('[{"test-dev": {"overall": 71.32}}]', encoding="utf-8")
-            shown = execute([sys.executable, "-m", "vle_bench", *parts[1:]], work, code=2)
-            assert "questions of test-dev, the server 107,394" in shown
-        elif parts[:2] == ["vle-bench", "reproduce"]:
-            shown = execute([sys.executable, "-m", "vle_bench", *parts[1:]], work, code=2)
-            assert "accuracy on test-dev is expected, and nothing is measured there yet" in shown
-        elif parts[:2] == ["vle-bench", "compare"]:
-            shutil.copytree(work / parts[2], work / parts[3])
-            shown = execute([sys.executable, "-m", "vle_bench", *parts[1:]], work)
-            assert f"A: {parts[2]}" in shown and "No example's score changed." in shown
-        elif parts == ["make", "bench"]:
-            shown = execute(["make", "-n", "-f", ROOT / "Makefile", "bench", "VENV="], work)
-            assert (
-                "bench recipes/vqa/vle-base.yaml --synthetic --naive" in shown
-                and "vcr/vle-base-q2a.yaml" in shown
-            )
-        elif parts[:2] == ["vle-bench", "bench"]:
-            few = [*MINIATURE.split(), "--steps", "1", "--evaluation-batch-size", "8"]
-            assert "training" in execute(
-                [sys.executable, "-m", "vle_bench", *parts[1:], *few], work
-            )
-        elif parts[-1] == "--resume":
-            shown = execute(
-                [sys.executable, "-m", "vle_bench", *parts[1:], *MINIATURE.split()], work
-            )
-            assert "runs/vle-base-vqa: this run is finished" in shown
-        elif parts[0] == "vle-bench":
-            small = ["--limit-images", "40"] if parts[1:3] == ["prepare", "easy-vqa"] else []
-            assert execute([sys.executable, "-m", "vle_bench", *parts[1:], *small], work).strip()
-        else:
-            raise AssertionError(f"the README has a command that no test runs: {line}")
-        seen.append(parts[0])
-    assert {"make", "pip", "vle-bench", "hf"} <= set(seen)
+        run = next((run for pattern, run in HOW if re.match(pattern, line)), None)
+        assert run is not None, f"a command that no test runs: {line}"
+        run(parts, work)
 
 
+def test_every_kind_of_command_is_in_the_documents():
+    lines = [shlex.join(parts) for parts in commands()]
+    first = [next(pattern for pattern, _ in HOW if re.match(pattern, line)) for line in lines]
+    assert set(first) == {pattern for pattern, _ in HOW}
+
+
+@pytest.mark.processes
 def test_python(work):
     if not (work / "runs" / "demo" / "seed-0" / "best").is_dir():
         make(["make", "demo"], work, FEW_STEPS)
-    shown = [execute([sys.executable, "-c", block], work) for block in blocks("python")]
-    assert "'answer':" in shown[-1] and "'score':" in shown[-1]
+    programs = [
+        block
+        for document in DOCUMENTS
+        if document.name != "develop.md"  # tests/e2e/test_develop.py builds its examples
+        for block in blocks(document, "python")
+    ]
+    shown = [execute([sys.executable, "-c", program], work) for program in programs]
+    assert len(shown) == 3 and "'answer':" in shown[-1] and "'score':" in shown[-1]
+
+
+def test_every_link_leads_to_a_file():
+    for document in [*DOCUMENTS, *(ROOT / "docs").glob("*.md"), ROOT / "CHANGELOG.md"]:
+        text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", text):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_readme_is_short_and_names_every_document():
+    assert len(README.splitlines()) <= 150
+    for document in (ROOT / "docs").glob("*.md"):
+        assert f"docs/{document.name}" in README, document.name
 
 
 def newest(task):

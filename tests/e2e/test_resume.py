@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.processes
 ROOT = Path(__file__).parents[2]
 SMALL = [
     "train",
@@ -30,7 +31,6 @@ def start(*arguments, cwd, output):
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-m", "vle_bench", *map(str, arguments)]
     with open(cwd / output, "w", encoding="utf-8") as file:
@@ -108,7 +108,7 @@ def test_killed_stopped_and_resumed_with_other_workers(work):
 def test_a_random_kill_of_two_processes():
     command = [
         sys.executable,
-        ROOT / "tests" / "kill_and_resume.py",
+        ROOT / "tests" / "long" / "kill_and_resume.py",
         "--kills",
         "1",
         "--processes",

@@ -122,7 +122,9 @@ def golden(
     if (folder / "grad_norms.json").exists():
         output.loss.backward()
         worst["gradients"] = (
-            gradients(model, json.loads((folder / "grad_norms.json").read_text()), dtype),
+            gradients(
+                model, json.loads((folder / "grad_norms.json").read_text(encoding="utf-8")), dtype
+            ),
             GRADIENT[dtype],
         )
     return worst
@@ -130,8 +132,10 @@ def golden(
 
 def meter(attention: str) -> tuple[Any, Tensor]:
     """The model of METER's golden checkpoint, and its soft targets."""
-    meta = json.loads((GOLDEN / "meter" / "meta.json").read_text())
-    config = VLEConfig.from_dict(json.loads((GOLDEN / "meter" / "config.json").read_text()))
+    meta = json.loads((GOLDEN / "meter" / "meta.json").read_text(encoding="utf-8"))
+    config = VLEConfig.from_dict(
+        json.loads((GOLDEN / "meter" / "config.json").read_text(encoding="utf-8"))
+    )
     tensors = load_file(GOLDEN / "meter" / "state_dict.safetensors")
     converted = convert_meter(tensors, config)
     converted.config._attn_implementation = attention
@@ -244,7 +248,7 @@ def waiting_places(work: Callable[[], Any]) -> list[str]:
     found: Counter[str] = Counter()
 
     def note(message: Warning | str, *_: Any, **__: Any) -> None:
-        if "synchronizing" in str(message):
+        if "called a synchronizing" in str(message):  # the mode itself warns that it is new
             found[place(traceback.extract_stack())] += 1
 
     with warnings.catch_warnings():

@@ -57,7 +57,9 @@ def result(folder: Path) -> dict[str, Any]:
     """What a process left; a RuntimeError with the last line of its error."""
     file = folder / "result.json"
     found: dict[str, Any] = (
-        json.loads(file.read_text()) if file.is_file() else {"error": "it ended without a result"}
+        json.loads(file.read_text(encoding="utf-8"))
+        if file.is_file()
+        else {"error": "it ended without a result"}
     )
     if "error" in found:
         print(found["error"], flush=True)

@@ -161,7 +161,7 @@ class VQA(Kind):
 
     def __init__(self, folder: Path) -> None:
         read = {
-            name: json.loads((GOLDEN / "vqa_accuracy" / f"{name}.json").read_text())
+            name: json.loads((GOLDEN / "vqa_accuracy" / f"{name}.json").read_text(encoding="utf-8"))
             for name in self.NAMES
         }
         chosen = [question["question_id"] for question in read["questions"]["questions"][:40]]
@@ -171,7 +171,7 @@ class VQA(Kind):
             ]
         read["results"] = [record for record in read["results"] if record["question_id"] in chosen]
         for name, content in read.items():
-            (folder / f"{name}.json").write_text(json.dumps(content))
+            (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
         super().__init__(folder, [f"{name}.json" for name in self.NAMES])
 
     NAMES = ("questions", "annotations", "results")
@@ -190,7 +190,7 @@ class VQA(Kind):
         outcome = command("score", "vqa", *options, cwd=self.folder)
         if outcome.code == 0:
             outcome.score = json.loads(outcome.output)["accuracy"]
-            each = json.loads((self.outputs / "each.json").read_text())
+            each = json.loads((self.outputs / "each.json").read_text(encoding="utf-8"))
             assert abs(sum(each.values()) / len(each) - outcome.score) < 1e-9, (
                 "the mean of the questions is another"
             )

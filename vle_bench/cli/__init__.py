@@ -1,4 +1,4 @@
-"""The command line: parse, load, call one function, print."""
+"""Command line: parse, call one function, print."""
 
 from vle_bench.cli.app import main
 

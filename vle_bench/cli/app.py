@@ -1,4 +1,4 @@
-"""The command line: parse, load, call one function. Nothing heavy is imported before a command needs it."""
+"""The console script: every command, and how its errors end."""
 
 import errno
 import io
@@ -25,11 +25,9 @@ app = typer.Typer(
     help="Fine-tune and benchmark the vision-language encoders VLE and METER.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(score.score_app, name="score", help="Official score of a results file from anywhere.")
+app.add_typer(score.score_app, name="score", help="Score a results file of any program.")
 app.add_typer(
-    score.check_app,
-    name="check-submission",
-    help="What an official server would reject about a file.",
+    score.check_app, name="check-submission", help="List what an official server would reject."
 )
 
 
@@ -44,71 +42,69 @@ def options(
     debug: Annotated[bool, typer.Option("--debug", help="show the traceback of an error")] = False,
     version: Annotated[
         bool,
-        typer.Option("--version", callback=show_version, is_eager=True, help="show the version"),
+        typer.Option("--version", callback=show_version, is_eager=True, help="print the version"),
     ] = False,
 ) -> None: ...
 
 
-def show_whatever_can_be_shown() -> None:
-    """Let a terminal that has no "→" or "±" show a "?" instead; stderr escapes such characters by itself."""
+# Each command with an example, in the order of the help.
+COMMANDS = (
+    (train, "train recipes/vqa/vle-base.yaml train.seed=1"),
+    (evaluate, "evaluate checkpoints/vle-base-for-vqa --data data/vqav2 --split minival"),
+    (report, "report runs/vle-base-vqa --split minival"),
+    (predict, "predict runs/vle-base-vqa --split test --output vqa_test.json"),
+    (download, "download vqav2 --output data/vqav2-official"),
+    (prepare, "prepare easy-vqa --output data/easy-vqa"),
+    (convert, "convert meter_clip16_224_roberta_pretrain.ckpt --output meter-base"),
+    (validate, "validate recipes/vqa/vle-base.yaml train.batch_size=512"),
+    (table, "table --add runs/vle-base-vqa"),
+    (compare, "compare runs/vle-base-vqa runs/vle-base-vqa-seed-1"),
+    (reproduce, "reproduce recipes/vqa/vle-base.yaml"),
+    (demo, "demo --only vqa --seeds 3"),
+    (bench, "bench recipes/vqa/vle-base.yaml --synthetic --naive model.image_size=224"),
+    (env, "env"),
+)
+for command, example in COMMANDS:
+    app.command(epilog=f"Example: vle-bench {example}")(command)
+
+
+def replace_unprintable_characters() -> None:
+    """Let a terminal without "→" or "±" print "?" instead; stderr escapes such characters."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
 
 
-app.command(epilog="Example: vle-bench train recipes/vqa/vle-base.yaml train.seed=1")(train)
-app.command(
-    epilog="Example: vle-bench evaluate checkpoints/vle-base-for-vqa --data data/vqav2 --split minival"
-)(evaluate)
-app.command(epilog="Example: vle-bench report runs/vle-base-vqa --split minival")(report)
-app.command(
-    epilog="Example: vle-bench predict runs/vle-base-vqa --split test --output vqa_test.json"
-)(predict)
-app.command(epilog="Example: vle-bench download vqav2 --output data/vqav2-official")(download)
-app.command(epilog="Example: vle-bench prepare easy-vqa --output data/easy-vqa")(prepare)
-app.command(
-    epilog="Example: vle-bench convert meter_clip16_224_roberta_pretrain.ckpt --output meter-base --tokenizer roberta-base"
-)(convert)
-app.command(epilog="Example: vle-bench validate recipes/vqa/vle-base.yaml train.batch_size=512")(
-    validate
-)
-app.command(epilog="Example: vle-bench table --add runs/vle-base-vqa")(table)
-app.command(epilog="Example: vle-bench compare runs/vle-base-vqa runs/vle-base-vqa-seed-1")(compare)
-app.command(epilog="Example: vle-bench reproduce recipes/vqa/vle-base.yaml")(reproduce)
-app.command(epilog="Example: vle-bench demo --only vqa --seeds 3")(demo)
-app.command(
-    epilog="Example: vle-bench bench recipes/vqa/vle-base.yaml --synthetic --naive model.image_size=224"
-)(bench)
-app.command(epilog="Example: vle-bench env")(env)
-
-
 def main() -> None:
-    """The console script: a known mistake is one line and exit status 2, a failed run one line and 1."""
-    show_whatever_can_be_shown()
+    """Run the console script.
+
+    A wrong request is one line on stderr and exit status 2, a failed run one line and 1.
+    """
+    replace_unprintable_characters()
     debug = "--debug" in sys.argv
     if debug:
-        sys.argv.remove("--debug")  # so that it may stand anywhere
+        sys.argv.remove("--debug")  # it may be given anywhere
     try:
         app()
-    except (RequestError, RunFailed) as error:
-        if debug:
-            raise
-        print(f"vle-bench: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, RequestError) else 1)
-    except Interrupted as error:
-        print(f"vle-bench: {error}", file=sys.stderr)
-        sys.exit(128 + error.signal)
-    except OSError as error:  # a file where a folder should be, no permission, a full disk
-        if debug:
-            raise
-        print(
-            f"vle-bench: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr
-        )
-        sys.exit(1 if error.errno in (errno.ENOSPC, errno.EDQUOT) else 2)
     except Exception as error:
-        if debug:
+        if debug and not isinstance(error, Interrupted):
             raise
-        print(
-            f"vle-bench: {type(error).__name__}: {error} (a defect of ours? --debug shows where)",
-            file=sys.stderr,
-        )
-        sys.exit(1)
+        print(f"vle-bench: {message(error)}", file=sys.stderr)
+        sys.exit(status(error))
+
+
+def message(error: Exception) -> str:
+    """One line about an error; a group of problems of one request may have several."""
+    if isinstance(error, (RequestError, RunFailed, Interrupted)):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename or 'a file'}: {error.strerror or error}"
+    return f"{type(error).__name__}: {error} (a defect of ours? --debug shows where)"
+
+
+def status(error: Exception) -> int:
+    """The exit status: 2 for a wrong request, 128 + signal for an interrupted run, else 1."""
+    if isinstance(error, Interrupted):
+        return 128 + error.signal
+    # a folder in the place of a file or a missing permission is a wrong request, a full disk is not
+    wrong_path = isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT)
+    return 2 if isinstance(error, RequestError) or wrong_path else 1

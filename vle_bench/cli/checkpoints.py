@@ -1,25 +1,23 @@
-"""What `evaluate`, `predict` and `report` are told of checkpoints that were trained elsewhere, and the data that is asked about."""
+"""Options about checkpoints that were trained elsewhere, and about the data to score."""
 
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vle_bench.errors import RequestError
+from vle_bench.tasks.catalogue import SCORED, within
+
+if TYPE_CHECKING:
+    from vle_bench.evaluation.published_checkpoint import Asked
 
 
 class Resize(str, Enum):
     crop = "crop"
     squash = "squash"
-
-
-class Task(str, Enum):
-    vqa = "vqa"
-    vcr_q2a = "vcr_q2a"
-    vcr_qa2r = "vcr_qa2r"
-    vcr_joint = "vcr_joint"
+    published_vcr = "published-vcr"
 
 
 Checkpoint = Annotated[
@@ -29,13 +27,18 @@ Checkpoint = Annotated[
     ),
 ]
 RecipeOption = Annotated[
-    str | None, typer.Option(help="recipe that names the data; the checkpoint's own if not given")
+    str | None,
+    typer.Option(help="recipe that names the data; the checkpoint's own if not given"),
 ]
 DataOption = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="prepared data, instead of a recipe's")
+    Path | None, typer.Option(metavar="DIR", help="prepared data, instead of the recipe's")
 ]
 TaskOption = Annotated[
-    Task | None, typer.Option(help="trained elsewhere: task, if config.json names no architecture")
+    str | None,
+    typer.Option(
+        metavar="|".join(SCORED),
+        help="trained elsewhere: task, if config.json names no architecture",
+    ),
 ]
 LengthOption = Annotated[
     int | None,
@@ -43,59 +46,57 @@ LengthOption = Annotated[
         metavar="N",
         min=4,
         max=100_000,
-        help="trained elsewhere: most tokens of a text; 50 in VQA, 80 in VCR, or fewer if its tokenizer says so",
+        help="trained elsewhere: most tokens of a text; 50 in VQA, 80 in VCR, or fewer if its "
+        "tokenizer says so",
     ),
 ]
 ResizeOption = Annotated[
     Resize | None,
-    typer.Option(help="trained elsewhere: pictures, if not as preprocessor_config.json says"),
+    typer.Option(help="trained elsewhere: resize, if not as preprocessor_config.json says"),
 ]
 TrainedOnOption = Annotated[
     str | None,
     typer.Option(
         metavar="SPLITS",
-        help="trained elsewhere: on which splits, such as train+val; else never ranked",
+        help="trained elsewhere: training splits, such as train+val; without it, never ranked",
     ),
 ]
 PublishedOption = Annotated[
     str | None,
     typer.Option(
-        metavar="MODEL", help="print what published.yaml has of a model, such as VLE-base, beside"
+        metavar="MODEL",
+        help="also print the figures of a model in published.yaml, such as VLE-base",
     ),
 ]
-# Scores that a record's own stand beside: published tables have no Q2AR of METER and VLE.
-BESIDE = {
-    "vcr_q2ar": ("vcr_q2a", "vcr_qa2r", "vcr_q2ar"),
-    "vcr_joint": ("vcr_q2a", "vcr_qa2r", "vcr_q2ar"),
-}
 
 
 @dataclass(frozen=True)
 class Request:
-    """The data and the split that a checkpoint is asked about."""
+    """The data and the split that a checkpoint is scored on, and the processes that load it."""
 
     data_root: Path
     split: str
+    num_workers: int
 
 
 def requested(
     checkpoint: Path, recipe: str | None, data: Path | None, split: str | None
 ) -> Request:
-    """Data and split, from the command line or from a recipe.
+    """Take data and split from the command line, or from a recipe.
 
     Args:
-        recipe: None: the one that was trained with, where there is one.
+        recipe: None: the recipe of the training run, if there is one.
 
     Raises:
-        RequestError: no such checkpoint, or nothing that says which data or split.
+        RequestError: the checkpoint does not exist, or nothing names the data or the split.
     """
     from vle_bench.recipe.load import load_recipe
+    from vle_bench.recipe.schema import TrainGroup
 
     if not checkpoint.is_dir():
         on_hub = len(checkpoint.parts) == 2 and not checkpoint.is_absolute()  # OWNER/MODEL
-        fetch = (
-            f"; of the hub: `hf download {checkpoint} --local-dir checkpoints/{checkpoint.name}`"
-        )
+        target = f"checkpoints/{checkpoint.name}"
+        fetch = f"; of the hub: `hf download {checkpoint} --local-dir {target}`"
         raise RequestError(f"{checkpoint}: no such folder{fetch * on_hub}")
     places = (checkpoint / "recipe.yaml", checkpoint.parent / "recipe.yaml")
     source = recipe or next((str(path) for path in places if path.is_file()), None)
@@ -103,30 +104,32 @@ def requested(
     root = data or (Path(loaded.data.root) if loaded else None)
     chosen = split or (loaded.data.report if loaded else None)
     if root is None or chosen is None:
-        missing = [
-            name for name, value in (("--data DIR", root), ("--split S", chosen)) if value is None
-        ]
-        raise RequestError(
-            f"{checkpoint}: no recipe.yaml beside it: name {' and '.join(missing)}, or --recipe"
-        )
-    return Request(root, chosen)
+        options = (("--data DIR", root), ("--split S", chosen))
+        missing = " and ".join(name for name, value in options if value is None)
+        raise RequestError(f"{checkpoint}: no recipe.yaml beside it: name {missing}, or --recipe")
+    workers = TrainGroup.model_fields["num_workers"].default
+    return Request(root, chosen, loaded.train.num_workers if loaded else workers)
 
 
 def asked_of(
-    task: Task | None, max_text_length: int | None, resize: Resize | None, trained_on: str | None
-) -> Any:
+    task: str | None, max_text_length: int | None, resize: Resize | None, trained_on: str | None
+) -> "Asked":
+    """Collect the options about a checkpoint that was trained elsewhere."""
     from vle_bench.evaluation.published_checkpoint import Asked
 
     return Asked(
-        task.value if task else None, max_text_length, resize.value if resize else None, trained_on
+        task,
+        max_text_length,
+        resize.value if resize else None,
+        trained_on,
     )
 
 
 def published_lines(model: str, source: str, task: str) -> list[str]:
-    """What published.yaml has of a model on a task of a data set, a line each.
+    """One line for each figure of a model in published.yaml, on a task of a dataset.
 
     Raises:
-        RequestError: no such model there.
+        RequestError: published.yaml has no such model.
     """
     from vle_bench.leaderboard.published import load_published, not_among
 
@@ -134,16 +137,14 @@ def published_lines(model: str, source: str, task: str) -> list[str]:
     names = [one.name for one in published.models]
     if model not in names:
         raise RequestError(f"--published: {not_among(model, 'models', names)}")
-    tasks = BESIDE.get(task, (task,))
-    scores = [
-        s for s in published.scores if (s.model, s.data) == (model, source) and s.task in tasks
-    ]
+    tasks = within(task) if task else ()  # published tables have no Q2AR of METER and VLE
     lines = []
-    for score in scores:
+    for score in published.scores:
+        if (score.model, score.data) != (model, source) or score.task not in tasks:
+            continue
         document = published.sources[score.source]
         where = f"{document.document}, {document.table}" if document.table else document.document
         notes = "".join(f"; {published.marks[mark].text.rstrip('.')}" for mark in score.marks)
-        lines.append(
-            f"published  {model}, {score.task} on {score.split}, {score.metric}: {score.value}   ({where}{notes})"
-        )
+        figure = f"{score.task} on {score.split}, {score.metric}: {score.value}"
+        lines.append(f"published  {model}, {figure}   ({where}{notes})")
     return lines or [f"published  {model}: nothing of {task} on {source}"]

@@ -1,19 +1,14 @@
-"""The commands that bring data: download and prepare. `cli` gives them their place."""
+"""Commands for data: `download` and `prepare`."""
 
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from vle_bench.data.sources import PREPARED, SOURCES, load
+from vle_bench.data.sources import DOWNLOADED, PREPARED, SOURCES, load
 from vle_bench.errors import RequestError
-
-LABEL_MAP = (
-    "answers and their order: JSON (a list, {answer: index}, our label_map.json, a published checkpoint's config.json), "
-    "or .txt or .jsonl with an answer a line"
-)
 
 
 class OnBad(str, Enum):
@@ -21,134 +16,151 @@ class OnBad(str, Enum):
     skip = "skip"
 
 
+Official = Annotated[
+    Path | None,
+    typer.Option(
+        "--source",
+        help="folder of the official files; easy-vqa and shapes-vcr write them there",
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=2**32 - 1,
+        help="shapes-vcr: seed of the pictures and questions; 0 if not given",
+    ),
+]
+LimitImages = Annotated[
+    int | None,
+    typer.Option(min=10, max=10**6, help="easy-vqa: images a split at most, for trials"),
+]
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=256,
+        help="processes that check and store images; any number writes the same bytes",
+    ),
+]
+OnBadImage = Annotated[
+    OnBad, typer.Option(help="missing or broken image: stop, or leave it out and list it")
+]
+OnBadRecord = Annotated[
+    OnBad, typer.Option(help="wrong question or annotation: stop, or leave it out and list it")
+]
+LabelMap = Annotated[
+    Path | None,
+    typer.Option(
+        help="answers in their order: JSON (a list, {answer: index}, label_map.json, the "
+        "config.json of a checkpoint), or .txt or .jsonl with an answer a line"
+    ),
+]
+PublishedTargets = Annotated[
+    bool,
+    typer.Option(
+        "--published-targets",
+        help="look answers up as given, as METER and VLE do; the default normalises them",
+    ),
+]
+VisualGenome = Annotated[
+    Path | None,
+    typer.Option(help="vqav2: question_answers.json of Visual Genome, for the training split vg"),
+]
+VisualGenomeImages = Annotated[
+    Path | None, typer.Option(help="vqav2: image_data.json of Visual Genome (coco_id)")
+]
+Tokenizer = Annotated[
+    Path | None, typer.Option(help="folder of a tokenizer, to count texts that are too long")
+]
+MaxTextLength = Annotated[
+    int | None,
+    typer.Option(
+        min=4, max=4096, help="with --tokenizer: tokens that the model reads; 50, for vcr 80"
+    ),
+]
+
+
 def download(
-    source: Annotated[str, typer.Argument(help="vqav2 or vcr")],
+    source: Annotated[str, typer.Argument(help=" or ".join(DOWNLOADED))],
     output: Annotated[
         Path | None,
         typer.Option(help="folder for the official files, as `prepare --source` reads it"),
     ] = None,
     list_urls: Annotated[
-        bool, typer.Option("--list", help="print what is needed and stop, to fetch it another way")
+        bool, typer.Option("--list", help="print the URLs and stop, to fetch them another way")
     ] = False,
     keep_archives: Annotated[
-        bool, typer.Option("--keep-archives", help="do not remove the archives once unpacked")
+        bool, typer.Option("--keep-archives", help="keep the archives after unpacking them")
     ] = False,
     annotations: Annotated[
-        str | None, typer.Option(metavar="URL|FILE", help="vcr: where vcr1annots.zip is")
+        str | None, typer.Option(metavar="URL|FILE", help="vcr: location of vcr1annots.zip")
     ] = None,
     images: Annotated[
-        str | None, typer.Option(metavar="URL|FILE", help="vcr: where vcr1images.zip is")
+        str | None, typer.Option(metavar="URL|FILE", help="vcr: location of vcr1images.zip")
     ] = None,
 ) -> None:
-    """Official archives, fetched, checked and unpacked.
+    """Download, check and unpack the official archives.
 
-    The same command again goes on where it was stopped. Archives that lie in the folder already are unpacked without the network.
-    VCR has its own licence: the command says how one comes by its archives.
+    The same command continues an interrupted download. Archives that are already in the folder are
+    unpacked without the network. VCR has its own licence: the command explains how to get it.
     """
-    from vle_bench.data.download.archives import VQAV2, url_lines, vcr_archives, vcr_lines
     from vle_bench.data.download.archives import download as download_archives
+    from vle_bench.data.download.archives import url_lines
 
-    if source not in ("vqav2", "vcr"):
-        raise RequestError(f"download: nothing to fetch for {source!r}; there are vqav2 and vcr")
-    if source == "vqav2" and (annotations or images):
+    if source not in DOWNLOADED:
         raise RequestError(
-            "download vqav2: --annotations and --images are for vcr; an archive that you have, put into the folder"
+            f"download: no archives of {source!r} are known; choose {' or '.join(DOWNLOADED)}"
         )
+    row = SOURCES[source]
+    options = {"--annotations": annotations, "--images": images}
+    given = {option: place for option, place in options.items() if place is not None}
+    if set(given) - set(row.archive_options):
+        owners = ", ".join(name for name in DOWNLOADED if SOURCES[name].archive_options)
+        raise RequestError(
+            f"download {source}: {' and '.join(options)} are for {owners}; "
+            "put archives that you have into the folder"
+        )
+    if list_urls and row.archive_lines:
+        print("\n".join(load(row.archive_lines)(output)))
+        return
     if list_urls:
-        print("\n".join(url_lines(VQAV2) if source == "vqav2" else vcr_lines(output)))
-        if source == "vqav2":
-            print(
-                "put them into one folder; `vle-bench download vqav2 --output FOLDER` checks and unpacks them",
-                file=sys.stderr,
-            )
+        print("\n".join(url_lines(load(row.archives)(Path(), given))))
+        advice = f"`vle-bench download {source} --output FOLDER` checks and unpacks them"
+        print(f"put them into one folder; {advice}", file=sys.stderr)
         return
     if output is None:
         raise RequestError(
-            f"download {source}: --output names the folder to download to (or --list prints what is needed)"
+            f"download {source}: --output names the folder to download to "
+            "(--list prints the URLs instead)"
         )
-    archives = VQAV2 if source == "vqav2" else vcr_archives(output, annotations, images)
+    archives = load(row.archives)(output, given)
     fresh = download_archives(archives, output, keep_archives=keep_archives)
     print(f"written: {output}" if fresh else f"{output}: everything is there, nothing to do")
 
 
 def prepare(
-    source: Annotated[str, typer.Argument(help="easy-vqa, vqav2, vcr or shapes-vcr")],
+    source: Annotated[str, typer.Argument(help=", ".join(PREPARED))],
     output: Annotated[Path, typer.Option(help="folder for the prepared data")],
-    official: Annotated[
-        Path | None,
-        typer.Option(
-            "--source",
-            help="folder of the official files; easy-vqa and shapes-vcr write them there",
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            max=2**32 - 1,
-            help="shapes-vcr: decides every picture and question; 0 if not given",
-        ),
-    ] = None,
-    limit_images: Annotated[
-        int | None,
-        typer.Option(min=10, max=10**6, help="easy-vqa: only so many images a split, for trials"),
-    ] = None,
-    workers: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=256,
-            help="processes that check and store images; the same bytes with any number",
-        ),
-    ] = 1,
-    on_bad_image: Annotated[
-        OnBad,
-        typer.Option(help="an image that is missing or broken: stop, or leave it out and list it"),
-    ] = OnBad.error,
-    on_bad_record: Annotated[
-        OnBad,
-        typer.Option(
-            help="a question or annotation that is wrong: stop, or leave it out and list it"
-        ),
-    ] = OnBad.error,
-    label_map: Annotated[Path | None, typer.Option(help=LABEL_MAP)] = None,
-    published_targets: Annotated[
-        bool,
-        typer.Option(
-            "--published-targets",
-            help="look answers up as given, as METER and VLE do; ours are normalised",
-        ),
-    ] = False,
-    visual_genome: Annotated[
-        Path | None,
-        typer.Option(
-            help="vqav2: Visual Genome's question_answers.json, for the extra training split vg"
-        ),
-    ] = None,
-    vg_image_data: Annotated[
-        Path | None, typer.Option(help="vqav2: Visual Genome's image_data.json (coco_id)")
-    ] = None,
-    tokenizer: Annotated[
-        Path | None,
-        typer.Option(help="folder of a tokenizer, to count questions that are too long"),
-    ] = None,
-    max_text_length: Annotated[
-        int | None,
-        typer.Option(
-            min=4, max=4096, help="with --tokenizer: tokens that a model reads; 50, for vcr 80"
-        ),
-    ] = None,
+    official: Official = None,
+    seed: Seed = None,
+    limit_images: LimitImages = None,
+    workers: Workers = 1,
+    on_bad_image: OnBadImage = OnBad.error,
+    on_bad_record: OnBadRecord = OnBad.error,
+    label_map: LabelMap = None,
+    published_targets: PublishedTargets = False,
+    visual_genome: VisualGenome = None,
+    vg_image_data: VisualGenomeImages = None,
+    tokenizer: Tokenizer = None,
+    max_text_length: MaxTextLength = None,
 ) -> None:
-    """Official files → tables of images and questions.
+    """Convert official files to Arrow tables.
 
-    Writes Arrow tables, the label map of VQA and a manifest; refuses files that contradict each other. Stopped and started again it
-    goes on where it was, by whole shards (500 MB of images each).
+    Writes tables of images and questions, the label map of VQA and a manifest. Refuses files that
+    contradict each other. The same command continues an interrupted preparation, by shards of
+    500 MB of images.
     """
-    if source not in PREPARED:
-        raise RequestError(
-            f"prepare: no source is called {source!r}; there are {', '.join(PREPARED)}"
-        )
-    row = SOURCES[source]
     options = {
         "--limit-images": limit_images,
         "--label-map": label_map,
@@ -157,11 +169,7 @@ def prepare(
         "--vg-image-data": vg_image_data,
         "--seed": seed,
     }
-    foreign = [o for o, value in options.items() if value is not None and o not in row.options]
-    if foreign:
-        raise RequestError(f"prepare {source}: {', '.join(foreign)}: not for this source")
-    if official is None and not row.made:
-        raise RequestError(f"prepare {source}: --source names the folder of the official files")
+    check_request(source, official, options)
     from vle_bench.data.prepare.fingerprint import Standing
     from vle_bench.data.prepare.manifest import Choices
 
@@ -174,12 +182,26 @@ def prepare(
         tokenizer,
         max_text_length,
     )
-    manifest = load(row.prepare)(official, output, choices, options)
-    standing = isinstance(manifest, Standing)
-    if standing:
+    manifest = load(SOURCES[source].prepare)(official, output, choices, options)
+    finished = isinstance(manifest, Standing)  # by an earlier command
+    if finished:
         print(f"{output}: everything is there, nothing to do")
-    print("\n".join(load(row.summary)(manifest)))
-    if not standing:
+    print("\n".join(load(SOURCES[source].summary)(manifest)))
+    if not finished:
         print(f"written: {output}")
-    if official is not None and source in ("easy-vqa", "shapes-vcr"):
+    if official is not None and SOURCES[source].made:
         print(f"the official files: {official}")
+
+
+def check_request(source: str, official: Path | None, options: dict[str, Any]) -> None:
+    """Refuse an unknown dataset, options of other datasets, and a missing --source."""
+    if source not in PREPARED:
+        raise RequestError(
+            f"prepare: no dataset is called {source!r}; choose one of {', '.join(PREPARED)}"
+        )
+    row = SOURCES[source]
+    foreign = [o for o, value in options.items() if value is not None and o not in row.options]
+    if foreign:
+        raise RequestError(f"prepare {source}: {', '.join(foreign)}: not for this source")
+    if official is None and not row.made:
+        raise RequestError(f"prepare {source}: --source names the folder of the official files")

@@ -1,4 +1,4 @@
-"""The environment that commands run in, and how they print."""
+"""The command `env`, and what several commands print."""
 
 import os
 
@@ -7,7 +7,7 @@ from vle_bench.training.launch import meet_on_cpu
 
 
 def env() -> None:
-    """Versions, devices, and what is missing."""
+    """Print versions, devices and missing packages."""
     import importlib.util
 
     import torch
@@ -24,27 +24,30 @@ def env() -> None:
 
 
 def quiet_libraries() -> None:
-    """Their bars and advice would bury our own lines."""
+    """Silence the progress bars and warnings of libraries, which would bury our own lines."""
     meet_on_cpu(os.environ)
     from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def is_first_process() -> bool:
+    """Whether this is the main process, the only one that prints."""
     from accelerate import PartialState
 
-    return PartialState().is_main_process
+    return bool(PartialState().is_main_process)
 
 
 def print_rows(rows: list[tuple[str, float, tuple[float, float] | None, int | None]]) -> None:
-    """Name, fraction, interval, number of examples: percent, a line each."""
+    """Print one line a score: name, percentage, 95 % interval, number of examples.
+
+    Args:
+        rows: (name, fraction, interval of fractions or None, number of examples or None).
+    """
     for name, value, interval, n in rows:
-        between = (
-            f"   (95 %: {100 * interval[0]:.2f} to {100 * interval[1]:.2f})" if interval else ""
-        )
-        print(
-            f"{name:28} {100 * value:6.2f}{between}"
-            + (f"   {n:,} questions" if n is not None else "")
-        )
+        bounds = ""
+        if interval is not None:
+            bounds = f"   (95 %: {100 * interval[0]:.2f} to {100 * interval[1]:.2f})"
+        count = f"   {n:,} questions" if n is not None else ""
+        print(f"{name:28} {100 * value:6.2f}{bounds}{count}")

@@ -1,28 +1,41 @@
-"""Commands on a trained checkpoint: evaluate, predict, report, compare."""
+"""Commands on trained checkpoints: `evaluate`, `predict`, `report` and `compare`."""
 
 import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vle_bench.analysis.compare import comparison_lines
 from vle_bench.cli import checkpoints
 from vle_bench.cli.environment import is_first_process, print_rows, quiet_libraries
+from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
+from vle_bench.tasks.catalogue import CATALOGUE, JOINED
 from vle_bench.training.launch import check_launch
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from vle_bench.evaluation.published_checkpoint import Asked
+    from vle_bench.evaluation.record import Record
 
 OtherRun = Annotated[
     Path | None,
     typer.Option("--with", metavar="RUN", help="VCR: the run of the other task, QA2R for Q2A"),
 ]
-
 Precision = Annotated[
     str | None,
     typer.Option(
         metavar="fp32|bf16|fp16", help="precision to compute in; that of the training if not given"
+    ),
+]
+ServerResult = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="result file of the challenge's server, for a split that only it can score",
     ),
 ]
 
@@ -36,18 +49,10 @@ def evaluate(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            help="result record to write, DIR/x.json; its predictions go to DIR/x.predictions.jsonl"
-        ),
+        typer.Option(help="record to write, DIR/x.json, with DIR/x.predictions.jsonl beside it"),
     ] = None,
     other: OtherRun = None,
-    server_result: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="vqav2, --split test-dev: the result file of the challenge's server",
-        ),
-    ] = None,
+    server_result: ServerResult = None,
     precision: Precision = None,
     task: checkpoints.TaskOption = None,
     max_text_length: checkpoints.LengthOption = None,
@@ -57,9 +62,10 @@ def evaluate(
 ) -> None:
     """Score a checkpoint on a split with labels.
 
-    Prints the scores and writes the result record and the predictions: into the run folder, for a checkpoint that was trained
-    elsewhere into results/NAME/ of the current folder, or where --output says. `evaluate Q2A --with QA2R` joins the predictions
-    of two VCR checkpoints, both evaluated before, by annot_id: Q2AR. With --server-result the scores are the server's, and no
+    Prints the scores and writes the result record and the predictions: into the run folder, into
+    results/NAME/ of the current folder for a checkpoint that was trained elsewhere, or where
+    --output says. `evaluate Q2A --with QA2R` joins the predictions of two VCR checkpoints, both
+    evaluated before, by annot_id: Q2AR. With --server-result the scores are the server's, and no
     model runs.
     """
     if server_result is not None and (split is None or other is not None):
@@ -68,14 +74,52 @@ def evaluate(
         )
     if precision is not None and other is not None:
         raise RequestError(
-            "evaluate: --precision goes with one checkpoint; --with joins what both were evaluated to before"
+            "evaluate: --precision goes with one checkpoint; --with joins finished evaluations"
         )
-    wanted = checkpoints.requested(checkpoint, recipe, data, split)
+    request = checkpoints.requested(checkpoint, recipe, data, split)
     if published is not None:
-        checkpoints.published_lines(
-            published, "", ""
-        )  # a misspelt name should show before the work
+        checkpoints.published_lines(published, "", "")  # refuse a misspelt name before the work
     quiet_libraries()
+    asked = checkpoints.asked_of(task, max_text_length, resize, trained_on)
+    if other is not None:
+        root = request.data_root if data or recipe else None
+        record, written = join(checkpoint, other, request.split, output, root)
+    else:
+        record, written = score(checkpoint, request, output, server_result, precision, asked)
+    if is_first_process():
+        print_record(record)
+        if published is not None:
+            source = record.data["source"]
+            print("\n".join(checkpoints.published_lines(published, source, record.task)))
+        print("\n".join(f"written: {path}" for path in written))
+
+
+def join(
+    checkpoint: Path, other: Path, split: str, output: Path | None, data_root: Path | None
+) -> tuple["Record", list[Path]]:
+    """Join the predictions of two VCR checkpoints: the record, and the files written."""
+    from vle_bench.evaluation import outputs
+    from vle_bench.evaluation.published_checkpoint import evaluation_folder
+    from vle_bench.evaluation.vcr_join import join_vcr
+
+    run, other_run = evaluation_folder(checkpoint), evaluation_folder(other)
+    target = output or run / "results" / f"{JOINED}.{split}.json"
+    outputs.check_joined_output(target, run, other_run, split)
+    accelerator = scoring_accelerator()
+    record = join_vcr(run, other_run, split, target, accelerator=accelerator, data_root=data_root)
+    return record, [target]
+
+
+def score(
+    checkpoint: Path,
+    request: checkpoints.Request,
+    output: Path | None,
+    server_result: Path | None,
+    precision: str | None,
+    asked: "Asked",
+) -> tuple["Record", list[Path]]:
+    """Score one checkpoint, or record the server's scores: the record, and the files written."""
+    from vle_bench.analysis.model_card import write_cards
     from vle_bench.evaluation import outputs
     from vle_bench.evaluation.evaluate import evaluate_checkpoint
     from vle_bench.evaluation.published_checkpoint import (
@@ -83,64 +127,56 @@ def evaluate(
         is_elsewhere,
         task_asked,
     )
-    from vle_bench.evaluation.vcr_join import join_vcr
+    from vle_bench.evaluation.server_result import record_server_result
     from vle_bench.models.pretrained import resolve
 
-    asked = checkpoints.asked_of(task, max_text_length, resize, trained_on)
-    run = evaluation_folder(checkpoint)
-    name = "vcr_q2ar" if other is not None else task_asked(checkpoint, asked)
-    target = output or run / "results" / f"{name}.{wanted.split}.json"
-    if other is not None:
-        outputs.check_joined_output(target, run, evaluation_folder(other), wanted.split)
-    elif not is_elsewhere(checkpoint):
-        outputs.check_record_output(
-            target, run, resolve(checkpoint) / "model.safetensors", name, wanted.split
-        )
+    run, split, root = evaluation_folder(checkpoint), request.split, request.data_root
+    name = task_asked(checkpoint, asked)
+    target = output or run / "results" / f"{name}.{split}.json"
+    if not is_elsewhere(checkpoint):
+        weights = resolve(checkpoint) / "model.safetensors"
+        outputs.check_record_output(target, run, weights, name, split)
+    accelerator = scoring_accelerator()
     if server_result is not None:
-        from vle_bench.evaluation.server_result import record_server_result
-
         record = record_server_result(
             checkpoint,
-            wanted.data_root,
-            wanted.split,
+            root,
+            split,
             server_result,
             target,
-            accelerator=scoring_accelerator(),
+            accelerator=accelerator,
             precision=precision,
             asked=asked,
         )
-    elif other is not None:
-        root = wanted.data_root if data or recipe else None
-        record = join_vcr(
-            run,
-            evaluation_folder(other),
-            wanted.split,
-            target,
-            accelerator=scoring_accelerator(),
-            data_root=root,
-        )
+        written = [target]
     else:
         record = evaluate_checkpoint(
             checkpoint,
-            wanted.data_root,
-            wanted.split,
+            root,
+            split,
             target,
-            accelerator=scoring_accelerator(),
+            accelerator=accelerator,
             run=run,
+            num_workers=request.num_workers,
             precision=precision,
             asked=asked,
         )
-    if is_first_process():
-        print_record(record)
-        if published is not None:
-            print(
-                "\n".join(
-                    checkpoints.published_lines(published, record.data["source"], record.task)
-                )
-            )
-        print(f"written: {target}")
-        if server_result is None and other is None:
-            print(f"written: {outputs.predictions_file(target, run, name, wanted.split)}")
+        written = [target, outputs.predictions_file(target, run, name, split)]
+    if accelerator.is_main_process:
+        write_cards(run)
+    return record, written
+
+
+def scoring_accelerator() -> "Accelerator":
+    """The processes and the device that score; checkpoint or --precision decide the precision.
+
+    Raises:
+        RequestError: an accelerate configuration would change it, as in `train`.
+    """
+    from accelerate import Accelerator
+
+    check_launch(os.environ)
+    return Accelerator()
 
 
 def report(
@@ -156,14 +192,14 @@ def report(
     ] = None,
     other: OtherRun = None,
     data: Annotated[
-        Path | None,
-        typer.Option(help="the prepared data, where it has moved, or no recipe names it"),
+        Path | None, typer.Option(help="prepared data, if moved, or if no recipe names them")
     ] = None,
 ) -> None:
-    """Where a run errs, on one HTML page.
+    """Write one HTML page about the errors of a run.
 
-    Scores by what questions are like, calibration, confusion, the 50 most confident mistakes with their pictures, learning curves,
-    recipe and provenance; from the record and the predictions that `evaluate` wrote.
+    Shows scores by kind of question, calibration, confusions, the 50 most confident mistakes with
+    their pictures, learning curves, recipe and provenance, from the record and the predictions that
+    `evaluate` wrote.
     """
     from vle_bench.evaluation.outputs import refuse_existing
 
@@ -173,20 +209,9 @@ def report(
     from vle_bench.analysis.report import write_report
     from vle_bench.evaluation.published_checkpoint import evaluation_folder
 
-    folder, joined = evaluation_folder(run), None if other is None else evaluation_folder(other)
-    print(f"written: {write_report(folder, split, output, joined, data)}")
-
-
-def scoring_accelerator() -> Any:
-    """The processes and the device that score; their precision follows from the checkpoint or --precision.
-
-    Raises:
-        RequestError: an accelerate configuration that would change it, as `train` refuses it.
-    """
-    from accelerate import Accelerator
-
-    check_launch(os.environ)
-    return Accelerator()
+    folder = evaluation_folder(run)
+    other_folder = None if other is None else evaluation_folder(other)
+    print(f"written: {write_report(folder, split, output, other_folder, data)}")
 
 
 def predict(
@@ -203,78 +228,66 @@ def predict(
 ) -> None:
     """Answer a split in the official submission format.
 
-    VCR's file holds the answers of one checkpoint and the rationales of another: `predict Q2A --with QA2R`; a run of vcr_joint has
-    both.
+    VCR's file holds the answers of one checkpoint and the rationales of another: `predict Q2A
+    --with QA2R`. A run of vcr_joint has both.
     """
     from vle_bench.evaluation.outputs import refuse_existing
 
     refuse_existing(output)
-    wanted = checkpoints.requested(checkpoint, recipe, data, split)
+    request = checkpoints.requested(checkpoint, recipe, data, split)
     quiet_libraries()
     from vle_bench.evaluation.evaluate import predict_checkpoint
 
-    asked = checkpoints.asked_of(task, max_text_length, resize, None)
     count, source = predict_checkpoint(
         checkpoint,
-        wanted.data_root,
+        request.data_root,
         split,
         output,
         accelerator=scoring_accelerator(),
         other=other,
+        num_workers=request.num_workers,
         precision=precision,
-        asked=asked,
+        asked=checkpoints.asked_of(task, max_text_length, resize, None),
     )
     if is_first_process():
         print(f"written: {output} ({count:,} answers, each question of {split} once)")
-        if source == "vqav2" and split != "test":
-            print(
-                "The VQA v2 server wants every question of test2015 answered, for test-dev too: --split test"
-            )
+        whole = SOURCES[source].server_split
+        if whole is not None and split != whole:
+            print(f"The server only accepts complete files: --split {whole} answers every question")
 
 
-def print_record(record: Any) -> None:
+def print_record(record: "Record") -> None:
+    """Print the scores of a record, overall and by kind of question, and what limits them."""
     from vle_bench.evaluation.record import precision_of
 
-    print(
-        f"\n{record.model['name']} on {record.split} of {record.data['source']}, {record.n:,} examples"
-    )
-    print_rows(
-        [(name, metric.value, metric.interval, metric.n) for name, metric in record.metrics.items()]
-    )
+    source = record.data["source"]
+    print(f"\n{record.model['name']} on {record.split} of {source}, {record.n:,} examples")
+    print_rows([(name, m.value, m.interval, m.n) for name, m in record.metrics.items()])
     for kind, groups in record.breakdown.items():
         print(f"by {kind}")
-        print_rows(
-            [
-                (f"  {name}", metric.value, metric.interval, metric.n)
-                for name, metric in groups.items()
-            ]
-        )
+        print_rows([(f"  {name}", m.value, m.interval, m.n) for name, m in groups.items()])
     if record.training.get("precision", record.precision) != record.precision:
         print(f"scored in {precision_of(record)}")
     if record.kind == "elsewhere":
-        known = ", ".join(record.training_splits) or "what is not known (--trained-on): not ranked"
-        print(f"trained elsewhere, on {known}; {settings_of(record)}")
-        if (
-            record.task == "vqa"
-            and record.processes
-            and "soft_score_in_vocabulary" not in record.metrics
-        ):
-            print(
-                "soft_score_in_vocabulary is left out: the data's label map is not the checkpoint's, which the"
-            )
-            print("accuracy does not need")
+        splits = ", ".join(record.training_splits) or "unknown splits (--trained-on): not ranked"
+        print(f"trained elsewhere, on {splits}; {settings_of(record)}")
+        soft_score = CATALOGUE[record.task].label_metric
+        if soft_score and record.processes and soft_score not in record.metrics:
+            print(f"{soft_score} is left out: the data's label map is not the checkpoint's, which")
+            print("the accuracy does not need")
     if record.contaminated:
-        print(
-            f"contaminated: {record.split} shares images with the training splits; this score is never ranked"
-        )
+        shared = f"{record.split} shares images with the training splits"
+        print(f"contaminated: {shared}; this score is never ranked")
 
 
-def settings_of(record: Any) -> str:
-    """What the folder of a checkpoint from elsewhere said, or what was asked for instead."""
-    if "pictures" not in record.model:
+def settings_of(record: "Record") -> str:
+    """Text length and pictures of a checkpoint from elsewhere, and what was asked for instead."""
+    model = record.model
+    if "pictures" not in model:
         return "joined by annot_id"
-    asked = f" (asked for: {record.model['asked']})" if "asked" in record.model else ""
-    return f"texts of at most {record.model['max_text_length']} tokens, pictures: {record.model['pictures']}{asked}"
+    asked = f" (asked for: {model['asked']})" if "asked" in model else ""
+    length = f"texts of at most {model['max_text_length']} tokens"
+    return f"{length}, pictures: {model['pictures']}{asked}"
 
 
 def compare(
@@ -284,22 +297,27 @@ def compare(
         str | None,
         typer.Option(help="split that both were evaluated on; the recipes' `report` if not given"),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="the prepared data, where it has moved")] = None,
+    data: Annotated[Path | None, typer.Option(help="prepared data, if moved")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="print one JSON object, fractions unrounded")
     ] = False,
 ) -> None:
-    """Whether two runs differ: B minus A on the same questions.
+    """Test whether two runs differ.
 
-    The difference with a 95 % interval from a paired bootstrap over images, McNemar's exact test for VCR, the same by kind of
-    question, and the examples that changed most; from the records and predictions that `evaluate` wrote.
+    Prints the difference, B minus A on the same questions, with a 95 % interval from a paired
+    bootstrap over images, McNemar's exact test for VCR, the same by kind of question, and the
+    examples that changed most, from the records and predictions that `evaluate` wrote.
     """
-    from vle_bench.analysis.compare import compare_runs
+    from vle_bench.analysis.compare import compare_runs, comparison_lines
     from vle_bench.evaluation.published_checkpoint import evaluation_folder
 
-    found = compare_runs(evaluation_folder(run_a), evaluation_folder(run_b), split, data)
-    for run, record in zip(found.runs, found.records, strict=True):
+    comparison = compare_runs(evaluation_folder(run_a), evaluation_folder(run_b), split, data)
+    for run, record in zip(comparison.runs, comparison.records, strict=True):
         if record.contaminated:
-            warning = f"CONTAMINATED: {run} was trained on images of {record.split}; what it gains there says nothing of other data"
+            trained = f"{run} was trained on images of {record.split}"
+            warning = f"CONTAMINATED: {trained}; its gain there does not carry over to other data"
             print(warning, file=sys.stderr if as_json else sys.stdout)
-    print(json.dumps(found.as_json()) if as_json else "\n".join(comparison_lines(found)))
+    if as_json:
+        print(json.dumps(comparison.as_json()))  # ASCII, whatever the terminal's encoding
+    else:
+        print("\n".join(comparison_lines(comparison)))

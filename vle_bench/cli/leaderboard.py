@@ -1,64 +1,61 @@
-"""The commands that read what runs have left: compare and reproduce. `cli` gives them their place."""
+"""Commands for the leaderboards: `table` and `reproduce`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from vle_bench.errors import RequestError, RunFailed
 
-if TYPE_CHECKING:
-    pass
-
 
 def reproduce(
     what: Annotated[
         str,
-        typer.Argument(
-            metavar="RECIPE|RUN", help="a recipe, whose records are looked for, or a run folder"
-        ),
+        typer.Argument(metavar="RECIPE|RUN", help="a recipe, with all of its records, or a run"),
     ],
     root: Annotated[
-        Path, typer.Option(help="the leaderboards folder, for records of a recipe")
+        Path, typer.Option(help="leaderboards folder, for the records of a recipe")
     ] = Path("leaderboards"),
 ) -> None:
-    """The published score against the measured one.
+    """Compare the measured score with the published one.
 
-    `expect` of the recipe says what was published, and how far from it counts as reproduced. Exit status 0 inside of the
-    tolerance, 1 outside, 2 where nothing can be said.
+    `expect` of the recipe states the published score and the tolerance. The exit status is 0 within
+    the tolerance, 1 outside of it, and 2 where nothing can be said.
     """
     from vle_bench.leaderboard.reproduce import measured, report_lines
 
-    found = measured(what, root)
-    print("\n".join(line for one in found for line in report_lines(one)))
-    if not all(one.experiment.inside for one in found):
-        raise RunFailed(
-            f"{what}: not reproduced: {'; '.join(one.experiment.show_difference() for one in found)} points"
-        )
+    results = measured(what, root)
+    print("\n".join(line for result in results for line in report_lines(result)))
+    if not all(result.experiment.inside for result in results):
+        differences = "; ".join(result.experiment.show_difference() for result in results)
+        raise RunFailed(f"{what}: not reproduced: {differences} points")
 
 
 def table(
     formats: Annotated[
         str | None,
-        typer.Option("--format", help="md,csv,tex,html,figures, or some of them; all if not given"),
+        typer.Option("--format", help="some of md,csv,tex,html,figures; all if not given"),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="write nothing; exit 1 if a file would change")
+        bool, typer.Option("--check", help="write nothing; exit status 1 if a file would change")
     ] = False,
-    root: Annotated[Path, typer.Option(help="the leaderboards folder")] = Path("leaderboards"),
+    root: Annotated[Path, typer.Option(help="leaderboards folder")] = Path("leaderboards"),
     add: Annotated[
         list[Path] | None,
-        typer.Option(metavar="RUN", help="take in a run's record, or a record file, first"),
+        typer.Option(metavar="RUN", help="first add the record of a run, or a record file"),
     ] = None,
     if_new: Annotated[
         bool,
-        typer.Option("--if-new", help="with --add: pass over what is there, with the same figures"),
+        typer.Option("--if-new", help="with --add: skip a record that is there, same figures"),
     ] = False,
 ) -> None:
-    """Regenerate leaderboards/ from published.yaml and the records.
+    """Render leaderboards/ from the records.
 
-    A record is taken in once and never replaced. One of another number of examples than its split has, or of a run that is there
-    already, is refused; one whose split was trained on, or of code that is in no commit, is marked.
+    Takes the published figures from published.yaml.
+
+    A record is added once and never replaced. A record with another number of examples than its
+    split, or of a run that is already there, is refused. A record whose split was trained on, or
+    whose code is in no commit, is marked.
     """
     from vle_bench.leaderboard.records import add_record
     from vle_bench.leaderboard.render import FORMATS, write_tables
@@ -67,7 +64,7 @@ def table(
     if unknown := [name for name in chosen if name not in FORMATS]:
         raise RequestError(f"table: --format: {', '.join(unknown)}: not among {', '.join(FORMATS)}")
     if add and check:
-        raise RequestError("table: --check writes nothing, --add does: one of the two")
+        raise RequestError("table: --check writes nothing and --add does; give only one of them")
     for source in add or ():
         path, marks = add_record(source, root, if_new)
         print(f"in the tables: {path}" + (f" ({'; '.join(marks)})" if marks else ""))

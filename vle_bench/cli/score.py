@@ -1,14 +1,17 @@
-"""The commands for the official files of others: scores of them, and what a server would reject. `cli` gives them their place."""
+"""Commands for files of any program: `score` and `check-submission`."""
 
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vle_bench.cli.environment import print_rows
 from vle_bench.errors import RunFailed
+
+if TYPE_CHECKING:
+    from vle_bench.evaluation.submission import Findings
 
 score_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 check_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -16,7 +19,8 @@ check_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @score_app.command(
     "vqa",
-    epilog="Example: vle-bench score vqa --questions Q.json --annotations A.json --predictions P.json",
+    epilog="Example: vle-bench score vqa --questions Q.json --annotations A.json "
+    "--predictions P.json",
 )
 def score_vqa(
     questions: Annotated[Path, typer.Option(help="official questions file")],
@@ -26,10 +30,10 @@ def score_vqa(
         bool, typer.Option("--json", help="print one JSON object, fractions in 0..1")
     ] = False,
     per_question: Annotated[
-        Path | None, typer.Option(help="write {question_id: fraction} here")
+        Path | None, typer.Option(help="file to write, {question_id: fraction}")
     ] = None,
 ) -> None:
-    """The official VQA accuracy, as GT-Vision-Lab's program computes it."""
+    """Compute the official VQA accuracy, as GT-Vision-Lab's program does."""
     from vle_bench import atomic
     from vle_bench.evaluation.outputs import refuse_existing
     from vle_bench.evaluation.score_files import score_vqa_files
@@ -38,11 +42,11 @@ def score_vqa(
     if per_question is not None:
         refuse_existing(per_question, "--per-question")
     result = score_vqa_files(questions, annotations, predictions)
-    each, image_of = result.pop("per_question"), result.pop("image_of")
+    accuracies, image_of = result.pop("per_question"), result.pop("image_of")
     if count := result.pop("numbered"):
         print(f"{annotations}: {NUMBERED} ({count:,} questions)", file=sys.stderr)
     if per_question is not None:
-        atomic.write_json(per_question, {str(i): value for i, value in each.items()})
+        atomic.write_json(per_question, {str(i): value for i, value in accuracies.items()})
         print(f"written: {per_question}", file=sys.stderr if as_json else sys.stdout)
     if as_json:
         print(json.dumps(result))
@@ -51,8 +55,9 @@ def score_vqa(
 
     from vle_bench.metrics.bootstrap import interval
 
-    between = interval(np.array(list(each.values())), np.array([image_of[i] for i in each]))
-    print_rows([("accuracy", result["accuracy"], between, result["n"])])
+    images = np.array([image_of[i] for i in accuracies])
+    bounds = interval(np.array(list(accuracies.values())), images)
+    print_rows([("accuracy", result["accuracy"], bounds, result["n"])])
     for kind in ("per_answer_type", "per_question_type"):
         print_rows(
             [(f"  {name}", value, None, None) for name, value in sorted(result[kind].items())]
@@ -72,7 +77,7 @@ def score_vcr(
         bool, typer.Option("--json", help="print one JSON object, fractions in 0..1")
     ] = False,
 ) -> None:
-    """Accuracy of Q2A, QA2R and Q2AR, as the VCR leaderboard counts them."""
+    """Compute the accuracy of Q2A, QA2R and Q2AR, as the VCR leaderboard does."""
     from vle_bench.evaluation.score_files import score_vcr_files
 
     result = score_vcr_files(annotations, predictions)
@@ -89,13 +94,14 @@ def score_vcr(
 def check_submission_vqa(
     file: Annotated[Path, typer.Argument(help="results: [{question_id, answer}]")],
     questions: Annotated[
-        Path, typer.Option(help="official questions file, for the server that of test2015")
+        Path, typer.Option(help="official questions file; the server wants that of test2015")
     ],
 ) -> None:
-    """Ids that are missing or unknown, and answers that are no strings.
+    """Check ids and answers: missing or unknown ids, answers that are not strings.
 
-    What the official reader takes, and how (a repeated id, an id written as 11.0, an empty answer), is a warning. Exit status 0
-    for a file that the server takes, 1 for one that it rejects, 2 for one that cannot be read.
+    Warns where the official reader has its own way (a repeated id, an id written as 11.0, an empty
+    answer). The exit status is 0 for a file that the server accepts, 1 for one that it rejects, and
+    2 for one that cannot be read.
     """
     from vle_bench.evaluation.submission import check_vqa_submission
 
@@ -113,16 +119,18 @@ def check_submission_vcr(
         Path, typer.Option(help="official JSON-lines file, with labels or without")
     ],
 ) -> None:
-    """The header, the scores, and ids that are missing, double or unknown.
+    """Check the header, the scores, and the ids: missing, repeated or unknown.
 
-    Exit status 0 for a file that the server takes, 1 for one that it rejects, 2 for one that cannot be read.
+    The exit status is 0 for a file that the server accepts, 1 for one that it rejects, and 2 for
+    one that cannot be read.
     """
     from vle_bench.evaluation.submission import check_vcr_submission
 
     print_findings(file, annotations, check_vcr_submission(file, annotations))
 
 
-def print_findings(file: Path, expected: Path, findings: Any) -> None:
+def print_findings(file: Path, expected: Path, findings: "Findings") -> None:
+    """Print warnings on stderr; raise RunFailed with every problem of a file with problems."""
     for line in findings.warnings:
         print(f"{file}: warning: {line}", file=sys.stderr)
     if findings.problems:

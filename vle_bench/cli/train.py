@@ -1,4 +1,4 @@
-"""Commands that train, and what they need: train, validate, convert, bench, demo."""
+"""Commands about training: `train`, `validate`, `convert`, `bench` and `demo`."""
 
 import json
 from enum import Enum
@@ -12,7 +12,7 @@ from vle_bench.cli.evaluate import print_record
 from vle_bench.errors import RequestError
 
 RecipeArgument = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="recipe file, or the name of a shipped one")
+    str, typer.Argument(metavar="RECIPE", help="recipe file, or name of a shipped recipe")
 ]
 Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[key=value]...", help="recipe keys to change")
@@ -25,16 +25,17 @@ def train(
     output_dir: Annotated[
         Path | None, typer.Option(help="run folder; runs/<recipe name> if not given")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="go on with a run that was broken off")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="continue an interrupted run")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="check the recipe and stop, as `validate` does")
     ] = False,
 ) -> None:
-    """Fine-tune as a recipe says, evaluate, write the record.
+    """Fine-tune and evaluate as a recipe says.
 
-    SIGTERM and SIGINT (Ctrl-C) end a run after the step, with all of it saved; the same command with --resume goes on.
+    Writes the run folder with its checkpoints and its record.
+
+    SIGTERM and SIGINT (Ctrl-C) end a run after the step and save its state. The same command with
+    --resume continues it.
     """
     from vle_bench.recipe.load import default_run_folder, load_recipe
     from vle_bench.recipe.preflight import missing_inputs
@@ -45,11 +46,13 @@ def train(
     if missing := missing_inputs(loaded):
         raise RequestError("\n".join(missing))
     quiet_libraries()
+    from vle_bench.analysis.model_card import write_cards
     from vle_bench.training.train import train as run_training
 
     folder = output_dir or default_run_folder(loaded)
     record = run_training(loaded, folder, resume)
     if is_first_process():
+        write_cards(folder)
         print_record(record)
         print(f"written: {folder}/ (best/, last/, log.jsonl, results/, predictions/)")
 
@@ -61,7 +64,7 @@ def convert(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="VLEConfig (JSON) for what tensors cannot tell: head counts, answers"),
+        typer.Option(help="VLEConfig (JSON) for what tensors do not hold: head counts, answers"),
     ] = None,
     tokenizer: Annotated[
         Path | None, typer.Option(help="folder of the text encoder's tokenizer, for the processor")
@@ -69,24 +72,28 @@ def convert(
     answers: Annotated[
         Path | None,
         typer.Option(
-            help="label map of a VQA head, or VQA v2's official files (a folder), for METER's and VLE's own order"
+            help="label map of a VQA head, or the folder of VQA v2's official files, for the order "
+            "of METER and VLE"
         ),
     ] = None,
     text: Annotated[
-        Path | None, typer.Option(help="instead of CHECKPOINT: folder of a DeBERTa or RoBERTa ...")
+        Path | None, typer.Option(help="instead of CHECKPOINT: folder of a DeBERTa or RoBERTa")
     ] = None,
     vision: Annotated[
-        Path | None, typer.Option(help="... and of a CLIP, to build a fresh VLE from")
+        Path | None, typer.Option(help="with --text: folder of a CLIP, for a fresh VLE of both")
     ] = None,
     keep_last_vision_layer: Annotated[
         bool,
         typer.Option(
             "--keep-last-vision-layer",
-            help="fresh VLE: the published models drop CLIP's last layer",
+            help="fresh VLE: keep CLIP's last layer, which the published models drop",
         ),
     ] = False,
 ) -> None:
-    """A training checkpoint, or two encoders, → a folder that from_pretrained loads."""
+    """Convert to a from_pretrained folder.
+
+    Takes a training checkpoint, or a text encoder and a vision encoder.
+    """
     fresh = text is not None or vision is not None
     if fresh == (checkpoint is not None) or (fresh and (text is None or vision is None)):
         raise RequestError("convert: give either a CHECKPOINT, or --text and --vision")
@@ -111,7 +118,7 @@ def convert(
 
 
 def read_answers(path: Path) -> list[str]:
-    """A label map, or the published order of the official files' answers."""
+    """Read a label map, or the answers of official files in their published order."""
     from vle_bench.data.label_map import read_label_map
     from vle_bench.data.prepare.vqav2 import published_vocabulary
 
@@ -125,9 +132,9 @@ def validate(
     ],
     overrides: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Check recipes and print them resolved.
+    """Check recipes and print them with every value.
 
-    Loads neither data nor weights; prints the derived numbers and what is missing to run.
+    Loads neither data nor weights. Prints the derived numbers and the inputs that are missing.
     """
     from vle_bench.recipe.load import load_recipe
     from vle_bench.recipe.preflight import missing_inputs
@@ -153,16 +160,17 @@ class Half(str, Enum):
 
 def demo(
     overrides: Overrides = None,
-    only: Annotated[Half | None, typer.Option(help="one of the two halves")] = None,
-    seeds: Annotated[int, typer.Option(min=1, max=1000, help="vqa: how many seeds to train")] = 1,
+    only: Annotated[Half | None, typer.Option(help="run one half only")] = None,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="vqa: number of seeds to train")] = 1,
     output_dir: Annotated[Path, typer.Option(help="folder of the runs and pictures")] = Path(
         "runs/demo"
     ),
 ) -> None:
-    """The whole road on embedded data, on a CPU.
+    """Prepare, train and evaluate small models on a CPU.
 
-    VQA on the real easy-VQA: prepares, fine-tunes, evaluates on the official test set, prints the table and draws the pictures.
-    VCR on drawn pictures: both tasks with the alignment of words and boxes, without it, and without pictures.
+    VQA on the real easy-VQA: prepares, fine-tunes, evaluates on the official test set, prints the
+    table and draws the pictures. VCR on drawn pictures: both tasks with the alignment of words and
+    boxes, without it, and without pictures.
     """
     quiet_libraries()
     if only != Half.vcr:
@@ -175,53 +183,57 @@ def demo(
         run_vcr_demo(overrides or [], output_dir)
 
 
+Steps = Annotated[
+    int,
+    typer.Option(
+        metavar="N", help="training steps and evaluation batches to time, after a warm-up"
+    ),
+]
+EvaluationBatchSize = Annotated[
+    int,
+    typer.Option(metavar="N", help="questions (VCR: texts) an evaluation batch; `evaluate`: 128"),
+]
+Synthetic = Annotated[
+    bool,
+    typer.Option(
+        "--synthetic",
+        help="make data and random weights of the recipe's sizes, even where its own exist",
+    ),
+]
+Naive = Annotated[
+    bool,
+    typer.Option(
+        "--naive",
+        help="run each step also as the published programs do: image once a choice, padded "
+        "texts, eager attention",
+    ),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="print one JSON object, whose names give the units")
+]
+
+
 def bench(
     recipe: RecipeArgument,
     overrides: Overrides = None,
-    steps: Annotated[
-        int,
-        typer.Option(
-            metavar="N", help="training steps and evaluation batches to time, after a warm-up"
-        ),
-    ] = 10,
-    evaluation_batch_size: Annotated[
-        int,
-        typer.Option(
-            metavar="N", help="questions in an evaluation batch, VCR: texts; 128 in `evaluate`"
-        ),
-    ] = 128,
-    synthetic: Annotated[
-        bool,
-        typer.Option(
-            "--synthetic",
-            help="made data and random weights of the recipe's sizes, also where its own are there",
-        ),
-    ] = False,
-    naive: Annotated[
-        bool,
-        typer.Option(
-            "--naive",
-            help="each step also the published way: image once a choice, padded texts, eager attention",
-        ),
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="print one JSON object, units in its names")
-    ] = False,
+    steps: Steps = 10,
+    evaluation_batch_size: EvaluationBatchSize = 128,
+    synthetic: Synthetic = False,
+    naive: Naive = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Speed and memory of a recipe.
+    """Measure speed and memory of a recipe.
 
-    Samples a second of training, of evaluation and of loading, where the time of a step goes, the share of this machine's peak, and
-    the peak memory. Where the recipe's data or checkpoint are not there, both are made up in the recipe's sizes.
+    Prints samples a second of training, evaluation and loading, the parts of a step, the share of
+    this machine's peak, and the peak memory. Where the recipe's data or checkpoint are missing,
+    both are made in the recipe's sizes.
     """
     from vle_bench.recipe.load import load_recipe
     from vle_bench.recipe.preflight import missing_inputs
 
     loaded = load_recipe(recipe, overrides or [])
-    because = (
-        "asked for"
-        if synthetic
-        else "; ".join(line.split("; it comes with")[0] for line in missing_inputs(loaded))
-    )
+    missing = "; ".join(line.split("; it comes with")[0] for line in missing_inputs(loaded))
+    because = "asked for" if synthetic else missing
     quiet_libraries()
     from vle_bench.bench.bench import run_bench
 

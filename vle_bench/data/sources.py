@@ -1,4 +1,4 @@
-"""The datasets, one row each: every fact about a dataset that the package asks for. Imports no torch."""
+"""The datasets, one row each: every fact about a dataset that the package uses. Imports no torch."""
 
 import importlib
 from collections.abc import Mapping
@@ -13,26 +13,32 @@ class Source:
     """A dataset.
 
     Args:
-        title: the name that tables and pages print.
-        form: the kind of questions; tasks say which form they take.
+        title: the name in tables and pages.
+        form: the kind of questions; a task says which form it takes.
         splits: names with labels that a recipe may give.
-        unlabelled: names without labels; `predict` answers them.
-        aliases: names that stand for several tables of a prepared folder. A table of the name itself wins.
-        images_of: which splits' images a split shares, beside the aliases.
-        sized: splits whose number of questions is known beforehand (`split_sizes` of published.yaml).
-        published: splits that published figures are of. `unstated`: the document does not say, and no table
-            may mix it with the others.
-        metrics: task -> the metrics of published figures.
-        prepare: `module:function` that prepares the official files; "": cannot be prepared here.
-        summary: `module:function` that turns the manifest into the lines that `prepare` prints.
-        options: options of `vle-bench prepare` that only some sources take.
-        made: the files are drawn or come with a package, so that nothing is downloaded.
-        archives: `module:function` that lists the official archives; None: nothing to download.
+        unlabelled: names without labels, which `predict` answers.
+        aliases: names that stand for several tables of a prepared folder. A table of the same name
+            takes precedence.
+        images_of: split → splits that have the same images, in addition to the aliases.
+        sized: splits of known size (`split_sizes` of published.yaml).
+        published: splits of published figures. `unstated`: the document does not say which, so no
+            table may mix the figure with others.
+        metrics: task → the metrics of published figures.
+        prepare: `module:function(official, output, choices, options)` that prepares the official
+            files and returns the manifest; "": cannot be prepared here.
+        summary: `module:function(manifest)` that yields the lines that `prepare` prints.
+        options: options of `vle-bench prepare` that only some datasets take.
+        made: the official files are drawn, or come with a package; nothing is downloaded.
+        archives: `module:function(output, given)` that returns the official archives to download
+            to `output`; `given` holds the `archive_options` that the user gave. "": no download.
+        archive_lines: `module:function(output)` that returns how to get the archives; "": the URLs.
+        archive_options: options of `vle-bench download` that say where an archive is.
         image_size: typical width and height in pixels, for synthetic data.
-        questions_per_image: questions of the images in turn, for synthetic data.
+        questions_per_image: numbers of questions of successive images, for synthetic data.
         num_answers: classes of the label map, for synthetic data; 0: none.
-        server_split: the split whose complete file the challenge's server wants, whichever part it scores.
-        server_sizes: questions of each split that only the server can score.
+        server_split: the split whose complete file the challenge's server wants, whichever part it
+            scores.
+        server_sizes: number of questions of each split that only the server can score.
     """
 
     title: str
@@ -48,7 +54,9 @@ class Source:
     summary: str = ""
     options: tuple[str, ...] = ()
     made: bool = False
-    archives: str | None = None
+    archives: str = ""
+    archive_lines: str = ""
+    archive_options: tuple[str, ...] = ()
     image_size: tuple[int, int] = (640, 480)
     questions_per_image: tuple[int, ...] = (1,)
     num_answers: int = 0
@@ -93,7 +101,7 @@ SOURCES: dict[str, Source] = {
         prepare="vle_bench.data.prepare.vqav2:prepare",
         summary=_VQA_SUMMARY,
         options=("--label-map", "--published-targets", "--visual-genome", "--vg-image-data"),
-        archives="vle_bench.data.download.archives:vqav2_archives",
+        archives="vle_bench.data.prepare.vqav2:archives",
         image_size=(640, 480),  # COCO's most frequent size
         questions_per_image=(5, 6, 5, 6, 5),  # 443,757 about 82,783 images (train): 5.4
         num_answers=3129,  # METER's and VLE's vocabulary
@@ -110,7 +118,9 @@ SOURCES: dict[str, Source] = {
         metrics=dict.fromkeys(("vcr_q2a", "vcr_qa2r", "vcr_q2ar"), ("accuracy",)),
         prepare="vle_bench.data.prepare.vcr:prepare",
         summary=_VCR_SUMMARY,
-        archives="vle_bench.data.download.archives:vcr_archives",
+        archives="vle_bench.data.prepare.vcr:archives",
+        archive_lines="vle_bench.data.prepare.vcr:archive_lines",
+        archive_options=("--annotations", "--images"),
         image_size=(1920, 800),  # a wide film's frame in 1080p
         questions_per_image=(2, 3, 3),  # 290 thousand about 110 thousand images: 2.6
     ),
@@ -131,6 +141,7 @@ SOURCES: dict[str, Source] = {
     "coco": Source("COCO", "retrieval", published=("test",), metrics=_RECALL),
 }
 
+DOWNLOADED = tuple(name for name, source in SOURCES.items() if source.archives)
 PREPARED = tuple(name for name, source in SOURCES.items() if source.prepare)
 ALIASES = {name: parts for source in SOURCES.values() for name, parts in source.aliases.items()}
 IMAGES_OF = ALIASES | {
@@ -139,11 +150,11 @@ IMAGES_OF = ALIASES | {
 
 
 def prepared_of(form: Form) -> tuple[str, ...]:
-    """Datasets of a form that `prepare` prepares."""
+    """Return the datasets of a form that can be prepared."""
     return tuple(name for name in PREPARED if SOURCES[name].form == form)
 
 
-def load(place: str) -> Any:
-    """Import what a row names as `module:attribute`."""
-    module, _, name = place.partition(":")
+def load(address: str) -> Any:
+    """Import the object that a row names as `module:attribute`."""
+    module, _, name = address.partition(":")
     return getattr(importlib.import_module(module), name)

@@ -6,10 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from vle_bench.data.official.vqa import BadRecords, problem_of, table
+from vle_bench.data.official.vqa import BadRecords, one_answer, problem_of, table
 from vle_bench.data.tables import OFFICIAL
 from vle_bench.json_files import stream
-from vle_bench.metrics.vqa import NUMBER_OF_ANSWERS
 
 # Added to Visual Genome's qa_id (below 2 million): VQA v2's ids are image_id * 1000 + k, below 600 million.
 ID_OFFSET = 10_000_000_000
@@ -64,17 +63,10 @@ def rows(path: Path, images: dict[int, int], bad: BadRecords) -> Iterator[dict[s
                         {"image_id": images[record["id"]]},
                     )
                 else:
-                    yield row(asked, images[record["id"]])
-
-
-def row(asked: dict[str, Any], image_id: int) -> dict[str, Any]:
-    answer = asked["answer"]
-    return {
-        "question_id": ID_OFFSET + asked["qa_id"],
-        "image_id": image_id,
-        "question": asked["question"],
-        "question_type": QUESTION_TYPE,
-        "answer_type": "other",
-        "multiple_choice_answer": answer,
-        "answers": [answer] * NUMBER_OF_ANSWERS,
-    }
+                    yield one_answer(
+                        ID_OFFSET + asked["qa_id"],
+                        images[record["id"]],
+                        asked["question"],
+                        asked["answer"],
+                        QUESTION_TYPE,
+                    )

@@ -80,6 +80,21 @@ def read_official(questions: Path, annotations: Path | None, bad: BadRecords) ->
     return join(questions, asked, annotations, truths, bad)
 
 
+def one_answer(
+    question_id: int, image_id: int, question: str, answer: str, question_type: str
+) -> dict[str, Any]:
+    """Return a row of OFFICIAL for a question with a single answer, as if all ten people had given it."""
+    return {
+        "question_id": question_id,
+        "image_id": image_id,
+        "question": question,
+        "question_type": question_type,
+        "answer_type": "other",
+        "multiple_choice_answer": answer,
+        "answers": [answer] * NUMBER_OF_ANSWERS,
+    }
+
+
 def questions_of(path: Path, bad: BadRecords) -> Iterator[dict[str, Any]]:
     for number, record in enumerate(stream(path, "questions")):
         problem = problem_of(record, dict(QUESTION)) or (

@@ -11,7 +11,8 @@ from typing import Any
 
 from vle_bench import atomic
 from vle_bench.data.prepare.manifest import AS_USUAL, Choices, Manifest, Options, keep_official
-from vle_bench.data.prepare.vqav2 import Split, coco_name, held_out, prepare_questions
+from vle_bench.data.prepare.questions import Split, prepare_questions
+from vle_bench.data.prepare.vqav2 import coco_name, held_out
 from vle_bench.errors import RequestError
 
 TEST_OFFSET = 100_000  # the package numbers the images of both splits from 0

@@ -3,24 +3,18 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from vle_bench import atomic
-from vle_bench.data.official.vcr import (
-    annot_id_of,
-    bad_record,
-    check_metadata,
-    check_official_record,
-    picture_boxes,
-    read_metadata,
-)
+from vle_bench.data.download.archives import Archive, is_unpacked
+from vle_bench.data.official.vcr import check_metadata, picture_boxes, read_metadata
 from vle_bench.data.prepare.fingerprint import making_of
 from vle_bench.data.prepare.manifest import (
     AS_USUAL,
@@ -43,61 +37,82 @@ from vle_bench.data.prepare.shards import (
     problem,
     write_shards,
 )
+from vle_bench.data.prepare.vcr_records import (
+    IMAGES,
+    SPLITS,
+    Asked,
+    Known,
+    image_id,
+    in_order,
+    left_out_images,
+    left_out_record,
+    read_split,
+    record_error,
+)
 from vle_bench.data.prepare.vcr_summary import count_boxes, sum_of_shards, text_report
 from vle_bench.data.prepare.vqa_summary import load_tokenizer
 from vle_bench.data.prepared import SCHEMA_VERSION
-from vle_bench.data.tables import (
-    VCR_IMAGES,
-    VCR_QUESTIONS,
-    VCR_RECORDS,
-    record_batches,
-    write_table,
-)
+from vle_bench.data.tables import VCR_IMAGES, VCR_QUESTIONS, VCR_RECORDS, write_table
 from vle_bench.errors import RequestError
-from vle_bench.json_files import jsonl_lines, parse
-from vle_bench.progress import Bar
 
-SPLITS = ("train", "val", "test")
-LABELLED = ("train", "val")  # test has labels or not, but one of the two throughout
-IMAGES = "vcr1images"
 ANNOTATIONS = "vcr1annots"
 MAX_TEXT_LENGTH = 80  # VLE's, for VCR
-KEPT = ("annot_id", "objects", "question", "answer_choices", "rationale_choices")
-LABELS = ("answer_label", "rationale_label")
-LINES = VCR_RECORDS.append(
-    pa.field("line", pa.int64())
-)  # between the two passes, a line number goes with each record
+VCR_FORM = "https://visualcommonsense.com/download/"
+VCR = (  # its metadata files are JSON, a part of the images' archive that shrinks
+    Archive(
+        "",
+        ("train.jsonl", "val.jsonl", "test.jsonl"),
+        "the questions",
+        growth=25,
+        saved_as="vcr1annots.zip",
+    ),
+    Archive(
+        "", ("vcr1images/",), "the images and their boxes", growth=1.3, saved_as="vcr1images.zip"
+    ),
+)
 
 
-class Asked(NamedTuple):
-    """What the first record about an image says of it; the others must agree."""
+def archives(output: Path, given: Mapping[str, str]) -> Sequence[Archive]:
+    """VCR's two archives, each from a URL or a file that the user gives, or else from `output`.
 
-    objects: str  # JSON
-    metadata_fn: str
-    path: Path
-    line: int
-    annot_id: str
+    Args:
+        given: --annotations and --images, as far as they were given.
 
-    @property
-    def name(self) -> str:
-        return f"{self.path}: line {self.line}: VCR record {self.annot_id!r}"
+    Raises:
+        RequestError: an archive is missing; the lines say how to get it.
+    """
+    found = []
+    for archive, option in zip(VCR, ("--annotations", "--images"), strict=True):
+        place = given.get(option)
+        if place is None:
+            if not is_unpacked(archive, output) and not archive.path(output).is_file():
+                missing = f"download vcr: {archive.name} is not in {output}, and no {option} says where it is"
+                raise RequestError("\n".join([missing, *archive_lines(output)]))
+            found.append(archive)
+        elif place.startswith(("http://", "https://")):
+            found.append(replace(archive, url=place))
+        elif Path(place).is_file():
+            found.append(replace(archive, file=Path(place)))
+        else:
+            raise RequestError(
+                f"download vcr: {option} {place}: no such file, and no URL with http:// or https://"
+            )
+    return found
 
 
-@dataclass
-class Known:
-    """What holds across the lines and files, and so must be remembered: some hundred bytes a record."""
-
-    policy: str
-    images: dict[str, Asked] = field(default_factory=dict)  # img_fn → first record
-    ids: dict[int, str] = field(default_factory=dict)  # image_id → img_fn
-    annot_ids: dict[str, str] = field(default_factory=dict)  # annot_id → file and line
-    left_out: list[dict[str, Any]] = field(default_factory=list)
-    tags_out_of_range: int = 0
-
-    def refuse(self, path: Path, line: int, error: RequestError, annot_id: Any) -> None:
-        if self.policy == "error":
-            raise record_error(f"{path}: line {line}: {error}") from error
-        self.left_out.append(left_out_record(path, line, annot_id, str(error).split(": ", 1)[1]))
+def archive_lines(output: Path | None) -> list[str]:
+    """How one comes by VCR's archives."""
+    command = f"vle-bench download vcr --output {'FOLDER' if output is None else output}"
+    return [
+        f"VCR is given out under its own licence, to those who accept it in the form at {VCR_FORM}",
+        "The page then links to two archives:",
+        *(f"  {archive.name}: {archive.about} ({', '.join(archive.holds)})" for archive in VCR),
+        "With the links, or with the archives wherever they lie:",
+        f"  {command} --annotations URL|FILE --images URL|FILE",
+        "With both archives in the folder:",
+        f"  {command}",
+        "What is unpacked already goes straight to `vle-bench prepare vcr --source FOLDER`.",
+    ]
 
 
 def prepare(official: Path, output: Path, choices: Choices, options: Options) -> Manifest:
@@ -244,107 +259,6 @@ def annotation_files(source: Path) -> dict[str, Path]:
     return found
 
 
-def image_id(img_fn: str) -> int:
-    """63 bits of the name's SHA-256: the same number whichever splits are prepared."""
-    return int.from_bytes(hashlib.sha256(img_fn.encode()).digest()[:8], "big") >> 1
-
-
-def read_split(path: Path, name: str, target: Path, known: Known) -> None:
-    """The records of one file, checked as far as they can be without their metadata, as a table of LINES."""
-    with Bar(f"read {path.name}", path.stat().st_size, in_bytes=True) as bar:
-        write_table(target, LINES, record_batches(rows_of(path, name, known, bar), LINES))
-    if not bar.done:
-        raise RequestError(f"{path}: empty, there is no record in it")
-
-
-def rows_of(path: Path, name: str, known: Known, bar: Bar) -> Iterator[dict[str, Any]]:
-    labelled = True if name in LABELLED else None  # None: as the first record
-    for line, content in jsonl_lines(path):
-        bar.advance(len(content))
-        record: dict[str, Any] = {}
-        try:
-            record = parse(content, f"VCR record {annot_id_of(content)!r}")
-            row = row_of(record)
-            labelled = check_labels(record, labelled)
-            remember(record, path, line, known)
-        except RequestError as error:
-            known.tags_out_of_range += "names none of its" in str(error)
-            known.refuse(path, line, error, record.get("annot_id", annot_id_of(content)))
-            continue
-        yield {**row, "line": line}
-
-
-def row_of(record: dict[str, Any]) -> dict[str, Any]:
-    """The columns of VCR_RECORDS; refuses a record that is not an official one, or that cannot be stored."""
-    check_official_record(record)
-    if not isinstance(record.get("annot_id"), str) or not record["annot_id"]:
-        raise bad_record(record, "annot_id: a string is expected")
-    for key in ("img_fn", "metadata_fn"):
-        check_file_name(record, key)
-    likelihood = record.get("answer_likelihood")
-    if not isinstance(likelihood, str | None):
-        raise bad_record(record, "answer_likelihood: not a string")
-    labels = {key: record[key] for key in LABELS if record.get(key) is not None}
-    text = json.dumps(
-        {**{key: record[key] for key in KEPT}, **labels}, ensure_ascii=False, separators=(",", ":")
-    )
-    if not all(map(is_text, (text, likelihood or ""))):
-        raise bad_record(record, "half a surrogate pair, which no text can hold")
-    return {
-        "annot_id": record["annot_id"],
-        "image_id": image_id(record["img_fn"]),
-        "record": text,
-        "answer_likelihood": likelihood,
-        **{key: labels.get(key) for key in LABELS},
-    }
-
-
-def check_file_name(record: dict[str, Any], key: str) -> None:
-    """A name inside the folder of images; what else stands there, no file system should be asked for."""
-    name = record.get(key)
-    if not isinstance(name, str) or not name or "\0" in name or not is_text(name):
-        raise bad_record(record, f"{key}: a file name is expected")
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise bad_record(record, f"{key}: leads out of {IMAGES}")
-
-
-def is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def check_labels(record: dict[str, Any], labelled: bool | None) -> bool:
-    """Whether the record has its labels, which must be as `labelled` says of its split."""
-    lacking = [key for key in LABELS if record.get(key) is None]
-    if lacking and (labelled or len(lacking) == 1):
-        raise bad_record(record, f"has no {lacking[0]!r}")
-    if not lacking and labelled is False:
-        raise bad_record(record, "has labels, and the records before it have none")
-    return not lacking
-
-
-def remember(record: dict[str, Any], path: Path, line: int, known: Known) -> None:
-    """Refuses a record whose id was there before, or that contradicts an earlier one about the same image."""
-    annot_id, name = record["annot_id"], record["img_fn"]
-    if (before := known.annot_ids.get(annot_id)) is not None:
-        raise bad_record(record, f"annot_id: stands in {before} already")
-    asked = Asked(json.dumps(record["objects"]), record["metadata_fn"], path, line, annot_id)
-    first = known.images.get(name, asked)
-    for key in ("objects", "metadata_fn"):
-        if getattr(first, key) != getattr(asked, key):
-            raise bad_record(
-                record,
-                f"{key}: not as in {first.path.name}, line {first.line}, about the same image",
-            )
-    if (other := known.ids.get(image_id(name), name)) != name:
-        raise bad_record(record, f"img_fn: its image_id is that of {other} too; rename one")
-    known.images[name], known.ids[image_id(name)] = first, name
-    known.annot_ids[annot_id] = f"{path.name}, line {line}"
-
-
 def write_images(
     folder: Path, work: Path, images: Path, known: Known, choices: Choices
 ) -> tuple[list[Shard], list[dict[str, Any]], list[Problem]]:
@@ -463,40 +377,3 @@ class Questions:
             "labelled": self.labelled,
             "ids_sha256": digest,
         }
-
-
-def record_error(text: str) -> RequestError:
-    return RequestError(f"{text}; --on-bad-record skip leaves such records out")
-
-
-def left_out_record(path: Path, line: int, annot_id: Any, text: str) -> dict[str, Any]:
-    return {
-        "file": path.name,
-        "line": line,
-        "annot_id": annot_id if isinstance(annot_id, str) else None,
-        "problem": text,
-    }
-
-
-def in_order(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(
-        records, key=lambda r: (SPLITS.index(r["file"].removesuffix(".jsonl")), r["line"])
-    )
-
-
-def left_out_images(bad: dict[int, Problem], known: Known) -> list[dict[str, Any]]:
-    found = []
-    for number, problem_ in bad.items():
-        if "metadata" not in problem_:
-            name = known.ids[number]
-            first = known.images[name]
-            asked_by = f"{first.path.name}: line {first.line}: annot_id {first.annot_id}"
-            found.append(
-                {
-                    "file": name,
-                    "image_id": number,
-                    "asked_by": asked_by,
-                    "problem": problem_["problem"],
-                }
-            )
-    return sorted(found, key=lambda image: image["file"])

@@ -116,9 +116,9 @@ class VLEProcessor(ProcessorMixin):
         settings = self.image_processor
         size = {}
         if settings.do_center_crop:
-            size = settings.crop_size
+            size = settings.crop_size or {}
         elif settings.do_resize:
-            size = settings.size
+            size = settings.size or {}
         return size.get("width"), size.get("height")
 
     def set_size(self, image_size: int, resize: Resize) -> None:

@@ -16,8 +16,11 @@ from typer.testing import CliRunner
 
 from vle_bench.cli.app import app, main
 from vle_bench.data.download import archives
-from vle_bench.data.download.archives import VQAV2, Archive, download
+from vle_bench.data.download.archives import Archive, download
 from vle_bench.data.download.unpack import unpack
+from vle_bench.data.prepare import vqav2
+from vle_bench.data.prepare.vqav2 import VQAV2
+from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError, RunFailed
 
 NOISE = os.urandom(300_000)
@@ -294,7 +297,7 @@ def test_checksum(server, tmp_path):
     assert tree(tmp_path) == {}
     body = tmp_path / "body"
     body.write_bytes(server.files["/train2014.zip"])
-    server.archive = replace(server.archive, sha256=archives.sha256(body))
+    server.archive = replace(server.archive, sha256=file_sha256(body))
     assert fetched(server, tmp_path) == ["train2014.zip"]
 
 
@@ -492,7 +495,7 @@ def test_wrong_requests(monkeypatch, capsys, arguments, message):
 
 
 def test_command(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "VQAV2", (server.archive,))
+    monkeypatch.setattr(vqav2, "VQAV2", (server.archive,))
     command = ["download", "vqav2", "--output", str(tmp_path / "out")]
     assert f"written: {tmp_path / 'out'}" in CliRunner().invoke(app, command).stdout
     assert "nothing to do" in CliRunner().invoke(app, command).stdout

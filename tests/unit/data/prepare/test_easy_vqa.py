@@ -6,7 +6,9 @@ from collections import Counter
 import pytest
 
 from vle_bench.data.prepare.easy_vqa import prepare_easy_vqa, question_type, write_official
-from vle_bench.data.prepare.vqav2 import Split, held_out, prepare_questions, vocabulary
+from vle_bench.data.prepare.questions import Split, prepare_questions
+from vle_bench.data.prepare.vocabulary import vocabulary
+from vle_bench.data.prepare.vqav2 import held_out
 from vle_bench.data.prepared import open_prepared
 from vle_bench.demo.baselines import question_only_baselines
 from vle_bench.errors import RequestError

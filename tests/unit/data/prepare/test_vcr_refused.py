@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from tests.miniature.vcr import OBJECTS, change_line, stem, write_vcr
-from vle_bench.data.prepare import vcr
+from vle_bench.data.prepare import vcr_records
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.vcr import prepare_vcr
 from vle_bench.data.prepare.vcr_summary import lines
@@ -116,7 +116,7 @@ def test_a_bad_record_is_named_or_left_out_and_listed(own, tmp_path, edit, messa
         (b'{"question": ["Why"', None, "broken or cut-off JSON"),
         (b'{"annot_id": "val-1", "movie": "\xff"}', "val-1", "not UTF-8 text"),
         (b'["val-1"]', None, "is not an object"),
-        (b"[" * 100_000, None, "JSON that is no VCR record"),
+        (b"[" * 100_000, None, "JSON nested too deep"),
     ],
 )
 def test_a_line_that_is_no_json(own, tmp_path, line, annot_id, message):
@@ -174,7 +174,7 @@ def test_nothing_left_of_a_split(own, tmp_path):
 
 
 def test_two_names_with_one_image_id(official, tmp_path, monkeypatch):
-    monkeypatch.setattr(vcr, "image_id", lambda name: len(name))
+    monkeypatch.setattr(vcr_records, "image_id", lambda name: len(name))
     with pytest.raises(
         RequestError,
         match="line 5: VCR record 'train-4': img_fn: its image_id is that of .*@0.jpg too; rename",

@@ -10,7 +10,7 @@ import pytest
 
 from tests.miniature.vqav2 import change, write_visual_genome, write_vqav2
 from vle_bench.data.official.visual_genome import ID_OFFSET
-from vle_bench.data.prepare import shards, vqav2
+from vle_bench.data.prepare import questions, shards
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.vqa_summary import lines
 from vle_bench.data.prepare.vqav2 import minival, prepare_vqav2
@@ -150,7 +150,9 @@ def test_stopped_and_started_again(own, prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(
         shards, "write_table", lambda path, *rest: (written.append(path.name), write(path, *rest))
     )
-    monkeypatch.setattr(vqav2, "read_official", None)  # the tables of the official files are there
+    monkeypatch.setattr(
+        questions, "read_official", None
+    )  # the tables of the official files are there
     prepare_vqav2(own, out, choices)
     assert len(written) == len(set(written)) == len(open_prepared(out).manifest["images"])
     assert content(out) == content(prepared)
@@ -166,7 +168,7 @@ def test_a_changed_image_or_file_is_read_again(own, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(vqav2, "count", killed)  # all shards are finished by then
+        patch.setattr(questions, "count", killed)  # all shards are finished by then
         prepare_vqav2(own, out, choices)
     os.utime(own / "train2014" / "COCO_train2014_000000000001.jpg", ns=(1, 1))
     written = []
@@ -175,7 +177,7 @@ def test_a_changed_image_or_file_is_read_again(own, tmp_path, monkeypatch):
         shards, "write_table", lambda path, *rest: (written.append(path.name), write(path, *rest))
     )
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(vqav2, "count", killed)
+        patch.setattr(questions, "count", killed)
         prepare_vqav2(own, out, choices)
     assert [name.split("-of")[0] for name in written] == ["images-00000"]
     change(own / Q, lambda c: c["questions"][0].update(question="Another?"))

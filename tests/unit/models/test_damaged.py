@@ -122,7 +122,7 @@ def test_a_damaged_tokenizer_is_named(folder, key, value):
 def test_a_damaged_config_is_named(folder, key, value):
     path, before = changed(folder, "config.json", key, value)
     try:
-        with pytest.raises(RequestError, match="cannot be loaded") as error:
+        with pytest.raises(RequestError, match="cannot be loaded|can be built") as error:
             load_model(folder, "VLEForVQA")
         assert str(folder) in str(error.value)
     finally:
@@ -145,7 +145,7 @@ def test_a_checkpoint_whose_bytes_are_not_those_of_its_checksums_is_refused(tmp_
 
 def test_a_recipe_nested_too_deep_is_named(tmp_path):
     (tmp_path / "deep.yaml").write_text("name: " + "[" * 50_000, encoding="utf-8")
-    with pytest.raises(RequestError, match=r"deep\.yaml: nested too deep"):
+    with pytest.raises(RequestError, match=r"deep\.yaml: .*more than 100 brackets within"):
         read_group(tmp_path / "deep.yaml")
 
 

@@ -41,6 +41,7 @@ def test_every_requirement_is_pinned() -> None:
     wanted = [
         *config["options"]["install_requires"].split("\n"),
         *config["options.extras_require"]["demo"].split("\n"),
+        *config["options.extras_require"]["dev"].split("\n"),
     ]
     names = {line.split(">=")[0].strip().lower() for line in wanted if line.strip()}
     assert names - pinned == set()
@@ -53,10 +54,12 @@ def test_makefile_targets() -> None:
         "help",
         "demo",
         "test",
+        "test-processes",
         "test-slow",
         "lint",
         "tables",
         "bench",
+        "finetune",
         "vqa-base",
         "vcr-base",
         "meter-vcr-qa2r",
@@ -69,20 +72,74 @@ LAUNCHING = re.findall(
 )
 
 
+def planned(*arguments: str, folder: Path = ROOT, code: int = 0) -> str:
+    """The commands that make would run; its error where it is to fail."""
+    command = ["make", "-n", "-f", str(ROOT / "Makefile"), *arguments, "VENV=", "PYTHON=python"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", timeout=60)
+    assert done.returncode == code, done.stderr
+    return done.stdout if code == 0 else done.stderr
+
+
 @pytest.mark.parametrize("target", LAUNCHING)
 def test_a_target_launches_recipes_that_exist_and_names_their_run_folders(target: str) -> None:
-    command = ["make", "-n", "-f", str(ROOT / "Makefile"), target, "VENV=", "PYTHON=python"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8")
-    assert done.returncode == 0, done.stderr
+    commands = planned(target)
     recipes = [
-        load_recipe(str(ROOT / path)) for path in re.findall(r" train (\S+\.yaml)", done.stdout)
+        load_recipe(str(ROOT / path)) for path in re.findall(r" train (\S+\.yaml)", commands)
     ]
     folders = {f"runs/{recipe.name}" for recipe in recipes}
-    assert recipes and set(re.findall(r"runs/[\w-]+", done.stdout)) == folders
+    assert recipes and set(re.findall(r"runs/[\w-]+", commands)) == folders
     for recipe in recipes:  # each record goes into the tables, under the name that the run gives it
-        assert f"table --if-new --add runs/{recipe.name}\n" in done.stdout
+        assert f"table --if-new --add runs/{recipe.name}\n" in commands
+        server = (
+            f"predict runs/{recipe.name} --split test --output runs/{recipe.name}/vqa_test.json"
+        )
+        assert (server in commands) == (recipe.data.source == "vqav2")
         if recipe.task.startswith("vcr"):
             assert recipe.data.report == "val"  # of which `vcr_q2ar.val.json` is
+
+
+@pytest.mark.parametrize("target", LAUNCHING)
+def test_a_short_name_runs_what_finetune_runs(target: str) -> None:
+    commands = planned(target)
+    for path in re.findall(r" train (\S+\.yaml)", commands):
+        short = path.removeprefix("recipes/").removesuffix(".yaml")
+        for name in (short, path, f"{short}.yaml"):
+            assert planned("finetune", f"RECIPE={name}") in commands
+
+
+def test_finetune_takes_a_recipe_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "extends: vqa/meter-base.yaml\nname: mine  # ours\n", encoding="utf-8"
+    )
+    commands = planned("finetune", "RECIPE=mine.yaml", folder=tmp_path)
+    assert "-m vle_bench.recipe.preflight mine.yaml" in commands and " train mine.yaml" in commands
+    assert "--output runs/mine/vqa_test.json" in commands  # of the recipe that it extends
+    assert commands.endswith("table --if-new --add runs/mine\n")
+    other = planned("finetune", "RECIPE=mine.yaml", "RUN=there", folder=tmp_path)
+    assert "--output there/vqa_test.json" in other and other.endswith("--add there\n")
+
+
+def test_finetune_leaves_the_server_out_where_there_is_none() -> None:
+    commands = planned("finetune", "RECIPE=demo/vqa-tiny")
+    assert "predict" not in commands and commands.endswith("--add runs/vqa-tiny\n")
+
+
+def test_no_rule_is_given_twice() -> None:
+    command = ["make", "-n", "-f", str(ROOT / "Makefile"), "help", "VENV="]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
+    assert done.stderr == ""
+
+
+def test_finetune_without_a_recipe_says_so() -> None:
+    assert "RECIPE is missing: make finetune RECIPE=vqa/vle-base" in planned("finetune", code=2)
+
+
+def test_a_recipe_that_extends_itself_does_not_hang_make(tmp_path: Path) -> None:
+    (tmp_path / "loop.yaml").write_text("extends: loop.yaml\n", encoding="utf-8")
+    assert " train loop.yaml" in planned("finetune", "RECIPE=loop.yaml", folder=tmp_path)
+    (tmp_path / "gone.yaml").write_text("extends: nowhere.yaml\n", encoding="utf-8")
+    assert " train gone.yaml" in planned("finetune", "RECIPE=gone.yaml", folder=tmp_path)
+    assert " train recipes/nothing.yaml" in planned("finetune", "RECIPE=nothing", folder=tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +180,7 @@ def test_wheel_metadata(wheel: zipfile.ZipFile) -> None:
     text = wheel.read(metadata).decode()
     assert "Requires-Python: >=3.10" in text and "License: Apache-2.0" in text
     (scripts,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
-    assert "vle-bench = vle_bench.cli.app:main" in wheel.read(scripts).decode()
+    assert "vle-bench = vle_bench.cli:main" in wheel.read(scripts).decode()
 
 
 def test_recipes_load_from_the_wheel(wheel: zipfile.ZipFile, tmp_path: Path) -> None:

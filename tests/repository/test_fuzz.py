@@ -41,7 +41,7 @@ class Reader(Kind):
     """Reads a number; `fault` is how."""
 
     def __init__(self, folder, fault):
-        (folder / "number.json").write_text("7")
+        (folder / "number.json").write_text("7", encoding="utf-8")
         super().__init__(folder, ["number.json"])
         self.fault, self.calls = fault, 0
 
@@ -53,7 +53,7 @@ class Reader(Kind):
 
 
 def written(kind, name):
-    (kind.outputs / name).write_text("")
+    (kind.outputs / name).write_text("", encoding="utf-8")
     return 0
 
 
@@ -88,7 +88,7 @@ def test_what_is_a_finding(tmp_path, monkeypatch, fault, result):
     monkeypatch.setattr(fuzz, "SECONDS", 0.2)
     case = fuzz.run_case(Reader(tmp_path, fault), "reader", 0, 0, {})
     assert case.result == result and case.is_finding == (result not in (fuzz.REFUSED, fuzz.SAME))
-    assert (tmp_path / "number.json").read_text() == "7"
+    assert (tmp_path / "number.json").read_text(encoding="utf-8") == "7"
 
 
 @pytest.mark.parametrize(

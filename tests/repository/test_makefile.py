@@ -23,7 +23,9 @@ def make(tmp_path):
             (folder / tool).symlink_to(shutil.which(tool))
         for name, version in pythons.items():
             script = folder / name.replace("_", ".")
-            script.write_text(f"#!/bin/sh\n{f'echo {version}' if version else 'exit 127'}\n")
+            script.write_text(
+                f"#!/bin/sh\n{f'echo {version}' if version else 'exit 127'}\n", encoding="utf-8"
+            )
             script.chmod(0o755)
         environment = {
             key: value
@@ -32,7 +34,9 @@ def make(tmp_path):
         }
         command = [MAKE, "-n", *arguments, f"VENV={tmp_path / 'venv'}"]
         environment["PATH"] = str(folder)
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8"
+        )
 
     return run
 

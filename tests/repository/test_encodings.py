@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -26,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 BOM = b"\xef\xbb\xbf"
 SOURCES = sorted([*(ROOT / "vle_bench").rglob("*.py"), *(ROOT / "tests").rglob("*.py")])
 # Methods of that name that open no text file, or always UTF-8.
-OTHER = ("Image", "os", "atomic", "task", "TASKS", "content")
+OTHER = ("Image", "os", "atomic", "task", "load_task", "content")
 
 
 def without_encoding(source: str) -> list[str]:
@@ -46,7 +47,7 @@ def without_encoding(source: str) -> list[str]:
         name = (
             node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         )
-        if method and receiver.split(".")[0].split("[")[0] in OTHER:
+        if method and re.split(r"[.\[(]", receiver)[0] in OTHER:
             continue
         arguments = len(node.args)
         place = 0 if method else 1

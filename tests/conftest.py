@@ -1,0 +1,28 @@
+"""One thread for each process of the tests, and the option that shows where their time goes."""
+
+import os
+
+import pytest
+
+from tests.miniature.cpu_durations import CpuDurations
+
+# As many processes as cores run tests, and some tests start processes of their own: with more threads than cores they spin
+# against each other and take ten times as long. Set before torch is imported, and inherited by every process that a test starts.
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
+    os.environ[name] = "1"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--cpu-durations",
+        type=int,
+        default=0,
+        metavar="N",
+        help="show the N files, tests and fixtures that took the most CPU time, children included",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    shown = config.getoption("--cpu-durations")
+    if shown:
+        config.pluginmanager.register(CpuDurations(config, shown), "cpu-durations")
