@@ -216,8 +216,8 @@ def training_part(training: dict[str, Any], digest: str) -> list[str]:
     )
     return [
         f"- recipe `{recipe['name']}`, hash `{recipe['hash']}`{experiment}",
-        f"- seed {training['seed']}, step {progress['step']:,} of {progress['steps']:,}{average}",
-        f"- {percent(progress['score'])} on `{progress['split']}` at that step; "
+        f"- seed {training['seed']}, step {progress.get('step') or 0:,} of {progress.get('steps') or 0:,}{average}",
+        f"- {percent(progress.get('score') or 0)} on `{progress.get('split')}` at that step; "
         + (
             "the run is represented by its `last/`"
             if progress.get("selection") == "last"
