@@ -206,8 +206,13 @@ def scores_part(records: Sequence[Record]) -> list[str]:
     ]
 
 
+def number(value: int | None) -> str:
+    return "unknown" if value is None else f"{value:,}"
+
+
 def training_part(training: dict[str, Any], digest: str) -> list[str]:
     recipe, progress = training["recipe"], training["progress"]
+    score = "unknown" if progress.get("score") is None else percent(progress["score"])
     experiment = f", experiment `{recipe['experiment']}`" if "experiment" in recipe else ""
     average = (
         f", the moving average of the weights (decay {progress['ema']})"
@@ -216,8 +221,8 @@ def training_part(training: dict[str, Any], digest: str) -> list[str]:
     )
     return [
         f"- recipe `{recipe['name']}`, hash `{recipe['hash']}`{experiment}",
-        f"- seed {training['seed']}, step {progress.get('step') or 0:,} of {progress.get('steps') or 0:,}{average}",
-        f"- {percent(progress.get('score') or 0)} on `{progress.get('split')}` at that step; "
+        f"- seed {training['seed']}, step {number(progress.get('step'))} of {number(progress.get('steps'))}{average}",
+        f"- {score} on `{progress.get('split')}` at that step; "
         + (
             "the run is represented by its `last/`"
             if progress.get("selection") == "last"
