@@ -217,9 +217,14 @@ def score_lines(records: Sequence[Record]) -> list[str]:
     return [*lines, "", *picked]
 
 
+def number(value: int | None) -> str:
+    return "unknown" if value is None else f"{value:,}"
+
+
 def training_lines(training: Row, digest: str) -> list[str]:
     """Recipe, seed, steps, score and digest of the weights, from `training.json`."""
     recipe, progress = training["recipe"], training["progress"]
+    score = "unknown" if progress.get("score") is None else percent(progress["score"])
     experiment = f", experiment `{recipe['experiment']}`" if "experiment" in recipe else ""
     average = (
         f", the moving average of the weights (decay {progress['ema']})"
@@ -233,8 +238,9 @@ def training_lines(training: Row, digest: str) -> list[str]:
     )
     return [
         f"- recipe `{recipe['name']}`, hash `{recipe['hash']}`{experiment}",
-        f"- seed {training['seed']}, step {progress['step']:,} of {progress['steps']:,}{average}",
-        f"- {percent(progress['score'])} on `{progress['split']}` at that step; {selected}",
+        f"- seed {training['seed']}, step {number(progress.get('step'))} of "
+        f"{number(progress.get('steps'))}{average}",
+        f"- {score} on `{progress.get('split')}` at that step; {selected}",
         f"- SHA-256 of `model.safetensors`: `{digest}`",
     ]
 

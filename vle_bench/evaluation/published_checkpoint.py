@@ -114,7 +114,10 @@ def task_asked(path: Path, asked: Asked) -> str:
     folder = pretrained.resolve(path)
     if is_elsewhere(folder):
         return task_of(folder, read_config(folder / "config.json"), asked.task)
-    return str(pretrained.read_json(folder / pretrained.TRAINING_FILE)["task"])
+    training = pretrained.read_json(folder / pretrained.TRAINING_FILE)
+    if not isinstance(training, dict) or not isinstance(training.get("task"), str):
+        raise RequestError(f"{folder / pretrained.TRAINING_FILE}: names no task")
+    return str(training["task"])
 
 
 def refuse_anothers(output: Path, sha256: str, files: str) -> None:
