@@ -7,15 +7,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from tests.miniature.in_process import run
 from tests.miniature.run import HOSTILE, prepare_miniature_vcr, prepare_vqa, vcr_run, vqa_run
 
-ROOT = Path(__file__).parents[2]
 NAMES = (
     "chromium",
     "chromium-browser",
@@ -105,36 +103,13 @@ def pages(tmp_path_factory):
         (folder / name).mkdir()
     vqa_run(folder / "vqa", prepare_vqa(folder / "vqa-data"), contaminated=True)
     vcr_run(folder / "vcr", prepare_miniature_vcr(folder / "vcr-data"), "vcr_joint")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     for name, task in (("vqa", "vqa"), ("vcr", "vcr_joint")):
-        command = [
-            sys.executable,
-            "-m",
-            "vle_bench",
-            "report",
-            name,
-            "--split",
-            "val",
-            "--output",
-            f"{name}.html",
-        ]
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=300
-        )
-        assert done.returncode == 0 and done.stdout == f"written: {name}.html\n", (
-            done.stdout + done.stderr
-        )
+        command = ("report", name, "--split", "val", "--output", f"{name}.html")
+        assert run(*command, cwd=folder)[0] == f"written: {name}.html\n"
         assert not (folder / name / f"report.{task}.val.html").exists()
-    refused = subprocess.run(
-        [*command[:4], "nowhere"],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=300,
-    )
-    assert refused.returncode == 2 and refused.stderr.count("\n") == 1
-    assert refused.stderr.startswith("vle-bench: nowhere: no such folder; ")
+    _, errors = run("report", "nowhere", cwd=folder, code=2)
+    assert errors.count("\n") == 1
+    assert errors.startswith("vle-bench: nowhere: no such folder; ")
     return {name: folder / f"{name}.html" for name in ("vqa", "vcr")}
 
 
