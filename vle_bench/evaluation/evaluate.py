@@ -92,13 +92,9 @@ def load(
         training, processor = own_training(folder), pretrained.load_processor(folder)
         asked.refuse(folder, training["task"])
         scored_in = scoring_precision(training, precision, accelerator.device)
-        if precision is None and trained_precision(training) is None:
-            if accelerator.is_main_process:
-                print(
-                    f"{folder}: does not say in which precision it was trained, as an earlier "
-                    f"version wrote it; scored in {scored_in}, --precision names another",
-                    file=sys.stderr,
-                )
+        unknown = precision is None and trained_precision(training) is None
+        if unknown and accelerator.is_main_process:
+            warn_of_precision(folder, scored_in)
     task = load_task(training["task"])
     data = task.open(data_root)
     data.questions(split)
@@ -132,6 +128,15 @@ def load(
         files_sha256,
         scored_in,
         elsewhere,
+    )
+
+
+def warn_of_precision(folder: Path, scored_in: str) -> None:
+    """Say in which precision a checkpoint is scored that does not say how it was trained."""
+    print(
+        f"{folder}: does not say in which precision it was trained, as an earlier version wrote "
+        f"it; scored in {scored_in}, --precision names another",
+        file=sys.stderr,
     )
 
 

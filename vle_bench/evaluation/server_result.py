@@ -12,7 +12,7 @@ from vle_bench import atomic
 from vle_bench.data.prepared import check_whole
 from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.evaluate import load, record_of
+from vle_bench.evaluation.evaluate import Loaded, load, record_of
 from vle_bench.evaluation.published_checkpoint import AS_SAVED, Asked, refuse_anothers
 from vle_bench.evaluation.record import Record, refuse_constant
 from vle_bench.json_files import loads, reading
@@ -67,19 +67,7 @@ def record_server_result(
     )
     if loaded.elsewhere:
         refuse_anothers(output, loaded.sha256, loaded.files_sha256)
-    source = loaded.data.manifest["source"]
-    size = SOURCES[source].server_sizes.get(split)
-    if size is None:
-        raise RequestError(
-            f"{folder}: of task {loaded.task.name} on {source}, whose {split} no server scores"
-        )
-    check_whole(loaded.data, split)
-    ids = loaded.data.questions(split)["question_id"]
-    if len(ids) != size:
-        raise RequestError(
-            f"{data_root}: has {len(ids):,} questions of {split}, the server {size:,}; prepare "
-            "all of them"
-        )
+    ids = scored_ids(loaded, folder, data_root, split)
     scores = Scores(
         n=len(ids),
         metrics={loaded.task.primary_metric: {"value": figures[OVERALL], "n": len(ids)}},
@@ -99,6 +87,28 @@ def record_server_result(
     if accelerator.is_main_process:
         atomic.write_json(output, record.model_dump(mode="json"))
     return record
+
+
+def scored_ids(loaded: Loaded, folder: Path, data_root: Path, split: str) -> list[int]:
+    """Return the ids of the questions that the server has scored: all of the split.
+
+    Raises:
+        RequestError: no server scores the data, or questions are missing.
+    """
+    source = loaded.data.manifest["source"]
+    size = SOURCES[source].server_sizes.get(split)
+    if size is None:
+        raise RequestError(
+            f"{folder}: of task {loaded.task.name} on {source}, whose {split} no server scores"
+        )
+    check_whole(loaded.data, split)
+    ids: list[int] = loaded.data.questions(split)["question_id"]
+    if len(ids) != size:
+        raise RequestError(
+            f"{data_root}: has {len(ids):,} questions of {split}, the server {size:,}; prepare "
+            "all of them"
+        )
+    return ids
 
 
 def read_result(file: Path, split: str, given: bytes) -> dict[str, float]:
