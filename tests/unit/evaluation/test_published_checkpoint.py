@@ -596,12 +596,12 @@ def placeholders(folder, label_map=None):
         (
             edit("preprocessor_config.json", size={"shortest_edge": "é"}),
             [],
-            "size.shortest_edge: 1 to 4096 pixels are expected, not é",
+            "size.shortest_edge: expected 1 to 4096 pixels, not é",
         ),
         (
             edit("preprocessor_config.json", size=0),
             [],
-            "size.shortest_edge: 1 to 4096 pixels are expected, not 0",
+            "size.shortest_edge: expected 1 to 4096 pixels, not 0",
         ),
         (edit("preprocessor_config.json", do_resize=[]), [], "preprocessor_config.json: "),
         (
