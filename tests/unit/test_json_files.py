@@ -6,7 +6,7 @@ import pytest
 
 from vle_bench import json_files
 from vle_bench.errors import RequestError
-from vle_bench.json_files import stream
+from vle_bench.json_files import jsonl_records, read_json, stream
 
 RECORDS = [{"id": i, "text": "é" * (i % 90), "list": [1, {"a": []}]} for i in range(300)]
 
@@ -57,6 +57,9 @@ def test_an_empty_list(tmp_path):
         (b'{"a": ["\xff"]}', "not UTF-8"),
         (b'{"a": ' + b"[" * 100_000, "nested too deep"),
         (b'{"a": [' + b"9" * 5000 + b"]}", "broken or cut-off JSON"),
+        (b'{"a": [{"id": 1, "id": 2}]}', "the key 'id' occurs twice in an object"),
+        (b'{"a": [1], "b": 0, "a": [2]}', "the key 'a' occurs twice in an object"),
+        (b'{"a": [NaN]}', "NaN is no JSON number"),
     ],
 )
 def test_broken_files(tmp_path, content, message):
@@ -76,3 +79,37 @@ def test_paths_that_are_no_file(tmp_path):
     ):
         with pytest.raises(RequestError, match=message):
             list(stream(path, None))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"id": 1,\n"x"', "broken or cut-off JSON at line 2, column 4: Expecting ':' delimiter"),
+        (b'{"id"', "broken or cut-off JSON at column 6: Expecting ':' delimiter"),
+        (b'{"id": "\xff"}', "not UTF-8 text (byte 8)"),
+        (b"[" * 100_000, "JSON nested too deep"),
+        (b'{"id": {"a": 1, "a": 1}}', "the key 'a' occurs twice in an object"),
+        (b'{"id": -Infinity}', "-Infinity is no JSON number"),
+        (b'{"id": ' + b"9" * 5000 + b"}", "Exceeds the limit (4300 digits)"),
+    ],
+)
+def test_every_reader_refuses_it_in_the_same_words(tmp_path, content, message):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(RequestError) as caught:
+        read_json(path)
+    assert str(caught.value).startswith(f"{path}: {message}")
+    line = b'{"id": 0}\n' + content.replace(b"\n", b" ")
+    path.write_bytes(line)
+    with pytest.raises(RequestError) as caught:
+        list(jsonl_records(path))
+    words = message.replace("line 2, column 4", "column 14")
+    assert str(caught.value).startswith(f"{path}: line 2: {words}")
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b'\xef\xbb\xbf[{"id": 1}]')
+    assert read_json(path) == [{"id": 1}] == list(stream(path, None))
+    path.write_bytes(b'\xef\xbb\xbf{"id": 1}\n\n{"id": 2}')
+    assert list(jsonl_records(path)) == [(1, {"id": 1}), (3, {"id": 2})]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vle_bench.errors import RequestError
-from vle_bench.json_files import read_json, reading
+from vle_bench.json_files import parse, read_json, reading
 
 
 def labels_digest(labels: list[str]) -> str:
@@ -50,7 +50,7 @@ def read_label_map(path: Path) -> list[str]:
         return checked(path, answers_of_content(path, read_json(path)))
     with reading(path):
         text = path.read_text(encoding="utf-8-sig")
-    if (content := one_value(text)) is not None:
+    if (content := one_value(path, text)) is not None:
         return checked(path, answers_of_content(path, content))
     lines = text.rstrip().split(
         "\n"
@@ -62,21 +62,22 @@ def read_label_map(path: Path) -> list[str]:
     return checked(path, [line.strip() for line in lines])
 
 
-def one_value(text: str) -> Any:
-    """The list or object that a text holds as a whole, of any form but a record; None for lines."""
+def one_value(path: Path, text: str) -> Any:
+    """Return the list or object that the whole text is, unless it is a single record; None for lines."""
     if text.lstrip()[:1] not in ("[", "{"):
         return None
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return None if isinstance(content, dict) and "answer" in content else content
+    # Not the decoder above: text with a double key is no list of lines, it must be refused.
+    return None if isinstance(content, dict) and "answer" in content else parse(text, path)
 
 
 def answers_of_records(path: Path, lines: list[str]) -> list[Any]:
     """A line each: an answer as a string, {"answer": ...}, or all lines {"answer": ..., "label": index} in any order."""
     values = [
-        (n, parsed(line, f"{path}: line {n}")) for n, line in enumerate(lines, 1) if line.strip()
+        (n, parse(line, f"{path}: line {n}")) for n, line in enumerate(lines, 1) if line.strip()
     ]
     if all(isinstance(value, dict) and {"answer", "label"} <= value.keys() for _, value in values):
         return in_order(
@@ -90,13 +91,6 @@ def answers_of_records(path: Path, lines: list[str]) -> list[Any]:
             raise RequestError(f"{path}: line {number}: {str(value)[:60]}: {expected}")
         answers.append(answer)
     return answers
-
-
-def parsed(line: str, name: str) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise RequestError(f"{name}: broken or cut-off JSON ({type(error).__name__})") from error
 
 
 def answers_of_content(path: Path, content: Any) -> list[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 
 from vle_bench.data.splits import tables
-from vle_bench.digests import sha256
+from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError
 
 SCHEMA_VERSION = 2
@@ -93,7 +93,7 @@ def damage(root: Path, manifest: dict[str, Any]) -> str | None:
             found = "missing" if size is None else f"{size} bytes long instead of {file['bytes']}"
             return f"{root / name}: {found}"
         # The images' shards are too large to read at every start; a picture that was changed is a matter of its decoder.
-        if name not in manifest["images"] and sha256(root / name) != file["sha256"]:
+        if name not in manifest["images"] and file_sha256(root / name) != file["sha256"]:
             return f"{root / name}: not what was prepared, its SHA-256 is another"
     return None
 

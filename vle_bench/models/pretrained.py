@@ -1,6 +1,5 @@
 """Folders with everything that a trained model needs: weights, processor, label map, where it came from."""
 
-import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from safetensors import SafetensorError
 from vle_bench import atomic, models
 from vle_bench.data.label_map import labels_digest, read_label_map
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.json_files import reading
+from vle_bench.json_files import read_json
 from vle_bench.models.vle.processing import Resize, VLEProcessor
 
 TRAINING_FILE = "training.json"
@@ -71,18 +70,6 @@ def selection(run: Path) -> tuple[str, ...]:
     training = run / "last" / TRAINING_FILE
     selected = read_json(training).get("selection", "best") if training.is_file() else "best"
     return ("last",) if selected == "last" else ("best", "last")
-
-
-def read_json(path: Path) -> Any:
-    try:
-        with reading(path):
-            return json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise RequestError(f"{path}: not JSON, it ends or breaks at line {error.lineno}") from error
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    except RecursionError as error:
-        raise RequestError(f"{path}: JSON nested too deep") from error
 
 
 def load_labels(folder: Path) -> list[str]:

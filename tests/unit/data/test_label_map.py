@@ -140,3 +140,11 @@ def test_lines_that_are_refused(tmp_path, name, text, message):
     with pytest.raises(RequestError, match=message) as caught:
         read_label_map(path)
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.txt", "a.jsonl"])
+def test_an_answer_with_two_indices_is_refused(tmp_path, name):
+    path = tmp_path / name
+    path.write_text('{\n"red": 0,\n"red": 1,\n"blue": 2}', encoding="utf-8")
+    with pytest.raises(RequestError, match="the key 'red' occurs twice"):
+        read_label_map(path)

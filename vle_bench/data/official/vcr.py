@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from vle_bench.data.boxes import box_array, turn
 from vle_bench.errors import RequestError
-from vle_bench.json_files import _open, _short, parse
+from vle_bench.json_files import parse, reading, short
 
 CHOICES = 4
 
 
 def read_metadata(path: Path) -> Any:
     """The metadata file of an image; `check_metadata` says whether it is a record's."""
-    with _open(path) as file:
-        return parse(file.read(), str(path))
+    with reading(path):
+        return parse(path.read_bytes(), path)
 
 
 def annot_id_of(line: bytes) -> str | None:
@@ -37,11 +37,11 @@ def check_record(record: Mapping[str, Any], task: str = "qa2r") -> None:
     if task not in tasks:
         raise RequestError(f"task {task!r}: q2a or qa2r is expected")
     if not isinstance(record, Mapping):
-        raise RequestError(f"VCR record: {_short(record)} is not an object")
+        raise RequestError(f"VCR record: {short(record)} is not an object")
     objects = _list(record, "objects")
     for i, name in enumerate(objects):
         if not isinstance(name, str):
-            raise bad_record(record, f"objects[{i}]: {_short(name)} is not a class name")
+            raise bad_record(record, f"objects[{i}]: {short(name)} is not a class name")
     _check_tokens(record, "question", _list(record, "question"), len(objects))
     for kind in tasks[task]:
         key = f"{kind}_choices"
@@ -53,7 +53,7 @@ def check_record(record: Mapping[str, Any], task: str = "qa2r") -> None:
         label = record.get(f"{kind}_label")
         if label is not None and (type(label) is not int or label not in range(len(choices))):
             raise bad_record(
-                record, f"{kind}_label: {_short(label)} is not a number of 0 to {len(choices) - 1}"
+                record, f"{kind}_label: {short(label)} is not a number of 0 to {len(choices) - 1}"
             )
 
 
@@ -78,14 +78,14 @@ def check_official_record(record: Mapping[str, Any]) -> None:
 def check_metadata(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
     """Refuses `width`, `height` and `boxes` (x1, y1, x2, y2[, score]) that are no picture's, or not one box an object."""
     if not isinstance(metadata, Mapping):
-        raise bad_record(record, f"metadata: {_short(metadata)} is not an object")
+        raise bad_record(record, f"metadata: {short(metadata)} is not an object")
     for key in ("width", "height", "boxes"):
         if key not in metadata:
             raise bad_record(record, f"metadata: has no {key!r}")
     for key in ("width", "height"):
         if not _is_finite(metadata[key]) or metadata[key] <= 0:
             raise bad_record(
-                record, f"metadata: {key}: {_short(metadata[key])} is not a positive number"
+                record, f"metadata: {key}: {short(metadata[key])} is not a positive number"
             )
     objects, boxes = _list(record, "objects"), metadata["boxes"]
     if metadata.get("names", objects) != objects:
@@ -94,7 +94,7 @@ def check_metadata(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> No
             "metadata: names: not the record's objects; is it the metadata of another image?",
         )
     if not isinstance(boxes, list) or len(boxes) != len(objects):
-        came = len(boxes) if isinstance(boxes, list) else _short(boxes)
+        came = len(boxes) if isinstance(boxes, list) else short(boxes)
         raise bad_record(
             record,
             f"metadata: boxes: one for each of {len(objects)} objects is expected, {came} came",
@@ -102,12 +102,12 @@ def check_metadata(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> No
     for i, box in enumerate(boxes):
         if not isinstance(box, list) or len(box) not in (4, 5) or not all(map(_is_finite, box)):
             raise bad_record(
-                record, f"metadata: boxes[{i}]: {_short(box)} is not four or five finite numbers"
+                record, f"metadata: boxes[{i}]: {short(box)} is not four or five finite numbers"
             )
         if box[0] > box[2] or box[1] > box[3]:
             raise bad_record(
                 record,
-                f"metadata: boxes[{i}]: {_short(box)} is reversed; x1 <= x2 and y1 <= y2 are expected",
+                f"metadata: boxes[{i}]: {short(box)} is reversed; x1 <= x2 and y1 <= y2 are expected",
             )
 
 
@@ -158,7 +158,7 @@ def same_aspect(one: tuple[float, float], other: tuple[float, float]) -> bool:
 def bad_record(record: Mapping[str, Any], problem: str) -> RequestError:
     """The error for a record, which it names by its annot_id."""
     return RequestError(
-        f"VCR record {_short(record.get('annot_id', 'without annot_id'))}: {problem}"
+        f"VCR record {short(record.get('annot_id', 'without annot_id'))}: {problem}"
     )
 
 
@@ -166,22 +166,22 @@ def _list(record: Mapping[str, Any], key: str) -> list[Any]:
     if key not in record:
         raise bad_record(record, f"has no {key!r}")
     if not isinstance(record[key], list):
-        raise bad_record(record, f"{key}: {_short(record[key])} is not a list")
+        raise bad_record(record, f"{key}: {short(record[key])} is not a list")
     return record[key]
 
 
 def _check_tokens(record: Mapping[str, Any], key: str, tokens: Any, objects: int) -> None:
     if not isinstance(tokens, list):
-        raise bad_record(record, f"{key}: {_short(tokens)} is not a list of tokens")
+        raise bad_record(record, f"{key}: {short(tokens)} is not a list of tokens")
     for token in tokens:
         if isinstance(token, str):
             continue
         if not isinstance(token, list) or not token:
-            raise bad_record(record, f"{key}: {_short(token)} is neither a word nor a list of tags")
+            raise bad_record(record, f"{key}: {short(token)} is neither a word nor a list of tags")
         for tag in token:
             if type(tag) is not int or tag not in range(objects):
                 raise bad_record(
-                    record, f"{key}: the tag {_short(tag)} names none of its {objects} objects"
+                    record, f"{key}: the tag {short(tag)} names none of its {objects} objects"
                 )
 
 

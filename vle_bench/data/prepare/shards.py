@@ -20,7 +20,7 @@ import pyarrow as pa
 from vle_bench import atomic
 from vle_bench.data import images as pictures
 from vle_bench.data.tables import IMAGES, record_batches, write_table
-from vle_bench.digests import sha256
+from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.progress import Bar
 
@@ -248,4 +248,4 @@ def image_row(image: Source, bad: list[Problem], skip: bool) -> tuple[dict[str, 
 def described(path: Path) -> dict[str, Any]:
     with open(path, "rb") as file:
         os.fsync(file.fileno())
-    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}

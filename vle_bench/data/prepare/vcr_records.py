@@ -13,7 +13,7 @@ from vle_bench.data.official.vcr import annot_id_of, bad_record, check_official_
 from vle_bench.data.prepare.shards import Problem
 from vle_bench.data.tables import VCR_RECORDS, record_batches, write_table
 from vle_bench.errors import RequestError
-from vle_bench.json_files import jsonl_lines, parse
+from vle_bench.json_files import jsonl_lines, parse_record
 from vle_bench.progress import Bar
 
 SPLITS = ("train", "val", "test")
@@ -75,7 +75,7 @@ def rows_of(path: Path, name: str, known: Known, bar: Bar) -> Iterator[dict[str,
         bar.advance(len(content))
         record: dict[str, Any] = {}
         try:
-            record = parse(content, f"VCR record {annot_id_of(content)!r}")
+            record = parse_record(content, f"VCR record {annot_id_of(content)!r}")
             row = row_of(record)
             labelled = check_labels(record, labelled)
             remember(record, path, line, known)
