@@ -49,7 +49,10 @@ logger = logging.getLogger(__name__)
 MAX_PIXELS = 100_000_000  # COCO's largest are 0.4 million; a picture beyond this is a mistake or an attack on memory
 MAX_BYTES = 200_000_000  # of a picture from the network
 TIMEOUT = 60.0  # seconds without a byte
-TURNED = "turned"  # key in `info` of a picture that was turned: the EXIF orientation, 2 to 8, that its file has
+# Keys in `info` of a picture: the EXIF orientation of its file, 2 to 8, if the picture was turned;
+# and that `decode` made it, so that a processor need not turn and convert it a second time.
+TURNED = "turned"
+UPRIGHT = "upright RGB"
 
 
 def decode_picture(content: bytes, name: str) -> Image.Image:
@@ -74,7 +77,9 @@ def decode_picture(content: bytes, name: str) -> Image.Image:
         Exception
     ) as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, ... by format
         raise ValueError(f"{name}: cannot be read as an image ({error})") from error
-    return upright_rgb(image, name)
+    image = upright_rgb(image, name)
+    image.info[UPRIGHT] = True
+    return image
 
 
 def read(source: Any, name: str, timeout: float = TIMEOUT) -> Image.Image:
@@ -87,6 +92,8 @@ def read(source: Any, name: str, timeout: float = TIMEOUT) -> Image.Image:
         timeout: seconds that a server may keep silent.
     """
     if isinstance(source, Image.Image):
+        if source.mode == "RGB" and UPRIGHT in source.info:
+            return source
         file = getattr(source, "filename", "")
         return upright_rgb(source, f"{name} ({file})" if file else name)
     if isinstance(source, str) and source.startswith("data:image/"):
