@@ -1,4 +1,4 @@
-"""JSON files, read whole, line by line or record by record; every problem is one line that names the file.
+"""JSON files, read whole, by line or by record; every problem is one line that names the file.
 
 A double key or NaN is refused, since a reader would silently drop a value or spread it.
 """
@@ -15,6 +15,7 @@ from vle_bench.errors import RequestError
 CHUNK = 1 << 22  # characters read at a time
 LONGEST = 1 << 20  # characters of a record at most; the longest official ones have a few thousand
 SPACE = " \t\n\r"
+JsonObject = dict[str, Any]
 SHOWN = 60  # characters of a wrong value that an error shows
 
 
@@ -85,13 +86,13 @@ def parse_record(content: bytes, name: Path | str) -> dict[str, Any]:
 
 
 def jsonl_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line number from 1, record) of a JSON-lines file, one line in memory at a time; empty lines are skipped."""
+    """Yield (line number from 1, record) of a JSON-lines file, without its empty lines."""
     for number, line in jsonl_lines(path):
         yield number, parse_record(line, f"{path}: line {number}")
 
 
 def jsonl_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield (line number from 1, line), for callers that go on after a line that `parse_record` refuses."""
+    """Yield (line number from 1, line), for callers that go on after a wrong line."""
     with reading(path), path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
@@ -106,7 +107,7 @@ def short(value: object) -> str:
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Switch garbage collection off: parsing makes millions of objects, none of which is garbage."""
+    """Switch garbage collection off: parsing makes millions of objects and no garbage."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -117,7 +118,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 class _Text:
-    """The text of a file from `place` on, with at least LONGEST characters buffered before its end."""
+    """The text of a file from `place` on, with LONGEST characters buffered unless it ends."""
 
     def __init__(self, file: TextIO) -> None:
         self.file, self.text, self.place, self.before, self.ended = file, "", 0, 0, False

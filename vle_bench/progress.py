@@ -13,7 +13,7 @@ WITH_TEXT = "{l_bar}{bar:24}| {n_fmt}/{total_fmt} {postfix} [{elapsed}, {remaini
 
 
 class Bar:
-    """Counts towards `total` and shows a text (loss, learning rate, ...) beside it; a context manager.
+    """A context manager that counts towards `total` and shows a text, such as the loss.
 
     Args:
         initial: count at the start, such as the steps of a resumed run.

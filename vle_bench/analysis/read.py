@@ -166,9 +166,9 @@ def open_data(recipe: Recipe | None, run: Path, moved: Path | None, record: Reco
         raise RequestError(
             f"{error} ({named}; where the data has moved, --data names its folder)"
         ) from error
-    if data.manifest["hash"] != record.data["manifest_hash"]:
+    if data.manifest.hash != record.data["manifest_hash"]:
         raise RequestError(
-            f"{root}: other data than the record's, manifest hash {data.manifest['hash']} and not {record.data['manifest_hash']} "
+            f"{root}: other data than the record's, manifest hash {data.manifest.hash} and not {record.data['manifest_hash']} "
             f"({named}; --data names another folder)"
         )
     return data

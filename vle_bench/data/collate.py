@@ -18,13 +18,14 @@ from vle_bench.data.vcr_text import encode_record, pad_choices
 
 @dataclass(frozen=True)
 class QuestionCollator:
-    """Collates question rows of one micro-batch; an image that several questions share is decoded and encoded once.
+    """Collates questions; an image that several of them share is decoded and encoded once.
 
     Args:
         questions, images: the tables of a prepared folder.
         processor: text and pictures → tensors.
         num_labels: width of the soft targets; 0: none, to predict.
-        augment: changes training pictures; None for evaluation. With a view a question no picture is shared.
+        augment: changes training pictures; None for evaluation. With one view a question, no
+            picture is shared.
     """
 
     questions: Any
@@ -35,7 +36,10 @@ class QuestionCollator:
     augment: Views | None = None
 
     def __call__(self, indices: np.ndarray) -> dict[str, Any]:
-        """indices (B,) → {"ids": question ids, "inputs": the model's tensors, with `labels` (B, num_labels) if that is not 0}."""
+        """Return {"ids": question ids, "inputs": the model's tensors} of the questions (B,).
+
+        `inputs` has `labels` (B, num_labels) unless num_labels is 0.
+        """
         rows = self.questions[indices.tolist()]
         image_rows, image_index = np.unique(np.asarray(rows["image_row"]), return_inverse=True)
         pictures = self._pictures(image_rows)
@@ -82,8 +86,8 @@ class ChoiceCollator:
     Args:
         questions, images: the tables of a prepared folder.
         processor: pictures and boxes → tensors.
-        parts: `q2a`, the answers; `qa2r`, the rationales after the right answer; `qa2r, every answer`, those after each of the
-            four answers in turn.
+        parts: `q2a`, the answers; `qa2r`, the rationales after the right answer; `qa2r, every
+            answer`, the rationales after each of the four answers.
         objects, most_objects: as in `encode_record`.
         alignment: False: no object tokens, and types 0 for all words.
         augment: None for evaluation.
@@ -100,9 +104,9 @@ class ChoiceCollator:
     augment: VCRAugmentation | None = None
 
     def __call__(self, indices: NDArray[np.int64]) -> dict[str, Any]:
-        """indices (B,) → {"ids": annot_ids, "inputs": the model's tensors, with `labels` where the split has them}.
+        """Return {"ids": annot_ids, "inputs": tensors of the model} of the records `indices` (B,).
 
-        labels are (B,) for one part and (B, parts) for several.
+        `inputs` has `labels` if the split has them: (B,) for one part and (B, parts) for several.
         """
         rows = self.questions[indices.tolist()]
         records = [json.loads(record) for record in rows["record"]]
@@ -134,7 +138,11 @@ class ChoiceCollator:
         return {"ids": rows["annot_id"], "inputs": inputs}
 
     def pictures(self, chosen: NDArray[np.int64]) -> Any:
-        """(N, 2) row of `images` and whether it is mirrored → pixel_values, object_patch_mask and object_mask."""
+        """Return pixel_values, object_patch_mask and object_mask of rows of `images`.
+
+        Args:
+            chosen: (N, 2) the row, and whether the picture is mirrored.
+        """
         found = self.images[chosen[:, 0].tolist()]
         pictures = [
             decode(b, name) for b, name in zip(found["bytes"], found["file_name"], strict=True)
@@ -146,7 +154,7 @@ class ChoiceCollator:
         return self.processor(images=pictures, boxes=boxes)
 
     def encode(self, record: dict[str, Any]) -> list[dict[str, Any]]:
-        """What `encode_record` says of the choices of each part, one part after the other."""
+        """Encode the choices of each part, one part after the other, see `encode_record`."""
         names = {} if self.augment is None else {"names": self.augment.names(record["annot_id"])}
         choices: list[dict[str, Any]] = []
         for part in self.parts:

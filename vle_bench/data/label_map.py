@@ -1,4 +1,4 @@
-"""The answers that a model chooses from, in their order: ours, or those of a published checkpoint."""
+"""Label maps: the answers that a model chooses from, in order; ours or a published checkpoint's."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from vle_bench.json_files import parse, read_json, reading
 
 
 def labels_digest(labels: list[str]) -> str:
-    """Digest of a label map: the answers in their order."""
+    """Return the SHA-256 of a label map: the answers in their order."""
     return hashlib.sha256(json.dumps(labels, ensure_ascii=False).encode()).hexdigest()
 
 
@@ -37,11 +37,12 @@ INDEX_TO_ANSWER = (
 
 
 def read_label_map(path: Path) -> list[str]:
-    """The answers by index, of one of the published forms.
+    """Read the answers by index from one of the published forms.
 
-    JSON: a list of the answers, {"answers": [...]}, {answer: index}, {index: answer} (ViLT's vqa_dict.json), or an object with
-    one of the two or both under a name of `ANSWER_TO_INDEX` and `INDEX_TO_ANSWER` (a config.json with id2label). A .txt or .jsonl
-    file: an answer a line (mmf's answers_vqa.txt), or {"answer": ..., "label": index} a line (BEiT-3's answer2label.txt).
+    JSON: a list of the answers, {"answers": [...]}, {answer: index}, {index: answer} (ViLT's
+    vqa_dict.json), or an object with one or both of the two under a name of `ANSWER_TO_INDEX` and
+    `INDEX_TO_ANSWER` (a config.json with id2label). A .txt or .jsonl file: an answer a line (mmf's
+    answers_vqa.txt), or {"answer": ..., "label": index} a line (BEiT-3's answer2label.txt).
 
     Raises:
         RequestError: an index that is missing or stands twice, an answer twice, or another content.
@@ -63,7 +64,7 @@ def read_label_map(path: Path) -> list[str]:
 
 
 def one_value(path: Path, text: str) -> Any:
-    """Return the list or object that the whole text is, unless it is a single record; None for lines."""
+    """Return the list or object that a whole text is; None for lines, also for a single record."""
     if text.lstrip()[:1] not in ("[", "{"):
         return None
     try:
@@ -75,7 +76,7 @@ def one_value(path: Path, text: str) -> Any:
 
 
 def answers_of_records(path: Path, lines: list[str]) -> list[Any]:
-    """A line each: an answer as a string, {"answer": ...}, or all lines {"answer": ..., "label": index} in any order."""
+    """Read lines: answers as strings, {"answer": ...}, or all {"answer": ..., "label": index}."""
     values = [
         (n, parse(line, f"{path}: line {n}")) for n, line in enumerate(lines, 1) if line.strip()
     ]
@@ -96,7 +97,8 @@ def answers_of_records(path: Path, lines: list[str]) -> list[Any]:
 def answers_of_content(path: Path, content: Any) -> list[Any]:
     if not isinstance(content, dict | list) or not content:
         raise RequestError(
-            f"{path}: no label map: a list of answers, or an object with answers, label2id or id2label, or of answers and indices"
+            f"{path}: no label map: a list of answers, or an object with answers, label2id or "
+            "id2label, or of answers and indices"
         )
     if isinstance(content, list):
         return content
@@ -131,20 +133,21 @@ def answers_of_content(path: Path, content: Any) -> list[Any]:
         and in_order(path, "the file", answers_first) != labels
     ):
         raise RequestError(
-            f"{path}: which are the answers and which the indices? both are numbers; give a list of the answers"
+            f"{path}: which are the answers and which the indices? both are numbers; give a list "
+            "of the answers"
         )
     return labels
 
 
 def by_index(path: Path, name: str, content: list[Any] | dict[str, Any]) -> list[Any]:
-    """A list of answers, or {index: answer}."""
+    """Read a list of answers, or {index: answer}."""
     if isinstance(content, list):
         return content
     return in_order(path, name, [(label, index) for index, label in content.items()])
 
 
 def in_order(path: Path, name: str, pairs: list[tuple[Any, Any]]) -> list[Any]:
-    """(answer, index) in any order → the answers by index; the indices must be 0..n-1, as numbers or as JSON's keys."""
+    """Sort (answer, index) pairs; the indices must be 0..n-1, as numbers or as keys of JSON."""
     numbered: dict[int, Any] = {}
     for label, index in pairs:
         number = (

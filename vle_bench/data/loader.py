@@ -6,9 +6,9 @@ import signal
 
 
 def in_loader(worker: int) -> None:
-    """For a DataLoader's `worker_init_fn`: signals that a whole group of processes gets are the parent's to act on.
+    """Ignore signals to the process group in a loader; the parent acts on them (`worker_init_fn`).
 
-    Its workers go on until the step is done. A second SIGTERM ends them, and so does the parent's end: see `end_loaders`.
+    The loader works until the step is done. A second SIGTERM ends it, and so does the parent's end.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
@@ -16,6 +16,6 @@ def in_loader(worker: int) -> None:
 
 @atexit.register
 def end_loaders() -> None:
-    """At its end Python sends each child one SIGTERM and waits, for ever if the child takes it for the first of two."""
+    """Kill loaders at exit: Python would send one SIGTERM, which they ignore, and wait forever."""
     for child in multiprocessing.active_children():
         child.kill()  # they hold nothing that would have to be saved

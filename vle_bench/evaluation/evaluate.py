@@ -206,7 +206,7 @@ def load(
     if labelled:
         check_labelled(data, split)
     if elsewhere:
-        published_checkpoint.check_splits(asked, data.manifest["source"])
+        published_checkpoint.check_splits(asked, data.manifest.source)
         labels = published_checkpoint.answers(folder) if data.labels else []
     else:
         labels = pretrained.load_labels(folder) if data.labels else []
@@ -318,7 +318,7 @@ def predict_checkpoint(
     text = loaded[0].task.submission(joined, loaded[0].data.questions(split))
     if accelerator.is_main_process:
         atomic.write_text(output, text)
-    return len(joined), loaded[0].data.manifest["source"]
+    return len(joined), loaded[0].data.manifest.source
 
 
 def check_complete(tasks: list[Task], folder: Path) -> None:
@@ -417,8 +417,9 @@ def record_of(
             "checkpoint_sha256": loaded.sha256,
             "resize": loaded.processor.resize,
         },
-        data={key: data.manifest[key] for key in ("source", "targets") if key in data.manifest}
-        | {"manifest_hash": data.manifest["hash"]},
+        data={"source": data.manifest.source}
+        | ({} if data.manifest.targets is None else {"targets": data.manifest.targets})
+        | {"manifest_hash": data.manifest.hash},
         precision=loaded.precision,
         seed=training["seed"],
         code=code_version(),

@@ -64,7 +64,7 @@ def record_server_result(
     )
     if loaded.elsewhere:
         refuse_anothers(output, loaded.sha256)
-    source = loaded.data.manifest["source"]
+    source = loaded.data.manifest.source
     size = SOURCES[source].server_sizes.get(split)
     if size is None:
         raise RequestError(

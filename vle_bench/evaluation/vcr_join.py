@@ -58,7 +58,7 @@ def join_vcr(
     )
     task = load_task("vcr_joint")
     data = task.open(root)
-    if data.manifest["hash"] != q2a[0].data["manifest_hash"]:
+    if data.manifest.hash != q2a[0].data["manifest_hash"]:
         raise RequestError(
             f"{root}: other data than {answers} was evaluated on; --data DIR names another folder"
         )

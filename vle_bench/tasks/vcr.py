@@ -45,10 +45,10 @@ class VCR:
 
     def open(self, root: Path) -> PreparedData:
         data = open_prepared(root)
-        if SOURCES[data.manifest["source"]].form != "vcr":
+        if SOURCES[data.manifest.source].form != "vcr":
             known = " or ".join(prepared_of("vcr"))
             raise RequestError(
-                f"{root}: holds prepared {data.manifest['source']}, {self.name} needs {known}"
+                f"{root}: holds prepared {data.manifest.source}, {self.name} needs {known}"
             )
         return data
 

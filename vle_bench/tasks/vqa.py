@@ -35,7 +35,7 @@ class VQA:
         data = open_prepared(root)
         if not data.labels:
             raise RequestError(
-                f"{root}: holds prepared {data.manifest['source']}, which has no answers to choose from for vqa"
+                f"{root}: holds prepared {data.manifest.source}, which has no answers to choose from for vqa"
             )
         return data
 

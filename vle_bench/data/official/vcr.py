@@ -1,4 +1,4 @@
-"""VCR's official records and metadata, read and checked: whatever is wrong with one is a line that names it."""
+"""VCR's official records and metadata, read and checked; errors name the record."""
 
 import math
 import re
@@ -17,19 +17,19 @@ CHOICES = 4
 
 
 def read_metadata(path: Path) -> Any:
-    """The metadata file of an image; `check_metadata` says whether it is a record's."""
+    """Read the metadata file of an image, which `check_metadata` checks."""
     with reading(path):
         return parse(path.read_bytes(), path)
 
 
 def annot_id_of(line: bytes) -> str | None:
-    """The id in a line that is no JSON, where it can be found."""
+    """Find the id in a line that is no JSON."""
     found = re.search(rb'"annot_id": ?"([\w-]+)"', line)
     return None if found is None else found[1].decode()
 
 
 def check_record(record: Mapping[str, Any], task: str = "qa2r") -> None:
-    """Refuses a record that cannot be encoded for `task`: a missing key, a tag of no object, a label of no choice.
+    """Refuse a record that cannot be encoded for `task`: missing keys, wrong tags or labels.
 
     Any number of choices and empty texts pass; `check_official` refuses those.
     """
@@ -58,13 +58,13 @@ def check_record(record: Mapping[str, Any], task: str = "qa2r") -> None:
 
 
 def check_official(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    """Refuses what `check_record` does, and what no official record has: other than 4 choices, an empty text, other boxes."""
+    """Refuse what no official record has: other than 4 choices, an empty text, other boxes."""
     check_official_record(record)
     check_metadata(record, metadata)
 
 
 def check_official_record(record: Mapping[str, Any]) -> None:
-    """The half of `check_official` that needs no metadata."""
+    """Check a record without its metadata, see `check_official`."""
     check_record(record)
     for key in ("answer_choices", "rationale_choices"):
         if len(record[key]) != CHOICES:
@@ -76,7 +76,7 @@ def check_official_record(record: Mapping[str, Any]) -> None:
 
 
 def check_metadata(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    """Refuses `width`, `height` and `boxes` (x1, y1, x2, y2[, score]) that are no picture's, or not one box an object."""
+    """Refuse metadata without a picture's size, or without a box [x1, y1, x2, y2] an object."""
     if not isinstance(metadata, Mapping):
         raise bad_record(record, f"metadata: {short(metadata)} is not an object")
     for key in ("width", "height", "boxes"):
@@ -107,7 +107,8 @@ def check_metadata(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> No
         if box[0] > box[2] or box[1] > box[3]:
             raise bad_record(
                 record,
-                f"metadata: boxes[{i}]: {short(box)} is reversed; x1 <= x2 and y1 <= y2 are expected",
+                f"metadata: boxes[{i}]: {short(box)} is reversed; x1 <= x2 and y1 <= y2 are "
+                "expected",
             )
 
 
@@ -118,17 +119,18 @@ def picture_boxes(
     height: int,
     orientation: int = 1,
 ) -> NDArray[np.float64]:
-    """The metadata's boxes as (K, 4) in pixels of the upright picture, which need not be as large as the metadata say.
+    """Return the metadata's boxes as (K, 4) in pixels of the upright picture, scaled to its size.
 
-    The metadata were made without a look at EXIF orientations, so that the boxes are turned as the picture was. Metadata whose
-    size fits only the upright picture have upright boxes.
+    VCR's authors ignored EXIF orientations for the metadata, so that the boxes are turned as the
+    picture was. If the metadata's size only fits the upright picture, its boxes are upright.
 
     Args:
         width, height: of the upright picture.
         orientation: the file's, as EXIF numbers them; 1 for one that was not turned.
 
     Raises:
-        RequestError: the metadata's aspect ratio is not the picture's, rounding aside, so they are of another picture.
+        RequestError: the metadata have another aspect ratio (but for rounding) and so are of
+            another picture.
     """
     said = metadata["width"], metadata["height"]
     stored = (height, width) if orientation >= 5 else (width, height)
@@ -144,19 +146,19 @@ def picture_boxes(
     if not same_aspect(said, size):
         raise bad_record(
             record,
-            f"metadata: {said[0]} × {said[1]} is another shape than the picture's {width} × {height}; is it the metadata "
-            "of another image?",
+            f"metadata: {said[0]} × {said[1]} is another shape than the picture's {width} × "
+            f"{height}; is it the metadata of another image?",
         )
     return turn(boxes, *stored, turned)
 
 
 def same_aspect(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    """Whether one size is the other one enlarged or reduced, each side rounded up or down to whole pixels."""
+    """Return whether a size is the other one resized, each side rounded to whole pixels."""
     return abs(one[0] * other[1] - one[1] * other[0]) <= max(sum(one), sum(other))
 
 
 def bad_record(record: Mapping[str, Any], problem: str) -> RequestError:
-    """The error for a record, which it names by its annot_id."""
+    """Make the error for a record, named by its annot_id."""
     return RequestError(
         f"VCR record {short(record.get('annot_id', 'without annot_id'))}: {problem}"
     )
@@ -194,7 +196,7 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-# The official leaderboard file: 4 answer scores, then 4 rationale scores under each of the 4 answers.
+# The leaderboard file: 4 answer scores, then 4 rationale scores under each of the 4 answers.
 COLUMNS = (
     "annot_id",
     *(f"answer_{i}" for i in range(CHOICES)),

@@ -23,7 +23,7 @@ def prepared(tmp_path_factory):
 
 def test_counts_and_labels(prepared):
     counts = {
-        name: (s["questions"], s["images"]) for name, s in prepared.manifest["splits"].items()
+        name: (s["questions"], s["images"]) for name, s in prepared.manifest.splits.items()
     }
     assert counts == {"train": (34_940, 3_615), "val": (3_635, 385), "test": (9_673, 1_000)}
     assert counts["train"][0] + counts["val"][0] == 38_575
@@ -123,7 +123,7 @@ def damage_json(path, change):
         ),
         (
             lambda q, a, i: damage_json(q, lambda c: c["questions"].append(c["questions"][0])),
-            "stands there twice",
+            "occurs twice",
         ),
         (
             lambda q, a, i: damage_json(a, lambda c: c["annotations"].pop()),
