@@ -48,7 +48,7 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> JsonObject:
     record = dict(pairs)
     if len(record) < len(pairs):
         names = [name for name, _ in pairs]
@@ -77,7 +77,7 @@ def parse(content: bytes | str, name: Path | str) -> Any:
         return _DECODER.decode(text)
 
 
-def parse_record(content: bytes, name: Path | str) -> dict[str, Any]:
+def parse_record(content: bytes, name: Path | str) -> JsonObject:
     """Parse a JSON object; errors begin with `name`."""
     record = parse(content, name)
     if not isinstance(record, dict):
@@ -85,7 +85,7 @@ def parse_record(content: bytes, name: Path | str) -> dict[str, Any]:
     return record
 
 
-def jsonl_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def jsonl_records(path: Path) -> Iterator[tuple[int, JsonObject]]:
     """Yield (line number from 1, record) of a JSON-lines file, without its empty lines."""
     for number, line in jsonl_lines(path):
         yield number, parse_record(line, f"{path}: line {number}")

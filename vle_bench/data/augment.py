@@ -2,13 +2,13 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from vle_bench.data.randaugment import rand_augment
 from vle_bench.data.vcr_text import NAMES
+from vle_bench.json_files import JsonObject
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class VCRAugmentation:
     seed: int
     epoch: int
 
-    def mirrors(self, record: dict[str, Any], image_id: int) -> bool:
+    def mirrors(self, record: JsonObject, image_id: int) -> bool:
         if not self.horizontal_flip or says_a_side(record):
             return False
         return bool(np.random.default_rng((self.seed, self.epoch, image_id)).random() < 0.5)
@@ -43,7 +43,7 @@ def id_number(annot_id: str) -> int:
     return int.from_bytes(hashlib.sha256(annot_id.encode()).digest()[:8], "big")
 
 
-def says_a_side(record: dict[str, Any]) -> bool:
+def says_a_side(record: JsonObject) -> bool:
     """Return whether a word has left or right in it; false alarms (`alright`) cost little."""
     texts = [record["question"], *record["answer_choices"], *record.get("rationale_choices", [])]
     words = (token.lower() for text in texts for token in text if isinstance(token, str))

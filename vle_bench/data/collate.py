@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import datasets
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,7 +14,10 @@ from PIL import Image
 from vle_bench.data.augment import VCRAugmentation
 from vle_bench.data.images import Views, decode
 from vle_bench.data.official.vcr import CHOICES
-from vle_bench.data.vcr_text import encode_record, pad_choices
+from vle_bench.data.vcr_text import Encoding, encode_record, pad_choices
+from vle_bench.json_files import JsonObject
+
+Batch = dict[str, Any]  # tensors, ids and lists by name
 
 
 @dataclass(frozen=True)
@@ -28,14 +32,14 @@ class QuestionCollator:
             picture is shared.
     """
 
-    questions: Any
-    images: Any
+    questions: datasets.Dataset
+    images: datasets.Dataset
     processor: Callable[..., Any]
     num_labels: int
     max_text_length: int
     augment: Views | None = None
 
-    def __call__(self, indices: np.ndarray) -> dict[str, Any]:
+    def __call__(self, indices: NDArray[np.int64]) -> Batch:
         """Return {"ids": question ids, "inputs": the model's tensors} of the questions (B,).
 
         `inputs` has `labels` (B, num_labels) unless num_labels is 0.
@@ -93,8 +97,8 @@ class ChoiceCollator:
         augment: None for evaluation.
     """
 
-    questions: Any
-    images: Any
+    questions: datasets.Dataset
+    images: datasets.Dataset
     processor: Any
     parts: tuple[Part, ...]
     max_text_length: int
@@ -103,7 +107,7 @@ class ChoiceCollator:
     alignment: bool
     augment: VCRAugmentation | None = None
 
-    def __call__(self, indices: NDArray[np.int64]) -> dict[str, Any]:
+    def __call__(self, indices: NDArray[np.int64]) -> Batch:
         """Return {"ids": annot_ids, "inputs": tensors of the model} of the records `indices` (B,).
 
         `inputs` has `labels` if the split has them: (B,) for one part and (B, parts) for several.
@@ -153,10 +157,10 @@ class ChoiceCollator:
             boxes[i][:, [0, 2]] = pictures[i].width - boxes[i][:, [2, 0]]
         return self.processor(images=pictures, boxes=boxes)
 
-    def encode(self, record: dict[str, Any]) -> list[dict[str, Any]]:
+    def encode(self, record: JsonObject) -> list[Encoding]:
         """Encode the choices of each part, one part after the other, see `encode_record`."""
         names = {} if self.augment is None else {"names": self.augment.names(record["annot_id"])}
-        choices: list[dict[str, Any]] = []
+        choices: list[Encoding] = []
         for part in self.parts:
             task: Literal["q2a", "qa2r"] = "q2a" if part == "q2a" else "qa2r"
             for answer in range(CHOICES) if part == "qa2r, every answer" else [None]:
@@ -179,7 +183,7 @@ class ChoiceCollator:
                 )
         return choices
 
-    def _labels(self, rows: dict[str, list[Any]]) -> torch.Tensor | None:
+    def _labels(self, rows: Batch) -> torch.Tensor | None:
         columns = {"q2a": rows["answer_label"], "qa2r": rows["rationale_label"]}
         found = [columns[part] for part in self.parts if part in columns]
         if len(found) != len(self.parts) or any(

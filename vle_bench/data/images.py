@@ -9,7 +9,6 @@ import urllib.request
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -84,7 +83,7 @@ def decode_picture(content: bytes, name: str) -> Image.Image:
     return upright
 
 
-def read(source: Any, name: str, timeout: float = TIMEOUT) -> Image.Image:
+def read(source: object, name: str, timeout: float = TIMEOUT) -> Image.Image:
     """Read anything that a user may give as an image to upright RGB.
 
     Args:

@@ -75,7 +75,7 @@ def one_value(path: Path, text: str) -> Any:
     return None if isinstance(content, dict) and "answer" in content else parse(text, path)
 
 
-def answers_of_records(path: Path, lines: list[str]) -> list[Any]:
+def answers_of_records(path: Path, lines: list[str]) -> list[object]:
     """Read lines: answers as strings, {"answer": ...}, or all {"answer": ..., "label": index}."""
     values = [
         (n, parse(line, f"{path}: line {n}")) for n, line in enumerate(lines, 1) if line.strip()
@@ -94,7 +94,7 @@ def answers_of_records(path: Path, lines: list[str]) -> list[Any]:
     return answers
 
 
-def answers_of_content(path: Path, content: Any) -> list[Any]:
+def answers_of_content(path: Path, content: object) -> list[object]:
     if not isinstance(content, dict | list) or not content:
         raise RequestError(
             f"{path}: no label map: a list of answers, or an object with answers, label2id or "
@@ -139,16 +139,16 @@ def answers_of_content(path: Path, content: Any) -> list[Any]:
     return labels
 
 
-def by_index(path: Path, name: str, content: list[Any] | dict[str, Any]) -> list[Any]:
+def by_index(path: Path, name: str, content: list[object] | dict[str, object]) -> list[object]:
     """Read a list of answers, or {index: answer}."""
     if isinstance(content, list):
         return content
     return in_order(path, name, [(label, index) for index, label in content.items()])
 
 
-def in_order(path: Path, name: str, pairs: list[tuple[Any, Any]]) -> list[Any]:
+def in_order(path: Path, name: str, pairs: list[tuple[object, object]]) -> list[object]:
     """Sort (answer, index) pairs; the indices must be 0..n-1, as numbers or as keys of JSON."""
-    numbered: dict[int, Any] = {}
+    numbered: dict[int, object] = {}
     for label, index in pairs:
         number = (
             int(index)
@@ -171,7 +171,7 @@ def in_order(path: Path, name: str, pairs: list[tuple[Any, Any]]) -> list[Any]:
     return [numbered[i] for i in range(len(numbered))]
 
 
-def checked(path: Path, labels: list[Any]) -> list[str]:
+def checked(path: Path, labels: list[object]) -> list[str]:
     seen = set()
     for label in labels:
         if not isinstance(label, str):

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from vle_bench.data.augment import VCRAugmentation, id_number
-from vle_bench.data.collate import ChoiceCollator
+from vle_bench.data.collate import Batch, ChoiceCollator
 from vle_bench.data.vcr_text import pad_choices
 
 # BERT's values, also those of UNITER's `data/mlm.py`. Some predicted tokens are not hidden: they
@@ -38,7 +38,7 @@ class SecondStageCollator:
     image_rows: NDArray[np.int64]
     words: NDArray[np.int64]
 
-    def __call__(self, indices: NDArray[np.int64]) -> dict[str, Any]:
+    def __call__(self, indices: NDArray[np.int64]) -> Batch:
         """Return {"ids": annot_ids, "inputs": tensors of VLEForVCRSecondStage} of records (B,)."""
         rows = self.choices.questions[indices.tolist()]
         records = [json.loads(record) for record in rows["record"]]

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from vle_bench.errors import RequestError
+from vle_bench.json_files import JsonObject
 
 ROWS_A_BATCH = 500
 IMAGES = pa.schema(
@@ -62,23 +62,23 @@ VCR_RECORDS = pa.schema(
 VCR_QUESTIONS = VCR_RECORDS.insert(2, pa.field("image_row", pa.int64()))
 
 Refuse = Callable[
-    [dict[str, Any], str], None
+    [JsonObject, str], None
 ]  # (row, what is wrong with it): raises, or leaves the row out
 
 
-def refuse_row(row: dict[str, Any], problem: str) -> None:
+def refuse_row(row: JsonObject, problem: str) -> None:
     name, value = next(iter(row.items()))
     raise RequestError(f"{name} {value}: {problem}")
 
 
 def record_batches(
-    rows: Iterator[dict[str, Any]],
+    rows: Iterator[JsonObject],
     schema: pa.Schema,
     refuse: Refuse = refuse_row,
     size: int = ROWS_A_BATCH,
 ) -> Iterator[pa.RecordBatch]:
     """Convert rows to Arrow, `size` at a time, so that memory does not grow with the data."""
-    held: list[dict[str, Any]] = []
+    held: list[JsonObject] = []
     for row in rows:
         held.append(row)
         if len(held) == size:
@@ -89,7 +89,7 @@ def record_batches(
 
 
 def record_batch(
-    rows: list[dict[str, Any]], schema: pa.Schema, refuse: Refuse = refuse_row
+    rows: list[JsonObject], schema: pa.Schema, refuse: Refuse = refuse_row
 ) -> pa.RecordBatch:
     """Convert rows to Arrow.
 

@@ -87,7 +87,7 @@ def as_in_its_file(tokenizer: PreTrainedTokenizerBase, **hub: Any) -> PreTrained
     return tokenizer
 
 
-def sentencepiece_rules(spec: Any) -> list[Any]:
+def sentencepiece_rules(spec: Any) -> list[normalizers.Normalizer]:
     """Convert SentencePiece's `normalizer_spec` to equivalent normalisers of `tokenizers`.
 
     The library's `Precompiled` reads the rules, but looks up a whole grapheme by its first match
@@ -96,7 +96,7 @@ def sentencepiece_rules(spec: Any) -> list[Any]:
     does. Remaining differences: a mark on a character with a rule of its own (a ligature, the
     Ångström sign), and a mark below a letter that is one character with its mark above.
     """
-    rules: list[Any] = []
+    rules: list[normalizers.Normalizer] = []
     if spec.precompiled_charsmap:
         # Both patterns look behind: the library's NFC cannot undo one at the start of a text.
         rules.append(normalizers.Replace(Regex(rf"(?<=[^\x00-\x7f])(?=[{_JOINS}])"), _BREAK))

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vle_bench.data.official.vcr import bad_record, check_record
+from vle_bench.data.official.vcr import Record, bad_record, check_record
 from vle_bench.errors import RequestError
 
 Task = Literal["q2a", "qa2r"]
@@ -36,11 +36,12 @@ NAMES = (
 FIRST_OBJECT_TYPE = 2  # 0 is text, 1 is the image
 
 Piece = tuple[str, int | None]  # a word, and the index of the object that it names
+Encoding = dict[str, Any]  # of a choice, see `encode_record`
 Token = tuple[int, int]  # input id, fusion type
 
 
 def encode_record(
-    record: Mapping[str, Any],
+    record: Record,
     tokenizer: Any,
     task: Task,
     max_length: int = 80,
@@ -49,7 +50,7 @@ def encode_record(
     objects: Literal["tagged", "all"] = "tagged",
     most_objects: int | None = None,
     names: Sequence[str] = NAMES,
-) -> list[dict[str, Any]]:
+) -> list[Encoding]:
     """Encode every choice of a record; only `qa2r` without `answer` needs a label.
 
     Args:
@@ -112,7 +113,7 @@ def spoken(tokens: Sequence[str | list[int]], names: Sequence[str]) -> str:
     return text
 
 
-def _given_answer(record: Mapping[str, Any], answer: int | None) -> int:
+def _given_answer(record: Record, answer: int | None) -> int:
     if answer is None:
         answer = record.get("answer_label")
     if answer is None:
@@ -165,7 +166,7 @@ def _encode(
     max_length: int,
     others: range,
     most: int | None,
-) -> dict[str, Any]:
+) -> Encoding:
     """Encode one choice, given as pieces of question, (answer,) choice; see `encode_record`."""
     named = {index for segment in text for _, index in segment if index is not None}
     room = len(others) if most is None else max(0, most - len(named))
@@ -188,7 +189,7 @@ def _encode(
     }
 
 
-def shorten(segments: Sequence[list[Any]], room: int) -> bool:
+def shorten(segments: Sequence[list[Token]], room: int) -> bool:
     """Drop last tokens, in place, until [question, answer(, rationale)] fit; return if it did."""
     loser = _loser_of_two if len(segments) == 2 else _loser_of_three
     shortened = False
@@ -209,10 +210,10 @@ def _loser_of_three(question: int, answer: int, rationale: int) -> int:
 
 
 def pad_choices(
-    questions: Sequence[Sequence[Mapping[str, Any]]],
+    questions: Sequence[Sequence[Encoding]],
     patch_masks: Sequence[NDArray[np.bool_]],
     pad_token_id: int,
-) -> dict[str, NDArray[Any]]:
+) -> dict[str, NDArray[np.generic]]:
     """Pad the encodings of B questions to one batch for the multiple-choice models.
 
     T and K are the longest text and the most objects of the batch; K may be 0.

@@ -56,7 +56,7 @@ def interval(
     return float(low), float(high)
 
 
-def on_grid(values: NDArray[Any], terms: int) -> NDArray[np.float64]:
+def on_grid(values: NDArray[np.number], terms: int) -> NDArray[np.float64]:
     """Round values to multiples of a power of two, so that sums of up to `terms` of them are exact.
 
     BLAS adds in the order that the processor's kernel prefers. A sum without rounding has the same

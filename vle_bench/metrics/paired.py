@@ -53,11 +53,11 @@ class Difference:
 def differences(
     a: NDArray[np.float64],
     b: NDArray[np.float64],
-    images: NDArray[Any],
+    images: NDArray[np.generic],
     groups: Sequence[NDArray[np.bool_]],
     seed: int = SEED,
     resamples: int = RESAMPLES,
-    advance: Callable[[int], Any] = lambda drawn: None,
+    advance: Callable[[int], object] = lambda drawn: None,
 ) -> list[Difference]:
     """Return B minus A in each group of examples; all groups use the same draws of images.
 

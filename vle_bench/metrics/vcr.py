@@ -39,7 +39,7 @@ def vcr_accuracy(
     return {**metrics, "n": len(per_record), "per_record": per_record}
 
 
-def check_ids(name: str, given: Mapping[str, Any], labels: Labels) -> None:
+def check_ids(name: str, given: Mapping[str, object], labels: Labels) -> None:
     """Refuse ids that are missing or unknown."""
     if not labels:
         raise RequestError("there are no annotations to score against")

@@ -9,6 +9,9 @@ from typing import Any
 from vle_bench.errors import RequestError
 from vle_bench.metrics.sums import mean
 
+Record = Mapping[str, Any]
+Answer = dict[str, Any]
+
 
 def clean(answer: str) -> str:
     """Clean an answer, as the official program does first: line ends and tabs become spaces."""
@@ -38,7 +41,7 @@ def normalize_answer(answer: str) -> str:
 _normal = lru_cache(maxsize=1 << 17)(normalize_answer)
 
 
-def question_accuracy(prediction: str, answers: Sequence[Mapping[str, Any]]) -> float:
+def question_accuracy(prediction: str, answers: Sequence[Record]) -> float:
     """Return the accuracy in 0..1 of one prediction against the annotators' answers.
 
     Args:
@@ -59,7 +62,7 @@ def question_accuracy(prediction: str, answers: Sequence[Mapping[str, Any]]) -> 
     return mean(scores)
 
 
-def _all_differ(answers: Sequence[Mapping[str, Any]]) -> bool:
+def _all_differ(answers: Sequence[Record]) -> bool:
     """Return whether the ids alone show that no two records are equal, to save comparing pairs."""
     try:
         return len({record["answer_id"] for record in answers}) == len(answers)
@@ -88,9 +91,7 @@ def in_vocabulary(label: int, label_ids: Sequence[int], label_scores: Sequence[f
     )
 
 
-def vqa_accuracy(
-    predictions: Mapping[int, str], annotations: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+def vqa_accuracy(predictions: Mapping[int, str], annotations: Sequence[Record]) -> dict[str, Any]:
     """Return the official accuracy of a split.
 
     Fractions in 0..1: overall, by answer type, by question type and per question.
@@ -191,11 +192,11 @@ NUMBER_OF_ANSWERS = 10  # official: every question was answered by ten people
 NUMBERED = "answers without answer_id are numbered by their place"
 
 
-def lack_ids(answers: list[dict[str, Any]]) -> bool:
+def lack_ids(answers: list[Answer]) -> bool:
     """Return whether an answer lacks an answer_id, which separates equal answers of two people."""
     return any(answer.get("answer_id") is None for answer in answers)
 
 
-def numbered(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def numbered(answers: list[Answer]) -> list[Answer]:
     """Return the answers with their position, from 1, as answer_id."""
     return [{**answer, "answer_id": place} for place, answer in enumerate(answers, 1)]

@@ -14,6 +14,7 @@ from vle_bench.errors import RequestError
 from vle_bench.json_files import parse, reading, short
 
 CHOICES = 4
+Record = Mapping[str, Any]
 
 
 def read_metadata(path: Path) -> Any:
@@ -28,7 +29,7 @@ def annot_id_of(line: bytes) -> str | None:
     return None if found is None else found[1].decode()
 
 
-def check_record(record: Mapping[str, Any], task: str = "qa2r") -> None:
+def check_record(record: Record, task: str = "qa2r") -> None:
     """Refuse a record that cannot be encoded for `task`: missing keys, wrong tags or labels.
 
     Any number of choices and empty texts pass; `check_official` refuses those.
@@ -57,13 +58,13 @@ def check_record(record: Mapping[str, Any], task: str = "qa2r") -> None:
             )
 
 
-def check_official(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+def check_official(record: Record, metadata: Record) -> None:
     """Refuse what no official record has: other than 4 choices, an empty text, other boxes."""
     check_official_record(record)
     check_metadata(record, metadata)
 
 
-def check_official_record(record: Mapping[str, Any]) -> None:
+def check_official_record(record: Record) -> None:
     """Check a record without its metadata, see `check_official`."""
     check_record(record)
     for key in ("answer_choices", "rationale_choices"):
@@ -75,7 +76,7 @@ def check_official_record(record: Mapping[str, Any]) -> None:
         raise bad_record(record, "question: empty")
 
 
-def check_metadata(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+def check_metadata(record: Record, metadata: Record) -> None:
     """Refuse metadata without a picture's size, or without a box [x1, y1, x2, y2] an object."""
     if not isinstance(metadata, Mapping):
         raise bad_record(record, f"metadata: {short(metadata)} is not an object")
@@ -113,8 +114,8 @@ def check_metadata(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> No
 
 
 def picture_boxes(
-    record: Mapping[str, Any],
-    metadata: Mapping[str, Any],
+    record: Record,
+    metadata: Record,
     width: int,
     height: int,
     orientation: int = 1,
@@ -157,14 +158,14 @@ def same_aspect(one: tuple[float, float], other: tuple[float, float]) -> bool:
     return abs(one[0] * other[1] - one[1] * other[0]) <= max(sum(one), sum(other))
 
 
-def bad_record(record: Mapping[str, Any], problem: str) -> RequestError:
+def bad_record(record: Record, problem: str) -> RequestError:
     """Make the error for a record, named by its annot_id."""
     return RequestError(
         f"VCR record {short(record.get('annot_id', 'without annot_id'))}: {problem}"
     )
 
 
-def _list(record: Mapping[str, Any], key: str) -> list[Any]:
+def _list(record: Record, key: str) -> list[Any]:
     if key not in record:
         raise bad_record(record, f"has no {key!r}")
     if not isinstance(record[key], list):
@@ -172,7 +173,7 @@ def _list(record: Mapping[str, Any], key: str) -> list[Any]:
     return record[key]
 
 
-def _check_tokens(record: Mapping[str, Any], key: str, tokens: Any, objects: int) -> None:
+def _check_tokens(record: Record, key: str, tokens: Any, objects: int) -> None:
     if not isinstance(tokens, list):
         raise bad_record(record, f"{key}: {short(tokens)} is not a list of tokens")
     for token in tokens:

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from vle_bench.data.official.vqa import BadRecords, one_answer, problem_of, table
 from vle_bench.data.tables import OFFICIAL
-from vle_bench.json_files import stream
+from vle_bench.json_files import JsonObject, stream
 
 # Added to Visual Genome's qa_id (below 2 million); VQA v2's ids are image_id * 1000 + k, below 600
 # million.
@@ -49,7 +48,7 @@ def coco_ids(image_data: Path, bad: BadRecords) -> dict[int, int]:
     return found
 
 
-def rows(path: Path, images: dict[int, int], bad: BadRecords) -> Iterator[dict[str, Any]]:
+def rows(path: Path, images: dict[int, int], bad: BadRecords) -> Iterator[JsonObject]:
     for number, record in enumerate(stream(path, None)):
         if problem := problem_of(record, {"id": int, "qas": list}):
             bad.add(path, f"record {number}", problem)

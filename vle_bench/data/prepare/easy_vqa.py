@@ -7,7 +7,6 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from vle_bench import atomic
 from vle_bench.data.prepare.manifest import AS_USUAL, Choices, Options, keep_official
@@ -15,6 +14,7 @@ from vle_bench.data.prepare.questions import Split, prepare_questions
 from vle_bench.data.prepare.vqav2 import coco_name, held_out
 from vle_bench.data.prepared import Manifest
 from vle_bench.errors import RequestError
+from vle_bench.json_files import JsonObject
 
 TEST_OFFSET = 100_000  # the package numbers the images of both splits from 0
 COLORS = {"black", "blue", "brown", "gray", "green", "red", "teal", "yellow"}
@@ -101,7 +101,7 @@ def write_official(folder: Path, name: str, limit_images: int | None) -> tuple[P
     images.mkdir(parents=True, exist_ok=True)
     for image_id in sorted(chosen):
         shutil.copyfile(paths[image_id], images / file_name(image_id + offset))
-    about: dict[str, Any] = {
+    about: JsonObject = {
         "info": {"description": "easy-VQA 1.0"},
         "license": {"name": "MIT"},
         "data_subtype": name,

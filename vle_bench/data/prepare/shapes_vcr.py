@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from PIL import Image
 
@@ -24,6 +23,7 @@ from vle_bench.data.prepare.manifest import AS_USUAL, Choices, Options, keep_off
 from vle_bench.data.prepare.shapes_scene import MOST, WORDS, Box, Person, Scene, draw, make_scene
 from vle_bench.data.prepare.vcr import prepare_vcr
 from vle_bench.data.prepared import Manifest
+from vle_bench.json_files import JsonObject
 
 Tokens = list[str | list[int]]
 QUESTIONS = {"train": 12_000, "val": 1_500, "test": 500}
@@ -122,7 +122,7 @@ def _write_image(path: Path, scene: Scene, blank: bool) -> None:
     path.with_suffix(".json").write_text(json.dumps(metadata(scene)), encoding="utf-8")
 
 
-def metadata(scene: Scene) -> dict[str, Any]:
+def metadata(scene: Scene) -> JsonObject:
     """Return VCR's metadata of a picture; the fifth number of a box is the detector's score."""
     return {
         "boxes": [[*box, 0.99] for box in scene.boxes],
@@ -254,7 +254,7 @@ def _rationale(scene: Scene, others: list[int]) -> tuple[Tokens, list[Tokens]]:
     return right, wrong
 
 
-def records(split: str, seed: int, asked: Sequence[Asked]) -> list[dict[str, Any]]:
+def records(split: str, seed: int, asked: Sequence[Asked]) -> list[JsonObject]:
     """Return VCR's records of a split.
 
     The source of a wrong choice is another question whose right choice is the same but for its
@@ -270,7 +270,7 @@ def records(split: str, seed: int, asked: Sequence[Asked]) -> list[dict[str, Any
 
 def _record(
     split: str, index: int, one: Asked, sources: Mapping[str, list[int]], rng: Random
-) -> dict[str, Any]:
+) -> JsonObject:
     name = image_name(split, one.image)
     record = {
         "movie": name.split("/")[0].removeprefix("shapes_"),
@@ -301,7 +301,7 @@ def _choices(
     index: int,
     sources: Mapping[str, list[int]],
     rng: Random,
-) -> dict[str, Any]:
+) -> JsonObject:
     rounds = iter(
         rng.sample(range(1, CHOICES), CHOICES - 1)
     )  # in which round of matching a wrong choice was found

@@ -1,4 +1,4 @@
-"""Image files → Arrow shards, checked by several processes; their bytes depend on the images only."""
+"""Image files → Arrow shards, checked by several processes, to bytes of the images only."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -22,11 +22,12 @@ from vle_bench.data import images as pictures
 from vle_bench.data.tables import IMAGES, record_batches, write_table
 from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError, RunFailed
+from vle_bench.json_files import JsonObject
 from vle_bench.progress import Bar
 
 SHARD_BYTES = 500_000_000
 IMAGES_A_BATCH = 100  # 16 MB of COCO's images are held at a time
-Problem = dict[str, Any]  # file, image_id, problem
+Problem = JsonObject  # file, image_id, problem
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -55,7 +56,7 @@ class Shard:
     stamp: str
 
 
-Rows = Callable[[Shard, list[Problem], dict[str, Any]], Iterator[dict[str, Any]]]
+Rows = Callable[[Shard, list[Problem], JsonObject], Iterator[JsonObject]]
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class Table:
     """How a shard's images become rows of `schema`. Picklable, since processes call it.
 
     `rows(shard, bad, counts)` yields the rows; it raises for an image that cannot be stored or
-    adds it to `bad`, and fills `counts`, which are kept with the shard. `takes_over(bad)` returns whether a
-    finished shard without these images can be reused.
+    adds it to `bad`, and fills `counts`, which are kept with the shard. `takes_over(bad)` returns
+    whether a finished shard without these images can be reused.
     """
 
     schema: pa.Schema
@@ -116,7 +117,7 @@ def problem(image: Source, text: str) -> Problem:
 
 def write_shards(
     folder: Path, notes: Path, shards: list[Shard], workers: int, table: Table
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Write the shards that are not finished yet.
 
     Args:
@@ -175,11 +176,11 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def finished_or_written(folder: Path, notes: Path, table: Table, shard: Shard) -> dict[str, Any]:
+def finished_or_written(folder: Path, notes: Path, table: Table, shard: Shard) -> JsonObject:
     """Return the note of a shard, {"stamp", "file", "bad", "counts"}; write the shard if needed."""
     path, note_path = folder / shard.name, notes / f"{shard.name}.json"
     try:
-        note: dict[str, Any] = json.loads(note_path.read_text(encoding="utf-8"))
+        note: JsonObject = json.loads(note_path.read_text(encoding="utf-8"))
         if (
             note["stamp"] == shard.stamp
             and path.stat().st_size == note["file"]["bytes"]
@@ -189,7 +190,7 @@ def finished_or_written(folder: Path, notes: Path, table: Table, shard: Shard) -
     except (OSError, ValueError, KeyError, TypeError):
         pass
     bad: list[Problem] = []
-    counts: dict[str, Any] = {}
+    counts: JsonObject = {}
     unfinished = notes / f"{shard.name}.{os.getpid()}"
     try:
         rows = table.rows(shard, bad, counts)
@@ -214,14 +215,14 @@ def none_or_skipped(skip: bool, bad: list[Problem]) -> bool:
 
 
 def image_rows(
-    skip: bool, shard: Shard, bad: list[Problem], counts: dict[str, Any]
-) -> Iterator[dict[str, Any]]:
+    skip: bool, shard: Shard, bad: list[Problem], counts: JsonObject
+) -> Iterator[JsonObject]:
     for image in shard.images:
         if (found := image_row(image, bad, skip)) is not None:
             yield found[0]
 
 
-def image_row(image: Source, bad: list[Problem], skip: bool) -> tuple[dict[str, Any], int] | None:
+def image_row(image: Source, bad: list[Problem], skip: bool) -> tuple[JsonObject, int] | None:
     """Return an image's row and its EXIF orientation; decode it once, as training will have to.
 
     Width and height are those of the upright picture.
@@ -252,7 +253,7 @@ def image_row(image: Source, bad: list[Problem], skip: bool) -> tuple[dict[str, 
     return row, picture.info.get(pictures.TURNED, 1)
 
 
-def described(path: Path) -> dict[str, Any]:
+def described(path: Path) -> JsonObject:
     with open(path, "rb") as file:
         os.fsync(file.fileno())
     return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}

@@ -17,6 +17,7 @@ from vle_bench.data.prepare.vqa_summary import listed, load_tokenizer
 from vle_bench.data.prepared import Manifest
 from vle_bench.data.tables import map_table
 from vle_bench.data.vcr_text import encode_record, is_private
+from vle_bench.json_files import JsonObject
 from vle_bench.progress import Bar
 
 RECORDS_AT_A_TIME = 1_000
@@ -25,7 +26,7 @@ Part = tuple[str, int, str | None, int]  # table, first record, tokenizer, max_l
 
 
 def count_boxes(
-    counts: dict[str, Any], boxes: np.ndarray, row: dict[str, Any], metadata: dict[str, Any]
+    counts: JsonObject, boxes: np.ndarray, row: JsonObject, metadata: JsonObject
 ) -> None:
     """Count the boxes of one image; `boxes` (K, 4) are in pixels of the picture."""
     width, height = row["width"], row["height"]
@@ -42,7 +43,7 @@ def count_boxes(
     counts["most_objects"] = max(counts.get("most_objects", 0), len(boxes))
 
 
-def sum_of_shards(counts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def sum_of_shards(counts: Iterable[JsonObject]) -> JsonObject:
     total = {
         "images": 0,
         "objects": 0,
@@ -59,7 +60,7 @@ def sum_of_shards(counts: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 def text_report(
     table: Path, questions: int, name: str, choices: Choices, usual_length: int
-) -> dict[str, Any]:
+) -> JsonObject:
     """Count private-use words of a questions table, and with a tokenizer long choices."""
     length = choices.max_text_length or usual_length
     tokenizer = None if choices.tokenizer is None else str(choices.tokenizer)
@@ -73,7 +74,7 @@ def text_report(
         ):
             total.update(found)
             bar.advance(min(RECORDS_AT_A_TIME, questions - part[1]))
-    report: dict[str, Any] = {"private_use_tokens": total["private"]}
+    report: JsonObject = {"private_use_tokens": total["private"]}
     if tokenizer is not None:
         report["max_text_length"] = length
         for task in TASKS:
@@ -148,7 +149,7 @@ def lines(manifest: Manifest) -> Iterator[str]:
     yield from what_is_left_out(report, manifest.left_out)
 
 
-def lengths(splits: dict[str, Any]) -> Iterator[str]:
+def lengths(splits: JsonObject) -> Iterator[str]:
     for name, split in splits.items():
         if "max_text_length" in split:
             parts = ", ".join(
@@ -164,7 +165,7 @@ def lengths(splits: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def what_is_left_out(report: dict[str, Any], left_out: dict[str, Any]) -> Iterator[str]:
+def what_is_left_out(report: JsonObject, left_out: JsonObject) -> Iterator[str]:
     questions = sum(split["left_out_with_their_image"] for split in report["splits"].values())
     if images := left_out["images"]:
         yield (

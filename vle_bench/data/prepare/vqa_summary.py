@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from vle_bench.data.prepared import Manifest
 from vle_bench.errors import RequestError
+from vle_bench.json_files import JsonObject
 from vle_bench.metrics.vqa import NUMBERED
 
 LONGEST = 3
@@ -17,13 +18,13 @@ SHOWN = 10
 TEXTS_AT_A_TIME = 2_000
 
 
-def split_report(questions: pa.Table, labelled: bool) -> dict[str, Any]:
+def split_report(questions: pa.Table, labelled: bool) -> JsonObject:
     """Return the coverage of the vocabulary, and the longest questions in words."""
     words = pc.list_value_length(
         pc.utf8_split_whitespace(pc.utf8_trim_whitespace(questions["question"]))
     ).to_numpy()
     longest = np.argsort(-words, kind="stable")[:LONGEST]
-    report: dict[str, Any] = {
+    report: JsonObject = {
         "longest": [
             {"question_id": questions["question_id"][i].as_py(), "words": int(words[i])}
             for i in longest
@@ -34,9 +35,7 @@ def split_report(questions: pa.Table, labelled: bool) -> dict[str, Any]:
     return report
 
 
-def length_report(
-    questions: pa.Table, tokenizer: Path | None, max_text_length: int
-) -> dict[str, Any]:
+def length_report(questions: pa.Table, tokenizer: Path | None, max_text_length: int) -> JsonObject:
     """Count the questions that are shortened; empty without a tokenizer."""
     if tokenizer is None:
         return {}
@@ -102,7 +101,7 @@ def lines(manifest: Manifest) -> Iterator[str]:
     yield from what_is_left_out(left_out)
 
 
-def notes_lines(notes: dict[str, Any]) -> Iterator[str]:
+def notes_lines(notes: JsonObject) -> Iterator[str]:
     if found := notes.get("never_given"):
         first = ", ".join(map(repr, found["first"])) + (
             ", ..." if found["count"] > len(found["first"]) else ""
@@ -116,7 +115,7 @@ def notes_lines(notes: dict[str, Any]) -> Iterator[str]:
         yield f"{NUMBERED} ({notes['numbered']:,} questions)"
 
 
-def lengths(report: dict[str, Any]) -> Iterator[str]:
+def lengths(report: JsonObject) -> Iterator[str]:
     found: dict[int, tuple[int, str]] = {}  # a question of test-dev is one of test too
     for name in sorted(report):
         for question in report[name]["longest"]:
@@ -138,7 +137,7 @@ def lengths(report: dict[str, Any]) -> Iterator[str]:
         yield "how many are longer than a model reads, only its tokenizer can tell: --tokenizer DIR"
 
 
-def what_is_left_out(left_out: dict[str, Any]) -> Iterator[str]:
+def what_is_left_out(left_out: JsonObject) -> Iterator[str]:
     questions = left_out["questions_of_images"]
     if genome := left_out.get("visual_genome"):
         yield (

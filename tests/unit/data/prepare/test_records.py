@@ -147,7 +147,7 @@ def test_answers_without_ids_are_numbered_by_their_place(own, tmp_path):
     )
     change(own / A, lambda c: c["annotations"][2]["answers"][4].pop("answer_id"))
     manifest = prepare_vqav2(own, tmp_path / "without")
-    assert manifest.hash == whole.hash and "notes" not in whole
+    assert manifest.hash == whole.hash and whole.notes is None
     said = "answers without answer_id are numbered by their place (3 questions)"
     assert [line for line in lines(manifest) if "answer_id" in line] == [said]
     assert said in list(lines(prepare_vqav2(own, tmp_path / "without")))
@@ -156,4 +156,4 @@ def test_answers_without_ids_are_numbered_by_their_place(own, tmp_path):
 def test_an_id_of_more_than_64_bits(own, tmp_path):
     change(own / A, lambda c: c["annotations"][0].update(question_id=2**70))
     assert "cannot be stored" in refused(own, tmp_path / "out")
-    assert prepare_vqav2(own, tmp_path / "out", SKIP)["splits"]["train"]["questions"] == 26
+    assert prepare_vqav2(own, tmp_path / "out", SKIP).splits["train"]["questions"] == 26

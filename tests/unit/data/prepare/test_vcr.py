@@ -71,7 +71,7 @@ def test_splits_and_manifest(official, prepared):
         for name, s in data.manifest.splits.items()
     }
     assert counts == {"train": (16, 8, True), "val": (15, 6, True), "test": (8, 4, False)}
-    assert data.labels == [] and "labels" not in data.manifest and data.manifest.source == "vcr"
+    assert data.labels == [] and data.manifest.labels is None and data.manifest.source == "vcr"
     ids = [f"val-{n}" for n in range(15)]
     assert (
         data.manifest.splits["val"]["ids_sha256"]
@@ -464,7 +464,7 @@ def test_report_of_shortened_choices(official, prepared, tmp_path):
     longer = prepare_vcr(
         official, tmp_path / "out", Choices(tokenizer=TOKENIZER, max_text_length=500, workers=2)
     )
-    assert longer["report"]["splits"]["test"]["qa2r"] == {"choices": 128, "shortened": 0}
+    assert longer.report["splits"]["test"]["qa2r"] == {"choices": 128, "shortened": 0}
 
 
 def test_a_tokenizer_that_cannot_be_loaded_is_said_first(tmp_path):

@@ -61,8 +61,8 @@ BAD = [
         put(metadata_fn=f"{stem('val', 1)}.json"),
         "metadata_fn: not as in val.jsonl, line 1, about the same image",
     ),
-    (put(annot_id="train-2"), "annot_id: stands in train.jsonl, line 3 already"),
-    (put(annot_id="val-0"), "annot_id: stands in val.jsonl, line 1 already"),
+    (put(annot_id="train-2"), "annot_id: occurs in train.jsonl, line 3 already"),
+    (put(annot_id="val-0"), "annot_id: occurs in val.jsonl, line 1 already"),
     (put(annot_id=""), "annot_id: a string is expected"),
     (lambda r: r.pop("img_fn"), "img_fn: a file name is expected"),
     (put(img_fn="a\0.jpg"), "img_fn: a file name is expected"),
@@ -159,7 +159,7 @@ def test_labels_of_test_are_all_there_or_none(own, tmp_path):
     with pytest.raises(RequestError, match="line 8: VCR record 'test-7': has no 'answer_label'"):
         prepare_vcr(own, tmp_path / "out")
     change_line(test, 7, put(**both))
-    assert prepare_vcr(own, tmp_path / "out")["splits"]["test"]["labelled"]
+    assert prepare_vcr(own, tmp_path / "out").splits["test"]["labelled"]
     assert set(open_prepared(tmp_path / "out").questions("test")["rationale_label"]) == {2}
 
 
@@ -285,7 +285,7 @@ def test_bad_images_are_named_or_left_out_and_listed(own, tmp_path):
         (f"{stem('val', 0)}.jpg", "val.jsonl: line 1: annot_id val-0"),
         (f"{stem('val', 1)}.jpg", "val.jsonl: line 3: annot_id val-2"),
     ]
-    assert str(own) not in json.dumps(manifest)
+    assert str(own) not in json.dumps(manifest.as_json())
     assert (
         manifest.splits["val"]["questions"] == 10
         and manifest.report["splits"]["val"]["left_out_with_their_image"] == 5

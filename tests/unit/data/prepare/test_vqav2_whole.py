@@ -453,7 +453,7 @@ def test_answers_of_a_label_map_that_nobody_can_give_are_named(official, tmp_pat
     )
     assert not [line for line in lines(as_given) if "label map" in line]
     own = prepare_vqav2(official, tmp_path / "own")
-    assert "notes" not in own
+    assert own.notes is None
 
 
 def test_a_published_label_map(official, tmp_path):
