@@ -66,7 +66,7 @@ test-processes: $(INSTALLED)  ## the tests that start several processes, kill an
 	$(PYTHON) -m pytest -m 'processes and not slow and not gpu' $(PARALLEL) $(ARGS)
 
 test-slow: $(INSTALLED)  ## the tests of more than 20 seconds
-	$(PYTHON) -m pytest -m 'slow and not gpu' $(ARGS)
+	$(PYTHON) -m pytest -m slow $(ARGS)
 
 # Four runs in .venvs/: the oldest and the newest Python, with pinned and with newest versions. A failure does not stop the
 # others; the failed ones are listed at the end. PYTHONS="/path/to/python3.10 python3.13" names other Pythons.
@@ -110,8 +110,8 @@ endif
 gpu-check: $(INSTALLED)  ## right numbers, speed, loading, resuming on one GPU, in at most 8 minutes
 	$(PYTHON) -m tests.long.gpu_check $(ARGS)
 
-# `make finetune RECIPE=vqa/vle-base ARGS="train.seed=1"`, or one of the short names below. RECIPE is a shipped recipe or a file of your own. RUN names the run
-# folder where ARGS gives another one than the recipe's.
+# `make finetune RECIPE=vqa/vle-base ARGS="train.seed=1"`, or one of the short names below. RECIPE is a shipped recipe or a file of
+# your own. RUN names the run folder where ARGS gives another one than the recipe's.
 recipe = $(or $(wildcard $(1)),recipes/$(patsubst recipes/%,%,$(patsubst %.yaml,%,$(1))).yaml)
 # A recipe and those that it extends, at most nine: a recipe that extends itself is refused by the command, not here.
 bases = $(if $(word 9,$(2)),,$(foreach base,$(shell sed -n 's/^extends: *//p' $(1)),\
@@ -183,10 +183,6 @@ meter-vcr-q2a: $(INSTALLED)  ## fine-tune METER-base on VCR, question to answer
 meter-vcr-qa2r: $(INSTALLED)  ## fine-tune METER-base on VCR, question and answer to rationale
 	$(call finetune,vcr/meter-base-qa2r)
 
-meter-vqa-all: $(INSTALLED)  ## METER's published run: all of train and val, last checkpoint, the server's file
-	$(call launch,recipes/vqa/meter-base-all.yaml)
-	$(call submission,runs/meter-base-vqa-all)
-
 vcr-base: vcr-q2a-base vcr-qa2r-base  ## fine-tune VLE-base on both VCR tasks, and join them: Q2AR
 	$(call q2ar,vle-base-vcr)
 
@@ -247,7 +243,7 @@ score-meter-vqa: checkpoints/meter-base-for-vqa/config.json  ## convert METER's 
 METER := checkpoints/meter-base-for-vqa
 METER_URL := https://github.com/zdou0830/METER/releases/download/checkpoint/meter_clip16_288_roberta_vqa.ckpt
 
-# METER's checkpoint does not hold its answers: they are in the order in which the official annotations bring them.
+# METER's checkpoint does not hold its answers: their order is that of their first occurrence in the official annotations.
 $(METER)/config.json: | $(INSTALLED)
 	$(call need_data,vqav2,vqa)
 	test -f $(METER).ckpt || { curl --fail --location --create-dirs --output $(METER).ckpt.partial $(METER_URL) && \

@@ -48,12 +48,13 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> JsonObject:
+def once(pairs: list[tuple[str, Any]]) -> JsonObject:
+    """Make an object of pairs; ValueError for a double key, of which Python would keep the last."""
     record = dict(pairs)
     if len(record) < len(pairs):
         names = [name for name, _ in pairs]
         double = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {double!r} occurs twice in an object")
+        raise ValueError(f"the key {double!r} stands twice in one object")
     return record
 
 
@@ -61,7 +62,13 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+_DECODER = json.JSONDecoder(object_pairs_hook=once, parse_constant=_refuse_constant)
+
+
+def loads(text: str | bytes, **options: Any) -> Any:
+    """Parse JSON like `json.loads` with its options, but refuse double keys and NaN."""
+    hooks: JsonObject = {"object_pairs_hook": once, "parse_constant": _refuse_constant}
+    return json.loads(text, **(hooks | options))
 
 
 def read_json(path: Path) -> Any:
@@ -200,8 +207,10 @@ def _member(text: _Text, path: Path, key: str) -> Iterator[Any]:
         more = text.next() != "}" or text.take("}") != "}"
         while more:
             name = text.value()
+            if not isinstance(name, str):
+                raise ValueError(f"a key is expected, {short(name)} found")
             if name in seen:
-                raise ValueError(f"the key {name!r} occurs twice in an object")
+                raise ValueError(f"the key {name!r} stands twice in one object")
             seen.add(name)
             text.take(":")
             if name != key:

@@ -108,10 +108,17 @@ def test_the_dataset_and_the_task_train_and_are_scored(work: Path) -> None:
     assert "written: data/pets" in shown and "vqa-exact.yaml: valid, hash" in shown
     assert "# missing" not in shown
     run_folder = work / "runs" / "pets-vqa-exact"
-    record = json.loads((run_folder / "results" / "vqa_exact.val.json").read_text())
+    record = json.loads((run_folder / "results" / "vqa_exact.val.json").read_text(encoding="utf-8"))
     assert record["n"] == 4 and list(record["metrics"]) == ["exact"]
-    lines = (run_folder / "predictions" / "vqa_exact.val.jsonl").read_text().splitlines()
-    truths = [truth["answer"] for truth in json.loads((work / "pets" / "val.json").read_text())]
+    lines = (
+        (run_folder / "predictions" / "vqa_exact.val.jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    )
+    truths = [
+        truth["answer"]
+        for truth in json.loads((work / "pets" / "val.json").read_text(encoding="utf-8"))
+    ]
     rows = sorted(map(json.loads, lines), key=lambda row: row["id"])
     exact = np.mean([row["answer"] == truth for row, truth in zip(rows, truths, strict=True)])
     assert record["metrics"]["exact"]["value"] == exact
@@ -119,8 +126,10 @@ def test_the_dataset_and_the_task_train_and_are_scored(work: Path) -> None:
 
 def test_a_wrong_record_of_the_dataset_is_one_line(work: Path) -> None:
     shutil.copytree(work / "pets", work / "broken")
-    records = json.loads((work / "broken" / "val.json").read_text())
-    (work / "broken" / "val.json").write_text(json.dumps([*records, {"image": "red.png"}]))
+    records = json.loads((work / "broken" / "val.json").read_text(encoding="utf-8"))
+    (work / "broken" / "val.json").write_text(
+        json.dumps([*records, {"image": "red.png"}]), encoding="utf-8"
+    )
     shown = run("prepare pets --source broken --output data/broken", folder=work, code=2)
     assert "val.json: record 4:" in shown and "Traceback" not in shown
 

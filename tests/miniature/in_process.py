@@ -22,5 +22,12 @@ def run(*arguments, cwd, code=0):
     finally:
         sys.argv = before[0]
         os.chdir(before[1])
+        forget_precision()
     assert done == code, shown.getvalue() + errors.getvalue()
     return shown.getvalue(), errors.getvalue()
+
+
+def forget_precision():
+    """Accelerate keeps the precision of the first Accelerator of a process; a command would have had one of its own."""
+    if state := sys.modules.get("accelerate.state"):
+        state.AcceleratorState._reset_state(reset_partial_state=True)

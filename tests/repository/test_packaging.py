@@ -108,7 +108,9 @@ def test_a_short_name_runs_what_finetune_runs(target: str) -> None:
 
 
 def test_finetune_takes_a_recipe_of_ones_own(tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text("extends: vqa/meter-base.yaml\nname: mine  # ours\n")
+    (tmp_path / "mine.yaml").write_text(
+        "extends: vqa/meter-base.yaml\nname: mine  # ours\n", encoding="utf-8"
+    )
     commands = planned("finetune", "RECIPE=mine.yaml", folder=tmp_path)
     assert "-m vle_bench.recipe.preflight mine.yaml" in commands and " train mine.yaml" in commands
     assert "--output runs/mine/vqa_test.json" in commands  # of the recipe that it extends
@@ -122,14 +124,20 @@ def test_finetune_leaves_the_server_out_where_there_is_none() -> None:
     assert "predict" not in commands and commands.endswith("--add runs/vqa-tiny\n")
 
 
+def test_no_rule_is_given_twice() -> None:
+    command = ["make", "-n", "-f", str(ROOT / "Makefile"), "help", "VENV="]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
+    assert done.stderr == ""
+
+
 def test_finetune_without_a_recipe_says_so() -> None:
     assert "RECIPE is missing: make finetune RECIPE=vqa/vle-base" in planned("finetune", code=2)
 
 
 def test_a_recipe_that_extends_itself_does_not_hang_make(tmp_path: Path) -> None:
-    (tmp_path / "loop.yaml").write_text("extends: loop.yaml\n")
+    (tmp_path / "loop.yaml").write_text("extends: loop.yaml\n", encoding="utf-8")
     assert " train loop.yaml" in planned("finetune", "RECIPE=loop.yaml", folder=tmp_path)
-    (tmp_path / "gone.yaml").write_text("extends: nowhere.yaml\n")
+    (tmp_path / "gone.yaml").write_text("extends: nowhere.yaml\n", encoding="utf-8")
     assert " train gone.yaml" in planned("finetune", "RECIPE=gone.yaml", folder=tmp_path)
     assert " train recipes/nothing.yaml" in planned("finetune", "RECIPE=nothing", folder=tmp_path)
 

@@ -27,6 +27,7 @@ FLOOR = {
     "atomic": 1,
     "json_files": 1,
     "errors": 0,
+    "model_bounds": 0,
     "progress": 0,
     "digests": 0,
 }

@@ -18,11 +18,11 @@ from vle_bench.bench.published_way import published_way
 from vle_bench.bench.setup import check_memory, sized_model, with_synthetic_data
 from vle_bench.bench.time_shares import Marks, watched
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.evaluation.evaluate import forward
 from vle_bench.evaluation.provenance import device_name
 from vle_bench.models.vle.flops import BACKWARD, forward_flops, head_flops
 from vle_bench.progress import Bar
 from vle_bench.recipe.schema import Recipe
+from vle_bench.tasks.base import logits_of
 from vle_bench.training.batches import Step, steps
 from vle_bench.training.run import Run, build
 from vle_bench.training.summary import precision_name
@@ -288,7 +288,9 @@ def evaluation(run: Run, ways: Ways, count: int, batch_size: int, bar: Bar) -> M
     found = Measured({name: Timing() for name in ways})
 
     def answer(batch: dict[str, Any]) -> None:
-        run.task.predictions(forward(run.model, batch, run.accelerator), batch["ids"], run.labels)
+        with run.accelerator.autocast():
+            logits = logits_of(run.model, batch, run.accelerator.device)
+        run.task.predictions(logits, batch["ids"], run.labels)
 
     for number in range(-1, count):
         started = time.perf_counter()

@@ -103,7 +103,7 @@ def answers_of_content(path: Path, content: object) -> list[object]:
     if isinstance(content, list):
         return content
     if isinstance(content.get("answers"), list):
-        labels = content["answers"]
+        labels = checked(path, content["answers"])
         if content.get("sha256", labels_digest(labels)) != labels_digest(labels):
             raise RequestError(f"{path}: answers: not those that its sha256 was computed of")
         return labels

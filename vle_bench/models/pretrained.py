@@ -1,5 +1,6 @@
 """Folders with everything that a trained model needs: weights, processor, label map, where it came from."""
 
+import hashlib
 import pickle
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from safetensors import SafetensorError
 
 from vle_bench import atomic, models
 from vle_bench.data.label_map import labels_digest, read_label_map
+from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.json_files import read_json
 from vle_bench.models.vle.processing import Resize, VLEProcessor
@@ -93,6 +95,44 @@ def own_answers(folder: Path) -> list[str] | None:
     return read_label_map(folder / "config.json")
 
 
+# Files of a from_pretrained folder that say how texts and pictures become a model's input.
+PROCESSOR_FILES = (
+    "added_tokens.json",
+    "merges.txt",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "special_tokens_map.json",
+    "spm.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+)
+
+
+def files_sha256(folder: Path) -> str:
+    """SHA-256 of all beside the weights that a score depends on: of lines `DIGEST  FILE`, in the order of names.
+
+    The files are config.json, the label map, and those of `PROCESSOR_FILES`, as far as they are there.
+    """
+    names = sorted(["config.json", "label_map.json", *PROCESSOR_FILES])
+    lines = [f"{file_sha256(folder / n)}  {n}\n" for n in names if (folder / n).is_file()]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def read_processor(folder: Path) -> VLEProcessor:
+    """The processor of a checkpoint folder as its files say, not tried yet."""
+    for name in PROCESSOR_FILES:
+        if name.endswith(".json") and (folder / name).is_file():
+            read_json(folder / name)  # transformers would take the last of two equal keys
+    try:
+        return VLEProcessor.from_folder(folder)
+    except Exception as error:  # tokenizers raises bare ones, a key of a wrong type any other
+        raise RequestError(
+            f"{folder}: no processor can be loaded from it: {_one_line(error)}"
+        ) from error
+
+
 def load_processor(
     folder: Path, image_size: int | None = None, resize: Resize | None = None
 ) -> VLEProcessor:
@@ -101,8 +141,8 @@ def load_processor(
     Args:
         resize: how a picture becomes the square; None: as the folder says.
     """
+    processor = read_processor(folder)
     try:
-        processor = VLEProcessor.from_folder(folder)
         if image_size is not None and not (
             resize is None and processor.square == (image_size, image_size)
         ):
@@ -154,6 +194,7 @@ def load_counting_new(
     Returns:
         The model, and how many of its parameters the folder did not hold: a new head, rows by which a table has grown.
     """
+    read_json(folder / "config.json")  # transformers would take the last of two equal keys
     try:
         model, info = getattr(models, architecture).from_pretrained(
             str(folder),
@@ -180,8 +221,9 @@ def load_counting_new(
         ) from error
     except Exception as error:  # a damaged config.json fails anywhere in its readers
         raise RequestError(f"{folder}: the weights cannot be loaded: {_one_line(error)}") from error
+    grown = model.grown_weights(read_json(folder / "config.json"))
     if new_head:
-        return model, model.reset_head() + grown_types(folder, model)
+        return model, model.reset_head() + grown
     if other := sorted(name for name, *_ in info["mismatched_keys"]):
         raise RequestError(
             f"{folder}: its head is for another number of answers ({', '.join(other)}); model.new_head: true starts with a "
@@ -194,16 +236,7 @@ def load_counting_new(
         )
     named = dict(model.named_parameters())
     new = set(info["missing_keys"]) & named.keys()
-    return model, sum(named[name].numel() for name in new) + grown_types(folder, model)
-
-
-def grown_types(folder: Path, model: Any) -> int:
-    """How many weights a model's table of fusion types has beyond the folder's."""
-    types: Any = model.base_model.token_type_embeddings
-    grown = types.num_embeddings - read_json(folder / "config.json").get(
-        "num_token_types", types.num_embeddings
-    )
-    return int(grown * types.embedding_dim)
+    return model, sum(named[name].numel() for name in new) + grown
 
 
 def at_least_token_types(folder: Path, wanted: int | None) -> int | None:

@@ -149,9 +149,8 @@ def prepare(
     model = model.to(accelerator.device)
     if accelerator.is_fsdp2:
         plugin = accelerator.state.fsdp_plugin
-        layers = [layer for layers in model.encoder_layers().values() for layer in layers[1:]]
-        layers += model.base_model.cross_modal_text_layers
-        plugin.transformer_cls_names_to_wrap = sorted({type(layer).__name__ for layer in layers})
+        kinds = {type(layer).__name__ for layer in model.shard_layers()}
+        plugin.transformer_cls_names_to_wrap = sorted(kinds)
         # Weights are gathered in float32 and autocast does the rest, as everywhere else: FSDP's own policy would sum gradients
         # in 16 bits and round the soft targets with the other inputs.
         plugin.mixed_precision_policy = None
@@ -170,12 +169,7 @@ def compile_layers(model: Any, **options: Any) -> None:
         options: more for `torch.compile`.
     """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
-    layers = [layer for layers in model.encoder_layers().values() for layer in layers[1:]]
-    layers += [
-        *model.base_model.cross_modal_text_layers,
-        *model.base_model.cross_modal_image_layers,
-    ]
-    for layer in layers:
+    for layer in model.shard_layers():
         layer.compile(dynamic=True, **options)
 
 

@@ -4,12 +4,12 @@
 other way to see it from inside a process.
 """
 
-import json
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
 from vle_bench.errors import RequestError
+from vle_bench.json_files import loads
 
 # Variable → (key of the configuration file, values that say nothing, where the recipe has it)
 HYPER_PARAMETERS: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -141,7 +141,7 @@ def meet_on_cpu(environment: MutableMapping[str, str]) -> None:
 
 def deepspeed_problems(file: str) -> list[str]:
     try:
-        values = json.loads(Path(file).read_text(encoding="utf-8-sig"))
+        values = loads(Path(file).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise RequestError(
             f"{file}: deepspeed_config_file: cannot be read as JSON: {error}"

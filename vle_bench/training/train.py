@@ -14,10 +14,9 @@ import torch
 from accelerate.utils import gather_object
 
 from vle_bench import atomic
-from vle_bench.analysis.model_card import write_cards
 from vle_bench.data.splits import names
 from vle_bench.errors import Interrupted, RequestError, RunFailed
-from vle_bench.evaluation.evaluate import EVALUATION_BATCH_SIZE, evaluate_checkpoint, predict
+from vle_bench.evaluation.evaluate import EVALUATION_BATCH_SIZE, evaluate_checkpoint
 from vle_bench.evaluation.record import Record, load_record
 from vle_bench.models import pretrained
 from vle_bench.progress import Bar
@@ -46,9 +45,6 @@ def train(recipe: Recipe, folder: Path, resume: bool = False) -> Record:
             lambda: run_folder.take(stack, recipe.model_dump(mode="json"), folder, result, resume)
         )
         if start == "finished":
-            first_decides(
-                partial(write_cards, folder)
-            )  # in case the run was killed between its record and them
             return load_record(result)
         run = build(recipe, folder)
         run.started = started
@@ -75,6 +71,7 @@ def train(recipe: Recipe, folder: Path, resume: bool = False) -> Record:
                 recipe.data.report,
                 result,
                 accelerator=run.accelerator,
+                num_workers=recipe.train.num_workers,
             )
         if run.accelerator.is_main_process:
             print(summary(run), flush=True)
@@ -280,18 +277,18 @@ def evaluate_and_save(run: Run) -> None:
     with torch.compiler.set_stance(
         "force_eager"
     ):  # the code that `vle-bench evaluate` runs, so the same numbers
-        rows = predict(
+        predictions = run.task.predict(
             model,
-            run.processor,
-            run.task,
             run.data,
             recipe.data.evaluate,
-            run.labels,
+            processor=run.processor,
+            labels=run.labels,
+            inputs=run.inputs,
             accelerator=run.accelerator,
             batch_size=EVALUATION_BATCH_SIZE,
-            inputs=run.inputs,
+            num_workers=recipe.train.num_workers,
         )
-    metrics = run.task.score(rows, run.data.questions(recipe.data.evaluate))["metrics"]
+    metrics = run.task.score(predictions, run.data.questions(recipe.data.evaluate)).metrics
     score = run.last = metrics[run.task.primary_metric]["value"]
     weights = engine.whole_weights(run.accelerator, run.model)
     write_log(

@@ -13,6 +13,7 @@ from tests.miniature.published import word_tokenizer
 from vle_bench.data import images
 from vle_bench.data.collate import QuestionCollator
 from vle_bench.data.images import UPRIGHT, decode, read, upright_rgb
+from vle_bench.errors import RequestError
 from vle_bench.models.vle.processing import VLEProcessor
 
 
@@ -77,3 +78,16 @@ def test_pictures_of_users_and_of_other_modes_are_converted(made_upright):
     theirs = Image.open(io.BytesIO(encoded("RGB", 6)))
     assert read(theirs, "theirs").size == (6, 9) and UPRIGHT not in theirs.info
     assert made_upright == ["a.png", "grey", "theirs"]
+
+
+def test_a_png_whose_bytes_are_not_those_of_its_checksums_is_refused():
+    """Decoding passes the checksums over, so that a flipped bit became other pixels without a word."""
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    whole = file.getvalue()
+    assert np.array_equal(np.asarray(decode(whole, "a.png")), pixels)
+    middle = whole.index(b"IDAT") + 100
+    broken = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    with pytest.raises(RequestError, match="a.png: cannot be read as an image"):
+        decode(broken, "a.png")

@@ -1,12 +1,23 @@
 """Configuration of a VLE or METER model."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, CLIPVisionConfig, DebertaV2Config, PreTrainedConfig
 from transformers.models.auto import CONFIG_MAPPING
 
-from vle_bench.models.vle.config_keys import check_sizes
+from vle_bench.model_bounds import (
+    COUNTS,
+    MAY_BE_LESS,
+    MAY_BE_ZERO,
+    MOST_FLOATS,
+    MOST_LABELS,
+    MOST_WEIGHTS,
+    OF_A_CONFIG,
+    layer_weights,
+    wrong_value,
+)
 
 _TEXT_TYPE, _VISION_TYPE = "deberta-v2", "clip_vision_model"
 
@@ -77,6 +88,34 @@ class VLEConfig(PreTrainedConfig):
         return (self.vision_config.image_size // self.vision_config.patch_size) ** 2
 
 
+def check_sizes(parts: Mapping[str, Mapping[str, object]]) -> None:
+    """Refuse a configuration whose layers or tables would take too long or too much memory to build.
+
+    Args:
+        parts: the values of config.json by the prefix that a message gives their keys: the top level's
+            (empty), the text encoder's and the vision encoder's.
+
+    Raises:
+        ValueError: names the key, its value and its bounds.
+    """
+    for part, values in parts.items():
+        for key in (*COUNTS, *OF_A_CONFIG, *MAY_BE_ZERO, *MAY_BE_LESS, *MOST_FLOATS):
+            if values.get(key) is not None and (wrong := wrong_value(key, values[key])):
+                raise ValueError(f"{part}{key}: {wrong}")
+        labels = values.get("num_labels")
+        if labels is not None and not (type(labels) is int and 0 <= labels <= MOST_LABELS):
+            raise ValueError(
+                f"{part}num_labels: a whole number of 0 to {MOST_LABELS:,} is expected, "
+                f"not {str(labels)[:40]}"
+            )
+        if not isinstance(values.get("id2label") or {}, dict):
+            raise ValueError(f"{part}id2label: an object of indices and answers is expected")
+    if (weights := sum(map(layer_weights, parts.values()))) > MOST_WEIGHTS:
+        raise ValueError(
+            f"layers of {weights:.2g} weights in all; at most {MOST_WEIGHTS:.2g} are possible"
+        )
+
+
 def vars_of(name: str, config: Any) -> dict[str, Any]:
     """The values of a configuration, of its dict, or of None; ValueError for anything else."""
     if isinstance(config, PreTrainedConfig):
@@ -85,8 +124,6 @@ def vars_of(name: str, config: Any) -> dict[str, Any]:
         raise ValueError(f"{name}: a group of values is expected, not {str(config)[:40]}")
     return config or {}
 
-
-AutoConfig.register("vle", VLEConfig)
 
 _DEBERTA = {
     "model_type": "deberta-v2",

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoModelForVisualQuestionAnswering
 from transformers.activations import ACT2FN
 from transformers.utils import ModelOutput
 
@@ -437,6 +436,3 @@ def chooses_right(scores: Tensor, right: Tensor) -> Tensor:
     """
     found = (scores.argmax(-1) == right).to(scores.dtype)
     return found.masked_fill(~scores.isfinite().all(-1), float("nan"))
-
-
-AutoModelForVisualQuestionAnswering.register(VLEConfig, VLEForVQA)

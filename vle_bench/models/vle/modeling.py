@@ -5,6 +5,7 @@ Shapes: B texts, N images, T text tokens, P patches, K objects, S = 1 + P + K im
 
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -382,7 +383,7 @@ class VLEPreTrainedModel(PreTrainedModel):
         return [p for module in modules for p in module.parameters()]
 
     def encoder_layers(self) -> dict[str, list[nn.Module]]:
-        """For each encoder its embeddings and layers, from the input up."""
+        """Return the embeddings and then the layers of each encoder, from the input up."""
         base: Any = self.base_model
         text, vision = base.text_model, base.vision_model
         below = nn.ModuleList([vision.embeddings, vision.pre_layrnorm])
@@ -390,6 +391,31 @@ class VLEPreTrainedModel(PreTrainedModel):
             "text": [text.embeddings, *text.encoder.layer],
             "vision": [below, *vision.encoder.layers],
         }
+
+    def shard_layers(self) -> list[nn.Module]:
+        """Return the layers of both encoders and of both sides of the fusion."""
+        base: Any = self.base_model
+        encoders = [layer for layers in self.encoder_layers().values() for layer in layers[1:]]
+        return [*encoders, *base.cross_modal_text_layers, *base.cross_modal_image_layers]
+
+    def timed_parts(self) -> dict[str, list[nn.Module]]:
+        """Return each encoder and its projection. The rest of a forward pass is the fusion."""
+        base: Any = self.base_model
+        return {
+            "text": [base.text_model, base.text_projection_layer],
+            "vision": [base.vision_model, base.image_projection_layer],
+        }
+
+    def grown_weights(self, config: Mapping[str, object]) -> int:
+        """Count the weights that the type table has beyond a checkpoint with this config.json."""
+        base: Any = self.base_model
+        types = base.token_type_embeddings
+        rows = config.get("num_token_types", types.num_embeddings)
+        return int((types.num_embeddings - rows) * types.embedding_dim)
+
+    def predict(self, **inputs: Tensor) -> Tensor:
+        """Return the logits of a batch; a model without a head has none."""
+        return self(**inputs).logits
 
 
 class VLEModel(VLEPreTrainedModel):
@@ -609,6 +635,3 @@ class VLEModel(VLEPreTrainedModel):
         if pooled_only:
             return VLEModelOutput(pooler_output=pooled)
         return VLEModelOutput(pooler_output=pooled, text_embeds=text, image_embeds=image)
-
-
-AutoModel.register(VLEConfig, VLEModel)

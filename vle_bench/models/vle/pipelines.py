@@ -1,6 +1,6 @@
 """Answers from a trained model in three lines, as Hugging Face pipelines.
 
-    import vle_bench
+    import vle_bench.models
     from transformers import pipeline
     pipeline("vle-vqa", model="runs/demo/seed-0/best")("cat.jpg", "what colour is the cat?")
 
@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from transformers import Pipeline
-from transformers.pipelines import PIPELINE_REGISTRY
 
 from vle_bench.data import images as pictures
 from vle_bench.models.vle import vcr_pipeline
@@ -236,13 +235,3 @@ def _number(inputs: Any) -> Any:
     return [
         {**entry, "item": i} if isinstance(entry, dict) else entry for i, entry in enumerate(inputs)
     ]
-
-
-for _task, _pipeline in (
-    ("vle-vqa", VQAPipeline),
-    ("vle-itm", ITMPipeline),
-    ("vle-pbc", PBCPipeline),
-):
-    PIPELINE_REGISTRY.register_pipeline(
-        _task, _pipeline, pt_model=_pipeline.architecture, type="multimodal"
-    )

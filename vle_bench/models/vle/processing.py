@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from torch import Tensor
 from transformers import (
-    AutoProcessor,
     BatchFeature,
     CLIPImageProcessorPil,
     PreTrainedTokenizerBase,
@@ -21,7 +20,6 @@ from transformers.image_processing_backends import PilBackend
 from vle_bench.data import boxes as box_mapping
 from vle_bench.data import images as pictures
 from vle_bench.data.tokenization import as_in_its_file, load_tokenizer
-from vle_bench.models.vle.configuration import VLEConfig
 
 Resize = Literal["crop", "squash", "published-vcr"]
 
@@ -117,6 +115,7 @@ class VLEProcessor(ProcessorMixin):
             if settings.do_resize
             else {}
         )
+        size = size or {}
         return size.get("width"), size.get("height")
 
     def set_size(self, image_size: int, resize: Resize) -> None:
@@ -323,6 +322,3 @@ def _texts(text: str | Sequence[str]) -> list[str]:
         if not entry.strip():
             raise ValueError(f"text[{i}]: a text is expected, an empty string came")
     return texts
-
-
-AutoProcessor.register(VLEConfig, VLEProcessor)

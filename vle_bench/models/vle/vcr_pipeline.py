@@ -1,6 +1,6 @@
 """A VCR record and its image → scores of its choices, as a Hugging Face pipeline.
 
-    import vle_bench
+    import vle_bench.models
     from transformers import pipeline
     pipeline("vle-vcr", model="runs/vle-base-vcr-q2a/best")(record, "image.jpg", "image.json")
 
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import Pipeline
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
-from transformers.pipelines import PIPELINE_REGISTRY
 
 from vle_bench.data import images
 from vle_bench.data.official.vcr import bad_record, check_metadata, picture_boxes, read_metadata
@@ -177,8 +176,3 @@ def _boxes(record: dict[str, Any], metadata: Any, picture: Image.Image) -> NDArr
     )
     check_metadata(record, given)
     return picture_boxes(record, given, picture.width, picture.height, turned)
-
-
-PIPELINE_REGISTRY.register_pipeline(
-    "vle-vcr", VCRPipeline, pt_model=AutoModelForVCR, type="multimodal"
-)

@@ -1,6 +1,5 @@
 """Checkpoints from elsewhere → a `from_pretrained` folder, complete or not at all."""
 
-import json
 import pickle
 import re
 import zipfile
@@ -16,6 +15,7 @@ from torch import Tensor
 from vle_bench import atomic, models
 from vle_bench.data.tokenization import load_tokenizer
 from vle_bench.errors import RequestError
+from vle_bench.json_files import loads
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.convert.converted import Converted, few, not_finite, shared_prefix
 from vle_bench.models.vle.convert.encoders import from_encoders
@@ -106,7 +106,7 @@ def check_output(output: Path) -> None:
 
 def read_config(path: Path) -> VLEConfig:
     try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
+        values = loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise RequestError(f"{path}: it cannot be read: {error.strerror}") from error
     except ValueError as error:
