@@ -7,7 +7,7 @@ START, END = 1200, 500  # characters that are shown of a longer message
 
 
 def shortened(message: str) -> str:
-    """A message without its middle if it is too long to read: a file may hold a value of any length.
+    """Cut the middle out of a message that is too long; a file may hold a value of any length.
 
     Its start names the file and the key, its end the way out.
     """

@@ -41,8 +41,8 @@ def _reason(error: Exception) -> str:
         case UnicodeDecodeError():
             return f"not UTF-8 text (byte {error.start})"
         case json.JSONDecodeError():
-            line = f"line {error.lineno}, " if "\n" in error.doc.rstrip() else ""
-            return f"broken or cut-off JSON at {line}column {error.colno}: {error.msg}"
+            place = f"line {error.lineno}, column {error.colno}"
+            return f"broken or cut-off JSON at {place}: {error.msg}"
         case RecursionError():
             return "JSON nested too deep"
     return str(error)
@@ -81,7 +81,11 @@ def parse(content: bytes | str, name: Path | str) -> Any:
     """Parse the JSON text of a file or line; errors begin with `name`."""
     with reading(name):
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
-        return _DECODER.decode(text)
+        try:
+            return _DECODER.decode(text)
+        except json.JSONDecodeError as error:  # `name` may have a line already
+            place = f"column {error.colno}"
+            raise RequestError(f"{name}: broken or cut-off JSON at {place}: {error.msg}") from error
 
 
 def parse_record(content: bytes, name: Path | str) -> JsonObject:

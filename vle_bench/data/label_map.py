@@ -9,6 +9,8 @@ from typing import Any
 from vle_bench.errors import RequestError
 from vle_bench.json_files import parse, read_json, reading
 
+Unchecked = list[Any]  # the entries of a file that should be answers
+
 
 def labels_digest(labels: list[str]) -> str:
     """Return the SHA-256 of a label map: the answers in their order."""
@@ -75,7 +77,7 @@ def one_value(path: Path, text: str) -> Any:
     return None if isinstance(content, dict) and "answer" in content else parse(text, path)
 
 
-def answers_of_records(path: Path, lines: list[str]) -> list[object]:
+def answers_of_records(path: Path, lines: list[str]) -> Unchecked:
     """Read lines: answers as strings, {"answer": ...}, or all {"answer": ..., "label": index}."""
     values = [
         (n, parse(line, f"{path}: line {n}")) for n, line in enumerate(lines, 1) if line.strip()
@@ -84,7 +86,7 @@ def answers_of_records(path: Path, lines: list[str]) -> list[object]:
         return in_order(
             path, "the file", [(value["answer"], value["label"]) for _, value in values]
         )
-    answers = []
+    answers: Unchecked = []
     for number, value in values:
         answer = value.get("answer") if isinstance(value, dict) and "label" not in value else value
         if not isinstance(answer, str):
@@ -94,7 +96,7 @@ def answers_of_records(path: Path, lines: list[str]) -> list[object]:
     return answers
 
 
-def answers_of_content(path: Path, content: object) -> list[object]:
+def answers_of_content(path: Path, content: Any) -> Unchecked:
     if not isinstance(content, dict | list) or not content:
         raise RequestError(
             f"{path}: no label map: a list of answers, or an object with answers, label2id or "
@@ -139,16 +141,16 @@ def answers_of_content(path: Path, content: object) -> list[object]:
     return labels
 
 
-def by_index(path: Path, name: str, content: list[object] | dict[str, object]) -> list[object]:
+def by_index(path: Path, name: str, content: Unchecked | dict[str, Any]) -> Unchecked:
     """Read a list of answers, or {index: answer}."""
     if isinstance(content, list):
         return content
     return in_order(path, name, [(label, index) for index, label in content.items()])
 
 
-def in_order(path: Path, name: str, pairs: list[tuple[object, object]]) -> list[object]:
+def in_order(path: Path, name: str, pairs: list[tuple[Any, Any]]) -> Unchecked:
     """Sort (answer, index) pairs; the indices must be 0..n-1, as numbers or as keys of JSON."""
-    numbered: dict[int, object] = {}
+    numbered: dict[int, Any] = {}
     for label, index in pairs:
         number = (
             int(index)
@@ -171,7 +173,7 @@ def in_order(path: Path, name: str, pairs: list[tuple[object, object]]) -> list[
     return [numbered[i] for i in range(len(numbered))]
 
 
-def checked(path: Path, labels: list[object]) -> list[str]:
+def checked(path: Path, labels: Unchecked) -> list[str]:
     seen = set()
     for label in labels:
         if not isinstance(label, str):

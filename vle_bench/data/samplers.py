@@ -44,10 +44,9 @@ def with_others(
     if not other_share:
         return chosen
     wanted = other_share / (1 - other_share) * chosen.sum()
-    drawn = np.random.default_rng((seed, epoch, 1)).random(len(chosen)) < wanted / max(
-        1, (~chosen).sum()
-    )
-    return chosen | drawn
+    share = wanted / max(1, (~chosen).sum())
+    drawn = np.random.default_rng((seed, epoch, 1)).random(len(chosen)) < share
+    return np.logical_or(chosen, drawn)
 
 
 def image_batches(image_rows: Indices, batch_size: int) -> list[Indices]:

@@ -72,4 +72,5 @@ def on_grid(values: NDArray[np.number], terms: int) -> NDArray[np.float64]:
     if most == 0:
         return np.asarray(values, np.float64)
     step = 2.0 ** (math.ceil(math.log2(most)) - 52)
-    return np.rint(values / step) * step
+    rounded: NDArray[np.float64] = np.rint(values / step) * step
+    return rounded

@@ -168,9 +168,10 @@ def bad_record(record: Record, problem: str) -> RequestError:
 def _list(record: Record, key: str) -> list[Any]:
     if key not in record:
         raise bad_record(record, f"has no {key!r}")
-    if not isinstance(record[key], list):
-        raise bad_record(record, f"{key}: {short(record[key])} is not a list")
-    return record[key]
+    values = record[key]
+    if not isinstance(values, list):
+        raise bad_record(record, f"{key}: {short(values)} is not a list")
+    return values
 
 
 def _check_tokens(record: Record, key: str, tokens: Any, objects: int) -> None:

@@ -74,7 +74,8 @@ def _values(kinds: Mapping[str, str]) -> dict[str, Any]:
 def _check_id(record: Mapping[str, Any], name: str, value: Any) -> None:
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise RequestError(
-            f"question_id {record['question_id']}: {name}: {value} has more than 64 bits; number them anew"
+            f"question_id {record['question_id']}: {name}: {value} has more than 64 bits; "
+            "number them anew"
         )
 
 
@@ -107,7 +108,7 @@ def _reference(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**{name: record[name] for name in REFERENCE}, "answers": answers}
 
 
-class VQAAccuracy(evaluate.Metric):
+class VQAAccuracy(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
     def _info(self) -> evaluate.MetricInfo:
         features = {
             "predictions": _values(PREDICTION),
@@ -125,7 +126,11 @@ class VQAAccuracy(evaluate.Metric):
         )
 
     def add_batch(
-        self, *, predictions: Iterable[Mapping], references: Iterable[Mapping], **kwargs: Any
+        self,
+        *,
+        predictions: Iterable[Mapping[str, Any]],
+        references: Iterable[Mapping[str, Any]],
+        **kwargs: Any,
     ) -> None:
         """Add official records; other fields are ignored."""
         chosen = {
@@ -141,7 +146,7 @@ class VQAAccuracy(evaluate.Metric):
         super().add(prediction=_prediction(prediction), reference=_reference(reference), **kwargs)
 
     def _compute(
-        self, predictions: Iterable[Mapping], references: Iterable[Mapping]
+        self, predictions: Iterable[Mapping[str, Any]], references: Iterable[Mapping[str, Any]]
     ) -> dict[str, Any]:
         given: dict[int, str] = {}
         for record in predictions:

@@ -12,7 +12,7 @@ from vle_bench.json_files import read_json
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"questions": [{"question_id": 1,', "cut-off JSON at column 3"),
+        (b'{"questions": [{"question_id": 1,', "cut-off JSON at line 1"),
         (b"\xff\xfe{}", "not UTF-8"),
         (b"[" * 100_000, "nested too deep"),
         (b"9" * 5000, "4300 digits"),
