@@ -12,6 +12,8 @@ from typing import Any, NoReturn, TextIO
 
 from vle_bench.errors import RequestError
 
+Row = dict[str, Any]  # a JSON object, or a row of prepared data
+
 CHUNK = 1 << 22  # characters read at a time
 LONGEST = 1 << 20  # characters of a record at most; the longest official ones have a few thousand
 SPACE = " \t\n\r"

@@ -9,10 +9,9 @@ from html import unescape
 
 import pytest
 
-from vle_bench.leaderboard.figures import scatter
 from vle_bench.leaderboard.markup import Cell, Column, Page, Row, Table
 from vle_bench.leaderboard.page import index_page
-from vle_bench.leaderboard.scatter import Point, count
+from vle_bench.pages.scatter import Point, count, scatter
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=4000")
@@ -62,9 +61,7 @@ def board(rows=ROWS):
         "published", (Cell("Zeta " + "long" * 20), *(Cell(f"{i}.00 ± 0.12", i) for i in range(9)))
     )
     figures = {
-        "vqa": scatter([Point("CoCa", 2.1e9, 82.3, "published")], "VQA", "parameters", "%", True)[
-            0
-        ].decode()
+        "vqa": scatter("vqa", "VQA", "parameters", [Point("CoCa", 2.1e9, 82.3, "published")])
     }
     pages = [
         Page("a", "A", (scores,)),
@@ -241,7 +238,7 @@ def test_numbers_can_be_selected_and_signs_are_left_out(chromium, tmp_path):
     script = """
       getSelection().selectAllChildren($$("#table-scores tbody tr")[0]);
       const row = getSelection().toString();
-      getSelection().selectAllChildren($$("svg.board")[0]);
+      getSelection().selectAllChildren($$("svg.drawing")[0]);
       return [row, getSelection().toString(), getComputedStyle($$("td.number")[0]).fontVariantNumeric];
     """
     row, figure, numerals = answers(chromium, tmp_path, script)

@@ -195,9 +195,12 @@ def cases(name: str, seed: int, numbers: range) -> Iterator[Case]:
             str(numbers.stop - following),
         ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-        with subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
-        ) as worker:
+        with (
+            tempfile.TemporaryFile() as said,  # a full pipe would stop the worker
+            subprocess.Popen(
+                command, cwd=ROOT, stdout=subprocess.PIPE, stderr=said, env=environment
+            ) as worker,
+        ):
             died, first = "", following
             for line in lines(worker):
                 yield (case := Case(**json.loads(line)))
@@ -205,7 +208,9 @@ def cases(name: str, seed: int, numbers: range) -> Iterator[Case]:
             if worker.poll() is None:
                 worker.kill()
                 died = "too long"
-            errors = worker.stderr.read().decode(errors="replace").strip() if worker.stderr else ""
+            worker.wait()
+            said.seek(0)
+            errors = said.read().decode(errors="replace").strip()
         if following < numbers.stop:
             if following == first and not died and "refused:" in errors:
                 raise SystemExit(f"{name}: {errors.splitlines()[-1]}")
@@ -252,7 +257,10 @@ def main() -> None:
     options = parser.parse_args()
     numbers = range(options.start, options.start + options.cases)
     if options.worker:
-        output, sys.stdout = sys.stdout, sys.stderr
+        # A library's own code may print to the descriptor itself; only the cases' lines may come out there.
+        output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+        sys.stdout = sys.stderr
         return work(options.kind[0], options.seed, numbers, output)
     found = 0
     for name in options.kind or KINDS:

@@ -170,8 +170,13 @@ def test_wheel_holds_code_recipes_and_leaderboards(wheel: zipfile.ZipFile) -> No
     tables = {
         f"vle_bench/leaderboards/{name}" for name in ("published.yaml", "comparison.md", "demo.md")
     }
-    page = {f"vle_bench/{name}" for name in ("leaderboard/page.css", "leaderboard/page.js")}
-    assert code | recipes | tables | page <= names
+    pages = {
+        p.relative_to(ROOT).as_posix()
+        for ending in ("html", "css", "js")
+        for p in (ROOT / "vle_bench").rglob(f"*.{ending}")
+    }
+    assert {"vle_bench/pages/style.css", "vle_bench/analysis/report.html"} <= pages
+    assert code | recipes | tables | pages <= names
     assert not [name for name in names if name.startswith(("recipes/", "leaderboards/", "tests/"))]
 
 

@@ -19,6 +19,7 @@ FLOOR = {
     "analysis": 6,
     "leaderboard": 6,
     "evaluation": 5,
+    "pages": 5,
     "recipe": 5,
     "tasks": 4,
     "models": 4,

@@ -1,1 +1,1 @@
-"""Reports, comparisons and model cards."""
+"""Evaluations for people to read: the error report, comparisons of two runs, model cards."""

@@ -1,4 +1,4 @@
-"""What a report shows of each example of a split, whatever the task."""
+"""The examples of a split as reports show them, for every task."""
 
 import io
 from collections.abc import Callable, Sequence
@@ -9,41 +9,68 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vle_bench.analysis.html import Html, data_address
+from vle_bench.json_files import Row
+from vle_bench.pages.html import Grid, GridCell, data_address
 
-LONGEST_SIDE = 480  # pixels of a picture on the page; fifty photographs are some 2 MB of it
-TINY = 200  # pixels; a drawn picture this small is enlarged without being blurred
+# Longest side of a picture on the page, in pixels; fifty photographs then take about 2 MB.
+LONGEST_SIDE = 480
+
+# Pixels. A drawn picture of at most this size is enlarged without blurring.
+TINY = 200
 
 
 @dataclass(frozen=True)
 class Examples:
-    """The examples of a split in the order of its questions, each with what it was answered and what that was worth."""
+    """The examples of a split in the order of its questions, with predictions and scores.
+
+    Args:
+        image_rows: rows of the prepared images.
+        images: (examples,) image ids, for the intervals.
+        score: (examples,) the task's primary metric.
+        confidence: (examples,) the model's probability of the answer that `score` judges.
+        calibrated: title of a diagram -> confidence and score, (examples,) each.
+        kinds: kind, besides the task's breakdown -> the group of each example.
+        confidence_is: a sentence that defines the confidence.
+        mistake_is: a sentence that defines a mistake.
+        card: example, its picture, the picture's row -> values of `card_template`.
+    """
 
     ids: list[Any]
-    image_rows: list[int]  # of the prepared images
-    images: NDArray[np.int64]  # (examples,) image ids, which intervals are drawn from
-    score: NDArray[np.float64]  # (examples,) the task's primary metric
-    confidence: NDArray[
-        np.float64
-    ]  # (examples,) what the model gives the answer that `score` judges
-    calibrated: dict[
-        str, tuple[NDArray[np.float64], NDArray[np.float64]]
-    ]  # a diagram's title → (examples,) confidence and score
-    kinds: dict[
-        str, Sequence[str]
-    ]  # beside the task's breakdown: kind → (examples,) the group of each
-    confusion: list[Html]
-    confidence_is: str  # a sentence
-    mistake_is: str  # a sentence
-    card: Callable[
-        [int, Image.Image, dict[str, Any]], Html
-    ]  # example, its picture, the picture's row → what a mistake looks like
+    image_rows: list[int]
+    images: NDArray[np.int64]
+    score: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+    calibrated: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+    kinds: dict[str, Sequence[str]]
+    confusion: list[Grid]
+    confidence_is: str
+    mistake_is: str
+    card: Callable[[int, Image.Image, Row], object]
+    card_template: str
 
 
-def shrunk(image: Image.Image) -> tuple[str, str]:
-    """A picture → its address, and the class that says how to enlarge it."""
+@dataclass(frozen=True)
+class Picture:
+    """A picture as the page embeds it; `css` is the class that says how to enlarge it."""
+
+    address: str
+    css: str
+    width: int
+    height: int
+
+
+def embedded(image: Image.Image) -> Picture:
+    """A picture, made smaller if it is large; its width and height stay the original ones."""
     small = image.copy()
     small.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    tiny = max(image.size) <= TINY
     content = io.BytesIO()
-    small.save(content, "WEBP", quality=80, lossless=max(image.size) <= TINY)
-    return data_address(content.getvalue(), "webp"), "tiny" if max(image.size) <= TINY else ""
+    small.save(content, "WEBP", quality=80, lossless=tiny)
+    address = data_address(content.getvalue(), "webp")
+    return Picture(address, "tiny" if tiny else "", image.width, image.height)
+
+
+def shaded(count: int, share: float) -> GridCell:
+    """A count whose background is the darker the larger `share` (0..1) is."""
+    style = {"style": f"--shade: {share:.2f}"} if share else {}
+    return GridCell(f"{count:,}", style)

@@ -1,10 +1,9 @@
-"""What the hub shows of a checkpoint: a model card and its scores, written from the records of the run."""
+"""The model card and the scores of a checkpoint on the hub, from the records of its run."""
 
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from huggingface_hub import (
@@ -20,7 +19,8 @@ from vle_bench.data.sources import SOURCES
 from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import Metric, Record, load_record, picked_on
-from vle_bench.metrics.rounding import percent
+from vle_bench.json_files import Row
+from vle_bench.metrics.rounding import percent, percent_range
 from vle_bench.models.pretrained import TRAINING_FILE
 from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import Recipe
@@ -28,17 +28,25 @@ from vle_bench.tasks import load_task
 from vle_bench.tasks.catalogue import CATALOGUE
 
 CARD, SCORES = "README.md", Path(".eval_results") / "vle-bench.yaml"
-WRITTEN = "<!-- Written by vle-bench, again with every evaluation; a card without this line is left alone. -->"
 
+WRITTEN = (
+    "<!-- Written by vle-bench, again with every evaluation; "
+    "a card without this line is left alone. -->"
+)
 
 FAMILIES = {"deberta-v2": "VLE", "roberta": "METER"}
-OWN_NAME = "the data set's id is vle-bench's own: no benchmark of the hub is known that is scored on this split"
+
+OWN_NAME = (
+    "the data set's id is vle-bench's own: "
+    "no benchmark of the hub is known that is scored on this split"
+)
 
 
 def write_cards(run: Path) -> None:
-    """Cards of `best/` and `last/` of a run folder; a `from_pretrained` folder that lies elsewhere keeps its own.
+    """Write the cards of `best/` and `last/` of a run folder.
 
-    Each shows the records in results/ that are of its weights. What else is in the folder is not touched.
+    Each shows the records in results/ that are of its weights. A `from_pretrained` folder outside
+    of the run keeps its own card, and nothing else in the folders is changed.
     """
     if not (run / "recipe.yaml").is_file():
         return
@@ -51,26 +59,22 @@ def write_cards(run: Path) -> None:
     for folder in (run / "best", run / "last"):
         if (folder / TRAINING_FILE).is_file():
             digest = file_sha256(folder / "model.safetensors")
-            write_card(
-                folder,
-                recipe,
-                digest,
-                [r for r in records if r.model.get("checkpoint_sha256") == digest],
-            )
+            own = [r for r in records if r.model.get("checkpoint_sha256") == digest]
+            write_card(folder, recipe, digest, own)
 
 
 def write_card(folder: Path, recipe: Recipe, digest: str, records: Sequence[Record]) -> None:
-    """README.md, and `.eval_results/vle-bench.yaml` where there is a score to rank by; each complete or not at all."""
+    """Write README.md, and `.eval_results/vle-bench.yaml` if a score can be ranked.
+
+    Each file is written completely or not at all.
+    """
     card, scores = folder / CARD, folder / SCORES
     if card.is_file() and WRITTEN not in card.read_text(encoding="utf-8", errors="replace"):
         print(f"{card}: not written by vle-bench, left alone", file=sys.stderr)
         return
     ranked = [record for record in records if not record.contaminated]
-    text = (
-        f"---\n{metadata(recipe, ranked).to_yaml()}\n---\n\n"
-        + "\n".join(body(folder, recipe, digest, records))
-        + "\n"
-    )
+    lines = "\n".join(body(folder, recipe, digest, records))
+    text = f"---\n{metadata(recipe, ranked).to_yaml()}\n---\n\n{lines}\n"
     with atomic.sole_writer(folder):
         for place in (folder, scores.parent):
             atomic.remove_leftovers(place)
@@ -79,33 +83,38 @@ def write_card(folder: Path, recipe: Recipe, digest: str, records: Sequence[Reco
         atomic.write_text(card, content)
         if content != before:
             print(f"written: {card}")
-        if ranked:
-            entries = [
-                entry(record, name, metric)
-                for record in ranked
-                for name, metric in record.metrics.items()
-            ]
-            shown = yaml.safe_dump(
-                eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True, width=120
-            )
-            atomic.write_text(scores, shown)
-        else:
+        if not ranked:
             scores.unlink(missing_ok=True)
+            return
+        entries = [
+            entry(record, name, metric)
+            for record in ranked
+            for name, metric in record.metrics.items()
+        ]
+        values = eval_result_entries_to_yaml(entries)
+        dumped = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+        atomic.write_text(scores, dumped)
 
 
 def entry(record: Record, name: str, metric: Metric) -> EvalResultEntry:
-    """One score in percent. The hub ranks what names one of its benchmarks; ours are named so that none is claimed."""
-    notes = f"percent of {n_of(record, metric):,}{between(metric, ', 95 % interval ')}; {OWN_NAME}"
+    """One score in percent.
+
+    The hub ranks entries that name one of its benchmarks; ours have names that claim none.
+    """
+    interval = f", 95 % interval {percent_range(metric.interval)}" if metric.interval else ""
     return EvalResultEntry(
         dataset_id=f"vle-bench/{record.data['source']}",
         task_id=f"{record.task}.{record.split}.{name}",
         value=float(percent(metric.value)),
-        notes=notes,
+        notes=f"percent of {n_of(record, metric):,}{interval}; {OWN_NAME}",
     )
 
 
 def metadata(recipe: Recipe, ranked: Sequence[Record]) -> ModelCardData:
-    """Without a licence: that of the weights is not known here. Scores are also in the older `model-index`, in percent."""
+    """The head of the card, with the scores in the older `model-index`, in percent.
+
+    It has no licence: that of the weights is not known here.
+    """
     results = [
         EvalResult(
             task_type=CATALOGUE[record.task].hub_task,
@@ -132,6 +141,7 @@ def metadata(recipe: Recipe, ranked: Sequence[Record]) -> ModelCardData:
 
 
 def body(folder: Path, recipe: Recipe, digest: str, records: Sequence[Record]) -> list[str]:
+    """The card's text, a line each."""
     config, training = (
         json.loads((folder / name).read_text(encoding="utf-8-sig"))
         for name in ("config.json", TRAINING_FILE)
@@ -142,22 +152,24 @@ def body(folder: Path, recipe: Recipe, digest: str, records: Sequence[Record]) -
         if recipe.model.checkpoint
         else "trained from scratch"
     )
+    splits = ", ".join(f"`{split}`" for split in training["training_splits"])
     return [
         f"# {training['recipe']['name']}",
         "",
         WRITTEN,
         "",
-        f"A vision-language encoder of the {FAMILIES.get(encoder, 'VLE')} family: a text encoder (`{encoder}`) and a CLIP vision "
-        f"encoder, joined by layers of co-attention. It was {start} for the task `{training['task']}` on {source}, splits "
-        f"{', '.join(f'`{split}`' for split in training['training_splits'])}.",
+        f"A vision-language encoder of the {FAMILIES.get(encoder, 'VLE')} family: a text encoder "
+        f"(`{encoder}`) and a CLIP vision encoder, joined by layers of co-attention. "
+        f"It was {start} for the task `{training['task']}` on {source}, splits {splits}.",
         "",
         "## Scores",
         "",
-        *scores_part(records),
+        *score_lines(records),
         "",
         "## Load",
         "",
-        "`vle_bench` has the classes; `.` is this folder, and the name of a repository on the hub does as well.",
+        "`vle_bench` has the classes; `.` is this folder, and the name of a repository on the hub "
+        "does as well.",
         "",
         "```python",
         *loading_lines(load_task(training["task"]).architecture),
@@ -165,7 +177,7 @@ def body(folder: Path, recipe: Recipe, digest: str, records: Sequence[Record]) -
         "",
         "## Training",
         "",
-        *training_part(training, digest),
+        *training_lines(training, digest),
     ]
 
 
@@ -177,36 +189,36 @@ def loading_lines(architecture: str) -> list[str]:
     ]
 
 
-def scores_part(records: Sequence[Record]) -> list[str]:
+def score_lines(records: Sequence[Record]) -> list[str]:
+    """A table of all scores, a warning about contaminated ones, and how checkpoints were picked."""
     if not records:
         return ["These weights were not evaluated; `vle-bench evaluate` does it."]
     lines = [
         "Percent; 95 % bootstrap intervals over images.",
         "",
         "| data | split | metric | score | 95 % interval | n | code |",
+        "| --- | --- | --- | ---: | --- | ---: | --- |",
     ]
-    lines.append("| --- | --- | --- | ---: | --- | ---: | --- |")
     for record in records:
-        mark = " (contaminated)" if record.contaminated else ""
+        split = record.split + (" (contaminated)" if record.contaminated else "")
         lines += [
-            f"| {data_of(record)} | {record.split}{mark} | {name} | {percent(metric.value)} | {between(metric) or '–'} | "
-            f"{n_of(record, metric):,} | {code_of(record)} |"
+            f"| {data_of(record)} | {split} | {name} | {percent(metric.value)} | "
+            f"{percent_range(metric.interval, '–')} | {n_of(record, metric):,} | "
+            f"{code_of(record)} |"
             for name, metric in record.metrics.items()
         ]
     if splits := sorted({record.split for record in records if record.contaminated}):
         lines += [
             "",
-            f"**Contaminated: the model was trained on images of {', '.join(splits)}. Its score there says nothing about "
-            "other data, and is never ranked.**",
+            f"**Contaminated: the model was trained on images of {', '.join(splits)}. Its score "
+            "there says nothing about other data, and is never ranked.**",
         ]
-    return [
-        *lines,
-        "",
-        *dict.fromkeys(picked_on(record) for record in records if not record.contaminated),
-    ]
+    picked = dict.fromkeys(picked_on(record) for record in records if not record.contaminated)
+    return [*lines, "", *picked]
 
 
-def training_part(training: dict[str, Any], digest: str) -> list[str]:
+def training_lines(training: Row, digest: str) -> list[str]:
+    """Recipe, seed, steps, score and digest of the weights, from `training.json`."""
     recipe, progress = training["recipe"], training["progress"]
     experiment = f", experiment `{recipe['experiment']}`" if "experiment" in recipe else ""
     average = (
@@ -214,29 +226,22 @@ def training_part(training: dict[str, Any], digest: str) -> list[str]:
         if "ema" in progress
         else ""
     )
+    selected = (
+        "the run is represented by its `last/`"
+        if progress.get("selection") == "last"
+        else "the best score there picks the run's `best/`"
+    )
     return [
         f"- recipe `{recipe['name']}`, hash `{recipe['hash']}`{experiment}",
         f"- seed {training['seed']}, step {progress['step']:,} of {progress['steps']:,}{average}",
-        f"- {percent(progress['score'])} on `{progress['split']}` at that step; "
-        + (
-            "the run is represented by its `last/`"
-            if progress.get("selection") == "last"
-            else "the best score there picks the run's `best/`"
-        ),
+        f"- {percent(progress['score'])} on `{progress['split']}` at that step; {selected}",
         f"- SHA-256 of `model.safetensors`: `{digest}`",
     ]
 
 
 def data_of(record: Record) -> str:
-    return SOURCES[record.data["source"]].title
-
-
-def between(metric: Metric, before: str = "") -> str:
-    return (
-        f"{before}{percent(metric.interval[0])} to {percent(metric.interval[1])}"
-        if metric.interval
-        else ""
-    )
+    source = record.data["source"]
+    return SOURCES[source].title if source in SOURCES else source
 
 
 def n_of(record: Record, metric: Metric) -> int:
@@ -244,10 +249,8 @@ def n_of(record: Record, metric: Metric) -> int:
 
 
 def code_of(record: Record) -> str:
-    """The commit that scored."""
+    """The commit that scored, or the version of an installed package."""
     commit = record.code.get("commit")
-    return (
-        f"`{commit[:12]}`{'' if record.code['clean'] else ', uncommitted changes'}"
-        if commit
-        else f"vle-bench {record.code.get('version')}"
-    )
+    if not commit:
+        return f"vle-bench {record.code.get('version')}"
+    return f"`{commit[:12]}`{'' if record.code['clean'] else ', uncommitted changes'}"

@@ -1,53 +1,68 @@
-"""What the evaluation of a run left in its folder, read and checked: record, predictions and data belong together."""
+"""Reads a run's evaluation and checks that record, predictions and data belong together."""
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from datasets import Dataset
+
+from vle_bench.data.prepared import PreparedData
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluation.provenance import ids_digest
 from vle_bench.evaluation.record import ROUNDING, Record, load_record
 from vle_bench.evaluation.vcr_join import evaluated
-from vle_bench.json_files import jsonl_records
+from vle_bench.json_files import Row, jsonl_records
 from vle_bench.progress import Bar
 from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
-from vle_bench.tasks.base import Data
 from vle_bench.tasks.catalogue import CATALOGUE, JOINED, REPORTED
 from vle_bench.tasks.predictions import Prediction, Scores
 
+# Kind of curve (loss, lr, score) -> name -> points (step, value)
 Curves = dict[str, dict[str, list[tuple[float, float]]]]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the evaluation of a run, or of two that are joined, left; and the data that it was about."""
+    """The evaluation of a run, or of two runs that are joined, with its data.
+
+    Args:
+        recipes: none of checkpoints that were trained elsewhere.
+        scores: computed again from `rows`, as `Task.score` gives them.
+    """
 
     runs: list[Path]
-    recipes: list[Recipe]  # none of checkpoints that were trained elsewhere
+    recipes: list[Recipe]
     record: Record
     rows: list[Prediction]
-    data: Data
-    questions: list[dict[str, Any]]
-    scores: Scores  # of the rows, computed again; as `Task.score` gives them
+    data: PreparedData
+    questions: list[Row]
+    scores: Scores
 
 
 def read_evaluation(
     run: Path, split: str | None, other: Path | None, moved: Path | None, progress: Bar
 ) -> Evaluation:
+    """Read and check the evaluation of `run`, or of `run` joined with `other`.
+
+    Args:
+        split: what the recipe reports if not given.
+        moved: the prepared data if they are no longer in the recipe's `data.root`.
+
+    Raises:
+        RequestError: something is missing, damaged or of another run, version or data.
+    """
     runs = [run] if other is None else [run, other]
-    evaluated_on = [tasks_and_splits(folder) for folder in runs]
+    elsewhere = [bool(tasks_and_splits(folder)) for folder in runs]
     recipes = [
-        read_recipe(folder)
-        for folder, elsewhere in zip(runs, evaluated_on, strict=True)
-        if not elsewhere
+        read_recipe(folder) for folder, foreign in zip(runs, elsewhere, strict=True) if not foreign
     ]
     tasks = [task_and_split(folder, split)[0] for folder in runs]
     if other is None and tasks[0] not in REPORTED:
         raise RequestError(
-            f"{run}: {tasks[0]} answers no question; a report is about a run of {', '.join(REPORTED)}"
+            f"{run}: {tasks[0]} answers no question; "
+            f"a report is about a run of {', '.join(REPORTED)}"
         )
     if other is not None and tasks != [*CATALOGUE[JOINED].halves]:
         expected = " with one of ".join(CATALOGUE[JOINED].halves)
@@ -55,18 +70,19 @@ def read_evaluation(
             f"{run} --with {other}: a run of {expected} is expected, not {' with '.join(tasks)}"
         )
     split = split or task_and_split(run, split)[1]
-    left = [evaluated(folder, task, split) for folder, task in zip(runs, tasks, strict=True)]
-    for folder, task, (found, rows) in zip(runs, tasks, left, strict=True):
-        if (found.task, found.split) != (task, split):
+    evaluations = [evaluated(folder, task, split) for folder, task in zip(runs, tasks, strict=True)]
+    for folder, task, (record, rows) in zip(runs, tasks, evaluations, strict=True):
+        if (record.task, record.split) != (task, split):
             raise RequestError(
-                f"{folder / 'results'}: {task}.{split}.json is a record of {found.task} on {found.split}; evaluate again"
+                f"{folder / 'results'}: {task}.{split}.json is a record of {record.task} on "
+                f"{record.split}; evaluate again"
             )
         check_rows(folder / "predictions" / f"{task}.{split}.jsonl", task, rows)
-    record, rows = left[0]
+    record, rows = evaluations[0]
     if other is not None:
-        record, rows = joined(run, other, split, left)
+        record, rows = joined(run, other, split, evaluations)
     progress.advance()
-    data = open_data(None if evaluated_on[0] else recipes[0], run, moved, record)
+    data = open_data(None if elsewhere[0] else recipes[0], run, moved, record)
     questions = data.questions(split)
     scores = score_again(run, record, rows, questions)
     progress.advance()
@@ -74,84 +90,89 @@ def read_evaluation(
 
 
 def read_recipe(run: Path) -> Recipe:
+    """The recipe of a run folder."""
     if not run.is_dir():
         raise RequestError(
             f"{run}: no such folder; a checkpoint from elsewhere gets it from `vle-bench evaluate`"
         )
     if not (run / "recipe.yaml").is_file():
         raise RequestError(
-            f"{run}: has no recipe.yaml; the folder of a run is expected, as `vle-bench train` writes it, or a checkpoint from "
-            "elsewhere that `vle-bench evaluate` has scored"
+            f"{run}: has no recipe.yaml; the folder of a run is expected, as `vle-bench train` "
+            "writes it, or a checkpoint from elsewhere that `vle-bench evaluate` has scored"
         )
     return load_recipe(str(run / "recipe.yaml"))
 
 
 def tasks_and_splits(folder: Path) -> set[tuple[str, str]]:
-    """Of the records that `evaluate` wrote of a checkpoint from elsewhere; none of a run, whose recipe says it."""
+    """Tasks and splits of the records of a checkpoint from elsewhere; none for a run."""
     if (folder / "recipe.yaml").is_file():
         return set()
     records = [load_record(path) for path in sorted(folder.glob("results/*.json"))]
     return {
-        (one.task, one.split)
-        for one in records
-        if one.kind == "elsewhere" and CATALOGUE[one.task].trained
+        (record.task, record.split)
+        for record in records
+        if record.kind == "elsewhere" and CATALOGUE[record.task].trained
     }
 
 
 def task_and_split(folder: Path, split: str | None) -> tuple[str, str]:
-    """What a run, or a checkpoint from elsewhere, is asked; `split`, else the one that it reports.
+    """The task of a run or of a checkpoint from elsewhere, and `split` or the one it reports.
 
     Raises:
-        RequestError: neither a run nor evaluated, or evaluated on several splits of which none is named.
+        RequestError: neither a run nor evaluated, or evaluated on several splits and none is named.
     """
-    if not (found := tasks_and_splits(folder)):
+    if not (pairs := tasks_and_splits(folder)):
         recipe = read_recipe(folder)
         return recipe.task, split or recipe.data.report
-    chosen = sorted(pair for pair in found if split in (None, pair[1]))
+    chosen = sorted(pair for pair in pairs if split in (None, pair[1]))
     if len(chosen) != 1:
-        there = ", ".join(sorted(f"{task} on {name}" for task, name in found))
-        raise RequestError(f"{folder / 'results'}: holds {there}; --split names one of them")
+        known = ", ".join(sorted(f"{task} on {name}" for task, name in pairs))
+        raise RequestError(f"{folder / 'results'}: holds {known}; --split names one of them")
     return chosen[0]
 
 
 def check_rows(path: Path, task: str, rows: list[Prediction]) -> None:
-    """Refuses predictions that are not what an evaluation writes."""
-    wrong = load_task(task).wrong
+    """Refuse predictions that no evaluation writes."""
+    fault_of = load_task(task).wrong
     for number, row in enumerate(rows, 1):
-        if problem := wrong(row):
+        if fault := fault_of(row):
             raise RequestError(
-                f"{path}: prediction {number} (id {row.id!r}): {problem}; evaluate again"
+                f"{path}: prediction {number} (id {row.id!r}): {fault}; evaluate again"
             )
 
 
 def joined(
-    run: Path, other: Path, split: str, left: list[tuple[Record, list[Prediction]]]
+    run: Path, other: Path, split: str, evaluations: list[tuple[Record, list[Prediction]]]
 ) -> tuple[Record, list[Prediction]]:
-    """The record that `evaluate --with` wrote, and the rows of both."""
+    """The record that `evaluate --with` wrote, and the rows of both runs in one."""
     path = run / "results" / f"{JOINED}.{split}.json"
     if not path.is_file():
         raise RequestError(
-            f"{path}: no such file; `vle-bench evaluate {run} --with {other} --split {split}` writes it"
+            f"{path}: no such file; "
+            f"`vle-bench evaluate {run} --with {other} --split {split}` writes it"
         )
     record = load_record(path)
-    if record.model.get("checkpoint_sha256") != " + ".join(
-        str(one.model.get("checkpoint_sha256")) for one, _ in left
-    ):
+    digests = [str(part.model.get("checkpoint_sha256")) for part, _ in evaluations]
+    if record.model.get("checkpoint_sha256") != " + ".join(digests):
         raise RequestError(
-            f"{path}: is of other checkpoints than those of {run} and {other} now; evaluate again, with --with {other}"
+            f"{path}: is of other checkpoints than those of {run} and {other} now; "
+            f"evaluate again, with --with {other}"
         )
-    rationales = {row.id: row for row in left[1][1]}
-    if rationales.keys() != {row.id for row in left[0][1]}:
+    (_, answers), (_, rationale_rows) = evaluations
+    rationales = {row.id: row for row in rationale_rows}
+    if rationales.keys() != {row.id for row in answers}:
         raise RequestError(
             f"{run} and {other}: predictions of different questions; evaluate both on the same data"
         )
-    return record, [row.with_values_of(rationales[row.id]) for row in left[0][1]]
+    return record, [row.with_values_of(rationales[row.id]) for row in answers]
 
 
-def open_data(recipe: Recipe | None, run: Path, moved: Path | None, record: Record) -> Data:
+def open_data(recipe: Recipe | None, run: Path, moved: Path | None, record: Record) -> PreparedData:
+    """The prepared data that the record is about; without a recipe `moved` has to name them."""
     if moved is None and recipe is None:
         raise RequestError(
-            f"{run}: of a checkpoint from elsewhere: --data DIR names the prepared data that it was scored on"
+            f"{run}: of a checkpoint from elsewhere: "
+            "--data DIR names the prepared data that it was scored on"
         )
     root = moved or Path(recipe.data.root if recipe else "")
     named = "--data" if moved else f"data.root of {run / 'recipe.yaml'}"
@@ -161,22 +182,24 @@ def open_data(recipe: Recipe | None, run: Path, moved: Path | None, record: Reco
         raise RequestError(
             f"{error} ({named}; where the data has moved, --data names its folder)"
         ) from error
-    if data.manifest.hash != record.data["manifest_hash"]:
+    digest, expected = data.manifest.hash, record.data["manifest_hash"]
+    if digest != expected:
         raise RequestError(
-            f"{root}: other data than the record's, manifest hash {data.manifest.hash} and not {record.data['manifest_hash']} "
+            f"{root}: other data than the record's, manifest hash {digest} and not {expected} "
             f"({named}; --data names another folder)"
         )
     return data
 
 
-def score_again(run: Path, record: Record, rows: list[Prediction], questions: Any) -> Scores:
-    """The task's own score of the predictions, which must be the record's."""
+def score_again(run: Path, record: Record, rows: list[Prediction], questions: Dataset) -> Scores:
+    """Score the predictions; refuse them if the result is not the record's."""
     task = load_task(record.task)
     where = f"{run}: predictions/ and results/ of {record.task} on {record.split}"
     again = f"`vle-bench evaluate {run} --split {record.split}` writes both again"
     if task.version != record.task_version:
         raise RequestError(
-            f"{where}: of version {record.task_version} of the task, this is version {task.version}; {again}"
+            f"{where}: of version {record.task_version} of the task, "
+            f"this is version {task.version}; {again}"
         )
     try:
         scores = task.score(rows, questions)
@@ -188,16 +211,18 @@ def score_again(run: Path, record: Record, rows: list[Prediction], questions: An
             raise RequestError(
                 f"{where}: differ, {name} is {value} and {metric.value} in the record; {again}"
             )
-    if scores.n != record.n or record.ids_sha256 not in (
-        None,
-        ids_digest(row.id for row in rows),
-    ):
+    digest = ids_digest(row.id for row in rows)
+    if scores.n != record.n or record.ids_sha256 not in (None, digest):
         raise RequestError(f"{where}: differ, the record is of other questions; {again}")
     return scores
 
 
 def read_curves(run: Path) -> tuple[Curves, set[str]]:
-    """A run's log → {"loss", "lr", "score"}: name → points (step, value); and the splits that the scores are of."""
+    """The curves in a run's log, and the splits that its scores are of.
+
+    Raises:
+        RequestError: a line without finite numbers; names the line.
+    """
     path = run / "log.jsonl"
     curves: Curves = {"loss": {}, "lr": {}, "score": {}}
     splits = set()

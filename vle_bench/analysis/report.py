@@ -1,68 +1,40 @@
-"""`vle-bench report`: where a run errs, on one page, from what its evaluation left; no model is loaded."""
+"""`vle-bench report`: one page about the errors of a run, without loading a model."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from vle_bench.analysis import charts, vcr, vqa
+from markupsafe import Markup
+
+from vle_bench.analysis import vcr, vqa
 from vle_bench.analysis.examples import Examples
-from vle_bench.analysis.html import (
-    Html,
-    bar,
-    folded,
-    paragraph,
-    preformatted,
-    section,
-    table,
-    terms,
-    text,
-    write_document,
-)
 from vle_bench.analysis.read import Curves, Evaluation, read_curves, read_evaluation
 from vle_bench.data.images import decode
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import picked_on, precision_of
+from vle_bench.json_files import Row
 from vle_bench.metrics.bootstrap import figures
 from vle_bench.metrics.error_analysis import calibration, confident_mistakes
-from vle_bench.metrics.rounding import percent
+from vle_bench.metrics.rounding import percent, percent_range
+from vle_bench.pages.charts import line_chart, reliability_diagram
+from vle_bench.pages.html import Grid, GridCell, plain_grid, write_page
 from vle_bench.progress import Bar, track
-from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks.catalogue import CATALOGUE
 from vle_bench.tasks.vcr import natural
 
-MISTAKES = 50
-GROUPS = 12  # of a kind that are shown at once
+MOST_MISTAKES = 50
 
+MOST_GROUPS = 12  # of a kind that are shown unfolded
 
 RESIZES = {
     "crop": "shorter side resized, centre kept (crop)",
     "squash": "both sides resized to the square (squash)",
-    "published-vcr": "shorter side resized, centre kept, and boxes mapped as if squashed (published-vcr)",
+    "published-vcr": "shorter side resized, centre kept, and boxes mapped as if squashed "
+    "(published-vcr)",
     "unknown": "the record does not say how they were resized",
 }
-STYLE = (
-    charts.STYLE
-    + """
-.cards { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr));
-  padding: 0; list-style: none; }
-.card { border: 1px solid var(--line); border-radius: .4rem; padding: .7rem; height: 100%; }
-.card img, .card .boxes { display: block; width: 100%; height: auto; max-height: 24rem;
-  object-fit: contain; background: var(--soft); }
-.card .tiny, .card .tiny image { image-rendering: pixelated; } .card p { margin: .3rem 0; }
-.card dl { gap: .1rem .7rem; margin: .3rem 0; } .card ol { margin: .4rem 0; padding-left: 1.4rem; }
-.right { color: var(--right); } .wrong { color: var(--wrong); } .plain { list-style: none; padding: 0; }
-.box { fill: none; stroke-width: 2; vector-effect: non-scaling-stroke; }
-.others { stroke: #888; stroke-width: 1; stroke-opacity: .7; }
-.boxes text { stroke: #000; stroke-width: .25em; paint-order: stroke; font-weight: 700; }
-"""
-    + "".join(
-        f"rect.o{k} {{ stroke: {color}; }} text.o{k} {{ fill: {color}; }}\n"
-        for k, color in enumerate(
-            ("#ffd23f", "#4dd0ff", "#ff7ac6", "#7dff8a", "#ffa15c", "#c9b6ff")
-        )
-    )
-)
+
+FIGURE_COLUMNS = ["score", "95 % interval", "n"]
 
 
 def write_report(
@@ -72,293 +44,240 @@ def write_report(
     other: Path | None = None,
     data: Path | None = None,
 ) -> Path:
-    """Write the page.
+    """Write the page and return its path.
 
     Args:
         split: the recipe's `report` if not given.
-        other: the run of QA2R that the run of Q2A was joined with.
-        data: the prepared data, where it has moved; the recipe's `data.root` if not given.
-
-    Returns:
-        Where the page is.
+        other: the run of QA2R that a run of Q2A was joined with.
+        data: the prepared data if they have moved; the recipe's `data.root` if not given.
 
     Raises:
-        RequestError: the run has no evaluation of the split, its predictions or the data are not those of the record, or an
-            image cannot be read.
+        RequestError: the run has no evaluation of the split, its predictions or the data are not
+            those of the record, or an image cannot be read.
     """
     if output is not None and output.is_dir():
         raise RequestError(f"{output}: is a folder; --output names the file to write")
     with Bar("read and score", 3) as progress:
-        found = read_evaluation(run, split, other, data, progress)
-        examples = examples_of(found)
+        evaluation = read_evaluation(run, split, other, data, progress)
+        examples = examples_of(evaluation)
         progress.advance()
-    target = output or run / f"report.{found.record.task}.{found.record.split}.html"
-    title = f"{found.record.title}: {CATALOGUE[found.record.task].title}, {found.record.split}"
-    write_document(target, title, list(parts_of(found, examples)), STYLE)
+    record = evaluation.record
+    target = output or run / f"report.{record.task}.{record.split}.html"
+    count, mistakes = mistake_cards(evaluation, examples)
+    missing_logs, drawings = curve_charts(evaluation.runs)
+    own_kinds = {
+        kind: figures(examples.score, examples.images, groups)
+        for kind, groups in examples.kinds.items()
+    }
+    kinds = {**evaluation.scores.breakdown, **own_kinds}
+    write_page(
+        target,
+        "analysis/report.html",
+        title=f"{record.title}: {CATALOGUE[record.task].title}, {record.split}",
+        introduction=introduction(evaluation),
+        record=record,
+        alerts=list(alerts(evaluation)),
+        scores=scores_table(evaluation),
+        constants=[(kind, *groups) for kind, groups in named(kinds) if len(groups) == 1],
+        kinds=[kind_tables(kind, groups) for kind, groups in named(kinds) if len(groups) > 1],
+        examples=examples,
+        calibrations=calibrations(examples),
+        mistake_count=count,
+        mistakes=mistakes,
+        missing_logs=missing_logs,
+        curves=drawings,
+        recipes=evaluation.recipes,
+        provenance=provenance(evaluation),
+    )
     return target
 
 
-def examples_of(found: Evaluation) -> Examples:
-    facts = CATALOGUE[found.record.task]
+def examples_of(evaluation: Evaluation) -> Examples:
+    rows, questions, scores = evaluation.rows, evaluation.questions, evaluation.scores
+    facts = CATALOGUE[evaluation.record.task]
     if facts.form == "vqa":
-        return vqa.examples(found.rows, found.questions, found.scores)
-    return vcr.examples(found.rows, found.questions, found.scores, facts.parts)
+        return vqa.examples(rows, questions, scores)
+    return vcr.examples(rows, questions, scores, facts.parts)
 
 
-def parts_of(found: Evaluation, examples: Examples) -> Iterator[str]:
-    """The page from top to bottom."""
-    yield from introduction(found)
-    sections = {
-        "scores": ("Scores", scores_part(found)),
-        "kinds": ("Scores by what questions are like", kinds_part(found, examples)),
-        "calibration": ("Calibration", calibration_part(examples)),
-        "confusion": ("Confusion", examples.confusion),
-        "mistakes": ("The most confident mistakes", mistakes_part(found, examples)),
-        "curves": ("Learning curves", curves_part(found.runs)),
-        "recipe": ("Recipe", recipe_part(found.recipes)),
-        "provenance": ("Provenance", [provenance(found)]),
-    }
-    links = "".join(
-        f'<li><a href="#{name}">{text(heading)}</a></li>' for name, (heading, _) in sections.items()
-    )
-    yield f'<nav aria-label="sections"><ul>{links}</ul></nav>'
-    for name, (heading, parts) in sections.items():
-        yield section(name, heading, *parts)
-
-
-def recipe_part(recipes: Sequence[Recipe]) -> list[Html]:
-    if not recipes:
-        return [paragraph("Trained elsewhere: there is no recipe.")]
-    return [
-        folded(f"{recipe.name}, resolved", preformatted(recipe.to_yaml())) for recipe in recipes
-    ]
-
-
-def introduction(found: Evaluation) -> Iterator[Html]:
-    record = found.record
+def introduction(evaluation: Evaluation) -> str:
+    """Which model, trained on what, answered which questions."""
+    record = evaluation.record
     size = f" of {record.model['parameters']:,} parameters" if "parameters" in record.model else ""
     steps = f", {record.training['steps']:,} steps" if "steps" in record.training else ""
+    splits = " and ".join(record.training_splits)
     if record.kind == "elsewhere":
-        known = (
-            f"on {' and '.join(record.training_splits)}"
-            if record.training_splits
-            else "on what is not known"
+        known = f"on {splits}" if splits else "on what is not known"
+        trained = (
+            f"the checkpoint {record.title}, trained elsewhere ({known}; "
+            "neither recipe nor seed is known)"
         )
-        trained = f"the checkpoint {record.title}, trained elsewhere ({known}; neither recipe nor seed is known)"
     else:
         trained = (
-            f"trained by the recipe {record.recipe['name']} on {' and '.join(record.training_splits)} of "
+            f"trained by the recipe {record.recipe['name']} on {splits} of "
             f"{record.data['source']} (seed {record.seed}{steps})"
         )
-    yield paragraph(
-        f"A model{size}, {trained}, answers the {record.n:,} questions of {record.split}. {picked_on(record)}"
+    return (
+        f"A model{size}, {trained}, answers the {record.n:,} questions of {record.split}. "
+        f"{picked_on(record)}"
     )
+
+
+def alerts(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+    """Warnings at the top of the page: a heading and a text each."""
+    record = evaluation.record
     if record.of_unknown_training:
-        yield alert(
+        yield (
             "Not ranked",
-            f"Nobody has said what it was trained on, which may be {record.split} itself (--trained-on).",
+            f"Nobody has said what it was trained on, which may be {record.split} itself "
+            "(--trained-on).",
         )
     if record.contaminated:
-        yield alert(
+        yield (
             "Contaminated",
-            f"{record.split} shares images with the training splits ({', '.join(record.training_splits)}). "
-            "This is no result: the score is never ranked.",
+            f"{record.split} shares images with the training splits "
+            f"({', '.join(record.training_splits)}). This is no result: the score is never ranked.",
         )
     if record.code.get("clean") is False:
-        yield alert(
+        yield (
             "Not a commit",
-            "The code had changes that are in no commit; the score cannot be traced to a version of it.",
+            "The code had changes that are in no commit; the score cannot be traced to a version.",
         )
-    if record.kind == "run" and record.recipe["hash"] != " + ".join(
-        recipe.hash for recipe in found.recipes
-    ):
-        yield alert(
+    hashes = " + ".join(recipe.hash for recipe in evaluation.recipes)
+    if record.kind == "run" and record.recipe["hash"] != hashes:
+        yield (
             "Another recipe",
             "recipe.yaml is not what the record was made by: it has been changed since.",
         )
 
 
-def alert(mark: str, words: str) -> Html:
-    return Html(f'<p class="alert" role="note"><strong>{text(mark)}.</strong> {text(words)}</p>')
+def scores_table(evaluation: Evaluation) -> Grid:
+    """Every metric, the primary one first."""
+    metrics = evaluation.record.metrics
+    names = sorted(metrics, key=lambda name: name != evaluation.record.primary_metric)
+    rows = [figure_row(name.replace("_", " "), metrics[name].model_dump()) for name in names]
+    return plain_grid("Percent", ["metric", *FIGURE_COLUMNS], rows)
 
 
-def scores_part(found: Evaluation) -> list[Html]:
-    record = found.record
-    names = sorted(record.metrics, key=lambda name: name != record.primary_metric)
-    rows = [figure_row(name.replace("_", " "), record.metrics[name].model_dump()) for name in names]
-    parts = [
-        table("Percent", ["metric", "score", "95 % interval", "n"], rows),
-        paragraph(
-            "Intervals are from a bootstrap over images, as questions about one image are not independent.",
-            "small",
-        ),
-    ]
-    if record.expect is not None:
-        want = record.expect
-        parts.append(
-            paragraph(
-                f"The recipe should come to {want.value} ± {want.tolerance} {want.metric} on {want.split} ({want.source})."
-            )
-        )
-    return parts
-
-
-def figure_row(name: str, figure: dict[str, Any]) -> list[object]:
-    """A name and a figure as a record holds it → the cells of a row; the bar lies under the name, to fit on a phone."""
+def figure_row(name: str, figure: Row) -> list[str | GridCell]:
+    """A row of a figure as a record holds it; the bar below the name leaves room on a phone."""
     interval = figure["interval"]
-    between = (
-        Html(f'<span class="nowrap">{" to ".join(map(percent, interval))}</span>')
-        if interval
-        else "–"
-    )
-    count = "–" if figure["n"] is None else f"{figure['n']:,}"
     return [
-        Html(text(name) + bar(figure["value"], interval)),
+        GridCell(name, bar=(figure["value"], interval)),
         percent(figure["value"]),
-        between,
-        count,
+        GridCell(percent_range(interval, "–"), {"class": "nowrap"}),
+        "–" if figure["n"] is None else f"{figure['n']:,}",
     ]
 
 
-def kinds_part(found: Evaluation, examples: Examples) -> list[Html]:
-    own = {
-        kind: figures(examples.score, examples.images, groups)
-        for kind, groups in examples.kinds.items()
-    }
-    parts = [
-        paragraph(
-            f"The figures are {found.record.primary_metric} in percent. Words are what spaces part; in VCR tags and marks count, "
-            "and the objects tagged are those of the question and the right choice.",
-            "small",
-        )
-    ]
-    tables = []
-    for kind, groups in {**found.scores.breakdown, **own}.items():
-        shown = kind.replace("_", " ")
-        if len(groups) == 1:
-            parts.append(paragraph(f"{shown}: {next(iter(groups))}, for every question", "small"))
-            continue
-        order = sorted(groups, key=natural)
-        if len(groups) > GROUPS:
-            order.sort(key=lambda name: -groups[name]["n"])
-        rows = [figure_row(name, groups[name]) for name in order]
-        columns = [shown, "score", "95 % interval", "n"]
-        rest = rows[GROUPS:]
-        more = (
-            folded(f"{len(rest)} more, less frequent", table(f"By {shown}", columns, rest))
-            if rest
-            else ""
-        )
-        tables.append(f"<div>{table(f'By {shown}', columns, rows[:GROUPS])}{more}</div>")
-    return [*parts, Html(f'<div class="tables">{"".join(tables)}</div>')]
+def named(kinds: Mapping[str, Mapping[str, Row]]) -> Iterator[tuple[str, Mapping[str, Row]]]:
+    """Kinds of questions with the names that the page gives them."""
+    for kind, groups in kinds.items():
+        yield kind.replace("_", " "), groups
 
 
-def calibration_part(examples: Examples) -> list[Html]:
-    found = {title: calibration(*pair) for title, pair in examples.calibrated.items()}
-    parts = [
-        paragraph(
-            f"{examples.confidence_is} Expected calibration error: the mean over questions of |mean confidence − mean score| of "
-            "the bin of confidence (ten of equal width) that each lies in; 0 where confidence can be taken at its word."
-        )
-    ]
-    diagrams = []
-    for title, one in found.items():
+def kind_tables(kind: str, groups: Mapping[str, Row]) -> tuple[Grid, Grid | None]:
+    """A table of the groups of a kind, and one of the less frequent groups if there are many."""
+    order = sorted(groups, key=natural)
+    if len(groups) > MOST_GROUPS:
+        order.sort(key=lambda name: -groups[name]["n"])
+    rows = [figure_row(name, groups[name]) for name in order]
+    frequent, rest = (
+        plain_grid(f"By {kind}", [kind, *FIGURE_COLUMNS], part)
+        for part in (rows[:MOST_GROUPS], rows[MOST_GROUPS:])
+    )
+    return frequent, rest if rest.rows else None
+
+
+def calibrations(examples: Examples) -> list[tuple[str, Markup, float, Grid]]:
+    """Title, diagram, expected calibration error and table of bins."""
+    parts = []
+    for number, (title, pair) in enumerate(examples.calibrated.items()):
+        result = calibration(*pair)
         rows = [
             [f"{b['low']:.1f} to {b['high']:.1f}", f"{b['n']:,}"]
             + [percent(b[key]) if b["n"] else "–" for key in ("confidence", "score")]
-            for b in one["bins"]
+            for b in result["bins"]
         ]
         columns = ["confidence", "questions", "mean confidence, %", "mean score, %"]
-        error = paragraph(f"Expected calibration error: {percent(one['error'])} points")
-        bins = folded("The bins", table(f"{title}: bins", columns, rows))
-        diagrams.append(f"<div>{charts.reliability_diagram(title, one['bins'])}{error}{bins}</div>")
-    return [*parts, Html(f'<div class="charts">{"".join(diagrams)}</div>')]
+        diagram = reliability_diagram(f"calibration-{number}", title, result["bins"])
+        table = plain_grid(f"{title}: bins", columns, rows)
+        parts.append((title, diagram, result["error"], table))
+    return parts
 
 
-def mistakes_part(found: Evaluation, examples: Examples) -> list[Html]:
-    places, count = confident_mistakes(examples.ids, examples.confidence, examples.score, MISTAKES)
-    shown = (
-        f"; the {len(places)} that the model was surest of follow"
-        if len(places) < count
-        else ", the surest first"
-    )
-    said = paragraph(
-        f"{examples.mistake_is} There are {count:,}{shown}; equally sure ones come by id."
+def mistake_cards(evaluation: Evaluation, examples: Examples) -> tuple[int, list[object]]:
+    """The number of mistakes, and the cards of the most confident ones."""
+    chosen, count = confident_mistakes(
+        examples.ids, examples.confidence, examples.score, MOST_MISTAKES
     )
     cards = []
-    for k in track(places, "pictures", len(places)):
-        stored = found.data.images[examples.image_rows[k]]
-        image = decode(stored["bytes"], f"{found.data.root}: {stored['file_name']}")
-        cards.append(f"<li>{examples.card(k, image, stored)}</li>")
-    return [said, Html(f'<ol class="cards">{"".join(cards)}</ol>')] if cards else [said]
+    for index in track(chosen, "pictures", len(chosen)):
+        stored = evaluation.data.images[examples.image_rows[index]]
+        image = decode(stored["bytes"], f"{evaluation.data.root}: {stored['file_name']}")
+        cards.append(examples.card(index, image, stored))
+    return count, cards
 
 
-def curves_part(runs: Sequence[Path]) -> list[Html]:
-    """Loss, learning rate and held-out scores over the steps, of every run that has a log."""
-    together: Curves = {"loss": {}, "lr": {}, "score": {}}
-    parts, splits = [], set()
+def curve_charts(runs: Sequence[Path]) -> tuple[list[Path], list[tuple[str, Markup]]]:
+    """Logs that do not exist, and a title and a chart for each kind of curve."""
+    curves: Curves = {"loss": {}, "lr": {}, "score": {}}
+    missing, splits = [], set[str]()
     for run in runs:
         if not (run / "log.jsonl").is_file():
-            parts.append(paragraph(f"{run / 'log.jsonl'} is not there: no curves of this run."))
+            missing.append(run / "log.jsonl")
             continue
-        curves, scored = read_curves(run)
+        own, scored = read_curves(run)
         splits |= scored
-        for kind, series in curves.items():
-            together[kind] |= {
-                f"{name} ({run.name})" if len(runs) > 1 else name: points
-                for name, points in series.items()
-            }
+        for kind, series in own.items():
+            suffix = f" ({run.name})" if len(runs) > 1 else ""
+            curves[kind] |= {f"{name}{suffix}": points for name, points in series.items()}
     titles = {
         "loss": "Training loss, on a logarithmic scale",
         "lr": "Learning rate, the largest of the groups",
         "score": f"Score on {', '.join(sorted(splits))}",
     }
-    drawn = [
-        charts.line_chart(
+    ranges = {"score": (0.0, 1.0)}
+    return missing, [
+        (
             titles[kind],
-            series,
-            "step",
-            (0.0, 1.0) if kind == "score" else None,
-            log=kind == "loss",
+            line_chart(kind, titles[kind], series, "step", ranges.get(kind), log=kind == "loss"),
         )
-        for kind, series in together.items()
+        for kind, series in curves.items()
         if series
     ]
-    return [*parts, Html(f'<div class="charts">{"".join(drawn)}</div>')]
 
 
-def provenance(found: Evaluation) -> Html:
-    record = found.record
+def provenance(evaluation: Evaluation) -> dict[str, str]:
+    """Everything that is needed to trace and repeat the evaluation."""
+    record = evaluation.record
     tree = {
         True: "the tree was clean",
         False: "the tree had changes",
         None: "of an installed package",
     }[record.code.get("clean")]
-    return terms(
-        {
-            "command": record.command,
-            "commit": f"{record.code.get('commit') or 'none'}, {tree}",
-            "version": str(record.code.get("version", "unknown")),
-            "libraries": ", ".join(
-                f"{name} {version}" for name, version in record.libraries.items()
-            ),
-            "device": f"{record.device}; {record.processes} process{'es' * (record.processes > 1)}, batch {record.batch_size}",
-            "precision": precision_of(record) or "unknown",
-            "seed": "not known" if record.seed is None else str(record.seed),
-            "data": f"{record.data['source']}, {found.data.root}, manifest {record.data['manifest_hash']}",
-            "training splits": ", ".join(record.training_splits) or "not known",
-            "contaminated": "yes" if record.contaminated else "no",
-            "recipe": f"{record.recipe['name']}, hash {record.recipe['hash']}"
-            if record.kind == "run"
-            else "none: trained elsewhere",
-            "pictures": " + ".join(
-                RESIZES.get(way, way)
-                for way in str(record.model.get("resize", "unknown")).split(" + ")
-            ),
-            "checkpoint": f"{'model.safetensors' if record.kind == 'run' else record.title}, SHA-256 "
-            f"{record.model.get('checkpoint_sha256', 'unknown')}",
-            "training": json.dumps(record.training),
-            "evaluation": f"{record.seconds:.1f} s",
-            "record": f"schema version {record.schema_version}, task version {record.task_version}",
-        }
-    )
+    libraries = ", ".join(f"{name} {version}" for name, version in record.libraries.items())
+    processes = f"{record.processes} process{'es' * (record.processes > 1)}"
+    data, is_run = record.data, record.kind == "run"
+    ways = str(record.model.get("resize", "unknown")).split(" + ")
+    return {
+        "command": record.command,
+        "commit": f"{record.code.get('commit') or 'none'}, {tree}",
+        "version": str(record.code.get("version", "unknown")),
+        "libraries": libraries,
+        "device": f"{record.device}; {processes}, batch {record.batch_size}",
+        "precision": precision_of(record) or "unknown",
+        "seed": "not known" if record.seed is None else str(record.seed),
+        "data": f"{data['source']}, {evaluation.data.root}, manifest {data['manifest_hash']}",
+        "training splits": ", ".join(record.training_splits) or "not known",
+        "contaminated": "yes" if record.contaminated else "no",
+        "recipe": f"{record.recipe['name']}, hash {record.recipe['hash']}"
+        if is_run
+        else "none: trained elsewhere",
+        "pictures": " + ".join(RESIZES.get(way, way) for way in ways),
+        "checkpoint": f"{'model.safetensors' if is_run else record.title}, SHA-256 "
+        f"{record.model.get('checkpoint_sha256', 'unknown')}",
+        "training": json.dumps(record.training),
+        "evaluation": f"{record.seconds:.1f} s",
+        "record": f"schema version {record.schema_version}, task version {record.task_version}",
+    }

@@ -1,32 +1,49 @@
-"""VQA's examples for a report: official accuracy 0 is a mistake; confusion between the most frequent answers."""
+"""VQA's examples for a report: a mistake has official accuracy 0."""
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from vle_bench.analysis.examples import Examples, shrunk
-from vle_bench.analysis.html import Html, attribute, table, text
+from vle_bench.analysis.examples import Examples, Picture, embedded, shaded
+from vle_bench.json_files import Row
 from vle_bench.metrics.error_analysis import confusion, most_frequent
-from vle_bench.metrics.rounding import percent
 from vle_bench.metrics.vqa import normalize_answer
+from vle_bench.pages.html import Grid, GridCell, plain_grid
 from vle_bench.tasks.predictions import Prediction, Scores
 from vle_bench.tasks.vcr import length_group
 
-FREQUENT = 12  # answers in the table of confusions
+FREQUENT = 12  # answers in the confusion table
+
 OTHER = "other"
 
 
-def examples(rows: list[Prediction], questions: list[dict[str, Any]], scores: Scores) -> Examples:
-    """Args: questions: in the columns of `data.tables.QUESTIONS`; scores: as `VQA.score` gives them."""
-    found = {row.id: row for row in rows}
+@dataclass(frozen=True)
+class Card:
+    """A mistake as `card_vqa.html` shows it; `annotators` counts their answers."""
+
+    picture: Picture
+    file_name: str
+    question: Row
+    prediction: Prediction
+    annotators: list[tuple[str, int]]
+
+
+def examples(rows: list[Prediction], questions: list[Row], scores: Scores) -> Examples:
+    """The examples of a report.
+
+    Args:
+        questions: in the columns of `data.tables.QUESTIONS`.
+        scores: as `VQA.score` gives them.
+    """
+    row_of = {row.id: row for row in rows}
     ids = [question["question_id"] for question in questions]
-    predicted = [found[i] for i in ids]
+    predictions = [row_of[i] for i in ids]
     score = np.array([scores.per_example[i] for i in ids])
-    confidence = np.array([row["score"] for row in predicted])
+    confidence = np.array([row["score"] for row in predictions])
     return Examples(
         ids=ids,
         image_rows=[q["image_row"] for q in questions],
@@ -41,60 +58,48 @@ def examples(rows: list[Prediction], questions: list[dict[str, Any]], scores: Sc
         confusion=[
             confusion_table(
                 [q["multiple_choice_answer"] for q in questions],
-                [row["answer"] for row in predicted],
+                [row["answer"] for row in predictions],
             )
         ],
-        confidence_is="Confidence is the sigmoid of the answer's logit; the score is the official accuracy, which may lie between "
-        "0 and 1.",
-        mistake_is="A mistake is an answer of official accuracy 0: no annotator gave it. The truth shown is the most frequent "
-        "answer.",
-        card=partial(card, predicted, questions),
+        confidence_is="Confidence is the sigmoid of the answer's logit; the score is the official "
+        "accuracy, which may lie between 0 and 1.",
+        mistake_is="A mistake is an answer of official accuracy 0: no annotator gave it. The truth "
+        "shown is the most frequent answer.",
+        card=partial(card, predictions, questions),
+        card_template="analysis/card_vqa.html",
     )
 
 
-def reading(answer: str) -> str:
-    """As the official program reads answers; what it makes nothing of ("the") stays."""
+def normalized(answer: str) -> str:
+    """An answer as the official program reads it, or as it is if nothing of it is left ("the")."""
     return normalize_answer(answer) or answer
 
 
-def confusion_table(truths: Sequence[str], predictions: Sequence[str]) -> Html:
-    """The most frequent true answers × what was answered; both as the official program reads them."""
-    truths, predictions = [list(map(reading, values)) for values in (truths, predictions)]
-    names = most_frequent(truths, FREQUENT)
-    counts = confusion(truths, predictions, names)
-    shown = [*names, OTHER] if counts[-1].any() or counts[:, -1].any() else names
-    counts = counts[: len(shown), : len(shown)]
-    rows = [
-        [name, *(f"{n:,}" for n in (*row, sum(row)))]
-        for name, row in zip(shown, counts.tolist(), strict=True)
-    ]
-    return table(
-        f"The {len(names)} most frequent true answers (rows) and what was answered (columns): questions",
-        ["true answer", *shown, "all"],
+def confusion_table(truths: Sequence[str], predictions: Sequence[str]) -> Grid:
+    """The most frequent true answers against the predictions, both normalized."""
+    truths, predictions = [list(map(normalized, values)) for values in (truths, predictions)]
+    frequent = most_frequent(truths, FREQUENT)
+    counts = confusion(truths, predictions, frequent)
+    rest = counts[-1].any() or counts[:, -1].any()
+    names = [*frequent, OTHER] if rest else frequent
+    counts = counts[: len(names), : len(names)]
+    rows: list[list[str | GridCell]] = []
+    for name, row in zip(names, counts.tolist(), strict=True):
+        total = sum(row)
+        rows.append([name, *(shaded(n, n / max(total, 1)) for n in row), f"{total:,}"])
+    return plain_grid(
+        f"The {len(frequent)} most frequent true answers (rows) and the predictions (columns): "
+        "questions",
+        ["true answer", *names, "all"],
         rows,
-        shades=(counts / np.maximum(counts.sum(1), 1)[:, None]).tolist(),
     )
 
 
 def card(
-    predicted: list[Prediction],
-    questions: list[dict[str, Any]],
-    k: int,
-    image: Image.Image,
-    stored: dict[str, Any],
-) -> Html:
-    row, question = predicted[k], questions[k]
-    address, kind = shrunk(image)
-    given = sorted(Counter(question["answers"]).items(), key=lambda found: (-found[1], found[0]))
-    answers = ", ".join(
-        text(answer) + (f" ×&nbsp;{count}" if count > 1 else "") for answer, count in given
-    )
-    sure = f"({percent(row['score'])}&nbsp;%)"
-    return Html(
-        f'<article class="card"><img class="{kind}" width="{image.width}" height="{image.height}" src="{address}" '
-        f'alt="picture {attribute(stored["file_name"])}"><h3>{text(question["question"])}</h3><dl>'
-        f'<dt>answered</dt><dd class="wrong">✗ {text(row["answer"])} <span class="small">{sure}</span></dd>'
-        f'<dt>truth</dt><dd class="right">✓ {text(question["multiple_choice_answer"])}</dd>'
-        f"<dt>annotators</dt><dd>{answers}</dd></dl>"
-        f'<p class="small">question {row.id}, {text(question["answer_type"])}, {text(question["question_type"])}</p></article>'
-    )
+    predictions: list[Prediction], questions: list[Row], index: int, image: Image.Image, stored: Row
+) -> Card:
+    """The card of one mistake; `stored` is the row of its image."""
+    question = questions[index]
+    counts = Counter[str](question["answers"])
+    answers = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return Card(embedded(image), stored["file_name"], question, predictions[index], answers)

@@ -1,39 +1,46 @@
-"""The demo's second half: VCR's two tasks on drawn pictures whose questions only the tagged boxes can answer."""
+"""The demo's second half: VCR's tasks on drawn pictures whose questions only the boxes answer."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
 from rich.table import Table
 
-from vle_bench.analysis.html import write_page
+from vle_bench.analysis.vcr_cards import LABELS, TEXTS
 from vle_bench.data.images import decode
 from vle_bench.data.prepare.shapes_vcr import prepare_shapes_vcr
 from vle_bench.data.prepared import open_prepared
-from vle_bench.data.vcr_text import spoken
+from vle_bench.data.vcr_text import spoken, tagged
 from vle_bench.demo.baselines import majority_baseline, text_baseline
-from vle_bench.demo.figures import ablation_curve, choices_sheet
-from vle_bench.demo.runs import print_table, ruled_table, run_once
-from vle_bench.evaluation.record import Metric, Record
+from vle_bench.demo.figures import ChosenAnswer, choices_sheet, learning_curves
+from vle_bench.demo.runs import print_table, ruled_table, run_once, write_demo_page
+from vle_bench.evaluation.record import Record
 from vle_bench.evaluation.vcr_join import join_vcr
 from vle_bench.json_files import jsonl_records
+from vle_bench.metrics.rounding import percent, plus_minus
 from vle_bench.recipe.load import load_recipe
 
 RECIPES = {"q2a": "demo/vcr-q2a-tiny", "qa2r": "demo/vcr-qa2r-tiny"}
-BLANK = "-blank"  # the same data with grey pictures
-# Folder's suffix → overrides, data, what the table calls it
-KINDS = {
+
+BLANK = "-blank"  # suffix of the same data with grey pictures
+
+# Suffix of run folders -> overrides, suffix of the data, name in the table
+KINDS: dict[str, tuple[list[str], str, str]] = {
     "": ([], "", "alignment on"),
     "-off": (["model.alignment=off"], "", "alignment off: picture, no boxes"),
     "-text": ([], BLANK, "text only: grey pictures"),
 }
+
 COLUMNS = ["", "Q2A", "QA2R", "Q2AR"]
-SHEET = 8
+
+CHANCE = 25.0  # percent, of four choices
+
+SHEET = 8  # questions on the sheet
 
 
 def run_vcr_demo(overrides: list[str], folder: Path) -> None:
-    """Train each task with alignment, without it, and without pictures; the table of the ablation, curves, sheet and page."""
+    """Train each task with alignment, without it and without pictures, and write the results."""
     roots = prepare(overrides)
     records: dict[str, dict[str, Record]] = {}
     for kind, (changes, data, name) in KINDS.items():
@@ -52,7 +59,7 @@ def run_vcr_demo(overrides: list[str], folder: Path) -> None:
 
 
 def prepare(overrides: list[str]) -> dict[str, Path]:
-    """The data of the recipes, and the same with grey pictures."""
+    """Suffix -> prepared data: those of the recipes, and the same with grey pictures."""
     root = Path(load_recipe(RECIPES["q2a"], overrides).data.root)
     roots = {"": root, BLANK: root.with_name(root.name + BLANK)}
     for kind, path in roots.items():
@@ -62,124 +69,119 @@ def prepare(overrides: list[str]) -> dict[str, Path]:
     return roots
 
 
+def short_name(kind: str) -> str:
+    return KINDS[kind][2].partition(":")[0]
+
+
 def write_results(root: Path, folder: Path, records: dict[str, dict[str, Record]]) -> None:
-    split = records[""]["q2a"].split
-    rows = [
-        *control_rows(root, split),
-        *(row_of(KINDS[kind][2], records[kind]) for kind in ("-text", "-off", "")),
-    ]
-    print_table(results_table(rows, split, records[""]["q2a"].n))
-    logs = {
-        f"{task.upper()}, {KINDS[kind][2].partition(':')[0]}": folder
-        / f"vcr-{task}{kind}"
-        / "log.jsonl"
+    """Print the table of the ablation; write curves, sheet and page."""
+    first = records[""]["q2a"]
+    measured = (row_of(KINDS[kind][2], records[kind]) for kind in ("-text", "-off", ""))
+    rows = [*control_rows(root, first.split), *measured]
+    print_table(results_table(rows, first.split, first.n))
+    runs = {
+        f"{task.upper()}, {short_name(kind)}": folder / f"vcr-{task}{kind}"
         for task in RECIPES
         for kind in KINDS
     }
-    ablation_curve(logs, folder / "vcr-learning-curve.png", chance=25.0)
-    choices_sheet(sheet_examples(root, split, folder), folder / "vcr-contact-sheet.png")
-    first = records[""]["q2ar"]
-    write_page(
+    curve, sheet = folder / "vcr-learning-curve.png", folder / "vcr-contact-sheet.png"
+    learning_curves(runs, curve, {"accuracy": ""}, {"chance": CHANCE}, loss=False)
+    choices_sheet(sheet_examples(root, first.split, folder), sheet)
+    write_demo_page(
         folder / "vcr.html",
         "VCR's two tasks on shapes-VCR: what the alignment of words and boxes is worth",
         rows,
         COLUMNS,
-        {
-            "Learning curves": folder / "vcr-learning-curve.png",
-            "Eight questions of val": folder / "vcr-contact-sheet.png",
-        },
-        {
-            "Recipe": load_recipe(RECIPES["q2a"]).to_yaml(),
-            "Result record": json.dumps(first.model_dump(mode="json"), indent=1),
-        },
+        {"Learning curves": curve, "Eight questions of val": sheet},
+        load_recipe(RECIPES["q2a"]),
+        records[""]["q2ar"],
         notes(records),
     )
-    for name in ("vcr.html", "vcr-learning-curve.png", "vcr-contact-sheet.png"):
-        print(f"written: {folder / name}")
+    for path in (folder / "vcr.html", curve, sheet):
+        print(f"written: {path}")
 
 
 def results_table(rows: list[dict[str, str]], split: str, n: int) -> Table:
-    """Percent; the last row is what the others are held against."""
+    """Percent; the last row is the one that the others are compared with."""
     title = f"shapes-VCR, {split}: accuracy in percent, {n:,} questions; chance is 25, 25, 6.25"
     return ruled_table(title, COLUMNS, rows)
 
 
-def row_of(name: str, records: dict[str, Record]) -> dict[str, str]:
-    shown = [percent(records["q2ar"].metrics[metric]) for metric in ("q2a", "qa2r", "q2ar")]
-    return dict(zip(COLUMNS, (name, *shown), strict=True))
-
-
-def percent(metric: Metric) -> str:
-    """± half of the 95 % interval."""
-    low, high = metric.interval or (metric.value, metric.value)
-    return f"{100 * metric.value:.2f} ± {50 * (high - low):.2f}"
+def row_of(name: str, records: Mapping[str, Record]) -> dict[str, str]:
+    metrics = [records["q2ar"].metrics[metric] for metric in ("q2a", "qa2r", "q2ar")]
+    cells = [plus_minus(metric.value, metric.interval) for metric in metrics]
+    return dict(zip(COLUMNS, (name, *cells), strict=True))
 
 
 def control_rows(root: Path, split: str) -> list[dict[str, str]]:
-    """What the labels alone, and what the words alone are worth: no model is trained for these."""
+    """Scores from the labels alone and from the words alone, for which no model is trained."""
     data = open_prepared(root)
     train, scored = (
         [json.loads(record) for record in data.questions(name)["record"]]
         for name in ("train", split)
     )
-    labels = {"q2a": "answer_label", "qa2r": "rationale_label"}
     majority = [
-        majority_baseline((r[key] for r in train), [r[key] for r in scored])
-        for key in labels.values()
+        majority_baseline((record[key] for record in train), [record[key] for record in scored])
+        for key in LABELS.values()
     ]
-    words = [text_baseline(train, scored, task) for task in labels]
+    words = [text_baseline(train, scored, task) for task in LABELS]
     return [
-        dict(zip(COLUMNS, (name, *(f"{100 * value:.2f}" for value in values), "–"), strict=True))
+        dict(zip(COLUMNS, (name, *map(percent, values), "–"), strict=True))
         for name, values in (("majority label", majority), ("words alone, naive Bayes", words))
     ]
 
 
 def notes(records: dict[str, dict[str, Record]]) -> list[str]:
-    seconds = "; ".join(
-        f"{KINDS[kind][2].partition(':')[0]} {' and '.join(format(r.training.get('seconds', 0), '.0f') + ' s' for r in rows)}"
+    durations = {
+        kind: " and ".join(
+            f"{records[kind][task].training.get('seconds', 0):.0f} s" for task in RECIPES
+        )
         for kind in KINDS
-        for rows in [[records[kind][task] for task in RECIPES]]
-    )
+    }
+    seconds = "; ".join(f"{short_name(kind)} {text}" for kind, text in durations.items())
     first = records[""]["q2a"]
     return [
-        "Every choice is true of somebody in the picture: only the box that a tag stands for tells which is right.",
-        f"Training took ({' and '.join(task.upper() for task in RECIPES)}): {seconds} on {first.device}; each model has "
-        f"{first.model['parameters']:,} parameters.",
-        f"{first.split} also picked each checkpoint, as in the published VCR figures: that flatters all rows alike.",
-        "± is half of the 95 % bootstrap interval over images. Q2AR: both right, the rationale after the right answer.",
+        "Every choice is true of somebody in the picture: only the box that a tag stands for tells "
+        "which is right.",
+        f"Training took ({' and '.join(task.upper() for task in RECIPES)}): {seconds} on "
+        f"{first.device}; each model has {first.model['parameters']:,} parameters.",
+        f"{first.split} also picked each checkpoint, as in the published VCR figures: "
+        "that flatters all rows alike.",
+        "± is half of the 95 % bootstrap interval over images. "
+        "Q2AR: both right, the rationale after the right answer.",
     ]
 
 
-def sheet_examples(root: Path, split: str, folder: Path) -> list[dict[str, Any]]:
-    """Eight questions, evenly spread over the split, answers and rationales in turn; chosen without a look at the answers."""
+def sheet_examples(root: Path, split: str, folder: Path) -> list[ChosenAnswer]:
+    """Eight questions, evenly spread over the split whatever the answers; the tasks in turn."""
     data = open_prepared(root)
     questions = data.questions(split)
-    chosen: dict[str, dict[str, int]] = {}
-    for task in RECIPES:
-        path = folder / f"vcr-{task}" / "predictions" / f"vcr_{task}.{split}.jsonl"
-        chosen[task] = {row["id"]: row[task] for _, row in jsonl_records(path)}
+    chosen = {task: choices_of(folder / f"vcr-{task}", task, split) for task in RECIPES}
+    rows = range(len(questions))[:: max(1, len(questions) // SHEET)][:SHEET]
     examples = []
-    for number, row in enumerate(
-        list(range(len(questions)))[:: max(1, len(questions) // SHEET)][:SHEET]
-    ):
-        question, task = questions[row], ("q2a", "qa2r")[number % 2]
+    for number, index in enumerate(rows):
+        question, task = questions[index], ("q2a", "qa2r")[number % 2]
         record, picture = json.loads(question["record"]), data.images[question["image_row"]]
         names = [f"[{k + 1}]" for k in range(len(record["objects"]))]
         text = spoken(record["question"], names)
         if task == "qa2r":
-            text += f" — {spoken(record['answer_choices'][record['answer_label']], names)} Why?"
-        choices = record["answer_choices" if task == "q2a" else "rationale_choices"]
+            answer = record["answer_choices"][record["answer_label"]]
+            text += f" — {spoken(answer, names)} Why?"
         examples.append(
-            {
-                "image": decode(picture["bytes"], picture["file_name"]),
-                "boxes": picture["boxes"],
-                "tagged": {
-                    i for token in record["question"] if not isinstance(token, str) for i in token
-                },
-                "question": text,
-                "choices": [spoken(choice, names) for choice in choices],
-                "chosen": chosen[task][record["annot_id"]],
-                "truth": record["answer_label" if task == "q2a" else "rationale_label"],
-            }
+            ChosenAnswer(
+                decode(picture["bytes"], picture["file_name"]),
+                picture["boxes"],
+                tagged(record["question"]),
+                text,
+                [spoken(choice, names) for choice in record[TEXTS[task]]],
+                chosen[task][record["annot_id"]],
+                record[LABELS[task]],
+            )
         )
     return examples
+
+
+def choices_of(run: Path, task: str, split: str) -> dict[str, int]:
+    """Id of a question -> the choice that a run predicted."""
+    path = run / "predictions" / f"vcr_{task}.{split}.jsonl"
+    return {row["id"]: row[task] for _, row in jsonl_records(path)}

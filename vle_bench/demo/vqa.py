@@ -1,75 +1,67 @@
-"""`vle-bench demo`: the whole road on easy-VQA, and what it found as a table, pictures and a page."""
+"""`vle-bench demo`: prepare, train and evaluate on easy-VQA, with a table, pictures and a page."""
 
-import json
 import statistics
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
-from vle_bench.analysis.html import write_page
 from vle_bench.data.images import decode
 from vle_bench.data.prepare.easy_vqa import prepare_easy_vqa
 from vle_bench.data.prepared import open_prepared
-from vle_bench.demo.figures import contact_sheet, learning_curve
-from vle_bench.demo.runs import print_table, ruled_table, run_once
+from vle_bench.demo.figures import AnsweredQuestion, contact_sheet, learning_curves
+from vle_bench.demo.runs import print_table, ruled_table, run_once, write_demo_page
 from vle_bench.evaluation.record import Record, picked_on
-from vle_bench.json_files import jsonl_records
+from vle_bench.json_files import Row, jsonl_records
 from vle_bench.leaderboard.published import load_published
+from vle_bench.metrics.rounding import plus_minus
 from vle_bench.recipe.load import load_recipe
 
-COLUMNS = ["", "all questions", "not yes/no"]  # "not yes/no": 2,537 of the 9,673
+# "not yes/no" are 2,537 of the 9,673 questions
+COLUMNS = ["", "all questions", "not yes/no"]
+
 METRICS = ("accuracy", "accuracy_not_yes_no")
-SHEET = 16
+
+SHEET = 16  # pictures on the contact sheet
 
 
 def run_demo(recipe_path: str, overrides: list[str], seeds: int, folder: Path) -> None:
-    """Prepare, train once a seed, evaluate, then the table, the learning curve, the contact sheet and index.html."""
+    """Prepare, train once a seed and evaluate; then write table, curves, sheet and index.html."""
     recipe = load_recipe(recipe_path, overrides)
     root = Path(recipe.data.root)
     if not (root / "manifest.json").exists():
         print(f"preparing {recipe.data.source} in {root}", flush=True)
         prepare_easy_vqa(root)
     first = recipe.train.seed
+    runs = {f"seed {seed}": folder / f"seed-{seed}" for seed in range(first, first + seeds)}
     records = [
-        run_once(
-            load_recipe(recipe_path, [*overrides, f"train.seed={seed}"]), folder / f"seed-{seed}"
-        )
-        for seed in range(first, first + seeds)
+        run_once(load_recipe(recipe_path, [*overrides, f"train.seed={seed}"]), run)
+        for seed, run in enumerate(runs.values(), first)
     ]
-    logs = [folder / f"seed-{seed}" / "log.jsonl" for seed in range(first, first + seeds)]
     references = published_rows()
     rows = [*references, own_row(records)]
     print_table(results_table(rows, records[0].n))
+    curve, sheet = folder / "learning-curve.png", folder / "contact-sheet.png"
     lines = {row[""]: float(row[COLUMNS[1]]) for row in references}
-    learning_curve(logs, folder / "learning-curve.png", lines)
-    contact_sheet(
-        sheet_examples(root, recipe.data.report, logs[0].parent), folder / "contact-sheet.png"
-    )
-    write_page(
+    learning_curves(runs, curve, dict(zip(METRICS, COLUMNS[1:], strict=True)), lines)
+    contact_sheet(sheet_examples(root, recipe.data.report, folder / f"seed-{first}"), sheet)
+    write_demo_page(
         folder / "index.html",
         f"{recipe.name}: visual question answering on easy-VQA",
         rows,
         COLUMNS,
-        {
-            "Learning curve": folder / "learning-curve.png",
-            "Sixteen test images": folder / "contact-sheet.png",
-        },
-        {
-            "Recipe": recipe.to_yaml(),
-            "Result record": json.dumps(records[0].model_dump(mode="json"), indent=1),
-        },
+        {"Learning curve": curve, "Sixteen test images": sheet},
+        recipe,
+        records[0],
         notes(records),
     )
-    for name in ("index.html", "learning-curve.png", "contact-sheet.png"):
-        print(f"written: {folder / name}")
+    for path in (folder / "index.html", curve, sheet):
+        print(f"written: {path}")
 
 
 def published_rows() -> list[dict[str, str]]:
     """The baselines and the published figures on the official test set."""
-    scores = [
-        score for score in load_published(Path("leaderboards")).scores if score.data == "easy-vqa"
-    ]
+    published = load_published(Path("leaderboards"))
+    scores = [score for score in published.scores if score.data == "easy-vqa"]
     rows = []
     for model in dict.fromkeys(score.model for score in scores):
         own = {score.metric: score for score in scores if score.model == model}
@@ -80,68 +72,62 @@ def published_rows() -> list[dict[str, str]]:
 
 
 def own_row(records: list[Record]) -> dict[str, str]:
-    """This run: the score ± half of its interval, or the mean and the range of several seeds."""
-    shown = []
-    for metric in METRICS:
-        values = [100 * r.metrics[metric].value for r in records if metric in r.metrics]
-        interval = records[0].metrics[metric].interval if metric in records[0].metrics else None
-        if not values:
-            shown.append("–")
-        elif len(values) > 1:
-            shown.append(f"{statistics.mean(values):.2f} ({min(values):.2f}–{max(values):.2f})")
-        else:
-            low, high = interval or (values[0] / 100, values[0] / 100)
-            shown.append(f"{values[0]:.2f} ± {50 * (high - low):.2f}")
+    """This run: the score ± half of its interval, or mean and range of several seeds."""
     name = (
         f"this run ({records[0].recipe['name']})"
         if len(records) == 1
         else f"this run, mean of {len(records)} seeds"
     )
-    return dict(zip(COLUMNS, (name, *shown), strict=True))
+    cells = [score_text(records, metric) for metric in METRICS]
+    return dict(zip(COLUMNS, (name, *cells), strict=True))
+
+
+def score_text(records: list[Record], metric: str) -> str:
+    metrics = [record.metrics[metric] for record in records if metric in record.metrics]
+    if not metrics:
+        return "–"
+    if len(metrics) == 1:
+        return plus_minus(metrics[0].value, metrics[0].interval)
+    values = [100 * metric.value for metric in metrics]
+    return f"{statistics.mean(values):.2f} ({min(values):.2f}–{max(values):.2f})"
 
 
 def results_table(rows: list[dict[str, str]], n: int) -> Table:
     """Percent on the official test set; the last row is the run itself."""
-    return ruled_table(
-        f"easy-VQA, official test set: accuracy in percent, {n:,} questions", COLUMNS, rows
-    )
+    title = f"easy-VQA, official test set: accuracy in percent, {n:,} questions"
+    return ruled_table(title, COLUMNS, rows)
 
 
 def notes(records: list[Record]) -> list[str]:
-    seconds = ", ".join(f"{r.training.get('seconds', 0):.0f} s" for r in records)
+    seconds = ", ".join(f"{record.training.get('seconds', 0):.0f} s" for record in records)
     first = records[0]
     return [
-        f"Training took {seconds} on {first.device}; the model has {first.model['parameters']:,} parameters.",
+        f"Training took {seconds} on {first.device}; "
+        f"the model has {first.model['parameters']:,} parameters.",
         picked_on(first),
         "± is half of the 95 % bootstrap interval over images; a range is over seeds.",
     ]
 
 
-def sheet_examples(root: Path, split: str, run: Path) -> list[dict[str, Any]]:
-    """One question of each of 16 images, evenly spread over the split; chosen without a look at the answers."""
+def sheet_examples(root: Path, split: str, run: Path) -> list[AnsweredQuestion]:
+    """A question about each of 16 images, evenly spread over the split whatever the answers."""
     data = open_prepared(root)
-    questions = data.questions(split).to_list()
-    predictions = {}
     path = run / "predictions" / f"vqa.{split}.jsonl"
-    for _, predicted in jsonl_records(path):
-        predictions[predicted["id"]] = predicted["answer"]
-    by_image: dict[int, list[dict[str, Any]]] = {}
-    for question in questions:
+    predictions = {row["id"]: row["answer"] for _, row in jsonl_records(path)}
+    by_image: dict[int, list[Row]] = {}
+    for question in data.questions(split).to_list():
         by_image.setdefault(question["image_row"], []).append(question)
-    rows = list(by_image)[:: max(1, len(by_image) // SHEET)][:SHEET]
+    chosen = list(by_image)[:: max(1, len(by_image) // SHEET)][:SHEET]
     examples = []
-    for number, row in enumerate(rows):
-        asked = by_image[row]
-        question = asked[number % len(asked)]
-        stored = data.images[row]
-        prediction, truth = predictions[question["question_id"]], question["multiple_choice_answer"]
+    for number, image_row in enumerate(chosen):
+        questions, stored = by_image[image_row], data.images[image_row]
+        question = questions[number % len(questions)]
         examples.append(
-            {
-                "image": decode(stored["bytes"], stored["file_name"]),
-                "question": question["question"],
-                "prediction": prediction,
-                "truth": truth,
-                "correct": prediction == truth,
-            }
+            AnsweredQuestion(
+                decode(stored["bytes"], stored["file_name"]),
+                question["question"],
+                predictions[question["question_id"]],
+                question["multiple_choice_answer"],
+            )
         )
     return examples

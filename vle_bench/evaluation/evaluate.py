@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from pydantic import ValidationError
 
@@ -27,7 +28,7 @@ from vle_bench.evaluation.precision import (
 )
 from vle_bench.evaluation.provenance import code_version, device_name, ids_digest, library_versions
 from vle_bench.evaluation.published_checkpoint import AS_SAVED, Asked
-from vle_bench.evaluation.record import SCHEMA_VERSION, Metric, Record, Training, describe
+from vle_bench.evaluation.record import SCHEMA_VERSION, Metric, Record, Training, invalid_key
 from vle_bench.models import pretrained
 from vle_bench.models.vle.convert.converted import few, not_finite
 from vle_bench.tasks import load_task
@@ -47,7 +48,7 @@ class Loaded:
             was trained elsewhere.
         labels: the answers by class; empty for a task without classes.
         sha256: digest of the weights.
-        files_sha256: digest of config.json and of the processor's files.
+        files_sha256: digest of config.json and the processor's files.
         precision: `fp32`, `bf16` or `fp16`, to score in.
         elsewhere: the checkpoint was not trained by vle-bench.
     """
@@ -56,7 +57,7 @@ class Loaded:
     training: dict[str, Any]
     task: Task
     data: Data
-    model: Any
+    model: torch.nn.Module
     processor: Any
     labels: list[str]
     sha256: str
@@ -112,7 +113,7 @@ def load(
     task.check(data, split, training["inputs"])
     # Before the model is read: a run that goes on may replace its best/ at any time.
     sha256 = published_checkpoint.weights_sha256(folder)
-    files = pretrained.files_sha256(folder)
+    files_sha256 = pretrained.files_sha256(folder)
     model = pretrained.load_model(folder, task.architecture)
     if elsewhere:
         published_checkpoint.check_head(folder, model, labels)
@@ -120,17 +121,17 @@ def load(
         pretrained.check_vocabulary(folder, processor, model)
     model = model.to(accelerator.device)
     return Loaded(
-        folder=folder,
-        training=training,
-        task=task,
-        data=data,
-        model=model,
-        processor=processor,
-        labels=labels,
-        sha256=sha256,
-        files_sha256=files,
-        precision=scored_in,
-        elsewhere=elsewhere,
+        folder,
+        training,
+        task,
+        data,
+        model,
+        processor,
+        labels,
+        sha256,
+        files_sha256,
+        scored_in,
+        elsewhere,
     )
 
 
@@ -143,7 +144,7 @@ def own_training(folder: Path) -> dict[str, Any]:
     try:
         Training.model_validate(training)
     except ValidationError as error:
-        problems = "; ".join(describe(problem) for problem in error.errors()[:3])
+        problems = "; ".join(invalid_key(details) for details in error.errors()[:3])
         raise RequestError(f"{path}: not as `train` writes it: {problems}") from error
     if training["task"] not in CATALOGUE:
         raise RequestError(f"{path}: task: {training['task']!r} is none of {', '.join(CATALOGUE)}")

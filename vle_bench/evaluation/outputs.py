@@ -1,4 +1,4 @@
-"""Where a command writes, decided and checked before it starts to work: beside what was asked for, and over nothing else's file."""
+"""Output files of an evaluation: chosen and checked before it starts, so that nothing is lost."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def refuse_existing(path: Path, option: str = "--output") -> None:
 
 
 def run_of(checkpoint: Path) -> Path:
-    """The run folder that a checkpoint folder lies in; a folder that lies in none stands for itself."""
+    """Return the run folder that a checkpoint folder lies in, or the folder itself."""
     inside = (
         not (checkpoint / "recipe.yaml").is_file() and (checkpoint.parent / "recipe.yaml").is_file()
     )
@@ -31,15 +31,15 @@ def run_of(checkpoint: Path) -> Path:
 
 
 def is_own(record: Path, run: Path, task: str, split: str) -> bool:
-    """Whether a record lies where a run folder has its record of that task and split."""
+    """Return whether a record is the run folder's own record of that task and split."""
     return (run / "results" / f"{task}.{split}.json").absolute() == record.absolute()
 
 
 def predictions_file(record: Path, run: Path, task: str, split: str) -> Path:
-    """Where the predictions that a record was computed from are written.
+    """Return the file of the predictions that a record is computed from.
 
-    For the run folder's own record, `results/<task>.<split>.json`, that is `predictions/<task>.<split>.jsonl`; for a record
-    `DIR/x.json` anywhere else `DIR/x.predictions.jsonl`.
+    It is `predictions/<task>.<split>.jsonl` for the run folder's own record,
+    `results/<task>.<split>.json`, and `DIR/x.predictions.jsonl` for any other record `DIR/x.json`.
     """
     if is_own(record, run, task, split):
         return run / "predictions" / f"{task}.{split}.jsonl"
@@ -49,8 +49,8 @@ def predictions_file(record: Path, run: Path, task: str, split: str) -> Path:
 def check_record_output(record: Path, run: Path, weights: Path, task: str, split: str) -> None:
     """Refuse to replace the record, or the predictions, of other weights.
 
-    In a run folder an evaluation of the same weights may be repeated, and may replace the record of weights that the run has
-    since replaced. Anywhere else nothing is replaced.
+    In a run folder an evaluation of the same weights may be repeated, and may replace the record of
+    weights that the run has since replaced. Anywhere else nothing is replaced.
 
     Args:
         run: the folder of the evaluation's own record.
@@ -78,15 +78,17 @@ def check_record_output(record: Path, run: Path, weights: Path, task: str, split
         if kept or not (run / "recipe.yaml").is_file():
             of = str(kept[0]) if kept else "other weights"
             raise RequestError(
-                f"{record}: is the record of {of}, not of {weights.parent}; name another file with --output"
+                f"{record}: is the record of {of}, not of {weights.parent}; name another file with "
+                "--output"
             )
 
 
 def check_joined_output(record: Path, run: Path, other: Path, split: str) -> None:
-    """As `check_record_output`, for the record of two VCR runs: only that of the same weights is replaced.
+    """Refuse to replace the record of two VCR runs, unless it is of the same weights.
 
     Args:
-        run, other: the run of question to answer, where the record has its place, and that of answer to rationale.
+        run: the run of question to answer, which holds the record.
+        other: the run of answer to rationale.
     """
     if not is_own(record, run, JOINED, split):
         refuse_existing(record)
@@ -99,5 +101,6 @@ def check_joined_output(record: Path, run: Path, other: Path, split: str) -> Non
         digests = [str(load_record(part).model.get("checkpoint_sha256")) for part in parts]
         if load_record(record).model.get("checkpoint_sha256") != " + ".join(digests):
             raise RequestError(
-                f"{record}: is the record of other weights; name another file with --output, or remove it"
+                f"{record}: is the record of other weights; name another file with --output, or "
+                "remove it"
             )

@@ -1,4 +1,4 @@
-"""The precision that a checkpoint is scored in: the one it was trained in, unless another is asked for."""
+"""The precision of scoring: the one of the training, unless another is asked for."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -18,7 +18,7 @@ def trained_precision(training: dict[str, Any] | None) -> str | None:
         training: the content of training.json; None for a checkpoint that was not trained here.
 
     Returns:
-        `fp32`, `bf16` or `fp16`; None where training.json does not say, as an earlier version wrote it.
+        `fp32`, `bf16` or `fp16`; None where an earlier version wrote training.json without it.
 
     Raises:
         RequestError: another value.
@@ -57,7 +57,7 @@ def scoring_precision(
     return precision
 
 
-def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """The context in which a float32 model computes in this precision."""
     if precision == "fp32":
         return nullcontext()

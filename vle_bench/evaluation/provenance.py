@@ -1,4 +1,4 @@
-"""Where a score comes from: code, libraries, device, ids."""
+"""The origin of a score: code, libraries, device, ids."""
 
 import hashlib
 import importlib.metadata
@@ -12,9 +12,11 @@ import torch
 from accelerate import Accelerator
 
 from vle_bench import __version__
+from vle_bench.tasks.predictions import Id
 
 
 def device_name(accelerator: Accelerator) -> str:
+    """Return the GPU's name, or the number of CPU threads, on which rounding depends."""
     if accelerator.device.type == "cuda":
         return torch.cuda.get_device_name(accelerator.device)
     threads = torch.get_num_threads()
@@ -24,13 +26,13 @@ def device_name(accelerator: Accelerator) -> str:
 LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "numpy", "pillow")
 
 
-def ids_digest(ids: Iterable[Any]) -> str:
-    """SHA-256 of the ids of a split's examples, in order, one a line; equal digests: the same set was scored."""
+def ids_digest(ids: Iterable[Id]) -> str:
+    """Return the SHA-256 of a split's ids in order, one a line: equal for the same examples."""
     return hashlib.sha256("".join(f"{i}\n" for i in sorted(ids)).encode()).hexdigest()
 
 
 def code_version() -> dict[str, Any]:
-    """The commit of the checkout that this package runs from; None where it was installed."""
+    """Return version and commit of the checkout; the commit of an installed package is None."""
     root = Path(__file__).parents[2]
 
     def git(*arguments: str) -> str | None:
@@ -47,7 +49,8 @@ def code_version() -> dict[str, Any]:
         return done.stdout.strip() if done.returncode == 0 else None
 
     top = git("rev-parse", "--show-toplevel")
-    # An installed package may lie inside somebody else's repository, whose commit says nothing about this code.
+    # An installed package may lie inside the repository of another project, whose commit says
+    # nothing about this code.
     if top is None or Path(top).resolve() != root.resolve():
         return {"version": __version__, "commit": None, "clean": None}
     status = git("status", "--porcelain")
@@ -55,6 +58,7 @@ def code_version() -> dict[str, Any]:
 
 
 def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that can change a score."""
     return {"python": platform.python_version()} | {
         name: importlib.metadata.version(name) for name in LIBRARIES
     }

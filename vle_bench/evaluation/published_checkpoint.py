@@ -1,7 +1,8 @@
-"""A fine-tuned checkpoint from elsewhere: what our own training.json would say, read from the folder itself.
+"""A fine-tuned checkpoint from elsewhere: task and settings are read from its folder.
 
-The published layout: config.json with `architectures` and `id2label`, model.safetensors or pytorch_model.bin, the tokenizer's
-files, preprocessor_config.json. A converted METER checkpoint has it too.
+The published layout: config.json with `architectures` and `id2label`, model.safetensors or
+pytorch_model.bin, the tokenizer's files, preprocessor_config.json. A converted METER checkpoint has
+it too.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ from vle_bench.models.vle.processing import Resize, VLEProcessor
 from vle_bench.tasks import load_task
 from vle_bench.tasks.catalogue import CATALOGUE, SCORED
 
-# In the order in which transformers looks for them; an index names the files of weights that are split.
+# In the order in which transformers looks for them; an index names the files of split weights.
 WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -84,7 +85,10 @@ def is_elsewhere(path: Path) -> bool:
 
 
 def name_of(folder: Path) -> str:
-    """The folder's name, as records and files can carry it; of a snapshot in the hub's cache the repository's."""
+    """Return the folder's name without characters that records refuse.
+
+    A snapshot in the hub's cache has the name of its repository.
+    """
     path = folder.resolve()
     if path.parent.name == "snapshots" and path.parent.parent.name.startswith("models--"):
         path = Path(path.parent.parent.name.split("--")[-1])
@@ -92,7 +96,9 @@ def name_of(folder: Path) -> str:
 
 
 def evaluation_folder(path: Path) -> Path:
-    """Where `evaluate` puts the records and predictions of a checkpoint: its run's folder, or `results/NAME` for others.
+    """Return the folder of a checkpoint's records and predictions.
+
+    It is the folder of its run, or `results/NAME` for a checkpoint from elsewhere.
 
     Args:
         path: a run, a checkpoint folder, or such a folder of records itself.
@@ -112,7 +118,7 @@ def task_asked(path: Path, asked: Asked) -> str:
 
 
 def refuse_anothers(output: Path, sha256: str, files: str) -> None:
-    """A record that is there already may be written again, but not that of another checkpoint of the same name.
+    """Refuse to overwrite the record of another checkpoint of the same name.
 
     Args:
         sha256: of the weights.
@@ -131,7 +137,7 @@ def refuse_anothers(output: Path, sha256: str, files: str) -> None:
 
 
 def described(folder: Path, asked: Asked) -> tuple[dict[str, Any], VLEProcessor]:
-    """What training.json holds of a checkpoint of ours, and the processor, from the folder and what was asked for.
+    """Return the content that training.json would have, and the processor.
 
     Raises:
         RequestError: no task, no pictures' or texts' settings, or such as do not fit the model.
@@ -173,19 +179,21 @@ def task_of(folder: Path, config: VLEConfig, asked: str | None) -> str:
     named = config.architectures or []
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
         raise RequestError(
-            f"{folder / 'config.json'}: architectures: a list of class names is expected, not {named!r}"
+            f"{folder / 'config.json'}: architectures: a list of class names is expected, not "
+            f"{named!r}"
         )
     found = [tasks[name] for name in named if name in tasks]
     if asked is not None and asked not in SCORED:
         raise RequestError(f"--task {asked}: not among {', '.join(SCORED)}")
     if named and not found:
         raise RequestError(
-            f"{folder / 'config.json'}: architectures: {', '.join(named)} answers no question that can be scored; "
-            f"{', '.join(tasks)} do"
+            f"{folder / 'config.json'}: architectures: {', '.join(named)} answers no question that "
+            f"can be scored; {', '.join(tasks)} do"
         )
     if found and asked not in (None, found[0]):
         raise RequestError(
-            f"{folder / 'config.json'}: architectures: {named[0]} is for {found[0]}, not for --task {asked}"
+            f"{folder / 'config.json'}: architectures: {named[0]} is for {found[0]}, not for "
+            f"--task {asked}"
         )
     if not found and asked is None:
         raise RequestError(
@@ -285,7 +293,7 @@ def check_settings(path: Path, settings: Any) -> None:
         raise RequestError(f"{path}: resample: {settings.resample!r} is none of Pillow's, 0 to 5")
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -306,9 +314,10 @@ def pictures_of(processor: VLEProcessor) -> str:
 
 
 def text_length(folder: Path, config: VLEConfig, limits: list[int], asked: int | None) -> int:
-    """The least of the limits and of the text encoder's positions; `asked` instead, if there are as many positions.
+    """Return the least of the limits and the text encoder's positions, or `asked` if it fits.
 
-    RoBERTa and BERT have a position for each token, RoBERTa's from pad_token_id + 1 on; DeBERTa-v3 counts distances.
+    RoBERTa and BERT have a position for each token, RoBERTa's from pad_token_id + 1 on; DeBERTa-v3
+    counts distances.
     """
     text = config.text_config
     if text.model_type == "deberta-v2":
@@ -319,7 +328,8 @@ def text_length(folder: Path, config: VLEConfig, limits: list[int], asked: int |
         )
     if asked is not None and positions is not None and asked > positions:
         raise RequestError(
-            f"{folder}: --max-text-length {asked}: its text encoder has positions for {positions} tokens"
+            f"{folder}: --max-text-length {asked}: its text encoder has positions for {positions} "
+            "tokens"
         )
     return asked or min(*limits, *([] if positions is None else [positions]))
 
@@ -336,7 +346,8 @@ def answers(folder: Path) -> list[str]:
     if (folder / "label_map.json").is_file():
         return read_label_map(folder / "label_map.json")
     raise RequestError(
-        f"{path}: id2label: has no answers; put its label map beside it as label_map.json (a list of answers by class; a METER "
+        f"{path}: id2label: has no answers; put its label map beside it as label_map.json (a list "
+        "of answers by class; a METER "
         "checkpoint: convert again, with --answers)"
     )
 
@@ -351,7 +362,10 @@ def check_head(folder: Path, model: Any, labels: list[str]) -> None:
 
 
 def weights_sha256(folder: Path) -> str:
-    """SHA-256 of the file of weights that is loaded; where they are split, of the lines `DIGEST  FILE` in the order of names."""
+    """Return the SHA-256 of the file of weights that is loaded.
+
+    For split weights it is that of the lines `DIGEST  FILE` in the order of names.
+    """
     path = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if path is None:
         raise RequestError(f"{folder}: has no weights ({', '.join(WEIGHTS[::2])})")

@@ -1,4 +1,4 @@
-"""The result record: what was measured, on what, by which code. Every table is rendered from these."""
+"""The result record: scores, data, checkpoint and code. Every table is rendered from records."""
 
 import hashlib
 import json
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from vle_bench import json_files
 from vle_bench.errors import RequestError
@@ -14,10 +15,11 @@ from vle_bench.errors import RequestError
 SCHEMA_VERSION = 4  # 2: breakdown; 3: experiment, expect, ids_sha256; 4: precision
 
 
-ROUNDING = 1e-9  # a mean summed in another order
+ROUNDING = 1e-9  # of a mean that is summed in another order
 
 # Names that become parts of file names
 NAME, PARTS = r"[A-Za-z0-9][\w.-]*", r"[\w.-]+( \+ [\w.-]+)*"
+NAMES = rf"{NAME}( \+ {NAME})*"
 
 _PRECISION = "(fp32|bf16|fp16)"
 
@@ -36,7 +38,12 @@ class Metric(Group):
 
 
 class Expect(Group):
-    """The published score that the recipe should reproduce; `value` and `tolerance` in percent and points."""
+    """The published score that the recipe should reproduce.
+
+    Args:
+        value: in percent.
+        tolerance: in points.
+    """
 
     metric: str
     split: str
@@ -48,8 +55,9 @@ class Expect(Group):
 class Record(Group):
     """One evaluation of one checkpoint on one split.
 
-    The `kind` says where the checkpoint was trained: `run`, by a recipe of ours; `elsewhere`, by others, so that it has neither
-    recipe nor seed, and `training_splits` is empty where nobody has said what it was trained on.
+    The `kind` says where the checkpoint was trained: `run`, by a recipe of ours; `elsewhere`, by
+    others, so that it has neither recipe nor seed, and `training_splits` is empty if its training
+    data is unknown.
     """
 
     kind: Literal["run", "elsewhere"] = "run"
@@ -63,15 +71,16 @@ class Record(Group):
     primary_metric: str
     per_answer_type: dict[str, Fraction] = {}
     per_question_type: dict[str, Fraction] = {}
-    breakdown: dict[
-        str, dict[str, Metric]
-    ] = {}  # the primary metric by what examples are like: kind → group → figure
-    recipe: dict[str, str] = {}  # name, hash, and experiment: equal for other seeds of the same
+    # The primary metric by kind of example: kind -> group -> metric
+    breakdown: dict[str, dict[str, Metric]] = {}
+    # name, hash, and experiment, which other seeds of the same recipe share
+    recipe: dict[str, str] = {}
     expect: Expect | None = None
     training_splits: list[str]
     contaminated: bool
-    # name, parameters, checkpoint_sha256, files_sha256 (config.json and the processor's files), resize (how a picture became the model's square); trained elsewhere: also
-    # max_text_length, pictures, and `asked`, what was not as its folder says
+    # name, parameters, checkpoint_sha256, files_sha256 (config.json and the processor's files),
+    # resize (how a picture became the model's square). Trained elsewhere: also max_text_length,
+    # pictures, and `asked`, the settings that were not those of its folder.
     model: dict[str, Any]
     data: dict[str, str]  # source, manifest_hash
     # Resolved; two joined runs of different precision have both. None: not known.
@@ -83,9 +92,8 @@ class Record(Group):
     processes: Whole
     batch_size: Whole
     seconds: Annotated[float, Field(ge=0)]
-    training: dict[
-        str, Any
-    ] = {}  # steps, seconds, precision, score on the split that picked the checkpoint
+    # steps, seconds, precision, score on the split that picked the checkpoint
+    training: dict[str, Any] = {}
     command: str
 
     @model_validator(mode="before")
@@ -94,16 +102,40 @@ class Record(Group):
         version = values.get("schema_version") if isinstance(values, dict) else None
         if isinstance(version, int) and version > SCHEMA_VERSION:
             raise ValueError(
-                f"schema_version {version} is newer than what this version reads, {SCHEMA_VERSION}; update vle-bench"
+                f"schema_version {version} is newer than what this version reads, "
+                f"{SCHEMA_VERSION}; update vle-bench"
             )
         return values
 
     @model_validator(mode="after")
     def holds_together(self) -> "Record":
         if self.primary_metric not in self.metrics:
+            metrics = ", ".join(self.metrics)
             raise ValueError(
-                f"primary_metric {self.primary_metric!r} is none of the metrics: {', '.join(self.metrics)}"
+                f"primary_metric {self.primary_metric!r} is none of the metrics: {metrics}"
             )
+        self.check_groups()
+        if self.kind == "elsewhere":
+            self.check_checkpoint()
+        elif self.seed is None:
+            raise ValueError("seed: the record of a run has one")
+        for key, value in self.recipe.items():
+            if not re.fullmatch(NAMES if key == "name" else PARTS, value):
+                raise ValueError(f"recipe.{key}: {value!r} is no name")
+        parameters = self.model.get("parameters", 1)
+        if isinstance(parameters, bool) or not isinstance(parameters, int) or parameters < 1:
+            raise ValueError(f"model.parameters: {parameters!r} is no number of parameters")
+        self.check_code()
+        for name, metric in self.metrics.items():
+            low, high = metric.interval or (metric.value, metric.value)
+            if not low - ROUNDING <= metric.value <= high + ROUNDING:
+                raise ValueError(
+                    f"metrics.{name}: {metric.value} is outside of its interval {[low, high]}"
+                )
+        return self
+
+    def check_groups(self) -> None:
+        """Check that every group has the keys that tables read."""
         of_a_run = self.kind == "run"
         for group, needed in (
             ("recipe", {"name", "hash"} if of_a_run else set()),
@@ -112,57 +144,42 @@ class Record(Group):
         ):
             if missing := needed - getattr(self, group).keys():
                 raise ValueError(f"{group} has no {min(missing)!r}")
-        if of_a_run and self.seed is None:
-            raise ValueError("seed: the record of a run has one")
-        if not of_a_run and (self.recipe or self.seed is not None):
+
+    def check_checkpoint(self) -> None:
+        """Check the name and the digest of a checkpoint that was trained elsewhere."""
+        name, digest = self.model["name"], self.model["checkpoint_sha256"]
+        if self.recipe or self.seed is not None:
             raise ValueError(
-                "kind elsewhere: a checkpoint that was trained elsewhere has neither recipe nor seed here"
+                "kind elsewhere: a checkpoint that was trained elsewhere has neither recipe nor "
+                "seed here"
             )
-        if not of_a_run and not re.fullmatch(rf"{NAME}( \+ {NAME})*", str(self.model["name"])):
-            raise ValueError(f"model.name: {self.model['name']!r} is no name")
-        if not of_a_run and not re.fullmatch(
-            r"[0-9a-f]{64}( \+ [0-9a-f]{64})*", str(self.model["checkpoint_sha256"])
-        ):
+        if not re.fullmatch(NAMES, str(name)):
+            raise ValueError(f"model.name: {name!r} is no name")
+        if not re.fullmatch(r"[0-9a-f]{64}( \+ [0-9a-f]{64})*", str(digest)):
+            raise ValueError(f"model.checkpoint_sha256: {digest!r} is no SHA-256")
+
+    def check_code(self) -> None:
+        """Check that `clean` goes with a commit."""
+        commit, clean = self.code.get("commit"), self.code.get("clean")
+        if commit is None and clean is not None:
+            raise ValueError("code.clean describes a commit, and code.commit is not given")
+        if commit is not None and not isinstance(clean, bool):
             raise ValueError(
-                f"model.checkpoint_sha256: {self.model['checkpoint_sha256']!r} is no SHA-256"
+                "code.clean must be true or false where code.commit is given: was the tree as "
+                "committed?"
             )
-        for key, value in self.recipe.items():
-            if not re.fullmatch(rf"{NAME}( \+ {NAME})*" if key == "name" else PARTS, value):
-                raise ValueError(f"recipe.{key}: {value!r} is no name")
-        parameters = self.model.get("parameters", 1)
-        if isinstance(parameters, bool) or not isinstance(parameters, int) or parameters < 1:
-            raise ValueError(f"model.parameters: {parameters!r} is no number of parameters")
-        if self.code.get("commit") is None and self.code.get("clean") is not None:
-            raise ValueError("code.clean says what of a commit, and code.commit is not given")
-        if self.code.get("commit") is not None and not isinstance(self.code.get("clean"), bool):
-            raise ValueError(
-                "code.clean must be true or false where code.commit is given: was the tree as committed?"
-            )
-        for name, metric in self.metrics.items():
-            if (
-                metric.interval
-                and not metric.interval[0] - ROUNDING
-                <= metric.value
-                <= metric.interval[1] + ROUNDING
-            ):
-                raise ValueError(
-                    f"metrics.{name}: {metric.value} is outside of its interval {list(metric.interval)}"
-                )
-        return self
 
     @property
     def title(self) -> str:
-        """What tables call it: the recipe, or the checkpoint that was trained elsewhere, with what was not as its folder says."""
+        """The name in tables: the recipe's, or the checkpoint's with its changed settings."""
+        if self.kind == "run":
+            return self.recipe["name"]
         asked = self.model.get("asked")
-        return (
-            self.recipe["name"]
-            if self.kind == "run"
-            else self.model["name"] + (f", {asked}" if asked else "")
-        )
+        return f"{self.model['name']}, {asked}" if asked else str(self.model["name"])
 
     @property
     def identity(self) -> str:
-        """Equal for the seeds of one experiment, and for the splits that one checkpoint from elsewhere was scored on."""
+        """Equal for the seeds of one experiment, and for the splits of one foreign checkpoint."""
         if self.kind == "run":
             return self.recipe.get("experiment", self.recipe["hash"])
         digest, asked = self.model["checkpoint_sha256"], self.model.get("asked")
@@ -172,17 +189,17 @@ class Record(Group):
 
     @property
     def of_unknown_training(self) -> bool:
-        """Nobody has said which splits it was trained on; they may be the one that is scored."""
+        """Whether the training splits are unknown; the scored split may be one of them."""
         return self.kind == "elsewhere" and not self.training_splits
 
     @property
     def ranked(self) -> bool:
-        """Whether the score says anything of images that the model has not seen."""
+        """Whether the score is of images that the model has not seen."""
         return not self.contaminated and not self.of_unknown_training
 
 
 class Progress(Group):
-    """How far a training was, and the score that picked the checkpoint."""
+    """The progress of a training, and the score that picked the checkpoint."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -194,7 +211,7 @@ class Progress(Group):
 
 
 class Inputs(Group):
-    """How texts become tensors; the tasks have further keys of their own."""
+    """How texts become tensors. The tasks have further keys of their own."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -204,7 +221,7 @@ class Inputs(Group):
 
 
 class Training(Group):
-    """What a checkpoint folder says of its training, as far as a record repeats it."""
+    """training.json of a checkpoint folder, as far as a record repeats it."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -227,13 +244,13 @@ class Training(Group):
 
 
 def flattered(record: Record) -> bool:
-    """Whether the split that is reported also picked the checkpoint among those of its training."""
+    """Return whether the reported split also picked the checkpoint."""
     training = record.training
     return training.get("split") == record.split and training.get("selection") != "last"
 
 
 def precision_of(record: Record) -> str:
-    """`bf16`, or `fp32, trained in bf16`; empty where the record does not say."""
+    """Return `bf16`, or `fp32, trained in bf16`; empty if the record does not say."""
     trained = record.training.get("precision", record.precision)
     if record.precision is None:
         return ""
@@ -241,7 +258,7 @@ def precision_of(record: Record) -> str:
 
 
 def picked_on(record: Record) -> str:
-    """Which split chose the checkpoint among those of its training, in a sentence."""
+    """Say in a sentence which split picked the checkpoint among those of its training."""
     split = record.training.get("split")
     if record.training.get("selection") == "last":
         return "The checkpoint is the last of its training: no split picked it."
@@ -250,7 +267,10 @@ def picked_on(record: Record) -> str:
     if split is None:
         return "The record does not say on which split the checkpoint was picked."
     if flattered(record):
-        return f"The checkpoint was picked on the very split that is reported ({split}): the score flatters it."
+        return (
+            f"The checkpoint was picked on the very split that is reported ({split}): the score "
+            "flatters it."
+        )
     return f"The checkpoint was picked on the split {split}; {record.split} had no part in it."
 
 
@@ -270,33 +290,29 @@ def load_record(path: Path) -> Record:
 
 
 def parse_record(content: bytes, path: Path) -> Record:
-    """As `load_record`, of the bytes of a file that was read before."""
+    """Parse the bytes of a record file; `path` is what errors name."""
     try:
         text = content.decode("utf-8-sig")
         return Record.model_validate(json_files.loads(text, parse_constant=refuse_constant))
     except json.JSONDecodeError as error:
         raise RequestError(f"{path}: not JSON, it ends or breaks at line {error.lineno}") from error
     except ValidationError as error:
-        problems = [describe(problem) for problem in error.errors()]
-        raise RequestError(
-            f"{path}: "
-            + "; ".join(problems[:3])
-            + (f"; and {len(problems) - 3} more" * (len(problems) > 3))
-        ) from error
+        problems = [invalid_key(details) for details in error.errors()]
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise RequestError(f"{path}: {'; '.join(problems[:3])}{more}") from error
     except ValueError as error:  # not UTF-8, NaN
         raise RequestError(f"{path}: no result record: {error}") from error
 
 
 def refuse_constant(name: str) -> None:
+    """Refuse NaN and infinities, as the `parse_constant` of a JSON parser."""
     raise ValueError(f"{name} is no figure")
 
 
-def describe(problem: Any) -> str:
-    """One of pydantic's errors → `dotted.key: what is wrong`."""
-    where = ".".join(map(str, problem["loc"]))
-    message = (
-        "unknown field"
-        if problem["type"] == "extra_forbidden"
-        else problem["msg"].removeprefix("Value error, ")
-    )
-    return f"{where}: {message}" if where else message
+def invalid_key(details: ErrorDetails) -> str:
+    """Return one of pydantic's errors as `dotted.key: message`."""
+    key = ".".join(map(str, details["loc"]))
+    message = details["msg"].removeprefix("Value error, ")
+    if details["type"] == "extra_forbidden":
+        message = "unknown field"
+    return f"{key}: {message}" if key else message

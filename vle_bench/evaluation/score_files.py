@@ -1,4 +1,4 @@
-"""A results file from anywhere, scored."""
+"""Score an official results file, whoever wrote it."""
 
 import csv
 import io
@@ -19,12 +19,14 @@ from vle_bench.metrics.vqa import lack_ids, numbered, vqa_accuracy
 
 
 def score_vqa_files(questions: Path, annotations: Path, predictions: Path) -> dict[str, Any]:
-    """The official accuracy of a results file. Each file is read once, so that a pipe will do.
+    """Compute the official accuracy of a results file.
 
-    Answers without `answer_id` are numbered by their place.
+    Each file is read once, so that a pipe will do. Answers without `answer_id` are numbered by
+    their place.
 
     Returns:
-        what `vqa_accuracy` does, `image_of`: question id → image id, and `numbered`: how many questions had such answers.
+        The result of `vqa_accuracy`, `image_of`: question id -> image id, and `numbered`: the
+        number of questions with such answers.
     """
     asked = set()
     for number, record in enumerate(records(questions, "questions", {"question_id": int})):
@@ -39,8 +41,8 @@ def score_vqa_files(questions: Path, annotations: Path, predictions: Path) -> di
         record["answers"] = numbered(record["answers"])
     if different := asked ^ {record["question_id"] for record in truths}:
         raise RequestError(
-            f"{questions} and {annotations}: {len(different)} question ids are in one of them only, such as "
-            f"{min(different)}"
+            f"{questions} and {annotations}: {len(different)} question ids are in one of them "
+            f"only, such as {min(different)}"
         )
     given: dict[int, str] = {}
     try:
@@ -51,8 +53,8 @@ def score_vqa_files(questions: Path, annotations: Path, predictions: Path) -> di
     for number, record in enumerate(rows):
         if record["question_id"] in given:
             raise RequestError(
-                f"{predictions}: record {number}: question_id {record['question_id']} a second time; the official reader "
-                "scores the last answer of each: leave the others out"
+                f"{predictions}: record {number}: question_id {record['question_id']} a second "
+                "time; the official reader scores the last answer of each: leave the others out"
             )
         given[record["question_id"]] = record["answer"]
     try:
@@ -64,7 +66,11 @@ def score_vqa_files(questions: Path, annotations: Path, predictions: Path) -> di
 
 
 def score_vcr_files(annotations: Path, predictions: Path) -> dict[str, Any]:
-    """Accuracies of a leaderboard file against an official JSON-lines file with labels; see `vcr_accuracy`."""
+    """Compute the accuracies of a leaderboard file against an official file with labels.
+
+    Returns:
+        The result of `vcr_accuracy`.
+    """
     labels, scores = read_labels(annotations), read_leaderboard(predictions)
     if not labels:
         raise RequestError(f"{annotations}: has no records")
@@ -81,14 +87,20 @@ def score_vcr_files(annotations: Path, predictions: Path) -> dict[str, Any]:
     return vcr_accuracy(answers, rationales, labels)
 
 
-def read_labels(path: Path) -> dict[str, tuple[int, int]]:
-    """annot_id → (answer_label, rationale_label) of an official JSON-lines file."""
-    labels = {}
+def annotated(path: Path) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Iterate over (place in the file, annot_id, record) of an official JSON-lines file."""
     for number, record in jsonl_records(path):
-        name, annot_id = f"{path}: line {number}", record.get("annot_id")
+        place, annot_id = f"{path}: line {number}", record.get("annot_id")
         if not isinstance(annot_id, str):
-            raise RequestError(f"{name}: annot_id: {annot_id!r} is not a string")
-        name += f" (annot_id {annot_id!r})"
+            raise RequestError(f"{place}: annot_id: {annot_id!r} is not a string")
+        yield place, annot_id, record
+
+
+def read_labels(path: Path) -> dict[str, tuple[int, int]]:
+    """Read an official JSON-lines file: annot_id -> (answer_label, rationale_label)."""
+    labels: dict[str, tuple[int, int]] = {}
+    for place, annot_id, record in annotated(path):
+        name = f"{place} (annot_id {annot_id!r})"
         if annot_id in labels:
             raise RequestError(f"{name}: a second time")
         labels[annot_id] = (
@@ -108,10 +120,10 @@ def _label(record: Mapping[str, Any], key: str, name: str) -> int:
 
 
 def read_leaderboard(path: Path, text: str | None = None) -> dict[str, NDArray[np.float64]]:
-    """annot_id → its 20 scores, in the order of `COLUMNS`, of a leaderboard CSV.
+    """Read a leaderboard CSV: annot_id -> its 20 scores, in the order of `COLUMNS`.
 
     Args:
-        text: the file's, where it was read before.
+        text: the content, if the file was read before.
     """
     scores: dict[str, NDArray[np.float64]] = {}
     for number, cells in _csv_rows(path, text):
@@ -130,7 +142,10 @@ def read_leaderboard(path: Path, text: str | None = None) -> dict[str, NDArray[n
 
 
 def _csv_rows(path: Path, text: str | None) -> Iterator[tuple[int, list[str]]]:
-    """(line number from 1, cells) of the rows below the header, which must be `COLUMNS`; empty lines are passed over."""
+    """Iterate over (line number from 1, cells) below the header, which must be `COLUMNS`.
+
+    Empty lines are skipped.
+    """
     with (
         reading(path),
         path.open(encoding="utf-8-sig", newline="")

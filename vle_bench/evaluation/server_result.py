@@ -1,11 +1,10 @@
-"""A record from what the VQA challenge's server says of a submission: only it has the answers of test-dev."""
+"""A record of the VQA challenge server's scores: only it has the answers of test-dev."""
 
 import hashlib
 import json
 import time
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
 
@@ -33,16 +32,20 @@ def record_server_result(
     precision: str | None = None,
     asked: Asked = AS_SAVED,
 ) -> Record:
-    """The record of a checkpoint on a split from the server's result file; no model is run.
+    """Write the record of a checkpoint on a split from the server's result file.
+
+    No model is run.
 
     Args:
-        folder: the checkpoint whose answers were sent, or its run.
-        precision: that the answers were predicted in; the one of the training if not given.
+        folder: the checkpoint whose answers were submitted, or its run.
+        precision: of the predictions; the one of the training if not given.
         asked: see `evaluate.load`.
-        file: `[{"test-dev": {"yes/no": 87.44, "number": 50.2, "other": 62.38, "overall": 71.32}}]`, in percent.
+        file: `[{"test-dev": {"yes/no": 87.44, "number": 50.2, "other": 62.38, "overall": 71.32}}]`,
+            in percent.
 
     Raises:
-        RequestError: the file is no such result, or of another phase; the checkpoint or the data is not of VQA v2.
+        RequestError: the file is no such result, or of another phase; no server scores the
+            checkpoint's task on this data.
     """
     started = time.monotonic()
     known = dict.fromkeys(split for row in SOURCES.values() for split in row.server_sizes)
@@ -74,7 +77,8 @@ def record_server_result(
     ids = loaded.data.questions(split)["question_id"]
     if len(ids) != size:
         raise RequestError(
-            f"{data_root}: has {len(ids):,} questions of {split}, the server {size:,}; prepare all of them"
+            f"{data_root}: has {len(ids):,} questions of {split}, the server {size:,}; prepare "
+            "all of them"
         )
     scores = Scores(
         n=len(ids),
@@ -98,7 +102,7 @@ def record_server_result(
 
 
 def read_result(file: Path, split: str, given: bytes) -> dict[str, float]:
-    """Fractions by type of answer and `overall` of one phase, of the bytes of a file."""
+    """Parse the bytes of a result file: fractions by type of answer and `overall` of one phase."""
     with reading(file):
         text = given.decode("utf-8-sig")
     try:
@@ -112,29 +116,28 @@ def read_result(file: Path, split: str, given: bytes) -> dict[str, float]:
     entries = content if isinstance(content, list) else [content]
     if not entries or not all(isinstance(entry, dict) for entry in entries):
         raise RequestError(
-            f'{file}: no result of the server; [{{"{split}": {{"{OVERALL}": 71.32, ...}}}}] is expected'
+            f'{file}: no result of the server; [{{"{split}": {{"{OVERALL}": 71.32, ...}}}}] is '
+            "expected"
         )
     phases = [(name, figures) for entry in entries for name, figures in entry.items()]
-    found = [figures for name, figures in phases if name == split]
-    if len(found) != 1:
-        there = ", ".join(str(name) for name, _ in phases)
-        raise RequestError(
-            f"{file}: {'has no' if not found else 'more than one'} result of phase {split!r}; it has {there or 'none'}"
-        )
+    results = [figures for name, figures in phases if name == split]
+    if len(results) != 1:
+        known = ", ".join(str(name) for name, _ in phases) or "none"
+        number = "more than one" if results else "has no"
+        raise RequestError(f"{file}: {number} result of phase {split!r}; it has {known}")
     return {
         name: fraction(file, f"{split}: {name}", value)
-        for name, value in checked(file, split, found[0]).items()
+        for name, value in checked(file, split, results[0]).items()
     }
 
 
-def checked(file: Path, split: str, figures: Any) -> dict[str, Any]:
-    """The figures of a phase: overall is there, nothing unknown is, and overall lies between its parts."""
+def checked(file: Path, split: str, figures: object) -> dict[str, object]:
+    """Check the figures of a phase: no unknown ones, and `overall` between those of its parts."""
     if not isinstance(figures, dict) or OVERALL not in figures:
         raise RequestError(f"{file}: {split}: has no {OVERALL!r}")
     if unknown := sorted(figures.keys() - {OVERALL, *ANSWER_TYPES}):
-        raise RequestError(
-            f"{file}: {split}: unknown: {', '.join(unknown)}; {', '.join((OVERALL, *ANSWER_TYPES))} are known"
-        )
+        known = ", ".join((OVERALL, *ANSWER_TYPES))
+        raise RequestError(f"{file}: {split}: unknown: {', '.join(unknown)}; {known} are known")
     parts = [
         fraction(file, f"{split}: {name}", figures[name])
         for name in ANSWER_TYPES
@@ -144,13 +147,14 @@ def checked(file: Path, split: str, figures: Any) -> dict[str, Any]:
         file, f"{split}: {OVERALL}", figures[OVERALL]
     ) <= max(parts):
         raise RequestError(
-            f"{file}: {split}: {OVERALL} {figures[OVERALL]} is not between the types of answer, of which it is a mean"
+            f"{file}: {split}: {OVERALL} {figures[OVERALL]} is not between the types of answer, of "
+            "which it is a mean"
         )
     return figures
 
 
-def fraction(file: Path, name: str, value: Any) -> float:
-    """Percent → 0..1, in decimal figures: 71.32 → 0.7132."""
+def fraction(file: Path, name: str, value: object) -> float:
+    """Convert percent to a fraction in decimal arithmetic: 71.32 becomes 0.7132."""
     if not isinstance(value, Decimal) or not 0 <= value <= 100:
         raise RequestError(f"{file}: {name}: {value} is no percentage of 0 to 100")
     return float(value / 100)

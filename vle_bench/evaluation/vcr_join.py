@@ -136,6 +136,11 @@ def joined_model(records: list[Record]) -> dict[str, Any]:
         "name": " + ".join(model["name"] for model in models),
         "parameters": sum(model["parameters"] for model in models),
         "checkpoint_sha256": " + ".join(model["checkpoint_sha256"] for model in models),
+        **(
+            {"files_sha256": " + ".join(model["files_sha256"] for model in models)}
+            if all("files_sha256" in model for model in models)
+            else {}
+        ),
         "resize": " + ".join(dict.fromkeys(model.get("resize", "unknown") for model in models)),
     }
     if all("files_sha256" in one for one in models):

@@ -1,1 +1,1 @@
-"""Records and published figures → tables."""
+"""The leaderboards: tables, a page and figures from result records and published figures."""

@@ -1,12 +1,12 @@
-"""A table as a value, and how it is written as Markdown, CSV and LaTeX."""
+"""A table as a value, and as Markdown and CSV."""
 
 import csv
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 NOTHING = "–"
+
 Kind = Literal["published", "baseline", "measured"]
 
 
@@ -18,7 +18,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """What is printed, `77.7 (76.8 †‡)`, and the figure that a column is sorted by."""
+    """A text such as `77.7 (76.8 †‡)`, and the number that its column is sorted by."""
 
     text: str = NOTHING
     order: float | None = None
@@ -32,23 +32,24 @@ class Row:
 
 @dataclass(frozen=True)
 class Footnote:
-    sign: str  # †; empty for a line that explains an abbreviation
+    # empty for a line that explains abbreviations
+    sign: str
     text: str
 
 
 @dataclass(frozen=True)
-class Source:
+class Citation:
     title: str
     url: str | None = None
 
 
 @dataclass(frozen=True)
 class Table:
-    """One table with what stands around it.
+    """One table with the texts around it.
 
     Args:
         name: unique among all tables; the stem of its CSV and LaTeX files.
-        lead: a sentence or two above it: units, splits.
+        lead: a sentence or two above the table, about units and splits.
     """
 
     name: str
@@ -57,7 +58,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     footnotes: tuple[Footnote, ...] = ()
-    sources: tuple[Source, ...] = ()
+    sources: tuple[Citation, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def markdown_grid(table: Table) -> str:
 
 
 def markdown_notes(table: Table) -> str:
-    """Each footnote on a line of its own: two blanks at the end are Markdown's line break."""
+    """Footnotes and sources; two blanks at the end of a line break it in Markdown."""
     lines = [f"{note.sign} {note.text}".strip() for note in table.footnotes]
     notes = "\n" + "  \n".join(lines) + "\n" if lines else ""
     titles = [
@@ -106,9 +107,10 @@ def markdown_notes(table: Table) -> str:
 
 
 def comma_separated(table: Table) -> str:
-    """Header and rows as printed, then `kind` (published, baseline, measured), then a number for each column that has any.
+    """Header and rows as printed, then the kind of row, then a number for each column with any.
 
-    A number is the first figure of its cell: percent, parameters, image-text pairs, runs; footnotes are in the Markdown.
+    The kind is published, baseline or measured. A number is the first figure of its cell: percent,
+    parameters, image-text pairs, runs. The footnotes are in the Markdown.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -129,90 +131,3 @@ def comma_separated(table: Table) -> str:
             ]
         )
     return text.getvalue()
-
-
-SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "†": r"\textdagger{}",
-    "‡": r"\textdaggerdbl{}",
-    "§": r"\S{}",
-    "±": r"$\pm$",
-    "−": "$-$",
-    "–": "--",
-    "×": r"$\times$",
-    "→": r"$\rightarrow$",
-    "¶": r"\P{}",
-    "‖": r"$\|$",
-    "⁰": "$^0$",
-    "‼": "!!",
-    "◊": r"$\diamond$",
-    "△": r"$\triangle$",
-    "◦": r"$\circ$",
-    "¿": r"\textquestiondown{}",
-    "[": "{[}",  # after the end of a line it would be read as its option
-}
-
-
-def latex_text(text: str) -> str:
-    return "".join(SPECIAL.get(character, character) for character in text)
-
-
-FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
-
-
-def latex(table: Table, note: str) -> str:
-    """A `table` environment with booktabs rules and the footnotes below; needs booktabs and graphicx.
-
-    A table that is wider than the text is made smaller.
-    """
-    align = "".join("r" if column.numeric else "l" for column in table.columns)
-    body: list[str] = []
-    for before, row in zip((None, *table.rows), table.rows, strict=False):
-        if before is not None and before.kind != row.kind:
-            body.append(r"\midrule")
-        body.append(latex_line([cell.text for cell in row.cells]))
-    notes = [f"{note.sign} {note.text}".strip() for note in table.footnotes]
-    notes += (
-        [f"Sources: {'; '.join(source.title for source in table.sources)}."]
-        if table.sources
-        else []
-    )
-    return (
-        "\n".join(
-            [
-                f"% {note}",
-                r"\begin{table}",
-                r"\centering",
-                rf"\caption{{{latex_text(f'{table.title}. {table.lead}')}}}",
-                rf"\label{{tab:{table.name.replace('_', '-')}}}",
-                FIT,
-                rf"\begin{{tabular}}{{{align}}}",
-                r"\toprule",
-                latex_line([column.title for column in table.columns]),
-                r"\midrule",
-                *body,
-                r"\bottomrule",
-                r"\end{tabular}}",
-                *(
-                    [r"\par\smallskip\footnotesize", *(latex_text(line) + r"\\" for line in notes)]
-                    if notes
-                    else []
-                ),
-                r"\end{table}",
-            ]
-        )
-        + "\n"
-    )
-
-
-def latex_line(cells: Sequence[str]) -> str:
-    return " & ".join(latex_text(cell) for cell in cells) + r" \\"

@@ -1,30 +1,30 @@
-"""What is drawn: scores of each task against parameters, and against pairs of pre-training."""
+"""The points of the figures: scores of each task against parameters and pre-training pairs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vle_bench.evaluation.record import Record
 from vle_bench.leaderboard.published import Model, Pretraining, Published, Score
-from vle_bench.leaderboard.scatter import Point
 from vle_bench.leaderboard.tables import COMPARED, parts_of
+from vle_bench.pages.scatter import Point
 
-FEWEST = 3  # points that make a picture
-TITLES = {
+FEWEST = 3  # points that make a figure
+
+FIGURE_TITLES = {
     "vqa": "VQA v2, test-dev",
     "vcr_qa2r": "VCR, question and answer to rationale",
     "vcr_q2a": "VCR, question to answer",
 }
-SOURCES = {
-    "vqa": "vqav2",
-    "vcr_qa2r": "vcr",
-    "vcr_q2a": "vcr",
-}  # the drawn and the embedded data are other tasks
+
+# The data that each task is compared on; the drawn and the embedded data are other tasks.
+COMPARED_DATA = {"vqa": "vqav2", "vcr_qa2r": "vcr", "vcr_q2a": "vcr"}
+
 AXES = {"parameters": "parameters", "pretraining": "image-text pairs of the pre-training"}
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """One scatter plot; `name` is the stem of its files."""
+    """One scatter plot; `name` is the stem of its file."""
 
     name: str
     title: str
@@ -33,12 +33,12 @@ class Drawing:
 
 
 def drawings(published: Published, groups: Sequence[tuple[Record, ...]]) -> list[Drawing]:
-    """Those with enough points, in a fixed order.
+    """The figures that have enough points, in a fixed order.
 
     Args:
         groups: as `experiments` gives them; contaminated ones are not drawn.
     """
-    found = []
+    result = []
     for task, split in COMPARED.values():
         for axis, label in AXES.items():
             points = (
@@ -46,12 +46,12 @@ def drawings(published: Published, groups: Sequence[tuple[Record, ...]]) -> list
                 *measured_points(published, groups, task, split, axis),
             )
             if len(points) >= FEWEST:
-                found.append(Drawing(f"{task}-{axis}", TITLES[task], label, points))
-    return found
+                result.append(Drawing(f"{task}-{axis}", FIGURE_TITLES[task], label, points))
+    return result
 
 
-def place(model: Model, axis: str) -> int | None:
-    """Where a model stands on the axis; None where nobody has told."""
+def size_on(axis: str, model: Model) -> int | None:
+    """The value of a model on an axis; None if it is unknown."""
     if axis == "parameters":
         return model.parameters
     return (
@@ -60,21 +60,20 @@ def place(model: Model, axis: str) -> int | None:
 
 
 def published_points(published: Published, task: str, split: str, axis: str) -> Iterator[Point]:
-    """Models whose place is known, each figure that differs once."""
+    """Models whose size is known, each different figure once."""
     for model in published.models:
-        if (x := place(model, axis)) is None:
+        if (x := size_on(axis, model)) is None:
             continue
         scores = [
             s
             for s in published.scores
             if (s.model, s.task, s.split, s.metric) == (model.name, task, split, "accuracy")
         ]
-        shown: dict[tuple[object, ...], Score] = {}
+        distinct: dict[tuple[object, ...], Score] = {}
         for score in scores:
-            shown.setdefault(
-                (round(score.value, 1), score.marks), score
-            )  # 77.68 of one document is another's 77.7
-        for score in shown.values():
+            # 77.68 in one document is 77.7 in another
+            distinct.setdefault((round(score.value, 1), score.marks), score)
+        for score in distinct.values():
             signs = "".join(published.marks[mark].sign for mark in score.marks)
             yield Point(f"{model.name} {signs}".strip(), x, float(score.value), "published")
 
@@ -82,8 +81,11 @@ def published_points(published: Published, task: str, split: str, axis: str) -> 
 def measured_points(
     published: Published, groups: Sequence[tuple[Record, ...]], task: str, split: str, axis: str
 ) -> Iterator[Point]:
-    """Experiments on the split; they stand where the model stands that the recipe fine-tunes, and one of no model at its own size,
-    with its head. A checkpoint from elsewhere is not drawn: its published point is there already."""
+    """Experiments on the split, at the size of the published model that the recipe fine-tunes.
+
+    An experiment of no published model is at its own size, which counts the head too. A checkpoint
+    from elsewhere is not drawn: its published point is there already.
+    """
     for group in groups:
         experiment, first = parts_of(group).get(task), group[0]
         names = set(first.title.split(" + "))
@@ -91,9 +93,9 @@ def measured_points(
         owner = next((m for m in published.models if names <= set(m.recipes)), own)
         if experiment is None or not first.ranked or first.kind == "elsewhere":
             continue
-        if (first.data["source"], first.split) != (SOURCES[task], split):
+        if (first.data["source"], first.split) != (COMPARED_DATA[task], split):
             continue
-        if (x := place(owner, axis)) is None:
+        if (x := size_on(axis, owner)) is None:
             continue
         low, high = experiment.interval or (experiment.mean, experiment.mean)
         yield Point(first.title, x, 100 * experiment.mean, "measured", (100 * low, 100 * high))

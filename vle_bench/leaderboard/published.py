@@ -1,4 +1,4 @@
-"""The published figures: published.yaml, typed and checked. Every table and figure takes them from here."""
+"""The published figures: published.yaml, typed and checked."""
 
 import re
 from collections import Counter
@@ -16,12 +16,13 @@ from vle_bench.recipe import strict_yaml
 
 PACKAGE = Path(__file__).parents[1]
 
-UNION = [
-    "Pretraining",
-    "literal['unknown']",
-]  # how pydantic calls the branches of `Model.pretraining`
-FIGURE = re.compile(r"\d+(\.\d+)?")
+# A mapping as YAML gives it
+Values = dict[str, Any]
 
+# pydantic's names for the branches of `Model.pretraining`
+UNION = ["Pretraining", "literal['unknown']"]
+
+FIGURE = re.compile(r"\d+(\.\d+)?")
 
 # The names that published.yaml may give; a type checker cannot read them from the rows.
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ else:
     SizedSource = Literal[tuple(name for name, row in SOURCES.items() if row.sized)]
 
 
-def as_printed(value: Any) -> Any:
-    """A figure in percent with the decimals of its source: "82.0" stays 82.0."""
+def as_printed(value: object) -> Decimal:
+    """Parse a figure in percent and keep the decimals of its source: "82.0" stays 82.0."""
     if isinstance(value, Decimal):
         return value
     if not isinstance(value, str):
@@ -57,12 +58,17 @@ def as_printed(value: Any) -> Any:
 
 
 Percent = Annotated[Decimal, Field(ge=0, le=100), BeforeValidator(as_printed)]
+
 Text = Annotated[str, Field(min_length=1)]
+
 Count = Annotated[int, Field(ge=1)]
+
 Keys = Annotated[tuple[Text, ...], Field(strict=False)]
 
 
 class Group(BaseModel):
+    """A mapping in published.yaml: no other keys, no conversions."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
@@ -74,15 +80,15 @@ class Mark(Group):
 
 
 class Source(Group):
-    """Where a figure was read."""
+    """The source of a figure; `table` may be a section."""
 
     document: Text
-    table: Text | None = None  # or section
+    table: Text | None = None
     url: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
 
 
 class Pretraining(Group):
-    """How much a model saw: pairs, images without text, gigabytes of text without images."""
+    """Pre-training data: pairs, images without text, gigabytes of text without images."""
 
     image_text_pairs: Count
     images: Count | None = None
@@ -91,16 +97,22 @@ class Pretraining(Group):
 
 
 class Model(Group):
+    """A published model.
+
+    Args:
+        parameters: of encoders and embeddings, without task heads.
+        pretraining: `unknown` if the source says so, None if no source was read.
+        recipes: names of the shipped recipes that fine-tune it.
+    """
+
     name: Text
-    parameters: Count | None = None  # encoders and embeddings, without task heads
-    pretraining: Pretraining | Literal["unknown"] | None = (
-        None  # unknown: the source says so; None: not read anywhere
-    )
-    recipes: Keys = ()  # names of the shipped recipes that fine-tune it
+    parameters: Count | None = None
+    pretraining: Pretraining | Literal["unknown"] | None = None
+    recipes: Keys = ()
 
 
 class Score(Group):
-    """One published figure, in percent."""
+    """One published figure, in percent; `n` if it is not of the whole split."""
 
     model: Text
     data: PublishedSource
@@ -108,35 +120,37 @@ class Score(Group):
     split: Text
     metric: PublishedMetric = "accuracy"
     value: Percent
-    n: Count | None = None  # questions, where not the whole split
+    n: Count | None = None
     source: Text
     read_as: Literal["paper", "readme", "mirror", "computed", "unstated"]
     marks: Keys = ()
 
     @model_validator(mode="after")
-    def data_has_it(self) -> "Score":
+    def belongs_to_data(self) -> "Score":
+        """Refuse a split, task or metric that the data do not have."""
         problems = []
-        if self.split not in SOURCES[self.data].published:
+        splits = SOURCES[self.data].published
+        if self.split not in splits:
             problems.append(
-                f"split: {self.split!r} is no split of {self.data}; there are {', '.join(SOURCES[self.data].published)}"
+                f"split: {self.split!r} is no split of {self.data}; there are {', '.join(splits)}"
             )
         tasks = SOURCES[self.data].metrics
         if self.task not in tasks:
-            problems.append(
-                f"task: {self.task} is not measured on {self.data}; there are {', '.join(tasks)}"
-            )
+            known = ", ".join(tasks)
+            problems.append(f"task: {self.task} is not measured on {self.data}; there are {known}")
         elif self.metric not in tasks[self.task]:
             known = ", ".join(tasks[self.task])
             problems.append(
-                f"metric: {self.metric} is no metric of {self.task} on {self.data}; there are {known}"
+                f"metric: {self.metric} is no metric of {self.task} on {self.data}; "
+                f"there are {known}"
             )
         if problems:
             raise ValueError("\n".join(problems))
         return self
 
     @property
-    def identity(self) -> tuple[Any, ...]:
-        """Two figures with the same one cannot be told apart."""
+    def identity(self) -> tuple[object, ...]:
+        """The values that no two figures may share."""
         return (
             self.model,
             self.data,
@@ -157,15 +171,18 @@ class SplitSize(Group):
     source: Text
 
     @model_validator(mode="after")
-    def data_has_it(self) -> "SplitSize":
-        if self.split not in SOURCES[self.data].sized:
+    def belongs_to_data(self) -> "SplitSize":
+        splits = SOURCES[self.data].sized
+        if self.split not in splits:
             raise ValueError(
-                f"split: {self.split!r} is no split of {self.data}; there are {', '.join(SOURCES[self.data].sized)}"
+                f"split: {self.split!r} is no split of {self.data}; there are {', '.join(splits)}"
             )
         return self
 
 
 class Published(Group):
+    """The whole of published.yaml."""
+
     marks: dict[str, Mark]
     sources: dict[str, Source]
     models: Annotated[tuple[Model, ...], Field(strict=False)]
@@ -181,7 +198,7 @@ class Published(Group):
 
 
 def undefined(published: Published) -> Iterator[str]:
-    """Names that are used and stand nowhere."""
+    """Names that are used and not defined."""
     names = [model.name for model in published.models]
     for place, score in enumerate(published.scores):
         if score.model not in names:
@@ -199,44 +216,46 @@ def undefined(published: Published) -> Iterator[str]:
 
 
 def not_among(name: str, group: str, names: list[str]) -> str:
-    return f"{name!r} is not among the {group}; define it there" + (
-        f", or use {closest(name, names)!r}" if names else ""
-    )
+    instead = f", or use {closest(name, names)!r}" if names else ""
+    return f"{name!r} is not among the {group}; define it there{instead}"
 
 
 def repeated(published: Published) -> Iterator[str]:
-    """Entries that cannot be told apart."""
+    """Entries that are the same as others."""
     signs: dict[str, str] = {}
     for key, mark in published.marks.items():
         if (first := signs.setdefault(mark.sign, key)) != key:
             yield f"marks.{key}.sign: {mark.sign} is the sign of {first}; take another"
     for name, count in Counter(model.name for model in published.models).items():
         if count > 1:
-            yield f"models: {name} stands {count} times; join the entries"
+            yield f"models: {name} occurs {count} times; join the entries"
     owners: dict[str, str] = {}
     for place, model in enumerate(published.models):
         for recipe in model.recipes:
             if recipe in owners:
-                yield f"models.{place}.recipes: {recipe} is a recipe of {owners[recipe]}; a recipe fine-tunes one model"
+                owner = owners[recipe]
+                yield (
+                    f"models.{place}.recipes: {recipe} is a recipe of {owner}; "
+                    "a recipe fine-tunes one model"
+                )
             owners.setdefault(recipe, model.name)
-    seen: dict[tuple[Any, ...], int] = {}
+    seen: dict[tuple[object, ...], int] = {}
     for place, score in enumerate(published.scores):
         if (earlier := seen.setdefault(score.identity, place)) != place:
             same = "the same model, task, split, metric, source and marks"
             yield f"scores.{place}: {same} as scores.{earlier}; remove one, or mark it"
-    for (data, split), count in Counter(
-        (size.data, size.split) for size in published.split_sizes
-    ).items():
+    sizes = Counter((size.data, size.split) for size in published.split_sizes)
+    for (data, split), count in sizes.items():
         if count > 1:
-            yield f"split_sizes: {split} of {data} stands {count} times; keep one"
+            yield f"split_sizes: {split} of {data} occurs {count} times; keep one"
 
 
 def load_published(root: Path) -> Published:
-    """published.yaml of the folder, or the shipped one.
+    """Read published.yaml of the folder, or the shipped one.
 
     Raises:
-        RequestError: every problem, one a line: file, key, whose figure, what is wrong and the way out. What the entries say of
-            each other is checked once each is right by itself.
+        RequestError: every problem on a line of its own: file, key, whose figure, what is wrong and
+            the way out. References between entries are checked once each entry is valid.
     """
     places = [root, PACKAGE / "leaderboards", PACKAGE.parent / "leaderboards"]
     file = next((f for p in places if (f := p / "published.yaml").is_file()), None)
@@ -247,45 +266,36 @@ def load_published(root: Path) -> Published:
         return Published.model_validate(values)
     except ValidationError as error:
         lines = [
-            f"{file}: {line}" for problem in error.errors() for line in describe(problem, values)
+            f"{file}: {line}"
+            for problem in error.errors()
+            for line in problem_lines(problem, values)
         ]
         raise RequestError("\n".join(dict.fromkeys(lines))) from error
 
 
-def describe(problem: ErrorDetails, values: dict[str, Any]) -> list[str]:
-    """One of pydantic's errors → `scores.17.value (BLIP): what is wrong`, a line a problem."""
+def problem_lines(problem: ErrorDetails, values: Values) -> list[str]:
+    """One of pydantic's errors as lines such as `scores.17.value (BLIP): what is wrong`."""
     parts = [str(part) for part in problem["loc"]]
-    location = [
-        part for part in parts if part not in UNION
-    ]  # pydantic names the branch of a union too
+    # pydantic names the branch of a union too
+    location = [part for part in parts if part not in UNION]
     given = problem["input"]
     if parts[-1:] == UNION[1:]:
+        # for a group, the problem of the other branch says what is wrong
         if isinstance(given, dict):
-            return []  # a group was meant, and what is wrong with it stands in another problem
-        return [
-            labelled(
-                location,
-                f"'unknown', or a group with image_text_pairs, or null; not {given!r}",
-                values,
-            )
-        ]
+            return []
+        expected = "'unknown', or a group with image_text_pairs, or null"
+        return [labelled(location, f"{expected}; not {given!r}", values)]
+    # the problem of the other branch says it already
     if parts[-1:] == UNION[:1]:
-        return []  # no group: said with the other branch
+        return []
     if problem["type"] == "extra_forbidden":
-        known = group_at(parts).model_fields
-        return [
-            labelled(
-                location,
-                f"unknown key; nearest valid key: {closest(location[-1], list(known))}",
-                values,
-            )
-        ]
+        nearest = closest(location[-1], list(group_at(parts).model_fields))
+        return [labelled(location, f"unknown key; nearest valid key: {nearest}", values)]
     if problem["type"] == "missing":
         return [labelled(location, "this key is needed", values)]
     message = problem["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
-    if problem["type"] == "value_error" and isinstance(
-        given, dict
-    ):  # our own checks of a group name the key first
+    # our own checks of a group begin their messages with the key
+    if problem["type"] == "value_error" and isinstance(given, dict):
         own = (text.partition(": ") for text in message.splitlines())
         return [labelled([*location, *key.split(".")], rest, values) for key, _, rest in own]
     if problem["type"] == "value_error":
@@ -308,14 +318,10 @@ def group_at(location: list[str]) -> type[Group]:
     return groups[location[0]] if len(location) > 1 else Published
 
 
-def labelled(location: list[str], message: str, values: dict[str, Any]) -> str:
-    """Places in a list are hard to count: the model's name, or the data's, follows."""
+def labelled(location: list[str], message: str, values: Values) -> str:
+    """Location and message, with the model's or the data's name: list indices are hard to count."""
     entries = values.get(location[0])
-    name = ""
-    if (
-        len(location) > 1
-        and isinstance(entries, list)
-        and isinstance(entry := entries[int(location[1])], dict)
-    ):
-        name = next((f" ({entry[key]})" for key in ("model", "name", "data") if entry.get(key)), "")
+    entry = entries[int(location[1])] if len(location) > 1 and isinstance(entries, list) else None
+    keys = [key for key in ("model", "name", "data") if isinstance(entry, dict) and entry.get(key)]
+    name = f" ({entry[keys[0]]})" if entry and keys else ""
     return f"{'.'.join(location)}{name}: {message}"

@@ -1,4 +1,4 @@
-"""The leaderboards folder: records come in, tables and figures are rendered from them, and a check tells whether they are."""
+"""The records of the leaderboards folder: reading, checking, adding."""
 
 from pathlib import Path
 
@@ -15,22 +15,22 @@ from vle_bench.recipe import strict_yaml
 from vle_bench.tasks.catalogue import CATALOGUE, tasks_of
 from vle_bench.tasks.predictions import read_predictions
 
-# What may differ between two evaluations of one checkpoint that come to the same
-OF_THE_MOMENT = {"seconds", "command", "device", "processes", "batch_size", "libraries", "code"}
+# Fields that may differ between two evaluations of one checkpoint with the same result
+CIRCUMSTANCES = {"seconds", "command", "device", "processes", "batch_size", "libraries", "code"}
 
 
 def load_records(root: Path, published: Published) -> dict[Path, Record]:
-    """Every record under results/, in the order of file names, checked one by one and against each other.
+    """Read every record under results/, in the order of file names, and check them.
 
     Raises:
-        RequestError: what is wrong, with the file.
+        RequestError: names the file and what is wrong with it.
     """
     records: dict[Path, Record] = {}
     files = (p for p in root.glob("results/**/*") if p.is_file() and not p.name.startswith("."))
     for path in sorted(files):
         if path.suffix != ".json" or len(path.relative_to(root).parts) != 3:
             raise RequestError(
-                f"{path}: no record; they lie as results/<task>/NAME.json, and nothing else does: take it away"
+                f"{path}: no record; results/ holds <task>/NAME.json and nothing else: take it away"
             )
         record = load_record(path)
         if record.task != path.parent.name:
@@ -45,118 +45,116 @@ def load_records(root: Path, published: Published) -> dict[Path, Record]:
 def check_record(
     path: Path, record: Record, others: dict[Path, Record], published: Published
 ) -> None:
-    """Refuse a record that is not of the whole split, that contradicts others of its split, or that is there already."""
+    """Refuse a record of a part of its split, one that contradicts others, or a duplicate."""
     source, split = record.data["source"], record.split
     if source not in PREPARED:
-        raise RequestError(
-            f"{path}: data.source {source} is not known; there are {', '.join(PREPARED)}"
-        )
+        known = ", ".join(PREPARED)
+        raise RequestError(f"{path}: data.source {source} is not known; there are {known}")
     row = SOURCES[source]
-    if record.task not in (known_tasks := tasks_of(row.form)):
+    if record.task not in (tasks := tasks_of(row.form)):
+        known = ", ".join(tasks)
         raise RequestError(
-            f"{path}: task {record.task} of {source} is not known; there are {', '.join(known_tasks)}"
+            f"{path}: task {record.task} of {source} is not known; there are {known}"
         )
     if unknown := set(names(split)) - {*row.splits, *row.unlabelled}:
         raise RequestError(f"{path}: {source} has no split {min(unknown)!r}")
     if overlap(split, "+".join(record.training_splits)) and not record.contaminated:
         trained = ", ".join(record.training_splits)
         raise RequestError(
-            f"{path}: contaminated is false, but {split} shares images with what was trained on: {trained}"
+            f"{path}: contaminated is false, but {split} shares images with what was trained on: "
+            f"{trained}"
         )
-    parts = {
-        name: metric.n
-        for name, metric in record.metrics.items()
-        if metric.n is not None and metric.n > record.n
-    }
+    parts = {name: m.n for name, m in record.metrics.items() if m.n is not None and m.n > record.n}
     if parts and CATALOGUE[record.task].n_is_questions:
+        name = min(parts)
         raise RequestError(
-            f"{path}: metrics.{min(parts)}: n {parts[min(parts)]:,} is more than the record's {record.n:,}"
+            f"{path}: metrics.{name}: n {parts[name]:,} is more than the record's {record.n:,}"
         )
-    sizes: dict[tuple[str, str], int] = {
-        (size.data, size.split): size.n for size in published.split_sizes
-    }
+    sizes = {(str(size.data), size.split): size.n for size in published.split_sizes}
     if (size := sizes.get((source, split))) is not None and record.n != size:
         raise RequestError(
-            f"{path}: n: {record.n:,} examples, but {split} of {source} has {size:,}; a score of a part is no score of it"
+            f"{path}: n: {record.n:,} examples, but {split} of {source} has {size:,}; "
+            "a score of a part is no score of it"
         )
     for place, other in others.items():
         if same_run(record, other):
             raise RequestError(
-                f"{path}: a duplicate of {place}: the same recipe, seed, split and task; records are never replaced"
+                f"{path}: a duplicate of {place}: the same recipe, seed, split and task; "
+                "records are never replaced"
             )
-        same_data = (
-            other.data["manifest_hash"] == record.data["manifest_hash"] and other.split == split
-        )
-        known = record.ids_sha256 is not None and other.ids_sha256 is not None
-        if same_data and (record.n != other.n or (known and record.ids_sha256 != other.ids_sha256)):
+        same_manifest = other.data["manifest_hash"] == record.data["manifest_hash"]
+        same_data = same_manifest and other.split == split
+        both_known = record.ids_sha256 is not None and other.ids_sha256 is not None
+        if same_data and (
+            record.n != other.n or (both_known and record.ids_sha256 != other.ids_sha256)
+        ):
+            count = "others" if record.n == other.n else f"{other.n:,}"
             raise RequestError(
-                f"{path}: {record.n:,} examples of {split}, and {place} has {'others' if record.n == other.n else f'{other.n:,}'}: "
+                f"{path}: {record.n:,} examples of {split}, and {place} has {count}: "
                 "of the same data and split they must be the same; evaluate again"
             )
 
 
 def same_run(one: Record, other: Record) -> bool:
-    """Whether both are of one trained checkpoint, or of one recipe and seed, on one split and task.
+    """Whether both are of one checkpoint, or of one recipe and seed, on the same split and task.
 
-    Scores in two precisions are not one run; where one record does not say which, it may be the same.
+    Scores in two precisions are two runs; a record that does not tell its precision may be of any.
     """
     if (one.task, one.split, one.data["source"]) != (other.task, other.split, other.data["source"]):
         return False
     pairs = zip(precisions(one), precisions(other), strict=True)
     if any(None not in pair and pair[0] != pair[1] for pair in pairs):
         return False
+    # other ways to resize pictures or lengths of texts change the identity
     if "elsewhere" in (one.kind, other.kind):
-        return one.identity == other.identity  # which other pictures or text lengths change
+        return one.identity == other.identity
     digests = one.model.get("checkpoint_sha256"), other.model.get("checkpoint_sha256")
     if digests[0] == digests[1] is not None:
         return True
-    recipes = [
-        (r.recipe["hash"], r.recipe.get("experiment", r.recipe["hash"])) for r in (one, other)
+    hashes = [record.recipe["hash"] for record in (one, other)]
+    experiments = [
+        record.recipe.get("experiment", record.recipe["hash"]) for record in (one, other)
     ]
-    return one.seed == other.seed and (
-        recipes[0][0] == recipes[1][0] or recipes[0][1] == recipes[1][1]
-    )
+    same_recipe = hashes[0] == hashes[1] or experiments[0] == experiments[1]
+    return one.seed == other.seed and same_recipe
 
 
 def precisions(record: Record) -> tuple[str | None, str | None]:
-    """Of the evaluation and of the training."""
+    """The precision of the evaluation and that of the training."""
     return record.precision, record.training.get("precision")
 
 
 def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, list[str]]:
-    """Copy a record, or the one of a run's reported split, into the folder's results/; nothing is ever replaced.
+    """Copy a record into the folder's results/ without ever replacing one.
 
     Args:
-        if_new: pass over a record that is there already, with the same figures.
+        source: a record file, or a run folder, whose recipe's reported split is meant.
+        if_new: pass over a record that is there already with the same figures.
 
     Returns:
-        Where it lies, and with which marks the tables will show it.
+        Its path in the folder, and the marks with which the tables will show it.
 
     Raises:
-        RequestError: no record there, or one that the tables cannot take: see `check_record`.
+        RequestError: there is no record, or the tables cannot take it: see `check_record`.
     """
     path = reported(source) if source.is_dir() or not source.exists() else source
+    # read once: it may be a pipe
     with reading(path):
-        content = path.read_bytes()  # once: it may be a pipe
+        content = path.read_bytes()
     record = parse_record(content, path)
     check_predictions(path, record)
     if record.kind == "run":
-        name, digest = (
-            f"{record.title.replace(' + ', '+')}.{record.split}.seed-{record.seed}",
-            record.recipe["hash"],
-        )
+        name, end, digest = record.title, f"seed-{record.seed}", record.recipe["hash"]
     else:
-        name, digest = (
-            f"{record.model['name'].replace(' + ', '+')}.{record.split}.elsewhere",
-            record.identity,
-        )
+        name, end, digest = record.model["name"], "elsewhere", record.identity
+    name = f"{name.replace(' + ', '+')}.{record.split}.{end}"
     digests = "+".join(part[:8] for part in digest.split(" + "))
     target = root / "results" / record.task / f"{name}.{digests}.json"
     published = load_published(root)
     others = load_records(root, published)
     check_record(path, record, {}, published)
     for place, other in others.items() if if_new else ():
-        if record.model_dump(exclude=OF_THE_MOMENT) == other.model_dump(exclude=OF_THE_MOMENT):
+        if record.model_dump(exclude=CIRCUMSTANCES) == other.model_dump(exclude=CIRCUMSTANCES):
             return place, ["there already, with the same figures"]
     check_record(path, record, others, published)
     if target.exists():
@@ -178,27 +176,28 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
 
 
 def check_predictions(path: Path, record: Record) -> None:
-    """The rows that a record was computed from, where they lie beside it, are of its examples."""
+    """Refuse a record whose predictions, if they lie beside it, are of other examples."""
     predictions = predictions_file(path, path.parent.parent, record.task, record.split)
     if record.ids_sha256 is None or not predictions.is_file():
         return
     ids = [prediction.id for prediction in read_predictions(predictions)]
     if len(ids) != record.n or ids_digest(ids) != record.ids_sha256:
         raise RequestError(
-            f"{path}: n: {record.n:,} examples, and the {len(ids):,} of {predictions} are others; evaluate again"
+            f"{path}: n: {record.n:,} examples, and the {len(ids):,} of {predictions} are others; "
+            "evaluate again"
         )
 
 
 def reported(run: Path) -> Path:
-    """The record of the split that a run's recipe reports; of a checkpoint from elsewhere the only one."""
+    """The record of a run's reported split, or the only record of a checkpoint from elsewhere."""
     if not (run / "recipe.yaml").is_file():
-        found = sorted(run.glob("results/*.json"))
-        if len(found) == 1:
-            return found[0]
-        there = f"several records, each is added by its path: {', '.join(map(str, found))}"
-        raise RequestError(
-            f"{run}: {there if found else 'neither a result record nor a run folder (recipe.yaml)'}"
-        )
+        files = sorted(run.glob("results/*.json"))
+        if len(files) == 1:
+            return files[0]
+        if files:
+            paths = ", ".join(map(str, files))
+            raise RequestError(f"{run}: several records, each is added by its path: {paths}")
+        raise RequestError(f"{run}: neither a result record nor a run folder (recipe.yaml)")
     recipe = strict_yaml.read_group(run / "recipe.yaml")
     path = run / "results" / f"{recipe['task']}.{recipe['data']['report']}.json"
     if not path.is_file():

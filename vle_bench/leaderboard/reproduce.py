@@ -1,4 +1,4 @@
-"""A published score against what was measured of its recipe."""
+"""Compares the published score of a recipe with the measured ones."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,30 +7,37 @@ from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import Expect, Record, load_record, precision_of
 from vle_bench.leaderboard.experiments import Experiment, experiments
-from vle_bench.metrics.rounding import percent
+from vle_bench.metrics.rounding import percent, percent_range
 from vle_bench.recipe.load import default_run_folder, load_recipe
 from vle_bench.recipe.schema import Recipe
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The runs of one recipe on one data; `files` holds the record of each, `stated` what each expected when it was measured."""
+    """The runs of one recipe on one data set.
 
-    experiment: Experiment  # with what is expected now
+    Args:
+        experiment: with the published score of the recipe as it is now.
+        files: the record of each run.
+        stated: the published score in each record.
+    """
+
+    experiment: Experiment
     files: tuple[Path, ...]
     stated: tuple[Expect | None, ...]
 
 
 def measured(what: str, root: Path) -> list[Measured]:
-    """The records of a run, or of every seed of a recipe, on the split whose published score the recipe states.
+    """The records of a run, or of every seed of a recipe, on the split of the published score.
 
-    Several entries where the data or the task's version differ between records: those are never put into one mean.
+    There is an entry for each data set and version of the task: these are never averaged.
 
     Args:
-        root: the leaderboards folder; of a recipe `runs/<its name>` is looked at too.
+        what: a recipe or a run folder.
+        root: the leaderboards folder; for a recipe, `runs/<its name>` is searched too.
 
     Raises:
-        RequestError: nothing is expected, or nothing is measured; names the command that measures.
+        RequestError: no score is published, or none is measured; names the command that measures.
     """
     run = Path(what) if Path(what).is_dir() else None
     if run is not None and not (run / "recipe.yaml").is_file():
@@ -49,7 +56,7 @@ def measured(what: str, root: Path) -> list[Measured]:
         *sorted(folder.glob("results/*.json")),
     ]
     records = {path: load_record(path) for path in files}
-    found = {
+    matching = {
         path: record
         for path, record in records.items()
         if record.kind == "run"
@@ -57,60 +64,65 @@ def measured(what: str, root: Path) -> list[Measured]:
         and record.task == recipe.task
         and (run or is_of(record, recipe))
     }
-    counted = {path: record for path, record in found.items() if not record.contaminated}
+    counted = {path: record for path, record in matching.items() if not record.contaminated}
     if not counted:
-        raise RequestError(f"{what}: {why_nothing(what, run, recipe, expect, list(found))}")
+        raise RequestError(f"{what}: {why_nothing(what, run, recipe, expect, list(matching))}")
     for path, record in counted.items():
         if expect.metric not in record.metrics:
             raise RequestError(
-                f"{path}: has no metric {expect.metric!r}, which {what} expects; it has {', '.join(record.metrics)}"
+                f"{path}: has no metric {expect.metric!r}, which {what} expects; "
+                f"it has {', '.join(record.metrics)}"
             )
     return grouped(without_copies(counted, expect.metric), recipe, expect)
 
 
 def is_of(record: Record, recipe: Recipe) -> bool:
-    """Records of schema versions 1 and 2 do not know their experiment; the hash knows the seed too."""
+    """Whether a record is of a recipe, whatever the seed.
+
+    Records of schema versions 1 and 2 have only the hash, which depends on the seed.
+    """
     if "experiment" in record.recipe:
         return record.recipe["experiment"] == recipe.experiment
     return record.recipe["hash"] == recipe.hash
 
 
-def without_copies(found: dict[Path, Record], metric: str) -> dict[Path, Record]:
-    """A checkpoint counts once: its record lies in the run's folder, and in the leaderboards where it was taken in."""
+def without_copies(records: dict[Path, Record], metric: str) -> dict[Path, Record]:
+    """Drop second records of a checkpoint: it may be in the run's folder and in leaderboards/."""
     first: dict[tuple[object, ...], Path] = {}
-    for path, record in found.items():
+    for path, record in records.items():
         checkpoint = record.model.get("checkpoint_sha256", path)
         seen = first.setdefault((checkpoint, record.data["manifest_hash"], record.precision), path)
-        if found[seen].metrics[metric].value != record.metrics[metric].value:
+        if records[seen].metrics[metric].value != record.metrics[metric].value:
             raise RequestError(
-                f"{seen} and {path}: two scores of one checkpoint on the same data; name the run that is meant"
+                f"{seen} and {path}: two scores of one checkpoint on the same data; "
+                "name the run that is meant"
             )
-    return {path: found[path] for path in first.values()}
+    return {path: records[path] for path in first.values()}
 
 
-def grouped(found: dict[Path, Record], recipe: Recipe, expect: Expect) -> list[Measured]:
+def grouped(originals: dict[Path, Record], recipe: Recipe, expect: Expect) -> list[Measured]:
+    """Records as experiments, all with the recipe's published score as it is now."""
     known = {"experiment": recipe.experiment}
     records = {
         path: record.model_copy(update={"expect": expect, "recipe": record.recipe | known})
-        for path, record in found.items()
+        for path, record in originals.items()
     }
     path_of = {id(record): path for path, record in records.items()}
     result = []
     for group in experiments(records.values()):
         files = tuple(path_of[id(record)] for record in group)
-        result.append(
-            Measured(
-                Experiment(group, expect.metric), files, tuple(found[path].expect for path in files)
-            )
-        )
+        stated = tuple(originals[path].expect for path in files)
+        result.append(Measured(Experiment(group, expect.metric), files, stated))
     return result
 
 
 def why_nothing(
     what: str, run: Path | None, recipe: Recipe, expect: Expect, contaminated: list[Path]
 ) -> str:
+    """Why no record counts, and the commands that make one."""
     if contaminated:
-        return f"only contaminated records, which never count: {', '.join(map(str, contaminated))}; train on other splits"
+        files = ", ".join(map(str, contaminated))
+        return f"only contaminated records, which never count: {files}; train on other splits"
     folder = run or default_run_folder(recipe)
     steps = [] if run else [f"vle-bench train {what}"]
     if expect.split in SOURCES[recipe.data.source].unlabelled:
@@ -118,42 +130,42 @@ def why_nothing(
             f"vle-bench predict {folder} --split test --output vqa_test.json",
             f"vle-bench evaluate {folder} --split {expect.split} --server-result FILE",
         ]
-        how = f"only the server scores it; FILE is its answer to vqa_test.json: {'; '.join(f'`{step}`' for step in steps)}"
+        how = "only the server scores it; FILE is its answer to vqa_test.json:"
     else:
-        if run or expect.split != recipe.data.report:  # which training ends with
+        # training ends with an evaluation of the reported split
+        if run or expect.split != recipe.data.report:
             steps.append(f"vle-bench evaluate {folder} --split {expect.split}")
-        how = f"it comes with {'; '.join(f'`{step}`' for step in steps)}"
+        how = "it comes with"
+    commands = "; ".join(f"`{step}`" for step in steps)
     return (
-        f"{expect.metric} on {expect.split} is expected, and nothing is measured there yet: {how}"
+        f"{expect.metric} on {expect.split} is expected, and nothing is measured there yet: "
+        f"{how} {commands}"
     )
 
 
-def report_lines(found: Measured) -> list[str]:
-    """Published, measured, each seed, the difference: percent and points."""
-    experiment, first = found.experiment, found.experiment.first
+def report_lines(result: Measured) -> list[str]:
+    """Published score, measured mean, each seed and the difference, as the command prints them."""
+    experiment, first = result.experiment, result.experiment.first
     assert first.expect is not None
-    measured_how = ", ".join(filter(None, (experiment.show_seeds(), precision_of(first))))
+    details = ", ".join(filter(None, (experiment.show_seeds(), precision_of(first))))
     lines = [
-        f"{first.recipe['name']}: {experiment.metric} on {first.split} of {first.data['source']} ({first.n:,} questions), percent",
+        f"{first.recipe['name']}: {experiment.metric} on {first.split} of {first.data['source']} "
+        f"({first.n:,} questions), percent",
         f"published    {first.expect.value}   {first.expect.source}",
-        f"measured     {percent(experiment.mean)}   {measured_how}",
+        f"measured     {percent(experiment.mean)}   {details}",
     ]
-    for record, path, stated in zip(experiment.records, found.files, found.stated, strict=True):
+    for record, path, stated in zip(experiment.records, result.files, result.stated, strict=True):
         metric = record.metrics[experiment.metric]
-        between = (
-            f"   ({percent(metric.interval[0])} to {percent(metric.interval[1])})"
-            if metric.interval
-            else ""
-        )
-        lines.append(
-            f"  seed {record.seed:<5} {percent(metric.value)}{between}   {path}, {made_by(record)}"
-        )
+        between = f"   ({percent_range(metric.interval)})" if metric.interval else ""
+        score = f"{percent(metric.value)}{between}"
+        lines.append(f"  seed {record.seed:<5} {score}   {path}, {made_by(record)}")
         if stated not in (None, first.expect):
             lines.append(f"    measured when {stated.value} ± {stated.tolerance} was expected")
     return [*lines, f"difference   {experiment.show_difference()}"]
 
 
 def made_by(record: Record) -> str:
+    """The commit that scored, or the version of an installed package."""
     commit, clean = record.code.get("commit"), record.code.get("clean")
     if commit is None:
         return f"vle-bench {record.code.get('version', 'of an unknown version')}"

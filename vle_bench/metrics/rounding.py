@@ -1,5 +1,6 @@
 """Fractions for printing, rounded half away from zero as in papers, despite binary digits."""
 
+from collections.abc import Sequence
 from decimal import ROUND_HALF_UP, Decimal
 
 
@@ -19,4 +20,16 @@ def signed(value: Decimal, decimals: int) -> str:
     shown = rounded(value, decimals)
     return (
         f"−{shown[1:]}" if shown.startswith("-") else shown if not Decimal(shown) else f"+{shown}"
+    )
+
+
+def percent_range(interval: Sequence[float] | None, missing: str = "") -> str:
+    """An interval of fractions in percent: `76.90 to 77.60`; `missing` if there is none."""
+    return " to ".join(map(percent, interval)) if interval else missing
+
+
+def plus_minus(fraction: float, interval: Sequence[float] | None) -> str:
+    """A score in percent, ± half of its interval: `77.41 ± 0.35`; the score alone without one."""
+    return percent(fraction) + (
+        f" ± {percent((interval[1] - interval[0]) / 2)}" if interval else ""
     )

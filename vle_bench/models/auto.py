@@ -1,7 +1,7 @@
 """Register VLE with the Auto classes and pipelines of transformers.
 
-`import vle_bench.models` imports this module, and so does every import of a submodule of it. This is the
-one place that registers anything.
+`import vle_bench.models` imports this module, and so does every import of a submodule of it. This
+is the one place that registers anything.
 """
 
 from transformers import (

@@ -15,7 +15,7 @@ class Predictor(Protocol):
     """A model that answers."""
 
     def predict(self, **inputs: Tensor) -> Tensor:
-        """Run the model on a batch of the task's collator and return the logits, one row an example."""
+        """Run the model on a batch of the task's collator and return logits, one row an example."""
         ...
 
 
@@ -28,7 +28,7 @@ class TrainableModel(Predictor, Protocol):
         ...
 
     def cross_modal_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that join text and image: the group of `train.lr_mult_cross_modal`."""
+        """Return the parameters that join text and image: `train.lr_mult_cross_modal`'s group."""
         ...
 
     def encoder_layers(self) -> dict[str, list[nn.Module]]:
@@ -41,8 +41,8 @@ class TrainableModel(Predictor, Protocol):
     def shard_layers(self) -> list[nn.Module]:
         """Return the repeated layers of the whole model, without embeddings.
 
-        FSDP2 shards each by itself, and `train.compile` compiles each by itself. Layers of one class
-        have the same code.
+        FSDP2 shards each by itself, and `train.compile` compiles each by itself. Layers of one
+        class have the same code.
         """
         ...
 

@@ -10,7 +10,10 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from datasets import Dataset
 from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+from transformers import ProcessorMixin as Processor
 
 from vle_bench.data.loader import load_batches
 from vle_bench.data.prepared import PreparedData as Data
@@ -18,9 +21,8 @@ from vle_bench.errors import RunFailed
 from vle_bench.progress import Bar
 from vle_bench.tasks.predictions import Id, Prediction, Scores
 
-__all__ = ["Data", "Prediction", "Scores", "Task", "predict_in_batches"]
-
 Batch = dict[str, Any]  # {"ids": ids, "inputs": {name: tensor}}
+Settings = dict[str, Any]  # a group of a recipe, or the `inputs` of a checkpoint
 Collate = Callable[[NDArray[np.int64]], Batch]
 SHOWN = 8  # ids in an error message
 
@@ -57,7 +59,7 @@ class Task(Protocol):
         """Open a prepared folder; raises RequestError for one of another kind of data."""
         ...
 
-    def check(self, data: Data, split: str, inputs: dict[str, Any]) -> None:
+    def check(self, data: Data, split: str, inputs: Settings) -> None:
         """Check before training that the model can represent every example of the split.
 
         Raises:
@@ -65,7 +67,7 @@ class Task(Protocol):
         """
         ...
 
-    def inputs(self, model: dict[str, Any], num_token_types: int) -> dict[str, Any]:
+    def inputs(self, model: Settings, num_token_types: int) -> Settings:
         """Return how texts and objects become tensors; saved with every checkpoint.
 
         Args:
@@ -74,12 +76,12 @@ class Task(Protocol):
         """
         ...
 
-    def tokenizer(self, data: Data, split: str, vocab_size: int) -> Any:
+    def tokenizer(self, data: Data, split: str, vocab_size: int) -> PreTrainedTokenizerBase:
         """Train a tokenizer on the texts of a split, for a model from scratch."""
         ...
 
     def training_order(
-        self, questions: Any, seed: int, epoch: int, per_image: int
+        self, questions: Dataset, seed: int, epoch: int, per_image: int
     ) -> NDArray[np.int64]:
         """Return the order of an epoch: every example that teaches something, once.
 
@@ -89,7 +91,12 @@ class Task(Protocol):
         ...
 
     def first_stage(
-        self, questions: Any, question_types: list[str], other_share: float, seed: int, epoch: int
+        self,
+        questions: Dataset,
+        question_types: list[str],
+        other_share: float,
+        seed: int,
+        epoch: int,
     ) -> NDArray[np.bool_]:
         """Select the questions of these types and a share of the others.
 
@@ -101,11 +108,11 @@ class Task(Protocol):
         """
         ...
 
-    def evaluation_batches(self, questions: Any, batch_size: int) -> list[NDArray[np.int64]]:
+    def evaluation_batches(self, questions: Dataset, batch_size: int) -> list[NDArray[np.int64]]:
         """Split every example into batches of about `batch_size` texts, each image in one only."""
         ...
 
-    def augmentation(self, settings: dict[str, Any], seed: int, epoch: int) -> Any:
+    def augmentation(self, settings: Settings, seed: int, epoch: int) -> object | None:
         """Return the augmentation of one epoch of training for `collator`, or None.
 
         Args:
@@ -116,35 +123,35 @@ class Task(Protocol):
 
     def collator(
         self,
-        questions: Any,
-        images: Any,
-        processor: Any,
+        questions: Dataset,
+        images: Dataset,
+        processor: Processor,
         labels: list[str],
-        inputs: dict[str, Any],
+        inputs: Settings,
         augment: Any = None,
     ) -> Collate:
         """Return the function from indices of a micro-batch to its tensors."""
         ...
 
     def predictions(
-        self, logits: torch.Tensor, ids: list[Any], labels: list[str]
+        self, logits: torch.Tensor, ids: Sequence[Id], labels: list[str]
     ) -> list[Prediction]:
         """Turn the logits of a batch into one prediction for each example."""
         ...
 
     def predict(
         self,
-        model: Any,
+        model: torch.nn.Module,
         data: Data,
         split: str,
         *,
-        processor: Any,
+        processor: Processor,
         labels: list[str],
-        inputs: dict[str, Any],
+        inputs: Settings,
         accelerator: Accelerator,
         batch_size: int,
         num_workers: int = 0,
-        autocast: Callable[[], AbstractContextManager[Any]] | None = None,
+        autocast: Callable[[], AbstractContextManager[object]] | None = None,
     ) -> list[Prediction]:
         """Predict every example of a split; see `predict_in_batches`, which most tasks use."""
         ...
@@ -157,7 +164,7 @@ class Task(Protocol):
         """
         ...
 
-    def submission(self, predictions: list[Prediction], questions: Any) -> str:
+    def submission(self, predictions: list[Prediction], questions: Dataset) -> str:
         """Write the content of the official file.
 
         Raises:
@@ -169,7 +176,7 @@ class Task(Protocol):
         """Say what is wrong with the values of a prediction that was read from a file."""
         ...
 
-    def score(self, predictions: list[Prediction], questions: Any) -> Scores:
+    def score(self, predictions: list[Prediction], questions: Dataset) -> Scores:
         """Score the predictions of every example of a split; the ids must be the questions'."""
         ...
 
@@ -179,17 +186,17 @@ class Task(Protocol):
 @torch.no_grad()
 def predict_in_batches(
     task: Task,
-    model: Any,
+    model: torch.nn.Module,
     data: Data,
     split: str,
     *,
-    processor: Any,
+    processor: Processor,
     labels: list[str],
-    inputs: dict[str, Any],
+    inputs: Settings,
     accelerator: Accelerator,
     batch_size: int,
     num_workers: int = 0,
-    autocast: Callable[[], AbstractContextManager[Any]] | None = None,
+    autocast: Callable[[], AbstractContextManager[object]] | None = None,
 ) -> list[Prediction]:
     """Predict every example of a split, one forward pass a batch.
 
@@ -234,7 +241,7 @@ def predict_in_batches(
     return gathered
 
 
-def logits_of(model: Any, batch: Batch, device: torch.device) -> torch.Tensor:
+def logits_of(model: torch.nn.Module, batch: Batch, device: torch.device) -> torch.Tensor:
     """Run the model on a collated batch without its labels."""
     tensors = {
         name: value.to(device, non_blocking=True)

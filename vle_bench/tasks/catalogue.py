@@ -20,7 +20,8 @@ class TaskFacts:
         tokens: typical tokens of a text, for the memory that a batch takes.
         reported: `report` and `compare` take its runs.
         boxes: its questions have objects with boxes.
-        pooled: the head reads the poolers' output only, so that the last fusion layer may compute one token.
+        pooled: the head reads the poolers' output only, so that the last fusion layer may compute
+            one token.
         parts: the choices that a model of it makes, of those that its form of data has.
         halves: of a task that joins two runs: the task of each, in the order of `parts`.
         text_length: tokens of a text in the published fine-tuning, for checkpoints that do not say;

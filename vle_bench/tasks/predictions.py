@@ -8,9 +8,10 @@ from typing import Any
 
 from vle_bench import atomic
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.json_files import jsonl_lines
+from vle_bench.json_files import jsonl_records
 
 Id = int | str  # question_id of VQA, annot_id of VCR
+Row = dict[str, Any]  # a JSON object, or a row of a table
 
 
 @dataclass(frozen=True)
@@ -23,17 +24,17 @@ class Prediction:
     """
 
     id: Id
-    values: Mapping[str, Any]
+    values: Row
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> "Prediction":
+    def from_row(cls, row: Row) -> "Prediction":
         """Read the JSON object of a predictions file, `{"id": ..., ...}`."""
         return cls(row["id"], {name: value for name, value in row.items() if name != "id"})
 
-    def as_row(self) -> dict[str, Any]:
+    def as_row(self) -> Row:
         """Return the JSON object of a predictions file."""
         return {"id": self.id, **self.values}
 
@@ -58,8 +59,8 @@ class Scores:
     """
 
     n: int
-    metrics: Mapping[str, dict[str, Any]]
-    breakdown: Mapping[str, Mapping[str, dict[str, Any]]] = field(default_factory=dict)
+    metrics: Mapping[str, Row]
+    breakdown: Mapping[str, Mapping[str, Row]] = field(default_factory=dict)
     per_example: Mapping[Id, float] = field(default_factory=dict)
     kinds: Mapping[str, Sequence[str]] = field(default_factory=dict)
     per_answer_type: Mapping[str, float] = field(default_factory=dict)
@@ -93,20 +94,7 @@ def read_predictions(path: Path) -> list[Prediction]:
         RequestError: no such file, a line that is no prediction, or an id twice.
     """
     predictions: dict[Id, Prediction] = {}
-    for number, line in jsonl_lines(path):
-        place = f"{path}: line {number}"
-        try:
-            row = json.loads(line.decode("utf-8-sig"))
-        except UnicodeDecodeError as error:
-            raise RequestError(f"{place}: not UTF-8 text (byte {error.start})") from error
-        except json.JSONDecodeError as error:
-            raise RequestError(
-                f"{place}: broken or cut-off JSON at column {error.colno}: {error.msg}"
-            ) from error
-        except (RecursionError, ValueError) as error:  # nested too deep, thousands of digits
-            raise RequestError(f"{place}: cannot be read: {error}") from error
-        if not isinstance(row, dict):
-            raise RequestError(f"{place}: not an object; evaluate again")
+    for _, row in jsonl_records(path):
         i: Any = row.get("id")
         if type(i) not in (int, str) or i in predictions:
             problem = "a second time" if type(i) in (int, str) else "an id is expected"
@@ -116,6 +104,6 @@ def read_predictions(path: Path) -> list[Prediction]:
     return list(predictions.values())
 
 
-def is_probability(value: Any) -> bool:
+def is_probability(value: object) -> bool:
     """Whether a value that was read from a file is a number in 0..1 and not NaN."""
-    return type(value) in (int, float) and 0 <= value <= 1
+    return isinstance(value, int | float) and type(value) is not bool and 0 <= value <= 1

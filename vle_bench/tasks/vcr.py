@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
 
 from vle_bench.data.augment import VCRAugmentation
 from vle_bench.data.collate import WIDTH, ChoiceCollator, Part
@@ -26,8 +28,8 @@ from vle_bench.data.vcr_text import FIRST_OBJECT_TYPE, object_names, tagged
 from vle_bench.errors import RequestError
 from vle_bench.metrics.bootstrap import figure, figures
 from vle_bench.metrics.vcr import vcr_accuracy
-from vle_bench.tasks.base import Collate, Task, predict_in_batches
-from vle_bench.tasks.predictions import Prediction, Scores, by_id, is_probability
+from vle_bench.tasks.base import Collate, Processor, Settings, Task, predict_in_batches
+from vle_bench.tasks.predictions import Id, Prediction, Row, Scores, by_id, is_probability
 
 LENGTHS = (
     (5, "1 to 5"),
@@ -64,7 +66,7 @@ class VCR:
             raise RequestError(f"{root}: holds prepared {source}, {self.name} needs {known}")
         return data
 
-    def check(self, data: PreparedData, split: str, inputs: dict[str, Any]) -> None:
+    def check(self, data: PreparedData, split: str, inputs: Settings) -> None:
         """Check before training that the model has a type for every object that a choice tags."""
         types = inputs["most_objects"]
         most_in_an_image = max(map(len, data.images["class_names"]), default=0)
@@ -77,7 +79,7 @@ class VCR:
                     f"choice, and the model has types for {types}: model.config.num_token_types"
                 )
 
-    def inputs(self, model: dict[str, Any], num_token_types: int) -> dict[str, Any]:
+    def inputs(self, model: Settings, num_token_types: int) -> Settings:
         return {
             "max_text_length": model["max_text_length"],
             "objects": model["objects"],
@@ -85,43 +87,46 @@ class VCR:
             "most_objects": num_token_types - FIRST_OBJECT_TYPE,
         }
 
-    def tokenizer(self, data: PreparedData, split: str, vocab_size: int) -> Any:
+    def tokenizer(self, data: PreparedData, split: str, vocab_size: int) -> PreTrainedTokenizerBase:
         records = map(json.loads, data.questions(split)["record"])
         return train_tokenizer((text for one in records for text in texts_of(one)), vocab_size)
 
     def training_order(
-        self, questions: Any, seed: int, epoch: int, per_image: int
+        self, questions: Dataset, seed: int, epoch: int, per_image: int
     ) -> NDArray[np.int64]:
         return grouped_order(np.asarray(questions["image_row"]), seed, epoch, per_image)
 
     def first_stage(
-        self, questions: Any, question_types: list[str], other_share: float, seed: int, epoch: int
+        self,
+        questions: Dataset,
+        question_types: list[str],
+        other_share: float,
+        seed: int,
+        epoch: int,
     ) -> NDArray[np.bool_]:
         raise ValueError("VCR's questions have no types")
 
-    def evaluation_batches(self, questions: Any, batch_size: int) -> list[NDArray[np.int64]]:
+    def evaluation_batches(self, questions: Dataset, batch_size: int) -> list[NDArray[np.int64]]:
         texts = sum(WIDTH[part] for part in self.parts)
         return image_batches(np.asarray(questions["image_row"]), max(1, batch_size // texts))
 
-    def augmentation(
-        self, settings: dict[str, Any], seed: int, epoch: int
-    ) -> VCRAugmentation | None:
+    def augmentation(self, settings: Settings, seed: int, epoch: int) -> VCRAugmentation | None:
         flip, names = settings["horizontal_flip"], settings["shuffle_names"]
         return VCRAugmentation(flip, names, seed, epoch) if flip or names else None
 
     def collator(
         self,
-        questions: Any,
-        images: Any,
-        processor: Any,
+        questions: Dataset,
+        images: Dataset,
+        processor: Processor,
         labels: list[str],
-        inputs: dict[str, Any],
-        augment: Any = None,
+        inputs: Settings,
+        augment: None = None,
     ) -> Collate:
         return ChoiceCollator(questions, images, processor, self.parts, augment=augment, **inputs)
 
     def predictions(
-        self, logits: torch.Tensor, ids: list[Any], labels: list[str]
+        self, logits: torch.Tensor, ids: Sequence[Id], labels: list[str]
     ) -> list[Prediction]:
         """Read each question's choice and the probability of every choice among its four.
 
@@ -136,7 +141,7 @@ class VCR:
         chosen, probabilities = fours.argmax(-1).tolist(), fours.softmax(-1).tolist()
         predictions = []
         for annot_id, scores, best in zip(ids, probabilities, chosen, strict=True):
-            values: dict[str, Any] = {}
+            values: Row = {}
             for part in self.parts:
                 if part == "q2a":
                     values |= {"q2a": best.pop(0), "q2a_scores": scores.pop(0)}
@@ -151,7 +156,7 @@ class VCR:
         every: dict[Part, Part] = {"qa2r": "qa2r, every answer"}
         return replace(self, parts=tuple(every.get(part, part) for part in self.parts))
 
-    def submission(self, predictions: list[Prediction], questions: Any) -> str:
+    def submission(self, predictions: list[Prediction], questions: Dataset) -> str:
         """Write the leaderboard's CSV, in the order of the questions.
 
         Raises:
@@ -183,7 +188,7 @@ class VCR:
                 return f"{part}: {chosen} was chosen, and another choice is more probable"
         return None
 
-    def score(self, predictions: list[Prediction], questions: Any) -> Scores:
+    def score(self, predictions: list[Prediction], questions: Dataset) -> Scores:
         """Compute the accuracy and its breakdown, with 95 % intervals from resampled images.
 
         One part gives `accuracy`; both give `q2ar`, `q2a` and `qa2r`.
@@ -192,7 +197,7 @@ class VCR:
         return vcr_scores(predictions, questions, parts)
 
 
-def vcr_scores(predictions: list[Prediction], questions: Any, parts: Sequence[str]) -> Scores:
+def vcr_scores(predictions: list[Prediction], questions: Dataset, parts: Sequence[str]) -> Scores:
     """Score predictions with a choice for each part; the ids must be the questions'."""
     columns = ["answer_label", "rationale_label", "answer_likelihood"]
     table = questions.select_columns(["annot_id", "image_id", "record", *columns]).to_list()
@@ -229,7 +234,7 @@ def vcr_scores(predictions: list[Prediction], questions: Any, parts: Sequence[st
     )
 
 
-def kinds_of(table: list[dict[str, Any]], parts: Sequence[str]) -> dict[str, list[str]]:
+def kinds_of(table: list[Row], parts: Sequence[str]) -> dict[str, list[str]]:
     """Group questions by the objects tagged in their right texts, their words, and likelihood."""
     groups: dict[str, list[str]] = {
         "objects tagged": [],
@@ -258,7 +263,7 @@ def natural(group: str) -> tuple[int, str]:
     return (int(number), group) if number.isdigit() else (1000, group)
 
 
-def most_tagged(record: dict[str, Any]) -> int:
+def most_tagged(record: Row) -> int:
     """Count the objects that question, answer and rationale tag together, of the fullest choice."""
     question = tagged(record["question"])
     answers = [question | tagged(answer) for answer in record["answer_choices"]]
@@ -269,7 +274,7 @@ def most_tagged(record: dict[str, Any]) -> int:
     )
 
 
-def texts_of(record: dict[str, Any]) -> list[str]:
+def texts_of(record: Row) -> list[str]:
     """Return a record's texts with names instead of tags, for a tokenizer's vocabulary."""
     names = object_names(record["objects"])
     texts = [record["question"], *record["answer_choices"], *record["rationale_choices"]]

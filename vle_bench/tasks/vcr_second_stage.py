@@ -1,10 +1,11 @@
 """A second stage of pre-training on VCR, between the general one and the fine-tuning."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 from numpy.typing import NDArray
 
 from vle_bench.data.augment import VCRAugmentation
@@ -14,8 +15,8 @@ from vle_bench.data.prepared import PreparedData
 from vle_bench.data.samplers import image_batches
 from vle_bench.errors import RequestError
 from vle_bench.metrics.bootstrap import figure
-from vle_bench.tasks.base import Collate, Task
-from vle_bench.tasks.predictions import Prediction, Scores, by_id
+from vle_bench.tasks.base import Collate, Processor, Settings, Task
+from vle_bench.tasks.predictions import Id, Prediction, Scores, by_id
 from vle_bench.tasks.vcr import VCR
 
 TEXTS = 2  # of a question: its masked copy, and the whole text
@@ -36,7 +37,7 @@ class VCRSecondStage(VCR):
     submitted_with: str | None = None
     version: int = 2  # 2: a tie is right only where the right class is the first of it
 
-    def check(self, data: PreparedData, split: str, inputs: dict[str, Any]) -> None:
+    def check(self, data: PreparedData, split: str, inputs: Settings) -> None:
         super().check(data, split, inputs)
         if len(np.unique(np.asarray(data.questions(split)["image_row"]))) < 2:
             raise RequestError(
@@ -44,20 +45,20 @@ class VCRSecondStage(VCR):
                 "that do not match"
             )
 
-    def evaluation_batches(self, questions: Any, batch_size: int) -> list[NDArray[np.int64]]:
+    def evaluation_batches(self, questions: Dataset, batch_size: int) -> list[NDArray[np.int64]]:
         return image_batches(np.asarray(questions["image_row"]), max(1, batch_size // TEXTS))
 
-    def augmentation(self, settings: dict[str, Any], seed: int, epoch: int) -> VCRAugmentation:
+    def augmentation(self, settings: Settings, seed: int, epoch: int) -> VCRAugmentation:
         """Never None: its seed and epoch decide which words are masked."""
         return VCRAugmentation(settings["horizontal_flip"], settings["shuffle_names"], seed, epoch)
 
     def collator(
         self,
-        questions: Any,
-        images: Any,
-        processor: Any,
+        questions: Dataset,
+        images: Dataset,
+        processor: Processor,
         labels: list[str],
-        inputs: dict[str, Any],
+        inputs: Settings,
         augment: VCRAugmentation | None = None,
     ) -> Collate:
         # Without an augmentation the seed is fixed: every evaluation masks the same words.
@@ -71,7 +72,7 @@ class VCRSecondStage(VCR):
         )
 
     def predictions(
-        self, logits: torch.Tensor, ids: list[Any], labels: list[str]
+        self, logits: torch.Tensor, ids: Sequence[Id], labels: list[str]
     ) -> list[Prediction]:
         """Count the words masked and found, and whether the match was found.
 
@@ -98,7 +99,7 @@ class VCRSecondStage(VCR):
             return "an id and two counts of words are expected"
         return None
 
-    def score(self, predictions: list[Prediction], questions: Any) -> Scores:
+    def score(self, predictions: list[Prediction], questions: Dataset) -> Scores:
         """Compute `mlm_accuracy` over the masked tokens, and `itm_accuracy`.
 
         Both have 95 % intervals from images drawn with replacement.

@@ -1,13 +1,16 @@
 """Visual question answering as classification over the frequent answers (VQA v2, easy-VQA)."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset
 from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
 
 from vle_bench.data.augment import Augmentation
 from vle_bench.data.collate import QuestionCollator
@@ -18,9 +21,9 @@ from vle_bench.data.tokenizer import train_tokenizer
 from vle_bench.errors import RequestError
 from vle_bench.metrics.bootstrap import figure, figures
 from vle_bench.metrics.vqa import in_vocabulary, vqa_accuracy
-from vle_bench.tasks.base import Collate, Task, predict_in_batches
+from vle_bench.tasks.base import Collate, Processor, Settings, Task, predict_in_batches
 from vle_bench.tasks.catalogue import IN_VOCABULARY
-from vle_bench.tasks.predictions import Prediction, Scores, by_id, is_probability
+from vle_bench.tasks.predictions import Id, Prediction, Row, Scores, by_id, is_probability
 
 
 @dataclass(frozen=True)
@@ -43,17 +46,17 @@ class VQA:
             )
         return data
 
-    def check(self, data: PreparedData, split: str, inputs: dict[str, Any]) -> None:
+    def check(self, data: PreparedData, split: str, inputs: Settings) -> None:
         return None
 
-    def inputs(self, model: dict[str, Any], num_token_types: int) -> dict[str, Any]:
+    def inputs(self, model: Settings, num_token_types: int) -> Settings:
         return {"max_text_length": model["max_text_length"]}
 
-    def tokenizer(self, data: PreparedData, split: str, vocab_size: int) -> Any:
+    def tokenizer(self, data: PreparedData, split: str, vocab_size: int) -> PreTrainedTokenizerBase:
         return train_tokenizer(data.questions(split)["question"], vocab_size)
 
     def training_order(
-        self, questions: Any, seed: int, epoch: int, per_image: int
+        self, questions: Dataset, seed: int, epoch: int, per_image: int
     ) -> NDArray[np.int64]:
         # A question without an answer in the vocabulary teaches nothing; it is scored all the same.
         answerable = np.flatnonzero(np.asarray(questions["answerable"]))
@@ -62,7 +65,12 @@ class VQA:
         ]
 
     def first_stage(
-        self, questions: Any, question_types: list[str], other_share: float, seed: int, epoch: int
+        self,
+        questions: Dataset,
+        question_types: list[str],
+        other_share: float,
+        seed: int,
+        epoch: int,
     ) -> NDArray[np.bool_]:
         types = np.asarray(questions["question_type"])
         if unknown := set(question_types) - set(types):
@@ -72,10 +80,10 @@ class VQA:
             )
         return with_others(np.isin(types, question_types), other_share, seed, epoch)
 
-    def evaluation_batches(self, questions: Any, batch_size: int) -> list[NDArray[np.int64]]:
+    def evaluation_batches(self, questions: Dataset, batch_size: int) -> list[NDArray[np.int64]]:
         return image_batches(np.asarray(questions["image_row"]), batch_size)
 
-    def augmentation(self, settings: dict[str, Any], seed: int, epoch: int) -> Views | None:
+    def augmentation(self, settings: Settings, seed: int, epoch: int) -> Views | None:
         chosen = Augmentation(**{one.name: settings[one.name] for one in fields(Augmentation)})
         if chosen == Augmentation():
             return None
@@ -83,11 +91,11 @@ class VQA:
 
     def collator(
         self,
-        questions: Any,
-        images: Any,
-        processor: Any,
+        questions: Dataset,
+        images: Dataset,
+        processor: Processor,
         labels: list[str],
-        inputs: dict[str, Any],
+        inputs: Settings,
         augment: Views | None = None,
     ) -> Collate:
         return QuestionCollator(
@@ -95,7 +103,7 @@ class VQA:
         )
 
     def predictions(
-        self, logits: torch.Tensor, ids: list[Any], labels: list[str]
+        self, logits: torch.Tensor, ids: Sequence[Id], labels: list[str]
     ) -> list[Prediction]:
         """Read the most probable answer of each question and its probability.
 
@@ -115,7 +123,7 @@ class VQA:
     def for_submission(self) -> Task:
         return self
 
-    def submission(self, predictions: list[Prediction], questions: Any) -> str:
+    def submission(self, predictions: list[Prediction], questions: Dataset) -> str:
         """Write the official results file, `[{"question_id": int, "answer": str}]`, ordered by id.
 
         Raises:
@@ -137,7 +145,7 @@ class VQA:
         score = values.get("score")
         return None if is_probability(score) else f"score: {score!r} is no probability"
 
-    def score(self, predictions: list[Prediction], questions: Any) -> Scores:
+    def score(self, predictions: list[Prediction], questions: Dataset) -> Scores:
         """Compute the official accuracy and its breakdown, with 95 % intervals over images.
 
         Beside it `soft_score_in_vocabulary`, which METER and VLE report while they train: the mean
@@ -170,14 +178,12 @@ class VQA:
         )
 
 
-def numbered_answers(answers: list[str]) -> list[dict[str, Any]]:
+def numbered_answers(answers: list[str]) -> list[Row]:
     """Return the annotators' answers as the official annotations have them."""
     return [{"answer": answer, "answer_id": i} for i, answer in enumerate(answers, 1)]
 
 
-def soft_scores(
-    predictions: list[Prediction], table: list[dict[str, Any]]
-) -> NDArray[np.floating[Any]]:
+def soft_scores(predictions: list[Prediction], table: list[Row]) -> NDArray[np.float64]:
     """Return the soft target of each predicted class, (questions,).
 
     Rounded, because the tables hold 0.3 in 32 bits.

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.miniature.run import HOSTILE, prepare_miniature_vcr, prepare_vqa, vcr_run, vqa_run
 from tests.miniature.vcr import BOXES, OTHER_SIZE, OUTSIDE, SIZE
-from vle_bench.analysis import vcr, vqa
+from vle_bench.analysis import vcr_cards, vqa
 from vle_bench.analysis.report import write_report
 from vle_bench.data.images import decode
 from vle_bench.data.prepared import open_prepared
@@ -21,6 +21,7 @@ from vle_bench.evaluation.record import load_record, precision_of
 from vle_bench.evaluation.vcr_join import join_vcr
 from vle_bench.metrics.rounding import percent
 from vle_bench.models import pretrained
+from vle_bench.pages.html import render_template
 from vle_bench.tasks.catalogue import CATALOGUE
 from vle_bench.tasks.predictions import Prediction
 
@@ -163,21 +164,25 @@ def test_all_answers_of_the_annotators_are_shown_with_counts():
         "question_type": "what",
     }
     row = Prediction(3, {"answer": "d", "label": 0, "score": 0.98765})
-    card = vqa.card([row], [question], 0, Image.new("RGB", (640, 480)), {"file_name": "x.jpg"})
-    assert (
-        "<dd>b ×&nbsp;7, a ×&nbsp;2, c</dd>" in card
-        and "✗ d" in card
-        and "✓ b" in card
-        and "(98.77&nbsp;%)" in card
-    )
-    assert 'width="640" height="480"' in card
+    stored = {"file_name": "x.jpg"}
+    values = vqa.card([row], [question], 0, Image.new("RGB", (640, 480)), stored)
+    card = render_template("analysis/card_vqa.html", card=values)
+    annotators = "<bdi>b</bdi> ×&nbsp;7, <bdi>a</bdi> ×&nbsp;2, <bdi>c</bdi>"
+    assert f"<dd>{annotators}</dd>" in card and "(98.77&nbsp;%)" in card
+    assert "✗ <bdi>d</bdi>" in card and "✓ <bdi>b</bdi>" in card
+    assert 'width="640" height="480"' in card and 'alt="picture x.jpg"' in card
+
+
+def cell_texts(table):
+    rows = [table.head, *(line.cells for line in table.rows)]
+    return [[cell.text for cell in row] for row in rows]
 
 
 def test_confusion_reads_answers_as_the_metric_does():
     table = vqa.confusion_table(
         ["two", "2", "Red.", "red", "the"], ["2", "red", "red", "a red", "two"]
     )
-    rows = [re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in table.split("<tr>")[1:]]
+    rows = cell_texts(table)
     assert rows == [
         ["true answer", "2", "red", "the", "all"],
         ["2", "1", "1", "0", "2"],
@@ -189,7 +194,7 @@ def test_confusion_reads_answers_as_the_metric_does():
 def test_thirteen_answers_are_twelve_and_the_others():
     truths = [f"answer{k:02}" for k in range(13)] * 2 + ["answer12"]
     table = vqa.confusion_table(truths, truths)
-    rows = [re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in table.split("<tr>")[1:]]
+    rows = cell_texts(table)
     assert (
         rows[0][1:4] == ["answer12", "answer00", "answer01"]
         and rows[0][-2:] == ["other", "all"]
@@ -223,7 +228,7 @@ def test_vcr_confidence_score_and_places_by_hand(vcr_page, vcr_data):
         table = next(
             table
             for name, table in page.tables.items()
-            if name.startswith(f"{vcr.TITLES[part]}. Place")
+            if name.startswith(f"{vcr_cards.PART_TITLES[part]}. Place")
         )
         counts = np.zeros((4, 4), int)
         for row in rows:
@@ -248,32 +253,28 @@ def test_boxes_lie_over_the_picture_in_its_own_pixels(vcr_data):
     assert len(found) > OUTSIDE > OTHER_SIZE
     for stored in found:
         image = decode(stored["bytes"], "x")
-        shown = vcr.picture(
+        scene = vcr_cards.scene(
             image, stored, ["person1", "person2", "dog3", "chair4", "cellphone5"], [0, 4]
         )
-        assert (
-            f'viewBox="0 0 {SIZE[0]} {SIZE[1]}"' in shown
-            and f'width="{SIZE[0]}" height="{SIZE[1]}"' in shown
-        )
-        boxes = [
-            tuple(map(float, found))
-            for found in re.findall(
-                r'<rect class="box \w+" x="([-\d.]+)" y="([-\d.]+)" width="([-\d.]+)" height="([-\d.]+)"',
-                shown,
-            )
-        ]
+        assert (scene.picture.width, scene.picture.height) == SIZE
+        boxes = [(box.x, box.y, box.width, box.height) for box in scene.boxes]
         expected = [
             (x1, y1, x2 - x1, y2 - y1) for x1, y1, x2, y2, _ in (BOXES[k] for k in (1, 2, 3, 0, 4))
         ]
-        outside = "outside of the picture: cellphone5" in shown
-        assert boxes == [
-            pytest.approx(box, abs=0.06) for box in (expected[:-1] if outside else expected)
-        ]
-        assert (
-            (">cellphone5</text>" in shown) != outside
-            and ">person1</text>" in shown
-            and ">dog3</text>" not in shown
-        )
+        outside = scene.outside == ["cellphone5"]
+        assert boxes == [pytest.approx(box) for box in (expected[:-1] if outside else expected)]
+        names = [box.name for box in scene.boxes if box.name]
+        assert names == ["person1"] + ["cellphone5"] * (not outside)
+
+
+def test_boxes_are_drawn_where_they_lie(vcr_page):
+    """Every picture has its own pixels as coordinates, whatever the size on the page."""
+    task, _, page = vcr_page
+    pictures = [tag for tag in page.of("svg", role="img") if tag["class"].startswith("boxes")]
+    assert {tag["viewbox"] for tag in pictures} == {f"0 0 {SIZE[0]} {SIZE[1]}"}
+    places = {(tag["x"], tag["y"]) for tag in page.of("rect") if tag.get("class", "")[:3] == "box"}
+    expected = {(f"{x1:.1f}", f"{y1:.1f}") for x1, y1, *_ in BOXES}
+    assert expected <= places and "person1" in page.texts, task
 
 
 def test_a_card_marks_the_choice_and_the_truth():
@@ -284,20 +285,27 @@ def test_a_card_marks_the_choice_and_the_truth():
         "answer_label": 2,
         "annot_id": "val-1",
     }
-    row = {"id": "val-1", "q2a": 0, "q2a_scores": [0.7, 0.1, 0.15, 0.05]}
-    shown = vcr.choice_list("q2a", row, record, ["person1", "dog2"])
-    assert re.findall(r'<li class="(\w*)">(.*?)</li>', shown) == [
+    row = Prediction("val-1", {"q2a": 0, "q2a_scores": [0.7, 0.1, 0.15, 0.05]})
+    image, stored = Image.new("RGB", SIZE), {"file_name": "x.jpg", "boxes": [[0, 0, 9, 9]] * 2}
+    values = vcr_cards.card([row], [record], ["q2a"], 0, image, stored)
+    card = render_template("analysis/card_vcr.html", card=values)
+    assert re.findall(r'<li class="(\w*)">(.*?)</li>', card) == [
         (
             "wrong",
-            'person1 waits. <strong>✗ chosen</strong> <span class="small">70.00&nbsp;%</span>',
+            "<bdi>person1 waits.</bdi> <strong>✗ chosen</strong> "
+            '<span class="small">70.00&nbsp;%</span>',
         ),
-        ("", 'No. <span class="small">10.00&nbsp;%</span>'),
+        ("", '<bdi>No.</bdi> <span class="small">10.00&nbsp;%</span>'),
         (
             "right",
-            'dog2 and person1. <strong>✓ right</strong> <span class="small">15.00&nbsp;%</span>',
+            "<bdi>dog2 and person1.</bdi> <strong>✓ right</strong> "
+            '<span class="small">15.00&nbsp;%</span>',
         ),
-        ("", 'x <span class="small">5.00&nbsp;%</span>'),
+        ("", '<bdi>x</bdi> <span class="small">5.00&nbsp;%</span>'),
     ]
+    chosen_right = Prediction("val-1", {**row.values, "q2a": 2})
+    right = vcr_cards.choices("q2a", chosen_right, record, ["person1", "dog2"])
+    assert [choice.mark for choice in right] == ["", "", "✓ chosen, right", ""]
 
 
 def test_no_text_becomes_markup_and_nothing_comes_from_elsewhere(vqa_page):

@@ -2,25 +2,28 @@
 
 import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
 
-from vle_bench.analysis.html import write_page
-from vle_bench.demo.figures import ablation_curve, choices_sheet, contact_sheet, learning_curve
+from vle_bench.demo.figures import (
+    AnsweredQuestion,
+    ChosenAnswer,
+    choices_sheet,
+    contact_sheet,
+    learning_curves,
+)
+from vle_bench.demo.runs import write_demo_page
 from vle_bench.demo.vqa import COLUMNS, published_rows, results_table
 
 
 def example(correct, color=(0, 0, 255)):
-    return {
-        "image": Image.new("RGB", (64, 64), color),
-        "question": "what color is the shape in the picture?",
-        "correct": correct,
-        "prediction": "red",
-        "truth": "red" if correct else "blue",
-    }
+    image = Image.new("RGB", (64, 64), color)
+    question = "what color is the shape in the picture?"
+    return AnsweredQuestion(image, question, "red", "red" if correct else "blue")
 
 
 def reds(path):
@@ -43,46 +46,44 @@ def test_a_sheet_that_is_not_full(tmp_path):
     assert Image.open(tmp_path / "three.png").size[0] > 800
 
 
-def test_the_curve_draws_every_run(tmp_path):
-    def log(name, end):
-        lines = [{"step": s, "loss": 2.0 / s} for s in (1, 2, 3)]
-        lines += [
-            {"step": s, "split": "val", "accuracy": end * s / 3, "accuracy_not_yes_no": end * s / 4}
-            for s in (1, 2, 3)
-        ]
-        (tmp_path / name).write_text(
-            "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
-        )
-        return tmp_path / name
-
-    one, two = log("a.jsonl", 0.9), log("b.jsonl", 0.5)
-    learning_curve([one], tmp_path / "one.png", {"baseline": 37.33})
-    learning_curve([one, two], tmp_path / "two.png", {"baseline": 37.33})
-    inks = [
-        int(
-            (np.asarray(Image.open(tmp_path / f"{n}.png").convert("RGB")) == (31, 95, 168))
-            .all(-1)
-            .sum()
-        )
-        for n in ("one", "two")
+def log(folder, end):
+    """A run folder with nothing but a log."""
+    lines = [{"step": s, "loss": 2.0 / s} for s in (1, 2, 3)]
+    lines += [
+        {"step": s, "split": "val", "accuracy": end * s / 3, "accuracy_not_yes_no": end * s / 4}
+        for s in (1, 2, 3)
     ]
-    assert 0 < inks[0] < inks[1]
+    folder.mkdir()
+    content = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "log.jsonl").write_text(content, encoding="utf-8")
+    return folder
+
+
+def test_the_curve_draws_every_run(tmp_path):
+    one, two = log(tmp_path / "a", 0.9), log(tmp_path / "b", 0.5)
+    metrics = {"accuracy": "all questions", "accuracy_not_yes_no": "not yes/no"}
+    for name, runs in (("one", {"a": one}), ("two", {"a": one, "b": two})):
+        learning_curves(runs, tmp_path / f"{name}.png", metrics, {"baseline": 37.33})
+    blue, orange, green = (31, 95, 168), (199, 91, 18), (43, 122, 61)
+    assert ink(tmp_path / "one.png", blue) > 0 < ink(tmp_path / "one.png", orange)
+    assert ink(tmp_path / "one.png", green) == 0 < ink(tmp_path / "two.png", green)
+    assert ink(tmp_path / "one.png", orange) < ink(tmp_path / "two.png", orange)
 
 
 def question(chosen, tagged):
-    return {
-        "image": Image.new("RGB", (40, 30), (240, 240, 240)),
-        "boxes": [[2, 2, 18, 28], [20, 5, 38, 25]],
-        "tagged": tagged,
-        "question": "What is [1] holding?",
-        "choices": ["a cup", "a ball", "a kite", "a book"],
-        "chosen": chosen,
-        "truth": 1,
-    }
+    return ChosenAnswer(
+        Image.new("RGB", (40, 30), (240, 240, 240)),
+        [[2, 2, 18, 28], [20, 5, 38, 25]],
+        tagged,
+        "What is [1] holding?",
+        ["a cup", "a ball", "a kite", "a book"],
+        chosen,
+        1,
+    )
 
 
 def ink(path, color):
-    """Pixels of a colour, which `save` does not blend: lines are wider than a pixel."""
+    """Pixels of a colour; lines are wider than a pixel, so that not all are blended."""
     return int(
         (np.abs(np.asarray(Image.open(path).convert("RGB")).astype(int) - color) < 12).all(-1).sum()
     )
@@ -107,28 +108,28 @@ def test_the_sheet_of_choices_shows_what_is_tagged_chosen_and_true(tmp_path):
 
 
 def test_the_ablation_draws_every_run(tmp_path):
-    for name, end in (("on", 0.9), ("off", 0.3)):
-        lines = [{"step": s, "split": "val", "accuracy": end * s / 3} for s in (1, 2, 3)]
-        (tmp_path / f"{name}.jsonl").write_text(
-            "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
-        )
-    ablation_curve({"on": tmp_path / "on.jsonl"}, tmp_path / "one.png", 25)
-    ablation_curve({n: tmp_path / f"{n}.jsonl" for n in ("on", "off")}, tmp_path / "two.png", 25)
-    orange = (217, 114, 43)
+    runs = {name: log(tmp_path / name, end) for name, end in (("on", 0.9), ("off", 0.3))}
+    accuracy, chance = {"accuracy": ""}, {"chance": 25.0}
+    learning_curves({"on": runs["on"]}, tmp_path / "one.png", accuracy, chance, loss=False)
+    learning_curves(runs, tmp_path / "two.png", accuracy, chance, loss=False)
+    orange = (199, 91, 18)
     assert ink(tmp_path / "one.png", orange) == 0 < ink(tmp_path / "two.png", orange)
 
 
 def test_the_page_escapes_and_embeds(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "x.png")
-    write_page(
-        tmp_path / "index.html",
-        "a <b> title",
-        [{"": "one", "score": "<script>"}, {"": "this run", "score": "99.00 ± 0.20"}],
-        ["", "score"],
-        {"A & B": tmp_path / "x.png"},
-        {"Recipe": "a: <i>"},
-        ["note <u>"],
-    )
+    recipe = SimpleNamespace(to_yaml=lambda: "a: <i>")
+    record = SimpleNamespace(model_dump=lambda mode: {"a": "<em>"})
+    rows = [{"": "one", "score": "<script>"}, {"": "this run", "score": "99.00 ± 0.20"}]
+    images = {"A & B": tmp_path / "x.png"}
+
+    def write(name, images):
+        page = tmp_path / name
+        write_demo_page(
+            page, "a <b> title", rows, ["", "score"], images, recipe, record, ["note <u>"]
+        )
+
+    write("index.html", images)
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert (
         "<script>" not in page
@@ -137,9 +138,11 @@ def test_the_page_escapes_and_embeds(tmp_path):
         and "a &lt;b&gt; title" in page
     )
     assert page.count("data:image/png;base64,") == 1 and "://" not in page
-    assert page.count("class=this") == 1 and page.index("class=this") > page.index("&lt;script&gt;")
+    marked = page.index('class="this"')
+    assert page.count('class="this"') == 1 and marked > page.index("&lt;script&gt;")
+    assert "<em>" not in page and "A &amp; B" in page
     with pytest.raises(FileNotFoundError):
-        write_page(tmp_path / "no.html", "t", [], [], {"gone": tmp_path / "gone.png"}, {}, [])
+        write("no.html", {"gone": tmp_path / "gone.png"})
     assert not (tmp_path / "no.html").exists()
 
 

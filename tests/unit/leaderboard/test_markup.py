@@ -3,16 +3,16 @@
 import csv
 import io
 
+from vle_bench.leaderboard.latex import latex
 from vle_bench.leaderboard.markup import (
     Cell,
+    Citation,
     Column,
     Footnote,
     Page,
     Row,
-    Source,
     Table,
     comma_separated,
-    latex,
     markdown,
 )
 
@@ -27,7 +27,7 @@ TABLE = Table(
         Row("measured", (Cell("run~1 #2"), Cell("−0.5 ± 0.2", -0.5))),
     ),
     (Footnote("†", "reproduced by {others}."), Footnote("", "I: images.")),
-    (Source("A README", "https://example.org/a_b"), Source("nowhere")),
+    (Citation("A README", "https://example.org/a_b"), Citation("nowhere")),
 )
 
 

@@ -394,7 +394,7 @@ FIRST = '{model: CoCa, data: vqav2, task: vqa, split: test-dev, value: "82.3", s
             "- {name: LXMERT}",
             "scores.20.model (ViLT): 'ViLT' is not among the models",
         ),
-        ("- {name: ViLT}", "- {name: CLIP}\n  - {name: ViLT}", "models: CLIP stands 2 times; join"),
+        ("- {name: ViLT}", "- {name: CLIP}\n  - {name: ViLT}", "models: CLIP occurs 2 times; join"),
         (
             'sign: "‡"',
             'sign: "†"',
@@ -419,7 +419,7 @@ FIRST = '{model: CoCa, data: vqav2, task: vqa, split: test-dev, value: "82.3", s
         (
             "{data: vqav2, split: val,",
             "{data: vqav2, split: train,",
-            "split_sizes: train of vqav2 stands 2 times; keep one",
+            "split_sizes: train of vqav2 occurs 2 times; keep one",
         ),
         (
             "n: 500, source: shapes-vcr",

@@ -2,7 +2,7 @@ from decimal import Decimal
 
 import pytest
 
-from vle_bench.metrics.rounding import percent, rounded, signed
+from vle_bench.metrics.rounding import percent, percent_range, plus_minus, rounded, signed
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,10 @@ def test_differences_have_a_sign() -> None:
         "0.00",
     ]
     assert rounded(Decimal("-0.25"), 1) == "-0.3"
+
+
+def test_intervals_are_shown_in_percent() -> None:
+    assert percent_range((0.769, 0.77605)) == "76.90 to 77.61"
+    assert percent_range(None) == "" and percent_range(None, "–") == "–"
+    assert plus_minus(0.7741, (0.769, 0.776)) == "77.41 ± 0.35"
+    assert plus_minus(0.7741, None) == "77.41"

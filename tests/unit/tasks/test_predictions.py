@@ -29,12 +29,13 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     [
         (b'{"id": 1', r"x.jsonl: line 1: broken or cut-off JSON at column"),
         (b'{"id": 1}\n\xff\xfe', "x.jsonl: line 2: not UTF-8 text"),
-        (b"[1]", "x.jsonl: line 1: not an object"),
+        (b'{"id": 1, "id": 2}', "x.jsonl: line 1: .*the key 'id' stands twice"),
+        (b"[1]", r"x.jsonl: line 1: \[1\] is not an object"),
         (b'{"answer": "x"}', r"prediction 1 \(id None\): an id is expected"),
         (b'{"id": [1]}', r"prediction 1 \(id \[1\]\): an id is expected"),
         (b'{"id": true}', r"prediction 1 \(id True\): an id is expected"),
         (b'{"id": 1}\n{"id": 2}\n{"id": 1}', r"prediction 3 \(id 1\): a second time"),
-        (b"[" * 100_000, "x.jsonl: line 1: cannot be read"),
+        (b"[" * 100_000, "x.jsonl: line 1: JSON nested too deep"),
     ],
 )
 def test_what_no_evaluation_writes_is_refused(tmp_path: Path, content: bytes, message: str) -> None:

@@ -1,0 +1,217 @@
+"""Curves and reliability diagrams, and the style of all charts."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal, TypedDict
+
+import matplotlib
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
+
+from vle_bench.metrics.sums import mean
+from vle_bench.pages.figures import svg
+from vle_bench.pages.palette import LIGHT
+
+Points = Sequence[tuple[float, float]]
+
+Layout = Literal["constrained"] | None
+
+# Curves in turn: colour, dashes. Neighbours differ in both.
+CURVES = (
+    ("blue", "-"),
+    ("orange", "--"),
+    ("grey", "-."),
+    ("green", "-"),
+    ("violet", "--"),
+    ("gold", "-."),
+)
+
+# Curves with more points are drawn as means of neighbours, to keep the page small.
+MOST_POINTS = 300
+
+# Curves with at most so many points get a dot at each.
+DOTTED = 40
+
+# Pixels. The text of a chart this wide is as large on a phone as the page's own small print.
+WIDTH, HEIGHT = 350, 240
+
+# DejaVu Sans comes with matplotlib, so that the layout is the same on every machine.
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "text.color": LIGHT["text"],
+    "axes.labelcolor": LIGHT["text"],
+    "axes.edgecolor": LIGHT["muted"],
+    "axes.linewidth": 1,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": "medium",
+    "grid.color": LIGHT["line"],
+    "grid.linewidth": 1,
+    "xtick.color": LIGHT["muted"],
+    "xtick.labelcolor": LIGHT["text"],
+    "ytick.color": LIGHT["text"],
+    "ytick.left": False,
+    "legend.frameon": False,
+    "legend.borderpad": 0,
+    "legend.handletextpad": 0.4,
+    "text.parse_math": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "vle-bench",
+}
+
+
+class Bin(TypedDict):
+    """A bin of confidence, as `metrics.error_analysis.calibration` gives it."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float | None
+    score: float | None
+
+
+def styled(font_size: int = 11) -> AbstractContextManager[None]:
+    """The context in which figures are made and drawn."""
+    style: Any = STYLE | {"font.size": font_size}
+    return matplotlib.rc_context(style)
+
+
+def new_figure(width: float, height: float, layout: Layout = "constrained") -> Figure:
+    """An empty figure of so many pixels."""
+    return Figure(figsize=(width / 72, height / 72), dpi=72, layout=layout)
+
+
+def line_chart(
+    name: str,
+    title: str,
+    series: Mapping[str, Points],
+    x_label: str,
+    y_range: tuple[float, float] | None = None,
+    log: bool = False,
+) -> Markup:
+    """Curves over the same axes, with a legend if there are several.
+
+    Args:
+        name: unique on the page.
+        series: name -> points (x, y), in the order of x; at least one point in all.
+        y_range: range of the y axis; that of the points if not given.
+        log: draw the y axis logarithmically if every value is positive.
+    """
+    ends = [(key, points[-1]) for key, points in series.items() if points]
+    last = ", ".join(f"{key} {number(y)} at {number(x)}" for key, (x, y) in ends)
+    with styled():
+        figure = new_figure(WIDTH, HEIGHT)
+        draw_curves(figure.subplots(), series, x_label, y_range, log)
+        return svg(figure, name, f"{title}, over {x_label}: {last}")
+
+
+def draw_curves(
+    axes: Axes,
+    series: Mapping[str, Points],
+    x_label: str,
+    y_range: tuple[float, float] | None = None,
+    log: bool = False,
+    heading: str = "",
+) -> None:
+    """Draw curves into `axes`, below a heading; the other arguments are those of `line_chart`."""
+    thinned = {name: thin(points) for name, points in series.items()}
+    xs, ys = zip(*(point for points in thinned.values() for point in points), strict=True)
+    for k, (name, points) in enumerate(thinned.items()):
+        color, dashes = CURVES[k % len(CURVES)]
+        dot = "o" if len(points) <= DOTTED else ""
+        x, y = zip(*points, strict=True) if points else ((), ())
+        axes.plot(
+            x, y, dashes, color=LIGHT[color], marker=dot, markersize=4, label=name, clip_on=False
+        )
+    if log and min(ys) > 0:
+        low, high = min(ys) / 1.1, max(ys) * 1.1
+        axes.set(yscale="log", ylim=(low, high))
+        axes.yaxis.set(major_locator=log_locator(low, high), minor_locator=NullLocator())
+    else:
+        axes.set_ylim(y_range or padded(min(ys), max(ys)))
+    axes.set_xlim(min(0, *xs), max(xs) or 1)
+    axes.set_xlabel(x_label)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    legend_rows = 0
+    if len(series) > 1:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.3)
+        legend_rows = -(-len(series) // 2)
+    if heading:
+        axes.set_title(heading, pad=6 + 1.6 * legend_rows * matplotlib.rcParams["font.size"])
+
+
+def reliability_diagram(name: str, title: str, bins: Sequence[Bin]) -> Markup:
+    """Bars of each bin's mean score, of its distance from the mean confidence, and of its size.
+
+    Args:
+        name: unique on the page.
+    """
+    filled = [one for one in bins if one["n"]]
+    summary = "; ".join(
+        f"{one['low']:.1f} to {one['high']:.1f}: {one['n']:,} questions, score {one['score']:.2f}"
+        for one in filled
+    )
+    middles = [(one["low"] + one["high"]) / 2 for one in filled]
+    scores = [one["score"] or 0.0 for one in filled]
+    gaps = [(one["confidence"] or 0.0) - score for one, score in zip(filled, scores, strict=True)]
+    counts = [one["n"] for one in filled]
+    width = 0.94 / len(bins)
+    with styled():
+        figure = new_figure(WIDTH, 340)
+        above, axes = figure.subplots(2, 1, sharex=True, height_ratios=(1, 5))
+        above.bar(middles, counts, width, color=LIGHT["grey"])
+        above.set_axis_off()
+        above.set_title(f"questions, at most {max(counts):,} in a bin", loc="left", fontsize=11)
+        axes.bar(middles, scores, width, color=LIGHT["blue"], label="mean score")
+        axes.bar(
+            middles,
+            gaps,
+            width,
+            scores,
+            color=LIGHT["orange"],
+            alpha=0.5,
+            label="from there to the mean confidence",
+        )
+        axes.plot((0, 1), (0, 1), ":", color=LIGHT["muted"])
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+        figure.legend(loc="outside lower left", ncols=2, columnspacing=1, handlelength=1.5)
+        return svg(figure, name, f"{title}: score in each bin of confidence. {summary}")
+
+
+def thin(points: Points) -> Points:
+    """Means of neighbours: at most MOST_POINTS points."""
+    size = -(-len(points) // MOST_POINTS)
+    if size <= 1:
+        return points
+    groups = [points[k : k + size] for k in range(0, len(points), size)]
+    return [(mean([x for x, _ in group]), mean([y for _, y in group])) for group in groups]
+
+
+def padded(low: float, high: float) -> tuple[float, float]:
+    """The range of an axis: that of the values and a margin, from 0 if 0 is near."""
+    margin = (high - low) / 20 or abs(high) / 2 or 1.0
+    return (0.0 if 0 <= low <= margin * 20 else low - margin), high + margin
+
+
+def log_locator(low: float, high: float) -> Locator:
+    """Ticks of a logarithmic axis: as on a linear one within a decade, which has few powers."""
+    if high / low < 10:
+        return MaxNLocator(6, steps=[1, 2, 5, 10])
+    return LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,))
+
+
+def number(value: float) -> str:
+    """A figure on an axis: 1,500 or 0.25, with a true minus."""
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}".replace("e-0", "e-").replace("-", "−")
