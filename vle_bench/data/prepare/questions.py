@@ -55,10 +55,6 @@ Official = dict[tuple[Path, ...], pa.Table]  # a split's files → their records
 Choose = Callable[[Ids, dict[str, Ids]], Iterable[int]]
 
 
-def all_images(ids: Ids, before: dict[str, Ids]) -> Ids:
-    return ids
-
-
 @dataclass(frozen=True)
 class Split:
     """One split: official files, its images' paths, and which of them belong to it.
@@ -75,7 +71,7 @@ class Split:
     questions: Path
     annotations: Path | None
     image_path: Callable[[int], Path] | None
-    choose: Choose = all_images
+    choose: Choose = lambda ids, before: ids
     vocabulary: bool = False
     read: Callable[[Path, Path | None, BadRecords], pa.Table] = read_official
     extra: bool = False
@@ -126,21 +122,22 @@ def prepare_questions(
             folder, splits, official, rows, images, labels, choices
         )
         for name in splits:
-            report[name]["left_out_as_bad_records"] = bad_questions(
-                name, splits, official, rows, bad
-            )
+            lost = bad_questions(name, splits, official, rows, bad)
+            report[name]["left_out_as_bad_records"] = lost
         left_out["records"] = bad.listed
         left_out["images"] = [{**image, "file": Path(image["file"]).name} for image in bad_images]
         if "visual_genome" in left_out:
             left_out["visual_genome"]["outside_coco"] = bad.outside_coco
+        tables = [f"questions-{name}.arrow" for name in splits]
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             source=source,
             splits=counts,
-            files=shards | write_labels(folder, labels) | table_files(folder, splits),
+            files=shards
+            | write_labels(folder, labels)
+            | {n: described(folder / n) for n in tables},
             images=list(shards),
-            labels={"count": len(labels), "sha256": labels_digest(labels)}
-            | origin_of_labels(choices, min_count),
+            labels=described_labels(labels, choices, min_count),
             targets="published" if choices.published_targets else "normalised",
             report=report,
             left_out=left_out,
@@ -169,21 +166,16 @@ def lengths_of(output: Path, choices: Choices, name: str) -> JsonObject:
     return length_report(questions, choices.tokenizer, choices.max_text_length or MAX_TEXT_LENGTH)
 
 
-def origin_of_labels(choices: Choices, min_count: int) -> JsonObject:
-    return (
-        {"min_count": min_count} if choices.label_map is None else {"file": choices.label_map.name}
-    )
+def described_labels(labels: list[str], choices: Choices, min_count: int) -> JsonObject:
+    file = choices.label_map
+    origin = {"min_count": min_count} if file is None else {"file": file.name}
+    return {"count": len(labels), "sha256": labels_digest(labels), **origin}
 
 
 def write_labels(folder: Path, labels: list[str]) -> JsonObject:
     path = folder / "label_map.json"
     atomic.write_json(path, {"answers": labels, "sha256": labels_digest(labels)})
     return {path.name: described(path)}
-
-
-def table_files(folder: Path, splits: Splits) -> JsonObject:
-    names = [f"questions-{name}.arrow" for name in splits]
-    return {name: described(folder / name) for name in names}
 
 
 def remarks(labels: list[str], bad: BadRecords, choices: Choices) -> JsonObject | None:
