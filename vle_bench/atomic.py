@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from vle_bench.errors import RequestError
 
@@ -29,7 +28,7 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """JSON with sorted keys, so that equal content is equal bytes; NaN and infinity are refused."""
     write_text(
         path,
@@ -39,11 +38,13 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def folder(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Yield an empty folder beside `path`; it takes the name `path` (replacing what was there) when the block ends well.
+    """Yield an empty folder beside `path`, which takes the name `path` if the block succeeds.
+
+    A folder of that name is replaced.
 
     Args:
-        durable: what is in it is on the disk before it takes the name, so that a machine that goes down leaves no empty files
-            under it; False for thousands of files that are soon made again.
+        durable: flush the files to disk before the rename, so that a crash of the machine leaves no
+            empty files; False for thousands of files that are soon written again.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -66,10 +67,11 @@ def folder(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 @contextmanager
 def resumed_folder(path: Path, worth_keeping: str) -> Iterator[Path]:
-    """As `folder`, but the folder beside `path` holds what an earlier, broken-off block left there.
+    """Do the same as `folder`, but start with the files that an earlier, interrupted block left.
 
     Args:
-        worth_keeping: a pattern; after an error the folder stays if a file matches it. A killed process leaves it anyway.
+        worth_keeping: a pattern; after an error the folder stays only if a file matches it. A
+            killed process leaves it anyway.
 
     Raises:
         RequestError: another process is at it, or nothing can be created there.
@@ -87,14 +89,14 @@ def resumed_folder(path: Path, worth_keeping: str) -> Iterator[Path]:
 
 
 def _umask() -> int:
-    """What the user takes away from new files; the system tells only in exchange for another."""
+    """Return the umask; the system only tells it in exchange for another."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
 
 
 def _make(partial: Path, path: Path) -> None:
-    """The folder that is written to, if it is not there; an error names what was asked for."""
+    """Create the folder to write to; an error names the path that the user asked for."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir(exist_ok=True)
@@ -114,7 +116,7 @@ def _take_name(partial: Path, path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """What killed writers left beside the names that they were to take; nobody else may be writing there."""
+    """Remove what killed writers left beside the final names; no other process may be writing."""
     for left in (*folder.glob(".*.partial"), *folder.glob(".*.old")):
         shutil.rmtree(left) if left.is_dir() else left.unlink()
 
@@ -132,7 +134,7 @@ def flush(path: Path) -> None:
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Make `folder` if need be, and keep other processes out as long as this one lives; an empty one goes again.
+    """Create `folder` and keep other processes out while this one lives; remove it if it is empty.
 
     Raises:
         RequestError: another process is at it.
@@ -155,14 +157,15 @@ def _let_go() -> None:
     _held.clear()
 
 
-# A forked process (a DataLoader's worker) shares its parent's lock, and would keep it for the seconds that it outlives it.
+# A forked process (a DataLoader's worker) shares its parent's lock and would keep it for the
+# seconds that it lives longer.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_let_go)
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time, as long as it lives; without a lock where the file system or the platform knows none."""
+    """Lock a folder while this process lives; does nothing on systems without locks."""
     try:
         import fcntl
     except ImportError:

@@ -1,4 +1,4 @@
-"""The ways in which a command can end early for a reason that we can name."""
+"""Errors that end a command with one line."""
 
 import difflib
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ START, END = 1200, 500  # characters that are shown of a longer message
 
 
 def shortened(message: str) -> str:
-    """A message without its middle if it is too long to read: a file may hold a value of any length.
+    """Cut the middle out of a message that is too long; a file may hold a value of any length.
 
     Its start names the file and the key, its end the way out.
     """
@@ -17,21 +17,21 @@ def shortened(message: str) -> str:
 
 
 class RequestError(ValueError):
-    """What was asked for is wrong (a key, a file, a record): one line that says what and the way out; exit status 2."""
+    """A wrong request (key, file, record): one line with the problem and the way out; exit 2."""
 
     def __init__(self, message: str) -> None:
         super().__init__(shortened(message))
 
 
 class RunFailed(RuntimeError):
-    """The request was fine and the run failed (a non-finite loss, a full disk): one line; exit status 1."""
+    """A run that failed after a correct request (non-finite loss, full disk): one line; exit 1."""
 
     def __init__(self, message: str) -> None:
         super().__init__(shortened(message))
 
 
 class Interrupted(Exception):
-    """A signal ended the run after all of it was saved: one line; exit status 128 + the signal's number."""
+    """A signal ended the run after everything was saved: one line; exit 128 + signal number."""
 
     def __init__(self, signal: int, line: str) -> None:
         super().__init__(line)

@@ -1,31 +1,24 @@
-"""Long work shows how far it is: a bar on a terminal, a plain line now and then otherwise."""
+"""Progress of long work: a bar on a terminal, a plain line every 15 seconds otherwise."""
 
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from tqdm import tqdm
 
 T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 15.0
+WITH_TEXT = "{l_bar}{bar:24}| {n_fmt}/{total_fmt} {postfix} [{elapsed}, {remaining} left]"
 
 
 class Bar:
-    """Counts towards `total` and shows a free text (loss, learning rate, ...) beside the count; a context manager.
+    """A context manager that counts towards `total` and shows a text, such as the loss.
 
     Args:
-        in_bytes: what is counted are bytes, shown as MB or GB.
-        enabled: False on processes other than the first, which then print nothing.
+        initial: count at the start, such as the steps of a resumed run.
+        enabled: False on processes other than the main one, which then print nothing.
+        in_bytes: the count is in bytes.
     """
 
     def __init__(
@@ -37,76 +30,50 @@ class Bar:
         enabled: bool = True,
         in_bytes: bool = False,
     ) -> None:
-        self.description, self.total, self.done, self.initial, self.enabled = (
-            description,
-            total,
-            initial,
-            initial,
-            enabled,
-        )
-        self.in_bytes = in_bytes
-        self._console = Console(stderr=True)
-        self._live: Progress | None = None
-        self._text = ""
+        self.description, self.total, self.done, self.initial = description, total, initial, initial
+        self.enabled, self.in_bytes, self._text = enabled, in_bytes, ""
 
     def __enter__(self) -> "Bar":
         self._start = self._last_line = time.monotonic()
-        if self.enabled and self._console.is_terminal:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                DownloadColumn() if self.in_bytes else MofNCompleteColumn(),
-                TextColumn("{task.fields[text]}"),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-            )
-            self._live = Progress(*columns, console=self._console)
-            self._live.start()
-            self._task = self._live.add_task(
-                self.description, total=self.total, completed=self.initial, text=""
-            )
+        self._live = tqdm(
+            desc=self.description,
+            total=self.total,
+            initial=self.initial,
+            unit="B" if self.in_bytes else "it",
+            unit_scale=self.in_bytes,
+            bar_format=WITH_TEXT,
+            dynamic_ncols=True,
+            disable=not (self.enabled and sys.stderr.isatty()),
+        )
         return self
 
     def advance(self, amount: int = 1, text: str = "") -> None:
         self.done += amount
         self._text = text or self._text
-        if self._live is not None:
-            self._live.update(self._task, completed=self.done, text=self._text)
-        elif self.enabled:
-            now = time.monotonic()
-            if now - self._last_line >= SECONDS_BETWEEN_LINES:
-                self._last_line = now
-                fresh = max(self.done - self.initial, 1)
-                left = (now - self._start) / fresh * (self.total - self.done)
-                text = f"{self._text}, " if self._text else ""
-                print(
-                    f"{self.description}: {self.count()}, {text}{left:.0f} s left",
-                    file=sys.stderr,
-                    flush=True,
-                )
+        if not self._live.disable:
+            self._live.set_postfix_str(self._text, refresh=False)
+            self._live.update(amount)
+        elif self.enabled and time.monotonic() - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            seconds_each = (self._last_line - self._start) / max(self.done - self.initial, 1)
+            left = f"{seconds_each * (self.total - self.done):.0f} s left"
+            self._print(f", {self._text}, {left}" if self._text else f", {left}")
 
-    def count(self) -> str:
-        return (
-            f"{in_words(self.done)} of {in_words(self.total)}"
-            if self.in_bytes
-            else f"{self.done}/{self.total}"
-        )
+    def _print(self, ending: str) -> None:
+        if self.in_bytes:
+            count = f"{in_words(self.done)} of {in_words(self.total)}"
+        else:
+            count = f"{self.done}/{self.total}"
+        print(f"{self.description}: {count}{ending}", file=sys.stderr, flush=True)
 
     def __exit__(self, *_: object) -> None:
-        if self._live is not None:
-            self._live.stop()
-        elif self.enabled and self.done:
-            seconds = time.monotonic() - self._start
-            print(
-                f"{self.description}: {self.count()} in {seconds:.1f} s",
-                file=sys.stderr,
-                flush=True,
-            )
+        if self._live.disable and self.enabled and self.done:
+            self._print(f" in {time.monotonic() - self._start:.1f} s")
+        self._live.close()
 
 
 def in_words(size: int) -> str:
-    """Bytes, in the unit that fits; decimal units, as servers and disks count."""
+    """A number of bytes in decimal units, as servers and disks count."""
     for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size >= factor:
             return f"{size / factor:.1f} {unit}"

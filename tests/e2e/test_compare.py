@@ -100,7 +100,7 @@ def make_run(folder, task, name, seed, rows=None, **changes):
         batch_size=1,
         data={
             "source": source,
-            "manifest_hash": load_task(task).open(folder / "data" / source).manifest["hash"],
+            "manifest_hash": load_task(task).open(folder / "data" / source).manifest.hash,
         },
         seconds=1.0,
         command="made up",

@@ -109,7 +109,7 @@ def write_run(
             "parameters": 425421,
             "checkpoint_sha256": "c0ffee" + loaded.task,
         },
-        "data": {"source": data.manifest["source"], "manifest_hash": data.manifest["hash"]},
+        "data": {"source": data.manifest.source, "manifest_hash": data.manifest.hash},
         "seed": 0,
         "code": {"version": "0.1.0", "commit": "abc1234", "clean": True},
         "libraries": {"python": "3.11"},

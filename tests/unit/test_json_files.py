@@ -10,7 +10,7 @@ from vle_bench.data.prepared import open_prepared
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluation.record import load_record
 from vle_bench.evaluation.server_result import read_result
-from vle_bench.json_files import stream
+from vle_bench.json_files import jsonl_records, read_json, stream
 from vle_bench.models import pretrained
 from vle_bench.models.vle.convert.checkpoints import read_config
 from vle_bench.training.launch import deepspeed_problems
@@ -64,6 +64,7 @@ def test_an_empty_list(tmp_path):
         (b'{"a": ["\xff"]}', "not UTF-8"),
         (b'{"a": ' + b"[" * 100_000, "nested too deep"),
         (b'{"a": [' + b"9" * 5000 + b"]}", "broken or cut-off JSON"),
+        (b'{"a": [NaN]}', "NaN is no JSON number"),
     ],
 )
 def test_broken_files(tmp_path, content, message):
@@ -130,3 +131,37 @@ def test_a_message_is_not_longer_than_can_be_read(kind):
     assert len(message) < 2000
     assert message.startswith("file.json: key: 'xxx") and message.endswith("; write one")
     assert str(kind("file.json: short")) == "file.json: short"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"id": 1,\n"x"', "broken or cut-off JSON at line 2, column 4: Expecting ':' delimiter"),
+        (b'{"id"', "broken or cut-off JSON at line 1, column 6: Expecting"),
+        (b'{"id": "\xff"}', "not UTF-8 text (byte 8)"),
+        (b"[" * 100_000, "JSON nested too deep"),
+        (b'{"id": {"a": 1, "a": 1}}', "the key 'a' stands twice in one object"),
+        (b'{"id": -Infinity}', "-Infinity is no JSON number"),
+        (b'{"id": ' + b"9" * 5000 + b"}", "Exceeds the limit (4300 digits)"),
+    ],
+)
+def test_every_reader_refuses_it_in_the_same_words(tmp_path, content, message):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(RequestError) as caught:
+        read_json(path)
+    assert str(caught.value).startswith(f"{path}: {message}")
+    line = b'{"id": 0}\n' + content.replace(b"\n", b" ")
+    path.write_bytes(line)
+    with pytest.raises(RequestError) as caught:
+        list(jsonl_records(path))
+    words = message.replace("line 2, column 4", "column 14").replace("line 1, ", "")
+    assert str(caught.value).startswith(f"{path}: line 2: {words}")
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b'\xef\xbb\xbf[{"id": 1}]')
+    assert read_json(path) == [{"id": 1}] == list(stream(path, None))
+    path.write_bytes(b'\xef\xbb\xbf{"id": 1}\n\n{"id": 2}')
+    assert list(jsonl_records(path)) == [(1, {"id": 1}), (3, {"id": 2})]

@@ -182,7 +182,7 @@ def open_data(recipe: Recipe | None, run: Path, moved: Path | None, record: Reco
         raise RequestError(
             f"{error} ({named}; where the data has moved, --data names its folder)"
         ) from error
-    digest, expected = data.manifest["hash"], record.data["manifest_hash"]
+    digest, expected = data.manifest.hash, record.data["manifest_hash"]
     if digest != expected:
         raise RequestError(
             f"{root}: other data than the record's, manifest hash {digest} and not {expected} "

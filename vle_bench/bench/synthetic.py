@@ -24,7 +24,7 @@ from vle_bench.data.tables import (
     record_batches,
     write_table,
 )
-from vle_bench.digests import sha256
+from vle_bench.digests import file_sha256
 
 # Tokens are words here. Assumptions of ours: a question of VQA v2 has 6 to 12 beside [CLS] and [SEP]; of VCR 5 to 9; the texts
 # that VCR's Q2A reads have 20 to 60 in all, most of them near 28; rationales 8 to 45, most near 18 (VCR's paper has means
@@ -100,7 +100,7 @@ def write_synthetic(
         )
         names.append("label_map.json")
     files = {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256(folder / name)}
+        name: {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
         for name in names
     }
     manifest = {

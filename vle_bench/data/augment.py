@@ -1,23 +1,23 @@
-"""What may happen to a VCR record in training, its answer left true."""
+"""Changes of training examples that keep the answer true."""
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from vle_bench.data.randaugment import rand_augment
 from vle_bench.data.vcr_text import NAMES
+from vle_bench.json_files import JsonObject
 
 
 @dataclass(frozen=True)
 class VCRAugmentation:
-    """A pure function of (seed, epoch, image id) and of (seed, epoch, annot_id).
+    """Augmentation of VCR records, a function of (seed, epoch, image id or annot_id).
 
     Args:
-        horizontal_flip: mirror the picture and its boxes with probability one half, never when a text of the record says left
-            or right; by image, so that questions of one image can share it.
+        horizontal_flip: mirror the picture and its boxes with probability one half, except if a
+            text of the record says left or right; by image, so that its questions can share it.
         shuffle_names: give persons other names of the same list.
     """
 
@@ -26,7 +26,7 @@ class VCRAugmentation:
     seed: int
     epoch: int
 
-    def mirrors(self, record: dict[str, Any], image_id: int) -> bool:
+    def mirrors(self, record: JsonObject, image_id: int) -> bool:
         if not self.horizontal_flip or says_a_side(record):
             return False
         return bool(np.random.default_rng((self.seed, self.epoch, image_id)).random() < 0.5)
@@ -39,12 +39,12 @@ class VCRAugmentation:
 
 
 def id_number(annot_id: str) -> int:
-    """64 bits of an annot_id, for a random generator's seed; the same on every machine."""
+    """Return 64 bits of an annot_id for a seed, the same on every machine."""
     return int.from_bytes(hashlib.sha256(annot_id.encode()).digest()[:8], "big")
 
 
-def says_a_side(record: dict[str, Any]) -> bool:
-    """Whether any text has a word with left or right in it: of `leftmost` and `alright` it costs little to think the same."""
+def says_a_side(record: JsonObject) -> bool:
+    """Return whether a word has left or right in it; false alarms (`alright`) cost little."""
     texts = [record["question"], *record["answer_choices"], *record.get("rationale_choices", [])]
     words = (token.lower() for text in texts for token in text if isinstance(token, str))
     return any("left" in word or "right" in word for word in words)
@@ -52,7 +52,7 @@ def says_a_side(record: dict[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What may happen to a training picture; a pure function of (seed, epoch, ids).
+    """Augmentation of training pictures, a pure function of (seed, epoch, ids).
 
     The ids are the image's, and the question's after it where each question gets a view of its own.
 

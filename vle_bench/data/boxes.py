@@ -5,10 +5,10 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def box_array(boxes: ArrayLike) -> NDArray[np.float64]:
-    """Boxes as (K, 4): x1, y1, x2, y2; further columns, such as a score, are left out.
+    """Return boxes as (K, 4): x1, y1, x2, y2; further columns, such as a score, are dropped.
 
     Raises:
-        ValueError: another shape, or a box with a coordinate that is not finite or with its corners exchanged.
+        ValueError: another shape, a coordinate that is not finite, or exchanged corners.
     """
     array = np.asarray(boxes, dtype=np.float64)
     if array.size == 0:
@@ -28,10 +28,11 @@ def box_array(boxes: ArrayLike) -> NDArray[np.float64]:
 
 
 def turn(boxes: ArrayLike, width: float, height: float, orientation: int) -> NDArray[np.float64]:
-    """Boxes (K, 4) of a picture of width × height as it is stored → (K, 4) of the upright picture.
+    """Turn boxes (K, 4) of a stored picture of width × height to the upright picture.
 
     Args:
-        orientation: the file's, 1 to 8, as EXIF numbers them (CIPA DC-008, Orientation): from 5 on the axes are exchanged.
+        orientation: EXIF orientation of the file, 1 to 8 (CIPA DC-008): from 5 on the axes are
+            exchanged.
     """
     x1, y1, x2, y2 = box_array(boxes).T
     if orientation in (2, 3, 7, 8):
@@ -42,27 +43,29 @@ def turn(boxes: ArrayLike, width: float, height: float, orientation: int) -> NDA
 
 
 def outside(boxes: ArrayLike, width: float, height: float) -> NDArray[np.bool_]:
-    """(K,): which boxes share nothing with a picture of width × height."""
+    """Return which boxes (K,) share nothing with a picture of width × height."""
     x1, y1, x2, y2 = box_array(boxes).T
-    return (x1 >= width) | ((x1 < 0) & (x2 <= 0)) | (y1 >= height) | ((y1 < 0) & (y2 <= 0))
+    beside = (x1 >= width) | ((x1 < 0) & (x2 <= 0))
+    return np.logical_or(beside, (y1 >= height) | ((y1 < 0) & (y2 <= 0)))
 
 
 def patch_mask(
     boxes: ArrayLike, width: float, height: float, rows: int, cols: int
 ) -> NDArray[np.bool_]:
-    """Which patches each box touches, (K, rows · cols), row-major.
+    """Return the patches that each box touches, (K, rows · cols), row-major.
 
-    The first patch is floor(x1 / patch width), the last floor(x2 / patch width), both clipped to the grid, where a patch is
-    width / cols wide (the mapping of the published VLE code). So a box without area has one patch, and a box outside the
-    picture the nearest ones. No box at all is fine.
+    The first patch is floor(x1 / patch width), the last floor(x2 / patch width), both clipped to
+    the grid; a patch is width / cols wide (the mapping of the published VLE code). So a box without
+    area has one patch, and a box outside the picture the nearest ones. K may be 0.
 
     Args:
-        boxes: (K, 4) or (K, 5), x1, y1, x2, y2 in pixels of the picture; a fifth column (the score) is not looked at.
-        width, height: of the picture that the grid of rows × cols patches lies over.
+        boxes: (K, 4) or (K, 5), x1, y1, x2, y2 in pixels; a fifth column (the score) is ignored.
+        width, height: of the picture that the grid of rows × cols patches covers.
     """
     if not (width > 0 and height > 0 and rows > 0 and cols > 0):
         raise ValueError(
-            f"a picture of {width} × {height} pixels with {rows} × {cols} patches: all must be positive"
+            f"a picture of {width} × {height} pixels with {rows} × {cols} patches: all must be "
+            "positive"
         )
     patch = np.array([width / cols, height / rows] * 2)
     end = np.array([cols, rows] * 2) - 1
@@ -70,4 +73,5 @@ def patch_mask(
     column, row = np.arange(cols), np.arange(rows)
     in_columns = (column >= x1) & (column <= x2)  # (K, cols)
     in_rows = (row >= y1) & (row <= y2)  # (K, rows)
-    return (in_rows[:, :, None] & in_columns[:, None, :]).reshape(len(in_rows), rows * cols)
+    touched = np.logical_and(in_rows[:, :, None], in_columns[:, None, :])
+    return touched.reshape(len(in_rows), rows * cols)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import datasets
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,29 +14,36 @@ from PIL import Image
 from vle_bench.data.augment import VCRAugmentation
 from vle_bench.data.images import Views, decode
 from vle_bench.data.official.vcr import CHOICES
-from vle_bench.data.vcr_text import encode_record, pad_choices
+from vle_bench.data.vcr_text import Encoding, encode_record, pad_choices
+from vle_bench.json_files import JsonObject
+
+Batch = dict[str, Any]  # tensors, ids and lists by name
 
 
 @dataclass(frozen=True)
 class QuestionCollator:
-    """Collates question rows of one micro-batch; an image that several questions share is decoded and encoded once.
+    """Collates questions; an image that several of them share is decoded and encoded once.
 
     Args:
         questions, images: the tables of a prepared folder.
         processor: text and pictures → tensors.
         num_labels: width of the soft targets; 0: none, to predict.
-        augment: changes training pictures; None for evaluation. With a view a question no picture is shared.
+        augment: changes training pictures; None for evaluation. With one view a question, no
+            picture is shared.
     """
 
-    questions: Any
-    images: Any
+    questions: datasets.Dataset
+    images: datasets.Dataset
     processor: Callable[..., Any]
     num_labels: int
     max_text_length: int
     augment: Views | None = None
 
-    def __call__(self, indices: np.ndarray) -> dict[str, Any]:
-        """indices (B,) → {"ids": question ids, "inputs": the model's tensors, with `labels` (B, num_labels) if that is not 0}."""
+    def __call__(self, indices: NDArray[np.int64]) -> Batch:
+        """Return {"ids": question ids, "inputs": the model's tensors} of the questions (B,).
+
+        `inputs` has `labels` (B, num_labels) unless num_labels is 0.
+        """
         rows = self.questions[indices.tolist()]
         image_rows, image_index = np.unique(np.asarray(rows["image_row"]), return_inverse=True)
         pictures = self._pictures(image_rows)
@@ -82,15 +90,15 @@ class ChoiceCollator:
     Args:
         questions, images: the tables of a prepared folder.
         processor: pictures and boxes → tensors.
-        parts: `q2a`, the answers; `qa2r`, the rationales after the right answer; `qa2r, every answer`, those after each of the
-            four answers in turn.
+        parts: `q2a`, the answers; `qa2r`, the rationales after the right answer; `qa2r, every
+            answer`, the rationales after each of the four answers.
         objects, most_objects: as in `encode_record`.
         alignment: False: no object tokens, and types 0 for all words.
         augment: None for evaluation.
     """
 
-    questions: Any
-    images: Any
+    questions: datasets.Dataset
+    images: datasets.Dataset
     processor: Any
     parts: tuple[Part, ...]
     max_text_length: int
@@ -99,10 +107,10 @@ class ChoiceCollator:
     alignment: bool
     augment: VCRAugmentation | None = None
 
-    def __call__(self, indices: NDArray[np.int64]) -> dict[str, Any]:
-        """indices (B,) → {"ids": annot_ids, "inputs": the model's tensors, with `labels` where the split has them}.
+    def __call__(self, indices: NDArray[np.int64]) -> Batch:
+        """Return {"ids": annot_ids, "inputs": tensors of the model} of the records `indices` (B,).
 
-        labels are (B,) for one part and (B, parts) for several.
+        `inputs` has `labels` if the split has them: (B,) for one part and (B, parts) for several.
         """
         rows = self.questions[indices.tolist()]
         records = [json.loads(record) for record in rows["record"]]
@@ -134,7 +142,11 @@ class ChoiceCollator:
         return {"ids": rows["annot_id"], "inputs": inputs}
 
     def pictures(self, chosen: NDArray[np.int64]) -> Any:
-        """(N, 2) row of `images` and whether it is mirrored → pixel_values, object_patch_mask and object_mask."""
+        """Return pixel_values, object_patch_mask and object_mask of rows of `images`.
+
+        Args:
+            chosen: (N, 2) the row, and whether the picture is mirrored.
+        """
         found = self.images[chosen[:, 0].tolist()]
         pictures = [
             decode(b, name) for b, name in zip(found["bytes"], found["file_name"], strict=True)
@@ -145,10 +157,10 @@ class ChoiceCollator:
             boxes[i][:, [0, 2]] = pictures[i].width - boxes[i][:, [2, 0]]
         return self.processor(images=pictures, boxes=boxes)
 
-    def encode(self, record: dict[str, Any]) -> list[dict[str, Any]]:
-        """What `encode_record` says of the choices of each part, one part after the other."""
+    def encode(self, record: JsonObject) -> list[Encoding]:
+        """Encode the choices of each part, one part after the other, see `encode_record`."""
         names = {} if self.augment is None else {"names": self.augment.names(record["annot_id"])}
-        choices: list[dict[str, Any]] = []
+        choices: list[Encoding] = []
         for part in self.parts:
             task: Literal["q2a", "qa2r"] = "q2a" if part == "q2a" else "qa2r"
             for answer in range(CHOICES) if part == "qa2r, every answer" else [None]:
@@ -171,7 +183,7 @@ class ChoiceCollator:
                 )
         return choices
 
-    def _labels(self, rows: dict[str, list[Any]]) -> torch.Tensor | None:
+    def _labels(self, rows: Batch) -> torch.Tensor | None:
         columns = {"q2a": rows["answer_label"], "qa2r": rows["rationale_label"]}
         found = [columns[part] for part in self.parts if part in columns]
         if len(found) != len(self.parts) or any(

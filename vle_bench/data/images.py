@@ -1,4 +1,4 @@
-"""Picture bytes → RGB, and the augmentations that keep an answer true."""
+"""Encoded pictures → upright RGB, and the views that training takes of them."""
 
 import base64
 import functools
@@ -9,7 +9,6 @@ import urllib.request
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -20,7 +19,7 @@ from vle_bench.errors import RequestError
 
 
 def decode(content: bytes, name: str) -> Image.Image:
-    """Encoded bytes → an RGB picture, upright. A broken, empty or huge file is a RequestError that names it."""
+    """Decode a picture to upright RGB. A broken or huge file is a RequestError that names it."""
     try:
         return decode_picture(content, name)
     except ValueError as error:
@@ -29,10 +28,11 @@ def decode(content: bytes, name: str) -> Image.Image:
 
 @dataclass(frozen=True)
 class Views:
-    """What happens to the training pictures of one epoch.
+    """Augmented views of the training pictures of one epoch.
 
     Args:
-        one_a_question: each question of an image looks at a view of its own, as in METER; else all of them share one.
+        one_a_question: each question of an image gets its own view, as in METER; else they share
+            one.
     """
 
     change: Augmentation
@@ -41,22 +41,26 @@ class Views:
     one_a_question: bool = False
 
     def __call__(self, image: Image.Image, *ids: int) -> Image.Image:
-        """Args: ids: the image's; with `one_a_question` also the question's."""
+        """Return a view; ids: the image's and, with `one_a_question`, the question's."""
         return self.change(image, *ids, seed=self.seed, epoch=self.epoch)
 
 
 logger = logging.getLogger(__name__)
-MAX_PIXELS = 100_000_000  # COCO's largest are 0.4 million; a picture beyond this is a mistake or an attack on memory
+# COCO's largest pictures have 0.4 million; more is a mistake or an attack on memory.
+MAX_PIXELS = 100_000_000
 MAX_BYTES = 200_000_000  # of a picture from the network
 TIMEOUT = 60.0  # seconds without a byte
-TURNED = "turned"  # key in `info` of a picture that was turned: the EXIF orientation, 2 to 8, that its file has
+# Keys in `info` of a picture: the EXIF orientation of its file, 2 to 8, if the picture was turned;
+# and that `decode` made it, so that a processor need not turn and convert it a second time.
+TURNED = "turned"
+UPRIGHT = "upright RGB"
 
 
 def decode_picture(content: bytes, name: str) -> Image.Image:
-    """Encoded bytes → an RGB picture, upright.
+    """Decode a picture to upright RGB.
 
     Raises:
-        ValueError: a broken, empty or huge file; it names the file. A huge one is refused before it is decoded.
+        ValueError: a broken, empty or huge file; names the file. A huge one is not decoded.
     """
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -76,19 +80,23 @@ def decode_picture(content: bytes, name: str) -> Image.Image:
         Exception
     ) as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, ... by format
         raise ValueError(f"{name}: cannot be read as an image ({error})") from error
-    return upright_rgb(image, name)
+    upright = upright_rgb(image, name)
+    upright.info[UPRIGHT] = True
+    return upright
 
 
-def read(source: Any, name: str, timeout: float = TIMEOUT) -> Image.Image:
-    """What a user calls an image → an RGB picture, upright.
+def read(source: object, name: str, timeout: float = TIMEOUT) -> Image.Image:
+    """Read anything that a user may give as an image to upright RGB.
 
     Args:
-        source: a Pillow image, a path, an address (http://, https://, data:image/), or an array (H, W), (H, W, 1), (H, W, 3)
-            or (H, W, 4) of uint8 or uint16.
+        source: a Pillow image, a path, an address (http://, https://, data:image/), or an array
+            (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) of uint8 or uint16.
         name: what errors call it; the file's name is added where there is one.
         timeout: seconds that a server may keep silent.
     """
     if isinstance(source, Image.Image):
+        if source.mode == "RGB" and UPRIGHT in source.info:
+            return source
         file = getattr(source, "filename", "")
         return upright_rgb(source, f"{name} ({file})" if file else name)
     if isinstance(source, str) and source.startswith("data:image/"):
@@ -106,15 +114,16 @@ def read(source: Any, name: str, timeout: float = TIMEOUT) -> Image.Image:
     if isinstance(source, np.ndarray):
         return _from_array(source, name)
     raise ValueError(
-        f"{name}: a Pillow image, a path, an address or a numpy array is expected, {type(source).__name__} came"
+        f"{name}: a Pillow image, a path, an address or a numpy array is expected, "
+        f"{type(source).__name__} came"
     )
 
 
 def upright_rgb(image: Image.Image, name: str) -> Image.Image:
-    """Any mode → RGB, turned as its EXIF orientation says. Transparency is dropped, as `Image.convert` does it.
+    """Convert any mode to RGB, turned as the EXIF orientation says; transparency is dropped.
 
-    `info["turned"]` of the result is the orientation, where there is one. A damaged EXIF block is told in one line; what can be
-    read of it holds.
+    `info["turned"]` of the result is the orientation if there is one. A damaged EXIF block is
+    reported in one line and used as far as it can be read.
     """
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(
@@ -140,7 +149,7 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def _orientation(image: Image.Image, name: str) -> int:
-    """1 to 8, as EXIF numbers them; 1 for upright, and where there is none or no such one."""
+    """Return the EXIF orientation, 1 to 8; 1 if it is missing or invalid."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -154,14 +163,14 @@ def _orientation(image: Image.Image, name: str) -> int:
 
 
 def _of_exif(caught: list[warnings.WarningMessage]) -> bool:
-    """Whether Pillow has warned of EXIF data that end too early or contradict themselves."""
+    """Return whether Pillow warned of EXIF data that end early or contradict themselves."""
     words = ("EXIF data", "Truncated File Read", "Metadata Warning")
     return any(word in str(one.message) for one in caught for word in words)
 
 
 @functools.lru_cache(maxsize=10_000)
 def _say_damaged(name: str) -> None:
-    """Once a picture, however often it is decoded."""
+    """Log it once a picture, however often it is decoded."""
     logger.warning(
         "%s: its EXIF block is damaged; the picture is turned only as far as the block can be read",
         name or "a picture",
@@ -181,7 +190,7 @@ def _fetched(url: str, name: str, timeout: float) -> bytes:
 
 
 def _inline(address: str, name: str) -> bytes:
-    """The bytes of data:image/png;base64,..."""
+    """Return the bytes of data:image/png;base64,..."""
     kind, _, content = address.partition(",")
     try:
         if not kind.endswith(";base64"):
@@ -194,7 +203,7 @@ def _inline(address: str, name: str) -> bytes:
 
 
 def _eight_bit(values: np.ndarray) -> np.ndarray:
-    """0..65535 → 0..255, rounded. Mode "I" is how Pillow opens some 16-bit files."""
+    """Round 0..65535 to 0..255. Mode "I" is how Pillow opens some 16-bit files."""
     return ((np.clip(values, 0, 65535).astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""The answers that a model chooses from, in their order: ours, or those of a published checkpoint."""
+"""Label maps: the answers that a model chooses from, in order; ours or a published checkpoint's."""
 
 import hashlib
 import json
@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from vle_bench.errors import RequestError
-from vle_bench.json_files import loads, read_json, reading
+from vle_bench.json_files import parse, read_json, reading
+
+Unchecked = list[Any]  # the entries of a file that should be answers
 
 
 def labels_digest(labels: list[str]) -> str:
-    """Digest of a label map: the answers in their order."""
+    """Return the SHA-256 of a label map: the answers in their order."""
     return hashlib.sha256(json.dumps(labels, ensure_ascii=False).encode()).hexdigest()
 
 
@@ -37,11 +39,12 @@ INDEX_TO_ANSWER = (
 
 
 def read_label_map(path: Path) -> list[str]:
-    """The answers by index, of one of the published forms.
+    """Read the answers by index from one of the published forms.
 
-    JSON: a list of the answers, {"answers": [...]}, {answer: index}, {index: answer} (ViLT's vqa_dict.json), or an object with
-    one of the two or both under a name of `ANSWER_TO_INDEX` and `INDEX_TO_ANSWER` (a config.json with id2label). A .txt or .jsonl
-    file: an answer a line (mmf's answers_vqa.txt), or {"answer": ..., "label": index} a line (BEiT-3's answer2label.txt).
+    JSON: a list of the answers, {"answers": [...]}, {answer: index}, {index: answer} (ViLT's
+    vqa_dict.json), or an object with one or both of the two under a name of `ANSWER_TO_INDEX` and
+    `INDEX_TO_ANSWER` (a config.json with id2label). A .txt or .jsonl file: an answer a line (mmf's
+    answers_vqa.txt), or {"answer": ..., "label": index} a line (BEiT-3's answer2label.txt).
 
     Raises:
         RequestError: an index that is missing or stands twice, an answer twice, or another content.
@@ -50,11 +53,7 @@ def read_label_map(path: Path) -> list[str]:
         return checked(path, answers_of_content(path, read_json(path)))
     with reading(path):
         text = path.read_text(encoding="utf-8-sig")
-    try:
-        content = one_value(text)
-    except ValueError as error:
-        raise RequestError(f"{path}: {error}") from error
-    if content is not None:
+    if (content := one_value(path, text)) is not None:
         return checked(path, answers_of_content(path, content))
     lines = text.rstrip().split(
         "\n"
@@ -66,31 +65,28 @@ def read_label_map(path: Path) -> list[str]:
     return checked(path, [line.strip() for line in lines])
 
 
-def one_value(text: str) -> Any:
-    """The list or object that a text holds as a whole, of any form but a record; None for lines.
-
-    Raises:
-        ValueError: a key stands twice.
-    """
+def one_value(path: Path, text: str) -> Any:
+    """Return the list or object that a whole text is; None for lines, also for a single record."""
     if text.lstrip()[:1] not in ("[", "{"):
         return None
     try:
-        content = loads(text)
-    except (json.JSONDecodeError, RecursionError):
+        content = json.loads(text)
+    except (ValueError, RecursionError):
         return None
-    return None if isinstance(content, dict) and "answer" in content else content
+    # Not the decoder above: text with a double key is no list of lines, it must be refused.
+    return None if isinstance(content, dict) and "answer" in content else parse(text, path)
 
 
-def answers_of_records(path: Path, lines: list[str]) -> list[Any]:
-    """A line each: an answer as a string, {"answer": ...}, or all lines {"answer": ..., "label": index} in any order."""
+def answers_of_records(path: Path, lines: list[str]) -> Unchecked:
+    """Read lines: answers as strings, {"answer": ...}, or all {"answer": ..., "label": index}."""
     values = [
-        (n, parsed(line, f"{path}: line {n}")) for n, line in enumerate(lines, 1) if line.strip()
+        (n, parse(line, f"{path}: line {n}")) for n, line in enumerate(lines, 1) if line.strip()
     ]
     if all(isinstance(value, dict) and {"answer", "label"} <= value.keys() for _, value in values):
         return in_order(
             path, "the file", [(value["answer"], value["label"]) for _, value in values]
         )
-    answers = []
+    answers: Unchecked = []
     for number, value in values:
         answer = value.get("answer") if isinstance(value, dict) and "label" not in value else value
         if not isinstance(answer, str):
@@ -100,19 +96,11 @@ def answers_of_records(path: Path, lines: list[str]) -> list[Any]:
     return answers
 
 
-def parsed(line: str, name: str) -> Any:
-    try:
-        return loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise RequestError(f"{name}: broken or cut-off JSON ({type(error).__name__})") from error
-    except ValueError as error:  # a key twice, a number of thousands of digits
-        raise RequestError(f"{name}: {error}") from error
-
-
-def answers_of_content(path: Path, content: Any) -> list[Any]:
+def answers_of_content(path: Path, content: Any) -> Unchecked:
     if not isinstance(content, dict | list) or not content:
         raise RequestError(
-            f"{path}: no label map: a list of answers, or an object with answers, label2id or id2label, or of answers and indices"
+            f"{path}: no label map: a list of answers, or an object with answers, label2id or "
+            "id2label, or of answers and indices"
         )
     if isinstance(content, list):
         return content
@@ -147,20 +135,21 @@ def answers_of_content(path: Path, content: Any) -> list[Any]:
         and in_order(path, "the file", answers_first) != labels
     ):
         raise RequestError(
-            f"{path}: which are the answers and which the indices? both are numbers; give a list of the answers"
+            f"{path}: which are the answers and which the indices? both are numbers; give a list "
+            "of the answers"
         )
     return labels
 
 
-def by_index(path: Path, name: str, content: list[Any] | dict[str, Any]) -> list[Any]:
-    """A list of answers, or {index: answer}."""
+def by_index(path: Path, name: str, content: Unchecked | dict[str, Any]) -> Unchecked:
+    """Read a list of answers, or {index: answer}."""
     if isinstance(content, list):
         return content
     return in_order(path, name, [(label, index) for index, label in content.items()])
 
 
-def in_order(path: Path, name: str, pairs: list[tuple[Any, Any]]) -> list[Any]:
-    """(answer, index) in any order → the answers by index; the indices must be 0..n-1, as numbers or as JSON's keys."""
+def in_order(path: Path, name: str, pairs: list[tuple[Any, Any]]) -> Unchecked:
+    """Sort (answer, index) pairs; the indices must be 0..n-1, as numbers or as keys of JSON."""
     numbered: dict[int, Any] = {}
     for label, index in pairs:
         number = (
@@ -184,7 +173,7 @@ def in_order(path: Path, name: str, pairs: list[tuple[Any, Any]]) -> list[Any]:
     return [numbered[i] for i in range(len(numbered))]
 
 
-def checked(path: Path, labels: list[Any]) -> list[str]:
+def checked(path: Path, labels: Unchecked) -> list[str]:
     seen = set()
     for label in labels:
         if not isinstance(label, str):

@@ -1,4 +1,4 @@
-"""VCR records → a batch for the second stage of pre-training: masked words, and texts beside other pictures."""
+"""Batches for the second stage of pre-training on VCR: masked words, texts with other pictures."""
 
 import json
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from vle_bench.data.augment import VCRAugmentation, id_number
-from vle_bench.data.collate import ChoiceCollator
+from vle_bench.data.collate import Batch, ChoiceCollator
 from vle_bench.data.vcr_text import pad_choices
 
-# BERT's, which UNITER's `data/mlm.py` has too: of the tokens that are predicted most are hidden, some look like another word,
-# and some like themselves, so that a model must doubt every word.
+# BERT's values, also those of UNITER's `data/mlm.py`. Some predicted tokens are not hidden: they
+# look like another word or like themselves, so that a model must doubt every word.
 MASKED, HIDDEN, REPLACED = 0.15, 0.8, 0.1
 STREAM = 1  # after (seed, epoch, id): other draws than the names', which have none
 
@@ -22,14 +22,15 @@ STREAM = 1  # after (seed, epoch, id): other draws than the names', which have n
 class SecondStageCollator:
     """Collates the true texts of VCR records, each twice, and each picture once.
 
-    What is masked and which picture a text looks at are functions of (seed, epoch, annot_id) and of the split alone, so that
-    neither batches nor workers change them.
+    The masked words and the picture of a text are functions of (seed, epoch, annot_id) and of the
+    split alone, so that neither batches nor workers change them.
 
     Args:
         choices: of the part `qa2r`; gives texts and pictures.
-        augment: names, flips, and whose seed and epoch decide the draws.
-        image_rows: rows of the images that the split's questions have, each once, ascending; two at least.
-        words: token ids that may stand in for another.
+        augment: names and flips; its seed and epoch decide the draws.
+        image_rows: rows of the images of the split's questions, each once, ascending; at least
+            two.
+        words: token ids that may replace another.
     """
 
     choices: ChoiceCollator
@@ -37,8 +38,8 @@ class SecondStageCollator:
     image_rows: NDArray[np.int64]
     words: NDArray[np.int64]
 
-    def __call__(self, indices: NDArray[np.int64]) -> dict[str, Any]:
-        """indices (B,) → {"ids": annot_ids, "inputs": the tensors of VLEForVCRSecondStage}."""
+    def __call__(self, indices: NDArray[np.int64]) -> Batch:
+        """Return {"ids": annot_ids, "inputs": tensors of VLEForVCRSecondStage} of records (B,)."""
         rows = self.choices.questions[indices.tolist()]
         records = [json.loads(record) for record in rows["record"]]
         tokenizer = self.choices.processor.tokenizer
@@ -56,7 +57,7 @@ class SecondStageCollator:
             ids, positions = mask_words(text["input_ids"], tokenizer, self.words, rng)
             texts.append([{**text, "input_ids": ids}, text])
             masked.append((positions, np.array(text["input_ids"])[positions]))
-        # A mirrored picture is no sign of a match: the other picture is mirrored where the own one would be.
+        # The other picture is mirrored if the own one is, so that a flip does not reveal a match.
         pictures, index = np.unique(np.array(own + seen), axis=0, return_inverse=True)
         image_index = index.reshape(2, -1).T  # (B, 2)
         features = self.choices.pictures(pictures)
@@ -79,7 +80,7 @@ class SecondStageCollator:
         }
 
     def another(self, row: int, rng: np.random.Generator) -> int:
-        """Any other picture of the split, all with the same probability (as UNITER draws its negatives, `data/itm.py`)."""
+        """Draw another picture of the split uniformly, as UNITER's `data/itm.py` does."""
         place = rng.integers(len(self.image_rows) - 1)
         return int(self.image_rows[place + (place >= np.searchsorted(self.image_rows, row))])
 
@@ -87,7 +88,7 @@ class SecondStageCollator:
 def mask_words(
     input_ids: list[int], tokenizer: Any, words: NDArray[np.int64], rng: np.random.Generator
 ) -> tuple[list[int], NDArray[np.int64]]:
-    """A text with some tokens masked, and where: 15 % of those that are not [CLS] or [SEP], one at least."""
+    """Mask 15 % of the tokens except [CLS] and [SEP], at least one; also return the positions."""
     ids = np.array(input_ids)
     places = np.flatnonzero(~np.isin(ids, (tokenizer.cls_token_id, tokenizer.sep_token_id)))
     chosen = rng.random(len(places)) < MASKED
@@ -104,7 +105,7 @@ def mask_words(
 def pad_masked(
     masked: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
 ) -> dict[str, NDArray[np.int64]]:
-    """B pairs of positions and the ids there → `masked_positions` and `masked_words` (B, M), M the most in a text."""
+    """Pad B pairs of positions and token ids to `masked_positions` and `masked_words` (B, M)."""
     most = max(len(positions) for positions, _ in masked)
     batch = {
         "masked_positions": np.zeros((len(masked), most), np.int64),

@@ -1,133 +1,183 @@
-"""The prepared form of a data set: images and questions tables in Arrow, a label map, a manifest."""
+"""The prepared form of a dataset: Arrow tables of images and questions, a label map, a manifest."""
 
+import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 import datasets
 
 from vle_bench.data.splits import tables
-from vle_bench.digests import sha256
+from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError
-from vle_bench.json_files import loads
+from vle_bench.json_files import JsonObject, read_json
 
 SCHEMA_VERSION = 2
+REQUIRED = ("source", "splits", "files", "images", "hash")
+# The hash covers the prepared content alone: not how it was made, nor what was left out.
+NOT_HASHED = ("hash", "report", "left_out", "inputs", "notes")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The manifest.json of prepared data.
+
+    Args:
+        source: name of the dataset, a row of `vle_bench.data.sources`.
+        splits: split → `questions`, `images`, `labelled`, `ids_sha256`, and `answerable` for VQA.
+        files: file name → `bytes` and `sha256`.
+        images: names of the image shards, in order.
+        labels: of the label map: `count`, `sha256` and its origin; None without classes.
+        targets: `normalised` or `published`, how answers were looked up; None without classes.
+        hash: SHA-256 of the fields above.
+        report: split → statistics of the preparation (for VCR under `splits`), among them how many
+            questions the split lacks: `left_out_with_their_image` because their image is missing
+            or unreadable, `left_out_as_bad_records` because the record is wrong.
+        left_out: the records and images that `prepare` skipped.
+        inputs: the official files and options that the data were made from.
+        notes: remarks on the label map and on the annotations as a whole.
+    """
+
+    schema_version: int
+    source: str
+    splits: dict[str, JsonObject]
+    files: dict[str, JsonObject]
+    images: list[str]
+    labels: JsonObject | None = None
+    targets: str | None = None
+    hash: str = ""
+    report: JsonObject = field(default_factory=dict)
+    left_out: JsonObject = field(default_factory=dict)
+    inputs: JsonObject | None = None
+    notes: JsonObject | None = None
+
+    def as_json(self) -> JsonObject:
+        """Return the fields that are given."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def content_hash(self) -> str:
+        """Return the SHA-256 of the prepared content."""
+        content = {k: v for k, v in self.as_json().items() if k not in NOT_HASHED}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest.json of this schema version; unknown keys are ignored.
+
+    Raises:
+        RequestError: it cannot be read, lacks a key or has another schema version.
+    """
+    try:
+        content = read_json(path)
+    except RequestError as error:
+        raise RequestError(f"{error}; prepare the data again") from error
+    if not isinstance(content, dict):
+        raise RequestError(f"{path}: not a manifest; prepare the data again")
+    if content.get("schema_version") != SCHEMA_VERSION:
+        raise RequestError(
+            f"{path}: schema_version {content.get('schema_version')}, this version reads "
+            f"{SCHEMA_VERSION}; prepare again"
+        )
+    if missing := [key for key in REQUIRED if key not in content]:
+        raise RequestError(f"{path}: has no {missing[0]!r}; prepare the data again")
+    known = {f.name for f in fields(Manifest)}
+    return Manifest(**{key: value for key, value in content.items() if key in known})
 
 
 @dataclass(frozen=True)
 class PreparedData:
     """An opened prepared folder.
 
-    `images` has the columns image_id, file_name, bytes (the encoded file), width, height. A questions table of VQA has
-    question_id, image_id, image_row (row of `images`), question, question_type, answer_type, multiple_choice_answer, answers (the
-    annotators'), label_ids and label_scores (soft targets), answerable (there is such a target: it can be trained on).
-    `manifest["report"][split]` (for VCR `manifest["report"]["splits"][split]`) says how many questions the split lacks:
-    `left_out_with_their_image` for images that are missing or cannot be read, `left_out_as_bad_records` for records that are wrong,
-    both 0 unless `prepare` was told to skip them. `manifest["left_out"]` lists them. `manifest["inputs"]` says what the data were
-    made from, and is no part of the hash.
-    `labels` is empty for a source without classes, such as VCR; `vle_bench.data.tables` has the columns of its tables.
+    Args:
+        labels: the answers in the order of the classes; empty for a dataset without classes, such
+            as VCR.
+        images: columns image_id, file_name, bytes (the encoded file), width, height.
+
+    A questions table of VQA has question_id, image_id, image_row (row of `images`), question,
+    question_type, answer_type, multiple_choice_answer, answers (the annotators'), label_ids and
+    label_scores (soft targets), answerable (it has a soft target and can be trained on).
+    `vle_bench.data.tables` has the columns of all tables.
     """
 
     root: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     labels: list[str]
     images: datasets.Dataset
 
     def questions(self, split: str) -> datasets.Dataset:
-        """The questions of a split, or of several (`train+val-minival`); `val` and `trainval` stand for their parts."""
-        parts = tables(split, set(self.manifest["splits"]))
-        if len(set(parts)) != len(parts):
+        """Return the questions of a split or of several (`train+val-minival`)."""
+        names = tables(split, set(self.manifest.splits))
+        if len(set(names)) != len(names):
             raise RequestError(f"split {split!r}: names a split twice, and so every question in it")
-        found = []
-        for part in parts:
-            if part not in self.manifest["splits"]:
-                known = ", ".join(self.manifest["splits"])
-                raise RequestError(f"{self.root}: has no split {part!r}; it has {known}")
-            found.append(datasets.Dataset.from_file(str(self.root / f"questions-{part}.arrow")))
-        return datasets.concatenate_datasets(found) if len(found) > 1 else found[0]
+        parts = []
+        for name in names:
+            if name not in self.manifest.splits:
+                known = ", ".join(self.manifest.splits)
+                raise RequestError(f"{self.root}: has no split {name!r}; it has {known}")
+            parts.append(datasets.Dataset.from_file(str(self.root / f"questions-{name}.arrow")))
+        return datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]
 
 
 def open_prepared(root: Path) -> PreparedData:
-    """Open a folder that `vle-bench prepare` wrote; checks that its files are whole."""
+    """Open a folder that `vle-bench prepare` wrote, after checking that its files are complete."""
     path = root / "manifest.json"
     if not path.is_file():
         raise RequestError(
             f"{root}: no prepared data there; run `vle-bench prepare SOURCE --output {root}`"
         )
-    try:
-        manifest = loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise RequestError(
-            f"{path}: cut off or broken at line {error.lineno}; prepare the data again"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise RequestError(
-            f"{path}: not UTF-8 text (byte {error.start}); prepare the data again"
-        ) from error
-    except ValueError as error:
-        raise RequestError(f"{path}: {error}; prepare the data again") from error
-    if not isinstance(manifest, dict):
-        raise RequestError(f"{path}: not a manifest; prepare the data again")
-    if manifest.get("schema_version") != SCHEMA_VERSION:
-        raise RequestError(
-            f"{path}: schema_version {manifest.get('schema_version')}, this version reads {SCHEMA_VERSION}; prepare again"
-        )
-    if missing := [
-        key for key in ("source", "splits", "files", "images", "hash") if key not in manifest
-    ]:
-        raise RequestError(f"{path}: has no {missing[0]!r}; prepare the data again")
-    if found := damage(root, manifest):
-        raise RequestError(f"{found}; prepare the data again")
-    labels = (
-        loads((root / "label_map.json").read_text(encoding="utf-8"))["answers"]
-        if "label_map.json" in manifest["files"]
-        else []
-    )
-    shards = [datasets.Dataset.from_file(str(root / name)) for name in manifest["images"]]
+    manifest = read_manifest(path)
+    if problem := damage(root, manifest):
+        raise RequestError(f"{problem}; prepare the data again")
+    labels = []
+    if "label_map.json" in manifest.files:
+        labels = read_json(root / "label_map.json")["answers"]
+    shards = [datasets.Dataset.from_file(str(root / name)) for name in manifest.images]
     return PreparedData(root, manifest, labels, datasets.concatenate_datasets(shards))
 
 
-def damage(root: Path, manifest: dict[str, Any]) -> str | None:
-    """The first file that is not what was prepared, and how it differs; None where all is whole."""
-    for name, file in manifest["files"].items():
-        size = (root / name).stat().st_size if (root / name).is_file() else None
-        if size != file["bytes"]:
-            found = "missing" if size is None else f"{size} bytes long instead of {file['bytes']}"
-            return f"{root / name}: {found}"
-        # The images' shards are too large to read at every start; a picture that was changed is a matter of its decoder.
-        if name not in manifest["images"] and sha256(root / name) != file["sha256"]:
-            return f"{root / name}: not what was prepared, its SHA-256 is another"
+def damage(root: Path, manifest: Manifest) -> str | None:
+    """Describe the first file that differs from what was prepared; None if all are complete."""
+    for name, file in manifest.files.items():
+        path = root / name
+        if not path.is_file():
+            return f"{path}: missing"
+        if (size := path.stat().st_size) != file["bytes"]:
+            return f"{path}: {size} bytes long instead of {file['bytes']}"
+        # Image shards are too large to read at every start; decoding finds a damaged picture.
+        if name not in manifest.images and file_sha256(path) != file["sha256"]:
+            return f"{path}: not what was prepared, its SHA-256 is another"
     return None
 
 
 def check_labels(labels: list[str], data: PreparedData) -> None:
-    """A checkpoint must answer with the answers that the data was prepared with."""
+    """Refuse data with another label map than the checkpoint's `labels`."""
     if labels != data.labels:
         raise RequestError(
-            f"{data.root}: its label map ({len(data.labels)} answers) is not the checkpoint's ({len(labels)}); "
-            "prepare the data with the same label map"
+            f"{data.root}: its label map ({len(data.labels)} answers) is not the checkpoint's "
+            f"({len(labels)}); prepare the data with the same label map"
         )
 
 
 def check_labelled(data: PreparedData, split: str) -> None:
-    """A split without answers can be neither trained on nor scored."""
-    for part in tables(split, set(data.manifest["splits"])):
-        if not data.manifest["splits"].get(part, {}).get("labelled", True):
+    """Refuse a split without labels, which can be neither trained on nor scored."""
+    for name in tables(split, set(data.manifest.splits)):
+        if not data.manifest.splits.get(name, {}).get("labelled", True):
             raise RequestError(
-                f"{data.root}: split {part!r} has no labels; `vle-bench predict` writes the answers to it"
+                f"{data.root}: split {name!r} has no labels; `vle-bench predict` writes the "
+                "answers to it"
             )
 
 
 def check_whole(data: PreparedData, split: str) -> None:
-    """The server takes no file without the questions that a preparation has left out."""
-    report = data.manifest.get("report", {})
-    for part in tables(split, set(data.manifest["splits"])):
-        found = report.get("splits", report).get(part, {})
-        if count := found.get("left_out_with_their_image", 0) + found.get(
-            "left_out_as_bad_records", 0
-        ):
+    """Refuse a split that lacks questions: the server only accepts complete files."""
+    reports = data.manifest.report.get("splits", data.manifest.report)
+    for name in tables(split, set(data.manifest.splits)):
+        report = reports.get(name, {})
+        keys = ("left_out_with_their_image", "left_out_as_bad_records")
+        if count := sum(report.get(key, 0) for key in keys):
             raise RequestError(
-                f"{data.root}: {count:,} questions of {part} were left out when it was prepared (manifest.json, left_out): the "
-                "official file needs them all; prepare the data again without skipping"
+                f"{data.root}: {count:,} questions of {name} were left out when it was prepared "
+                "(manifest.json, left_out): the official file needs them all; prepare the data "
+                "again without skipping"
             )

@@ -22,7 +22,7 @@ def equalize(image: Image.Image, value: float) -> Image.Image:
 
 
 def rotate(image: Image.Image, value: float) -> Image.Image:
-    """By `value` degrees around the centre; what comes in from outside is black, here and below."""
+    """Rotate by `value` degrees around the centre; new areas are black, here and below."""
     return image.rotate(value)
 
 
@@ -32,18 +32,18 @@ def posterize(image: Image.Image, value: float) -> Image.Image:
 
 
 def solarize(image: Image.Image, value: float) -> Image.Image:
-    """Invert what is at least `value`; 256 changes nothing."""
+    """Invert levels from `value` on; 256 changes nothing."""
     return ImageOps.solarize(image, math.ceil(value))
 
 
 def solarize_add(image: Image.Image, value: float) -> Image.Image:
-    """Brighten all of the picture by `value`, then invert what is at least 128."""
+    """Brighten the picture by `value`, then invert levels from 128 on."""
     brighter = image.point([min(255, int(level + value)) for level in range(256)] * 3)
     return ImageOps.solarize(brighter, 128)
 
 
 def color(image: Image.Image, value: float) -> Image.Image:
-    """0 is grey, 1 the picture itself; so for the three below."""
+    """Change the colour: 0 is grey, 1 the picture itself; so for the three below."""
     return ImageEnhance.Color(image).enhance(value)
 
 
@@ -60,7 +60,7 @@ def sharpness(image: Image.Image, value: float) -> Image.Image:
 
 
 def shear_x(image: Image.Image, value: float) -> Image.Image:
-    """A row moves by `value` pixels for each row above it."""
+    """Move each row by `value` pixels for each row above it."""
     return image.transform(image.size, Image.Transform.AFFINE, (1, value, 0, 0, 1, 0))
 
 
@@ -69,7 +69,7 @@ def shear_y(image: Image.Image, value: float) -> Image.Image:
 
 
 def translate_x(image: Image.Image, value: float) -> Image.Image:
-    """By `value` pixels of the picture as it was stored, whatever its width."""
+    """Move by `value` pixels of the stored picture, whatever its width."""
     return image.transform(image.size, Image.Transform.AFFINE, (1, 0, value, 0, 1, 0))
 
 
@@ -77,9 +77,9 @@ def translate_y(image: Image.Image, value: float) -> Image.Image:
     return image.transform(image.size, Image.Transform.AFFINE, (1, 0, 0, 0, 1, value))
 
 
-# METER, `meter/transforms/randaug.py`: the list of TensorFlow's EfficientNet (tensorflow/tpu, autoaugment.py) without Invert and
-# CutoutAbs, which METER comments out. Each operation with its value at magnitude 0 and at 30, and whether half of the time the
-# value is negated.
+# METER, `meter/transforms/randaug.py`: the list of TensorFlow's EfficientNet (tensorflow/tpu,
+# autoaugment.py) without Invert and CutoutAbs, which METER comments out. Each operation with its
+# value at magnitude 0 and at 30, and whether the value is negated half of the time.
 OPERATIONS: tuple[tuple[Operation, float, float, bool], ...] = (
     (autocontrast, 0, 1, False),
     (equalize, 0, 1, False),
@@ -101,11 +101,12 @@ OPERATIONS: tuple[tuple[Operation, float, float, bool], ...] = (
 def rand_augment(
     image: Image.Image, operations: int, magnitude: int, rng: np.random.Generator
 ) -> Image.Image:
-    """Apply `operations` randomly drawn operations, the same one more than once perhaps, each at `magnitude`.
+    """Apply `operations` randomly drawn operations, with replacement, each at `magnitude`.
 
-    As METER does it: every operation's value goes in a straight line from its lowest (magnitude 0) to its highest (30), also
-    where that is not from weak to strong. So the recipe's 9 keeps one bit of a posterized picture, and makes colour, contrast,
-    brightness and sharpness 0.64 of what they were; 15 leaves these four alone.
+    As METER does it: every operation's value goes linearly from its lowest (magnitude 0) to its
+    highest (30), also if that is not from weak to strong. So the recipe's 9 keeps one bit of a
+    posterized picture, and makes colour, contrast, brightness and sharpness 0.64 of what they were;
+    15 leaves these four alone.
 
     Args:
         image: RGB, as it was stored, before it is resized for the model.

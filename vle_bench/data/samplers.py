@@ -1,4 +1,4 @@
-"""Which examples make up which step: functions of (seed, epoch) alone, never of the machine."""
+"""The examples of each step, as functions of (seed, epoch) alone, never of the machine."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,14 +7,18 @@ Indices = NDArray[np.int64]
 
 
 def questions_together(grouping: str, questions_per_image: int | None) -> int | None:
-    """How many questions of one image at most stand together, by the keys of a recipe's group `data`; None: all of them."""
+    """Return how many questions of an image stay together at most; None: all of them.
+
+    The arguments are keys of a recipe's group `data`.
+    """
     return 1 if grouping == "question" else questions_per_image
 
 
 def grouped_order(image_rows: Indices, seed: int, epoch: int, questions_per_image: int) -> Indices:
     """Shuffle questions so that those of one image stand together.
 
-    The questions of an image are shuffled and cut into groups of at most `questions_per_image`; the groups are shuffled.
+    The questions of an image are shuffled and cut into groups of at most `questions_per_image`; the
+    groups are shuffled.
     With 1 this is a plain shuffle of the questions (the published way).
 
     Args:
@@ -36,18 +40,17 @@ def grouped_order(image_rows: Indices, seed: int, epoch: int, questions_per_imag
 def with_others(
     chosen: NDArray[np.bool_], other_share: float, seed: int, epoch: int
 ) -> NDArray[np.bool_]:
-    """(questions,) the chosen questions and so many others, drawn anew each epoch, that these make up `other_share` of all."""
+    """Add randomly drawn questions to the chosen ones (questions,) until they are `other_share`."""
     if not other_share:
         return chosen
     wanted = other_share / (1 - other_share) * chosen.sum()
-    drawn = np.random.default_rng((seed, epoch, 1)).random(len(chosen)) < wanted / max(
-        1, (~chosen).sum()
-    )
-    return chosen | drawn
+    share = wanted / max(1, (~chosen).sum())
+    drawn = np.random.default_rng((seed, epoch, 1)).random(len(chosen)) < share
+    return np.logical_or(chosen, drawn)
 
 
 def image_batches(image_rows: Indices, batch_size: int) -> list[Indices]:
-    """Every question once, without a shuffle, in batches of whole images: each image is encoded once.
+    """Return every question once, in order, in batches of whole images: each image is encoded once.
 
     A batch has at most `batch_size` questions, unless a single image has more.
 

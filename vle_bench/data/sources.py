@@ -1,4 +1,4 @@
-"""The datasets, one row each: every fact about a dataset that the package uses. Imports no torch."""
+"""The datasets, one row each with every fact that the package uses. Imports no torch."""
 
 import importlib
 from collections.abc import Mapping
@@ -106,7 +106,7 @@ SOURCES: dict[str, Source] = {
         questions_per_image=(5, 6, 5, 6, 5),  # 443,757 about 82,783 images (train): 5.4
         num_answers=3129,  # METER's and VLE's vocabulary
         server_split="test",
-        # Neither ids nor their number are given out of test-standard, so that no record can be of it.
+        # Neither ids nor number of test-standard are published, so that no record can be of it.
         server_sizes={"test-dev": 107_394},
     ),
     "vcr": Source(

@@ -4,7 +4,7 @@ from vle_bench.data.sources import ALIASES, IMAGES_OF, SOURCES
 
 
 def wrong_split(split: str, source: str) -> str | None:
-    """What is wrong with a split to train on or to score, as far as names tell."""
+    """Describe why names alone forbid to train on a split or to score it; None if they do not."""
     labelled, unlabelled = SOURCES[source].splits, SOURCES[source].unlabelled
     for name in names(split):
         if name in unlabelled:
@@ -20,12 +20,12 @@ def wrong_split(split: str, source: str) -> str | None:
 
 
 def names(split: str) -> list[str]:
-    """`train+val-minival` → [train, val-minival]; `+` joins, and a minus is part of a name."""
+    """Split `train+val-minival` → [train, val-minival]; `+` joins, a minus is part of a name."""
     return [name.strip() for name in split.split("+")]
 
 
 def tables(split: str, there: set[str]) -> list[str]:
-    """The tables of a composed split, in its order; a name that is neither there nor an alias stands for itself.
+    """Return the tables of a composed split, in order; an unknown name stands for itself.
 
     Args:
         there: the tables of a prepared folder.
@@ -41,7 +41,7 @@ def tables(split: str, there: set[str]) -> list[str]:
 
 
 def atoms(split: str) -> frozenset[str]:
-    """The smallest sets of images that a composed split is made of; two splits share images if these meet."""
+    """Return the smallest sets of images that a composed split consists of."""
     found: set[str] = set()
     for name in names(split):
         found |= atoms("+".join(IMAGES_OF[name])) if name in IMAGES_OF else {name}
@@ -49,5 +49,5 @@ def atoms(split: str) -> frozenset[str]:
 
 
 def overlap(one: str, other: str) -> bool:
-    """Whether an image of one may be an image of the other, as far as names tell."""
+    """Return whether two splits may share an image, as far as their names tell."""
     return bool(atoms(one) & atoms(other))

@@ -1,12 +1,12 @@
-"""Arrow tables of prepared data: what is in them, and how they come to disk."""
+"""Arrow tables of prepared data: their columns, and how they are written and read."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from vle_bench.errors import RequestError
+from vle_bench.json_files import JsonObject
 
 ROWS_A_BATCH = 500
 IMAGES = pa.schema(
@@ -44,7 +44,8 @@ QUESTIONS = pa.schema(
         ("answerable", pa.bool_()),
     ]
 )
-# Boxes (K, 4): x1, y1, x2, y2 in pixels of the stored picture, one for each of the K objects; also such as lie outside.
+# Boxes (K, 4): x1, y1, x2, y2 in pixels of the stored picture, one for each of the K objects; a
+# box may lie outside.
 VCR_IMAGES = pa.schema(
     [*IMAGES, ("boxes", pa.list_(pa.list_(pa.float64()))), ("class_names", pa.list_(pa.string()))]
 )
@@ -61,23 +62,23 @@ VCR_RECORDS = pa.schema(
 VCR_QUESTIONS = VCR_RECORDS.insert(2, pa.field("image_row", pa.int64()))
 
 Refuse = Callable[
-    [dict[str, Any], str], None
+    [JsonObject, str], None
 ]  # (row, what is wrong with it): raises, or leaves the row out
 
 
-def refuse_row(row: dict[str, Any], problem: str) -> None:
+def refuse_row(row: JsonObject, problem: str) -> None:
     name, value = next(iter(row.items()))
     raise RequestError(f"{name} {value}: {problem}")
 
 
 def record_batches(
-    rows: Iterator[dict[str, Any]],
+    rows: Iterator[JsonObject],
     schema: pa.Schema,
     refuse: Refuse = refuse_row,
     size: int = ROWS_A_BATCH,
 ) -> Iterator[pa.RecordBatch]:
-    """Rows → Arrow, `size` at a time, so that memory does not grow with the data."""
-    held: list[dict[str, Any]] = []
+    """Convert rows to Arrow, `size` at a time, so that memory does not grow with the data."""
+    held: list[JsonObject] = []
     for row in rows:
         held.append(row)
         if len(held) == size:
@@ -88,9 +89,12 @@ def record_batches(
 
 
 def record_batch(
-    rows: list[dict[str, Any]], schema: pa.Schema, refuse: Refuse = refuse_row
+    rows: list[JsonObject], schema: pa.Schema, refuse: Refuse = refuse_row
 ) -> pa.RecordBatch:
-    """Half a surrogate pair, or a number of more than 64 bits, which JSON may hold, is a refused row."""
+    """Convert rows to Arrow.
+
+    Rows that Arrow cannot hold (lone surrogates, integers above 64 bits) are passed to `refuse`.
+    """
     try:
         return pa.RecordBatch.from_pylist(rows, schema)
     except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
@@ -102,12 +106,12 @@ def record_batch(
 
 
 def write_table(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> None:
-    """An Arrow stream, as `datasets.Dataset.from_file` reads it."""
+    """Write an Arrow stream, as `datasets.Dataset.from_file` reads it."""
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
         for batch in batches:
             writer.write_batch(batch)
 
 
 def map_table(path: Path) -> pa.Table:
-    """A table on disk; its pages are read when they are looked at, and take no memory of the process."""
+    """Map a table on disk, whose pages are read on access and take no memory of the process."""
     return pa.ipc.open_stream(pa.memory_map(str(path))).read_all()

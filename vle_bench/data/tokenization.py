@@ -1,8 +1,9 @@
-"""Tokenizers as their files say, where transformers 5 builds DeBERTa's anew and forgets its normaliser.
+"""Tokenizers with the normaliser of their files, which transformers 5 drops for DeBERTa.
 
-DebertaV2Tokenizer of transformers 5 takes the vocabulary of a file and gives it a normaliser of its own (NFC and one kind of
-space). The published models were trained through SentencePiece's rules (`nmt_nfkc`: an ellipsis is three full stops, a
-no-break space is a space, ½ is 1⁄2), which spm.model and the tokenizer.json of transformers 4 both hold.
+DebertaV2Tokenizer of transformers 5 takes only the vocabulary of a file and adds a normaliser of
+its own (NFC and one kind of space). The published models were trained with SentencePiece's rules
+(`nmt_nfkc`: an ellipsis is three full stops, a no-break space is a space, ½ is 1⁄2), which are in
+spm.model and in the tokenizer.json of transformers 4.
 """
 
 from pathlib import Path
@@ -20,24 +21,27 @@ _NONE_IF_MISSING = {
     for what in ("missing_entries", "connection_errors", "gated_repo")
 }
 _HUB = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
-# A control character that no text needs: SentencePiece's rules delete it. It ends a grapheme, and NFC composes nothing over it.
+# A control character that SentencePiece's rules delete. It ends a grapheme, and NFC composes
+# nothing across it.
 _BREAK = "\x01"
-# What joins the character before it to one grapheme: marks, joiners, and the vowels and sound marks that are letters by category
+# Characters that join the one before them to a grapheme: marks, joiners, and the vowels and sound
+# marks that are letters by category.
 _JOINS = r"\p{M}\u200c\u200d\uff9e\uff9f\u0e33\u0eb3"
 _MOST_MARKS = 3  # that compose with one letter in SentencePiece's rules, as in ᾄ
 
 
 def load_tokenizer(source: str | Path, **kwargs: Any) -> Any:
-    """`AutoTokenizer.from_pretrained`, with the normaliser of the file that was read."""
+    """Load a tokenizer as `AutoTokenizer.from_pretrained` does, with the normaliser of its file."""
     hub = {key: value for key, value in kwargs.items() if key in _HUB and value is not None}
     return as_in_its_file(AutoTokenizer.from_pretrained(str(source), **kwargs), **hub)
 
 
 def as_in_its_file(tokenizer: PreTrainedTokenizerBase, **hub: Any) -> PreTrainedTokenizerBase:
-    """Give a DebertaV2Tokenizer the normaliser of its file, in place; every other tokenizer stays as it is.
+    """Give a DebertaV2Tokenizer the normaliser of its file, in place; leave other tokenizers.
 
-    A tokenizer.json is taken at its word, as transformers 4 does: it holds the tokenizer that a run was trained with. Without
-    one the rules are those of spm.model. A tokenizer that was built in memory has no file, and stays as well.
+    A tokenizer.json takes precedence, as in transformers 4: it is the tokenizer that a run was
+    trained with. Without one the rules are those of spm.model. A tokenizer that was built in memory
+    has no file and stays as it is.
 
     Args:
         hub: where else to look than in the default cache, as `from_pretrained` takes it.
@@ -75,24 +79,26 @@ def as_in_its_file(tokenizer: PreTrainedTokenizerBase, **hub: Any) -> PreTrained
         backend.pre_tokenizer = pre_tokenizers.Sequence([*by_punctuation, prefix])
     else:
         raise ValueError(
-            f"the tokenizer of {tokenizer.name_or_path}: neither its {_FILE} nor its spm.model is there, so that its normaliser "
-            "cannot be read; load it with VLEProcessor.from_pretrained, or with vle_bench.data.tokenization.load_tokenizer"
+            f"the tokenizer of {tokenizer.name_or_path}: neither its {_FILE} nor its spm.model is "
+            "there, so that its normaliser cannot be read; load it with "
+            "VLEProcessor.from_pretrained, or with vle_bench.data.tokenization.load_tokenizer"
         )
     setattr(tokenizer, _DONE, True)
     return tokenizer
 
 
-def sentencepiece_rules(spec: Any) -> list[Any]:
-    """SentencePiece's `normalizer_spec` → normalisers of the tokenizers library with the same result.
+def sentencepiece_rules(spec: Any) -> list[normalizers.Normalizer]:
+    """Convert SentencePiece's `normalizer_spec` to equivalent normalisers of `tokenizers`.
 
-    The library's `Precompiled` reads the rules themselves, but looks up a whole grapheme by its first match and drops the rest
-    (`e` with two accents keeps one). So each character is looked up alone, and marks are composed one after the other with the
-    letter before them, as the longest match of SentencePiece does. What may still differ: a mark on a character with a
-    rule of its own (a ligature, the Ångström sign), and a mark below a letter that is one character with its mark above.
+    The library's `Precompiled` reads the rules, but looks up a whole grapheme by its first match
+    and drops the rest (`e` with two accents keeps one). So each character is looked up alone, and
+    marks are composed one after the other with the letter before them, as SentencePiece's longest
+    does. Remaining differences: a mark on a character with a rule of its own (a ligature, the
+    Ångström sign), and a mark below a letter that is one character with its mark above.
     """
-    rules: list[Any] = []
+    rules: list[normalizers.Normalizer] = []
     if spec.precompiled_charsmap:
-        # Both patterns look behind: at the very start of a text, the library's NFC cannot take an insertion back.
+        # Both patterns look behind: the library's NFC cannot undo one at the start of a text.
         rules.append(normalizers.Replace(Regex(rf"(?<=[^\x00-\x7f])(?=[{_JOINS}])"), _BREAK))
         rules.append(normalizers.Precompiled(spec.precompiled_charsmap))
         between_marks = normalizers.Replace(Regex(r"(?<=\p{M})(?=\p{Mn})"), _BREAK)

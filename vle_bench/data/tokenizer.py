@@ -11,10 +11,11 @@ SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> DebertaV2Tokenizer:
-    """A Unigram model with the frequent words of `texts` as pieces, and their characters for all other words.
+    """Build a Unigram model of the frequent words of `texts`; other words are spelt by characters.
 
-    The piece probabilities are the words' frequencies, which is where Unigram training would end if every word were kept; its
-    pruning would split the rarer words, and a question would be twice as long. The order of the texts does not matter.
+    The piece probabilities are the words' frequencies, where Unigram training would end if every
+    word were kept. Its pruning would split the rarer words and make questions twice as long. The
+    order of the texts does not matter.
     """
     words: Counter[str] = Counter()
     characters: Counter[str] = Counter("▁")
@@ -27,7 +28,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> DebertaV2Tokenizer
     frequent = sorted(words.items(), key=lambda item: (-item[1], item[0]))[:room]
     total = sum(words.values()) or 1
     pieces = [(word, math.log(count / total)) for word, count in frequent]
-    # A character costs more than any word, so that words are only spelt where they have no piece of their own.
+    # A character costs more than any word, so that only words without a piece are spelt.
     rare = math.log(1 / total) - 1
     vocabulary = (
         [(token, 0.0) for token in SPECIAL] + pieces + [(character, rare) for character in singles]

@@ -1,7 +1,8 @@
 """One VCR record → the token ids, fusion types and objects of its choices; numpy only.
 
-As the published VLE code feeds its models, except where that code is wrong: ids and types are built together, names come from
-the record alone, the objects of a choice are numbered in ascending order, and each choice is shortened by itself.
+As the published VLE code feeds its models, except for its errors: ids and types are built together,
+names come from the record alone, the objects of a choice are numbered in ascending order, and each
+choice is shortened by itself.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vle_bench.data.official.vcr import bad_record, check_record
+from vle_bench.data.official.vcr import Record, bad_record, check_record
 from vle_bench.errors import RequestError
 
 Task = Literal["q2a", "qa2r"]
@@ -35,11 +36,12 @@ NAMES = (
 FIRST_OBJECT_TYPE = 2  # 0 is text, 1 is the image
 
 Piece = tuple[str, int | None]  # a word, and the index of the object that it names
+Encoding = dict[str, Any]  # of a choice, see `encode_record`
 Token = tuple[int, int]  # input id, fusion type
 
 
 def encode_record(
-    record: Mapping[str, Any],
+    record: Record,
     tokenizer: Any,
     task: Task,
     max_length: int = 80,
@@ -48,23 +50,25 @@ def encode_record(
     objects: Literal["tagged", "all"] = "tagged",
     most_objects: int | None = None,
     names: Sequence[str] = NAMES,
-) -> list[dict[str, Any]]:
-    """Encodes every choice of a record; labels are not needed, except the right answer for `qa2r` without `answer`.
+) -> list[Encoding]:
+    """Encode every choice of a record; only `qa2r` without `answer` needs a label.
 
     Args:
-        record: an official VCR record: `objects`, `question`, `answer_choices`, and for qa2r `rationale_choices`.
+        record: an official VCR record: `objects`, `question`, `answer_choices`, and for qa2r
+            `rationale_choices`.
         tokenizer: a Hugging Face tokenizer with `cls_token_id` and `sep_token_id`.
         task: `q2a` scores the answers, `qa2r` the rationales after the question and one answer.
         max_length: most tokens of a choice, with [CLS] and [SEP].
-        answer: `qa2r`: index of the answer that stands before the rationales; by default the right one.
-        objects: which objects of the record get a token: `tagged` in this question and choice (as published), or `all`.
-        most_objects: with `all`, so many at most: tagged ones first, then by index.
+        answer: `qa2r`: index of the answer before the rationales; by default the right one.
+        objects: objects that get a token: those `tagged` in this question and choice (as
+            published), or `all` of the record.
+        most_objects: with `all`, at most this many: tagged ones first, then by index.
         names: what persons are called, in turn; see `object_names`.
 
     Returns:
-        For each of the C choices: `input_ids` (T,) and `token_type_ids` (T,), 0 or 2 + i for a word that names the i-th of
-        `objects`; `objects` (K,), ascending indices of those that get a token; `object_token_type_ids` (K,), 2 + i;
-        `shortened`, whether tokens were dropped to fit.
+        For each of the C choices: `input_ids` (T,) and `token_type_ids` (T,), 0 or 2 + i for a word
+        that names the i-th of `objects`; `objects` (K,), ascending indices of those that get a
+        token; `object_token_type_ids` (K,), 2 + i; `shortened`, whether tokens were dropped to fit.
 
     Raises:
         RequestError: the record is not one that can be encoded; the line names its annot_id.
@@ -85,7 +89,7 @@ def encode_record(
 
 
 def object_names(objects: Sequence[str], names: Sequence[str] = NAMES) -> list[str]:
-    """What each object is called in a text: the n-th person names[n mod their number], anything else by its class."""
+    """Name each object for a text: the n-th person names[n mod their number], others by class."""
     called, persons = [], 0
     for name in objects:
         if name == "person":
@@ -96,12 +100,12 @@ def object_names(objects: Sequence[str], names: Sequence[str] = NAMES) -> list[s
 
 
 def tagged(tokens: Sequence[str | list[int]]) -> set[int]:
-    """The objects that a text names."""
+    """Return the objects that a text names."""
     return {index for token in tokens if not isinstance(token, str) for index in token}
 
 
 def spoken(tokens: Sequence[str | list[int]], names: Sequence[str]) -> str:
-    """A text to be read by people; names: what each object is called in it."""
+    """Return a text for people to read; names: what it calls each object."""
     text = ""
     for token in tokens:
         word = token if isinstance(token, str) else " and ".join(names[i] for i in token)
@@ -109,7 +113,7 @@ def spoken(tokens: Sequence[str | list[int]], names: Sequence[str]) -> str:
     return text
 
 
-def _given_answer(record: Mapping[str, Any], answer: int | None) -> int:
+def _given_answer(record: Record, answer: int | None) -> int:
     if answer is None:
         answer = record.get("answer_label")
     if answer is None:
@@ -125,7 +129,7 @@ def _given_answer(record: Mapping[str, Any], answer: int | None) -> int:
 
 
 def _pieces(tokens: Sequence[str | list[int]], names: Sequence[str]) -> list[Piece]:
-    """Words of a text; a tag list becomes its names joined by "and"; words with private-use characters are dropped."""
+    """Split a text into words; tags become names joined by "and", private-use words are dropped."""
     pieces: list[Piece] = []
     for token in tokens:
         if isinstance(token, str):
@@ -140,12 +144,12 @@ def _pieces(tokens: Sequence[str | list[int]], names: Sequence[str]) -> list[Pie
 
 
 def is_private(word: str) -> bool:
-    """Private-use code points stand in for what the annotators' characters were before they were lost."""
+    """Return whether a word has private-use code points, which replace lost characters."""
     return any("\ue000" <= c <= "\uf8ff" or c >= "\U000f0000" for c in word)
 
 
 def _word_ids(words: Iterable[str], tokenizer: Any) -> dict[str, list[int]]:
-    """Each word's ids, tokenised by itself after a space; one call of the tokenizer for a whole record."""
+    """Tokenise each word by itself after a space, with one call for a whole record."""
     distinct = list(dict.fromkeys(words))
     if not distinct:
         return {}
@@ -162,8 +166,8 @@ def _encode(
     max_length: int,
     others: range,
     most: int | None,
-) -> dict[str, Any]:
-    """Question, (answer,) choice as pieces → what `encode_record` returns for one choice."""
+) -> Encoding:
+    """Encode one choice, given as pieces of question, (answer,) choice; see `encode_record`."""
     named = {index for segment in text for _, index in segment if index is not None}
     room = len(others) if most is None else max(0, most - len(named))
     objects = sorted(named | set([index for index in others if index not in named][:room]))
@@ -185,8 +189,8 @@ def _encode(
     }
 
 
-def shorten(segments: Sequence[list[Any]], room: int) -> bool:
-    """Drops last tokens, in place, until [question, answer] or [question, answer, rationale] fit; whether any was dropped."""
+def shorten(segments: Sequence[list[Token]], room: int) -> bool:
+    """Drop last tokens, in place, until [question, answer(, rationale)] fit; return if it did."""
     loser = _loser_of_two if len(segments) == 2 else _loser_of_three
     shortened = False
     while sum(map(len, segments)) > room:
@@ -206,25 +210,28 @@ def _loser_of_three(question: int, answer: int, rationale: int) -> int:
 
 
 def pad_choices(
-    questions: Sequence[Sequence[Mapping[str, Any]]],
+    questions: Sequence[Sequence[Encoding]],
     patch_masks: Sequence[NDArray[np.bool_]],
     pad_token_id: int,
-) -> dict[str, NDArray[Any]]:
-    """Pads the encodings of B questions to one batch for the multiple-choice models (T, K: the longest, the most objects).
+) -> dict[str, NDArray[np.generic]]:
+    """Pad the encodings of B questions to one batch for the multiple-choice models.
+
+    T and K are the longest text and the most objects of the batch; K may be 0.
 
     Args:
         questions: B results of `encode_record`, each of C choices.
-        patch_masks: B arrays (objects of the record, P): the patches that each object's box touches.
+        patch_masks: B arrays (objects of the record, P): the patches that each object touches.
 
     Returns:
-        `input_ids`, `attention_mask`, `token_type_ids` (B, C, T) int64; `object_patch_mask` (B, C, K, P) bool;
-        `object_token_type_ids`, `object_mask` (B, C, K) int64. K may be 0.
+        `input_ids`, `attention_mask`, `token_type_ids` (B, C, T) int64; `object_patch_mask`
+        (B, C, K, P) bool; `object_token_type_ids`, `object_mask` (B, C, K) int64.
     """
     counts = {len(choices) for choices in questions}
     patches = {mask.shape[-1] for mask in patch_masks}
     if len(counts) != 1 or len(patches) != 1:
         raise ValueError(
-            f"one number of choices and of patches in a batch is expected, {sorted(counts)} and {sorted(patches)} came"
+            "one number of choices and of patches in a batch is expected, "
+            f"{sorted(counts)} and {sorted(patches)} came"
         )
     encodings = [encoding for choices in questions for encoding in choices]
     size = (len(questions), counts.pop())

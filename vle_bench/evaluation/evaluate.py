@@ -101,7 +101,7 @@ def load(
     if labelled:
         check_labelled(data, split)
     if elsewhere:
-        published_checkpoint.check_splits(asked, data.manifest["source"])
+        published_checkpoint.check_splits(asked, data.manifest.source)
         labels = published_checkpoint.answers(folder) if data.labels else []
     else:
         labels = pretrained.load_labels(folder) if data.labels else []
@@ -248,7 +248,7 @@ def predict_checkpoint(
     text = first.task.submission(whole, first.data.questions(split))
     if accelerator.is_main_process:
         atomic.write_text(output, text)
-    return len(whole), first.data.manifest["source"]
+    return len(whole), first.data.manifest.source
 
 
 def check_complete(tasks: list[Task], folder: Path) -> None:
@@ -340,7 +340,8 @@ def record_of(
     """
     training, task, manifest = loaded.training, loaded.task, loaded.data.manifest
     model = training["model"] if loaded.elsewhere else {"name": training["recipe"]["name"]}
-    own = {key: manifest[key] for key in ("source", "targets") if key in manifest}
+    own = {"source": manifest.source, "targets": manifest.targets}
+    own = {key: value for key, value in own.items() if value is not None}
     return Record(
         kind="elsewhere" if loaded.elsewhere else "run",
         schema_version=SCHEMA_VERSION,
@@ -365,7 +366,7 @@ def record_of(
             "files_sha256": loaded.files_sha256,
             "resize": loaded.processor.resize,
         },
-        data={**own, "manifest_hash": manifest["hash"], **data},
+        data={**own, "manifest_hash": manifest.hash, **data},
         precision=loaded.precision,
         seed=training["seed"],
         code=code_version(),

@@ -95,7 +95,7 @@ def scored_ids(loaded: Loaded, folder: Path, data_root: Path, split: str) -> lis
     Raises:
         RequestError: no server scores the data, or questions are missing.
     """
-    source = loaded.data.manifest["source"]
+    source = loaded.data.manifest.source
     size = SOURCES[source].server_sizes.get(split)
     if size is None:
         raise RequestError(

@@ -53,7 +53,7 @@ def join_vcr(
     root = data_root or trained_on(answers, records[0])
     task = load_task(JOINED)
     data = task.open(root)
-    if data.manifest["hash"] != records[0].data["manifest_hash"]:
+    if data.manifest.hash != records[0].data["manifest_hash"]:
         raise RequestError(
             f"{root}: other data than {answers} was evaluated on; --data DIR names another folder"
         )

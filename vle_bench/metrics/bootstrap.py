@@ -11,7 +11,7 @@ from vle_bench.metrics.sums import mean
 
 
 def figure(scores: NDArray[np.floating], groups: NDArray[np.integer]) -> dict[str, Any]:
-    """The mean of scores (examples,) with its interval and their number, as a record holds it."""
+    """Return the mean of scores (examples,) with its interval and their number, as in a record."""
     return {
         "value": mean(scores.tolist()),
         "interval": list(interval(scores, groups)),
@@ -22,7 +22,7 @@ def figure(scores: NDArray[np.floating], groups: NDArray[np.integer]) -> dict[st
 def figures(
     scores: NDArray[np.floating], groups: NDArray[np.integer], kinds: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """`figure` of the examples of each kind; kinds: (examples,)."""
+    """Return `figure` of the examples of each kind; kinds: (examples,)."""
     names = np.array(kinds)
     return {
         name: figure(scores[names == name], groups[names == name])
@@ -33,9 +33,10 @@ def figures(
 def interval(
     scores: NDArray[np.floating], groups: NDArray[np.integer], seed: int = 0, resamples: int = 1000
 ) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean score; whole groups (images) are drawn, with replacement.
+    """Return the 95 % percentile bootstrap interval of the mean score.
 
-    Questions of one image are not independent, so drawing questions would make the interval too narrow.
+    Whole groups (images) are drawn with replacement: questions of one image are not independent, so
+    drawing questions would make the interval too narrow.
 
     Args:
         scores: (examples,) in 0..1.
@@ -55,12 +56,13 @@ def interval(
     return float(low), float(high)
 
 
-def on_grid(values: NDArray[Any], terms: int) -> NDArray[np.float64]:
+def on_grid(values: NDArray[np.number], terms: int) -> NDArray[np.float64]:
     """Round values to multiples of a power of two, so that sums of up to `terms` of them are exact.
 
-    BLAS adds in the order that the processor's kernel prefers; a sum without rounding has the same
-    bits in every order, and so have matrix products with small whole numbers. The grid is the finest one that float64's 53 bits
-    leave: 2⁻³⁴ for the scores in 0..1 of VQA v2's 214,354 validation questions.
+    BLAS adds in the order that the processor's kernel prefers. A sum without rounding has the same
+    bits in every order, and so have matrix products with small whole numbers. The grid is the
+    finest that float64's 53 bits allow: 2⁻³⁴ for the scores in 0..1 of VQA v2's 214,354 validation
+    questions.
 
     Args:
         values: any shape.
@@ -70,4 +72,5 @@ def on_grid(values: NDArray[Any], terms: int) -> NDArray[np.float64]:
     if most == 0:
         return np.asarray(values, np.float64)
     step = 2.0 ** (math.ceil(math.log2(most)) - 52)
-    return np.rint(values / step) * step
+    rounded: NDArray[np.float64] = np.rint(values / step) * step
+    return rounded

@@ -1,4 +1,4 @@
-"""Where a model errs: whether its confidence can be trusted, what it takes for what, and its most confident mistakes."""
+"""Errors of a model: calibration of its confidence, confusions, and its most confident mistakes."""
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -16,17 +16,19 @@ Id = TypeVar("Id", int, str)
 def calibration(
     confidence: NDArray[np.floating], score: NDArray[np.floating], bins: int = BINS
 ) -> dict[str, Any]:
-    """Confidence against score, in bins of equal width; a bin holds its lower end, the last one 1 too.
+    """Compare confidence with score in bins of equal width.
 
-    The expected calibration error is the mean over examples of |mean confidence − mean score| of the bin that each lies in
-    (Guo et al., "On Calibration of Modern Neural Networks", 2017).
+    A bin includes its lower end, the last one also 1. The expected calibration error is the mean
+    over examples of |mean confidence − mean score| of their bin (Guo et al., "On Calibration of
+    Modern Neural Networks", 2017).
 
     Args:
         confidence: (examples,) in 0..1, how probable the model says its own answer is.
         score: (examples,) in 0..1, what the answer was worth.
 
     Returns:
-        {"error", "bins": [{"low", "high", "n", "confidence", "score"}]}; the means of an empty bin are None.
+        {"error", "bins": [{"low", "high", "n", "confidence", "score"}]}; the means of an empty bin
+        are None.
 
     Raises:
         ValueError: no example, or a figure outside 0..1.
@@ -54,7 +56,7 @@ def calibration(
 
 
 def most_frequent(values: Sequence[str], most: int) -> list[str]:
-    """The values that occur most often, in that order; of equally frequent ones the alphabetically first."""
+    """Return the most frequent values in that order; equally frequent ones alphabetically."""
     counts = Counter(values)
     return sorted(counts, key=lambda value: (-counts[value], value))[:most]
 
@@ -62,7 +64,10 @@ def most_frequent(values: Sequence[str], most: int) -> list[str]:
 def confusion(
     truths: Sequence[Hashable], predictions: Sequence[Hashable], names: Sequence[Hashable]
 ) -> NDArray[np.int64]:
-    """(names + 1, names + 1): how often each truth (row) was given each prediction (column); the last is any other value."""
+    """Count how often each truth (row) was given each prediction (column).
+
+    The result has the shape (names + 1, names + 1); the last row and column are all other values.
+    """
     place = {name: k for k, name in enumerate(names)}
     counts = np.zeros((len(names) + 1, len(names) + 1), np.int64)
     rows, columns = (
@@ -75,6 +80,9 @@ def confusion(
 def confident_mistakes(
     ids: Sequence[Id], confidence: NDArray[np.floating], score: NDArray[np.floating], most: int
 ) -> tuple[list[int], int]:
-    """Places of the examples with a score of 0, the most confident first and by id where that is equal, and how many there are."""
+    """Find the examples with a score of 0: indices of the most confident ones, and their number.
+
+    Equally confident ones are in the order of their ids.
+    """
     wrong = np.flatnonzero(score == 0).tolist()
     return sorted(wrong, key=lambda k: (-float(confidence[k]), ids[k]))[:most], len(wrong)

@@ -1,4 +1,4 @@
-"""Whether two runs differ on the same examples: a paired bootstrap over images, and McNemar's exact test."""
+"""Do two runs differ on the same examples? A paired bootstrap over images, and McNemar's test."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,14 +12,13 @@ from vle_bench.metrics.bootstrap import on_grid
 from vle_bench.metrics.sums import mean
 
 RESAMPLES, SEED = 10_000, 0
-CELLS = (
-    1 << 22
-)  # of the matrix of resamples × images that is held at a time; VQA v2's validation has 40,504 images
+# Cells of the matrix of resamples × images in memory; VQA v2's validation has 40,504 images.
+CELLS = 1 << 22
 
 METHOD = (
-    "95 % percentile interval of a paired bootstrap: whole images drawn with replacement, the same for both runs, "
-    f"{RESAMPLES:,} times (seed {SEED}); p: twice the smaller share of the draws on either side of no difference, those at none "
-    "counted on both"
+    "95 % percentile interval of a paired bootstrap: whole images drawn with replacement, the "
+    f"same for both runs, {RESAMPLES:,} times (seed {SEED}); p: twice the smaller share of the "
+    "draws on either side of no difference, those at none counted on both"
 )
 
 
@@ -54,21 +53,23 @@ class Difference:
 def differences(
     a: NDArray[np.float64],
     b: NDArray[np.float64],
-    images: NDArray[Any],
+    images: NDArray[np.generic],
     groups: Sequence[NDArray[np.bool_]],
     seed: int = SEED,
     resamples: int = RESAMPLES,
-    advance: Callable[[int], Any] = lambda drawn: None,
+    advance: Callable[[int], object] = lambda drawn: None,
 ) -> list[Difference]:
-    """B minus A in each group of examples; all groups see the same draws of images.
+    """Return B minus A in each group of examples; all groups use the same draws of images.
 
-    A draw in which a group has no example says nothing of it and is left out. It cannot happen to all examples together.
+    A draw in which a group has no example is left out for this group. This cannot happen to the
+    group of all examples.
 
     Args:
         a, b: (examples,) scores of the same examples in 0..1.
-        images: (examples,) the image of each. Questions of one image are not independent, hence whole images are drawn.
-        groups: of each group a mask (examples,) that is true somewhere; `np.ones(len(a), bool)` for all of them.
-        advance: is told of every so many draws.
+        images: (examples,) the image of each. Whole images are drawn, since questions of one image
+            are not independent.
+        groups: a mask (examples,) for each group, true somewhere; `np.ones(len(a), bool)` for all.
+        advance: called with the number of draws that were made since the last call.
     """
     _, image = np.unique(images, return_inverse=True)
     count = int(image.max()) + 1
@@ -102,7 +103,10 @@ def differences(
 
 
 def draws(count: int, seed: int, resamples: int) -> Iterator[NDArray[np.float64]]:
-    """Yields matrices (resamples of this part, images): how many times each image was drawn, `count` in all in a row."""
+    """Yield matrices (resamples of this part, images) of how often each image was drawn.
+
+    Every row adds up to `count`.
+    """
     rng = np.random.default_rng(seed)
     part = max(1, CELLS // count)
     for start in range(0, resamples, part):
@@ -115,7 +119,9 @@ ROUNDING = 1e-12  # of a mean that is 0 in exact figures
 
 
 def p_value(means: NDArray[np.float64]) -> float:
-    """Two-sided, of the hypothesis of no difference; the run itself counts as one more draw, so that it is never 0.
+    """Return the two-sided p of the hypothesis of no difference.
+
+    The run itself counts as one more draw, so that p is never 0.
 
     Args:
         means: (draws,) the difference in each.
@@ -126,7 +132,7 @@ def p_value(means: NDArray[np.float64]) -> float:
 
 @dataclass(frozen=True)
 class McNemar:
-    """Examples that only A has right and that only B has right, and the exact two-sided p of such a split by chance."""
+    """Numbers of examples that only A or only B has right, and the exact two-sided p."""
 
     only_a: int
     only_b: int
@@ -134,7 +140,7 @@ class McNemar:
 
 
 def mcnemar(a: NDArray[np.float64], b: NDArray[np.float64]) -> McNemar:
-    """McNemar's exact test; it takes examples for independent, also those of one image.
+    """Apply McNemar's exact test, which takes examples as independent, also those of one image.
 
     Args:
         a, b: (examples,) 1.0 where right, else 0.0.
@@ -144,7 +150,10 @@ def mcnemar(a: NDArray[np.float64], b: NDArray[np.float64]) -> McNemar:
 
 
 def binomial_p(fewer: int, n: int) -> float:
-    """Twice P(X <= fewer) of X ~ Binomial(n, 1/2), at most 1; in whole numbers, so that no tail underflows on the way."""
+    """Return twice P(X <= fewer) of X ~ Binomial(n, 1/2), at most 1.
+
+    Whole numbers keep the tail from underflowing.
+    """
     total, term = 0, comb(n, 0)
     for k in range(fewer + 1):
         total += term

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 
 def add(values: Iterable[float]) -> float:
-    """The sum from left to right, rounded after each addition, as `sum` did before Python 3.12."""
+    """Add from left to right, rounding after each addition, as `sum` did before Python 3.12."""
     total = 0.0
     for value in values:
         total += value
@@ -17,5 +17,5 @@ def add(values: Iterable[float]) -> float:
 
 
 def mean(values: Sequence[float]) -> float:
-    """`add` divided by the number of values, of which there is at least one."""
+    """Return `add` divided by the number of values, at least one."""
     return add(values) / len(values)

@@ -11,7 +11,9 @@ Labels = Mapping[str, tuple[int, int]]  # annot_id → right answer, right ratio
 def vcr_accuracy(
     answers: Mapping[str, int], rationales: Mapping[str, int], labels: Labels
 ) -> dict[str, Any]:
-    """Fractions in 0..1 and each record's hits; a record counts for Q2AR where both its answer and its rationale are right.
+    """Score a split: fractions in 0..1 and each record's hits.
+
+    A record counts for Q2AR if both its answer and its rationale are right.
 
     Args:
         answers: annot_id → the answer chosen.
@@ -37,12 +39,13 @@ def vcr_accuracy(
     return {**metrics, "n": len(per_record), "per_record": per_record}
 
 
-def check_ids(name: str, given: Mapping[str, Any], labels: Labels) -> None:
-    """Every annotated record once, none beyond them."""
+def check_ids(name: str, given: Mapping[str, object], labels: Labels) -> None:
+    """Refuse ids that are missing or unknown."""
     if not labels:
         raise RequestError("there are no annotations to score against")
     problems = [
-        f"{len(ids)} annot_ids {what} ({', '.join(map(repr, ids[:3]))}{', ...' if len(ids) > 3 else ''})"
+        f"{len(ids)} annot_ids {what} ({', '.join(map(repr, ids[:3]))}"
+        f"{', ...' if len(ids) > 3 else ''})"
         for ids, what in (
             (sorted(labels.keys() - given.keys()), "missing"),
             (sorted(given.keys() - labels.keys()), "unknown"),

@@ -9,18 +9,24 @@ from typing import Any
 from vle_bench.errors import RequestError
 from vle_bench.metrics.sums import mean
 
+Record = Mapping[str, Any]
+Answer = dict[str, Any]
+
 
 def clean(answer: str) -> str:
-    """What every answer gets: line ends and tabs are spaces, no space around it."""
+    """Clean an answer, as the official program does first: line ends and tabs become spaces."""
     return answer.replace("\n", " ").replace("\t", " ").strip()
 
 
-# The same few strings come millions of times in a split; bounded, because a file from anywhere may hold other ones.
+# The same few strings come millions of times in a split; bounded, since files may hold any others.
 _clean = lru_cache(maxsize=1 << 17)(clean)
 
 
 def normalize_answer(answer: str) -> str:
-    """`clean`, then punctuation, digits, articles and contractions, as the official program does when annotators differ."""
+    """Apply `clean` and normalise punctuation, digits, articles and contractions.
+
+    The official program does this if the annotators differ.
+    """
     text = clean(answer)
     spaced = _DIGIT_COMMA.search(text) is not None
     result = text
@@ -35,12 +41,13 @@ def normalize_answer(answer: str) -> str:
 _normal = lru_cache(maxsize=1 << 17)(normalize_answer)
 
 
-def question_accuracy(prediction: str, answers: Sequence[Mapping[str, Any]]) -> float:
-    """Accuracy in 0..1 of one prediction against the annotators' answers.
+def question_accuracy(prediction: str, answers: Sequence[Record]) -> float:
+    """Return the accuracy in 0..1 of one prediction against the annotators' answers.
 
     Args:
-        answers: official records with `answer` and whatever tells two annotators apart (`answer_id`); records that are wholly
-            equal do not count as each other's witnesses, as in the official program.
+        answers: official records with `answer` and anything that distinguishes two annotators, such
+            as `answer_id`. Equal records do not count as each other's witnesses, as in the official
+            program.
     """
     given = [record["answer"] for record in answers]
     read = _normal if len({_clean(answer) for answer in set(given)}) > 1 else _clean
@@ -55,8 +62,8 @@ def question_accuracy(prediction: str, answers: Sequence[Mapping[str, Any]]) -> 
     return mean(scores)
 
 
-def _all_differ(answers: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the ids alone show that no two records are equal, so that records need no comparison in pairs."""
+def _all_differ(answers: Sequence[Record]) -> bool:
+    """Return whether the ids alone show that no two records are equal, to save comparing pairs."""
     try:
         return len({record["answer_id"] for record in answers}) == len(answers)
     except (KeyError, TypeError):  # a record without an id, a list as an id
@@ -65,26 +72,29 @@ def _all_differ(answers: Sequence[Mapping[str, Any]]) -> bool:
 
 @lru_cache(maxsize=1 << 12)
 def _leave_one_out(hits: tuple[bool, ...]) -> float:
-    """Accuracy where every other annotator is a witness: the mean, in their order, of min(1, hits among the others / 3)."""
+    """Return the mean of min(1, hits among the other annotators / 3), in the annotators' order."""
     total = sum(hits)
     return mean([min(1.0, (total - hit) / 3) for hit in hits])
 
 
 def in_vocabulary(label: int, label_ids: Sequence[int], label_scores: Sequence[float]) -> float:
-    """The soft target (0, 0.3, 0.6, 0.9 or 1) of the class predicted; not the official accuracy, which has no vocabulary.
+    """Return the soft target (0, 0.3, 0.6, 0.9 or 1) of the predicted class.
+
+    This is not the official accuracy, which has no vocabulary.
 
     Args:
-        label_ids, label_scores: the classes among the annotators' answers and their targets (`soft_target`).
+        label_ids, label_scores: classes of the annotators' answers and their targets, see
+            `soft_target`.
     """
     return next(
         (score for known, score in zip(label_ids, label_scores, strict=True) if known == label), 0.0
     )
 
 
-def vqa_accuracy(
-    predictions: Mapping[int, str], annotations: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """Official accuracy of a split: fractions in 0..1, overall, by answer type, by question type and per question.
+def vqa_accuracy(predictions: Mapping[int, str], annotations: Sequence[Record]) -> dict[str, Any]:
+    """Return the official accuracy of a split.
+
+    Fractions in 0..1: overall, by answer type, by question type and per question.
 
     Raises:
         RequestError: the ids of the predictions are not those of the annotations.
@@ -112,14 +122,15 @@ def vqa_accuracy(
 
 
 def check_ids(predictions: Mapping[int, str], expected: Sequence[int]) -> None:
-    """Every question once, none beyond them."""
+    """Refuse ids that are missing, unknown or repeated."""
     repeated = [i for i, count in Counter(expected).items() if count > 1]
     missing, unknown = (
         sorted(set(expected) - set(predictions)),
         sorted(set(predictions) - set(expected)),
     )
     problems = [
-        f"{len(ids)} question ids {what} ({', '.join(map(str, ids[:3]))}{', ...' if len(ids) > 3 else ''})"
+        f"{len(ids)} question ids {what} ({', '.join(map(str, ids[:3]))}"
+        f"{', ...' if len(ids) > 3 else ''})"
         for ids, what in (
             (missing, "without a prediction"),
             (unknown, "unknown to the annotations"),
@@ -132,7 +143,8 @@ def check_ids(predictions: Mapping[int, str], expected: Sequence[int]) -> None:
 
 
 PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
-# The official program passes a flag where `re.sub` takes its count: re.UNICODE is 32, so the 33rd period stays.
+# The official program passes a flag as `count` of `re.sub`: re.UNICODE is 32, so the 33rd period
+# stays.
 MAX_PERIODS = 32
 _PERIOD = re.compile(r"(?!<=\d)\.(?!\d)")
 _DIGIT_COMMA = re.compile(r"\d,\d")
@@ -145,26 +157,31 @@ _NUMBERS = dict(
 )
 _ARTICLES = {"a", "an", "the"}
 
-# The official table of contractions, odd entries included (`somebody'd` loses its apostrophe, `Im` can never match because
-# words are lower-cased first). Each word stands for: the key without the apostrophes that the official key lacks.
+# The official table of contractions with its oddities: `somebody'd` loses its apostrophe, `Im`
+# cannot match because words are lower-cased first. word=replacement.
 _CONTRACTED = """
-aint=ain't arent=aren't cant=can't couldve=could've couldnt=couldn't couldn'tve=couldn't've couldnt've=couldn't've
-didnt=didn't doesnt=doesn't dont=don't hadnt=hadn't hadnt've=hadn't've hadn'tve=hadn't've hasnt=hasn't havent=haven't
-hed=he'd hed've=he'd've he'dve=he'd've hes=he's howd=how'd howll=how'll hows=how's Id've=I'd've I'dve=I'd've Im=I'm
-Ive=I've isnt=isn't itd=it'd itd've=it'd've it'dve=it'd've itll=it'll let's=let's maam=ma'am mightnt=mightn't
-mightnt've=mightn't've mightn'tve=mightn't've mightve=might've mustnt=mustn't mustve=must've neednt=needn't notve=not've
-oclock=o'clock oughtnt=oughtn't ow's'at='ow's'at 'ows'at='ow's'at 'ow'sat='ow's'at shant=shan't shed've=she'd've
-she'dve=she'd've she's=she's shouldve=should've shouldnt=shouldn't shouldnt've=shouldn't've shouldn'tve=shouldn't've
-somebody'd=somebodyd somebodyd've=somebody'd've somebody'dve=somebody'd've somebodyll=somebody'll somebodys=somebody's
-someoned=someone'd someoned've=someone'd've someone'dve=someone'd've someonell=someone'll someones=someone's
-somethingd=something'd somethingd've=something'd've something'dve=something'd've somethingll=something'll thats=that's
-thered=there'd thered've=there'd've there'dve=there'd've therere=there're theres=there's theyd=they'd theyd've=they'd've
-they'dve=they'd've theyll=they'll theyre=they're theyve=they've twas='twas wasnt=wasn't wed've=we'd've we'dve=we'd've
-weve=we've werent=weren't whatll=what'll whatre=what're whats=what's whatve=what've whens=when's whered=where'd
-wheres=where's whereve=where've whod=who'd whod've=who'd've who'dve=who'd've wholl=who'll whos=who's whove=who've
-whyll=why'll whyre=why're whys=why's wont=won't wouldve=would've wouldnt=wouldn't wouldnt've=wouldn't've
-wouldn'tve=wouldn't've yall=y'all yall'll=y'all'll y'allll=y'all'll yall'd've=y'all'd've y'alld've=y'all'd've
-y'all'dve=y'all'd've youd=you'd youd've=you'd've you'dve=you'd've youll=you'll youre=you're youve=you've
+aint=ain't arent=aren't cant=can't couldve=could've couldnt=couldn't couldn'tve=couldn't've
+couldnt've=couldn't've didnt=didn't doesnt=doesn't dont=don't hadnt=hadn't hadnt've=hadn't've
+hadn'tve=hadn't've hasnt=hasn't havent=haven't hed=he'd hed've=he'd've he'dve=he'd've hes=he's
+howd=how'd howll=how'll hows=how's Id've=I'd've I'dve=I'd've Im=I'm Ive=I've isnt=isn't itd=it'd
+itd've=it'd've it'dve=it'd've itll=it'll let's=let's maam=ma'am mightnt=mightn't
+mightnt've=mightn't've mightn'tve=mightn't've mightve=might've mustnt=mustn't mustve=must've
+neednt=needn't notve=not've oclock=o'clock oughtnt=oughtn't ow's'at='ow's'at 'ows'at='ow's'at
+'ow'sat='ow's'at shant=shan't shed've=she'd've she'dve=she'd've she's=she's shouldve=should've
+shouldnt=shouldn't shouldnt've=shouldn't've shouldn'tve=shouldn't've somebody'd=somebodyd
+somebodyd've=somebody'd've somebody'dve=somebody'd've somebodyll=somebody'll somebodys=somebody's
+someoned=someone'd someoned've=someone'd've someone'dve=someone'd've someonell=someone'll
+someones=someone's somethingd=something'd somethingd've=something'd've
+something'dve=something'd've somethingll=something'll thats=that's thered=there'd
+thered've=there'd've there'dve=there'd've therere=there're theres=there's theyd=they'd
+theyd've=they'd've they'dve=they'd've theyll=they'll theyre=they're theyve=they've twas='twas
+wasnt=wasn't wed've=we'd've we'dve=we'd've weve=we've werent=weren't whatll=what'll
+whatre=what're whats=what's whatve=what've whens=when's whered=where'd wheres=where's
+whereve=where've whod=who'd whod've=who'd've who'dve=who'd've wholl=who'll whos=who's
+whove=who've whyll=why'll whyre=why're whys=why's wont=won't wouldve=would've wouldnt=wouldn't
+wouldnt've=wouldn't've wouldn'tve=wouldn't've yall=y'all yall'll=y'all'll y'allll=y'all'll
+yall'd've=y'all'd've y'alld've=y'all'd've y'all'dve=y'all'd've youd=you'd youd've=you'd've
+you'dve=you'd've youll=you'll youre=you're youve=you've
 """
 CONTRACTIONS = dict(pair.split("=") for pair in _CONTRACTED.split())
 
@@ -175,11 +192,11 @@ NUMBER_OF_ANSWERS = 10  # official: every question was answered by ten people
 NUMBERED = "answers without answer_id are numbered by their place"
 
 
-def lack_ids(answers: list[dict[str, Any]]) -> bool:
-    """Whether one of the answers has no answer_id, by which the official program tells equal answers of two people apart."""
+def lack_ids(answers: list[Answer]) -> bool:
+    """Return whether an answer lacks an answer_id, which separates equal answers of two people."""
     return any(answer.get("answer_id") is None for answer in answers)
 
 
-def numbered(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The answers to a question with their place, from 1, as answer_id."""
+def numbered(answers: list[Answer]) -> list[Answer]:
+    """Return the answers with their position, from 1, as answer_id."""
     return [{**answer, "answer_id": place} for place, answer in enumerate(answers, 1)]

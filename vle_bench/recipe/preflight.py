@@ -30,7 +30,7 @@ def missing_inputs(recipe: Recipe) -> list[str]:
                 ]
             )
         )
-    elif problem := wrong_targets(recipe.data, read_manifest(Path(root))):
+    elif problem := wrong_targets(recipe.data, read_manifest(Path(root)).get("targets")):
         missing.append(problem)
     checkpoint = recipe.model.checkpoint
     if checkpoint is not None:
@@ -55,9 +55,9 @@ def read_manifest(root: Path) -> dict[str, Any]:
     return manifest if isinstance(manifest, dict) else {}
 
 
-def wrong_targets(data: DataGroup, manifest: dict[str, Any]) -> str | None:
+def wrong_targets(data: DataGroup, targets: str | None) -> str | None:
     """What is wrong with the soft targets of prepared data for a recipe, and the ways out; None for nothing."""
-    there = manifest.get("targets", data.targets)
+    there = targets or data.targets
     if there == data.targets:
         return None
     other = data.model_copy(update={"root": f"{data.root.rstrip('/')}-{data.targets}"})

@@ -60,7 +60,7 @@ class VCR:
 
     def open(self, root: Path) -> PreparedData:
         data = open_prepared(root)
-        source = data.manifest["source"]
+        source = data.manifest.source
         if SOURCES[source].form != "vcr":
             known = " or ".join(prepared_of("vcr"))
             raise RequestError(f"{root}: holds prepared {source}, {self.name} needs {known}")

@@ -40,7 +40,7 @@ class VQA:
     def open(self, root: Path) -> PreparedData:
         data = open_prepared(root)
         if not data.labels:
-            source = data.manifest["source"]
+            source = data.manifest.source
             raise RequestError(
                 f"{root}: holds prepared {source}, which has no answers to choose from for vqa"
             )

@@ -87,7 +87,7 @@ def build(recipe: Recipe, folder: Path, build_model: ModelBuilder | None = None)
     questions = data.questions(recipe.data.train)
     for split in (recipe.data.train, recipe.data.evaluate, recipe.data.report):
         check_labelled(data, split)
-    if problem := wrong_targets(recipe.data, data.manifest):
+    if problem := wrong_targets(recipe.data, data.manifest.targets):
         raise RequestError(problem)
     model, processor, new_parameters = (build_model or model_of)(recipe, task, data)
     inputs = task.inputs(recipe.model.model_dump(), model.config.num_token_types)

@@ -42,8 +42,8 @@ def test_a_split_counts_once(root, split):
     [
         (b"[]", "not a manifest"),
         (b"\xff\xfe", "not UTF-8"),
-        (b'{"sch', "cut off or broken"),
-        (b"", "cut off or broken"),
+        (b'{"sch', "broken or cut-off JSON"),
+        (b"", "broken or cut-off JSON"),
         (b'{"schema_version": 2}', "has no 'source'"),
         (b'{"schema_version": 99}', "schema_version 99, this version reads 2"),
     ],

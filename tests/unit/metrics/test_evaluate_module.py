@@ -106,9 +106,9 @@ def test_the_example_and_the_citation(metric):
     example = doctest.DocTestParser().get_doctest(
         metric.inputs_description, {}, "vqa_accuracy", None, 0
     )
-    assert len(example.examples) == 7
+    assert len(example.examples) == 6
     result = doctest.DocTestRunner().run(example)
-    assert result.attempted == 7 and result.failed == 0
+    assert result.attempted == 6 and result.failed == 0
     assert "Goyal, Yash" in metric.citation and "vqaEval.py" in metric.description
 
 

@@ -235,7 +235,7 @@ def test_ids_must_be_equal():
         ("{}", "no list"),
         ('[{"question_id": 1}]', r"record 0 \(question_id 1\): has no 'answer'"),
         ('[{"question_id": 1, "answer": 3}]', "answer: 3 is not a string"),
-        ('[{"question_id": NaN, "answer": "a"}]', "nan is not a whole number"),
+        ('[{"question_id": NaN, "answer": "a"}]', "NaN is no JSON number"),
         (
             '[{"question_id": 1, "answer": "a"}, {"question_id": 1, "answer": "b"}]',
             "question_id 1 a second time",

@@ -142,7 +142,7 @@ def test_recipes_that_call_themselves_published_ask_for_published_targets():
         recipe = load_recipe(f"vqa/{name}")
         assert recipe.data.targets == "published"
         assert "--published-targets" in missing_inputs(recipe)[0]
-        assert wrong_targets(recipe.data, {"targets": "published"}) is None
+        assert wrong_targets(recipe.data, "published") is None
     assert load_recipe("demo/vqa-tiny").data.targets == "normalised"
     with pytest.raises(
         RequestError,

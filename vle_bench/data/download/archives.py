@@ -1,4 +1,4 @@
-"""Official archives: download what is missing and unpack it into the layout that `prepare` reads."""
+"""Official archives: download missing ones and unpack them to the layout that `prepare` reads."""
 
 import functools
 import json
@@ -58,7 +58,7 @@ def download(
     keep_archives: bool = False,
     waits: Sequence[float] = WAITS,
 ) -> list[str]:
-    """Fetch and unpack what is not there yet; an archive that already lies in `output` is unpacked without the network.
+    """Fetch and unpack missing archives; one that is already in `output` needs no network.
 
     Args:
         waits: seconds before each further attempt after a break.
@@ -98,7 +98,7 @@ def url_lines(archives: Sequence[Archive]) -> list[str]:
 
 
 def marker_of(archive: Archive, output: Path) -> Path:
-    """Names and sizes of what an archive brought; written last."""
+    """Return the file with names and sizes of the archive's files; it is written last."""
     return output / f"{archive.name}.unpacked.json"
 
 
@@ -113,7 +113,10 @@ def is_unpacked(archive: Archive, output: Path) -> bool:
 def needed_bytes(
     archives: Sequence[Archive], output: Path, keep_archives: bool, waits: Sequence[float]
 ) -> int:
-    """Most additional disk space at any moment, in bytes; exact for archives that are there, else from the server's sizes."""
+    """Return the most additional bytes on disk at any moment.
+
+    Exact for archives on disk, otherwise from the server's sizes.
+    """
     used = most = 0
     for archive in archives:
         path = archive.path(output)

@@ -1,4 +1,4 @@
-"""Fetch a large file over HTTP, resuming after a break; a cut-off or changed file never gets its name."""
+"""Fetch a large file over HTTP, resuming after a break; a cut-off file never gets its name."""
 
 import http.client
 import json
@@ -24,19 +24,19 @@ T = TypeVar("T")
 
 
 class Broken(Exception):
-    """A failure that a further attempt may not meet; never leaves this module."""
+    """A failure that another attempt may not meet; never leaves this module."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """Which file a part belongs to, as the server told it: the value for If-Range, and the bytes of the whole."""
+    """The version of a file on the server: the value for If-Range, and the number of bytes."""
 
     validator: str
     total: int
 
 
 def persist(url: str, waits: Sequence[float], action: Callable[[], T]) -> T:
-    """Again after each of the waits, as long as the action raises Broken; then RunFailed."""
+    """Repeat an action after each of the waits while it raises Broken, then raise RunFailed."""
     for wait in waits:
         try:
             return action()
@@ -52,7 +52,7 @@ def persist(url: str, waits: Sequence[float], action: Callable[[], T]) -> T:
 
 
 def remote_bytes(url: str) -> int:
-    """The size that the server tells, 0 if it does not; RunFailed for a file that is not there, before any is fetched."""
+    """Return the size that the server reports, 0 if none; RunFailed for a missing file."""
     try:
         with open_url(url, "HEAD") as response:
             length = response.headers.get("Content-Length", "")
@@ -83,7 +83,7 @@ def fetch(url: str, path: Path, sha256: str | None, waits: Sequence[float]) -> N
 
 
 def fetch_rest(url: str, part: Path) -> None:
-    """One request for what the part file lacks; raises Broken if it still lacks something."""
+    """Request the rest of a part file once; Broken if it is still incomplete."""
     asked, start = noted_version(part), part_bytes(part)
     if asked is not None and start == asked.total:
         return
@@ -104,9 +104,8 @@ def fetch_rest(url: str, part: Path) -> None:
         else:
             start, total = 0, whole_length(url, response)
         with open(part, "ab" if start else "wb") as file:
-            if (
-                start == 0
-            ):  # only now is the old content gone, so that a note never stands beside another file's bytes
+            # Only now is the old content gone: a note must not be beside another file's bytes.
+            if start == 0:
                 note_version(part, version_of(response, total))
             with Bar(part.stem, total, initial=start, in_bytes=True) as bar:
                 for block in blocks(response):
@@ -121,7 +120,7 @@ def fetch_rest(url: str, part: Path) -> None:
 def open_url(
     url: str, method: str, headers: dict[str, str] | None = None
 ) -> http.client.HTTPResponse:
-    """Raises HTTPError for an answer that stays the same, Broken for what may pass."""
+    """Open a URL. HTTPError is permanent; Broken may pass."""
     own = {
         "User-Agent": f"vle-bench/{__version__}",
         "Accept-Encoding": "identity",
@@ -156,7 +155,10 @@ def blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 def whole_length(url: str, response: http.client.HTTPResponse) -> int:
-    """Bytes of a whole file; raises RunFailed for an answer that cannot be the archive, before the part is given up for it."""
+    """Return the bytes of a whole file; RunFailed for a response that cannot be the archive.
+
+    This comes before the part file is given up.
+    """
     if response.headers.get_content_type() == "text/html":
         raise RunFailed(
             f"{url}: a web page came in place of the archive (does the network ask for a login?)"
@@ -170,7 +172,7 @@ def whole_length(url: str, response: http.client.HTTPResponse) -> int:
 
 
 def continues(response: http.client.HTTPResponse, start: int, asked: Version) -> bool:
-    """Whether a 206 is the rest of the same file; servers may leave the date out of it, and some ignore If-Range."""
+    """Return whether a 206 is the rest of the same file; some servers ignore If-Range."""
     span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
     if span is None or (int(span[1]), int(span[2])) != (start, asked.total):
         return False
@@ -179,7 +181,7 @@ def continues(response: http.client.HTTPResponse, start: int, asked: Version) ->
 
 
 def version_of(response: http.client.HTTPResponse, total: int) -> Version | None:
-    """None if the server gives nothing to recognise the file by; If-Range takes no weak ETag (RFC 9110, 13.1.5)."""
+    """Return the file's version; None without a strong validator, as If-Range needs (RFC 9110)."""
     etag = response.headers.get("ETag", "")
     validator = etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
     return Version(validator, total) if validator else None
@@ -198,7 +200,7 @@ def part_bytes(part: Path) -> int:
 
 
 def noted_version(part: Path) -> Version | None:
-    """None if the part cannot be continued."""
+    """Return the version of a part file; None if it cannot be continued."""
     try:
         version = Version(**json.loads(note_of(part).read_text(encoding="utf-8")))
         return version if 0 < part.stat().st_size <= version.total else None

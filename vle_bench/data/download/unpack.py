@@ -1,4 +1,4 @@
-"""Zip archives from elsewhere, unpacked with distrust: nothing outside the folder, no links, no more bytes than declared."""
+"""Zip archives unpacked with distrust: nothing outside the folder, no links, no excess bytes."""
 
 import re
 import shutil
@@ -16,22 +16,23 @@ from vle_bench.progress import Bar, in_words
 
 BLOCK = 1 << 20  # bytes
 DISK_BLOCK = 4096  # bytes that the usual file systems round a file up to
-MOST_GROWTH = 100  # archive to files; deflate can pack up to 1,032 times, JSON and pictures stay far below 100
+MOST_GROWTH = 100  # deflate packs up to 1,032 times; JSON and pictures stay far below 100
 # Control characters, Windows' separator, and what Windows cannot store or reads as a drive
 MARKS = re.compile(r'[\x00-\x1f\x7f\\<>"|?*:]')
 
 
 def check_space(output: Path, needed: int) -> None:
-    """RunFailed if the disk of `output` has not `needed` bytes more."""
+    """Raise RunFailed if the disk of `output` has less than `needed` bytes left."""
     free = shutil.disk_usage(output).free
     if needed > free:
         raise RunFailed(
-            f"{output}: archives and unpacked files need {in_words(needed)} more, and {in_words(free)} are free there"
+            f"{output}: archives and unpacked files need {in_words(needed)} more, and "
+            f"{in_words(free)} are free there"
         )
 
 
 def missing_bytes(infos: Sequence[zipfile.ZipInfo], output: Path) -> int:
-    """What the entries will take on disk, less those that are there."""
+    """Return the bytes on disk that the missing entries will take."""
     sizes = (
         info.file_size for info in infos if not has_size(output / info.filename, info.file_size)
     )
@@ -43,9 +44,10 @@ def has_size(path: Path, size: int) -> bool:
 
 
 def unpack(path: Path, output: Path, holds: Sequence[str]) -> dict[str, int]:
-    """Entry by entry beside its name, then renamed; every name is checked before the first is written.
+    """Unpack entry by entry beside the final name, then rename; all names are checked first.
 
-    What is there with the right size and CRC stays. The archive brings no links, so a folder that is one is its owner's choice.
+    Files of the right size and CRC stay. The archive brings no links, so a folder that is a link is
+    its owner's choice.
 
     Args:
         holds: what to unpack and what must be there: files, and folders with a slash at the end.
@@ -72,7 +74,7 @@ def unpack(path: Path, output: Path, holds: Sequence[str]) -> dict[str, int]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Whatever is wrong with the archive, inside the block too, is RunFailed with its name."""
+    """Turn any error of a damaged archive, also inside the block, into RunFailed with its name."""
     try:
         with zipfile.ZipFile(path) as content:
             yield content
@@ -91,7 +93,7 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def unpack_entry(content: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> None:
-    """zipfile stops at the declared size and compares the CRC; that less came only shows in the count."""
+    """Unpack an entry; zipfile compares the CRC, but missing bytes only show in the count."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     try:
@@ -107,7 +109,7 @@ def unpack_entry(content: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) 
 
 
 def members(path: Path, content: zipfile.ZipFile, holds: Sequence[str]) -> list[zipfile.ZipInfo]:
-    """The files to unpack; raises RunFailed if a single entry of the archive is not what an official one could hold."""
+    """Return the files to unpack; RunFailed if any entry is not that of an official archive."""
     for info in content.infolist():
         if problem := entry_problem(info):
             raise RunFailed(
@@ -137,7 +139,7 @@ def belongs(name: str, held: str) -> bool:
 
 
 def entry_problem(info: zipfile.ZipInfo) -> str | None:
-    """Why an entry must not be unpacked. The name as it stands in the archive: zipfile has already mended the other one."""
+    """Return why an entry must not be unpacked, by its original name, which zipfile corrects."""
     name, kind = info.orig_filename, stat.S_IFMT(info.external_attr >> 16)
     parts = name.removesuffix("/").split("/")
     if name.startswith(("/", "\\")) or re.match("[A-Za-z]:", name):

@@ -1,4 +1,4 @@
-"""VCR's official records and metadata, read and checked: whatever is wrong with one is a line that names it."""
+"""VCR's official records and metadata, read and checked; errors name the record."""
 
 import math
 import re
@@ -11,25 +11,26 @@ from numpy.typing import NDArray
 
 from vle_bench.data.boxes import box_array, turn
 from vle_bench.errors import RequestError
-from vle_bench.json_files import _open, _short, parse
+from vle_bench.json_files import parse, reading, short
 
 CHOICES = 4
+Record = Mapping[str, Any]
 
 
 def read_metadata(path: Path) -> Any:
-    """The metadata file of an image; `check_metadata` says whether it is a record's."""
-    with _open(path) as file:
-        return parse(file.read(), str(path))
+    """Read the metadata file of an image, which `check_metadata` checks."""
+    with reading(path):
+        return parse(path.read_bytes(), path)
 
 
 def annot_id_of(line: bytes) -> str | None:
-    """The id in a line that is no JSON, where it can be found."""
+    """Find the id in a line that is no JSON."""
     found = re.search(rb'"annot_id": ?"([\w-]+)"', line)
     return None if found is None else found[1].decode()
 
 
-def check_record(record: Mapping[str, Any], task: str = "qa2r") -> None:
-    """Refuses a record that cannot be encoded for `task`: a missing key, a tag of no object, a label of no choice.
+def check_record(record: Record, task: str = "qa2r") -> None:
+    """Refuse a record that cannot be encoded for `task`: missing keys, wrong tags or labels.
 
     Any number of choices and empty texts pass; `check_official` refuses those.
     """
@@ -37,11 +38,11 @@ def check_record(record: Mapping[str, Any], task: str = "qa2r") -> None:
     if task not in tasks:
         raise RequestError(f"task {task!r}: q2a or qa2r is expected")
     if not isinstance(record, Mapping):
-        raise RequestError(f"VCR record: {_short(record)} is not an object")
+        raise RequestError(f"VCR record: {short(record)} is not an object")
     objects = _list(record, "objects")
     for i, name in enumerate(objects):
         if not isinstance(name, str):
-            raise bad_record(record, f"objects[{i}]: {_short(name)} is not a class name")
+            raise bad_record(record, f"objects[{i}]: {short(name)} is not a class name")
     _check_tokens(record, "question", _list(record, "question"), len(objects))
     for kind in tasks[task]:
         key = f"{kind}_choices"
@@ -53,18 +54,18 @@ def check_record(record: Mapping[str, Any], task: str = "qa2r") -> None:
         label = record.get(f"{kind}_label")
         if label is not None and (type(label) is not int or label not in range(len(choices))):
             raise bad_record(
-                record, f"{kind}_label: {_short(label)} is not a number of 0 to {len(choices) - 1}"
+                record, f"{kind}_label: {short(label)} is not a number of 0 to {len(choices) - 1}"
             )
 
 
-def check_official(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    """Refuses what `check_record` does, and what no official record has: other than 4 choices, an empty text, other boxes."""
+def check_official(record: Record, metadata: Record) -> None:
+    """Refuse what no official record has: other than 4 choices, an empty text, other boxes."""
     check_official_record(record)
     check_metadata(record, metadata)
 
 
-def check_official_record(record: Mapping[str, Any]) -> None:
-    """The half of `check_official` that needs no metadata."""
+def check_official_record(record: Record) -> None:
+    """Check a record without its metadata, see `check_official`."""
     check_record(record)
     for key in ("answer_choices", "rationale_choices"):
         if len(record[key]) != CHOICES:
@@ -75,17 +76,17 @@ def check_official_record(record: Mapping[str, Any]) -> None:
         raise bad_record(record, "question: empty")
 
 
-def check_metadata(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
-    """Refuses `width`, `height` and `boxes` (x1, y1, x2, y2[, score]) that are no picture's, or not one box an object."""
+def check_metadata(record: Record, metadata: Record) -> None:
+    """Refuse metadata without a picture's size, or without a box [x1, y1, x2, y2] an object."""
     if not isinstance(metadata, Mapping):
-        raise bad_record(record, f"metadata: {_short(metadata)} is not an object")
+        raise bad_record(record, f"metadata: {short(metadata)} is not an object")
     for key in ("width", "height", "boxes"):
         if key not in metadata:
             raise bad_record(record, f"metadata: has no {key!r}")
     for key in ("width", "height"):
         if not _is_finite(metadata[key]) or metadata[key] <= 0:
             raise bad_record(
-                record, f"metadata: {key}: {_short(metadata[key])} is not a positive number"
+                record, f"metadata: {key}: {short(metadata[key])} is not a positive number"
             )
     objects, boxes = _list(record, "objects"), metadata["boxes"]
     if metadata.get("names", objects) != objects:
@@ -94,7 +95,7 @@ def check_metadata(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> No
             "metadata: names: not the record's objects; is it the metadata of another image?",
         )
     if not isinstance(boxes, list) or len(boxes) != len(objects):
-        came = len(boxes) if isinstance(boxes, list) else _short(boxes)
+        came = len(boxes) if isinstance(boxes, list) else short(boxes)
         raise bad_record(
             record,
             f"metadata: boxes: one for each of {len(objects)} objects is expected, {came} came",
@@ -102,33 +103,35 @@ def check_metadata(record: Mapping[str, Any], metadata: Mapping[str, Any]) -> No
     for i, box in enumerate(boxes):
         if not isinstance(box, list) or len(box) not in (4, 5) or not all(map(_is_finite, box)):
             raise bad_record(
-                record, f"metadata: boxes[{i}]: {_short(box)} is not four or five finite numbers"
+                record, f"metadata: boxes[{i}]: {short(box)} is not four or five finite numbers"
             )
         if box[0] > box[2] or box[1] > box[3]:
             raise bad_record(
                 record,
-                f"metadata: boxes[{i}]: {_short(box)} is reversed; x1 <= x2 and y1 <= y2 are expected",
+                f"metadata: boxes[{i}]: {short(box)} is reversed; x1 <= x2 and y1 <= y2 are "
+                "expected",
             )
 
 
 def picture_boxes(
-    record: Mapping[str, Any],
-    metadata: Mapping[str, Any],
+    record: Record,
+    metadata: Record,
     width: int,
     height: int,
     orientation: int = 1,
 ) -> NDArray[np.float64]:
-    """The metadata's boxes as (K, 4) in pixels of the upright picture, which need not be as large as the metadata say.
+    """Return the metadata's boxes as (K, 4) in pixels of the upright picture, scaled to its size.
 
-    The metadata were made without a look at EXIF orientations, so that the boxes are turned as the picture was. Metadata whose
-    size fits only the upright picture have upright boxes.
+    VCR's authors ignored EXIF orientations for the metadata, so that the boxes are turned as the
+    picture was. If the metadata's size only fits the upright picture, its boxes are upright.
 
     Args:
         width, height: of the upright picture.
         orientation: the file's, as EXIF numbers them; 1 for one that was not turned.
 
     Raises:
-        RequestError: the metadata's aspect ratio is not the picture's, rounding aside, so they are of another picture.
+        RequestError: the metadata have another aspect ratio (but for rounding) and so are of
+            another picture.
     """
     said = metadata["width"], metadata["height"]
     stored = (height, width) if orientation >= 5 else (width, height)
@@ -144,44 +147,45 @@ def picture_boxes(
     if not same_aspect(said, size):
         raise bad_record(
             record,
-            f"metadata: {said[0]} × {said[1]} is another shape than the picture's {width} × {height}; is it the metadata "
-            "of another image?",
+            f"metadata: {said[0]} × {said[1]} is another shape than the picture's {width} × "
+            f"{height}; is it the metadata of another image?",
         )
     return turn(boxes, *stored, turned)
 
 
 def same_aspect(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    """Whether one size is the other one enlarged or reduced, each side rounded up or down to whole pixels."""
+    """Return whether a size is the other one resized, each side rounded to whole pixels."""
     return abs(one[0] * other[1] - one[1] * other[0]) <= max(sum(one), sum(other))
 
 
-def bad_record(record: Mapping[str, Any], problem: str) -> RequestError:
-    """The error for a record, which it names by its annot_id."""
+def bad_record(record: Record, problem: str) -> RequestError:
+    """Make the error for a record, named by its annot_id."""
     return RequestError(
-        f"VCR record {_short(record.get('annot_id', 'without annot_id'))}: {problem}"
+        f"VCR record {short(record.get('annot_id', 'without annot_id'))}: {problem}"
     )
 
 
-def _list(record: Mapping[str, Any], key: str) -> list[Any]:
+def _list(record: Record, key: str) -> list[Any]:
     if key not in record:
         raise bad_record(record, f"has no {key!r}")
-    if not isinstance(record[key], list):
-        raise bad_record(record, f"{key}: {_short(record[key])} is not a list")
-    return record[key]
+    values = record[key]
+    if not isinstance(values, list):
+        raise bad_record(record, f"{key}: {short(values)} is not a list")
+    return values
 
 
-def _check_tokens(record: Mapping[str, Any], key: str, tokens: Any, objects: int) -> None:
+def _check_tokens(record: Record, key: str, tokens: Any, objects: int) -> None:
     if not isinstance(tokens, list):
-        raise bad_record(record, f"{key}: {_short(tokens)} is not a list of tokens")
+        raise bad_record(record, f"{key}: {short(tokens)} is not a list of tokens")
     for token in tokens:
         if isinstance(token, str):
             continue
         if not isinstance(token, list) or not token:
-            raise bad_record(record, f"{key}: {_short(token)} is neither a word nor a list of tags")
+            raise bad_record(record, f"{key}: {short(token)} is neither a word nor a list of tags")
         for tag in token:
             if type(tag) is not int or tag not in range(objects):
                 raise bad_record(
-                    record, f"{key}: the tag {_short(tag)} names none of its {objects} objects"
+                    record, f"{key}: the tag {short(tag)} names none of its {objects} objects"
                 )
 
 
@@ -194,7 +198,7 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-# The official leaderboard file: 4 answer scores, then 4 rationale scores under each of the 4 answers.
+# The leaderboard file: 4 answer scores, then 4 rationale scores under each of the 4 answers.
 COLUMNS = (
     "annot_id",
     *(f"answer_{i}" for i in range(CHOICES)),

@@ -1,16 +1,16 @@
-"""Visual Genome's question answers about COCO's images, as more training questions (UNITER, LAVIS)."""
+"""Visual Genome's question answers about COCO's images, as more training questions (UNITER)."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from vle_bench.data.official.vqa import BadRecords, one_answer, problem_of, table
 from vle_bench.data.tables import OFFICIAL
-from vle_bench.json_files import stream
+from vle_bench.json_files import JsonObject, stream
 
-# Added to Visual Genome's qa_id (below 2 million): VQA v2's ids are image_id * 1000 + k, below 600 million.
+# Added to Visual Genome's qa_id (below 2 million); VQA v2's ids are image_id * 1000 + k, below 600
+# million.
 ID_OFFSET = 10_000_000_000
 QUESTION_TYPE = "visual genome"
 
@@ -18,12 +18,13 @@ QUESTION_TYPE = "visual genome"
 def read_visual_genome(
     question_answers: Path, image_data: Path | None, bad: BadRecords
 ) -> pa.Table:
-    """The columns of OFFICIAL, for the questions about images that have a `coco_id`.
+    """Read the questions about images with a `coco_id` to the columns of OFFICIAL.
 
     The one answer stands there ten times, as if all ten people had given it.
 
     Args:
-        question_answers: `question_answers.json`: [{"id": image, "qas": [{"qa_id", "question", "answer", ...}]}].
+        question_answers: `question_answers.json`: [{"id": image, "qas": [{"qa_id", "question",
+            "answer", ...}]}].
         image_data: `image_data.json`: [{"image_id": image, "coco_id": number or null, ...}].
     """
     assert image_data is not None
@@ -33,7 +34,7 @@ def read_visual_genome(
 
 
 def coco_ids(image_data: Path, bad: BadRecords) -> dict[int, int]:
-    """Visual Genome's image id → COCO's, where there is one."""
+    """Map Visual Genome's image ids to COCO's."""
     found = {}
     for number, record in enumerate(stream(image_data, None)):
         coco_id = record.get("coco_id") if isinstance(record, dict) else None
@@ -47,7 +48,7 @@ def coco_ids(image_data: Path, bad: BadRecords) -> dict[int, int]:
     return found
 
 
-def rows(path: Path, images: dict[int, int], bad: BadRecords) -> Iterator[dict[str, Any]]:
+def rows(path: Path, images: dict[int, int], bad: BadRecords) -> Iterator[JsonObject]:
     for number, record in enumerate(stream(path, None)):
         if problem := problem_of(record, {"id": int, "qas": list}):
             bad.add(path, f"record {number}", problem)

@@ -1,6 +1,6 @@
-"""VQA v2's questions and annotations files → one table, each question with its annotation, in the order of the ids."""
+"""Read VQA v2's questions and annotations files to one table in the order of the question ids."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,28 +11,35 @@ import pyarrow.compute as pc
 
 from vle_bench.data.tables import ASKED, OFFICIAL, TRUTHS, record_batches
 from vle_bench.errors import RequestError
-from vle_bench.json_files import read_json, stream
+from vle_bench.json_files import JsonObject, read_json, stream
 from vle_bench.metrics.vqa import NUMBER_OF_ANSWERS, lack_ids
 
 OnBad = Literal["error", "skip"]
+Kinds = Mapping[str, type]  # field → its type
 ANSWER_TYPES = ("yes/no", "number", "other")
 ANSWER_ROWS = 5_000
 
 
 @dataclass
 class BadRecords:
-    """What happens to a record that is wrong: an error that names it, or it is left out and listed."""
+    """Collects wrong records, or raises an error for the first.
+
+    Args:
+        policy: `error` raises, `skip` leaves the record out and lists it.
+        listed: `file`, `record`, `problem`, `question_id` and `image_id` of each bad record.
+        seen: question ids of bad records, so that the other half of such a record is not reported.
+        outside_coco: number of Visual Genome's questions about images that are not COCO's.
+        numbered: number of questions whose answers had no answer_id and were numbered.
+    """
 
     policy: OnBad = "error"
-    listed: list[dict[str, Any]] = field(default_factory=list)
-    seen: set[int] = field(
-        default_factory=set
-    )  # ids of records that are listed: that their other halves lack them is no news
-    outside_coco: int = 0  # Visual Genome's questions about images that COCO has not
-    numbered: int = 0  # questions whose answers have no answer_id, and got their place as one
+    listed: list[JsonObject] = field(default_factory=list)
+    seen: set[int] = field(default_factory=set)
+    outside_coco: int = 0
+    numbered: int = 0
 
-    def add(self, path: Path, name: str, problem: str, record: Any = None) -> None:
-        """`record` has the ids, as far as it has any."""
+    def add(self, path: Path, name: str, problem: str, record: object = None) -> None:
+        """Add a record of a file; `record` may have ids."""
         if self.policy == "error":
             raise RequestError(
                 f"{path}: {name}: {problem}; --on-bad-record skip leaves such records out"
@@ -43,47 +50,55 @@ class BadRecords:
             self.seen.add(ids["question_id"])
 
     def add_rows(self, path: Path, rows: pa.Table, problem: str, message: str) -> None:
-        """Several of one kind: one error for all (`message`), or each listed."""
-        found = rows.select(["question_id", "image_id"]).to_pylist()
-        if found and self.policy == "error":
-            text = message.format(n=len(found), first=found[0]["question_id"])
+        """Add records of one kind; `message` is the error for all of them."""
+        records = rows.select(["question_id", "image_id"]).to_pylist()
+        if records and self.policy == "error":
+            text = message.format(n=len(records), first=records[0]["question_id"])
             raise RequestError(f"{path}: {text}; --on-bad-record skip leaves such records out")
-        for row in found:
-            self.listed.append(
-                {
-                    "file": path.name,
-                    "record": f"question_id {row['question_id']}",
-                    "problem": problem,
-                    **row,
-                }
-            )
+        for row in records:
+            name = f"question_id {row['question_id']}"
+            self.listed.append({"file": path.name, "record": name, "problem": problem, **row})
+
+    def as_json(self) -> JsonObject:
+        return {
+            "listed": self.listed,
+            "outside_coco": self.outside_coco,
+            "numbered": self.numbered,
+        }
+
+    def add_all(self, note: JsonObject) -> None:
+        """Add the records of another file, as `as_json` wrote them."""
+        self.listed += note["listed"]
+        self.outside_coco += note["outside_coco"]
+        self.numbered += note["numbered"]
 
 
-def id_in(record: Any, key: str) -> int | None:
-    """The id that stands there, if it is one: JSON may hold anything, also numbers of more than 64 bits."""
-    found = record.get(key) if isinstance(record, dict) else None
-    return found if type(found) is int and abs(found) < 2**63 else None
+def id_in(record: object, key: str) -> int | None:
+    """Return an id of a record if it is valid; JSON may hold anything, also huge integers."""
+    value = record.get(key) if isinstance(record, dict) else None
+    return value if type(value) is int and abs(value) < 2**63 else None
 
 
 def read_official(questions: Path, annotations: Path | None, bad: BadRecords) -> pa.Table:
-    """The columns of OFFICIAL; exactly the questions of one file with an annotation in the other, about the same image.
+    """Read questions and their annotations to the columns of OFFICIAL.
 
-    Takes about as much memory as the table (200 bytes a question), not as the JSON does.
+    Every question must have one annotation about the same image, and no annotation may be left.
+    Needs about as much memory as the table (200 bytes a question), not as the JSON.
     """
     asked = table(questions, questions_of(questions, bad), ASKED, bad)
     if not len(asked):
         raise RequestError(f"{questions}: no question")
     if annotations is None:
-        rest = [pa.nulls(len(asked), type=f.type) for f in list(OFFICIAL)[len(ASKED) :]]
-        return pa.Table.from_arrays([*asked.columns, *rest], schema=OFFICIAL)
+        nulls = [pa.nulls(len(asked), type=f.type) for f in list(OFFICIAL)[len(ASKED) :]]
+        return pa.Table.from_arrays([*asked.columns, *nulls], schema=OFFICIAL)
     truths = table(annotations, annotations_of(annotations, bad), TRUTHS, bad)
     return join(questions, asked, annotations, truths, bad)
 
 
 def one_answer(
     question_id: int, image_id: int, question: str, answer: str, question_type: str
-) -> dict[str, Any]:
-    """Return a row of OFFICIAL for a question with a single answer, as if all ten people had given it."""
+) -> JsonObject:
+    """Return a row of OFFICIAL for a question with one answer, as if all ten people gave it."""
     return {
         "question_id": question_id,
         "image_id": image_id,
@@ -95,9 +110,9 @@ def one_answer(
     }
 
 
-def questions_of(path: Path, bad: BadRecords) -> Iterator[dict[str, Any]]:
+def questions_of(path: Path, bad: BadRecords) -> Iterator[JsonObject]:
     for number, record in enumerate(stream(path, "questions")):
-        problem = problem_of(record, dict(QUESTION)) or (
+        problem = problem_of(record, QUESTION) or (
             None if record["question"].strip() else "question: empty"
         )
         if problem:
@@ -106,7 +121,7 @@ def questions_of(path: Path, bad: BadRecords) -> Iterator[dict[str, Any]]:
             yield {name: record[name] for name in ASKED.names}
 
 
-def annotations_of(path: Path, bad: BadRecords) -> Iterator[dict[str, Any]]:
+def annotations_of(path: Path, bad: BadRecords) -> Iterator[JsonObject]:
     for number, record in enumerate(stream(path, "annotations")):
         if problem := problem_of_annotation(record):
             bad.add(path, record_name(number, record), problem, record)
@@ -118,7 +133,7 @@ def annotations_of(path: Path, bad: BadRecords) -> Iterator[dict[str, Any]]:
 
 
 def problem_of_annotation(record: Any) -> str | None:
-    if problem := problem_of(record, dict(ANNOTATION)) or problem_of_answers(record["answers"]):
+    if problem := problem_of(record, ANNOTATION) or problem_of_answers(record["answers"]):
         return problem
     if record["answer_type"] not in ANSWER_TYPES:
         return f"answer_type: {record['answer_type']!r} is none of {', '.join(ANSWER_TYPES)}"
@@ -127,8 +142,8 @@ def problem_of_annotation(record: Any) -> str | None:
     return problem_of_answer_ids(record["answers"])
 
 
-def problem_of_answer_ids(answers: list[dict[str, Any]]) -> str | None:
-    """What is wrong with ids that are there; answers without them are told apart by their place."""
+def problem_of_answer_ids(answers: list[JsonObject]) -> str | None:
+    """Describe a wrong answer_id; answers without ids are identified by their position."""
     if lack_ids(answers):
         return None
     ids = [answer.get("answer_id") for answer in answers]
@@ -137,75 +152,66 @@ def problem_of_answer_ids(answers: list[dict[str, Any]]) -> str | None:
     for number, answer in enumerate(answers, 1):
         if problem := problem_of(answer, {"answer_id": int}):
             return f"answers: number {number} of {len(answers)}: {problem}"
-    return f"answers: answer_id {next(i for i in ids if ids.count(i) > 1)} stands there twice"
+    return f"answers: answer_id {next(i for i in ids if ids.count(i) > 1)} occurs twice"
 
 
-def table(
-    path: Path, rows: Iterator[dict[str, Any]], schema: pa.Schema, bad: BadRecords
-) -> pa.Table:
-    """Rows in the order of their question ids; of an id that stands there twice the first."""
+def table(path: Path, rows: Iterator[JsonObject], schema: pa.Schema, bad: BadRecords) -> pa.Table:
+    """Return rows in the order of their question ids; of rows with the same id, the first."""
 
-    def refuse(row: dict[str, Any], problem: str) -> None:
+    def refuse(row: JsonObject, problem: str) -> None:
         bad.add(path, f"question_id {row['question_id']}", problem, row)
 
-    found = pa.Table.from_batches(record_batches(rows, schema, refuse, ANSWER_ROWS), schema)
-    ids = found["question_id"].to_numpy()
+    batches = record_batches(rows, schema, refuse, ANSWER_ROWS)
+    in_file_order = pa.Table.from_batches(batches, schema)
+    ids = in_file_order["question_id"].to_numpy()
     order = np.argsort(ids, kind="stable")
     again = np.r_[False, ids[order][1:] == ids[order][:-1]][: len(ids)]
-    bad.add_rows(
-        path,
-        found.take(order[again]),
-        "stands there twice",
-        "question_id {first} stands there twice",
-    )
-    return found.take(order[~again])
+    doubles = in_file_order.take(order[again])
+    bad.add_rows(path, doubles, "occurs twice", "question_id {first} occurs twice")
+    return in_file_order.take(order[~again])
 
 
 def join(
     questions: Path, asked: pa.Table, annotations: Path, truths: pa.Table, bad: BadRecords
 ) -> pa.Table:
+    """Join questions and annotations of the same id and image; report all others as bad."""
     ids, known = (t["question_id"].to_numpy() for t in (asked, truths))
-    told = np.fromiter(bad.seen, np.int64, len(bad.seen))
-    alone, alone_too = (
-        t.filter(pa.array(~np.isin(own, np.r_[others, told])))
-        for t, own, others in ((asked, ids, known), (truths, known, ids))
-    )
+    reported = np.fromiter(bad.seen, np.int64, len(bad.seen))
+    unanswered = asked.filter(pa.array(~np.isin(ids, np.r_[known, reported])))
+    unasked = truths.filter(pa.array(~np.isin(known, np.r_[ids, reported])))
     bad.add_rows(
         annotations,
-        alone,
+        unanswered,
         "question without an annotation",
         "{n} questions have no annotation, such as {first}",
     )
     bad.add_rows(
         annotations,
-        alone_too,
+        unasked,
         "annotation without a question",
         "{n} annotations without a question, such as {first}",
     )
-    asked, truths = (
-        asked.filter(pa.array(np.isin(ids, known))),
-        truths.filter(pa.array(np.isin(known, ids))),
-    )
-    images, images_too = (t["image_id"].to_numpy() for t in (asked, truths))
-    same = images == images_too
-    for row in np.flatnonzero(
-        ~same
-    ):  # a wrong image would carry answers over the border of a hold-out
+    asked = asked.filter(pa.array(np.isin(ids, known)))
+    truths = truths.filter(pa.array(np.isin(known, ids)))
+    image_ids, annotated_ids = (t["image_id"].to_numpy() for t in (asked, truths))
+    same = image_ids == annotated_ids
+    # A wrong image would carry answers across the border of a hold-out.
+    for row in np.flatnonzero(~same):
         record = asked.slice(row, 1).to_pylist()[0]
-        problem = f"image_id {images_too[row]}, but {images[row]} in {questions.name}"
+        problem = f"image_id {annotated_ids[row]}, but {image_ids[row]} in {questions.name}"
         bad.add(annotations, f"question_id {record['question_id']}", problem, record)
     both = pa.Table.from_arrays([*asked.columns, *truths.columns[2:]], schema=OFFICIAL)
     return both if same.all() else both.filter(pa.array(same))
 
 
 def only_within(
-    questions: Path, asked: pa.Table, whole: Path, there: pa.Table, bad: BadRecords
+    questions: Path, asked: pa.Table, whole: Path, all_asked: pa.Table, bad: BadRecords
 ) -> pa.Table:
-    """The questions of one file that stand in another with the same image and text, as those of test-dev do in test."""
-    ids, known = (t["question_id"].to_numpy() for t in (asked, there))
+    """Return the questions that are in another file unchanged, as those of test-dev are in test."""
+    ids, known = (t["question_id"].to_numpy() for t in (asked, all_asked))
     place = np.minimum(np.searchsorted(known, ids), len(known) - 1)
-    same = there.select(ASKED.names).take(pa.array(place))
-    found = {
+    same = all_asked.select(ASKED.names).take(pa.array(place))
+    checks = {
         f"not in {whole.name}": known[place] == ids,
         f"another image_id than in {whole.name}": pc.equal(
             same["image_id"], asked["image_id"]
@@ -214,25 +220,21 @@ def only_within(
             same["question"], asked["question"]
         ).to_numpy(),
     }
-    fine = np.logical_and.reduce(list(found.values()))
-    for row in np.flatnonzero(~fine):
-        problem = next(problem for problem, holds in found.items() if not holds[row])
+    passed = np.logical_and.reduce(list(checks.values()))
+    for row in np.flatnonzero(~passed):
+        problem = next(problem for problem, holds in checks.items() if not holds[row])
         record = asked.slice(row, 1).to_pylist()[0]
         bad.add(questions, f"question_id {record['question_id']}", problem, record)
-    return asked if fine.all() else asked.filter(pa.array(fine))
+    return asked if passed.all() else asked.filter(pa.array(passed))
 
 
-def records(
-    path: Path, key: str | None, fields: dict[str, type | tuple[type, ...]]
-) -> list[dict[str, Any]]:
-    """The list under `key` (None: the file is the list), each record with the given fields of the given types."""
+def records(path: Path, key: str | None, fields: Kinds) -> list[JsonObject]:
+    """Read the list under `key` (None: the file is the list) and check each record's fields."""
     return records_of(path, read_json(path), key, fields)
 
 
-def records_of(
-    path: Path, content: Any, key: str | None, fields: dict[str, type | tuple[type, ...]]
-) -> list[dict[str, Any]]:
-    """As `records`, of the content of a file that was read before."""
+def records_of(path: Path, content: object, key: str | None, fields: Kinds) -> list[JsonObject]:
+    """Do the same as `records` for the content of a file that was read before."""
     if key is not None:
         if not isinstance(content, dict) or key not in content:
             raise RequestError(f"{path}: has no key {key!r}; is it the official file?")
@@ -245,31 +247,25 @@ def records_of(
     return content
 
 
-def record_name(number: int, record: Any) -> str:
-    known = isinstance(record, dict) and "question_id" in record
-    return (
-        f"record {number} (question_id {record['question_id']!r})" if known else f"record {number}"
-    )
+def record_name(number: int, record: object) -> str:
+    if isinstance(record, dict) and "question_id" in record:
+        return f"record {number} (question_id {record['question_id']!r})"
+    return f"record {number}"
 
 
-def problem_of(record: Any, fields: dict[str, type | tuple[type, ...]]) -> str | None:
-    """The first field that is missing or of a wrong type; None for a record as it should be."""
+def problem_of(record: object, fields: Kinds) -> str | None:
+    """Describe the first field that is missing or of a wrong type; None for a correct record."""
     if not isinstance(record, dict):
         return "not an object"
     for key, kind in fields.items():
         if key not in record:
             return f"has no {key!r}"
         if not isinstance(record[key], kind) or isinstance(record[key], bool):
-            return f"{key}: {record[key]!r} is not a {_name(kind)}"
+            return f"{key}: {record[key]!r} is not a {KIND_NAMES[kind]}"
     return None
 
 
-def _name(kind: type | tuple[type, ...]) -> str:
-    return {int: "whole number", str: "string", list: "list"}[
-        kind if isinstance(kind, type) else kind[0]
-    ]
-
-
+KIND_NAMES = {int: "whole number", str: "string", list: "list"}
 QUESTION = {"question_id": int, "image_id": int, "question": str}
 # Scoring needs no majority answer, and OK-VQA's official annotations have none.
 SCORED = {
@@ -282,11 +278,11 @@ SCORED = {
 ANNOTATION = {**SCORED, "multiple_choice_answer": str}
 
 
-def annotation_records(path: Path) -> list[dict[str, Any]]:
-    """Official annotations to score against, each question once, with the texts of ten answers."""
-    found = records(path, "annotations", dict(SCORED))
+def annotation_records(path: Path) -> list[JsonObject]:
+    """Read official annotations to score against: each question once, with ten answers."""
+    annotations = records(path, "annotations", SCORED)
     seen = set()
-    for number, record in enumerate(found):
+    for number, record in enumerate(annotations):
         problem = problem_of_answers(record["answers"])
         if problem is None and len(record["answers"]) != NUMBER_OF_ANSWERS:
             problem = f"answers: {len(record['answers'])} of them, not {NUMBER_OF_ANSWERS}"
@@ -295,17 +291,15 @@ def annotation_records(path: Path) -> list[dict[str, Any]]:
         if problem:
             raise RequestError(f"{path}: {record_name(number, record)}: {problem}")
         seen.add(record["question_id"])
-    return found
+    return annotations
 
 
-def problem_of_answers(answers: list[Any]) -> str | None:
-    if answers and all(isinstance(a, dict) and isinstance(a.get("answer"), str) for a in answers):
-        return None
+def problem_of_answers(answers: list[object]) -> str | None:
     if not answers:
         return "answers: an empty list"
-    number, answer, problem = next(
-        (n, a, p) for n, a in enumerate(answers, 1) if (p := problem_of(a, {"answer": str}))
-    )
-    return f"answers: number {number} of {len(answers)}: " + (
-        problem if isinstance(answer, dict) else f"{answer!r} is not an object"
-    )
+    for number, answer in enumerate(answers, 1):
+        if problem := problem_of(answer, {"answer": str}):
+            if not isinstance(answer, dict):
+                problem = f"{answer!r} is not an object"
+            return f"answers: number {number} of {len(answers)}: {problem}"
+    return None

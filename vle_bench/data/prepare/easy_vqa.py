@@ -1,4 +1,4 @@
-"""easy-VQA (PyPI `easy-vqa`, MIT): real questions and pictures, small enough to ship → VQA v2's official layout → prepared."""
+"""easy-VQA (PyPI `easy-vqa`, MIT): real questions and pictures, small enough for a package."""
 
 import itertools
 import json
@@ -7,13 +7,14 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from vle_bench import atomic
-from vle_bench.data.prepare.manifest import AS_USUAL, Choices, Manifest, Options, keep_official
+from vle_bench.data.prepare.manifest import AS_USUAL, Choices, Options, keep_official
 from vle_bench.data.prepare.questions import Split, prepare_questions
 from vle_bench.data.prepare.vqav2 import coco_name, held_out
+from vle_bench.data.prepared import Manifest
 from vle_bench.errors import RequestError
+from vle_bench.json_files import JsonObject
 
 TEST_OFFSET = 100_000  # the package numbers the images of both splits from 0
 COLORS = {"black", "blue", "brown", "gray", "green", "red", "teal", "yellow"}
@@ -28,12 +29,12 @@ def prepare_easy_vqa(
     source: Path | None = None,
     limit_images: int | None = None,
     choices: Choices = AS_USUAL,
-) -> dict[str, Any]:
-    """Write the prepared form with the splits train, val (a tenth of the training images) and test (official); the manifest.
+) -> Manifest:
+    """Prepare the splits train, val (a tenth of the training images) and test (official).
 
     Args:
-        source: folder for the files in VQA v2's layout; they are kept there. None: a temporary folder.
-        limit_images: only so many images of each official split.
+        source: folder in which the files in VQA v2's layout are kept; None: a temporary folder.
+        limit_images: number of images of each official split.
     """
     with tempfile.TemporaryDirectory() as temporary:
         paths = {
@@ -66,7 +67,7 @@ def prepare_easy_vqa(
 
 
 def write_official(folder: Path, name: str, limit_images: int | None) -> tuple[Path, Path, Path]:
-    """One split of the package in VQA v2's layout; returns its questions file, annotations file and image folder."""
+    """Write a split in VQA v2's layout; return its questions, annotations and image folder."""
     try:
         import easy_vqa
     except ImportError as error:
@@ -100,7 +101,7 @@ def write_official(folder: Path, name: str, limit_images: int | None) -> tuple[P
     images.mkdir(parents=True, exist_ok=True)
     for image_id in sorted(chosen):
         shutil.copyfile(paths[image_id], images / file_name(image_id + offset))
-    about: dict[str, Any] = {
+    about: JsonObject = {
         "info": {"description": "easy-VQA 1.0"},
         "license": {"name": "MIT"},
         "data_subtype": name,
@@ -113,7 +114,7 @@ def write_official(folder: Path, name: str, limit_images: int | None) -> tuple[P
 
 
 def question_type(text: str) -> str:
-    """What is asked for: the shape, the color, or whether a shape or a color is there."""
+    """Return the kind of question: about a shape or a color, or whether one is there."""
     words = set(text.lower().rstrip("?").split())
     if not text.lower().startswith("what"):
         return "is there this color" if words & COLORS else "is there this shape"

@@ -1,51 +1,52 @@
-"""What prepared data remember of how they were made, so that the same request finds them finished and another is refused."""
+"""Fingerprints of prepared data: the same request reuses them, a different one is refused."""
 
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from vle_bench import atomic
 from vle_bench.data.label_map import labels_digest
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.shards import Problem
-from vle_bench.data.prepared import SCHEMA_VERSION, damage
+from vle_bench.data.prepared import SCHEMA_VERSION, Manifest, damage, read_manifest
 from vle_bench.errors import RequestError
-from vle_bench.json_files import loads
+from vle_bench.json_files import JsonObject, read_json
 
 NAMED = 3  # differences that an error names
 
 
-class Standing(dict[str, Any]):
-    """The manifest of data that were there already, made as they are asked for."""
+class Standing(Manifest):
+    """The manifest of data that an earlier command prepared in the same way."""
 
 
 @dataclass(frozen=True)
-class Making:
+class Fingerprint:
     """The official files and the options of one preparation.
 
     Args:
         files: name → size and date.
-        image_file: an image that was left out → its file; None where the files are written anew each time.
-        lengths: tokenizer and length that only the report depends on; None without a tokenizer.
+        image_file: maps an image that was left out to its file; None if the official files are
+            generated for each preparation.
+        lengths: tokenizer and length, which only affect the report; None without a tokenizer.
     """
 
     source: str
     files: dict[str, list[int] | None]
-    options: dict[str, Any]
+    options: JsonObject
     image_file: Callable[[Problem], Path] | None
-    lengths: dict[str, Any] | None
+    lengths: JsonObject | None
 
-    def noted(self, left_out: dict[str, Any]) -> dict[str, Any]:
-        """For the manifest. Images that were left out are noted too: who mends one asks for other data."""
-        images = (
-            {}
-            if self.image_file is None
-            else {bad["file"]: stamp(self.image_file(bad)) for bad in left_out["images"]}
-        )
+    def as_inputs(self, left_out: JsonObject) -> JsonObject:
+        """Return the `inputs` of the manifest.
+
+        Images that were left out are part of it: with a mended image the data would be others.
+        """
+        images = {}
+        if self.image_file is not None:
+            images = {bad["file"]: stamp(self.image_file(bad)) for bad in left_out["images"]}
         return {
             "files": self.files,
             "options": self.options,
@@ -53,87 +54,95 @@ class Making:
             "lengths": self.lengths,
         }
 
-    def standing(self, output: Path, splits: Iterable[str]) -> Standing | None:
-        """The manifest of an output that is finished, and whole; None where there is nothing or where it is to be made again.
+    def finished(self, output: Path, splits: Iterable[str]) -> Standing | None:
+        """Return the manifest of complete data in `output`; None if they have to be prepared.
 
         Args:
-            splits: their names, in the order that the file has lost.
+            splits: names in their order, which the file does not keep.
 
         Raises:
-            RequestError: something else is there, or data made in another way.
+            RequestError: `output` holds something else, or data prepared in another way.
         """
         if not output.exists() or (output.is_dir() and not any(output.iterdir())):
             return None
-        try:
-            manifest = loads((output / "manifest.json").read_text(encoding="utf-8-sig"))
-            ours = manifest["source"] == self.source
-            others = sorted(
-                {p.name for p in output.iterdir()} - {"manifest.json", *manifest["files"]}
+        other_files = self._other_files(output)
+        manifest = read_manifest(output / "manifest.json")
+        assert manifest.inputs is not None
+        if changes := differences(manifest.inputs, self.as_inputs(manifest.left_out)):
+            more = f" and {len(changes) - NAMED} more" if len(changes) > NAMED else ""
+            raise RequestError(
+                f"{output}: was prepared in another way ({'; '.join(changes[:NAMED])}{more}); "
+                "remove the folder or give another --output"
             )
-        except (OSError, ValueError, KeyError, TypeError):
-            ours, others = False, []
+        if damage(output, manifest) is None:
+            in_order = {name: manifest.splits[name] for name in splits}
+            return Standing(**vars(replace(manifest, splits=in_order)))
+        # The folder is replaced as a whole, which would delete files that somebody put there.
+        if other_files:
+            raise RequestError(
+                f"{output}: holds {other_files[0]!r} beside the prepared data; move it or give "
+                "another --output"
+            )
+        return None
+
+    def _other_files(self, output: Path) -> list[str]:
+        """Return files of a prepared folder that are not part of it; refuse other folders."""
+        try:
+            content = read_json(output / "manifest.json")
+            known = {"manifest.json", *content["files"]}
+            ours = content["source"] == self.source
+        except (RequestError, KeyError, TypeError):
+            ours = False
         if not ours:
             raise RequestError(
                 f"{output}: holds something else than prepared {self.source}; give another --output"
             )
-        if manifest.get("schema_version") != SCHEMA_VERSION or "inputs" not in manifest:
+        if content.get("schema_version") != SCHEMA_VERSION or "inputs" not in content:
             raise RequestError(
-                f"{output}: was prepared by an earlier version; remove the folder or give another --output"
+                f"{output}: was prepared by an earlier version; remove the folder or give another "
+                "--output"
             )
-        if found := differences(manifest["inputs"], self.noted(manifest["left_out"])):
-            more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-            what = "; ".join(found[:NAMED]) + more
-            raise RequestError(
-                f"{output}: was prepared in another way ({what}); remove the folder or give another --output"
-            )
-        if damage(output, manifest) is None:
-            return Standing(
-                {**manifest, "splits": {name: manifest["splits"][name] for name in splits}}
-            )
-        if (
-            others
-        ):  # the folder is replaced as a whole: what someone put beside the data would be gone
-            raise RequestError(
-                f"{output}: holds {others[0]!r} beside the prepared data; move it or give another --output"
-            )
-        return None
+        return sorted({path.name for path in output.iterdir()} - known)
 
     def count_again(
-        self, output: Path, manifest: Standing, reports: dict[str, Any], count: Callable[[str], Any]
+        self,
+        output: Path,
+        manifest: Manifest,
+        reports: dict[str, JsonObject],
+        count: Callable[[str], JsonObject],
     ) -> None:
-        """With another tokenizer than before the data stand, and only their report changes.
+        """Update the report of complete data if it was made with another tokenizer.
 
         Args:
             reports: split → its part of the manifest's report.
-            count: split → what the tokenizer has to do with, of that part.
+            count: split → the part of it that depends on the tokenizer.
         """
-        if self.lengths in (None, manifest["inputs"]["lengths"]):
+        assert manifest.inputs is not None
+        if self.lengths in (None, manifest.inputs["lengths"]):
             return
         for split, report in reports.items():
             report |= count(split)
-        manifest["inputs"]["lengths"] = self.lengths
-        atomic.write_json(output / "manifest.json", manifest)
+        manifest.inputs["lengths"] = self.lengths
+        atomic.write_json(output / "manifest.json", manifest.as_json())
 
 
-def making_of(
+def fingerprint(
     source: str,
     files: Iterable[Path],
     choices: Choices,
     image_file: Callable[[Problem], Path],
-    made_from: dict[str, Any] | None = None,
+    made_from: JsonObject | None = None,
     answers: list[str] | None = None,
-) -> Making:
-    """The request of a preparation.
+) -> Fingerprint:
+    """Return the fingerprint of a request.
 
     Args:
-        made_from: what decides the files' content, where they are written anew each time; it stands for them.
-        answers: of `choices.label_map`, which is read once.
+        made_from: parameters that generated the files, which then stand for them.
+        answers: content of `choices.label_map`, which is read only once.
     """
-    labels = (
-        answers
-        and choices.label_map
-        and f"{choices.label_map.name}, SHA-256 {labels_digest(answers)[:16]}"
-    )
+    labels = None
+    if answers and choices.label_map:
+        labels = f"{choices.label_map.name}, SHA-256 {labels_digest(answers)[:16]}"
     options = {
         "--on-bad-image": choices.on_bad_image,
         "--on-bad-record": choices.on_bad_record,
@@ -148,11 +157,11 @@ def making_of(
             "tokenizer": folder_digest(choices.tokenizer),
             "max_text_length": choices.max_text_length,
         }
-    return Making(source, stamps, options, image_file if made_from is None else None, lengths)
+    return Fingerprint(source, stamps, options, image_file if made_from is None else None, lengths)
 
 
 def stamp(path: Path) -> list[int] | None:
-    """Size and date, by which a file is taken to be the same; None where there is none."""
+    """Return size and date, by which a file counts as unchanged; None for a missing file."""
     try:
         status = os.stat(path)
     except OSError:
@@ -161,32 +170,31 @@ def stamp(path: Path) -> list[int] | None:
 
 
 def folder_digest(folder: Path) -> str:
-    return hashlib.sha256(
-        json.dumps(sorted((p.name, stamp(p)) for p in folder.iterdir())).encode()
-    ).hexdigest()
+    stamps = sorted((path.name, stamp(path)) for path in folder.iterdir())
+    return hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
 
 
-def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """In words; `lengths` concern the report alone."""
-    found = []
-    for option in sorted({*then["options"], *now["options"]}):
-        before, after = (shown(side["options"].get(option)) for side in (then, now))
-        if before != after:
-            found.append(f"{option}: {before} then, {after} now")
-    for name in sorted({*then["files"], *now["files"]}):
+def differences(before: JsonObject, now: JsonObject) -> list[str]:
+    """Describe how two `inputs` differ, except in `lengths`."""
+    changes = []
+    for option in sorted({*before["options"], *now["options"]}):
+        old, new = (in_words(side["options"].get(option)) for side in (before, now))
+        if old != new:
+            changes.append(f"{option}: {old} then, {new} now")
+    for name in sorted({*before["files"], *now["files"]}):
         if name not in now["files"]:
-            found.append(f"{name} was among its files")
-        elif name not in then["files"]:
-            found.append(f"{name} was not among its files")
-        elif then["files"][name] != now["files"][name]:
-            found.append(f"{name} had another size or date")
-    for name, before in then["left_out_images"].items():
-        if now["left_out_images"].get(name) != before:
-            found.append(f"{name}, which was left out, has changed since")
-    return found
+            changes.append(f"{name} was among its files")
+        elif name not in before["files"]:
+            changes.append(f"{name} was not among its files")
+        elif before["files"][name] != now["files"][name]:
+            changes.append(f"{name} had another size or date")
+    for name, old_stamp in before["left_out_images"].items():
+        if now["left_out_images"].get(name) != old_stamp:
+            changes.append(f"{name}, which was left out, has changed since")
+    return changes
 
 
-def shown(value: Any) -> str:
-    return (
-        "not given" if value is None or value is False else "given" if value is True else str(value)
-    )
+def in_words(value: object) -> str:
+    if value is None or value is False:
+        return "not given"
+    return "given" if value is True else str(value)

@@ -1,30 +1,31 @@
-"""What every source's preparation shares: how it may be asked, and how it ends."""
+"""The parts that every dataset's preparation shares: its options, and its end."""
 
 import filecmp
-import hashlib
-import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from vle_bench import atomic
 from vle_bench.data.official.vqa import OnBad
 from vle_bench.data.prepare.shards import SHARD_BYTES
+from vle_bench.data.prepared import Manifest
 from vle_bench.errors import RequestError
+from vle_bench.json_files import JsonObject
 
-WORK = "work"  # folder of what only an unfinished run needs
+WORK = "work"  # folder of intermediate files, removed at the end
 FINISHED_SHARDS = f"{WORK}/images-*.json"
 
-Manifest = dict[str, Any]
-Options = dict[
-    str, Any
-]  # options of `vle-bench prepare` that only some datasets take; None: not given
+# Options of `vle-bench prepare` that only some datasets take; None: not given.
+Options = JsonObject
 
 
 @dataclass(frozen=True)
 class Choices:
-    """How to prepare: see `vle-bench prepare --help`. None of `workers` and `shard_bytes` changes a row."""
+    """Options of every dataset, see `vle-bench prepare --help`.
+
+    `workers` and `shard_bytes` never change a row. `max_text_length` None: that of the published
+    models.
+    """
 
     workers: int = 1
     on_bad_image: OnBad = "error"
@@ -32,7 +33,7 @@ class Choices:
     label_map: Path | None = None
     published_targets: bool = False
     tokenizer: Path | None = None
-    max_text_length: int | None = None  # None: as the source's published models
+    max_text_length: int | None = None
     shard_bytes: int = SHARD_BYTES
 
 
@@ -40,19 +41,19 @@ AS_USUAL = Choices()
 
 
 def keep_official(made: Path, folder: Path) -> None:
-    """Copy freshly made official files to the folder that --source names; what is there already must be the same.
+    """Copy generated official files to the folder that --source names.
 
     Raises:
-        RequestError: a file of that name has another content, and nothing was copied.
+        RequestError: a file of that name has another content; nothing was copied.
     """
     files = [path.relative_to(made) for path in sorted(made.rglob("*")) if path.is_file()]
     missing = [name for name in files if not (folder / name).exists()]
     for name in sorted(set(files) - set(missing)):
-        if not (folder / name).is_file() or not filecmp.cmp(
-            made / name, folder / name, shallow=False
-        ):
+        path = folder / name
+        if not path.is_file() or not filecmp.cmp(made / name, path, shallow=False):
             raise RequestError(
-                f"{folder / name}: exists already, with another content; name a new folder with --source, or remove it"
+                f"{path}: exists already, with another content; name a new folder with --source, "
+                "or remove it"
             )
     for name in missing:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -60,6 +61,7 @@ def keep_official(made: Path, folder: Path) -> None:
 
 
 def remove_others(folder: Path, keep: set[str]) -> None:
+    """Remove subfolders and all files but those to keep."""
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
@@ -67,24 +69,9 @@ def remove_others(folder: Path, keep: set[str]) -> None:
             path.unlink()
 
 
-def finish(
-    folder: Path,
-    manifest: dict[str, Any],
-    report: dict[str, Any],
-    left_out: dict[str, Any],
-    inputs: dict[str, Any],
-    notes: dict[str, Any] | None = None,
-) -> None:
-    """Write the manifest, and remove what only the work needed.
-
-    Its hash is one of the content alone: not of the report, of what was left out, or of the files that it was made from.
-
-    Args:
-        notes: what the report says of the label map and of the annotations as a whole.
-    """
-    manifest["hash"] = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-    manifest |= {"report": report, "left_out": left_out, "inputs": inputs} | (
-        {"notes": notes} if notes else {}
-    )
-    atomic.write_json(folder / "manifest.json", manifest)
-    remove_others(folder, {"manifest.json", *manifest["files"]})
+def finish(folder: Path, manifest: Manifest) -> Manifest:
+    """Write the manifest with its hash, and remove the intermediate files."""
+    manifest = replace(manifest, hash=manifest.content_hash())
+    atomic.write_json(folder / "manifest.json", manifest.as_json())
+    remove_others(folder, {"manifest.json", *manifest.files})
+    return manifest

@@ -1,7 +1,7 @@
-"""Pictures of people who each hold something: who they are is drawn, what they are called is not.
+"""Pictures of people who each hold something: the people are drawn, their names are not.
 
-Whether a shirt or a thing, every colour and every class is there once in a picture, so that a phrase ("the red cup", "the gray
-shirt") names one person and no phrase is true of two.
+Every colour and class of shirt or thing occurs once in a picture, so that a phrase ("the red cup",
+"the gray shirt") names one person, and no phrase is true of two.
 """
 
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ LEAST, MOST = 5, 6  # people in a picture
 
 @dataclass(frozen=True)
 class Person:
-    """A drawn person; `box` covers the thing as well, `seen` and `thing_seen` are what a detector would say of the two."""
+    """A drawn person; `box` covers the thing too, `seen` and `thing_seen` are detected boxes."""
 
     shirt: str
     thing: str  # COCO's class
@@ -61,7 +61,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Scene:
-    """`names` and `boxes`: every object in the order of the annotation, which tells nothing of place or colour.
+    """A picture. `names` and `boxes` have every object in an order that is no clue to its place.
 
     `indices`: for each of `people`, its place in that order.
     """
@@ -77,7 +77,7 @@ class Scene:
 
 
 def make_scene(rng: Random, looks: str) -> Scene:
-    """Five or six people and one or two pieces of furniture, each somewhere in a cell of its own, so that boxes hardly overlap."""
+    """Draw five or six people and one or two pieces of furniture, each within a cell of its own."""
     width, height = rng.randrange(200, 281), rng.randrange(220, 301)
     cells = rng.sample(range(COLUMNS * ROWS), COLUMNS * ROWS)
     count = rng.randint(LEAST, MOST)
@@ -109,7 +109,7 @@ def make_scene(rng: Random, looks: str) -> Scene:
 
 
 def _place(cell: int, width: int, height: int, rng: Random) -> Box:
-    """A box of 75 to 95 % of a cell each way, anywhere in it."""
+    """Return a box of 75 to 95 % of a cell each way, anywhere in it."""
     row, column = divmod(cell, COLUMNS)
     cell_width, cell_height = width / COLUMNS, height / ROWS
     w, h = cell_width * rng.uniform(0.75, 0.95), cell_height * rng.uniform(0.8, 0.95)
@@ -121,7 +121,7 @@ def _place(cell: int, width: int, height: int, rng: Random) -> Box:
 
 
 def _detected(box: Box, width: int, height: int, rng: Random) -> Box:
-    """As a detector sees it: off by up to a pixel a side, inside the picture, two decimals."""
+    """Move a box as a detector would: by up to a pixel a side, inside the picture, two decimals."""
     x1, y1, x2, y2 = (value + rng.uniform(-1, 1) for value in box)
     return (
         round(max(x1, 0), 2),
@@ -132,7 +132,7 @@ def _detected(box: Box, width: int, height: int, rng: Random) -> Box:
 
 
 def part(person: Person, x1: float, y1: float, x2: float, y2: float) -> Box:
-    """A part of a person, given in shares of its box; x counts from the side that the body is on."""
+    """Return a part of a person in shares of its box; x counts from the side of the body."""
     left, top, right, bottom = person.box
     if person.mirrored:
         x1, x2 = 1 - x2, 1 - x1
@@ -145,7 +145,7 @@ def thing_box(person: Person) -> Box:
 
 
 def draw(scene: Scene) -> Image.Image:
-    """The picture, RGB; the same scene is the same pixels."""
+    """Draw the picture in RGB; the same scene gives the same pixels."""
     rng = Random(scene.looks)
     image = Image.new("RGB", (scene.width * FINE, scene.height * FINE), rng.choice(WALLS))
     pen = ImageDraw.Draw(image)

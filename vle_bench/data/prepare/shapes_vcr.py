@@ -1,8 +1,9 @@
-"""Questions in VCR's official format that can only be answered by looking into the box that a tag refers to.
+"""Questions in VCR's format that only looking into the box of a tag can answer.
 
-Every choice is true of somebody in the picture and the objects are in a random order: the text alone, the picture alone, and
-both without the boxes leave four choices that are as good as each other. A rationale speaks of somebody whom neither the
-question nor the answer speaks of; else "the red cup" would find the person in the picture, and the shirt beside it the rationale.
+Every choice is true of somebody in the picture and the objects are in random order: the text alone,
+the picture alone, and both without the boxes leave four equally good choices. A rationale speaks of
+somebody whom neither the question nor the answer mentions; otherwise "the red cup" would find the
+person in the picture, and the shirt beside it the rationale.
 """
 
 import json
@@ -13,21 +14,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from PIL import Image
 
 from vle_bench import atomic
 from vle_bench.data.official.vcr import CHOICES
-from vle_bench.data.prepare.manifest import AS_USUAL, Choices, Manifest, Options, keep_official
+from vle_bench.data.prepare.manifest import AS_USUAL, Choices, Options, keep_official
 from vle_bench.data.prepare.shapes_scene import MOST, WORDS, Box, Person, Scene, draw, make_scene
 from vle_bench.data.prepare.vcr import prepare_vcr
+from vle_bench.data.prepared import Manifest
+from vle_bench.json_files import JsonObject
 
 Tokens = list[str | list[int]]
 QUESTIONS = {"train": 12_000, "val": 1_500, "test": 500}
 AN_IMAGE = (2, 3, 3)  # questions of an image: 2.67 on average, VCR has 2.6
 IMAGES_A_MOVIE = 100
-BOTH = 0.15  # share of questions about two people where six are; with more of them the others are learnt much later
+# Share of questions about two people if there are six; more of them slow down learning the others.
+BOTH = 0.15
 GREY = (128, 128, 128)
 LIKELIHOODS = ("unlikely", "possible", "likely")
 # What the official test records lack.
@@ -46,7 +49,7 @@ HIDDEN = (
 
 @dataclass(frozen=True)
 class Asked:
-    """A question about a scene, the number `image` of its split, with its choices in order and the right ones' places."""
+    """A question about the picture `image` of its split, with ordered choices and their labels."""
 
     scene: Scene
     image: int
@@ -70,8 +73,8 @@ def prepare_shapes_vcr(
     *,
     questions: Mapping[str, int] = QUESTIONS,
     blank: bool = False,
-) -> dict[str, Any]:
-    """Write the prepared form; returns the manifest. `questions` and `blank` as in `write_shapes_vcr`.
+) -> Manifest:
+    """Write the prepared form and return the manifest; see `write_shapes_vcr`.
 
     Args:
         source: folder for the files in VCR's layout; they are kept there. None: a temporary folder.
@@ -87,9 +90,10 @@ def prepare_shapes_vcr(
 def write_shapes_vcr(
     folder: Path, seed: int, questions: Mapping[str, int] = QUESTIONS, *, blank: bool = False
 ) -> Path:
-    """Write `{split}.jsonl` and `vcr1images/` as VCR's archives unpack, whole or not at all; returns the folder.
+    """Write `{split}.jsonl` and `vcr1images/`, completely or not at all; return the folder.
 
-    The same seed and library versions give the same bytes. The split `test` has no labels, as the official one.
+    The same seed and library versions give the same bytes. The split `test` has no labels, as the
+    official one.
 
     Args:
         questions: split → number of questions.
@@ -118,8 +122,8 @@ def _write_image(path: Path, scene: Scene, blank: bool) -> None:
     path.with_suffix(".json").write_text(json.dumps(metadata(scene)), encoding="utf-8")
 
 
-def metadata(scene: Scene) -> dict[str, Any]:
-    """VCR's metadata of a picture; the fifth number of a box is the detector's score."""
+def metadata(scene: Scene) -> JsonObject:
+    """Return VCR's metadata of a picture; the fifth number of a box is the detector's score."""
     return {
         "boxes": [[*box, 0.99] for box in scene.boxes],
         "segms": [[_octagon(box)] for box in scene.boxes],
@@ -130,7 +134,7 @@ def metadata(scene: Scene) -> dict[str, Any]:
 
 
 def _octagon(box: Box) -> list[list[float]]:
-    """A polygon inside a box, [x, y] clockwise; masks are VCR's, but nothing here needs better ones."""
+    """Return a polygon inside a box, [x, y] clockwise, in place of VCR's masks."""
     x1, y1, x2, y2 = box
     a, b, c, d = (
         round(v, 2)
@@ -145,7 +149,7 @@ def image_name(split: str, image: int) -> str:
 
 
 def ask(split: str, seed: int, count: int) -> list[Asked]:
-    """`count` questions, those of an image together. Each label is right equally often (±1), in a random order."""
+    """Make `count` questions, grouped by image. Each label is right equally often (±1)."""
     rng = Random(f"shapes-vcr/{seed}/{split}")  # a text, since it is hashed the same everywhere
     answer_labels, rationale_labels = ([i % CHOICES for i in range(count)] for _ in range(2))
     rng.shuffle(answer_labels)
@@ -165,7 +169,7 @@ def ask(split: str, seed: int, count: int) -> list[Asked]:
 def _question(
     scene: Scene, subject: int, answer_label: int, rationale_label: int, rng: Random
 ) -> tuple[Tokens, list[Tokens], int, list[Tokens], int]:
-    """About one of the people, or, where six are, sometimes about two: a rationale's four choices are other people still."""
+    """Ask about a person, or of six sometimes about two; the rationales are about four others."""
     people = rng.sample(
         [i for i in range(len(scene.people)) if i != subject], len(scene.people) - 1
     )
@@ -193,12 +197,12 @@ def _placed(right: Tokens, wrong: list[Tokens], label: int, rng: Random) -> list
 
 
 def phrase(person: Person) -> list[str]:
-    """What somebody holds: "red cup"."""
+    """Name the thing that somebody holds: "red cup"."""
     return [person.color, WORDS[person.thing]]
 
 
 def _what(scene: Scene, subject: int, others: list[int]) -> tuple[Tokens, Tokens, list[Tokens]]:
-    """One person, four things."""
+    """Ask what a person holds: four things."""
 
     def answer(i: int) -> Tokens:
         return ["The", *phrase(scene.people[i]), "."]
@@ -211,7 +215,7 @@ def _what(scene: Scene, subject: int, others: list[int]) -> tuple[Tokens, Tokens
 
 
 def _who(scene: Scene, subject: int, others: list[int]) -> tuple[Tokens, Tokens, list[Tokens]]:
-    """One thing, four people."""
+    """Ask who holds a thing: four people."""
 
     def answer(i: int) -> Tokens:
         return [[scene.indices[i]], "is", "."]
@@ -224,7 +228,7 @@ def _who(scene: Scene, subject: int, others: list[int]) -> tuple[Tokens, Tokens,
 
 
 def _both(scene: Scene, a: int, b: int, c: int, d: int) -> tuple[Tokens, Tokens, list[Tokens]]:
-    """Two people; each colour is in two of the four answers, so that counting words tells nothing."""
+    """Ask about two people. Each colour is in two of four answers, so counting words is no help."""
 
     def answer(i: int, j: int) -> Tokens:
         return ["Something", scene.people[i].color, "and", "something", scene.people[j].color, "."]
@@ -238,7 +242,10 @@ def _both(scene: Scene, a: int, b: int, c: int, d: int) -> tuple[Tokens, Tokens,
 
 
 def _rationale(scene: Scene, others: list[int]) -> tuple[Tokens, list[Tokens]]:
-    """The first of `others`, four shirts. (Four people to one shirt beside it would keep a tiny model from learning either.)"""
+    """Make a rationale about the first of `others` with four shirts.
+
+    (Four people beside a shirt would keep a tiny model from learning either.)
+    """
 
     def rationale(dressed: int) -> Tokens:
         return [[scene.indices[others[0]]], "in", scene.people[dressed].shirt, "saw", "it", "."]
@@ -247,11 +254,11 @@ def _rationale(scene: Scene, others: list[int]) -> tuple[Tokens, list[Tokens]]:
     return right, wrong
 
 
-def records(split: str, seed: int, asked: Sequence[Asked]) -> list[dict[str, Any]]:
-    """VCR's records of a split.
+def records(split: str, seed: int, asked: Sequence[Asked]) -> list[JsonObject]:
+    """Return VCR's records of a split.
 
-    The source of a wrong choice is another question whose right choice is the same but for its tags, as VCR moves tags to the
-    objects of the picture; -1 where a small split has none.
+    The source of a wrong choice is another question whose right choice is the same but for its
+    tags, as VCR moves tags to the objects of the picture; -1 if a small split has none.
     """
     rng = Random(f"shapes-vcr/{seed}/{split}/records")
     sources: dict[str, list[int]] = defaultdict(list)
@@ -263,7 +270,7 @@ def records(split: str, seed: int, asked: Sequence[Asked]) -> list[dict[str, Any
 
 def _record(
     split: str, index: int, one: Asked, sources: Mapping[str, list[int]], rng: Random
-) -> dict[str, Any]:
+) -> JsonObject:
     name = image_name(split, one.image)
     record = {
         "movie": name.split("/")[0].removeprefix("shapes_"),
@@ -294,7 +301,7 @@ def _choices(
     index: int,
     sources: Mapping[str, list[int]],
     rng: Random,
-) -> dict[str, Any]:
+) -> JsonObject:
     rounds = iter(
         rng.sample(range(1, CHOICES), CHOICES - 1)
     )  # in which round of matching a wrong choice was found
@@ -310,7 +317,7 @@ def _choices(
 
 
 def _source(candidates: list[int], index: int, rng: Random) -> int:
-    """Another question than `index`."""
+    """Return another question than `index`."""
     found = rng.choice(candidates) if candidates else -1
     if found == index:
         found = candidates[candidates.index(index) - 1]
@@ -322,7 +329,7 @@ def _untagged(tokens: Tokens) -> str:
 
 
 def as_written(tokens: Tokens) -> str:
-    """As an annotator wrote it: objects are numbered from 1."""
+    """Return the text of an annotator, who numbers objects from 1."""
     words = (
         token if isinstance(token, str) else " and ".join(str(tag + 1) for tag in token)
         for token in tokens

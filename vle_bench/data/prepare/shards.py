@@ -1,4 +1,4 @@
-"""Image files → Arrow shards, checked by several processes, each shard the same bytes whoever wrote it and whenever."""
+"""Image files → Arrow shards, checked by several processes, to bytes of the images only."""
 
 import hashlib
 import json
@@ -13,20 +13,21 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 
 from vle_bench import atomic
 from vle_bench.data import images as pictures
 from vle_bench.data.tables import IMAGES, record_batches, write_table
-from vle_bench.digests import sha256
+from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError, RunFailed
+from vle_bench.json_files import JsonObject
 from vle_bench.progress import Bar
 
 SHARD_BYTES = 500_000_000
 IMAGES_A_BATCH = 100  # 16 MB of COCO's images are held at a time
-Problem = dict[str, Any]  # file, image_id, problem
+Problem = JsonObject  # file, image_id, problem
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -48,22 +49,23 @@ class Source:
 
 @dataclass(frozen=True)
 class Shard:
-    """Some images, in their order; `stamp` changes when one of the files does."""
+    """Some images in order; `stamp` changes if one of the files does."""
 
     name: str
     images: tuple[Source, ...]
     stamp: str
 
 
-Rows = Callable[[Shard, list[Problem], dict[str, Any]], Iterator[dict[str, Any]]]
+Rows = Callable[[Shard, list[Problem], JsonObject], Iterator[JsonObject]]
 
 
 @dataclass(frozen=True)
 class Table:
-    """What becomes of a shard's images: `rows(shard, bad, counts)` yields the rows of `schema`.
+    """How a shard's images become rows of `schema`. Picklable, since processes call it.
 
-    `rows` raises for an image that cannot be stored, or adds it to `bad`. `counts` it fills with what it saw; it is kept with the
-    shard. `takes_over` says whether a shard that lacks these may stand as it is. Picklable: processes call it.
+    `rows(shard, bad, counts)` yields the rows; it raises for an image that cannot be stored or
+    adds it to `bad`, and fills `counts`, which are kept with the shard. `takes_over(bad)` returns
+    whether a finished shard without these images can be reused.
     """
 
     schema: pa.Schema
@@ -72,7 +74,7 @@ class Table:
 
 
 def plan(images: Iterable[Source], size: int = SHARD_BYTES) -> tuple[list[Shard], list[Problem]]:
-    """Cut the images, in their order, into shards of about `size` bytes; and those whose file is not there."""
+    """Cut the images, in order, into shards of about `size` bytes; also return missing files."""
     groups: list[list[Source]] = [[]]
     stamps = [hashlib.sha256()]
     missing, held = [], 0
@@ -93,7 +95,10 @@ def plan(images: Iterable[Source], size: int = SHARD_BYTES) -> tuple[list[Shard]
             held = 0
         held += status.st_size
         groups[-1].append(image)
-        text = f"{image.image_id} {image.path} {status.st_size} {status.st_mtime_ns} {image.more} {image.stamp}\n"
+        text = (
+            f"{image.image_id} {image.path} {status.st_size} {status.st_mtime_ns} "
+            f"{image.more} {image.stamp}\n"
+        )
         stamps[-1].update(text.encode())
     names = [f"images-{i:05d}-of-{len(groups):05d}.arrow" for i in range(len(groups))]
     return [
@@ -112,14 +117,14 @@ def problem(image: Source, text: str) -> Problem:
 
 def write_shards(
     folder: Path, notes: Path, shards: list[Shard], workers: int, table: Table
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Write the shards that are not finished yet.
 
     Args:
         notes: folder for a note beside each finished shard, by which a later run knows that it is.
 
     Returns:
-        a note for each shard: `file` ({"bytes", "sha256"}), `bad` (images that are not in it) and `counts`.
+        a note of each shard: `file` ({"bytes", "sha256"}), `bad` (images left out) and `counts`.
     """
     found = []
     write = partial(finished_or_written, folder, notes, table)
@@ -138,7 +143,10 @@ def image_error(bad: Problem) -> RequestError:
 
 
 def in_processes(function: Callable[[T], U], items: Sequence[T], workers: int) -> Iterator[U]:
-    """function(item) for each, in order. An error drops what has not begun; what has begun is finished, for the next run."""
+    """Yield function(item) of each item in order.
+
+    After an error, started work is finished for the next run and the rest is dropped.
+    """
     if min(workers, len(items)) < 2:
         yield from map(function, items)
         return
@@ -156,7 +164,7 @@ def in_processes(function: Callable[[T], U], items: Sequence[T], workers: int) -
 
 
 def end_with_parent() -> None:
-    """A killed parent must not leave processes behind that write; Ctrl-C is the parent's to deal with."""
+    """Exit with the parent: no process may go on writing after it; Ctrl-C is left to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -168,11 +176,11 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def finished_or_written(folder: Path, notes: Path, table: Table, shard: Shard) -> dict[str, Any]:
-    """The note of a shard: {"stamp", "file": {"bytes", "sha256"}, "bad", "counts"}; the shard is written if it is not there."""
+def finished_or_written(folder: Path, notes: Path, table: Table, shard: Shard) -> JsonObject:
+    """Return the note of a shard, {"stamp", "file", "bad", "counts"}; write the shard if needed."""
     path, note_path = folder / shard.name, notes / f"{shard.name}.json"
     try:
-        note: dict[str, Any] = json.loads(note_path.read_text(encoding="utf-8"))
+        note: JsonObject = json.loads(note_path.read_text(encoding="utf-8"))
         if (
             note["stamp"] == shard.stamp
             and path.stat().st_size == note["file"]["bytes"]
@@ -182,7 +190,7 @@ def finished_or_written(folder: Path, notes: Path, table: Table, shard: Shard) -
     except (OSError, ValueError, KeyError, TypeError):
         pass
     bad: list[Problem] = []
-    counts: dict[str, Any] = {}
+    counts: JsonObject = {}
     unfinished = notes / f"{shard.name}.{os.getpid()}"
     try:
         rows = table.rows(shard, bad, counts)
@@ -198,7 +206,7 @@ def finished_or_written(folder: Path, notes: Path, table: Table, shard: Shard) -
 
 
 def images_only(skip: bool) -> Table:
-    """The plain images table. `skip`: leave unreadable images out; otherwise the first is an error."""
+    """Return the plain images table. `skip`: leave out unreadable images instead of raising."""
     return Table(IMAGES, partial(image_rows, skip), partial(none_or_skipped, skip))
 
 
@@ -207,15 +215,15 @@ def none_or_skipped(skip: bool, bad: list[Problem]) -> bool:
 
 
 def image_rows(
-    skip: bool, shard: Shard, bad: list[Problem], counts: dict[str, Any]
-) -> Iterator[dict[str, Any]]:
+    skip: bool, shard: Shard, bad: list[Problem], counts: JsonObject
+) -> Iterator[JsonObject]:
     for image in shard.images:
         if (found := image_row(image, bad, skip)) is not None:
             yield found[0]
 
 
-def image_row(image: Source, bad: list[Problem], skip: bool) -> tuple[dict[str, Any], int] | None:
-    """The encoded file, decoded once to be sure that training can, and the orientation that it is stored in, 1 to 8.
+def image_row(image: Source, bad: list[Problem], skip: bool) -> tuple[JsonObject, int] | None:
+    """Return an image's row and its EXIF orientation; decode it once, as training will have to.
 
     Width and height are those of the upright picture.
 
@@ -245,7 +253,7 @@ def image_row(image: Source, bad: list[Problem], skip: bool) -> tuple[dict[str, 
     return row, picture.info.get(pictures.TURNED, 1)
 
 
-def described(path: Path) -> dict[str, Any]:
+def described(path: Path) -> JsonObject:
     with open(path, "rb") as file:
         os.fsync(file.fileno())
-    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
+    return {"bytes": path.stat().st_size, "sha256": file_sha256(path)}

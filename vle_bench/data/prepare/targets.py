@@ -9,7 +9,7 @@ import pyarrow as pa
 from vle_bench.data.tables import QUESTIONS, ROWS_A_BATCH
 from vle_bench.metrics.vqa import normalize_answer
 
-# The same few answers come millions of times, and normalising one is slow; bounded, because their number is not.
+# The same few answers come millions of times and normalising is slow; bounded, their number is not.
 normal = functools.lru_cache(maxsize=1 << 17)(normalize_answer)
 
 
@@ -20,7 +20,7 @@ def with_targets(
     published: bool,
     only_answerable: bool,
 ) -> tuple[pa.Table, np.ndarray]:
-    """The columns of OFFICIAL → those of QUESTIONS; and the ids of the questions that are left out because their image is.
+    """Convert OFFICIAL to QUESTIONS; also return the ids that are left out for their image.
 
     Args:
         images: (images,) ids in the order of the rows of the images table, sorted.
@@ -60,11 +60,14 @@ def batch_with_targets(
 def soft_targets(
     answers: list[str], label_ids: dict[str, int], published: bool = False
 ) -> list[tuple[int, float]]:
-    """(label id, 0.3 to 1) of each answer in the vocabulary, by id."""
+    """Return (label id, 0.3 to 1) of each answer in the vocabulary, by id."""
     matches = Counter(answers if published else map(normal, answers))
     return sorted((label_ids[a], soft_target(n)) for a, n in matches.items() if a in label_ids)
 
 
 def soft_target(matches: int) -> float:
-    """METER's and VLE's training target for an answer that so many of the ten annotators gave; not the official accuracy."""
+    """Return METER's and VLE's training target for an answer that so many annotators gave.
+
+    This is not the official accuracy.
+    """
     return (0.0, 0.3, 0.6, 0.9, 1.0)[min(matches, 4)]

@@ -1,19 +1,20 @@
-"""The records of VCR's annotation files: checked, compared with each other, and kept as Arrow tables."""
+"""The records of VCR's annotation files: checked, compared and kept as Arrow tables."""
 
 import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from vle_bench.data.official.vcr import annot_id_of, bad_record, check_official_record
+from vle_bench.data.official.vqa import OnBad
 from vle_bench.data.prepare.shards import Problem
 from vle_bench.data.tables import VCR_RECORDS, record_batches, write_table
 from vle_bench.errors import RequestError
-from vle_bench.json_files import jsonl_lines, parse
+from vle_bench.json_files import JsonObject, jsonl_lines, parse_record
 from vle_bench.progress import Bar
 
 SPLITS = ("train", "val", "test")
@@ -26,9 +27,9 @@ LINES = VCR_RECORDS.append(pa.field("line", pa.int64()))
 
 
 class Asked(NamedTuple):
-    """What the first record about an image says of it; the others must agree."""
+    """The first record about an image, with which the others must agree; `objects` is JSON."""
 
-    objects: str  # JSON
+    objects: str
     metadata_fn: str
     path: Path
     line: int
@@ -41,41 +42,48 @@ class Asked(NamedTuple):
 
 @dataclass
 class Known:
-    """What holds across the lines and files, and so must be remembered: some hundred bytes a record."""
+    """Everything that is compared across lines and files; some hundred bytes a record.
 
-    policy: str
-    images: dict[str, Asked] = field(default_factory=dict)  # img_fn → first record
-    ids: dict[int, str] = field(default_factory=dict)  # image_id → img_fn
-    annot_ids: dict[str, str] = field(default_factory=dict)  # annot_id → file and line
-    left_out: list[dict[str, Any]] = field(default_factory=list)
+    Args:
+        images: img_fn → first record about the image.
+        ids: image_id → img_fn.
+        annot_ids: annot_id → file and line.
+    """
+
+    policy: OnBad
+    images: dict[str, Asked] = field(default_factory=dict)
+    ids: dict[int, str] = field(default_factory=dict)
+    annot_ids: dict[str, str] = field(default_factory=dict)
+    left_out: list[JsonObject] = field(default_factory=list)
     tags_out_of_range: int = 0
 
-    def refuse(self, path: Path, line: int, error: RequestError, annot_id: Any) -> None:
+    def refuse(self, path: Path, line: int, error: RequestError, annot_id: object) -> None:
         if self.policy == "error":
             raise record_error(f"{path}: line {line}: {error}") from error
         self.left_out.append(left_out_record(path, line, annot_id, str(error).split(": ", 1)[1]))
 
 
 def image_id(img_fn: str) -> int:
-    """63 bits of the name's SHA-256: the same number whichever splits are prepared."""
+    """Return 63 bits of the name's SHA-256: the same number whichever splits are prepared."""
     return int.from_bytes(hashlib.sha256(img_fn.encode()).digest()[:8], "big") >> 1
 
 
 def read_split(path: Path, name: str, target: Path, known: Known) -> None:
-    """The records of one file, checked as far as they can be without their metadata, as a table of LINES."""
+    """Write the records of one file as a table of LINES; metadata are checked later."""
     with Bar(f"read {path.name}", path.stat().st_size, in_bytes=True) as bar:
         write_table(target, LINES, record_batches(rows_of(path, name, known, bar), LINES))
     if not bar.done:
         raise RequestError(f"{path}: empty, there is no record in it")
 
 
-def rows_of(path: Path, name: str, known: Known, bar: Bar) -> Iterator[dict[str, Any]]:
-    labelled = True if name in LABELLED else None  # None: as the first record
+def rows_of(path: Path, name: str, known: Known, bar: Bar) -> Iterator[JsonObject]:
+    # None: the first record decides.
+    labelled = True if name in LABELLED else None
     for line, content in jsonl_lines(path):
         bar.advance(len(content))
-        record: dict[str, Any] = {}
+        record: JsonObject = {}
         try:
-            record = parse(content, f"VCR record {annot_id_of(content)!r}")
+            record = parse_record(content, f"VCR record {annot_id_of(content)!r}")
             row = row_of(record)
             labelled = check_labels(record, labelled)
             remember(record, path, line, known)
@@ -86,8 +94,8 @@ def rows_of(path: Path, name: str, known: Known, bar: Bar) -> Iterator[dict[str,
         yield {**row, "line": line}
 
 
-def row_of(record: dict[str, Any]) -> dict[str, Any]:
-    """The columns of VCR_RECORDS; refuses a record that is not an official one, or that cannot be stored."""
+def row_of(record: JsonObject) -> JsonObject:
+    """Return the columns of VCR_RECORDS; refuse a record that is wrong or cannot be stored."""
     check_official_record(record)
     if not isinstance(record.get("annot_id"), str) or not record["annot_id"]:
         raise bad_record(record, "annot_id: a string is expected")
@@ -111,8 +119,8 @@ def row_of(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def check_file_name(record: dict[str, Any], key: str) -> None:
-    """A name inside the folder of images; what else stands there, no file system should be asked for."""
+def check_file_name(record: JsonObject, key: str) -> None:
+    """Refuse everything but a file name inside the folder of images, before it reaches the disk."""
     name = record.get(key)
     if not isinstance(name, str) or not name or "\0" in name or not is_text(name):
         raise bad_record(record, f"{key}: a file name is expected")
@@ -128,8 +136,8 @@ def is_text(value: str) -> bool:
     return True
 
 
-def check_labels(record: dict[str, Any], labelled: bool | None) -> bool:
-    """Whether the record has its labels, which must be as `labelled` says of its split."""
+def check_labels(record: JsonObject, labelled: bool | None) -> bool:
+    """Return whether the record has labels; refuse it if that differs from `labelled`."""
     lacking = [key for key in LABELS if record.get(key) is None]
     if lacking and (labelled or len(lacking) == 1):
         raise bad_record(record, f"has no {lacking[0]!r}")
@@ -138,11 +146,11 @@ def check_labels(record: dict[str, Any], labelled: bool | None) -> bool:
     return not lacking
 
 
-def remember(record: dict[str, Any], path: Path, line: int, known: Known) -> None:
-    """Refuses a record whose id was there before, or that contradicts an earlier one about the same image."""
+def remember(record: JsonObject, path: Path, line: int, known: Known) -> None:
+    """Refuse a record with a known id, or one that contradicts another about the same image."""
     annot_id, name = record["annot_id"], record["img_fn"]
     if (before := known.annot_ids.get(annot_id)) is not None:
-        raise bad_record(record, f"annot_id: stands in {before} already")
+        raise bad_record(record, f"annot_id: occurs in {before} already")
     asked = Asked(json.dumps(record["objects"]), record["metadata_fn"], path, line, annot_id)
     first = known.images.get(name, asked)
     for key in ("objects", "metadata_fn"):
@@ -161,7 +169,7 @@ def record_error(text: str) -> RequestError:
     return RequestError(f"{text}; --on-bad-record skip leaves such records out")
 
 
-def left_out_record(path: Path, line: int, annot_id: Any, text: str) -> dict[str, Any]:
+def left_out_record(path: Path, line: int, annot_id: object, text: str) -> JsonObject:
     return {
         "file": path.name,
         "line": line,
@@ -170,13 +178,13 @@ def left_out_record(path: Path, line: int, annot_id: Any, text: str) -> dict[str
     }
 
 
-def in_order(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def in_order(records: list[JsonObject]) -> list[JsonObject]:
     return sorted(
         records, key=lambda r: (SPLITS.index(r["file"].removesuffix(".jsonl")), r["line"])
     )
 
 
-def left_out_images(bad: dict[int, Problem], known: Known) -> list[dict[str, Any]]:
+def left_out_images(bad: dict[int, Problem], known: Known) -> list[JsonObject]:
     found = []
     for number, problem_ in bad.items():
         if "metadata" not in problem_:

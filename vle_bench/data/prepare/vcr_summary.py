@@ -1,4 +1,4 @@
-"""What `vle-bench prepare vcr` says at its end."""
+"""The report that `vle-bench prepare` prints for data of VCR's form."""
 
 import functools
 import json
@@ -14,8 +14,10 @@ from vle_bench.data.official.vcr import CHOICES
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.shards import in_processes
 from vle_bench.data.prepare.vqa_summary import listed, load_tokenizer
+from vle_bench.data.prepared import Manifest
 from vle_bench.data.tables import map_table
 from vle_bench.data.vcr_text import encode_record, is_private
+from vle_bench.json_files import JsonObject
 from vle_bench.progress import Bar
 
 RECORDS_AT_A_TIME = 1_000
@@ -24,9 +26,9 @@ Part = tuple[str, int, str | None, int]  # table, first record, tokenizer, max_l
 
 
 def count_boxes(
-    counts: dict[str, Any], boxes: np.ndarray, row: dict[str, Any], metadata: dict[str, Any]
+    counts: JsonObject, boxes: np.ndarray, row: JsonObject, metadata: JsonObject
 ) -> None:
-    """Add one image; `boxes` (K, 4) are in pixels of the picture."""
+    """Count the boxes of one image; `boxes` (K, 4) are in pixels of the picture."""
     width, height = row["width"], row["height"]
     gone = outside(boxes, width, height)
     beyond = ((boxes < 0) | (boxes > [width, height, width, height])).any(1)
@@ -41,7 +43,7 @@ def count_boxes(
     counts["most_objects"] = max(counts.get("most_objects", 0), len(boxes))
 
 
-def sum_of_shards(counts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def sum_of_shards(counts: Iterable[JsonObject]) -> JsonObject:
     total = {
         "images": 0,
         "objects": 0,
@@ -58,8 +60,8 @@ def sum_of_shards(counts: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 def text_report(
     table: Path, questions: int, name: str, choices: Choices, usual_length: int
-) -> dict[str, Any]:
-    """Of one questions table: words with private-use characters, and with a tokenizer the choices that are shortened."""
+) -> JsonObject:
+    """Count private-use words of a questions table, and with a tokenizer long choices."""
     length = choices.max_text_length or usual_length
     tokenizer = None if choices.tokenizer is None else str(choices.tokenizer)
     parts: list[Part] = [
@@ -72,7 +74,7 @@ def text_report(
         ):
             total.update(found)
             bar.advance(min(RECORDS_AT_A_TIME, questions - part[1]))
-    report: dict[str, Any] = {"private_use_tokens": total["private"]}
+    report: JsonObject = {"private_use_tokens": total["private"]}
     if tokenizer is not None:
         report["max_text_length"] = length
         for task in TASKS:
@@ -81,7 +83,7 @@ def text_report(
 
 
 def count_part(part: Part) -> Counter[str]:
-    """Choices are counted as they are encoded: 4 a question, but 16 rationales where the right answer is not known."""
+    """Count choices as they are encoded: 4 a question, but 16 rationales without a label."""
     path, start, tokenizer, length = part
     loaded = None if tokenizer is None else cached_tokenizer(tokenizer)
     found: Counter[str] = Counter()
@@ -118,48 +120,66 @@ def cached_tokenizer(folder: str) -> Any:
     return load_tokenizer(Path(folder))
 
 
-def lines(manifest: dict[str, Any]) -> Iterator[str]:
-    """The report of a manifest, to print."""
-    report = manifest["report"]
-    images, splits = report["images"], {name: report["splits"][name] for name in manifest["splits"]}
-    for name, counts in manifest["splits"].items():
+def lines(manifest: Manifest) -> Iterator[str]:
+    """Yield the lines of a manifest's report."""
+    report = manifest.report
+    images, splits = report["images"], {name: report["splits"][name] for name in manifest.splits}
+    for name, counts in manifest.splits.items():
         unlabelled = "" if counts["labelled"] else "  without labels"
-        yield f"{name:12} {counts['questions']:>9,} questions  {counts['images']:>8,} images{unlabelled}"
+        questions, pictures = counts["questions"], counts["images"]
+        yield f"{name:12} {questions:>9,} questions  {pictures:>8,} images{unlabelled}"
     for name in report["missing_splits"]:
         yield f"{name:12} not there: the folder has no {name}.jsonl"
-    yield f"objects an image: {images['objects'] / images['images']:.1f} on average, {images['most_objects']} at most"
     yield (
-        f"boxes: {images['objects']:,}, of which {images['partly_outside']:,} reach beyond their picture and "
-        f"{images['wholly_outside']:,} lie wholly outside (the nearest patches stand for them)"
+        f"objects an image: {images['objects'] / images['images']:.1f} on average, "
+        f"{images['most_objects']} at most"
     )
-    yield f"images of another size than their metadata say: {images['other_size']:,}; their boxes are scaled to the true size"
+    yield (
+        f"boxes: {images['objects']:,}, of which {images['partly_outside']:,} reach beyond their "
+        f"picture and {images['wholly_outside']:,} lie wholly outside (the nearest patches stand "
+        "for them)"
+    )
+    yield (
+        f"images of another size than their metadata say: {images['other_size']:,}; "
+        "their boxes are scaled to the true size"
+    )
     private = ", ".join(f"{name} {split['private_use_tokens']:,}" for name, split in splits.items())
     yield f"tokens with private-use characters, which encoding drops: {private}"
     yield from lengths(splits)
-    yield from what_is_left_out(report, manifest["left_out"])
+    yield from what_is_left_out(report, manifest.left_out)
 
 
-def lengths(splits: dict[str, Any]) -> Iterator[str]:
+def lengths(splits: JsonObject) -> Iterator[str]:
     for name, split in splits.items():
         if "max_text_length" in split:
             parts = ", ".join(
                 f"{title} {split[t]['shortened']:,} of {split[t]['choices']:,}"
                 for t, title in TASKS.items()
             )
-            yield f"{name}: choices that are shortened at {split['max_text_length']} tokens: {parts}"
+            most = split["max_text_length"]
+            yield f"{name}: choices that are shortened at {most} tokens: {parts}"
     if not any("max_text_length" in split for split in splits.values()):
-        yield "how many choices are longer than a model reads, only its tokenizer can tell: --tokenizer DIR"
+        yield (
+            "how many choices are longer than a model reads, only its tokenizer can tell: "
+            "--tokenizer DIR"
+        )
 
 
-def what_is_left_out(report: dict[str, Any], left_out: dict[str, Any]) -> Iterator[str]:
+def what_is_left_out(report: JsonObject, left_out: JsonObject) -> Iterator[str]:
     questions = sum(split["left_out_with_their_image"] for split in report["splits"].values())
     if images := left_out["images"]:
-        yield f"left out: {len(images):,} images that cannot be read, and with them {questions:,} questions"
+        yield (
+            f"left out: {len(images):,} images that cannot be read, and with them {questions:,} "
+            "questions"
+        )
         yield from listed(
             [f"{bad['file']} ({bad['asked_by']}): {bad['problem']}" for bad in images]
         )
     if records := left_out["records"]:
-        yield f"left out: {len(records):,} bad records, {report['tags_out_of_range']:,} of them for a tag out of range"
+        yield (
+            f"left out: {len(records):,} bad records, {report['tags_out_of_range']:,} of them for "
+            "a tag out of range"
+        )
         yield from listed(
             [
                 f"{bad['file']}: line {bad['line']}: {bad['annot_id']}: {bad['problem']}"

@@ -7,7 +7,7 @@ from vle_bench.errors import RequestError
 
 
 def vocabulary(answers: Counter[str], min_count: int) -> list[str]:
-    """How often each majority answer occurs → the normalised answers by (count descending, answer)."""
+    """Count normalised majority answers; the frequent ones by (count descending, answer)."""
     counts: Counter[str] = Counter()
     for answer, number in answers.items():
         counts[normal(answer)] += number
@@ -24,5 +24,5 @@ def vocabulary(answers: Counter[str], min_count: int) -> list[str]:
 
 
 def never_given(labels: list[str]) -> list[str]:
-    """The answers of a label map that no normalised answer equals, as "Two" where every "Two" becomes "2"."""
+    """Return the answers of a label map that no normalised answer equals, such as "Two"."""
     return [label for label in labels if normal(label) != label]

@@ -1,4 +1,4 @@
-"""What `vle-bench prepare` says at its end."""
+"""The report that `vle-bench prepare` prints for data of VQA form."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vle_bench.data.prepared import Manifest
 from vle_bench.errors import RequestError
+from vle_bench.json_files import JsonObject
 from vle_bench.metrics.vqa import NUMBERED
 
 LONGEST = 3
@@ -16,13 +18,13 @@ SHOWN = 10
 TEXTS_AT_A_TIME = 2_000
 
 
-def split_report(questions: pa.Table, labelled: bool) -> dict[str, Any]:
-    """Coverage of the vocabulary, and the longest questions in words."""
+def split_report(questions: pa.Table, labelled: bool) -> JsonObject:
+    """Return the coverage of the vocabulary, and the longest questions in words."""
     words = pc.list_value_length(
         pc.utf8_split_whitespace(pc.utf8_trim_whitespace(questions["question"]))
     ).to_numpy()
     longest = np.argsort(-words, kind="stable")[:LONGEST]
-    report: dict[str, Any] = {
+    report: JsonObject = {
         "longest": [
             {"question_id": questions["question_id"][i].as_py(), "words": int(words[i])}
             for i in longest
@@ -33,10 +35,8 @@ def split_report(questions: pa.Table, labelled: bool) -> dict[str, Any]:
     return report
 
 
-def length_report(
-    questions: pa.Table, tokenizer: Path | None, max_text_length: int
-) -> dict[str, Any]:
-    """How many questions are shortened; nothing without a tokenizer."""
+def length_report(questions: pa.Table, tokenizer: Path | None, max_text_length: int) -> JsonObject:
+    """Count the questions that are shortened; empty without a tokenizer."""
     if tokenizer is None:
         return {}
     return {
@@ -46,7 +46,7 @@ def length_report(
 
 
 def count_shortened(questions: pa.Table, tokenizer: Path, max_text_length: int) -> int:
-    """Questions of more than so many tokens, special ones counted."""
+    """Count the questions of more tokens, including special ones."""
     loaded = load_tokenizer(tokenizer)
     column = questions["question"]
     starts = range(0, len(column), TEXTS_AT_A_TIME)
@@ -60,7 +60,8 @@ def count_shortened(questions: pa.Table, tokenizer: Path, max_text_length: int) 
 def load_tokenizer(folder: Path) -> Any:
     if not folder.is_dir():  # transformers would look for a repository of that name
         raise RequestError(
-            f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; --tokenizer names one on this disk"
+            f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; --tokenizer "
+            "names one on this disk"
         )
     from vle_bench.data import tokenization
 
@@ -69,43 +70,52 @@ def load_tokenizer(folder: Path) -> Any:
     except (
         Exception
     ) as error:  # a broken file raises whatever the reader of its format raises, in paragraphs
-        expected = "a folder with tokenizer.json, or with the files of an older tokenizer and a config.json, is expected"
-        raise RequestError(f"{folder}: no tokenizer can be loaded from it; {expected}") from error
+        expected = "tokenizer.json, or the files of an older tokenizer and a config.json"
+        raise RequestError(
+            f"{folder}: no tokenizer can be loaded from it; a folder with {expected}, is expected"
+        ) from error
 
 
-def lines(manifest: dict[str, Any]) -> Iterator[str]:
-    """The report of a manifest, to print."""
-    report, left_out = manifest["report"], manifest["left_out"]
+def lines(manifest: Manifest) -> Iterator[str]:
+    """Yield the lines of a manifest's report."""
+    report, left_out = manifest.report, manifest.left_out
     unanswerable = 0
-    for name, counts in manifest["splits"].items():
+    for name, counts in manifest.splits.items():
         line = f"{name:12} {counts['questions']:>9,} questions  {counts['images']:>8,} images"
         if "coverage" in report[name]:
             without = counts["questions"] - counts["answerable"]
             unanswerable += without
-            line += f"  {100 * report[name]['coverage']:6.2f} % have an answer in the vocabulary, {without:,} have none"
+            covered = 100 * report[name]["coverage"]
+            line += f"  {covered:6.2f} % have an answer in the vocabulary, {without:,} have none"
         yield line
     if unanswerable:
-        yield "questions that have none are left out where a split is trained on, never where it is scored"
-    yield f"vocabulary   {manifest['labels']['count']:>9,} answers    sha256 {manifest['labels']['sha256'][:16]}"
-    yield from notes_lines(manifest.get("notes", {}))
-    yield from lengths({name: report[name] for name in manifest["splits"]})
+        yield (
+            "questions that have none are left out where a split is trained on, "
+            "never where it is scored"
+        )
+    assert manifest.labels is not None
+    count, digest = manifest.labels["count"], manifest.labels["sha256"]
+    yield f"vocabulary   {count:>9,} answers    sha256 {digest[:16]}"
+    yield from notes_lines(manifest.notes or {})
+    yield from lengths({name: report[name] for name in manifest.splits})
     yield from what_is_left_out(left_out)
 
 
-def notes_lines(notes: dict[str, Any]) -> Iterator[str]:
+def notes_lines(notes: JsonObject) -> Iterator[str]:
     if found := notes.get("never_given"):
         first = ", ".join(map(repr, found["first"])) + (
             ", ..." if found["count"] > len(found["first"]) else ""
         )
         yield (
-            f"label map: {found['count']:,} answers are never a target, as no normalised answer equals them: {first}; "
+            f"label map: {found['count']:,} answers are never a target, as no normalised answer "
+            f"equals them: {first}; "
             "--published-targets looks answers up as they were given"
         )
     if "numbered" in notes:
         yield f"{NUMBERED} ({notes['numbered']:,} questions)"
 
 
-def lengths(report: dict[str, Any]) -> Iterator[str]:
+def lengths(report: JsonObject) -> Iterator[str]:
     found: dict[int, tuple[int, str]] = {}  # a question of test-dev is one of test too
     for name in sorted(report):
         for question in report[name]["longest"]:
@@ -119,21 +129,28 @@ def lengths(report: dict[str, Any]) -> Iterator[str]:
     yield f"longest questions: {shown}"
     shortened = {name: split for name, split in report.items() if "shortened" in split}
     for name, split in shortened.items():
-        yield f"{name}: {split['shortened']:,} questions are longer than {split['max_text_length']} tokens and will be shortened"
+        yield (
+            f"{name}: {split['shortened']:,} questions are longer than {split['max_text_length']} "
+            "tokens and will be shortened"
+        )
     if not shortened:
         yield "how many are longer than a model reads, only its tokenizer can tell: --tokenizer DIR"
 
 
-def what_is_left_out(left_out: dict[str, Any]) -> Iterator[str]:
+def what_is_left_out(left_out: JsonObject) -> Iterator[str]:
     questions = left_out["questions_of_images"]
     if genome := left_out.get("visual_genome"):
         yield (
-            f"left out of Visual Genome: {genome['outside_coco']:,} questions about images that COCO has not, "
+            f"left out of Visual Genome: {genome['outside_coco']:,} questions about images that "
+            "COCO has not, "
             f"{genome['of_other_splits']:,} about images outside train and val, "
             f"{genome['outside_vocabulary']:,} with answers outside the vocabulary"
         )
     if images := left_out["images"]:
-        yield f"left out: {len(images):,} images that cannot be read, and with them {questions:,} questions"
+        yield (
+            f"left out: {len(images):,} images that cannot be read, and with them {questions:,} "
+            "questions"
+        )
         yield from listed(
             [f"{bad['file']} (image_id {bad['image_id']}): {bad['problem']}" for bad in images]
         )

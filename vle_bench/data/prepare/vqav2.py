@@ -1,4 +1,4 @@
-"""VQA v2: where its files come from, what they are called, and which images belong to which split."""
+"""VQA v2: where its files come from, their names, and which images belong to which split."""
 
 import hashlib
 from collections import Counter
@@ -11,18 +11,20 @@ import numpy as np
 from vle_bench.data.download.archives import Archive
 from vle_bench.data.official.visual_genome import read_visual_genome
 from vle_bench.data.official.vqa import problem_of, record_name
-from vle_bench.data.prepare.manifest import AS_USUAL, Choices, Manifest, Options
+from vle_bench.data.prepare.manifest import AS_USUAL, Choices, Options
 from vle_bench.data.prepare.questions import Choose, Split, prepare_questions
 from vle_bench.data.prepare.targets import normal
+from vle_bench.data.prepared import Manifest
 from vle_bench.errors import RequestError
 from vle_bench.json_files import stream
 
 VQA_URL = "https://s3.amazonaws.com/cvmlp/vqa/mscoco/vqa"  # https://visualqa.org/download.html
-COCO_URL = "http://images.cocodataset.org/zips"  # no https there: the certificate is that of the storage behind it
+# No https: the certificate is that of the storage behind the name.
+COCO_URL = "http://images.cocodataset.org/zips"
 
 
 def json_archive(part: str, *files: str) -> Archive:
-    """JSON with ten times the same keys a question: annotations shrink almost twentyfold, so 25 is on the safe side."""
+    """Return an archive of JSON, whose repeated keys shrink almost twentyfold: 25 is safe."""
     return Archive(f"{VQA_URL}/v2_{part}_mscoco.zip", files, growth=25)
 
 
@@ -46,7 +48,7 @@ MINIVAL_IMAGES = 1_000  # as many as METER and VLE hold out of the validation im
 
 
 def archives(output: Path, given: Mapping[str, str]) -> Sequence[Archive]:
-    """The official archives; `given` is empty, since all of them are public."""
+    """Return the official archives; all of them are public, so that `given` is empty."""
     return VQAV2
 
 
@@ -55,18 +57,21 @@ def by_hash(image_id: int) -> bytes:
 
 
 def held_out(image_id: int) -> bool:
-    """Every tenth image, by a hash of its id: anyone can rebuild the split, and no order matters."""
+    """Hold out every tenth image by a hash of its id: reproducible by anyone, in any order."""
     return int.from_bytes(by_hash(image_id)[:8], "big") % 10 == 0
 
 
 def minival(image_ids: Iterable[int]) -> list[int]:
-    """The 1,000 images whose ids, in decimal, have the smallest SHA-256; a tenth of them where there are fewer than 10,000."""
+    """Return the 1,000 images with the smallest SHA-256 of their decimal ids.
+
+    Of fewer than 10,000 images it is a tenth.
+    """
     ids = sorted(map(int, image_ids), key=by_hash)
     return ids[: min(MINIVAL_IMAGES, max(1, len(ids) // 10))]
 
 
 def coco_name(folder: str) -> Callable[[int], str]:
-    """Image id → official file name, `COCO_val2014_000000000042.jpg`."""
+    """Map an image id to the official file name, `COCO_val2014_000000000042.jpg`."""
     return lambda image_id: f"COCO_{folder}_{image_id:012d}.jpg"
 
 
@@ -84,12 +89,12 @@ def prepare_vqav2(
     output: Path,
     choices: Choices = AS_USUAL,
     visual_genome: tuple[Path, Path] | None = None,
-) -> dict[str, Any]:
-    """The official folder layout of VQA v2 → prepared data; returns the manifest.
+) -> Manifest:
+    """Prepare the official folder layout of VQA v2 and return the manifest.
 
     Args:
-        visual_genome: its question_answers.json and image_data.json, for the splits `vg` (about images of train and
-            val-minival) and `vg-minival`.
+        visual_genome: its question_answers.json and image_data.json, for the splits `vg` (about
+            images of train and val-minival) and `vg-minival`.
     """
 
     check_source(source, visual_genome or ())
@@ -125,7 +130,7 @@ def prepare_vqav2(
 
 
 def check_source(source: Path, others: Iterable[Path]) -> None:
-    """What is missing should show before the work, and with the way to get it."""
+    """Refuse missing files before the work, with the command that brings them."""
     for name in ("./", *(name for archive in VQAV2 for name in archive.holds)):
         path, is_folder = source / name, name.endswith("/")
         if not (path.is_dir() if is_folder else path.is_file()):
@@ -137,7 +142,8 @@ def check_source(source: Path, others: Iterable[Path]) -> None:
                 else "no such file"
             )
             raise RequestError(
-                f"{path}: {missing}; `vle-bench download vqav2 --output {source}` brings the official files"
+                f"{path}: {missing}; `vle-bench download vqav2 --output {source}` brings the "
+                "official files"
             )
     for path in others:
         if not path.is_file():
@@ -151,10 +157,11 @@ def about_images_of(names: tuple[str, ...]) -> Choose:
 
 
 def published_vocabulary(source: Path, min_count: int = MIN_ANSWER_COUNT) -> list[str]:
-    """The answers in the order of METER's and VLE's classes: as they first occur in the official annotations, train before val.
+    """Return the answers in the order of METER's and VLE's classes.
 
-    The rule of VLE's `write_vqa.py`, which is ViLT's, whose data METER takes: the normalised majority answers that occur at least
-    nine times in both files together, 3,129 of them.
+    That is the order in which they first occur in the official annotations, train before val. The
+    rule of VLE's `write_vqa.py`, which is ViLT's (METER takes its data): the normalised majority
+    answers that occur at least nine times in both files together, 3,129 of them.
 
     Args:
         source: folder with the official annotations files.
@@ -164,7 +171,8 @@ def published_vocabulary(source: Path, min_count: int = MIN_ANSWER_COUNT) -> lis
         path = source / f"v2_mscoco_{name}_annotations.json"
         if not path.is_file():
             raise RequestError(
-                f"{path}: no such file; `vle-bench download vqav2 --output {source}` brings the official files"
+                f"{path}: no such file; `vle-bench download vqav2 --output {source}` brings the "
+                "official files"
             )
         for number, record in enumerate(stream(path, "annotations")):
             if problem := problem_of(record, {"multiple_choice_answer": str}):

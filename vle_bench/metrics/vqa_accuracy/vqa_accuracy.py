@@ -1,4 +1,4 @@
-"""The official VQA accuracy as a module for Hugging Face's `evaluate`, which loads it from a copy of this file."""
+"""The official VQA accuracy as a module of Hugging Face's `evaluate`, which loads a copy of it."""
 
 import warnings
 from collections.abc import Iterable, Mapping
@@ -12,22 +12,25 @@ from vle_bench.metrics import vqa
 from vle_bench.metrics.vqa import NUMBER_OF_ANSWERS, NUMBERED, lack_ids, numbered
 
 _DESCRIPTION = """
-The accuracy of the VQA challenge, as the official evaluation program (github.com/GT-Vision-Lab/VQA, vqaEval.py) computes it: for
-each of the ten annotators in turn, min(1, matches among the other nine / 3), averaged; answers are normalised first where the
-annotators do not all agree. It is not the soft score over an answer vocabulary that training programs report.
+The accuracy of the VQA challenge, as the official evaluation program (github.com/GT-Vision-Lab/VQA,
+vqaEval.py) computes it: for each of the ten annotators in turn, min(1, matches among the other nine
+/ 3), averaged; answers are normalised first if the annotators do not all agree. It is not the soft
+score over an answer vocabulary that training programs report.
 """
 
 _CITATION = """\
 @inproceedings{goyal2017making,
-  title     = {Making the {V} in {VQA} Matter: Elevating the Role of Image Understanding in {V}isual {Q}uestion {A}nswering},
-  author    = {Goyal, Yash and Khot, Tejas and Summers-Stay, Douglas and Batra, Dhruv and Parikh, Devi},
+  title     = {Making the {V} in {VQA} Matter: Elevating the Role of Image Understanding in
+               {V}isual {Q}uestion {A}nswering},
+  author    = {Goyal, Yash and Khot, Tejas and Summers-Stay, Douglas and Batra, Dhruv and
+               Parikh, Devi},
   booktitle = {IEEE Conference on Computer Vision and Pattern Recognition (CVPR)},
   year      = {2017}
 }
 @inproceedings{antol2015vqa,
   title     = {{VQA}: Visual Question Answering},
-  author    = {Antol, Stanislaw and Agrawal, Aishwarya and Lu, Jiasen and Mitchell, Margaret and Batra, Dhruv and
-               Zitnick, C. Lawrence and Parikh, Devi},
+  author    = {Antol, Stanislaw and Agrawal, Aishwarya and Lu, Jiasen and Mitchell, Margaret and
+               Batra, Dhruv and Zitnick, C. Lawrence and Parikh, Devi},
   booktitle = {International Conference on Computer Vision (ICCV)},
   year      = {2015}
 }
@@ -36,9 +39,10 @@ _CITATION = """\
 _INPUTS = """
 Args:
     predictions: results as in an official file, each {"question_id": int, "answer": str}.
-    references: official annotations, each {"question_id", "question_type", "answer_type", "answers": [{"answer_id", "answer",
-        "answer_confidence"}, ...]}; other fields are passed over, and answers without answer_id are numbered by their place.
-        The two are matched by question_id, in whatever order.
+    references: official annotations, each {"question_id", "question_type", "answer_type",
+        "answers": [{"answer_id", "answer", "answer_confidence"}, ...]}; other fields are ignored,
+        and answers without answer_id are numbered by their position. Predictions and references are
+        matched by question_id, in any order.
 
 Returns:
     accuracy, per_answer_type, per_question_type: fractions in 0..1; n: the number of questions.
@@ -46,10 +50,14 @@ Returns:
 Example:
     >>> import evaluate, vle_bench
     >>> metric = evaluate.load(f"{vle_bench.__path__[0]}/metrics/vqa_accuracy")
-    >>> answers = [{"answer_id": i, "answer": "two" if i <= 3 else "3", "answer_confidence": "yes"} for i in range(1, 11)]
-    >>> truth = {"question_id": 1, "question_type": "how many", "answer_type": "number", "answers": answers}
-    >>> metric.add_batch(predictions=[{"question_id": 1, "answer": "2"}], references=[truth])
-    >>> metric.add_batch(predictions=[{"question_id": 2, "answer": "three"}], references=[{**truth, "question_id": 2}])
+    >>> answers = [
+    ...     {"answer_id": i, "answer": "two" if i <= 3 else "3", "answer_confidence": "yes"}
+    ...     for i in range(1, 11)
+    ... ]
+    >>> truth = {"question_type": "how many", "answer_type": "number", "answers": answers}
+    >>> for i, answer in ((1, "2"), (2, "three")):
+    ...     prediction = {"question_id": i, "answer": answer}
+    ...     metric.add_batch(predictions=[prediction], references=[{**truth, "question_id": i}])
     >>> {name: round(value, 4) for name, value in metric.compute()["per_answer_type"].items()}
     {'number': 0.95}
 """
@@ -66,7 +74,8 @@ def _values(kinds: Mapping[str, str]) -> dict[str, Any]:
 def _check_id(record: Mapping[str, Any], name: str, value: Any) -> None:
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise RequestError(
-            f"question_id {record['question_id']}: {name}: {value} has more than 64 bits; number them anew"
+            f"question_id {record['question_id']}: {name}: {value} has more than 64 bits; "
+            "number them anew"
         )
 
 
@@ -84,7 +93,8 @@ def _prediction(record: Mapping[str, Any]) -> dict[str, Any]:
 def _reference(record: Mapping[str, Any]) -> dict[str, Any]:
     if (count := len(record["answers"])) != NUMBER_OF_ANSWERS:
         raise RequestError(
-            f"question_id {record['question_id']}: answers: {count} of them, not {NUMBER_OF_ANSWERS}"
+            f"question_id {record['question_id']}: answers: {count} of them, "
+            f"not {NUMBER_OF_ANSWERS}"
         )
     answers = [{name: answer.get(name) for name in ANSWER} for answer in record["answers"]]
     for name, value in (
@@ -98,7 +108,7 @@ def _reference(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**{name: record[name] for name in REFERENCE}, "answers": answers}
 
 
-class VQAAccuracy(evaluate.Metric):
+class VQAAccuracy(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
     def _info(self) -> evaluate.MetricInfo:
         features = {
             "predictions": _values(PREDICTION),
@@ -116,9 +126,13 @@ class VQAAccuracy(evaluate.Metric):
         )
 
     def add_batch(
-        self, *, predictions: Iterable[Mapping], references: Iterable[Mapping], **kwargs: Any
+        self,
+        *,
+        predictions: Iterable[Mapping[str, Any]],
+        references: Iterable[Mapping[str, Any]],
+        **kwargs: Any,
     ) -> None:
-        """Official records, with their other fields too."""
+        """Add official records; other fields are ignored."""
         chosen = {
             "predictions": [_prediction(p) for p in predictions],
             "references": [_reference(r) for r in references],
@@ -128,11 +142,11 @@ class VQAAccuracy(evaluate.Metric):
     def add(
         self, *, prediction: Mapping[str, Any], reference: Mapping[str, Any], **kwargs: Any
     ) -> None:
-        """One official record of each kind."""
+        """Add one official record of each kind."""
         super().add(prediction=_prediction(prediction), reference=_reference(reference), **kwargs)
 
     def _compute(
-        self, predictions: Iterable[Mapping], references: Iterable[Mapping]
+        self, predictions: Iterable[Mapping[str, Any]], references: Iterable[Mapping[str, Any]]
     ) -> dict[str, Any]:
         given: dict[int, str] = {}
         for record in predictions:

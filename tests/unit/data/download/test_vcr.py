@@ -60,7 +60,7 @@ def test_archives_that_lie_in_the_folder(archives, tmp_path):
         app, ["prepare", "vcr", "--source", str(out), "--output", str(tmp_path / "prepared")]
     )
     assert prepared.exit_code == 0 and list(
-        open_prepared(tmp_path / "prepared").manifest["splits"]
+        open_prepared(tmp_path / "prepared").manifest.splits
     ) == ["test", "train", "val"]
 
 

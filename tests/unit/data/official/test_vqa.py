@@ -15,7 +15,7 @@ from vle_bench.json_files import read_json
         (b'{"questions": [{"question_id": 1,', "cut-off JSON at line 1"),
         (b"\xff\xfe{}", "not UTF-8"),
         (b"[" * 100_000, "nested too deep"),
-        (b"9" * 5000, "cannot be read"),
+        (b"9" * 5000, "4300 digits"),
     ],
 )
 def test_files_that_are_no_json(tmp_path, content, message):

@@ -63,7 +63,7 @@ def test_the_same_request_does_nothing(either, monkeypatch):
         and not isinstance(manifest, Standing)
         and content(out) == before
     )
-    assert again == json.loads(json.dumps(manifest))
+    assert again.as_json() == json.loads(json.dumps(manifest.as_json()))
 
 
 def test_what_the_command_says(either, tmp_path, monkeypatch, capsys):
@@ -136,7 +136,7 @@ def test_an_image_that_was_mended_asks_for_other_data(either):
     manifest = prepare(source, out, SKIP)
     assert isinstance(prepare(source, out, SKIP), Standing)
     image.write_bytes(whole)
-    (left_out,) = manifest["left_out"]["images"]
+    (left_out,) = manifest.left_out["images"]
     assert (
         refused(prepare, source, out, SKIP)
         == f"{left_out['file']}, which was left out, has changed since"
@@ -152,9 +152,7 @@ def test_damaged_data_are_made_again(either):
         table.write_bytes(damage)
         assert not isinstance(prepare(source, out), Standing) and table.read_bytes() == before
     assert isinstance(prepare(source, out), Standing)
-    assert (
-        json.loads((out / "manifest.json").read_text(encoding="utf-8"))["hash"] == manifest["hash"]
-    )
+    assert json.loads((out / "manifest.json").read_text(encoding="utf-8"))["hash"] == manifest.hash
 
 
 def test_an_earlier_versions_data_are_refused(either):
@@ -174,13 +172,13 @@ def test_a_tokenizer_counts_in_data_that_stand(either, monkeypatch):
     plain = prepare(source, out)
     choices = Choices(tokenizer=TOKENIZER, max_text_length=20)
     counted = prepare(source, out, choices)
-    assert isinstance(counted, Standing) and counted["hash"] == plain["hash"]
-    splits = counted["report"].get("splits", counted["report"])
+    assert isinstance(counted, Standing) and counted.hash == plain.hash
+    splits = counted.report.get("splits", counted.report)
     assert splits["train"]["max_text_length"] == 20
     monkeypatch.setattr(vqa_summary, "count_shortened", None)
     assert prepare(source, out, choices) == counted == prepare(source, out)  # counted once
     fresh = prepare(source, out.with_name("fresh"), choices) if prepare is prepare_vcr else None
-    assert fresh is None or fresh["report"] == counted["report"]
+    assert fresh is None or fresh.report == counted.report
 
 
 def test_drawn_and_packaged_data_remember_what_they_were_asked_for(tmp_path):
@@ -201,7 +199,7 @@ def test_questions_of_an_image_are_counted_once(tmp_path):
     (source / "test2015" / "COCO_test2015_000000002002.jpg").unlink()
     manifest = prepare_vqav2(source, out, SKIP)
     assert [
-        manifest["report"][split]["left_out_with_their_image"]
+        manifest.report[split]["left_out_with_their_image"]
         for split in ("test-dev", "test", "train")
     ] == [3, 3, 0]
     assert "left out: 1 images that cannot be read, and with them 3 questions" in vqa_summary.lines(
@@ -218,9 +216,8 @@ def test_vcr_says_how_many_questions_a_split_lacks(tmp_path):
     )
     manifest = prepare_vcr(tmp_path / "own", tmp_path / "out", Choices(on_bad_record="skip"))
     found = {
-        name: split["left_out_as_bad_records"]
-        for name, split in manifest["report"]["splits"].items()
+        name: split["left_out_as_bad_records"] for name, split in manifest.report["splits"].items()
     }
     assert (
-        found == {"train": 0, "val": 2, "test": 0} and len(manifest["left_out"]["records"]) == 3
+        found == {"train": 0, "val": 2, "test": 0} and len(manifest.left_out["records"]) == 3
     )  # one stands there twice

@@ -22,9 +22,7 @@ def prepared(tmp_path_factory):
 
 
 def test_counts_and_labels(prepared):
-    counts = {
-        name: (s["questions"], s["images"]) for name, s in prepared.manifest["splits"].items()
-    }
+    counts = {name: (s["questions"], s["images"]) for name, s in prepared.manifest.splits.items()}
     assert counts == {"train": (34_940, 3_615), "val": (3_635, 385), "test": (9_673, 1_000)}
     assert counts["train"][0] + counts["val"][0] == 38_575
     assert len(prepared.labels) == 13 and prepared.labels[:2] == ["yes", "no"]
@@ -95,7 +93,7 @@ def test_unknown_split_and_broken_folders(prepared, tmp_path):
     with pytest.raises(RequestError, match=r"questions-val.arrow: \d+ bytes long instead of"):
         open_prepared(tmp_path / "d")
     (tmp_path / "d" / "manifest.json").write_text('{"schema_version": 1, "spl', encoding="utf-8")
-    with pytest.raises(RequestError, match="cut off or broken"):
+    with pytest.raises(RequestError, match="broken or cut-off JSON"):
         open_prepared(tmp_path / "d")
 
 
@@ -123,7 +121,7 @@ def damage_json(path, change):
         ),
         (
             lambda q, a, i: damage_json(q, lambda c: c["questions"].append(c["questions"][0])),
-            "stands there twice",
+            "occurs twice",
         ),
         (
             lambda q, a, i: damage_json(a, lambda c: c["annotations"].pop()),

@@ -30,7 +30,7 @@ def refused(source, output):
 def lost(manifest):
     return {
         name: split["left_out_as_bad_records"]
-        for name, split in manifest["report"].items()
+        for name, split in manifest.report.items()
         if split["left_out_as_bad_records"]
     }
 
@@ -55,7 +55,7 @@ def answer(k, **values):
         (
             A,
             answer(1, answer_id=1),
-            "record 0 (question_id 1011): answers: answer_id 1 stands there twice",
+            "record 0 (question_id 1011): answers: answer_id 1 occurs twice",
         ),
         (
             A,
@@ -79,10 +79,10 @@ def test_what_is_no_official_record(own, tmp_path, name, edit, problem):
     change(own / name, edit)
     assert refused(own, tmp_path / "out") == f"{own / name}: {problem}{WAY_OUT}"
     manifest = prepare_vqav2(own, tmp_path / "out", SKIP)
-    assert [f"{bad['record']}: {bad['problem']}" for bad in manifest["left_out"]["records"]] == [
+    assert [f"{bad['record']}: {bad['problem']}" for bad in manifest.left_out["records"]] == [
         problem
     ]
-    assert manifest["splits"]["train"]["questions"] == 26 and lost(manifest) == {"train": 1}
+    assert manifest.splits["train"]["questions"] == 26 and lost(manifest) == {"train": 1}
     assert "left out: 1 bad records" in lines(manifest)
 
 
@@ -103,11 +103,11 @@ def test_test_dev_is_a_part_of_test(own, tmp_path, edit, problem):
     change(own / DEV, edit)
     assert refused(own, tmp_path / "out") == f"{own / DEV}: {problem}{WAY_OUT}"
     manifest = prepare_vqav2(own, tmp_path / "out", SKIP)
-    (listed,) = manifest["left_out"]["records"]
+    (listed,) = manifest.left_out["records"]
     assert f"{listed['file']}: {listed['record']}: {listed['problem']}" == f"{DEV}: {problem}"
     assert (
-        manifest["splits"]["test-dev"]["questions"],
-        manifest["splits"]["test"]["questions"],
+        manifest.splits["test-dev"]["questions"],
+        manifest.splits["test"]["questions"],
     ) == (14, 21)
     assert lost(manifest) == {"test-dev": 1}
     dev, test = (
@@ -133,10 +133,10 @@ def test_each_split_says_how_many_questions_it_lacks(own, tmp_path):
     change(own / DEV, lambda c: c["questions"].pop())
     manifest = prepare_vqav2(own, tmp_path / "out", SKIP)
     assert lost(manifest) == {"minival": 1, "val-minival": 1, "test": 1}
-    assert len(manifest["left_out"]["records"]) == 4
+    assert len(manifest.left_out["records"]) == 4
     assert (
-        manifest["splits"]["minival"]["questions"] == 2
-        and manifest["splits"]["val-minival"]["questions"] == 41
+        manifest.splits["minival"]["questions"] == 2
+        and manifest.splits["val-minival"]["questions"] == 41
     )
 
 
@@ -147,7 +147,7 @@ def test_answers_without_ids_are_numbered_by_their_place(own, tmp_path):
     )
     change(own / A, lambda c: c["annotations"][2]["answers"][4].pop("answer_id"))
     manifest = prepare_vqav2(own, tmp_path / "without")
-    assert manifest["hash"] == whole["hash"] and "notes" not in whole
+    assert manifest.hash == whole.hash and whole.notes is None
     said = "answers without answer_id are numbered by their place (3 questions)"
     assert [line for line in lines(manifest) if "answer_id" in line] == [said]
     assert said in list(lines(prepare_vqav2(own, tmp_path / "without")))
@@ -156,4 +156,4 @@ def test_answers_without_ids_are_numbered_by_their_place(own, tmp_path):
 def test_an_id_of_more_than_64_bits(own, tmp_path):
     change(own / A, lambda c: c["annotations"][0].update(question_id=2**70))
     assert "cannot be stored" in refused(own, tmp_path / "out")
-    assert prepare_vqav2(own, tmp_path / "out", SKIP)["splits"]["train"]["questions"] == 26
+    assert prepare_vqav2(own, tmp_path / "out", SKIP).splits["train"]["questions"] == 26

@@ -68,18 +68,18 @@ def test_splits_and_manifest(official, prepared):
     data = open_prepared(prepared)
     counts = {
         name: (s["questions"], s["images"], s["labelled"])
-        for name, s in data.manifest["splits"].items()
+        for name, s in data.manifest.splits.items()
     }
     assert counts == {"train": (16, 8, True), "val": (15, 6, True), "test": (8, 4, False)}
-    assert data.labels == [] and "labels" not in data.manifest and data.manifest["source"] == "vcr"
+    assert data.labels == [] and data.manifest.labels is None and data.manifest.source == "vcr"
     ids = [f"val-{n}" for n in range(15)]
     assert (
-        data.manifest["splits"]["val"]["ids_sha256"]
+        data.manifest.splits["val"]["ids_sha256"]
         == hashlib.sha256(json.dumps(ids).encode()).hexdigest()
     )
-    assert {"manifest.json", *data.manifest["files"]} == {p.name for p in prepared.iterdir()}
-    assert data.manifest["left_out"] == {"records": [], "images": []}
-    assert len(data.manifest["images"]) > 3
+    assert {"manifest.json", *data.manifest.files} == {p.name for p in prepared.iterdir()}
+    assert data.manifest.left_out == {"records": [], "images": []}
+    assert len(data.manifest.images) > 3
 
 
 def test_images_are_there_once_in_the_order_of_their_names_as_they_are(official, prepared):
@@ -127,7 +127,7 @@ def test_boxes_scale_with_the_picture_and_a_rounded_side_is_no_other_shape(own, 
     np.testing.assert_allclose(
         rows_by_name(tmp_path / "out")[f"{stem('val', 0)}.jpg"]["boxes"], expected
     )
-    assert open_prepared(tmp_path / "out").manifest["report"]["images"]["other_size"] == 4
+    assert open_prepared(tmp_path / "out").manifest.report["images"]["other_size"] == 4
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -244,7 +244,7 @@ def test_image_ids_do_not_depend_on_the_splits(own, prepared, tmp_path):
     manifest = prepare_vcr(own, tmp_path / "out")
     alone, whole = rows_by_name(tmp_path / "out"), rows_by_name(prepared)
     assert len(alone) == 6 and all(whole[name] == row for name, row in alone.items())
-    assert list(manifest["splits"]) == ["val"] and manifest["report"]["missing_splits"] == [
+    assert list(manifest.splits) == ["val"] and manifest.report["missing_splits"] == [
         "train",
         "test",
     ]
@@ -301,7 +301,7 @@ def test_stopped_and_started_again(own, prepared, tmp_path, monkeypatch):
         shards, "write_table", lambda path, *rest: (written.append(path.name), write(path, *rest))
     )
     prepare_vcr(own, out, choices)
-    assert len(written) == len(set(written)) == len(open_prepared(out).manifest["images"])
+    assert len(written) == len(set(written)) == len(open_prepared(out).manifest.images)
     assert content(out) == content(prepared)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "own"]
 
@@ -402,7 +402,7 @@ def test_nothing_else_is_replaced(official, tmp_path):
 
 
 def test_report(official, prepared, tmp_path):
-    report = open_prepared(prepared).manifest["report"]
+    report = open_prepared(prepared).manifest.report
     # of 18 images 3 have no object, 3 have 14 with three dogs, and 12 have 5 with one dog; each dog reaches beyond its picture
     assert report["images"] == {
         "images": 18,
@@ -451,7 +451,7 @@ def test_report_of_shortened_choices(official, prepared, tmp_path):
             ]
             for task, given in (("q2a", [None]), ("qa2r", answers))
         )
-        found = manifest["report"]["splits"][name]
+        found = manifest.report["splits"][name]
         assert found["q2a"] == {"choices": len(q2a), "shortened": sum(q2a)}
         assert found["qa2r"] == {"choices": len(qa2r), "shortened": sum(qa2r)} and sum(qa2r) >= 2
     assert found["max_text_length"] == 80 and found["qa2r"]["choices"] == 8 * 16
@@ -460,11 +460,11 @@ def test_report_of_shortened_choices(official, prepared, tmp_path):
         f"test: choices that are shortened at 80 tokens: Q2A 0 of 32, QA2R {sum(qa2r)} of 128"
         in shown
     )
-    assert manifest["hash"] == open_prepared(prepared).manifest["hash"]  # counting changes no data
+    assert manifest.hash == open_prepared(prepared).manifest.hash  # counting changes no data
     longer = prepare_vcr(
         official, tmp_path / "out", Choices(tokenizer=TOKENIZER, max_text_length=500, workers=2)
     )
-    assert longer["report"]["splits"]["test"]["qa2r"] == {"choices": 128, "shortened": 0}
+    assert longer.report["splits"]["test"]["qa2r"] == {"choices": 128, "shortened": 0}
 
 
 def test_a_tokenizer_that_cannot_be_loaded_is_said_first(tmp_path):

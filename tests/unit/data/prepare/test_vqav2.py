@@ -67,7 +67,7 @@ def test_official_layout(source, tmp_path):
     data = open_prepared(tmp_path / "out")
     assert {
         name: (s["questions"], s["images"], s["labelled"])
-        for name, s in data.manifest["splits"].items()
+        for name, s in data.manifest.splits.items()
     } == {
         "train": (12, 6, True),
         "val-minival": (6, 3, True),

@@ -48,7 +48,7 @@ def test_splits(prepared):
     data = open_prepared(prepared)
     counts = {
         name: (s["questions"], s["images"], s["answerable"])
-        for name, s in data.manifest["splits"].items()
+        for name, s in data.manifest.splits.items()
     }
     held = minival(range(1001, 1013))  # 12 validation images: a tenth is one
     assert held == [
@@ -90,8 +90,8 @@ def test_odd_images(prepared):
         (900, 3),
         (60, 40),
     ]  # the third is upright
-    assert len(data.manifest["images"]) > 3 and len(data.images) == 22
-    assert data.manifest["images"][1] == f"images-00001-of-{len(data.manifest['images']):05d}.arrow"
+    assert len(data.manifest.images) > 3 and len(data.images) == 22
+    assert data.manifest.images[1] == f"images-00001-of-{len(data.manifest.images):05d}.arrow"
     for split in ("train", "val", "test"):
         rows = data.questions(split)
         assert [data.images[row]["image_id"] for row in rows["image_row"]] == list(rows["image_id"])
@@ -113,11 +113,11 @@ def test_targets_of_both_kinds(official, prepared, tmp_path):
         and targets(prepared, 2) == {}
     )
     published = prepare_vqav2(official, tmp_path / "out", Choices(published_targets=True))
-    assert published["targets"] == "published"
+    assert published.targets == "published"
     assert targets(tmp_path / "out", 0) == {
         "2": 0.9
     }  # as given: "2" three times, "two" is another answer
-    assert published["hash"] != open_prepared(prepared).manifest["hash"]
+    assert published.hash != open_prepared(prepared).manifest.hash
 
 
 def test_questions_without_a_target_are_left_out_of_training_alone(prepared):
@@ -154,7 +154,7 @@ def test_stopped_and_started_again(own, prepared, tmp_path, monkeypatch):
         questions, "read_official", None
     )  # the tables of the official files are there
     prepare_vqav2(own, out, choices)
-    assert len(written) == len(set(written)) == len(open_prepared(out).manifest["images"])
+    assert len(written) == len(set(written)) == len(open_prepared(out).manifest.images)
     assert content(out) == content(prepared)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "own"]
 
@@ -183,7 +183,7 @@ def test_a_changed_image_or_file_is_read_again(own, tmp_path, monkeypatch):
     change(own / Q, lambda c: c["questions"][0].update(question="Another?"))
     again = prepare_vqav2(own, out, choices)
     assert "Another?" in open_prepared(out).questions("train")["question"]
-    assert again["hash"] != manifest["hash"] and again["splits"] == manifest["splits"]
+    assert again.hash != manifest.hash and again.splits == manifest.splits
 
 
 def test_two_at_once_are_refused(official, tmp_path):
@@ -212,15 +212,15 @@ def test_bad_images_stop_or_are_left_out_and_listed(own, prepared, tmp_path):
         prepare_vqav2(own, tmp_path / "out")
     assert "\n" not in str(caught.value)
     manifest = prepare_vqav2(own, tmp_path / "out", Choices(on_bad_image="skip"))
-    assert [(bad["file"], bad["image_id"]) for bad in manifest["left_out"]["images"]] == [
+    assert [(bad["file"], bad["image_id"]) for bad in manifest.left_out["images"]] == [
         (broken.name, 2),
         (gone.name, 6),
     ]
     assert (
-        manifest["splits"]["train"]["questions"] == 27 - 6
-        and manifest["splits"]["val-minival"]["questions"] == 42
+        manifest.splits["train"]["questions"] == 27 - 6
+        and manifest.splits["val-minival"]["questions"] == 42
     )
-    assert manifest["report"]["train"]["left_out_with_their_image"] == 6
+    assert manifest.report["train"]["left_out_with_their_image"] == 6
     data = open_prepared(tmp_path / "out")
     rows = data.questions("train+val+test")
     assert [data.images[row]["image_id"] for row in rows["image_row"]] == list(
@@ -247,7 +247,7 @@ def test_a_broken_image_keeps_what_is_finished(own, tmp_path, monkeypatch):
         shards, "write_table", lambda path, *rest: (written.append(path.name), write(path, *rest))
     )
     manifest = prepare_vqav2(own, tmp_path / "out", Choices(on_bad_image="skip", **choices))
-    assert len(written) == 1 and len(manifest["left_out"]["images"]) == 1
+    assert len(written) == 1 and len(manifest.left_out["images"]) == 1
 
 
 def first(kind, **values):
@@ -259,7 +259,7 @@ BAD = [
         Q,
         lambda c: c["questions"].append(c["questions"][0]),
         "question_id 6000",
-        "stands there twice",
+        "occurs twice",
         0,
     ),
     (Q, lambda c: c["questions"].pop(0), "question_id 6000", "annotation without a question", 1),
@@ -278,7 +278,7 @@ BAD = [
         A,
         lambda c: c["annotations"].append(c["annotations"][0]),
         "question_id 1011",
-        "stands there twice",
+        "occurs twice",
         0,
     ),
     (A, lambda c: c["annotations"].pop(0), "question_id 1011", "question without an annotation", 1),
@@ -328,9 +328,9 @@ def test_bad_records_stop_or_are_left_out_and_listed(
         and any(i in words for i in ("6000", "1011", "record 0"))
     )
     manifest = prepare_vqav2(own, tmp_path / "out", Choices(on_bad_record="skip"))
-    listed = manifest["left_out"]["records"]
+    listed = manifest.left_out["records"]
     assert any(bad["record"] == record and message in bad["problem"] for bad in listed), listed
-    assert manifest["splits"]["train"]["questions"] == 27 - fewer
+    assert manifest.splits["train"]["questions"] == 27 - fewer
     before, after = (
         set(open_prepared(f).questions("train")["question_id"])
         for f in (prepared, tmp_path / "out")
@@ -367,8 +367,8 @@ def test_visual_genome(official, tmp_path):
     assert set(data.questions("vg-minival")["image_id"]) == {held}
     assert len(data.questions("train+val-minival+vg")) == 69 + 4
     assert not set(data.questions("trainval+test")["question_id"]) & set(vg["question_id"])
-    assert manifest["splits"]["vg"]["answerable"] == 4
-    assert manifest["left_out"]["visual_genome"] == {
+    assert manifest.splits["vg"]["answerable"] == 4
+    assert manifest.left_out["visual_genome"] == {
         "outside_coco": 3,
         "of_other_splits": 6,
         "outside_vocabulary": 3,
@@ -397,7 +397,7 @@ def test_visual_genome_without_a_picture_of_minival(official, tmp_path):
         (
             0,
             lambda c: c[1]["qas"].append(c[1]["qas"][0]),
-            "question_answers.json: question_id 10000000500 stands there twice",
+            "question_answers.json: question_id 10000000500 occurs twice",
         ),
         (0, lambda c: c[0].pop("id"), "question_answers.json: record 0: has no 'id'"),
         (
@@ -453,7 +453,7 @@ def test_answers_of_a_label_map_that_nobody_can_give_are_named(official, tmp_pat
     )
     assert not [line for line in lines(as_given) if "label map" in line]
     own = prepare_vqav2(official, tmp_path / "own")
-    assert "notes" not in own
+    assert own.notes is None
 
 
 def test_a_published_label_map(official, tmp_path):
@@ -465,7 +465,7 @@ def test_a_published_label_map(official, tmp_path):
         official, tmp_path / "out", Choices(label_map=tmp_path / "config.json")
     )
     data = open_prepared(tmp_path / "out")
-    assert data.labels == ["lots", "2", "maroon"] and manifest["labels"]["file"] == "config.json"
+    assert data.labels == ["lots", "2", "maroon"] and manifest.labels["file"] == "config.json"
     assert data.questions("train")[0]["label_ids"] == [0, 1] and data.questions("train")[1][
         "label_ids"
     ] == [2]
@@ -473,7 +473,7 @@ def test_a_published_label_map(official, tmp_path):
 
 
 def test_report(official, prepared, tmp_path):
-    report = open_prepared(prepared).manifest["report"]
+    report = open_prepared(prepared).manifest.report
     assert report["train"]["coverage"] == 18 / 27 and "coverage" not in report["test"]
     assert report["train"]["longest"][0] == {"question_id": 2000, "words": 66}
     shown = "\n".join(lines(open_prepared(prepared).manifest))
@@ -491,7 +491,7 @@ def test_report(official, prepared, tmp_path):
         shard_bytes=SMALL_SHARDS,
     )
     manifest = prepare_vqav2(official, tmp_path / "out", choices)
-    assert {name: split["shortened"] for name, split in manifest["report"].items()} == {
+    assert {name: split["shortened"] for name, split in manifest.report.items()} == {
         "train": 1,
         "val-minival": 1,
         "minival": 0,
@@ -499,4 +499,4 @@ def test_report(official, prepared, tmp_path):
         "test": 1,
     }
     assert "train: 1 questions are longer than 50 tokens" in "\n".join(lines(manifest))
-    assert manifest["hash"] == open_prepared(prepared).manifest["hash"]  # counting changes no data
+    assert manifest.hash == open_prepared(prepared).manifest.hash  # counting changes no data
