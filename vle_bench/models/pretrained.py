@@ -190,7 +190,7 @@ def check_vocabulary(folder: Path, processor: VLEProcessor, model: VLEPreTrained
 
 
 def load_model(
-    folder: Path, architecture: str, head_may_be_new: bool = False, **config: object
+    folder: Path, architecture: str, head_may_be_new: bool = False, **config: Any
 ) -> VLEPreTrainedModel:
     """Load a model; see `load_counting_new`."""
     return load_counting_new(folder, architecture, head_may_be_new, **config)[0]

@@ -150,7 +150,7 @@ class VQAPipeline(ImageTextPipeline):
 
     architecture = VLEForVQA
 
-    def _sanitize_parameters(
+    def _sanitize_parameters(  # type: ignore[override]
         self,
         max_length: int | None = None,
         timeout: float | None = None,
@@ -231,7 +231,7 @@ def _pairs(images: object, texts: str | Sequence[str]) -> object:
     if every_image is None:
         every_image = [images] * len(every_text or ())
     if every_text is None:
-        every_text = [texts] * len(every_image)
+        every_text = [str(texts)] * len(every_image)
     if len(every_image) != len(every_text):
         raise ValueError(
             f"{len(every_image)} images and {len(every_text)} texts: "

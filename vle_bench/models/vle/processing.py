@@ -114,7 +114,7 @@ class VLEProcessor(ProcessorMixin):
     def square(self) -> tuple[int | None, int | None]:
         """Width and height of the model's images in pixels; None if that depends on the picture."""
         settings = self.image_processor
-        size = {}
+        size: dict[str, int] = {}
         if settings.do_center_crop:
             size = settings.crop_size or {}
         elif settings.do_resize:

@@ -4,8 +4,9 @@ import pickle
 import re
 import zipfile
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -39,7 +40,7 @@ class _NotLoaded:
 
 
 # Classes in Lightning's checkpoints (METER's published ones were written by version 1.3).
-_LIGHTNING_NAMES: list[tuple[type, str]] = [
+_LIGHTNING_NAMES: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (stand_in, f"{package}.{name}")
     for package in ("pytorch_lightning", "lightning.pytorch")
     for name, stand_in in {
@@ -174,7 +175,7 @@ def read_checkpoint(path: Path) -> Mapping[str, object]:
     return content
 
 
-def state_dict(content: Mapping[str, object]) -> dict[str, Tensor]:
+def state_dict(content: Mapping[str, Any]) -> dict[str, Tensor]:
     """Return the tensors of a checkpoint.
 
     Lightning keeps them under `state_dict`, DeepSpeed under `module`, a consolidated file at the

@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
@@ -104,12 +105,11 @@ def _load_text(folder: Path) -> tuple[PreTrainedConfig, PreTrainedModel, list[st
 
 
 def _load_vision(folder: Path) -> tuple[CLIPVisionConfig, PreTrainedModel, list[str]]:
-    config = _read_config(folder)
-    if isinstance(config, CLIPConfig):
-        config = config.vision_config
+    whole = _read_config(folder)
+    config = whole.vision_config if isinstance(whole, CLIPConfig) else whole
     if not isinstance(config, CLIPVisionConfig):
         raise RequestError(
-            f"{folder}: expected a CLIP or its vision encoder, got {config.model_type}"
+            f"{folder}: expected a CLIP or its vision encoder, got {whole.model_type}"
         )
     model, dropped = _load(
         CLIPVisionModel, folder, copy.deepcopy(config), VISION_DROPPABLE, may_be_new=()
@@ -147,7 +147,7 @@ def _load(
         RequestError: names other keys that are missing or left over.
     """
     try:
-        model, info = cls.from_pretrained(
+        loaded: Any = cls.from_pretrained(
             str(folder),
             config=config,
             output_loading_info=True,
@@ -155,6 +155,7 @@ def _load(
             weights_only=True,
             dtype=torch.float32,
         )
+        model, info = loaded
     # safetensors and pickle have error types of their own.
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
