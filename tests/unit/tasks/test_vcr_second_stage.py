@@ -478,7 +478,7 @@ def test_inputs_that_do_not_fit_are_named(data, processor):
         (
             "masked_words",
             torch.full_like(inputs["masked_words"], 5000),
-            "masked_words: values of 0 to",
+            "masked_words: expected values of 0 to",
         ),
         ("masked_words", inputs["masked_words"][:, :0], "masked_words: expected the shape"),
     ):
