@@ -17,9 +17,9 @@ from vle_bench.demo.figures import ChosenAnswer, choices_sheet, learning_curves
 from vle_bench.demo.runs import print_table, ruled_table, run_once, write_demo_page
 from vle_bench.evaluation.record import Record
 from vle_bench.evaluation.vcr_join import join_vcr
-from vle_bench.json_files import jsonl_records
 from vle_bench.metrics.rounding import percent, plus_minus
 from vle_bench.recipe.load import load_recipe
+from vle_bench.tasks.predictions import read_predictions
 
 RECIPES = {"q2a": "demo/vcr-q2a-tiny", "qa2r": "demo/vcr-qa2r-tiny"}
 
@@ -184,4 +184,4 @@ def sheet_examples(root: Path, split: str, folder: Path) -> list[ChosenAnswer]:
 def choices_of(run: Path, task: str, split: str) -> dict[str, int]:
     """Id of a question -> the choice that a run predicted."""
     path = run / "predictions" / f"vcr_{task}.{split}.jsonl"
-    return {row["id"]: row[task] for _, row in jsonl_records(path)}
+    return {str(row.id): row[task] for row in read_predictions(path)}

@@ -11,10 +11,11 @@ from vle_bench.data.prepared import open_prepared
 from vle_bench.demo.figures import AnsweredQuestion, contact_sheet, learning_curves
 from vle_bench.demo.runs import print_table, ruled_table, run_once, write_demo_page
 from vle_bench.evaluation.record import Record, picked_on
-from vle_bench.json_files import Row, jsonl_records
+from vle_bench.json_files import Row
 from vle_bench.leaderboard.published import load_published
 from vle_bench.metrics.rounding import plus_minus
 from vle_bench.recipe.load import load_recipe
+from vle_bench.tasks.predictions import read_predictions
 
 # "not yes/no" are 2,537 of the 9,673 questions
 COLUMNS = ["", "all questions", "not yes/no"]
@@ -113,7 +114,7 @@ def sheet_examples(root: Path, split: str, run: Path) -> list[AnsweredQuestion]:
     """A question about each of 16 images, evenly spread over the split whatever the answers."""
     data = open_prepared(root)
     path = run / "predictions" / f"vqa.{split}.jsonl"
-    predictions = {row["id"]: row["answer"] for _, row in jsonl_records(path)}
+    predictions = {row.id: row["answer"] for row in read_predictions(path)}
     by_image: dict[int, list[Row]] = {}
     for question in data.questions(split).to_list():
         by_image.setdefault(question["image_row"], []).append(question)
