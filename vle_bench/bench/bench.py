@@ -19,13 +19,13 @@ from vle_bench.bench.setup import check_memory, sized_model, with_synthetic_data
 from vle_bench.bench.time_shares import Marks, watched
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluation.evaluate import forward
+from vle_bench.evaluation.precision import DTYPES, precision_name
 from vle_bench.evaluation.provenance import device_name
 from vle_bench.models.vle.flops import BACKWARD, forward_flops, head_flops
 from vle_bench.progress import Bar
 from vle_bench.recipe.schema import Recipe
-from vle_bench.training.batches import Step, steps
+from vle_bench.training.batches import Step
 from vle_bench.training.run import Run, build
-from vle_bench.training.summary import precision_name
 from vle_bench.training.train import optimizer_step
 
 OURS, NAIVE = "ours", "naive"
@@ -37,7 +37,6 @@ PRODUCT_ON_CPU, PRODUCT_ON_GPU = (
     8192,
 )  # rows of the square matrices whose product tells the peak
 PRODUCTS = 10
-DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Ways = Mapping[
     str, Callable[[], AbstractContextManager[None]]
@@ -148,18 +147,18 @@ def measure(
         ways[NAIVE] = partial(published_way, run.bare_model, length, padding)
     total = len(ways) * 2 * count + (WARM_UP + len(ways) - 1) + len(ways) + SHARED_STEPS
     with Bar(f"bench {run.recipe.name}", total) as bar:
-        peak = matmul_peak(device, DTYPES[run.accelerator.mixed_precision])
+        peak = matmul_peak(device, DTYPES[precision_name(run.accelerator.mixed_precision)])
         trained = training(run, ways, count, bar)
         evaluated = evaluation(run, ways, count, evaluation_batch_size, bar)
         shares = time_shares(run, bar)
         peak = max(
-            peak, matmul_peak(device, DTYPES[run.accelerator.mixed_precision])
+            peak, matmul_peak(device, DTYPES[precision_name(run.accelerator.mixed_precision)])
         )  # once more: others may have been busy then
     train = run.recipe.train
     found: dict[str, Any] = {
         "task": run.task.name,
         "device": device_name(run.accelerator),
-        "precision": precision_name(run.accelerator),
+        "precision": precision_name(run.accelerator.mixed_precision),
         "parameters": sum(p.numel() for p in run.bare_model.parameters()),
         "image_size_pixels": run.recipe.model.image_size,
         "steps": count,
@@ -258,7 +257,7 @@ def shape(inputs: Mapping[str, torch.Tensor]) -> tuple[list[tuple[int, int]], in
 
 def training(run: Run, ways: Ways, count: int, bar: Bar) -> Measured:
     run.model.train()
-    found, stream = Measured({name: Timing() for name in ways}), steps(run)
+    found, stream = Measured({name: Timing() for name in ways}), run.steps()
 
     def step(batch: Step) -> None:
         optimizer_step(run, batch[2], batch[1])
@@ -283,12 +282,16 @@ def evaluation(run: Run, ways: Ways, count: int, batch_size: int, bar: Bar) -> M
     """The road of `vle_bench.evaluation.evaluate.predict`, a batch at a time."""
     run.model.eval()
     questions = run.data.questions(run.recipe.data.evaluate)
-    collate = run.task.collator(questions, run.data.images, run.processor, run.labels, run.inputs)
+    collate = run.task.collator(
+        questions, run.data.images, run.processor, run.data.labels, run.inputs
+    )
     chosen = itertools.cycle(run.task.evaluation_batches(questions, batch_size))
     found = Measured({name: Timing() for name in ways})
 
     def answer(batch: dict[str, Any]) -> None:
-        run.task.predictions(forward(run.model, batch, run.accelerator), batch["ids"], run.labels)
+        run.task.predictions(
+            forward(run.model, batch, run.accelerator), batch["ids"], run.data.labels
+        )
 
     for number in range(-1, count):
         started = time.perf_counter()
@@ -353,7 +356,7 @@ def timed(
 
 def time_shares(run: Run, bar: Bar) -> dict[str, float]:
     """Seconds of each part of a training step that loads its batch itself; of the model as it is without torch.compile."""
-    stream = steps(run)
+    stream = run.steps()
     next(stream)  # opens the tables
     marks = Marks(run.accelerator.device)
     with torch.compiler.set_stance("force_eager"), watched(run.accelerator, run.bare_model, marks):

@@ -11,14 +11,15 @@ from vle_bench.bench.synthetic import write_synthetic
 from vle_bench.data.samplers import questions_together
 from vle_bench.data.splits import tables
 from vle_bench.errors import RequestError
+from vle_bench.evaluation.precision import on_gpu, training_precision
 from vle_bench.models import SIZES, VLEConfig
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Data, Task
 from vle_bench.tasks.catalogue import CATALOGUE
-from vle_bench.training.engine import on_gpu, precision
-from vle_bench.training.run import checkpoint_activations, model_of
+from vle_bench.training.engine import checkpoint_activations
+from vle_bench.training.run import model_of
 
 VOCABULARY = 1000  # of the tokenizer of synthetic texts, more than they have words
 
@@ -198,6 +199,6 @@ def least_memory(recipe: Recipe) -> tuple[float, float]:
     own = {p.untyped_storage()._cdata for p in model.parameters()}
     each = sum(size for address, (_, size) in kept.items() if address not in own)
     weight = (
-        1.0 if precision(recipe.train.precision) == "no" else 0.5
+        1.0 if training_precision(recipe.train.precision) == "fp32" else 0.5
     )  # most of it is in 16 bits then
     return 16.0 * sum(p.numel() for p in model.parameters()), weight * each

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from vle_bench.data.augment import VCRAugmentation
 from vle_bench.data.images import Views, decode
 from vle_bench.data.official.vcr import CHOICES
 from vle_bench.data.vcr_text import encode_record, pad_choices
@@ -84,9 +83,7 @@ class ChoiceCollator:
         processor: pictures and boxes → tensors.
         parts: `q2a`, the answers; `qa2r`, the rationales after the right answer; `qa2r, every answer`, those after each of the
             four answers in turn.
-        objects, most_objects: as in `encode_record`.
         alignment: False: no object tokens, and types 0 for all words.
-        augment: None for evaluation.
     """
 
     questions: Any
@@ -94,10 +91,7 @@ class ChoiceCollator:
     processor: Any
     parts: tuple[Part, ...]
     max_text_length: int
-    objects: Literal["tagged", "all"]
-    most_objects: int
     alignment: bool
-    augment: VCRAugmentation | None = None
 
     def __call__(self, indices: NDArray[np.int64]) -> dict[str, Any]:
         """indices (B,) → {"ids": annot_ids, "inputs": the model's tensors, with `labels` where the split has them}.
@@ -106,15 +100,7 @@ class ChoiceCollator:
         """
         rows = self.questions[indices.tolist()]
         records = [json.loads(record) for record in rows["record"]]
-        image_ids = rows["image_id"]
-        mirrored = [
-            self.augment is not None and self.augment.mirrors(r, i)
-            for r, i in zip(records, image_ids, strict=True)
-        ]
-        pictures, image_index = np.unique(
-            np.stack([rows["image_row"], mirrored], 1), axis=0, return_inverse=True
-        )
-        image_index = image_index.reshape(-1)
+        pictures, image_index = np.unique(rows["image_row"], return_inverse=True)
         features = self.pictures(pictures)
         masks, counts = (
             features["object_patch_mask"].numpy(),
@@ -134,20 +120,16 @@ class ChoiceCollator:
         return {"ids": rows["annot_id"], "inputs": inputs}
 
     def pictures(self, chosen: NDArray[np.int64]) -> Any:
-        """(N, 2) row of `images` and whether it is mirrored → pixel_values, object_patch_mask and object_mask."""
-        found = self.images[chosen[:, 0].tolist()]
+        """(N,) rows of `images` → pixel_values, object_patch_mask and object_mask."""
+        found = self.images[chosen.tolist()]
         pictures = [
             decode(b, name) for b, name in zip(found["bytes"], found["file_name"], strict=True)
         ]
         boxes = [np.array(b, dtype=np.float64).reshape(-1, 4) for b in found["boxes"]]
-        for i in np.flatnonzero(chosen[:, 1]):
-            pictures[i] = pictures[i].transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-            boxes[i][:, [0, 2]] = pictures[i].width - boxes[i][:, [2, 0]]
         return self.processor(images=pictures, boxes=boxes)
 
     def encode(self, record: dict[str, Any]) -> list[dict[str, Any]]:
         """What `encode_record` says of the choices of each part, one part after the other."""
-        names = {} if self.augment is None else {"names": self.augment.names(record["annot_id"])}
         choices: list[dict[str, Any]] = []
         for part in self.parts:
             task: Literal["q2a", "qa2r"] = "q2a" if part == "q2a" else "qa2r"
@@ -158,9 +140,6 @@ class ChoiceCollator:
                     task,
                     self.max_text_length,
                     answer,
-                    objects=self.objects,
-                    most_objects=self.most_objects,
-                    **names,
                 )
         if not self.alignment:
             for choice in choices:

@@ -33,19 +33,6 @@ def grouped_order(image_rows: Indices, seed: int, epoch: int, questions_per_imag
     return by_image[np.argsort(key, kind="stable")]
 
 
-def with_others(
-    chosen: NDArray[np.bool_], other_share: float, seed: int, epoch: int
-) -> NDArray[np.bool_]:
-    """(questions,) the chosen questions and so many others, drawn anew each epoch, that these make up `other_share` of all."""
-    if not other_share:
-        return chosen
-    wanted = other_share / (1 - other_share) * chosen.sum()
-    drawn = np.random.default_rng((seed, epoch, 1)).random(len(chosen)) < wanted / max(
-        1, (~chosen).sum()
-    )
-    return chosen | drawn
-
-
 def image_batches(image_rows: Indices, batch_size: int) -> list[Indices]:
     """Every question once, without a shuffle, in batches of whole images: each image is encoded once.
 

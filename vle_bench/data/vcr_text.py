@@ -44,10 +44,6 @@ def encode_record(
     task: Task,
     max_length: int = 80,
     answer: int | None = None,
-    *,
-    objects: Literal["tagged", "all"] = "tagged",
-    most_objects: int | None = None,
-    names: Sequence[str] = NAMES,
 ) -> list[dict[str, Any]]:
     """Encodes every choice of a record; labels are not needed, except the right answer for `qa2r` without `answer`.
 
@@ -57,9 +53,6 @@ def encode_record(
         task: `q2a` scores the answers, `qa2r` the rationales after the question and one answer.
         max_length: most tokens of a choice, with [CLS] and [SEP].
         answer: `qa2r`: index of the answer that stands before the rationales; by default the right one.
-        objects: which objects of the record get a token: `tagged` in this question and choice (as published), or `all`.
-        most_objects: with `all`, so many at most: tagged ones first, then by index.
-        names: what persons are called, in turn; see `object_names`.
 
     Returns:
         For each of the C choices: `input_ids` (T,) and `token_type_ids` (T,), 0 or 2 + i for a word that names the i-th of
@@ -77,19 +70,18 @@ def encode_record(
     if task == "qa2r":
         before.append(record["answer_choices"][_given_answer(record, answer)])
         choices = record["rationale_choices"]
-    called = object_names(record["objects"], names)
+    called = object_names(record["objects"])
     texts = [[_pieces(segment, called) for segment in (*before, choice)] for choice in choices]
     ids = _word_ids((word for text in texts for segment in text for word, _ in segment), tokenizer)
-    others = range(len(record["objects"])) if objects == "all" else range(0)
-    return [_encode(text, ids, tokenizer, max_length, others, most_objects) for text in texts]
+    return [_encode(text, ids, tokenizer, max_length) for text in texts]
 
 
-def object_names(objects: Sequence[str], names: Sequence[str] = NAMES) -> list[str]:
-    """What each object is called in a text: the n-th person names[n mod their number], anything else by its class."""
+def object_names(objects: Sequence[str]) -> list[str]:
+    """Name each object of a text: the n-th person by `NAMES`, in turn, any other by its class."""
     called, persons = [], 0
     for name in objects:
         if name == "person":
-            name = names[persons % len(names)]
+            name = NAMES[persons % len(NAMES)]
             persons += 1
         called.append(name)
     return called
@@ -160,13 +152,9 @@ def _encode(
     ids: Mapping[str, list[int]],
     tokenizer: Any,
     max_length: int,
-    others: range,
-    most: int | None,
 ) -> dict[str, Any]:
     """Question, (answer,) choice as pieces → what `encode_record` returns for one choice."""
-    named = {index for segment in text for _, index in segment if index is not None}
-    room = len(others) if most is None else max(0, most - len(named))
-    objects = sorted(named | set([index for index in others if index not in named][:room]))
+    objects = sorted({index for segment in text for _, index in segment if index is not None})
     types: dict[int | None, int] = {index: FIRST_OBJECT_TYPE + i for i, index in enumerate(objects)}
     types[None] = 0
     segments: list[list[Token]] = [

@@ -143,7 +143,7 @@ def described(folder: Path, asked: Asked) -> tuple[dict[str, Any], VLEProcessor]
         [LENGTHS[task], int(processor.tokenizer.model_max_length)],
         asked.max_text_length,
     )
-    model = {"max_text_length": length, "objects": "tagged", "alignment": "on"}
+    model = {"max_text_length": length, "alignment": "on"}
     about = {"name": name_of(folder), "max_text_length": length, "pictures": pictures_of(processor)}
     return {
         "task": task,

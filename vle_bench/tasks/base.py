@@ -63,12 +63,6 @@ class Task(Protocol):
         """Every example that teaches something, once, in this epoch's order; at most `per_image` of one image side by side."""
         ...
 
-    def first_stage(
-        self, questions: Any, question_types: list[str], other_share: float, seed: int, epoch: int
-    ) -> NDArray[np.bool_]:
-        """(questions,) the questions of these types and a share of others; ValueError for a type that nobody asks."""
-        ...
-
     def evaluation_batches(
         self, questions: Any, batch_size: int, submission: bool = False
     ) -> list[NDArray[np.int64]]:

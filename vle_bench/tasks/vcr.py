@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vle_bench.data.augment import VCRAugmentation
+from vle_bench.data.augment import Draws
 from vle_bench.data.collate import WIDTH, ChoiceCollator, Part
 from vle_bench.data.official.vcr import CHOICES, COLUMNS
 from vle_bench.data.prepared import PreparedData, open_prepared
@@ -53,7 +53,15 @@ class VCR:
         return data
 
     def check(self, data: PreparedData, split: str, inputs: dict[str, Any]) -> None:
-        """Refuses before the first step a record that tags more objects than the model has types for."""
+        """Refuse, before the first step, a record that tags more objects than the model has types for.
+
+        A checkpoint of an earlier version that gave a token to every object is refused too.
+        """
+        if inputs.get("objects", "tagged") != "tagged":
+            raise RequestError(
+                f"model.objects: {inputs['objects']!r} is of an earlier version; this one knows only "
+                "'tagged', so the checkpoint cannot be scored or trained on"
+            )
         most = inputs["most_objects"]
         if not inputs["alignment"] or max(map(len, data.images["class_names"]), default=0) <= most:
             return
@@ -67,7 +75,6 @@ class VCR:
     def inputs(self, model: dict[str, Any], num_token_types: int) -> dict[str, Any]:
         return {
             "max_text_length": model["max_text_length"],
-            "objects": model["objects"],
             "alignment": model["alignment"] == "on",
             "most_objects": num_token_types - FIRST_OBJECT_TYPE,
         }
@@ -83,22 +90,14 @@ class VCR:
     ) -> NDArray[np.int64]:
         return grouped_order(np.asarray(questions["image_row"]), seed, epoch, per_image)
 
-    def first_stage(
-        self, questions: Any, question_types: list[str], other_share: float, seed: int, epoch: int
-    ) -> NDArray[np.bool_]:
-        raise ValueError("VCR's questions have no types")
-
     def evaluation_batches(
         self, questions: Any, batch_size: int, submission: bool = False
     ) -> list[NDArray[np.int64]]:
         texts = sum(WIDTH[part] for part in self._parts(submission))
         return image_batches(np.asarray(questions["image_row"]), max(1, batch_size // texts))
 
-    def augmentation(
-        self, settings: dict[str, Any], seed: int, epoch: int
-    ) -> VCRAugmentation | None:
-        flip, names = settings["horizontal_flip"], settings["shuffle_names"]
-        return VCRAugmentation(flip, names, seed, epoch) if flip or names else None
+    def augmentation(self, settings: dict[str, Any], seed: int, epoch: int) -> Draws | None:
+        return None
 
     def collator(
         self,
@@ -110,9 +109,19 @@ class VCR:
         augment: Any = None,
         submission: bool = False,
     ) -> Callable[[Any], dict[str, Any]]:
-        return ChoiceCollator(
-            questions, images, processor, self._parts(submission), augment=augment, **inputs
-        )
+        return self.choices(questions, images, processor, self._parts(submission), inputs)
+
+    @staticmethod
+    def choices(
+        questions: Any,
+        images: Any,
+        processor: Any,
+        parts: tuple[Part, ...],
+        inputs: dict[str, Any],
+    ) -> ChoiceCollator:
+        """The collator of these parts, as `inputs` of a recipe or of a checkpoint say."""
+        length, alignment = inputs["max_text_length"], inputs["alignment"]
+        return ChoiceCollator(questions, images, processor, parts, length, alignment)
 
     def _parts(self, submission: bool) -> tuple[Part, ...]:
         """The leaderboard wants the rationales after every answer, right or wrong."""

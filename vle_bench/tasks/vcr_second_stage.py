@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vle_bench.data.augment import VCRAugmentation
-from vle_bench.data.collate import ChoiceCollator, Part
+from vle_bench.data.augment import Draws
+from vle_bench.data.collate import Part
 from vle_bench.data.masking import SecondStageCollator
 from vle_bench.data.prepared import PreparedData
 from vle_bench.data.samplers import image_batches
@@ -50,9 +50,9 @@ class VCRSecondStage(VCR):
             self.submission([], questions)
         return image_batches(np.asarray(questions["image_row"]), max(1, batch_size // TEXTS))
 
-    def augmentation(self, settings: dict[str, Any], seed: int, epoch: int) -> VCRAugmentation:
-        """Never None: its seed and epoch decide what is masked."""
-        return VCRAugmentation(settings["horizontal_flip"], settings["shuffle_names"], seed, epoch)
+    def augmentation(self, settings: dict[str, Any], seed: int, epoch: int) -> Draws:
+        """Never None: seed and epoch decide which words are masked."""
+        return Draws(seed, epoch)
 
     def collator(
         self,
@@ -61,15 +61,14 @@ class VCRSecondStage(VCR):
         processor: Any,
         labels: list[str],
         inputs: dict[str, Any],
-        augment: VCRAugmentation | None = None,
+        augment: Draws | None = None,
         submission: bool = False,
     ) -> Callable[[Any], dict[str, Any]]:
-        draws = augment or VCRAugmentation(
-            False, False, seed=0, epoch=0
-        )  # every evaluation masks the same words
+        # Every evaluation masks the same words.
+        draws = augment or Draws(seed=0, epoch=0)
         tokenizer = processor.tokenizer
         return SecondStageCollator(
-            ChoiceCollator(questions, images, processor, self.parts, augment=draws, **inputs),
+            self.choices(questions, images, processor, self.parts, inputs),
             draws,
             image_rows=np.unique(np.asarray(questions["image_row"])),
             words=np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids),

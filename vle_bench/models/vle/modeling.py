@@ -391,6 +391,20 @@ class VLEPreTrainedModel(PreTrainedModel):
             "vision": [below, *vision.encoder.layers],
         }
 
+    def shard_layers(self) -> list[nn.Module]:
+        """Repeated layers of both encoders and of the fusion, to shard and to compile one by one."""
+        base: Any = self.base_model
+        encoders = [layer for layers in self.encoder_layers().values() for layer in layers[1:]]
+        return [*encoders, *base.cross_modal_text_layers, *base.cross_modal_image_layers]
+
+    def timed_parts(self) -> dict[str, list[nn.Module]]:
+        """Parts that run before the fusion: each from the first of its modules to the last."""
+        base: Any = self.base_model
+        return {
+            "text": [base.text_model, base.text_projection_layer],
+            "vision": [base.vision_model, base.image_projection_layer],
+        }
+
 
 class VLEModel(VLEPreTrainedModel):
     """The encoder without a head. Keys and widths as in the released `hfl/vle-*` checkpoints."""
