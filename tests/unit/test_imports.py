@@ -29,6 +29,7 @@ FLOOR = {
     "errors": 0,
     "progress": 0,
     "digests": 0,
+    "model_bounds": 0,
 }
 NO_TORCH = [
     "recipe.load",

@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import PreTrainedModel
 from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention
 
-from vle_bench.models.vle.modeling import VLEAttentionProjections
+from vle_bench.models.vle.layers import VLEAttentionProjections
 
 
 @contextmanager
@@ -40,14 +41,14 @@ def published_way(model: Any, max_text_length: int, pad_token_id: int) -> Iterat
             **objects,
         )
 
-    configs = [base.vision_model.config]
-    deberta: list[nn.Module] = [
-        module
-        for module in base.text_model.modules()
-        if isinstance(module, DisentangledSelfAttention)
+    # The encoders, each with a configuration of its own; DeBERTa's says "eager" already.
+    encoders = [
+        m for m in base.modules() if isinstance(m, PreTrainedModel) and m.config is not base.config
     ]
-    if not deberta:
-        configs.append(base.text_model.config)
+    configs = [encoder.config for encoder in encoders]
+    deberta: list[nn.Module] = [
+        module for module in base.modules() if isinstance(module, DisentangledSelfAttention)
+    ]
     fusion = [module for module in base.modules() if isinstance(module, VLEAttentionProjections)]
     chosen = (
         [config._attn_implementation for config in configs],

@@ -44,7 +44,6 @@ class Marks:
 @contextmanager
 def watched(accelerator: Any, model: Any, marks: Marks) -> Iterator[None]:
     """While this lasts, a VLE model and its backward pass set marks; the head belongs to the fusion."""
-    base = model.base_model
 
     def before(part: str) -> Callable[..., None]:
         return lambda module, inputs: marks.mark(part)
@@ -56,12 +55,13 @@ def watched(accelerator: Any, model: Any, marks: Marks) -> Iterator[None]:
         model.register_forward_pre_hook(
             before("data")
         ),  # what came before: collation, and the way to the device
-        base.text_model.register_forward_pre_hook(before("fusion")),
-        base.text_projection_layer.register_forward_hook(after("text")),
-        base.vision_model.register_forward_pre_hook(before("fusion")),
-        base.image_projection_layer.register_forward_hook(after("vision")),
         model.register_forward_hook(after("fusion")),
     ]
+    for part, modules in model.timed_parts().items():
+        hooks += [
+            modules[0].register_forward_pre_hook(before("fusion")),
+            modules[-1].register_forward_hook(after(part)),
+        ]
     backward = accelerator.backward
 
     @wraps(backward)

@@ -1,45 +1,24 @@
-"""The models, as Hugging Face classes; nothing here knows of tasks, recipes or loops.
+"""The models, as Hugging Face classes. Nothing in this package knows of tasks, recipes or loops.
 
-Importing this package registers `model_type: vle` with the Auto classes. Attributes are loaded when first asked for, so
-that reading a configuration does not import torch.
+Importing it registers `model_type: vle` with the Auto classes of transformers, and the pipelines
+`vle-vqa`, `vle-itm`, `vle-pbc` and `vle-vcr`. That needs torch and transformers, so commands that
+start without them import nothing from here.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from vle_bench.models.vle.configuration import SIZES, VLEConfig
-    from vle_bench.models.vle.heads import (
-        VLEForITM,
-        VLEForMLM,
-        VLEForMPC,
-        VLEForPBC,
-        VLEForVCRJoint,
-        VLEForVCRQ2A,
-        VLEForVCRQA2R,
-        VLEForVCRSecondStage,
-        VLEForVQA,
-    )
-    from vle_bench.models.vle.modeling import VLEModel, VLEPreTrainedModel
-    from vle_bench.models.vle.processing import VLEProcessor
-
-_HEADS = (
-    "VLEForITM",
-    "VLEForMLM",
-    "VLEForMPC",
-    "VLEForPBC",
-    "VLEForVCRJoint",
-    "VLEForVCRQ2A",
-    "VLEForVCRQA2R",
-    "VLEForVCRSecondStage",
-    "VLEForVQA",
+from vle_bench.models import auto as auto
+from vle_bench.models.vle.configuration import SIZES, VLEConfig
+from vle_bench.models.vle.heads import VLEForVCRJoint, VLEForVCRQ2A, VLEForVCRQA2R, VLEForVQA
+from vle_bench.models.vle.modeling import VLEModel
+from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
+from vle_bench.models.vle.pretraining_heads import (
+    VLEForITM,
+    VLEForMLM,
+    VLEForMPC,
+    VLEForPBC,
+    VLEForVCRSecondStage,
 )
-_MODULES = {
-    **dict.fromkeys(("SIZES", "VLEConfig"), "configuration"),
-    **dict.fromkeys(("VLEModel", "VLEPreTrainedModel"), "modeling"),
-    **dict.fromkeys(_HEADS, "heads"),
-    "VLEProcessor": "processing",
-}
+from vle_bench.models.vle.processing import VLEProcessor
+
 __all__ = [
     "SIZES",
     "VLEConfig",
@@ -56,13 +35,3 @@ __all__ = [
     "VLEPreTrainedModel",
     "VLEProcessor",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"vle_bench.models.vle.{_MODULES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *__all__]

@@ -1,18 +1,20 @@
-"""Folders with everything that a trained model needs: weights, processor, label map, where it came from."""
+"""`from_pretrained` folders: weights, processor, label map, and the training they come from."""
 
-import json
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 from safetensors import SafetensorError
+from torch import Tensor
 
 from vle_bench import atomic, models
 from vle_bench.data.label_map import labels_digest, read_label_map
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.json_files import reading
+from vle_bench.json_files import read_json as read_json
+from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
 from vle_bench.models.vle.processing import Resize, VLEProcessor
 
 TRAINING_FILE = "training.json"
@@ -20,88 +22,83 @@ TRAINING_FILE = "training.json"
 
 def save(
     folder: Path,
-    model: Any,
-    processor: Any,
+    model: VLEPreTrainedModel,
+    processor: VLEProcessor,
     labels: list[str],
-    training: dict[str, Any],
-    weights: Any = None,
+    training: Mapping[str, object],
+    weights: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write a `from_pretrained` folder, complete or not at all; RunFailed where it cannot be written.
+    """Write a `from_pretrained` folder, complete or not at all.
 
     Args:
-        weights: the model's state dictionary, where its own is in shards.
-        labels: empty for a task that chooses among what each example brings.
-        training: recipe name and hash, seed, steps, data and splits trained on; the result record repeats them.
+        labels: the answers of the head; empty for a task whose examples bring their own choices.
+        training: recipe name and hash, seed, steps, data and splits trained on, for the result
+            record.
+        weights: the complete state dictionary, if the model's own is sharded.
+
+    Raises:
+        RunFailed: the folder cannot be written.
     """
     try:
         with atomic.folder(folder) as partial:
-            model.save_pretrained(
-                partial, state_dict=dict(weights) if weights else None
-            )  # it empties the one it is given
+            # A copy, because save_pretrained empties the dictionary that it is given.
+            model.save_pretrained(partial, state_dict=dict(weights) if weights else None)
             processor.save_pretrained(partial)
             if labels:
                 atomic.write_json(
                     partial / "label_map.json", {"answers": labels, "sha256": labels_digest(labels)}
                 )
             atomic.write_json(partial / TRAINING_FILE, training)
-    except (OSError, SafetensorError) as error:  # the latter is safetensors' own for a full disk
+    except (OSError, SafetensorError) as error:  # SafetensorError: the disk is full
         raise RunFailed(
-            f"{folder}: cannot be written: {_one_line(error)}; make room, and go on with --resume"
+            f"{folder}: cannot be written: {_one_line(error)}; "
+            "free some space and continue with --resume"
         ) from error
 
 
 def resolve(checkpoint: Path) -> Path:
-    """A `from_pretrained` folder stands for itself; a run folder for its `best/`, else its `last/`.
+    """Return the checkpoint folder: `checkpoint` itself, or the selected one if it is a run folder.
 
-    Where the run's recipe says `train.selection: last`, it stands for its `last/` alone.
+    Raises:
+        RequestError: it is neither.
     """
-    selected = [checkpoint / name for name in selection(checkpoint)]
-    candidates = [checkpoint, *selected]
-    for candidate in candidates:
+    names = selection(checkpoint)
+    for candidate in (checkpoint, *(checkpoint / name for name in names)):
         if (candidate / "config.json").is_file():
             return candidate
+    folders = " or ".join(f"{name}/" for name in names)
     raise RequestError(
-        f"{checkpoint}: neither a run folder ({' or '.join(f'{folder.name}/' for folder in selected)}) nor a checkpoint "
-        "folder (config.json)"
+        f"{checkpoint}: neither a run folder ({folders}) nor a checkpoint folder (config.json)"
     )
 
 
 def selection(run: Path) -> tuple[str, ...]:
-    """Which of a run's checkpoints stand for it, the first that is there."""
+    """Return the names of a run's checkpoints in the order in which to look for them.
+
+    `best`, then `last`; only `last` if the recipe says `train.selection: last`.
+    """
     training = run / "last" / TRAINING_FILE
     selected = read_json(training).get("selection", "best") if training.is_file() else "best"
     return ("last",) if selected == "last" else ("best", "last")
 
 
-def read_json(path: Path) -> Any:
-    try:
-        with reading(path):
-            return json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise RequestError(f"{path}: not JSON, it ends or breaks at line {error.lineno}") from error
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{path}: not UTF-8 text (byte {error.start})") from error
-    except RecursionError as error:
-        raise RequestError(f"{path}: JSON nested too deep") from error
-
-
 def load_labels(folder: Path) -> list[str]:
+    """Read the answers of a checkpoint's label_map.json, by index."""
     return read_label_map(folder / "label_map.json")
 
 
 def own_answers(folder: Path) -> list[str] | None:
-    """The answers of a checkpoint's head, by index: those of label_map.json, else config.json's `id2label`.
+    """Return the answers of a checkpoint's head, by index, or None if it does not name them.
 
-    None where neither says: a config without them, or with transformers' place holders (LABEL_0, ...).
+    They are in label_map.json, else in `id2label` of config.json. Names such as LABEL_0 are
+    placeholders of transformers.
     """
     if (folder / "label_map.json").is_file():
         return load_labels(folder)
     names = read_json(folder / "config.json").get("id2label")
-    if (
-        not isinstance(names, dict)
-        or not names
-        or all(str(name).startswith("LABEL_") for name in names.values())
-    ):
+    if not isinstance(names, dict) or not names:
+        return None
+    if all(str(name).startswith("LABEL_") for name in names.values()):
         return None
     return read_label_map(folder / "config.json")
 
@@ -109,10 +106,14 @@ def own_answers(folder: Path) -> list[str] | None:
 def load_processor(
     folder: Path, image_size: int | None = None, resize: Resize | None = None
 ) -> VLEProcessor:
-    """The processor of a checkpoint folder; with `image_size` for squares of another size than its own.
+    """Load the processor of a checkpoint folder.
 
     Args:
-        resize: how a picture becomes the square; None: as the folder says.
+        image_size: pixels a side of the model's images; None: as the folder says.
+        resize: how a picture becomes a square; None: as the folder says.
+
+    Raises:
+        RequestError: no processor can be loaded, or it cannot process a picture.
     """
     try:
         processor = VLEProcessor.from_folder(folder)
@@ -120,28 +121,31 @@ def load_processor(
             resize is None and processor.square == (image_size, image_size)
         ):
             processor.set_size(image_size, resize or processor.resize)
-        # A wrong mean or size fails only here, or with pictures of several shapes.
+        # Try it: a wrong mean or size fails only here, and some only with pictures of two shapes.
         processor(text="?", images=[Image.new("RGB", (8, 8)), Image.new("RGB", (8, 16))])
         return processor
-    except Exception as error:  # tokenizers raises bare ones, a key of a wrong type any other
+    # tokenizers raises a bare Exception, a value of a wrong type may raise anything.
+    except Exception as error:
         raise RequestError(
             f"{folder}: no processor can be loaded from it: {_one_line(error)}"
         ) from error
 
 
-def check_vocabulary(folder: Path, processor: Any, model: Any) -> None:
-    """Refuse a tokenizer with ids that the model's table of words does not have."""
-    last, size = max(processor.tokenizer.get_vocab().values()), model.config.text_config.vocab_size
-    if last >= size:
+def check_vocabulary(folder: Path, processor: VLEProcessor, model: VLEPreTrainedModel) -> None:
+    """Refuse a tokenizer with ids that the model's word embeddings do not have."""
+    last = max(processor.tokenizer.get_vocab().values())
+    words = model.config.text_config.vocab_size
+    if last >= words:
         raise RequestError(
-            f"{folder}: its tokenizer has ids up to {last}, and its model {size} words: not of one checkpoint"
+            f"{folder}: its tokenizer has ids up to {last}, and its model {words} words: "
+            "not of one checkpoint"
         )
 
 
 def load_model(
     folder: Path, architecture: str, head_may_be_new: bool = False, **config: Any
 ) -> Any:
-    """As `load_counting_new`, the model alone."""
+    """Load a model; see `load_counting_new`."""
     return load_counting_new(folder, architecture, head_may_be_new, **config)[0]
 
 
@@ -152,20 +156,23 @@ def load_counting_new(
     new_head: bool = False,
     **config: Any,
 ) -> tuple[Any, int]:
-    """Load weights as float32, whatever the file holds.
+    """Load a model with weights in float32, and count its parameters that the folder does not hold.
 
-    Whatever is missing, unexpected or of another shape is an error that names the keys.
+    transformers 5 would keep the type of the file and train a released float16 checkpoint in
+    float16.
 
     Args:
         architecture: class in `vle_bench.models`.
-        head_may_be_new: a bare encoder is fine: its head starts afresh.
-        new_head: the head starts afresh in any case, and the folder's may have another number of labels.
-        config: configuration values to change, such as id2label, and sizes to change, such as image_size.
-
-    transformers 5 would keep the type of the file, so that a released float16 checkpoint would be trained in float16.
+        head_may_be_new: accept a bare encoder, whose head starts afresh.
+        new_head: start the head afresh in any case; the folder's may have another number of labels.
+        config: configuration values to change, such as id2label, and sizes, such as image_size.
 
     Returns:
-        The model, and how many of its parameters the folder did not hold: a new head, rows by which a table has grown.
+        The model, and how many of its parameters are new: of the head, or rows of a table that
+            grew.
+
+    Raises:
+        RequestError: the folder cannot be loaded; weights are missing, unknown or of another shape.
     """
     try:
         model, info = getattr(models, architecture).from_pretrained(
@@ -177,56 +184,46 @@ def load_counting_new(
             dtype=torch.float32,
             **config,
         )
-    except pickle.UnpicklingError as error:  # its own text advises to run what the file holds
+    # The library's own message advises to run the code in the file.
+    except pickle.UnpicklingError as error:
         raise RequestError(
             f"{folder}: the weights cannot be loaded: damaged, or not tensors alone"
         ) from error
-    except (
-        TypeError,
-        AttributeError,
-        LookupError,
-        ArithmeticError,
-    ) as error:  # a value that no model can be built with
+    # These are raised for values that no model can be built with.
+    except (TypeError, AttributeError, LookupError, ArithmeticError) as error:
         kind = type(error).__name__
         raise RequestError(
             f"{folder / 'config.json'}: no {architecture} can be built: {kind}: {_one_line(error)}"
         ) from error
-    except Exception as error:  # a damaged config.json fails anywhere in its readers
+    # A damaged config.json may fail anywhere.
+    except Exception as error:
         raise RequestError(f"{folder}: the weights cannot be loaded: {_one_line(error)}") from error
+    grown = model.grown_weights(read_json(folder / "config.json"))
     if new_head:
-        return model, model.reset_head() + grown_types(folder, model)
+        return model, model.reset_head() + grown
     if other := sorted(name for name, *_ in info["mismatched_keys"]):
         raise RequestError(
-            f"{folder}: its head is for another number of answers ({', '.join(other)}); model.new_head: true starts with a "
-            "fresh one"
+            f"{folder}: its head is for another number of answers ({', '.join(other)}); "
+            "model.new_head: true starts with a fresh one"
         )
     if info["missing_keys"] and not head_may_be_new:
         names = sorted(info["missing_keys"])
         raise RequestError(
-            f"{folder}: no trained head for {architecture}: {len(names)} weights are missing: {', '.join(names)}"
+            f"{folder}: no trained head for {architecture}: "
+            f"{len(names)} weights are missing: {', '.join(names)}"
         )
     named = dict(model.named_parameters())
     new = set(info["missing_keys"]) & named.keys()
-    return model, sum(named[name].numel() for name in new) + grown_types(folder, model)
-
-
-def grown_types(folder: Path, model: Any) -> int:
-    """How many weights a model's table of fusion types has beyond the folder's."""
-    types: Any = model.base_model.token_type_embeddings
-    grown = types.num_embeddings - read_json(folder / "config.json").get(
-        "num_token_types", types.num_embeddings
-    )
-    return int(grown * types.embedding_dim)
+    return model, sum(named[name].numel() for name in new) + grown
 
 
 def at_least_token_types(folder: Path, wanted: int | None) -> int | None:
-    """How many fusion types a checkpoint is to have; never fewer than it has."""
-    return (
-        None
-        if wanted is None
-        else max(wanted, read_json(folder / "config.json").get("num_token_types", 0))
-    )
+    """Return the rows of the type table: `wanted`, but never fewer than the checkpoint has."""
+    if wanted is None:
+        return None
+    return max(wanted, read_json(folder / "config.json").get("num_token_types", 0))
 
 
 def _one_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -9,9 +9,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from vle_bench.data.sources import PREPARED, SOURCES
 from vle_bench.data.splits import overlap, wrong_split
 from vle_bench.errors import RequestError
-from vle_bench.models.vle.config_keys import MOST_WORDS, check_config
+from vle_bench.model_bounds import MOST_WORDS
 from vle_bench.recipe import strict_yaml
 from vle_bench.recipe.keys import digest, experiment_values, hashed, without_dropped
+from vle_bench.recipe.model_config import check_config
 from vle_bench.tasks.catalogue import CATALOGUE, TRAINED, foreign_keys
 
 # Upper bounds of counts: far beyond any use, and small enough that a mistyped number does not start

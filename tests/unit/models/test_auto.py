@@ -1,4 +1,4 @@
-"""transformers knows `model_type: vle` after `import vle_bench`, whichever is imported first, and at no cost."""
+"""`import vle_bench.models` registers VLE with transformers; `import vle_bench` and recipes need no torch."""
 
 import os
 import subprocess
@@ -47,9 +47,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     "imports",
     [
-        "from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline; import vle_bench",
-        # modeling_clip itself asks for modeling_auto while it is half imported, and our model needs it.
-        "import vle_bench; from transformers import CLIPModel, AutoConfig, AutoModel, AutoProcessor, pipeline",
+        "import vle_bench.models; from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline",
+        "from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline; import vle_bench.models",
+        # A submodule alone registers too: Python imports the package first.
+        "from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline; "
+        "import vle_bench.models.vle.configuration",
     ],
 )
 def test_auto_classes_and_pipelines(folder: Path, imports: str) -> None:
@@ -57,15 +59,38 @@ def test_auto_classes_and_pipelines(folder: Path, imports: str) -> None:
 
 
 def test_the_auto_class_for_questions_about_pictures(folder: Path) -> None:
-    """Here without `import vle_bench.models`: the registry is enough."""
-    code = f"import vle_bench; from transformers import AutoModelForVisualQuestionAnswering as Auto; folder = {str(folder)!r}\n"
-    code += "model, info = Auto.from_pretrained(folder, output_loading_info=True)\n"
+    code = (
+        "import vle_bench.models\n"
+        "from transformers import AutoModelForVisualQuestionAnswering as Auto\n"
+        f"model, info = Auto.from_pretrained({str(folder)!r}, output_loading_info=True)\n"
+    )
     assert run(f"{code}print(type(model).__name__, info['missing_keys'])") in (
         "VLEForVQA []",
         "VLEForVQA set()",
     )
 
 
-def test_the_import_alone_is_cheap() -> None:
-    heavy = "('torch', 'transformers', 'numpy')"
-    assert run(f"import sys, vle_bench; print([m for m in {heavy} if m in sys.modules])") == "[]"
+def test_no_import_hook_stays_behind() -> None:
+    code = "import sys; before = list(sys.meta_path); import vle_bench, vle_bench.models\n"
+    assert (
+        run(code + "print([f for f in sys.meta_path if f not in before and 'vle' in repr(f)])")
+        == "[]"
+    )
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "vle_bench",
+        "vle_bench.recipe",
+        "vle_bench.tasks",
+        "vle_bench.data.sources",
+        "vle_bench.leaderboard.tables",
+        "vle_bench.evaluation.record",
+        "vle_bench.training.launch",
+    ],
+)
+def test_light_modules_load_without_torch(module: str) -> None:
+    heavy = ["torch", "transformers"] + ["numpy"] * (module == "vle_bench")
+    code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
+    assert run(code) == "[]"

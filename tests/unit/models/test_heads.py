@@ -172,28 +172,28 @@ def test_word_embeddings_are_tied(tmp_path):
     [
         (
             {"token_type_ids": torch.full((3, 4, 30), 23)},
-            "token_type_ids: values of 0 to 22 are expected, 23 came",
+            "token_type_ids: expected values of 0 to 22, got 23",
         ),
-        ({"object_mask": torch.ones(3, 4, 4, dtype=torch.long)}, "object_mask: the shape"),
+        ({"object_mask": torch.ones(3, 4, 4, dtype=torch.long)}, "object_mask: expected the shape"),
         (
             {"object_patch_mask": torch.ones(3, 4, 5, 9, dtype=torch.bool)},
-            "object_patch_mask: the shape",
+            "object_patch_mask: expected the shape",
         ),
-        ({"object_mask": None}, "comes with object_mask"),
-        ({"object_patch_mask": None}, "all three or none"),
-        ({"labels": torch.tensor([0, 4, 0])}, "labels: values of 0 to 3 are expected, 4 came at"),
-        ({"labels": torch.tensor([0, 1])}, "labels: the shape"),
+        ({"object_mask": None}, "give all three or none"),
+        ({"object_patch_mask": None}, "give all three or none"),
+        ({"labels": torch.tensor([0, 4, 0])}, "labels: expected values of 0 to 3, got 4 at"),
+        ({"labels": torch.tensor([0, 1])}, "labels: expected the shape"),
         (
             {"input_ids": torch.full((3, 4, 30), 200)},
-            "input_ids: values of 0 to 199 are expected, 200 came",
+            "input_ids: expected values of 0 to 199, got 200",
         ),
-        ({"pixel_values": torch.zeros(3, 3, 32, 32)[:0]}, "pixel_values: the shape"),
-        ({"attention_mask": torch.ones(3, 4, 29, dtype=torch.long)}, "attention_mask: the shape"),
+        ({"pixel_values": torch.zeros(3, 3, 32, 32)[:0]}, "pixel_values: expected the shape"),
+        ({"attention_mask": torch.ones(3, 4, 29, dtype=torch.long)}, "attention_mask: expected the shape"),
         (
             {"pixel_values": torch.zeros(3, 3, 48, 48)},
-            r"pixel_values: the shape \(3, 3, 32, 32\) is expected",
+            r"pixel_values: expected the shape \(3, 3, 32, 32\)",
         ),
-        ({"pixel_values": torch.zeros(2, 3, 32, 32)}, "pixel_values: the shape"),
+        ({"pixel_values": torch.zeros(2, 3, 32, 32)}, "pixel_values: expected the shape"),
     ],
 )
 def test_inputs_that_do_not_fit(change, message):

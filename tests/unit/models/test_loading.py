@@ -51,7 +51,7 @@ def without(*names):
             without("vle.text_projection_layer.weight"),
             "weights missing .*vle.text_projection_layer.weight",
         ),
-        (without("vqa_classifier.3.bias"), "there in part .*vqa_classifier.3.bias"),
+        (without("vqa_classifier.3.bias"), "incomplete .*vqa_classifier.3.bias"),
         (lambda s: {**s, "vle.something": torch.zeros(2)}, "unknown .*vle.something"),
     ],
 )
@@ -126,7 +126,7 @@ def test_growing_the_types_keeps_the_trained_rows(tmp_path):
     assert torch.equal(
         VLEForVQA.from_pretrained(str(tmp_path)).vle.token_type_embeddings.weight, new
     )
-    with pytest.raises(ValueError, match="throw away 81 trained rows"):
+    with pytest.raises(ValueError, match="discard 81 trained rows"):
         grown.resize_token_types(2)
 
 
@@ -175,7 +175,7 @@ def test_of_several_heads_each_is_judged_by_itself(tmp_path):
     del state["itm_score.fc.bias"]
     save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(
-        ValueError, match=r"1 weights of the head, which is there in part for .*: itm_score.fc.bias"
+        ValueError, match=r"1 weights missing of a head that is incomplete for .*: itm_score.fc.bias"
     ):
         VLEForVCRSecondStage.from_pretrained(str(tmp_path))
     # a parameter of no module belongs to the head beside it
@@ -185,7 +185,7 @@ def test_of_several_heads_each_is_judged_by_itself(tmp_path):
     state = load_file(tmp_path / "model.safetensors")
     del state["mpc_mask_embedding"]
     save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(ValueError, match="there in part for VLEForMPC: mpc_mask_embedding"):
+    with pytest.raises(ValueError, match="incomplete for VLEForMPC: mpc_mask_embedding"):
         VLEForMPC.from_pretrained(str(tmp_path))
 
 

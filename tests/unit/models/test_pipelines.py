@@ -95,7 +95,7 @@ def test_vqa(pipes, folders, images):
     )
     assert pipes["vle-vqa"](images[0], TEXTS[0], top_k=1) == got[:1]
     assert len(pipes["vle-vqa"](images[0], TEXTS[0], top_k=100)) == len(ANSWERS)
-    with pytest.raises(ValueError, match="top_k: 1 or more is expected, 0 came"):
+    with pytest.raises(ValueError, match="top_k: expected 1 or more, got 0"):
         pipes["vle-vqa"](images[0], TEXTS[0], top_k=0)
 
 
@@ -233,21 +233,21 @@ def test_a_long_text_in_front_of_roberta(folders, images):
 @pytest.mark.parametrize(
     ("image", "text", "message"),
     [
-        (0, "", r"^text\[0\]: .* an empty string came"),
-        (0, ["a", ""], r"^inputs\[1\]: text\[0\]: .* an empty string came"),
+        (0, "", r"^text\[0\]: .* got an empty string"),
+        (0, ["a", ""], r"^inputs\[1\]: text\[0\]: .* got an empty string"),
         ([0, 1], ["a", "a", "a"], "2 images and 3 texts"),
-        ({"image": 0}, None, "an image and a text are expected"),
+        ({"image": 0}, None, "expected an image and a text"),
         (
             [{"image": 0, "text": "a"}, {"text": "a"}],
             None,
-            r"^inputs\[1\]: an image and a text are expected",
+            r"^inputs\[1\]: expected an image and a text",
         ),
         (
             [{"image": 0, "text": "a"}, {"image": "none.png", "text": "a"}],
             None,
             r"^inputs\[1\]: image \(none\.png\): cannot be read",
         ),
-        ("none.png", None, "an image and a text are expected"),
+        ("none.png", None, "expected an image and a text"),
         ([0, b"x"], "a", r"^inputs\[1\]: image: .* bytes came"),
     ],
 )

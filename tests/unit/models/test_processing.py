@@ -288,9 +288,9 @@ def test_what_is_no_image(squash, source, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"text\[0\]: .* an empty string came"),
-        (["a shape", " \n"], r"text\[1\]: .* an empty string came"),
-        (["a shape", None], r"text\[1\]: a string is expected, NoneType came"),
+        ("", r"text\[0\]: .* got an empty string"),
+        (["a shape", " \n"], r"text\[1\]: .* got an empty string"),
+        (["a shape", None], r"text\[1\]: expected a string, got NoneType"),
     ],
 )
 def test_what_is_no_text(squash, text, message):
@@ -301,7 +301,7 @@ def test_what_is_no_text(squash, text, message):
 @pytest.mark.parametrize(
     ("boxes", "message"),
     [
-        ([[(0, 0, 1, 1)]], "boxes: an array for each of the 2 images is expected, 1 came"),
+        ([[(0, 0, 1, 1)]], "boxes: expected an array for each of the 2 images, got 1"),
         (
             [[(0, 0, 1, 1)], [(0, 0, 1, 1), (3, 0, 1, 1)]],
             r"images\[1\]: boxes\[1\]: x2 is less than x1",
@@ -314,7 +314,7 @@ def test_refused_boxes(squash, boxes, message):
 
 
 def test_boxes_need_their_picture_and_the_patch_size(squash, tokenizer):
-    with pytest.raises(ValueError, match="boxes come with the images"):
+    with pytest.raises(ValueError, match="boxes need the images"):
         squash(text="a shape", boxes=[[(0, 0, 1, 1)]])
     with pytest.raises(ValueError, match="patch_size"):
         VLEProcessor.from_parts(tokenizer, SIZE)(

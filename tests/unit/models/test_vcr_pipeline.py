@@ -185,7 +185,7 @@ def test_what_is_wrong_is_said_with_the_annot_id(pipes, change, message):
 
 
 def test_other_requests_that_are_wrong(pipes, folders, tmp_path):
-    with pytest.raises(ValueError, match="a VCR record with its image is expected"):
+    with pytest.raises(ValueError, match="expected a VCR record with its image"):
         pipes["q2a"](given("multi_tag")["record"])
     with pytest.raises(TypeError, match="vle-vcr has no parameter top_k"):
         pipes["q2a"](**given("multi_tag"), top_k=2)

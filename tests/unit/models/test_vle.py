@@ -96,7 +96,7 @@ def test_what_does_not_fit_is_refused():
             attention_mask=inputs["attention_mask"],
             pixel_values=inputs["pixel_values"][:1],
         )
-    with pytest.raises(ValueError, match="labels: the shape"):
+    with pytest.raises(ValueError, match="labels: expected the shape"):
         model(**{**inputs, "labels": inputs["labels"][:, :3]})
     with pytest.raises(ValueError, match="image_size 7 is less than patch_size 8: no patch fits"):
         VLEConfig(vision_config={"image_size": 7, "patch_size": 8})

@@ -33,7 +33,7 @@ from vle_bench.models import (
     VLEModel,
     pretrained,
 )
-from vle_bench.models.vle.heads import chooses_right
+from vle_bench.models.vle.pretraining_heads import chooses_right
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task
@@ -430,16 +430,16 @@ def test_inputs_that_do_not_fit_are_named(data, processor):
         (
             "image_index",
             inputs["image_index"][:, :1],
-            r"image_index: the shape \(2, 2\) is expected",
+            r"image_index: expected the shape \(2, 2\)",
         ),
-        ("input_ids", inputs["input_ids"][:, :1], r"input_ids: the shape \(2, 2, "),
-        ("matches", torch.tensor([0, 2]), "matches: values of 0 to 1 are expected, 2 came"),
+        ("input_ids", inputs["input_ids"][:, :1], r"input_ids: expected the shape \(2, 2, "),
+        ("matches", torch.tensor([0, 2]), "matches: expected values of 0 to 1, got 2"),
         (
             "masked_words",
             torch.full_like(inputs["masked_words"], 5000),
             "masked_words: values of 0 to",
         ),
-        ("masked_words", inputs["masked_words"][:, :0], "masked_words: the shape"),
+        ("masked_words", inputs["masked_words"][:, :0], "masked_words: expected the shape"),
     ):
         with pytest.raises(ValueError, match=message):
             model(**{**inputs, name: value})

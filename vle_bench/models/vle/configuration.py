@@ -1,25 +1,38 @@
 """Configuration of a VLE or METER model."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, CLIPVisionConfig, DebertaV2Config, PreTrainedConfig
 from transformers.models.auto import CONFIG_MAPPING
 
-from vle_bench.models.vle.config_keys import check_sizes
+from vle_bench.model_bounds import (
+    COUNTS,
+    MAY_BE_LESS,
+    MAY_BE_ZERO,
+    MOST_FLOATS,
+    MOST_LABELS,
+    MOST_WEIGHTS,
+    OF_A_CONFIG,
+    layer_weights,
+    wrong_value,
+)
 
 _TEXT_TYPE, _VISION_TYPE = "deberta-v2", "clip_vision_model"
 
 
 @strict
 class VLEConfig(PreTrainedConfig):
-    """Two encoders and the co-attention fusion that joins them; METER is this with a RoBERTa `text_config`.
+    """Two encoders and the co-attention fusion that joins them.
 
-    The top level describes the fusion (widths and layers as in BERT); the defaults are VLE-base's.
+    With a RoBERTa `text_config` this is METER. The top level describes the fusion, with the names
+    of BERT's configuration; the defaults are VLE-base's.
 
     Args:
-        text_config: configuration (or its dict, with `model_type`) of the text encoder, DeBERTa-v2 by default.
-        vision_config: configuration (or its dict) of a CLIP vision encoder.
+        text_config: configuration of the text encoder, or its dict with `model_type`; DeBERTa-v2 by
+            default.
+        vision_config: configuration of a CLIP vision encoder, or its dict.
         num_token_types: rows of the fusion's type table: 0 text, 1 image, 2 + i object i.
         num_hidden_layers: fusion layers on each side.
     """
@@ -40,7 +53,8 @@ class VLEConfig(PreTrainedConfig):
     initializer_range: float = 0.02
     layer_norm_eps: float = 1e-12
     classifier_dropout: float | int | None = None
-    tie_word_embeddings: bool = True  # VLEForMLM's; transformers' own default is not to tie
+    # For VLEForMLM. The default of transformers is not to tie.
+    tie_word_embeddings: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
         parts = {
@@ -62,32 +76,70 @@ class VLEConfig(PreTrainedConfig):
             self.vision_config = CLIPVisionConfig(**values)
         if self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
             raise ValueError(
-                f"hidden_size {self.hidden_size} does not divide by num_attention_heads {self.num_attention_heads}"
+                f"hidden_size {self.hidden_size} does not divide by "
+                f"num_attention_heads {self.num_attention_heads}"
             )
         vision = self.vision_config
         if vision.image_size < vision.patch_size:
             raise ValueError(
-                f"image_size {vision.image_size} is less than patch_size {vision.patch_size}: no patch fits"
+                f"image_size {vision.image_size} is less than "
+                f"patch_size {vision.patch_size}: no patch fits"
             )
         super().__post_init__(**kwargs)
 
     @property
     def num_patches(self) -> int:
-        """P, without CLS; a part of a patch at the right or lower edge is not seen (published VLE-large: 384 pixels, 27 × 27)."""
-        return (self.vision_config.image_size // self.vision_config.patch_size) ** 2
+        """Number of patches, without CLS.
+
+        Incomplete patches at the right and lower edge are not seen: published VLE-large has 27 × 27
+        patches of 14 pixels in 384.
+        """
+        rows: int = self.vision_config.image_size // self.vision_config.patch_size
+        return rows**2
 
 
-def vars_of(name: str, config: Any) -> dict[str, Any]:
-    """The values of a configuration, of its dict, or of None; ValueError for anything else."""
+def check_sizes(parts: Mapping[str, Mapping[str, object]]) -> None:
+    """Refuse a configuration whose layers or tables could not be built in reasonable time.
+
+    Args:
+        parts: the values of config.json by the prefix that a message gives their keys: the top
+            level's (empty), the text encoder's and the vision encoder's.
+
+    Raises:
+        ValueError: names the key, its value and its bounds.
+    """
+    for part, values in parts.items():
+        for key in (*COUNTS, *OF_A_CONFIG, *MAY_BE_ZERO, *MAY_BE_LESS, *MOST_FLOATS):
+            if values.get(key) is not None and (wrong := wrong_value(key, values[key])):
+                raise ValueError(f"{part}{key}: {wrong}")
+        labels = values.get("num_labels")
+        if labels is not None and not (type(labels) is int and 0 <= labels <= MOST_LABELS):
+            raise ValueError(
+                f"{part}num_labels: a whole number of 0 to {MOST_LABELS:,} is expected, "
+                f"not {str(labels)[:40]}"
+            )
+        if not isinstance(values.get("id2label") or {}, dict):
+            raise ValueError(f"{part}id2label: an object of indices and answers is expected")
+    if (weights := sum(map(layer_weights, parts.values()))) > MOST_WEIGHTS:
+        raise ValueError(
+            f"layers of {weights:.2g} weights in all; at most {MOST_WEIGHTS:.2g} are possible"
+        )
+
+
+def vars_of(name: str, config: object) -> dict[str, object]:
+    """Return the values of a configuration, of its dict, or of None.
+
+    Raises:
+        ValueError: `config` is something else; `name` is its key.
+    """
     if isinstance(config, PreTrainedConfig):
         return vars(config)
     if config is not None and not isinstance(config, dict):
-        raise ValueError(f"{name}: a group of values is expected, not {str(config)[:40]}")
+        raise ValueError(f"{name}: expected a group of values, not {str(config)[:40]}")
     return config or {}
 
 
-AutoConfig.register("vle", VLEConfig)
-
+# Settings of microsoft/deberta-v3-base and -large.
 _DEBERTA = {
     "model_type": "deberta-v2",
     "vocab_size": 128100,
@@ -124,8 +176,9 @@ _ROBERTA = {
     "bos_token_id": 0,
     "eos_token_id": 2,
 }
-# The published sizes: VLEConfig(**SIZES["vle-base"]). CLIP comes without its last layer (11 of 12, 23 of 24), as METER's code
-# builds it and as the parameter counts of both papers imply; pictures are of CLIP's own 224 pixels until they are resized.
+# The published sizes: VLEConfig(**SIZES["vle-base"]). CLIP comes without its last layer (11 of 12,
+# 23 of 24), as METER's code builds it and as the parameter counts of both papers imply. Images have
+# CLIP's own 224 pixels until they are resized.
 SIZES: dict[str, dict[str, Any]] = {
     "vle-base": {
         "text_config": {**_DEBERTA, **_BASE},

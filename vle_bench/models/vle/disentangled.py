@@ -1,36 +1,47 @@
-"""DeBERTa's disentangled attention without the positions that a short text cannot have."""
+"""DeBERTa's disentangled attention without the positions that a short text cannot have.
+
+Shapes: B texts, T tokens, D width, h attention heads, d = D / h, R rows of the table of positions.
+"""
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers.models.deberta_v2.modeling_deberta_v2 import (
     DebertaV2Encoder,
+    DebertaV2Model,
     DisentangledSelfAttention,
 )
 
 
 def relative_positions(tokens: int, device: torch.device, buckets: int, longest: int) -> Tensor:
-    """transformers' `build_relative_position` of one text with itself: (tokens, tokens), row minus column.
+    """Compute transformers' `build_relative_position` of one text with itself, without a wait.
 
-    Beyond half the buckets distances share one in a logarithm's steps. transformers copies a constant to the device for
-    that in every step, which makes the host wait; 5.17 does so inside of TorchScript.
+    Distances beyond half of the buckets share a bucket, in logarithmic steps. transformers copies a
+    constant to the device for that in every step, so the host waits (5.17 within TorchScript).
+
+    Args:
+        tokens: length of the text.
+        buckets: the configuration's position_buckets.
+        longest: its max_relative_positions.
+
+    Returns:
+        (tokens, tokens), row minus column.
     """
     places, middle = torch.arange(tokens, device=device), buckets // 2
     distances = places[:, None] - places
     if buckets <= 0 or longest <= 0 or tokens - 1 <= middle:
         return distances
     sizes = distances.abs().clamp(min=middle)
-    # The range stays on the CPU: a number that an operation on any device takes along without a copy.
+    # A scalar on the CPU: an operation on any device takes it along without a copy.
     whole = torch.tensor((longest - 1) / middle, device="cpu").log()
     shared = torch.ceil(torch.log(sizes / middle) / whole * (middle - 1)) + middle
     return torch.where(sizes <= middle, distances, (shared * distances.sign()).long())
 
 
 class ShortTextEncoder(DebertaV2Encoder):
-    """transformers' encoder, which computes relative positions without a wait for the device."""
+    """The encoder of transformers, with relative positions that do not wait for the device."""
 
     def get_rel_pos(
         self,
@@ -47,10 +58,12 @@ class ShortTextEncoder(DebertaV2Encoder):
 
 
 class ShortTextAttention(DisentangledSelfAttention):
-    """transformers' attention, weights and results; T tokens are at most T - 1 apart, and only those positions are computed.
+    """The attention of transformers, with the same weights and results and less work.
 
-    transformers projects all 512 rows of the table in every layer and scores every token against each of them: more work than
-    the questions of a picture themselves.
+    T tokens are at most T - 1 apart, and only these positions are computed. transformers projects
+    all
+    512 rows of the table in every layer and scores every token against each row: more work than all
+    else that a question of 10 tokens needs.
     """
 
     def forward(
@@ -62,14 +75,21 @@ class ShortTextAttention(DisentangledSelfAttention):
         relative_pos: Tensor | None = None,
         rel_embeddings: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """hidden_states (B, T, D), attention_mask (B, 1, T, T), relative_pos (1, T, T), rel_embeddings (2 span, D)."""
+        """Attend within each text, by content and by relative position.
+
+        Args:
+            hidden_states: (B, T, D).
+            attention_mask: (B, 1, T, T).
+            relative_pos: (1, T, T), row minus column.
+            rel_embeddings: (2 span, D), the table of positions.
+        """
         if (
             not self.relative_attention
             or query_states is not None
             or relative_pos is None
             or rel_embeddings is None
         ):
-            # no table, or one of the uses that VLE does not make of it
+            # VLE never comes here: there is no table, or the call is one of DeBERTa's decoder.
             return super().forward(
                 hidden_states,
                 attention_mask,
@@ -84,9 +104,8 @@ class ShortTextAttention(DisentangledSelfAttention):
         )
         terms = 1 + ("c2p" in self.pos_att_type) + ("p2c" in self.pos_att_type)
         scale = math.sqrt(query.shape[-1] * terms)
-        scores = query @ (key / scale).transpose(
-            -1, -2
-        )  # (B, heads, T, T); divided before, as fp16 ends at 65,504
+        # Divide before the product, as transformers does: fp16 ends at 65,504.
+        scores = query @ (key / scale).transpose(-1, -2)  # (B, h, T, T)
         first, last = self._used_rows(hidden_states.shape[1])
         rows = self.pos_dropout(rel_embeddings[first : last + 1])
         picked = self._by_place(relative_pos, first)
@@ -99,7 +118,7 @@ class ShortTextAttention(DisentangledSelfAttention):
             position_query = self._rows(
                 rows, self.query_proj if self.share_att_key else self.pos_query_proj
             )
-            # the key's place seen from the query, so that the table is read from its other end
+            # Seen from the key, the distance has the other sign: read the table from its other end.
             scores = scores + picked(key, position_query / scale, True).transpose(-1, -2)
         scores = scores.masked_fill(~attention_mask.bool(), torch.finfo(scores.dtype).min)
         weights = self.dropout(scores.softmax(-1))
@@ -107,18 +126,18 @@ class ShortTextAttention(DisentangledSelfAttention):
         return context, weights if output_attentions else None
 
     def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_attention_heads, -1)).transpose(
-            1, 2
-        )  # (B, heads, T, D / heads)
+        """Split the width into heads: (B, T, D) to (B, h, T, d)."""
+        return x.unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2)
 
     def _rows(self, rows: Tensor, projection: nn.Module) -> Tensor:
-        """rows (R, D) → (heads, R, D / heads)."""
-        return projection(rows).unflatten(-1, (self.num_attention_heads, -1)).transpose(0, 1)
+        """Project rows of the table: (R, D) to (h, R, d)."""
+        projected: Tensor = projection(rows)
+        return projected.unflatten(-1, (self.num_attention_heads, -1)).transpose(0, 1)
 
     def _used_rows(self, tokens: int) -> tuple[int, int]:
-        """First and last row of the table that so many tokens look at.
+        """Return the first and last row of the table that a text of so many tokens reads.
 
-        Up to the middle of the buckets a distance is its own bucket; beyond it, all rows are taken.
+        Up to half of the buckets each distance has its own bucket. A longer text takes all rows.
         """
         span = self.pos_ebd_size
         exact = self.position_buckets // 2 if self.position_buckets > 0 else span
@@ -128,9 +147,10 @@ class ShortTextAttention(DisentangledSelfAttention):
     def _by_place(
         self, relative_pos: Tensor, first: int
     ) -> Callable[[Tensor, Tensor, bool], Tensor]:
-        """How content (B, heads, T, d) meets position (heads, R, d), of which each token takes T rows: (B, heads, T, T).
+        """Return the function that scores content (B, h, T, d) against positions (h, R, d).
 
-        Where every distance has a row of its own, so that R = 2 T - 1, no index is needed (`_shifted`).
+        Each token reads T of the R rows, so the result is (B, h, T, T). If each distance has its
+        own row, then R = 2 T - 1 and no index is needed (`_shifted`).
         """
         tokens, span = relative_pos.shape[-1], self.pos_ebd_size
         exact = self.position_buckets // 2 if self.position_buckets > 0 else span
@@ -148,32 +168,32 @@ class ShortTextAttention(DisentangledSelfAttention):
 
 
 def _every(content: Tensor, position: Tensor) -> Tensor:
+    """Score each token against every row: (B, h, T, d) and (h, R, d) to (B, h, T, R)."""
     return torch.einsum("bhtd,hrd->bhtr", content, position)
 
 
 def _picked(content: Tensor, position: Tensor, places: Tensor) -> Tensor:
-    """Token t takes the rows places[t] (T, T)."""
+    """Score token t against the rows places[t]; places (T, T)."""
     every = _every(content, position)
     return every.gather(-1, places.expand(*every.shape[:2], *places.shape))
 
 
 def _shifted(content: Tensor, position: Tensor) -> Tensor:
-    """Token t takes row u - t + T - 1 for token u: a band of the matrix, which its flat rows hold at equal steps.
+    """Score token t against row u - t + T - 1 for each token u.
 
-    As in Transformer-XL (arXiv 1901.02860, appendix B). Cuts alone, whose gradient is as quick and rounds the same each time;
-    that of an index adds up in any order on a GPU, or sorts first.
+    These rows are a band of the matrix (T, 2 T - 1). In the flat matrix each row of the band begins
+    at equal steps, so slices are enough (Transformer-XL, arXiv 1901.02860, appendix B). Their
+    gradient is as fast and always rounds the same. The gradient of an index adds in any order on a
+    GPU, or sorts first.
     """
-    every, tokens = (
-        _every(content, position).flatten(-2),
-        content.shape[-2],
-    )  # (B, heads, T (2 T - 1))
+    tokens = content.shape[-2]
+    every = _every(content, position).flatten(-2)  # (B, h, T (2 T - 1))
     return every[..., tokens - 1 : -1].unflatten(-1, (tokens, 2 * tokens - 2))[..., :tokens]
 
 
-def use_short_text_attention(text_model: Any) -> None:
-    """Replace the attention of every layer of a DeBERTa-v2 that was just built; the names of its weights stay."""
-    text_model.encoder.__class__ = (
-        ShortTextEncoder  # which adds no weights; a new one would draw those of all layers again
-    )
+def use_short_text_attention(text_model: DebertaV2Model) -> None:
+    """Replace the attention of every layer of a new DeBERTa-v2; the names of its weights stay."""
+    # The class adds no weights. A new encoder would draw the weights of all layers again.
+    text_model.encoder.__class__ = ShortTextEncoder
     for layer in text_model.encoder.layer:
         layer.attention.self = ShortTextAttention(text_model.config)

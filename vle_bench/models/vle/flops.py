@@ -1,30 +1,32 @@
-"""What a model has to compute, from its configuration alone."""
+"""Count the arithmetic of a model from its configuration alone."""
 
 from collections.abc import Sequence
-from typing import Any
+
+from transformers import PreTrainedConfig
 
 from vle_bench.models.vle.configuration import VLEConfig
 
-BACKWARD = (
-    2  # a product's two gradients are a product each: training takes three times the forward pass
-)
+# The two gradients of a product are a product each, so training takes three times the forward pass.
+BACKWARD = 2
 
 
 def forward_flops(
     config: VLEConfig, texts: Sequence[tuple[int, int]], images: int, pooled_only: bool = True
 ) -> dict[str, float]:
-    """Floating-point operations of the matrix products in one forward pass of the encoder, two a multiplication.
+    """Count the floating-point operations of the encoder's matrix products in a forward pass.
 
-    Counted is what has to be done: real tokens without padding, each image once, of the relative positions only those
-    that the texts have. Element-wise work (norms, activations, dropout, softmax) is left out, as usual for an MFU.
+    A multiplication with its addition counts as two. Only necessary work counts: real tokens
+    without padding, each image once, and only the relative positions that occur in the texts.
+    Element-wise work (norms, activations, dropout, softmax) does not count, as usual for an MFU.
 
     Args:
         texts: (tokens, objects) of each text.
-        images: how many images they look at.
-        pooled_only: the last fusion layer computes the first token of each side alone, as the classifiers do.
+        images: number of different images.
+        pooled_only: the last fusion layer computes only the first token of each side, as for the
+            classifiers.
 
     Returns:
-        `vision`, `text` and `fusion`, with the poolers.
+        `vision`, `text` and `fusion`, which includes the poolers.
     """
     image_tokens = config.num_patches + 1
     return {
@@ -38,7 +40,7 @@ def forward_flops(
 
 
 def vision_flops(config: VLEConfig, tokens: int) -> float:
-    """One image: patches, layers, projection to the fusion's width."""
+    """Count one image: patches, layers, projection to the fusion's width."""
     vision = config.vision_config
     width = vision.hidden_size
     patches = 2 * (tokens - 1) * vision.num_channels * vision.patch_size**2 * width
@@ -47,7 +49,7 @@ def vision_flops(config: VLEConfig, tokens: int) -> float:
 
 
 def text_flops(config: VLEConfig, lengths: Sequence[int]) -> float:
-    """All texts of a pass: layers, DeBERTa's positions (projected once a layer for all of them), projection."""
+    """Count all texts of a pass: layers, DeBERTa's positions (once a layer), projection."""
     text = config.text_config
     width, layers = text.hidden_size, text.num_hidden_layers
     total: float = sum(
@@ -67,30 +69,30 @@ def text_flops(config: VLEConfig, lengths: Sequence[int]) -> float:
     return total
 
 
-def relative_positions(text: Any, tokens: int) -> int:
-    """Rows of DeBERTa's table that a text of so many tokens can look at."""
+def relative_positions(text: PreTrainedConfig, tokens: int) -> int:
+    """Count the rows of DeBERTa's table of positions that a text of so many tokens reads."""
     span = text.position_buckets if text.position_buckets > 0 else text.max_relative_positions
     span = span if span > 0 else text.max_position_embeddings
     exact = text.position_buckets // 2 if text.position_buckets > 0 else span
-    return min(2 * tokens - 1, 2 * span) if tokens - 1 <= exact else 2 * span
+    rows: int = min(2 * tokens - 1, 2 * span) if tokens - 1 <= exact else 2 * span
+    return rows
 
 
 def encoder_layer(tokens: int, width: int, inner: int) -> float:
-    """Self-attention (four projections; scores and context) and the feed-forward layer."""
+    """Count self-attention (four projections, scores and context) and the feed-forward layer."""
     return 2 * tokens * (4 * width**2 + 2 * width * inner) + 4 * tokens**2 * width
 
 
 def fusion_flops(
     config: VLEConfig, tokens: int, image_tokens: int, objects: int, pooled_only: bool
 ) -> float:
-    """One text and its image through both sides of the fusion, with the poolers and the means of the objects' patches."""
+    """Count one text with its image: both sides of the fusion, poolers, objects' means."""
     width, inner = config.hidden_size, config.intermediate_size
     seen = image_tokens + objects
 
     def attention(queries: int, others: int) -> float:
-        if (
-            queries == 1
-        ):  # keys and values are made of the query and of the mean, not of every token
+        if queries == 1:
+            # The projections move to the query and to the mean: see `layers._of_one_query`.
             return 8 * width**2 + 4 * config.num_attention_heads * others * width
         return 4 * (queries + others) * width**2 + 4 * queries * others * width
 
@@ -108,7 +110,10 @@ def fusion_flops(
 
 
 def head_flops(architecture: str, config: VLEConfig, texts: int, masked_words: int = 0) -> float:
-    """A task's head for so many texts; for `VLEForVCRSecondStage` half of them are matched, and words are predicted."""
+    """Count the head for so many texts.
+
+    `VLEForVCRSecondStage` matches half of the texts and predicts masked words in the others.
+    """
     width = 2 * config.hidden_size
     if architecture == "VLEForVCRSecondStage":
         text = config.text_config

@@ -1,20 +1,23 @@
-"""Answers from a trained model in three lines, as Hugging Face pipelines.
+"""Hugging Face pipelines for an image and a text: answers from a trained model in three lines.
 
-    import vle_bench
+    import vle_bench.models
     from transformers import pipeline
     pipeline("vle-vqa", model="runs/demo/seed-0/best")("cat.jpg", "what colour is the cat?")
 
 | task | model | one input gives |
 |---|---|---|
-| `vle-vqa` | VLEForVQA | `[{"answer", "score"}, ...]`, the `top_k` most probable answers, best first |
+| `vle-vqa` | VLEForVQA | `[{"answer", "score"}, ...]`, the `top_k` best answers, best first |
 | `vle-itm` | VLEForITM | `{"score"}`, the probability that text and image belong together |
-| `vle-pbc` | VLEForPBC | `{"scores", "image"}`, the probability of each patch (rows, cols), and the image with them as a heat map |
+| `vle-pbc` | VLEForPBC | `{"scores", "image"}`, patch probabilities (rows, cols) and their heat map
+|
 
-`vle-vcr`, for VCR records, is in `vcr_pipeline`.
+`vle-vcr`, for VCR records, is in `vcr_pipeline`. `import vle_bench.models` registers all four;
+without it transformers does not know the task.
 
-Images are Pillow images, paths, addresses (http://, https://, data:image/) or arrays. An input is an image and a text, or a
-dictionary of both; several are lists (an image that all the texts look at need not be repeated), or a generator of
-dictionaries. `batch_size=` puts several in a forward pass.
+Images are Pillow images, paths, addresses (http://, https://, data:image/) or arrays. An input is
+an image and a text, or a dictionary of both. Several inputs are lists, or a generator of
+dictionaries; an image for all texts need not be repeated. `batch_size=` puts several inputs in a
+forward pass.
 """
 
 from collections.abc import Sequence
@@ -24,22 +27,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from transformers import Pipeline
-from transformers.pipelines import PIPELINE_REGISTRY
 
 from vle_bench.data import images as pictures
 from vle_bench.models.vle import vcr_pipeline
-from vle_bench.models.vle.heads import VLEForITM, VLEForPBC, VLEForVQA
-from vle_bench.models.vle.modeling import VLEPreTrainedModel
+from vle_bench.models.vle.heads import VLEForVQA
+from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
+from vle_bench.models.vle.pretraining_heads import VLEForITM, VLEForPBC
 
 HEAT = (255, 0, 0)
-HEAT_OPACITY = 0.6  # of a patch with probability 1: the picture stays visible
+HEAT_OPACITY = 0.6  # of a patch with probability 1, so that the image stays visible
 
-
-_Pipeline: Any = Pipeline  # its annotations refuse the overrides that its documentation asks for
+# Its type annotations refuse the overrides that its documentation asks for.
+_Pipeline: Any = Pipeline
 
 
 class ImageTextPipeline(_Pipeline):
-    """One image and one text in, the model's logits out."""
+    """Base class: one image and one text to the logits of a model."""
 
     _load_processor = True
     _load_image_processor = False
@@ -51,16 +54,17 @@ class ImageTextPipeline(_Pipeline):
         super().__init__(*args, **kwargs)
         saved = self.model.config.architectures or [type(self.model).__name__]
         wanted = self.architecture.__name__
-        folder = self.model.name_or_path  # empty for a model that was built here
+        folder = self.model.name_or_path  # empty for a model that was not loaded
         if not isinstance(self.model, self.architecture) or (folder and wanted not in saved):
-            # Without this, a folder without the head would answer with a head of random weights.
-            found = (
+            # Otherwise a folder without the head would answer with a head of random weights.
+            actual = (
                 f"{folder} was saved as {', '.join(saved)}"
                 if folder
-                else f"a {type(self.model).__name__} came"
+                else f"got a {type(self.model).__name__}"
             )
-            raise ValueError(f"{self.task} needs a model saved as {wanted}; {found}")
-        self.model.eval()  # a model object may come straight from training
+            raise ValueError(f"{self.task} needs a model saved as {wanted}; {actual}")
+        # A model object may come straight from training.
+        self.model.eval()
         self.tokenizer.padding_side = "right"
 
     def __call__(
@@ -70,13 +74,14 @@ class ImageTextPipeline(_Pipeline):
         question: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """One result, or a list of them where a list came.
+        """Return one result, or a list of results for a list of inputs.
 
         Args:
-            image: an image, or a list of them; or dictionaries {"image", "question"} or {"image", "text"} without `text`.
-            text, question: two names of the same, a text or a list of them.
-            max_length: most tokens of a text.
-            timeout: seconds that a server may keep silent, for an image that is an address.
+            image: an image or a list of images; or, without `text`, dictionaries {"image",
+                "question"} or {"image", "text"}.
+            text, question: two names of the same, a text or a list of texts.
+            max_length: longest text in tokens; longer texts are truncated.
+            timeout: seconds to wait for a server, if an image is an address.
         """
         text = question if text is None else text
         if isinstance(image, list) and not image:
@@ -94,7 +99,7 @@ class ImageTextPipeline(_Pipeline):
     def preprocess(
         self, input_: Any, max_length: int | None = None, timeout: float = pictures.TIMEOUT
     ) -> dict[str, Any]:
-        """{"image", "text" or "question"} → the model's tensors for a batch of one."""
+        """Turn {"image", "text" or "question"} into the tensors of a batch of one."""
         name = (
             f"inputs[{input_['item']}]: " if isinstance(input_, dict) and "item" in input_ else ""
         )
@@ -104,7 +109,7 @@ class ImageTextPipeline(_Pipeline):
             or not {"text", "question"} & set(input_)
         ):
             raise ValueError(
-                f'{name}an image and a text are expected, or {{"image": ..., "text": ...}}'
+                f'{name}expected an image and a text, or {{"image": ..., "text": ...}}'
             )
         text = input_["question"] if "text" not in input_ else input_["text"]
         try:
@@ -117,13 +122,16 @@ class ImageTextPipeline(_Pipeline):
         return {**features, **self._kept(picture), "name": name.removesuffix(": ") or "the input"}
 
     def _text_positions(self) -> int:
-        """Tokens that the text encoder has positions for; RoBERTa counts them from its padding index on."""
+        """Return the longest text that the encoder has positions for.
+
+        RoBERTa counts positions from its padding index on.
+        """
         text = self.model.config.text_config
         offset = text.pad_token_id + 1 if text.model_type in ("roberta", "xlm-roberta") else 0
         return int(text.max_position_embeddings) - offset
 
     def _kept(self, picture: Image.Image) -> dict[str, Any]:
-        """What postprocess needs of the input."""
+        """Return the parts of the input that `postprocess` needs."""
         return {}
 
     def _forward(self, input_tensors: dict[str, Any], **parameters: Any) -> dict[str, Any]:
@@ -136,7 +144,7 @@ class ImageTextPipeline(_Pipeline):
 
 
 class VQAPipeline(ImageTextPipeline):
-    """`vle-vqa`: the most probable answers; each answer's score is a probability of its own (sigmoid)."""
+    """`vle-vqa`: the most probable answers. Each score is a probability of its own (sigmoid)."""
 
     architecture = VLEForVQA
 
@@ -149,11 +157,11 @@ class VQAPipeline(ImageTextPipeline):
     ) -> tuple[dict[str, Any], dict[str, Any], Any]:
         preprocess, forward, _ = super()._sanitize_parameters(max_length, timeout, **kwargs)
         if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k: 1 or more is expected, {top_k} came")
+            raise ValueError(f"top_k: expected 1 or more, got {top_k}")
         return preprocess, forward, {} if top_k is None else {"top_k": top_k}
 
     def postprocess(self, model_outputs: Any, top_k: int = 5) -> list[dict[str, Any]]:
-        # By logits, as the task ranks: in float32 the sigmoid of every logit above 17 is 1.
+        # Rank by logits, as the task does: in float32 the sigmoid of every logit above 17 is 1.
         logits, best = model_outputs["logits"][0].sort(descending=True, stable=True)
         scores = logits.sigmoid()
         names = self.model.config.id2label
@@ -173,7 +181,7 @@ class ITMPipeline(ImageTextPipeline):
 
 
 class PBCPipeline(ImageTextPipeline):
-    """`vle-pbc`: the patches that a phrase names, row-major from the top left, as the model sees the picture."""
+    """`vle-pbc`: the patches that a phrase names, row by row from the top left of the view."""
 
     architecture = VLEForPBC
 
@@ -194,29 +202,26 @@ class PBCPipeline(ImageTextPipeline):
 def heat_map(
     picture: Image.Image, scores: NDArray[np.float32], window: tuple[float, float, float, float]
 ) -> Image.Image:
-    """The picture with red laid over each patch, as opaque as its score is high.
+    """Lay red over each patch of a picture, as opaque as its score is high.
 
     Args:
         scores: (rows, cols) in 0..1.
-        window: left, top, width and height of what the grid covers, in pixels of the picture; what lies outside stays as it is.
+        window: left, top, width and height of the area that the grid covers, in pixels of the
+            picture. Pixels outside of it do not change.
     """
     left, top, width, height = window
     rows, cols = scores.shape
     row = np.floor((np.arange(picture.height) + 0.5 - top) / (height / rows)).astype(int)
     column = np.floor((np.arange(picture.width) + 0.5 - left) / (width / cols)).astype(int)
-    seen = ((row >= 0) & (row < rows))[:, None] & ((column >= 0) & (column < cols))
-    opacity = (
-        np.where(seen, scores[np.clip(row, 0, rows - 1)[:, None], np.clip(column, 0, cols - 1)], 0)[
-            ..., None
-        ]
-        * HEAT_OPACITY
-    )
+    covered = ((row >= 0) & (row < rows))[:, None] & ((column >= 0) & (column < cols))
+    pixel_scores = scores[np.clip(row, 0, rows - 1)[:, None], np.clip(column, 0, cols - 1)]
+    opacity = np.where(covered, pixel_scores, 0)[..., None] * HEAT_OPACITY
     pixels = np.asarray(picture) * (1 - opacity) + np.array(HEAT) * opacity
     return Image.fromarray(pixels.round().astype(np.uint8))
 
 
 def _pairs(images: Any, texts: str | Sequence[str]) -> Any:
-    """An image and a text → their dictionary; where one of them is a list, a list of dictionaries."""
+    """Join an image and a text in a dictionary; if one of them is a list, return a list."""
     if not isinstance(images, list | tuple) and isinstance(texts, str):
         return {"image": images, "text": texts}
     count = len(texts) if not isinstance(texts, str) else len(images)
@@ -224,25 +229,16 @@ def _pairs(images: Any, texts: str | Sequence[str]) -> Any:
     every_text = [texts] * count if isinstance(texts, str) else texts
     if len(every_image) != len(every_text):
         raise ValueError(
-            f"{len(every_image)} images and {len(every_text)} texts: one of each, or as many of both, are expected"
+            f"{len(every_image)} images and {len(every_text)} texts: "
+            "expected one of each, or as many of both"
         )
     return _number([{"image": i, "text": t} for i, t in zip(every_image, every_text, strict=True)])
 
 
 def _number(inputs: Any) -> Any:
-    """The entries of a list learn their place in it, so that an error can say which it is about."""
+    """Write its place into each entry of a list, so that an error can name it."""
     if not isinstance(inputs, list):
         return inputs
     return [
         {**entry, "item": i} if isinstance(entry, dict) else entry for i, entry in enumerate(inputs)
     ]
-
-
-for _task, _pipeline in (
-    ("vle-vqa", VQAPipeline),
-    ("vle-itm", ITMPipeline),
-    ("vle-pbc", PBCPipeline),
-):
-    PIPELINE_REGISTRY.register_pipeline(
-        _task, _pipeline, pt_model=_pipeline.architecture, type="multimodal"
-    )

@@ -1,4 +1,7 @@
-"""Text, pictures and boxes → the tensors that the models take."""
+"""Turn text, pictures and boxes into the tensors that the models take.
+
+Shapes: B texts, T tokens, N images, H × W pixels, K boxes of an image, P patches.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from torch import Tensor
 from transformers import (
-    AutoProcessor,
     BatchFeature,
     CLIPImageProcessorPil,
     PreTrainedTokenizerBase,
@@ -21,34 +23,35 @@ from transformers.image_processing_backends import PilBackend
 from vle_bench.data import boxes as box_mapping
 from vle_bench.data import images as pictures
 from vle_bench.data.tokenization import as_in_its_file, load_tokenizer
-from vle_bench.models.vle.configuration import VLEConfig
 
 Resize = Literal["crop", "squash", "published-vcr"]
 
-MOST_PIXELS = 4096  # a side, of what a model reads
+MOST_PIXELS = 4096  # a side, of the images that a model reads
 
 
 class VLEFeatures(BatchFeature):
-    """The model's tensors by name, and what is no input of the model.
+    """The model's tensors by name.
 
-    boxes_outside: how many boxes share nothing with what the model sees of their picture; they got the nearest patch.
+    Attributes:
+        boxes_outside: number of boxes outside of the part of their picture that the model sees.
+            They got the nearest patch.
     """
 
     boxes_outside: int = 0
 
 
 class VLEProcessor(ProcessorMixin):
-    """A tokenizer and a Pillow image processor that makes the model's square of a picture, in one of three ways.
+    """A tokenizer and a Pillow image processor that makes squares in one of three ways.
 
-    - `crop`: the shorter side is resized to the square's and the centre is kept, as METER and VLE were trained on VQA (METER's
-      transforms/transform.py, VLE's run_vqav2_ft.py). Boxes go with the pixels.
-    - `squash`: width and height are resized to the square's. It keeps every pixel, and it keeps boxes where the published mapping
-      to patches expects them.
-    - `published-vcr`: the pixels of `crop` and the boxes of `squash`, as VLE's VCR pipeline has them.
+    - `crop`: resize the shorter side and cut out the centre, as METER and VLE were trained on VQA
+      (METER's transforms/transform.py, VLE's run_vqav2_ft.py). Boxes move with the pixels.
+    - `squash`: resize width and height. This keeps every pixel, and it keeps boxes where the
+      published mapping to patches expects them.
+    - `published-vcr`: the pixels of `crop` and the boxes of `squash`, as in VLE's VCR pipeline.
 
     Args:
-        patch_size: of the model's vision encoder, in pixels; only boxes need it.
-        boxes_as_squashed: map boxes as if the picture had been squashed, whatever becomes of its pixels.
+        patch_size: patches of the model's vision encoder, in pixels a side; only boxes need it.
+        boxes_as_squashed: map boxes as if the picture had been squashed, however it was resized.
     """
 
     def __init__(
@@ -59,7 +62,8 @@ class VLEProcessor(ProcessorMixin):
         boxes_as_squashed: bool = False,
     ) -> None:
         if not isinstance(image_processor, PilBackend):
-            # Where torchvision is installed, transformers prefers it; its resize gives other pixels, and so other scores.
+            # transformers prefers torchvision if it is installed. Its resize gives other pixels,
+            # and so other scores.
             image_processor = CLIPImageProcessorPil.from_dict(image_processor.to_dict())
         for name in ("size", "crop_size"):
             for side in ("height", "width", "shortest_edge", "longest_edge"):
@@ -68,7 +72,7 @@ class VLEProcessor(ProcessorMixin):
                     type(pixels) is not int or not 1 <= pixels <= MOST_PIXELS
                 ):
                     raise ValueError(
-                        f"{name}.{side}: 1 to {MOST_PIXELS} pixels are expected, not {str(pixels)[:40]}"
+                        f"{name}.{side}: expected 1 to {MOST_PIXELS} pixels, not {str(pixels)[:40]}"
                     )
         self.patch_size = patch_size
         self.boxes_as_squashed = boxes_as_squashed
@@ -84,7 +88,7 @@ class VLEProcessor(ProcessorMixin):
         patch_size: int | None = None,
         resize: Resize = "squash",
     ) -> "VLEProcessor":
-        """A processor for pictures of `image_size` × `image_size` pixels after the resize, with CLIP's mean and deviation."""
+        """Build a processor for squares of `image_size` pixels, with CLIP's mean and deviation."""
         processor = cls(CLIPImageProcessorPil(), tokenizer, patch_size)
         processor.set_size(image_size, resize)
         return processor
@@ -101,26 +105,24 @@ class VLEProcessor(ProcessorMixin):
 
     @property
     def resize(self) -> Resize:
-        """Which of the three ways the settings amount to; one that only cuts counts as `crop`, one that never cuts as `squash`."""
+        """Which of the three ways the settings are; one that never cuts counts as `squash`."""
         if not self.image_processor.do_center_crop:
             return "squash"
         return "published-vcr" if self.boxes_as_squashed else "crop"
 
     @property
     def square(self) -> tuple[int | None, int | None]:
-        """Width and height in pixels of what the model gets; None where that depends on the picture."""
+        """Width and height of the model's images in pixels; None if that depends on the picture."""
         settings = self.image_processor
-        size = (
-            settings.crop_size
-            if settings.do_center_crop
-            else settings.size
-            if settings.do_resize
-            else {}
-        )
+        size = {}
+        if settings.do_center_crop:
+            size = settings.crop_size
+        elif settings.do_resize:
+            size = settings.size
         return size.get("width"), size.get("height")
 
     def set_size(self, image_size: int, resize: Resize) -> None:
-        """Make squares of `image_size` × `image_size` pixels in this way; mean, deviation and resampling stay."""
+        """Make squares of `image_size` pixels in this way; mean, deviation, resampling stay."""
         square = {"height": image_size, "width": image_size}
         cut = resize != "squash"
         settings = self.image_processor.to_dict()
@@ -140,21 +142,27 @@ class VLEProcessor(ProcessorMixin):
         truncation: bool | str | None = None,
         return_tensors: str = "pt",
     ) -> VLEFeatures:
-        """B texts, N images and the boxes of each image → tensors; an error says which item of the batch it is about.
+        """Turn B texts, N images and the boxes of each image into tensors.
 
         Args:
-            images: one, or a list of: Pillow images of any mode, paths, arrays (H, W, 3) of uint8. They are turned as their
-                EXIF orientation says, transparency is dropped, 16 bits a channel are scaled to 8.
-            text: one, or a list.
-            boxes: for each image (K_i, 4), x1, y1, x2, y2 in pixels of the upright original; (0, 4) for none.
+            images: one, or a list of: Pillow images of any mode, paths, arrays (H, W, 3) of uint8.
+                They are turned as their EXIF orientation says, transparency is dropped, 16 bits a
+                channel are scaled to 8.
+            text: a text or a list of texts.
+            boxes: for each image (K_i, 4), x1, y1, x2, y2 in pixels of the upright original; (0, 4)
+                if there are none.
             max_length: longer texts lose their end.
-            padding, truncation: as a tokenizer takes them; by default to the longest text, and wherever there is a max_length.
-            return_tensors: "pt"; nothing else is made here.
+            padding, truncation: as for a tokenizer; by default, pad to the longest text and
+                truncate if there is a max_length.
+            return_tensors: "pt"; other formats are refused.
 
         Returns:
-            input_ids, attention_mask (B, T), padded on the right to the longest text; pixel_values (N, 3, H, W);
-            object_patch_mask (N, K, P) bool and object_mask (N, K), padded to the most boxes of an image. As attribute
-            `boxes_outside`, the number of boxes of which the model sees nothing.
+            input_ids, attention_mask (B, T), padded on the right to the longest text; pixel_values
+            (N, 3, H, W); object_patch_mask (N, K, P) bool and object_mask (N, K), padded to the
+            most boxes of an image; and the attribute `boxes_outside`.
+
+        Raises:
+            ValueError: names the item of the batch.
         """
         if return_tensors != "pt":
             raise ValueError(
@@ -174,25 +182,27 @@ class VLEProcessor(ProcessorMixin):
             )
             features.update(encoded)
         if boxes is not None and images is None:
-            raise ValueError("boxes come with the images that they lie on")
+            raise ValueError("boxes need the images that they lie on")
         if images is not None:
             sources = list(images) if isinstance(images, list | tuple) else [images]
             if not sources:
-                raise ValueError("images: at least one is expected, an empty list came")
+                raise ValueError("images: expected at least one, got an empty list")
             upright = [pictures.read(source, f"images[{i}]") for i, source in enumerate(sources)]
             features["pixel_values"] = self._pixel_values(upright)
             if boxes is not None:
-                sizes = [image.size for image in upright]
-                features["object_patch_mask"], features["object_mask"], features.boxes_outside = (
-                    self._objects(boxes, sizes)
-                )
+                masks, real, outside = self._objects(boxes, [image.size for image in upright])
+                features["object_patch_mask"], features["object_mask"] = masks, real
+                features.boxes_outside = outside
         return features
 
     def window(self, width: int, height: int) -> tuple[float, float, float, float]:
-        """What the model sees of a picture: left, top, width and height, in pixels of the picture.
+        """Return the part of a picture that the model sees, in pixels of the picture.
 
-        The whole picture after a squash. After a resize of the shorter side and a centre crop, the part within the crop;
-        where the crop is larger than the picture, the black border belongs to the window.
+        After a squash this is the whole picture. After a centre crop it is the part within the
+        crop; if the crop is larger than the picture, the black border belongs to it.
+
+        Returns:
+            Left, top, width and height.
         """
         new_width, new_height = self._resized(width, height)
         settings = self.image_processor
@@ -204,7 +214,10 @@ class VLEProcessor(ProcessorMixin):
         return left * x, top * y, crop_width * x, crop_height * y
 
     def _resized(self, width: int, height: int) -> tuple[int, int]:
-        """As the image processor resizes a picture; the longer side is rounded down."""
+        """Return the size to which the image processor resizes a picture.
+
+        The longer side is rounded down.
+        """
         settings = self.image_processor
         size = settings.size
         if not settings.do_resize:
@@ -216,14 +229,12 @@ class VLEProcessor(ProcessorMixin):
             raise ValueError(
                 f"boxes can follow a resize to height and width or to shortest_edge, not to {size}"
             )
-        return (
-            (short, int(short * height / width))
-            if width <= height
-            else (int(short * width / height), short)
-        )
+        if width <= height:
+            return short, int(short * height / width)
+        return int(short * width / height), short
 
     def _grid(self, width: int, height: int) -> tuple[int, int]:
-        """Rows and columns of patches."""
+        """Return the rows and columns of patches of a picture."""
         if not self.patch_size:
             raise ValueError(
                 "boxes need the processor's patch_size: that of the model's config.vision_config"
@@ -238,30 +249,37 @@ class VLEProcessor(ProcessorMixin):
     def _objects(
         self, boxes: Sequence[ArrayLike], sizes: list[tuple[int, int]]
     ) -> tuple[Tensor, Tensor, int]:
-        """Boxes of N pictures → object_patch_mask (N, K, P), object_mask (N, K), the number outside."""
+        """Map the boxes of N pictures to patches.
+
+        Returns:
+            object_patch_mask (N, K, P), object_mask (N, K) and the number of boxes outside.
+        """
         if len(boxes) != len(sizes):
             raise ValueError(
-                f"boxes: an array for each of the {len(sizes)} images is expected, {len(boxes)} came"
+                f"boxes: expected an array for each of the {len(sizes)} images, got {len(boxes)}"
             )
         masks: list[NDArray[np.bool_]] = []
-        lost = 0
-        for i, (found, size) in enumerate(zip(boxes, sizes, strict=True)):
+        outside = 0
+        for i, (corners, size) in enumerate(zip(boxes, sizes, strict=True)):
             try:
                 left, top, width, height = (
                     (0, 0, *size) if self.boxes_as_squashed else self.window(*size)
                 )
-                moved = box_mapping.box_array(found) - np.array([left, top, left, top])
+                moved = box_mapping.box_array(corners) - np.array([left, top, left, top])
                 masks.append(box_mapping.patch_mask(moved, width, height, *self._grid(*size)))
-                lost += int(box_mapping.outside(moved, width, height).sum())
+                outside += int(box_mapping.outside(moved, width, height).sum())
             except ValueError as error:
                 raise ValueError(f"images[{i}]: {error}") from error
         most = max(len(mask) for mask in masks)
         padded = np.stack([np.pad(mask, ((0, most - len(mask)), (0, 0))) for mask in masks])
         real = np.arange(most) < np.array([len(mask) for mask in masks])[:, None]
-        return torch.from_numpy(padded), torch.from_numpy(real.astype(np.int64)), lost
+        return torch.from_numpy(padded), torch.from_numpy(real.astype(np.int64)), outside
 
     def _pixel_values(self, images: list[Image.Image]) -> torch.Tensor:
-        """As the image processor gives them, in a third of its time: one multiplication a batch, and no resize to the same size."""
+        """Return the tensors of the image processor, in a third of its time.
+
+        One multiplication a batch instead of one an image, and no resize to the same size.
+        """
         settings = self.image_processor
         target = (settings.size.get("width"), settings.size.get("height"))
         resize = settings.do_resize and any(image.size != target for image in images)
@@ -271,12 +289,10 @@ class VLEProcessor(ProcessorMixin):
         if settings.do_rescale:
             pixels *= settings.rescale_factor
         if settings.do_normalize:
-            mean, std = (
-                torch.tensor(v)[:, None, None] for v in (settings.image_mean, settings.image_std)
-            )
-            pixels.sub_(mean).div_(
-                std
-            )  # in place: two new copies of a batch take as long as the arithmetic
+            mean = torch.tensor(settings.image_mean)[:, None, None]
+            std = torch.tensor(settings.image_std)[:, None, None]
+            # In place: two more copies of a batch take as long as the arithmetic.
+            pixels.sub_(mean).div_(std)
         return pixels
 
     @classmethod
@@ -286,7 +302,10 @@ class VLEProcessor(ProcessorMixin):
         processor_dict: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> list[Any]:
-        """Load the image processor and the tokenizer; transformers 5 does not know the name of CLIP's before version 4.25."""
+        """Load the image processor and the tokenizer.
+
+        transformers 5 does not know `CLIPFeatureExtractor`, the name of CLIP's before version 4.25.
+        """
         settings, _ = CLIPImageProcessorPil.get_image_processor_dict(
             pretrained_model_name_or_path, **kwargs
         )
@@ -295,34 +314,30 @@ class VLEProcessor(ProcessorMixin):
                 pretrained_model_name_or_path, processor_dict, **kwargs
             )
             return loaded
-        pictures_to_pixels = CLIPImageProcessorPil.from_dict(
+        image_processor = CLIPImageProcessorPil.from_dict(
             settings | {"image_processor_type": "CLIPImageProcessor"}
         )
         tokenizer = cls._load_tokenizer_from_pretrained(
             "tokenizer", pretrained_model_name_or_path, **kwargs
         )
-        return [pictures_to_pixels, tokenizer]
+        return [image_processor, tokenizer]
 
     @classmethod
     def from_folder(cls, folder: Path) -> "VLEProcessor":
-        """The processor of a saved checkpoint folder."""
+        """Load the processor of a checkpoint folder."""
         return cls.from_pretrained(str(folder), local_files_only=True)
 
 
 def _texts(text: str | Sequence[str]) -> list[str]:
+    """Return a list of texts, all of them strings with a word in them."""
     if not isinstance(text, str | list | tuple):
-        raise ValueError(
-            f"text: a string or a list of strings is expected, {type(text).__name__} came"
-        )
+        raise ValueError(f"text: expected a string or a list of strings, got {type(text).__name__}")
     texts = [text] if isinstance(text, str) else list(text)
     if not texts:
-        raise ValueError("text: at least one is expected, an empty list came")
+        raise ValueError("text: expected at least one, got an empty list")
     for i, entry in enumerate(texts):
         if not isinstance(entry, str):
-            raise ValueError(f"text[{i}]: a string is expected, {type(entry).__name__} came")
+            raise ValueError(f"text[{i}]: expected a string, got {type(entry).__name__}")
         if not entry.strip():
-            raise ValueError(f"text[{i}]: a text is expected, an empty string came")
+            raise ValueError(f"text[{i}]: expected a text, got an empty string")
     return texts
-
-
-AutoProcessor.register(VLEConfig, VLEProcessor)

@@ -35,7 +35,7 @@ from vle_bench.models import (
     VLEProcessor,
     pretrained,
 )
-from vle_bench.models.vle import modeling
+from vle_bench.models.vle import pretrained_model
 from vle_bench.models.vle.convert import vle
 from vle_bench.models.vle.convert.checkpoints import convert_checkpoint, convert_encoders
 from vle_bench.models.vle.convert.converted import infer_config
@@ -294,7 +294,7 @@ def test_tied_weights_are_one_tensor(tmp_path):
 
 
 def test_every_head_has_a_class():
-    assert set(vle.HEADS) == set(modeling.HEADS)
+    assert set(vle.HEADS) == set(pretrained_model.HEADS)
 
 
 def test_several_heads_are_dropped_and_named(vqa):
@@ -461,7 +461,7 @@ def test_encoders_that_do_not_fit_are_refused(encoders):
             folder / "deberta", folder / "vision", folder / "out", folder / "config.json"
         )
     with pytest.raises(
-        RequestError, match="a CLIP or its vision encoder is expected, deberta-v2 came"
+        RequestError, match="expected a CLIP or its vision encoder, got deberta-v2"
     ):
         convert_encoders(folder / "deberta", folder / "deberta", folder / "out")
     with pytest.raises(RequestError, match="no config.json"):
@@ -526,11 +526,11 @@ def without(name):
         (
             "vqa",
             lambda tensors: tensors | {"vqa_classifier.3.bias": torch.zeros(3)},
-            r"\(17,\) expected, \(3,\) came",
+            r"\(3,\) instead of \(17,\)",
         ),
-        ("vqa", lambda tensors: tensors | {"labels": ["yes"]}, r"other values came: 1 \(labels\)"),
+        ("vqa", lambda tensors: tensors | {"labels": ["yes"]}, r"got other values: 1 \(labels\)"),
         ("vqa", lambda tensors: {"state_dict": {}}, "it holds no tensors"),
-        ("vqa", lambda tensors: [tensors], "a dictionary of tensors is expected, list came"),
+        ("vqa", lambda tensors: [tensors], "expected a dictionary of tensors, got list"),
         (
             "vqa",
             lambda tensors: (
@@ -541,7 +541,7 @@ def without(name):
         (
             "vqa",
             lambda tensors: {"state_dict": tensors, "callbacks": Harmful()},
-            "only tensors and plain values .* it asks for ",
+            "only tensors and plain values .* it needs ",
         ),
     ],
 )
@@ -599,8 +599,8 @@ def test_a_truncated_file_is_refused(tmp_path, vqa, suffix):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "not JSON"),
-        ("[]", '"model_type": "vle" is expected'),
+        ("{", "broken or cut-off JSON"),
+        ("[]", 'expected "model_type": "vle"'),
         (
             '{"model_type": "vle", "text_config": {"model_type": "no-such"}}',
             "not a valid VLEConfig",

@@ -1,1 +1,1 @@
-"""Training checkpoints of METER and VLE, and pairs of encoders → `from_pretrained` folders."""
+"""Convert checkpoints and pairs of encoders to `from_pretrained` folders: one module a family."""

@@ -1,6 +1,5 @@
-"""Checkpoints from elsewhere → a `from_pretrained` folder, complete or not at all."""
+"""Convert a checkpoint from elsewhere to a `from_pretrained` folder, complete or not at all."""
 
-import json
 import pickle
 import re
 import zipfile
@@ -12,15 +11,18 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from vle_bench import atomic, models
 from vle_bench.data.tokenization import load_tokenizer
 from vle_bench.errors import RequestError
+from vle_bench.json_files import read_json
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.convert.converted import Converted, few, not_finite, shared_prefix
 from vle_bench.models.vle.convert.encoders import from_encoders
 from vle_bench.models.vle.convert.meter import convert_meter
 from vle_bench.models.vle.convert.vle import convert_vle
+from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
 from vle_bench.models.vle.processing import VLEProcessor
 
 _TOKENIZER_FILES = (
@@ -30,14 +32,14 @@ _TOKENIZER_FILES = (
     "vocab.txt",
     "sentencepiece.bpe.model",
 )
-_ANCHOR = "cross_modal_text_pooler.dense.weight"  # METER and VLE both have it, once
+_ANCHOR = "cross_modal_text_pooler.dense.weight"  # checkpoints of METER and of VLE have it once
 
 
 class _NotLoaded:
-    """Stands where a checkpoint names a class of its trainer's; nothing of that class is imported or run."""
+    """Placeholder for a class of the trainer that a checkpoint names and we do not import."""
 
 
-# What Lightning's checkpoints name beside the weights (METER's published ones were written by 1.3).
+# Classes in Lightning's checkpoints (METER's published ones were written by version 1.3).
 _LIGHTNING_NAMES: list[Any] = [
     (stand_in, f"{package}.{name}")
     for package in ("pytorch_lightning", "lightning.pytorch")
@@ -60,12 +62,16 @@ def convert_checkpoint(
     """Convert a METER or VLE training checkpoint.
 
     Args:
-        config_file: a VLEConfig as JSON, for what the tensors cannot tell; it must fit them.
+        config_file: a VLEConfig as JSON, for values that no tensor implies; it must fit the
+            tensors.
         tokenizer: folder of a tokenizer, to save a processor with the model.
-        answers: of a VQA head, by class; training checkpoints do not hold them.
+        answers: answers of a VQA head by class, which training checkpoints do not contain.
 
     Returns:
-        Lines that say what was mapped, what was dropped, and what was written.
+        Lines to print: the tensors that were mapped, dropped and written.
+
+    Raises:
+        RequestError: the checkpoint cannot be converted.
     """
     check_output(output)
     config = None if config_file is None else read_config(config_file)
@@ -88,7 +94,11 @@ def convert_encoders(
     tokenizer: Path | None = None,
     keep_last_vision_layer: bool = False,
 ) -> list[str]:
-    """Build a fresh VLE from the folders of a text encoder and a CLIP; the text folder's tokenizer comes along."""
+    """Build a fresh VLE from the folders of a text encoder and a CLIP, with the text's tokenizer.
+
+    Returns:
+        Lines to print, as `convert_checkpoint`.
+    """
     check_output(output)
     config = None if config_file is None else read_config(config_file)
     converted = from_encoders(text, vision, config, keep_last_vision_layer)
@@ -98,6 +108,7 @@ def convert_encoders(
 
 
 def check_output(output: Path) -> None:
+    """Refuse an output folder with something in it."""
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise RequestError(
             f"{output}: it exists already; name a new or an empty folder with --output"
@@ -105,27 +116,31 @@ def check_output(output: Path) -> None:
 
 
 def read_config(path: Path) -> VLEConfig:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise RequestError(f"{path}: it cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise RequestError(f"{path}: not JSON: {error}") from error
+    """Read a VLEConfig from a JSON file; a RequestError names the file."""
+    values = read_json(path)
     if not isinstance(values, dict) or values.get("model_type") != "vle":
-        raise RequestError(f'{path}: not a VLEConfig, "model_type": "vle" is expected')
+        raise RequestError(f'{path}: not a VLEConfig, expected "model_type": "vle"')
     try:
         return VLEConfig.from_dict(values)
-    except Exception as error:  # the checks of transformers' configurations have many error types
+    # The checks of transformers' configurations raise many types of errors.
+    except Exception as error:
         raise RequestError(
             f"{path}: not a valid VLEConfig: {' '.join(str(error).split())}"
         ) from error
 
 
 def read_checkpoint(path: Path) -> Mapping[str, Any]:
-    """What the file holds; nothing in it is run (`weights_only`), and tensors stay on disk until they are read."""
+    """Load a checkpoint file without running code in it (`weights_only`).
+
+    Tensors stay on disk until they are read.
+
+    Raises:
+        RequestError: names the file and what is wrong with it.
+    """
     if path.is_dir():
         raise RequestError(
-            f"{path}: a folder; name the checkpoint file (DeepSpeed's zero_to_fp32.py consolidates its folders into one)"
+            f"{path}: a folder; name the checkpoint file "
+            "(DeepSpeed's zero_to_fp32.py consolidates its folders into one)"
         )
     if not path.is_file():
         raise RequestError(f"{path}: no such file")
@@ -133,10 +148,11 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
         if path.suffix == ".safetensors":
             return load_file(path)
         archive = zipfile.is_zipfile(path)
-        # torch does not compare the checksums: a damaged download would be converted to other weights.
+        # torch does not verify checksums: a damaged download would be converted to other weights.
         if archive and (member := zipfile.ZipFile(path).testzip()) is not None:
             raise RequestError(
-                f"{path}: damaged, the checksum of {member} is not that of its bytes; fetch the file again"
+                f"{path}: damaged, the checksum of {member} is not that of its bytes; "
+                "fetch the file again"
             )
         with torch.serialization.safe_globals(_LIGHTNING_NAMES):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
@@ -144,22 +160,27 @@ def read_checkpoint(path: Path) -> Mapping[str, Any]:
         raise
     except pickle.UnpicklingError as error:
         code = re.search(r"GLOBAL (\S+)", str(error))
-        problem = f"it asks for {code[1]}" if code else "it is damaged or not a checkpoint"
+        problem = f"it needs {code[1]}" if code else "it is damaged or not a checkpoint"
         raise RequestError(
             f"{path}: only tensors and plain values are read from a checkpoint, and {problem}"
         ) from error
-    except Exception as error:  # a damaged file can fail anywhere in its reader
+    # A damaged file can fail anywhere in its reader.
+    except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise RequestError(f"{path}: truncated or not a checkpoint: {reason[0]}") from error
     if not isinstance(content, dict):
         raise RequestError(
-            f"{path}: a dictionary of tensors is expected, {type(content).__name__} came"
+            f"{path}: expected a dictionary of tensors, got {type(content).__name__}"
         )
     return content
 
 
 def state_dict(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors: Lightning keeps them under `state_dict`, DeepSpeed under `module`, a consolidated file at the top."""
+    """Return the tensors of a checkpoint.
+
+    Lightning keeps them under `state_dict`, DeepSpeed under `module`, a consolidated file at the
+    top.
+    """
     inner = next(
         (content[key] for key in ("state_dict", "module") if isinstance(content.get(key), dict)),
         content,
@@ -167,15 +188,15 @@ def state_dict(content: Mapping[str, Any]) -> dict[str, Tensor]:
     other = [str(name) for name, value in inner.items() if not isinstance(value, Tensor)]
     if other or not inner:
         raise RequestError(
-            f"tensors are expected, other values came: {few(other)}"
+            f"expected only tensors, got other values: {few(other)}"
             if other
-            else "it holds no tensors"
+            else "it contains no tensors"
         )
     return dict(inner)
 
 
 def _tokenizer_name(content: Mapping[str, Any]) -> str:
-    """METER's checkpoints keep its settings under `hyper_parameters`."""
+    """Return the name of the tokenizer in METER's hyper-parameters, or an empty string."""
     settings = content.get("hyper_parameters")
     settings = settings.get("config", settings) if isinstance(settings, dict) else {}
     name = settings.get("tokenizer", "") if isinstance(settings, dict) else ""
@@ -186,7 +207,8 @@ def _convert(
     tensors: dict[str, Tensor], config: VLEConfig | None, tokenizer: str
 ) -> tuple[str, Converted]:
     prefix = shared_prefix(tensors, _ANCHOR)
-    outer = prefix.removesuffix("vle.")  # the model's own name for its encoder, not the trainer's
+    # `vle.` is the model's own name for its encoder and no prefix of the trainer.
+    outer = prefix.removesuffix("vle.")
     outside = [name for name in tensors if not name.startswith(outer)]
     if outside:
         raise RequestError(f"tensors are left over that do not begin with {outer}: {few(outside)}")
@@ -198,22 +220,28 @@ def _convert(
 
 
 def _name_classes(converted: Converted, answers: list[str]) -> None:
-    """Give the classes of a VQA head their answers, exactly as many as it has."""
+    """Name the classes of a VQA head; there must be as many answers as classes."""
     if converted.architecture != "VLEForVQA":
         raise RequestError(
-            f"answers name the classes of a VQA head, and this is a {converted.architecture}: leave --answers out"
+            f"answers name the classes of a VQA head, and this is a {converted.architecture}: "
+            "leave --answers out"
         )
     classes = len(converted.tensors.get("vqa_classifier.3.weight", ()))
     if len(answers) != classes:
         raise RequestError(
-            f"its head has {classes:,} classes, and --answers {len(answers):,}: another label map than it was trained with"
+            f"its head has {classes:,} classes, and --answers {len(answers):,}: "
+            "another label map than it was trained with"
         )
     converted.config.id2label = dict(enumerate(answers))
     converted.config.label2id = {answer: i for i, answer in enumerate(answers)}
 
 
 def save(converted: Converted, output: Path, tokenizer: Path | None) -> list[str]:
-    """Check that every tensor has its place, and write the folder."""
+    """Check that every tensor fits the model, and write the folder.
+
+    Returns:
+        Lines to print.
+    """
     config = converted.config
     model = _filled_model(converted)
     processor = None if tokenizer is None else _processor(tokenizer, config)
@@ -228,7 +256,8 @@ def save(converted: Converted, output: Path, tokenizer: Path | None) -> list[str
     lines = _summary(converted, list(model.state_dict()))
     if processor is None:
         lines.append(
-            "no processor was written: convert again with --tokenizer DIR, a folder with the text encoder's tokenizer"
+            "no processor was written: convert again with --tokenizer DIR, "
+            "a folder with the text encoder's tokenizer"
         )
     if converted.architecture == "VLEForVQA" and not named:
         lines.append(
@@ -237,12 +266,12 @@ def save(converted: Converted, output: Path, tokenizer: Path | None) -> list[str
     return [*lines, f"written: {output}"]
 
 
-def _filled_model(converted: Converted) -> Any:
-    cls = getattr(models, converted.architecture)
+def _filled_model(converted: Converted) -> VLEPreTrainedModel:
+    """Build the model with the converted tensors in float32."""
+    cls: type[VLEPreTrainedModel] = getattr(models, converted.architecture)
     try:
-        with torch.device(
-            "meta"
-        ):  # nothing is allocated or initialised that the checkpoint replaces
+        # On the meta device nothing is allocated or initialised that the checkpoint replaces.
+        with torch.device("meta"):
             model = cls(converted.config)
     except (ValueError, KeyError) as error:
         raise RequestError(f"the configuration cannot be built: {error}") from error
@@ -254,17 +283,13 @@ def _filled_model(converted: Converted) -> Any:
             f"numbers that are not finite (NaN, infinite, or too large for float32) in {few(names)}"
         )
     for first, second in (getattr(cls, "_tied_weights_keys", None) or {}).items():
-        for here, there in ((first, second), (second, first)):
-            if here not in tensors and there in tensors:
-                tensors[here] = tensors[there]
-        if (
-            first in tensors
-            and second in tensors
-            and not torch.equal(tensors[first], tensors[second])
-        ):
+        values = [tensors[name] for name in (first, second) if name in tensors]
+        if len(values) == 2 and not torch.equal(values[0], values[1]):
             raise RequestError(
                 f"{first} and {second} differ: in {converted.architecture} they are one tensor"
             )
+        if values:
+            tensors[first] = tensors[second] = values[0]
     _check_fit(tensors, model.state_dict())
     model.load_state_dict(tensors, strict=True, assign=True)
     model.tie_weights()
@@ -272,6 +297,7 @@ def _filled_model(converted: Converted) -> Any:
 
 
 def _check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that are missing, left over or of another shape."""
     problems = []
     if missing := expected.keys() - tensors.keys():
         problems.append(f"missing: {few(missing)}")
@@ -280,8 +306,7 @@ def _check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) ->
     both = expected.keys() & tensors.keys()
     if other := [n for n in both if tensors[n].shape != expected[n].shape]:
         shapes = [
-            f"{n} {tuple(expected[n].shape)} expected, {tuple(tensors[n].shape)} came"
-            for n in other
+            f"{n} {tuple(tensors[n].shape)} instead of {tuple(expected[n].shape)}" for n in other
         ]
         problems.append(f"of another shape: {few(shapes)}")
     if problems:
@@ -291,7 +316,8 @@ def _check_fit(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) ->
 def _processor(tokenizer: Path, config: VLEConfig) -> VLEProcessor:
     try:
         loaded = load_tokenizer(tokenizer, local_files_only=True)
-    except Exception as error:  # each tokenizer library has error types of its own
+    # Each tokenizer library has error types of its own.
+    except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise RequestError(
             f"{tokenizer}: no tokenizer can be loaded from it: {reason[0]}"
@@ -301,28 +327,27 @@ def _processor(tokenizer: Path, config: VLEConfig) -> VLEProcessor:
         raise RequestError(
             f"{tokenizer}: its tokenizer has {len(loaded)} words, the text encoder {vocabulary}"
         )
-    # METER and VLE were trained on crops; a fresh model has seen CLIP's, which are the same.
+    # METER and VLE were trained on centre crops, and so was CLIP.
     return VLEProcessor.from_parts(
         loaded, config.vision_config.image_size, config.vision_config.patch_size, "crop"
     )
 
 
 def _summary(converted: Converted, names: list[str]) -> list[str]:
-    config, text, vision = (
-        converted.config,
-        converted.config.text_config,
-        converted.config.vision_config,
-    )
+    """Return lines with the number and sizes of the tensors in each part, and the dropped ones."""
+    config = converted.config
+    text, vision = config.text_config, config.vision_config
     counts = Counter(_part(name, converted.architecture) for name in names)
+    pixels = f"{vision.image_size} px in patches of {vision.patch_size}"
     described = {
         "text": f"{text.model_type}, {_size(text)}",
-        "vision": f"CLIP ViT, {_size(vision)}, {vision.image_size} px in patches of {vision.patch_size}",
+        "vision": f"CLIP ViT, {_size(vision)}, {pixels}",
         "fusion": f"{_size(config)}, {config.num_token_types} token types",
         "head": converted.architecture,
     }
     lines = [
-        f"{part:8}{counts[part]:5} tensors  {what}"
-        for part, what in described.items()
+        f"{part:8}{counts[part]:5} tensors  {description}"
+        for part, description in described.items()
         if counts[part]
     ]
     if converted.dropped:
@@ -335,11 +360,15 @@ def _summary(converted: Converted, names: list[str]) -> list[str]:
     return lines
 
 
-def _size(config: Any) -> str:
-    return f"{config.num_hidden_layers} layers of {config.hidden_size}, {config.num_attention_heads} heads"
+def _size(config: PreTrainedConfig) -> str:
+    return (
+        f"{config.num_hidden_layers} layers of {config.hidden_size}, "
+        f"{config.num_attention_heads} heads"
+    )
 
 
 def _part(name: str, architecture: str) -> str:
+    """Return the part of the model that a tensor belongs to."""
     if architecture != "VLEModel" and not name.startswith("vle."):
         return "head"
     return {"text_model": "text", "vision_model": "vision"}.get(

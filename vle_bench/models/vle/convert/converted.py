@@ -1,4 +1,4 @@
-"""What every converter returns, and the configuration that a checkpoint's tensors imply."""
+"""The result of a converter, and the configuration that the shapes of tensors imply."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -6,7 +6,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import BertConfig, CLIPVisionConfig, DebertaV2Config, RobertaConfig
+from transformers import (
+    BertConfig,
+    CLIPVisionConfig,
+    DebertaV2Config,
+    PreTrainedConfig,
+    RobertaConfig,
+)
 
 from vle_bench.errors import RequestError
 from vle_bench.models.vle.configuration import VLEConfig
@@ -15,7 +21,14 @@ HEAD_WIDTH = 64  # of an attention head, in every published encoder and fusion
 
 
 class Converted(NamedTuple):
-    """A model of class `architecture`: its configuration, its tensors by their names in the model, what was left out."""
+    """A converted model.
+
+    Attributes:
+        config: its configuration.
+        tensors: its tensors by their names in the model.
+        architecture: its class in `vle_bench.models`.
+        dropped: names of the tensors that were left out.
+    """
 
     config: VLEConfig
     tensors: dict[str, Tensor]
@@ -24,34 +37,37 @@ class Converted(NamedTuple):
 
 
 def shared_prefix(names: Iterable[str], known: str) -> str:
-    """What stands before the one name that ends in `known`; no name, or more than one, is an error."""
-    found = [name for name in names if name == known or name.endswith("." + known)]
-    if len(found) != 1:
+    """Return the prefix of the one name that ends in `known`.
+
+    Raises:
+        RequestError: no name ends so, or several do.
+    """
+    matches = [name for name in names if name == known or name.endswith("." + known)]
+    if len(matches) != 1:
         raise RequestError(
-            f"neither METER's nor VLE's key names: {len(found)} keys end in {known}, one is expected"
+            f"neither METER's nor VLE's key names: expected one key that ends in {known}, "
+            f"got {len(matches)}"
         )
-    return found[0].removesuffix(known)
+    return matches[0].removesuffix(known)
 
 
 def few(names: Iterable[str]) -> str:
-    """The number of names and the first five of them."""
+    """Format the number of names and the first five of them."""
     ordered = sorted(names)
     return f"{len(ordered)} ({', '.join(ordered[:5])}{', ...' if len(ordered) > 5 else ''})"
 
 
 def not_finite(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
-    """The names of the tensors that hold a NaN or an infinite number, in one look at the device."""
+    """Return the names of tensors with a NaN or an infinite number; waits for the device once."""
     named = dict(tensors)
-    sound = [tensor.isfinite().all() for tensor in named.values()]
-    return (
-        [name for name, whole in zip(named, torch.stack(sound).tolist(), strict=True) if not whole]
-        if sound
-        else []
-    )
+    if not named:
+        return []
+    finite = torch.stack([tensor.isfinite().all() for tensor in named.values()]).tolist()
+    return [name for name, is_finite in zip(named, finite, strict=True) if not is_finite]
 
 
 def encoder_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the VLEModel, by their names in it."""
+    """Return the tensors of the VLEModel by their names in it."""
     inner = {
         name.removeprefix("vle."): tensor
         for name, tensor in tensors.items()
@@ -61,20 +77,21 @@ def encoder_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def heads(width: int) -> int:
-    """Attention heads of a published encoder of this width."""
+    """Return the number of attention heads of a published encoder of this width."""
     if width % HEAD_WIDTH:
         raise RequestError(
-            f"a width of {width} does not divide into heads of {HEAD_WIDTH}: give the head counts with --config"
+            f"a width of {width} does not divide into heads of {HEAD_WIDTH}: "
+            "give the head counts with --config"
         )
     return width // HEAD_WIDTH
 
 
 def infer_config(tensors: Mapping[str, Tensor], tokenizer: str = "") -> VLEConfig:
-    """The configuration that the shapes imply, with the published settings for what no shape tells.
+    """Infer the configuration from the shapes; values that no shape implies are the published ones.
 
     Args:
-        tensors: of a VLEModel, by their names in it.
-        tokenizer: name that the checkpoint gives its tokenizer; METER takes RoBERTa by it.
+        tensors: tensors of a VLEModel by their names in it.
+        tokenizer: name of the tokenizer in the checkpoint, by which METER chooses RoBERTa.
     """
     width = _shape(tensors, "cross_modal_text_pooler.dense.weight")[0]
     return VLEConfig(
@@ -88,27 +105,22 @@ def infer_config(tensors: Mapping[str, Tensor], tokenizer: str = "") -> VLEConfi
     )
 
 
-def _text_config(tensors: Mapping[str, Tensor], tokenizer: str) -> Any:
+def _text_config(tensors: Mapping[str, Tensor], tokenizer: str) -> PreTrainedConfig:
     vocabulary, width = _shape(tensors, "text_model.embeddings.word_embeddings.weight")
-    sizes: dict[str, Any] = {
+    inner = _shape(tensors, "text_model.encoder.layer.0.intermediate.dense.weight")[0]
+    sizes = {
         "vocab_size": vocabulary,
         "hidden_size": width,
         "num_hidden_layers": _layers(tensors, "text_model.encoder.layer."),
         "num_attention_heads": heads(width),
-        "intermediate_size": _shape(
-            tensors, "text_model.encoder.layer.0.intermediate.dense.weight"
-        )[0],
+        "intermediate_size": inner,
     }
     if "text_model.encoder.rel_embeddings.weight" in tensors:
         return DebertaV2Config(**sizes, **_deberta_settings(tensors))
     types = _shape(tensors, "text_model.embeddings.token_type_embeddings.weight")[0]
-    sizes |= {
-        "max_position_embeddings": _shape(
-            tensors, "text_model.embeddings.position_embeddings.weight"
-        )[0],
-        "type_vocab_size": types,
-    }
-    # RoBERTa has one type of token and BERT two, where no name says which of the two it is.
+    positions = _shape(tensors, "text_model.embeddings.position_embeddings.weight")[0]
+    sizes |= {"max_position_embeddings": positions, "type_vocab_size": types}
+    # Without a name, the number of token types decides: RoBERTa has one, BERT two.
     if "roberta" in tokenizer.lower() or (not tokenizer and types == 1):
         return RobertaConfig(
             **sizes, layer_norm_eps=1e-5, pad_token_id=1, bos_token_id=0, eos_token_id=2
@@ -117,15 +129,14 @@ def _text_config(tensors: Mapping[str, Tensor], tokenizer: str) -> Any:
 
 
 def _deberta_settings(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """DeBERTa-v3's settings (config.json of microsoft/deberta-v3-base and -large)."""
+    """Return DeBERTa-v3's settings (config.json of microsoft/deberta-v3-base and -large)."""
+    normed = "text_model.encoder.LayerNorm.weight" in tensors
+    own_key = "text_model.encoder.layer.0.attention.self.pos_key_proj.weight" in tensors
     return {
         "relative_attention": True,
         "position_buckets": _shape(tensors, "text_model.encoder.rel_embeddings.weight")[0] // 2,
-        "norm_rel_ebd": "layer_norm"
-        if "text_model.encoder.LayerNorm.weight" in tensors
-        else "none",
-        "share_att_key": "text_model.encoder.layer.0.attention.self.pos_key_proj.weight"
-        not in tensors,
+        "norm_rel_ebd": "layer_norm" if normed else "none",
+        "share_att_key": not own_key,
         "pos_att_type": ["p2c", "c2p"],
         "position_biased_input": "text_model.embeddings.position_embeddings.weight" in tensors,
         "max_relative_positions": -1,
@@ -142,7 +153,7 @@ def _vision_config(tensors: Mapping[str, Tensor]) -> CLIPVisionConfig:
     grid = math.isqrt(positions - 1)
     if grid * grid != positions - 1:
         raise RequestError(
-            f"the position table has {positions} rows: one and a square number are expected"
+            f"the position table has {positions} rows: expected a square number and one more"
         )
     return CLIPVisionConfig(
         hidden_size=width,
@@ -159,14 +170,17 @@ def _vision_config(tensors: Mapping[str, Tensor]) -> CLIPVisionConfig:
 
 def _shape(tensors: Mapping[str, Tensor], name: str, dimensions: int = 2) -> tuple[int, ...]:
     if name not in tensors:
-        raise RequestError(f"{name} is missing: the configuration cannot be told from the tensors")
+        raise RequestError(
+            f"{name} is missing: the configuration cannot be inferred from the tensors"
+        )
     shape = tuple(tensors[name].shape)
     if len(shape) != dimensions:
-        raise RequestError(f"{name}: {dimensions} dimensions are expected, the shape {shape} came")
+        raise RequestError(f"{name}: expected {dimensions} dimensions, got the shape {shape}")
     return shape
 
 
 def _layers(tensors: Mapping[str, Tensor], prefix: str) -> int:
+    """Count the layers whose names begin with `prefix` and a number."""
     return len(
         {name.removeprefix(prefix).split(".")[0] for name in tensors if name.startswith(prefix)}
     )

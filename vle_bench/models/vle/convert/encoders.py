@@ -1,4 +1,4 @@
-"""A fresh VLE from a text encoder and a CLIP, each a `from_pretrained` folder."""
+"""Build a fresh VLE from a text encoder and a CLIP, each a `from_pretrained` folder."""
 
 import copy
 from pathlib import Path
@@ -13,7 +13,8 @@ from vle_bench.models.vle.convert.converted import Converted, few, heads
 from vle_bench.models.vle.modeling import VLEModel
 
 TEXT_TYPES = ("deberta-v2", "roberta", "bert")
-# Heads of the text encoders' pre-training, and the poolers and the text half of CLIP, which VLE does not read.
+# Heads of the text encoders' pre-training, and the poolers and the text half of CLIP, which VLE
+# does not read.
 TEXT_DROPPABLE = (
     "lm_head.",
     "lm_predictions.",
@@ -29,12 +30,15 @@ SEED = 0
 def from_encoders(
     text: Path, vision: Path, config: VLEConfig | None = None, keep_last_vision_layer: bool = False
 ) -> Converted:
-    """A VLEModel with the encoders' weights; projections, types and fusion are new, drawn from a fixed seed.
+    """Join the weights of the encoders; projections, types and fusion are new, from a fixed seed.
 
-    The published models leave out CLIP's last layer (11 of 12, 23 of 24), and so does this by default.
+    The published models leave out CLIP's last layer (11 of 12, 23 of 24), and this is the default.
 
     Args:
-        config: configuration to take; None: the encoders' own, and a fusion as wide as the text encoder, as published.
+        text: folder of the text encoder.
+        vision: folder of a CLIP or of its vision encoder.
+        config: configuration to use; None: the encoders' own, and a fusion as wide as the text
+            encoder, as published.
     """
     text_config, text_model, dropped = _load_text(text)
     vision_config, vision_model, vision_dropped = _load_vision(vision)
@@ -83,7 +87,8 @@ def _load_text(folder: Path) -> tuple[Any, Any, list[str]]:
     config = _read_config(folder)
     if config.model_type not in TEXT_TYPES:
         raise RequestError(
-            f"{folder}: a text encoder of type {', '.join(TEXT_TYPES)} is expected, {config.model_type} came"
+            f"{folder}: expected a text encoder of type {', '.join(TEXT_TYPES)}, "
+            f"got {config.model_type}"
         )
     model, dropped = _load(
         AutoModel, folder, copy.deepcopy(config), TEXT_DROPPABLE, may_be_new=("pooler.",)
@@ -97,7 +102,7 @@ def _load_vision(folder: Path) -> tuple[CLIPVisionConfig, Any, list[str]]:
         config = config.vision_config
     if not isinstance(config, CLIPVisionConfig):
         raise RequestError(
-            f"{folder}: a CLIP or its vision encoder is expected, {config.model_type} came"
+            f"{folder}: expected a CLIP or its vision encoder, got {config.model_type}"
         )
     model, dropped = _load(
         CLIPVisionModel, folder, copy.deepcopy(config), VISION_DROPPABLE, may_be_new=()
@@ -108,7 +113,7 @@ def _load_vision(folder: Path) -> tuple[CLIPVisionConfig, Any, list[str]]:
 def _read_config(folder: Path) -> Any:
     if not (folder / "config.json").is_file():
         raise RequestError(
-            f"{folder}: no config.json; a folder that from_pretrained can load is expected"
+            f"{folder}: no config.json; expected a folder that from_pretrained can load"
         )
     try:
         return AutoConfig.from_pretrained(str(folder), local_files_only=True)
@@ -121,7 +126,15 @@ def _read_config(folder: Path) -> Any:
 def _load(
     cls: Any, folder: Path, config: Any, droppable: tuple[str, ...], may_be_new: tuple[str, ...]
 ) -> tuple[Any, list[str]]:
-    """Load an encoder; a key that is missing, or left over and not in `droppable`, is an error that names it."""
+    """Load an encoder and return it with the keys of the folder that it does not have.
+
+    Args:
+        droppable: beginnings of keys that the encoder need not have.
+        may_be_new: beginnings of keys that the folder need not have.
+
+    Raises:
+        RequestError: names other keys that are missing or left over.
+    """
     try:
         model, info = cls.from_pretrained(
             str(folder),
@@ -131,7 +144,8 @@ def _load(
             weights_only=True,
             dtype=torch.float32,
         )
-    except Exception as error:  # safetensors and pickle have error types of their own
+    # safetensors and pickle have error types of their own.
+    except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise RequestError(f"{folder}: the weights cannot be loaded: {reason[0]}") from error
     missing = [name for name in info["missing_keys"] if not name.startswith(may_be_new)]

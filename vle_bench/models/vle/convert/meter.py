@@ -1,4 +1,4 @@
-"""METER's checkpoints, pre-trained or fine-tuned for VQA, with a CLIP image encoder."""
+"""Convert METER's checkpoints, pre-trained or fine-tuned for VQA, with a CLIP image encoder."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,8 @@ from vle_bench.errors import RequestError
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.convert.converted import Converted, encoder_tensors, few, infer_config
 
-# What VLEModel and VLEForVQA have no place for. METER keeps pieces of CLIP's text tower in `vit_model`, never read.
+# Tensors that VLEModel and VLEForVQA do not have. METER keeps parts of CLIP's text encoder in
+# `vit_model`, which it never reads.
 DROPPABLE = (
     "mlm_score.",
     "itm_score.",
@@ -42,22 +43,25 @@ _RENAMED = [
     (_BLOCK + r"mlp\.c_proj\.", _LAYER + "mlp.fc2."),
 ]
 _FUSED = re.compile(_BLOCK + r"attn\.in_proj_(weight|bias)$")
-_FIRST_TYPES = 2  # text and image; a third, which METER adds for NLVR2's second image, would be our first object
+# Text and image. A third type, which METER adds for NLVR2's second image, would be our first
+# object.
+_FIRST_TYPES = 2
 
 
 def convert_meter(
     tensors: Mapping[str, Tensor], config: VLEConfig | None = None, tokenizer: str = ""
 ) -> Converted:
-    """A VLEForVQA where the checkpoint has METER's `vqa_classifier`, else a VLEModel.
+    """Convert to a VLEForVQA if the checkpoint has METER's `vqa_classifier`, else to a VLEModel.
 
     Args:
         tensors: by METER's key names.
-        config: configuration to take; None: inferred from the shapes.
-        tokenizer: name of METER's tokenizer, as its hyper-parameters have it; empty where unknown.
+        config: configuration to use; None: infer it from the shapes.
+        tokenizer: name of METER's tokenizer in its hyper-parameters; empty if unknown.
     """
     if "vit_model.visual.conv1.weight" not in tensors:
         raise RequestError(
-            "METER without vit_model.visual.conv1.weight: only its CLIP image encoders can be converted, not Swin"
+            "METER without vit_model.visual.conv1.weight: "
+            "only its CLIP image encoders can be converted, not Swin"
         )
     with_head = any(name.startswith("vqa_classifier.") for name in tensors)
     prefix = "vle." if with_head else ""
@@ -70,10 +74,9 @@ def convert_meter(
             dropped.append(name)
         elif fused := _FUSED.match(name):
             layer, kind = fused.groups()
+            attention = f"{prefix}vision_model.encoder.layers.{layer}.self_attn"
             for part, piece in zip("qkv", tensor.chunk(3), strict=True):
-                renamed[
-                    f"{prefix}vision_model.encoder.layers.{layer}.self_attn.{part}_proj.{kind}"
-                ] = piece.clone()
+                renamed[f"{attention}.{part}_proj.{kind}"] = piece.clone()
         elif new := rename(name):
             renamed[prefix + new] = tensor
         else:
@@ -92,7 +95,10 @@ def convert_meter(
 
 
 def rename(name: str) -> str | None:
-    """METER's name → the name in a VLEModel; None for a tensor that is none of an encoder's, or is fused."""
+    """Return the name in a VLEModel for METER's name.
+
+    None for a tensor that no encoder has, or that METER fuses with others.
+    """
     for pattern, replacement in _RENAMED:
         new, count = re.subn(pattern, replacement, name)
         if count:

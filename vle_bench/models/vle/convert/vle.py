@@ -1,4 +1,4 @@
-"""VLE's training checkpoints: Lightning's, or consolidated from DeepSpeed's."""
+"""Convert the training checkpoints of VLE: Lightning's, or consolidated from DeepSpeed's."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,8 @@ HEADS = {
     "mpc_mask_embedding": "VLEForMPC",
 }
 _LABELS = {"VLEForVQA": "vqa_classifier.3.weight", "VLEForMPC": "mpc_classifier.3.weight"}
-# Buffers of older transformers, and the pooler of a text encoder, which VLE does not read.
+# Buffers of older versions of transformers, and the pooler of a text encoder, which VLE does not
+# read.
 DROPPABLE = (
     "text_model.embeddings.position_ids",
     "vision_model.embeddings.position_ids",
@@ -28,11 +29,11 @@ DROPPABLE = (
 
 
 def convert_vle(tensors: Mapping[str, Tensor], config: VLEConfig | None = None) -> Converted:
-    """The model with the one head that the checkpoint has; a VLEModel where it has none, or several.
+    """Convert to the model with the checkpoint's head, or to a VLEModel if it has none or several.
 
     Args:
         tensors: by the published key names, without the trainer's prefix.
-        config: configuration to take; None: inferred from the shapes.
+        config: configuration to use; None: infer it from the shapes.
     """
     heads = {HEADS[name.split(".")[0]] for name in tensors if name.split(".")[0] in HEADS}
     architecture = heads.pop() if len(heads) == 1 else "VLEModel"
@@ -58,9 +59,9 @@ def convert_vle(tensors: Mapping[str, Tensor], config: VLEConfig | None = None) 
     if config is None:
         config = infer_config(encoder_tensors(renamed))
         positions = tensors.get("vle." * nested + "text_model.embeddings.position_ids")
-        if (
-            positions is not None
-        ):  # its length is the one trace of this setting, which DeBERTa's position buckets depend on
+        # DeBERTa's position buckets depend on this setting, and only the length of this buffer has
+        # it.
+        if positions is not None:
             config.text_config.max_position_embeddings = positions.shape[-1]
         if architecture in _LABELS:
             config.num_labels = len(tensors.get(_LABELS[architecture], ()))

@@ -1,0 +1,59 @@
+"""Interfaces of a model: what training, evaluation and measurement may ask of it.
+
+No module outside of the model's own package names a submodule of it. A model that is only evaluated
+here implements `Predictor`; a model that is fine-tuned here implements `TrainableModel`.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """A model that answers."""
+
+    def predict(self, **inputs: Tensor) -> Tensor:
+        """Run the model on a batch of the task's collator and return logits, one row an example."""
+        ...
+
+
+@runtime_checkable
+class TrainableModel(Predictor, Protocol):
+    """A model that the training loop can fine-tune."""
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters outside of the encoder: the group of `train.lr_mult_head`."""
+        ...
+
+    def cross_modal_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that join text and image: `train.lr_mult_cross_modal`'s group."""
+        ...
+
+    def encoder_layers(self) -> dict[str, list[nn.Module]]:
+        """Return the embeddings and then the layers of each encoder, from the input up.
+
+        `train.layer_decay` lowers the learning rate by this order.
+        """
+        ...
+
+    def shard_layers(self) -> list[nn.Module]:
+        """Return the repeated layers of the whole model, without embeddings.
+
+        FSDP2 shards each by itself, and `train.compile` compiles each by itself. Layers of one
+        class have the same code.
+        """
+        ...
+
+    def timed_parts(self) -> dict[str, list[nn.Module]]:
+        """Return the parts of a forward pass whose time `bench` measures, each as modules in a row.
+
+        A part lasts from the call of its first module to the return of its last. The rest of the
+        forward pass, the head included, is what joins the parts.
+        """
+        ...
+
+    def grown_weights(self, config: Mapping[str, object]) -> int:
+        """Count the weights by which tables have grown since a checkpoint with this config.json."""
+        ...
