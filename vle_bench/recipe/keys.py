@@ -1,4 +1,4 @@
-"""Keys of recipes: which decide a result, which came or went since the first records, and hashes."""
+"""Keys of recipes: which decide a result, which were added or dropped, and the hashes of both."""
 
 import hashlib
 import json
@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-# Keys that change nothing about a run's weights, scores and record. A folder of data may have moved:
-# its content is known by the hash of its manifest.
+# Keys that change nothing about a run's weights, scores and record. A folder of data may have
+# moved: its content is known by the hash of its manifest.
 HARMLESS = re.compile(
     r"train\.(num_workers|log_every|checkpoint_every|keep|trackers)|data\.root|expect(\..*)?"
 )
@@ -68,7 +68,7 @@ def hashed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def experiment_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the dotted keys that make a recipe one experiment: not seed, layout or harmless ones."""
+    """Return the dotted keys that define an experiment: no seed, no layout, no harmless ones."""
     return {
         key: value
         for key, value in flat(hashed(values)).items()

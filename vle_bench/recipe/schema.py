@@ -1,4 +1,4 @@
-"""The recipe: a strict, typed YAML file of what is trained, on what, and how. Imports no torch."""
+"""The recipe: a strict, typed YAML file of what is trained, on what and how. Imports no torch."""
 
 import math
 import re
@@ -67,8 +67,8 @@ class DataGroup(Group):
     questions_per_image: int | None = Field(None, ge=1, le=MOST_QUESTIONS)
     """With grouping by image: most questions of an image that stay together; null for all."""
     targets: Literal["normalised", "published"] = "normalised"
-    """Soft targets of the prepared data: answers are looked up normalised, or as given, as METER and
-    VLE do (`prepare --published-targets`). Training on data of the other kind is refused."""
+    """Soft targets of the prepared data: answers are looked up normalised, or as given, as METER
+    and VLE do (`prepare --published-targets`). Training on data of the other kind is refused."""
     first_stage: FirstStage | None = None
     """Start with some types of question only, if types interfere; null for all from the start."""
     allow_contaminated: bool = False
@@ -115,14 +115,14 @@ class ModelGroup(Group):
     image_size: int = Field(384, ge=8, le=2048)
     """Pixels a side."""
     resize: Literal["crop", "squash", "published-vcr"] | None = None
-    """How an image becomes a square. `crop` resizes the shorter side and keeps the centre (METER and
-    VLE for VQA), `squash` resizes both sides; boxes follow the pixels. `published-vcr` has the pixels
-    of crop and the boxes of squash. null is the setting of the checkpoint's processor, and squash for
-    a model from scratch."""
+    """How an image becomes a square. `crop` resizes the shorter side and keeps the centre (METER
+    and VLE for VQA), `squash` resizes both sides; boxes follow the pixels. `published-vcr` has the
+    pixels of crop and the boxes of squash. null is the setting of the checkpoint's processor, and
+    squash for a model from scratch."""
     max_text_length: int = Field(50, ge=4, le=512)
     """Tokens; longer texts are shortened."""
     new_head: bool = False
-    """Start with a fresh head whatever the checkpoint's answers are, for data with other answers."""
+    """Start with a fresh head whatever the checkpoint's answers, for data with other answers."""
     alignment: Literal["on", "off"] = "on"
     """VCR: object tokens, and types that tie words to them; off for neither (the ablation)."""
 
@@ -132,7 +132,8 @@ class ModelGroup(Group):
             raise ValueError("exactly one of checkpoint and config must be given")
         if self.new_head and self.checkpoint is None:
             raise ValueError(
-                "model.new_head: a model from scratch has a new head anyway; it goes with model.checkpoint"
+                "model.new_head: a model from scratch has a new head anyway; "
+                "it goes with model.checkpoint"
             )
         if self.config is not None:
             check_config(self.config, self.image_size)
@@ -169,7 +170,7 @@ class TrainGroup(Group):
     lr_mult_head: float = Field(50, ge=0, le=MOST_TIMES)
     """Times learning_rate for the task head."""
     lr_mult_cross_modal: float = Field(5, ge=0, le=MOST_TIMES)
-    """Times learning_rate for the fusion layers and their poolers; for METER its projections too."""
+    """Times learning_rate for the fusion layers and their poolers; in METER the projections too."""
     layer_decay: float | None = Field(None, gt=0, le=1)
     """Factor on learning_rate for each layer of the text and vision encoders, counted from their
     ends; null for 1. Users know it from BEiT and BEiT-3 (`--layer_decay`)."""
@@ -190,11 +191,11 @@ class TrainGroup(Group):
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """`auto` is bf16 on GPUs that have it, else fp32; fp16 scales the loss and needs a GPU."""
     tf32: bool = False
-    """Let GPUs multiply float32 matrices in TF32: faster, with 10 bits of fraction in place of 23. As
-    PyTorch's `torch.backends.cuda.matmul.allow_tf32` and the Trainer's `--tf32` of transformers."""
+    """Let GPUs multiply float32 matrices in TF32: faster, with 10 bits of fraction in place of 23.
+    As PyTorch's `torch.backends.cuda.matmul.allow_tf32` and `--tf32` of transformers' Trainer."""
     compile: bool = False
-    """Compile the model's layers with torch.compile for training. Texts are then padded to a multiple
-    of 16 tokens."""
+    """Compile the model's layers with torch.compile for training. Texts are then padded to a
+    multiple of 16 tokens."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third slower."""
     num_workers: int = Field(4, ge=0, le=MOST_WORKERS)
@@ -204,15 +205,15 @@ class TrainGroup(Group):
     evaluate_every: int | None = Field(None, ge=1, le=MOST_STEPS)
     """Steps between evaluations; null for once an epoch."""
     checkpoint_every: Annotated[int | str | None, BeforeValidator(steps_or_minutes)] = None
-    """Steps, or minutes as "10min", between training states; null to save one at every evaluation."""
+    """Steps, or minutes as "10min", between training states; null for one at every evaluation."""
     selection: Literal["best", "last"] = "best"
     """Checkpoint that is scored at the end and represents the run in `evaluate`, `predict` and
     `make`: the one with the best score on `data.evaluate`, or the last."""
     keep: int = Field(2, ge=1, le=10**4)
     """Newest training states to keep."""
     ema: float | None = Field(None, gt=0, lt=1)
-    """Decay per step of a moving average of the weights, which is then evaluated and saved; null for
-    none. As `--model_ema_decay` of BEiT-3 and timm."""
+    """Decay per step of a moving average of the weights, which is then evaluated and saved; null
+    for none. As `--model_ema_decay` of BEiT-3 and timm."""
     trackers: list[Literal["tensorboard", "wandb", "trackio", "mlflow"]] = Field(
         default_factory=list, max_length=4
     )

@@ -1,4 +1,4 @@
-"""The batches of each training step: functions of (seed, epoch) alone, the same at every start of a run."""
+"""The batches of each step: functions of (seed, epoch), the same at every start of a run."""
 
 import itertools
 import math

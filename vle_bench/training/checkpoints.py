@@ -91,7 +91,7 @@ def save(
     progress: dict[str, Any],
     keep: int,
 ) -> None:
-    """Write the training state of `progress["step"]`, then remove all but the `keep` newest up to it.
+    """Write the state of `progress["step"]`, then remove all but the `keep` newest up to it.
 
     Args:
         folder: the run's `checkpoints/`.

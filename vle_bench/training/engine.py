@@ -208,7 +208,7 @@ def clip_gradients(accelerator: Accelerator, model: nn.Module, max_norm: float |
 def memory_estimate(total: int, trainable: int, accelerator: Accelerator, ema: bool) -> float:
     """Bytes on each device that last from step to step.
 
-    These are float32 weights and gradients, the two moments of AdamW, and an average of the weights.
+    These are float32 weights and gradients, AdamW's two moments, and an average of the weights.
     """
     world: int = accelerator.num_processes
     kind = accelerator.distributed_type

@@ -1,4 +1,4 @@
-"""Several processes end together: the main process decides, and signals stop a run after its step."""
+"""Processes act together: the main process decides, and signals stop a run after its step."""
 
 import os
 import signal

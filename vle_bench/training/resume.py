@@ -30,8 +30,8 @@ def surroundings(run: Run) -> dict[str, str | int | bool]:
 def save_state(run: Run) -> None:
     """Save the training state of this step, unless it is saved already.
 
-    The main process writes it, with the RNG states of all processes in it. With DeepSpeed nothing is
-    saved; see `NO_STATES`.
+    The main process writes it, with the RNG states of all processes in it. With DeepSpeed nothing
+    is saved; see `NO_STATES`.
     """
     if run.saved_step == run.step or run.accelerator.distributed_type == DistributedType.DEEPSPEED:
         return

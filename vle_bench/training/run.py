@@ -216,7 +216,7 @@ def open_data(recipe: Recipe, task: Task) -> PreparedData:
 
 
 def first_stage_of(recipe: Recipe, questions: Any) -> Callable[[int], NDArray[np.bool_]] | None:
-    """Bind `batches.first_stage` to a recipe: epoch → mask of the questions; None without a stage."""
+    """Bind `batches.first_stage` to a recipe: epoch → mask of questions; None without a stage."""
     settings, data = recipe.data.first_stage, recipe.data
     if settings is None:
         return None
@@ -333,7 +333,7 @@ def refuse_other_answers(folder: Path, data: PreparedData) -> None:
     if answers is not None and answers != data.labels:
         raise RequestError(
             f"{folder}: its {len(answers)} answers are not the {len(data.labels)} of {data.root}: "
-            f"start with a fresh head (model.new_head: true), or prepare the data with "
+            "start with a fresh head (model.new_head: true), or prepare the data with "
             f"--label-map {folder}/config.json"
         )
 
