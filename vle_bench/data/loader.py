@@ -2,6 +2,9 @@
 
 import atexit
 import multiprocessing
+
+# Registers an exit handler that waits for children. `end_loaders` has to run before it, so it has to
+# be registered after it.
 import signal
 
 
