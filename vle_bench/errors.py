@@ -3,13 +3,31 @@
 import difflib
 from collections.abc import Sequence
 
+START, END = 1200, 500  # characters that are shown of a longer message
+
+
+def shortened(message: str) -> str:
+    """A message without its middle if it is too long to read: a file may hold a value of any length.
+
+    Its start names the file and the key, its end the way out.
+    """
+    if len(message) <= START + END:
+        return message
+    return f"{message[:START]} ... ({len(message) - START - END:,} characters) ... {message[-END:]}"
+
 
 class RequestError(ValueError):
     """What was asked for is wrong (a key, a file, a record): one line that says what and the way out; exit status 2."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(shortened(message))
+
 
 class RunFailed(RuntimeError):
     """The request was fine and the run failed (a non-finite loss, a full disk): one line; exit status 1."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shortened(message))
 
 
 class Interrupted(Exception):

@@ -2,6 +2,7 @@
 
 import gc
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +17,26 @@ LONGEST = (
 SPACE = " \t\n\r"
 
 
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; ValueError if a key stands twice, because Python would keep the last value without a word."""
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        raise ValueError(f"the key {counts.most_common(1)[0][0]!r} stands twice in one object")
+    return values
+
+
+def loads(text: str | bytes, **options: Any) -> Any:
+    """`json.loads` of a file that anybody may have written: every key stands once in its object."""
+    return json.loads(text, object_pairs_hook=once, **options)
+
+
 class Text:
     """A file's text from `place` on, with at least LONGEST characters ahead of it unless the file ends."""
 
     def __init__(self, file: TextIO) -> None:
         self.file, self.text, self.place, self.before, self.ended = file, "", 0, 0, False
-        self.decoder = json.JSONDecoder()
+        self.decoder = json.JSONDecoder(object_pairs_hook=once)
 
     def fill(self) -> None:
         while not self.ended and len(self.text) - self.place < LONGEST:
@@ -104,12 +119,17 @@ def stream(path: Path, key: str | None) -> Iterator[Any]:
 
 def member(text: Text, path: Path, key: str) -> Iterator[Any]:
     """The list under one key of an object; the values of its other keys are passed over."""
-    found = False
+    found, names = False, set()
     if text.next() == "{":
         text.take("{")
         more = text.next() != "}" or text.take("}") != "}"
         while more:
             name = text.value()
+            if not isinstance(name, str):
+                raise ValueError(f"a key is expected, {_short(name)} found")
+            if name in names:
+                raise ValueError(f"the key {name!r} stands twice in one object")
+            names.add(name)
             text.take(":")
             if name != key:
                 text.value()
@@ -170,17 +190,17 @@ def _open(path: Path) -> Iterator[BinaryIO]:
 def parse(line: bytes, name: str) -> dict[str, Any]:
     """A JSON object; `name` is what the error calls it."""
     try:
-        record = json.loads(line.decode("utf-8-sig"))
+        record = loads(line.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise RequestError(f"{name}: not UTF-8 text (byte {error.start})") from error
     except json.JSONDecodeError as error:
         raise RequestError(
             f"{name}: broken or cut-off JSON at column {error.colno}: {error.msg}"
         ) from error
-    except (RecursionError, ValueError) as error:
-        raise RequestError(
-            f"{name}: JSON that is no VCR record ({type(error).__name__})"
-        ) from error
+    except RecursionError as error:
+        raise RequestError(f"{name}: JSON nested too deep to be a record") from error
+    except ValueError as error:  # a key twice, a number of thousands of digits
+        raise RequestError(f"{name}: JSON that is no record: {error}") from error
     if not isinstance(record, dict):
         raise RequestError(f"{name}: {_short(record)} is not an object")
     return record
@@ -208,7 +228,7 @@ def read_json(path: Path) -> Any:
     """A JSON file; whatever is wrong with it is one line that names it."""
     try:
         with _no_garbage_collection():
-            return json.loads(path.read_text(encoding="utf-8-sig"))
+            return loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such file") from error
     except IsADirectoryError as error:

@@ -18,6 +18,7 @@ from vle_bench.evaluation.provenance import ids_digest
 from vle_bench.evaluation.record import SCHEMA_VERSION, Record
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task
+from vle_bench.tasks.predictions import Prediction, Scores
 
 SPLITS = {"vqa": ("vqav2", "minival"), "vcr_q2a": ("vcr", "val"), "vcr_joint": ("vcr", "val")}
 
@@ -75,17 +76,18 @@ def make_run(folder, task, name, seed, rows=None, **changes):
     rows = rows or sorted(
         (made_up(task, q, k, name) for k, q in enumerate(questions)), key=lambda row: row["id"]
     )
-    scores = load_task(task).score(rows, questions)
+    predictions = [Prediction.from_row(row) for row in rows]
+    scores = load_task(task).score(predictions, questions)
     record = Record(
         schema_version=SCHEMA_VERSION,
         task=task,
         task_version=1,
         split=split,
-        n=scores["n"],
+        n=scores.n,
         ids_sha256=ids_digest(row["id"] for row in rows),
-        metrics=scores["metrics"],
+        metrics=scores.metrics,
         primary_metric=load_task(task).primary_metric,
-        breakdown=scores["breakdown"],
+        breakdown=scores.breakdown,
         recipe={"name": recipe.name, "hash": recipe.hash},
         training_splits=["train"],
         contaminated=False,
@@ -233,9 +235,9 @@ def test_the_order_of_what_changed_most():
     after = np.array([0.3, 0.9, 0.6, 1.0, 0.0, *[0.9] * 30])
     before = np.array([0.0, 0.6, 0.6, 0.0, 1.0, *[0.7] * 30])
     ids = [40, 50, 60, 90, 80, *range(1, 31)]
-    rows = [{"id": i, "answer": "x"} for i in ids]
+    rows = [Prediction(i, {"answer": "x"}) for i in ids]
     side = SimpleNamespace(
-        scores={"per_example": dict.fromkeys(ids)},
+        scores=Scores(n=len(ids), metrics={}, per_example=dict.fromkeys(ids, 0.0)),
         rows=rows,
         record=SimpleNamespace(task="vqa"),
         questions=[{"question": "?", "multiple_choice_answer": "y"}] * len(ids),

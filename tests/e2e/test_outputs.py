@@ -134,8 +134,8 @@ def test_a_checkpoint_that_lies_in_no_run_has_results_of_its_own(work):
     command = ["--recipe", "runs/a/recipe.yaml", "--split", "minival"]
     for _ in range(2):
         shown, _ = run("evaluate", "checkpoints/one", *command, cwd=work)
-        assert "written: checkpoints/one/results/vqa.minival.json\n" in shown
-        assert "written: checkpoints/one/predictions/vqa.minival.jsonl\n" in shown
+        assert "written: results/one/results/vqa.minival.json\n" in shown
+        assert "written: results/one/predictions/vqa.minival.jsonl\n" in shown
     run("evaluate", "checkpoints/two", *command, cwd=work)
     change_weights(work / "checkpoints/one/model.safetensors")
     before = files(work)

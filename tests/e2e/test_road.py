@@ -270,7 +270,7 @@ def test_prepare_vqav2(tmp_path):
         ),
         (
             ["train", "demo/vqa-tiny", "model.config.text_config.hidden_size=-64"],
-            "1 or more is expected, not -64",
+            "a whole number of 1 to 16,384 is expected, not -64",
         ),
         (
             ["train", "demo/vqa-tiny", "model.config.text_config.model_type=bart"],
@@ -313,8 +313,8 @@ def test_a_process_of_its_own_prints_and_ends_as_the_same_command_does_here(trai
     alone = json.loads((work / "alone" / "r.json").read_text(encoding="utf-8"))
     first = json.loads((trained / "results" / "vqa.test.json").read_text(encoding="utf-8"))
     assert alone["metrics"] == first["metrics"]
-    status, shown, errors = run_alone("evaluate", "nowhere", cwd=work)
-    assert (status, shown) == (2, "") and errors == run("evaluate", "nowhere", cwd=work, code=2)
+    status, shown, errors = run_alone("validate", "nowhere", cwd=work)
+    assert (status, shown) == (2, "") and errors == run("validate", "nowhere", cwd=work, code=2)
     assert len(errors.splitlines()) == 1
 
 

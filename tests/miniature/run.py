@@ -13,6 +13,7 @@ from vle_bench.evaluation.provenance import ids_digest
 from vle_bench.evaluation.record import SCHEMA_VERSION, Record
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task
+from vle_bench.tasks.predictions import Prediction
 
 HOSTILE = "<script>alert(\"1\")</script> don\ue000t & 'say' \u202eabc, שלום?"  # markup, private use, an override, Hebrew
 
@@ -88,17 +89,18 @@ def write_run(
     loaded, split = load_recipe(recipe, [*overrides, f"data.root={root}"]), "val"
     task = load_task(loaded.task)
     data = task.open(root)
-    scores = task.score(rows, data.questions(split))
+    predictions = [Prediction.from_row(row) for row in rows]
+    scores = task.score(predictions, data.questions(split))
     values = {
         "schema_version": SCHEMA_VERSION,
         "task": task.name,
         "task_version": task.version,
         "split": split,
-        "n": scores["n"],
+        "n": scores.n,
         "ids_sha256": ids_digest(row["id"] for row in rows),
-        "metrics": scores["metrics"],
+        "metrics": scores.metrics,
         "primary_metric": task.primary_metric,
-        "breakdown": scores["breakdown"],
+        "breakdown": scores.breakdown,
         "recipe": {"name": loaded.name, "hash": loaded.hash},
         "training_splits": ["train"],
         "contaminated": False,

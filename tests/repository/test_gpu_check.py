@@ -32,6 +32,7 @@ sys.meta_path.insert(0, Blocked())
 """
 
 
+@pytest.mark.processes
 def test_the_whole_in_small(tmp_path: Path) -> None:
     only = [word for name in PARTS for word in ("--only", name)]
     (tmp_path / "sitecustomize.py").write_text(BLOCKED, encoding="utf-8")
@@ -73,15 +74,14 @@ def test_the_whole_in_small(tmp_path: Path) -> None:
     assert table and max(map(len, table)) <= 100
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_it_says_so() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.long.gpu_check"],
-        cwd=ROOT,
-        capture_output=True,
-        encoding="utf-8",
-    )
-    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1 and "no GPU" in done.stderr
+def test_without_a_gpu_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["gpu_check"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu_check.main() == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1 and "no GPU" in said
 
 
 @pytest.mark.parametrize("change", ["weights", "gradients"])

@@ -17,7 +17,7 @@ OTHERS = sorted(ROOT.glob(".venvs/*/bin/python"))
 READ = """
 import hashlib, json, pathlib, sys
 from vle_bench.analysis.compare import compare_runs
-from vle_bench.leaderboard.records import render
+from vle_bench.leaderboard.render import render
 from vle_bench.evaluation.record import load_record
 
 runs, board, golden = map(pathlib.Path, sys.argv[1:])

@@ -5,8 +5,15 @@ import json
 import pytest
 
 from vle_bench import json_files
-from vle_bench.errors import RequestError
+from vle_bench.data.official.vcr import read_metadata
+from vle_bench.data.prepared import open_prepared
+from vle_bench.errors import RequestError, RunFailed
+from vle_bench.evaluation.record import load_record
+from vle_bench.evaluation.server_result import read_result
 from vle_bench.json_files import stream
+from vle_bench.models import pretrained
+from vle_bench.models.vle.convert.checkpoints import read_config
+from vle_bench.training.launch import deepspeed_problems
 
 RECORDS = [{"id": i, "text": "é" * (i % 90), "list": [1, {"a": []}]} for i in range(300)]
 
@@ -76,3 +83,50 @@ def test_paths_that_are_no_file(tmp_path):
     ):
         with pytest.raises(RequestError, match=message):
             list(stream(path, None))
+
+
+TWICE = '{"a": 1, "b": [2], "a": 3}'
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        json_files.read_json,
+        pretrained.read_json,
+        read_config,
+        load_record,
+        lambda path: list(json_files.jsonl_records(path)),
+        lambda path: list(stream(path, "b")),
+        lambda path: read_result(path, "test-dev", path.read_bytes()),
+        lambda path: deepspeed_problems(str(path)),
+        read_metadata,
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_by_every_reader(tmp_path, read):
+    """Python's own reader keeps the last value without a word, and a score would follow from it."""
+    path = tmp_path / "file.json"
+    path.write_text(TWICE, encoding="utf-8")
+    with pytest.raises(RequestError, match=r"file\.json.*the key 'a' stands twice") as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_twice_within_a_record(tmp_path, pieces):
+    path = tmp_path / "a.json"
+    path.write_text('{"x": [{"id": 1}, {"id": 2, "id": 3}]}', encoding="utf-8")
+    with pytest.raises(RequestError, match="the key 'id' stands twice"):
+        list(stream(path, "x"))
+
+
+def test_a_manifest_with_a_key_twice_is_refused(tmp_path):
+    (tmp_path / "manifest.json").write_text(TWICE, encoding="utf-8")
+    with pytest.raises(RequestError, match=r"manifest\.json: the key 'a' stands twice"):
+        open_prepared(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [RequestError, RunFailed])
+def test_a_message_is_not_longer_than_can_be_read(kind):
+    message = str(kind(f"file.json: key: {'x' * 100_000!r} is no number; write one"))
+    assert len(message) < 2000
+    assert message.startswith("file.json: key: 'xxx") and message.endswith("; write one")
+    assert str(kind("file.json: short")) == "file.json: short"

@@ -1,6 +1,7 @@
 """Two runs on the same examples: how far apart, how sure that is, on what kinds of question, and on which."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vle_bench.analysis.read import Evaluation, read_evaluation, task_and_split
-from vle_bench.analysis.vcr import LABELS, PARTS, TEXTS
+from vle_bench.analysis.vcr import LABELS, TEXTS
 from vle_bench.data.vcr_text import spoken
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import Record
@@ -18,7 +19,8 @@ from vle_bench.metrics.paired import RESAMPLES, Difference, McNemar, differences
 from vle_bench.metrics.rounding import percent, signed
 from vle_bench.progress import Bar
 from vle_bench.tasks import load_task
-from vle_bench.tasks.catalogue import REPORTED
+from vle_bench.tasks.catalogue import CATALOGUE, REPORTED
+from vle_bench.tasks.predictions import Prediction
 
 MOST_CHANGED = 20
 STEPS = 2  # of reading an evaluation
@@ -77,16 +79,17 @@ def compare_runs(
         RequestError: the two cannot be compared, or a run's predictions are not those of its record; says why.
     """
     task, chosen = what_to_compare(a, b, split)
-    metrics = {load_task(task).primary_metric: task} | (
-        {"q2a": "vcr_q2a", "qa2r": "vcr_qa2r"} if task == "vcr_joint" else {}
-    )
+    parts = CATALOGUE[task].parts
+    metrics: dict[str, str | None] = {load_task(task).primary_metric: None}
+    if len(parts) > 1:
+        metrics |= {part: part for part in parts}
     with Bar(f"score {chosen} again", 2 * STEPS) as bar:
         one, other = (read_evaluation(run, chosen, None, data, bar) for run in (a, b))
     check_same_examples(a, b, one, other)
     images = np.array([question["image_id"] for question in one.questions])
     scores = {
-        name: (example_scores(one, judge), example_scores(other, judge))
-        for name, judge in metrics.items()
+        name: (example_scores(one, part), example_scores(other, part))
+        for name, part in metrics.items()
     }
     primary, groups = next(iter(scores)), groups_of(one)
     found: dict[str, list[Difference]] = {}
@@ -102,7 +105,9 @@ def compare_runs(
         (one.record, other.record),
         len(np.unique(images)),
         {name: rows[0] for name, rows in found.items()},
-        {name: mcnemar(*pair) for name, pair in scores.items()} if task.startswith("vcr") else {},
+        {name: mcnemar(*pair) for name, pair in scores.items()}
+        if CATALOGUE[task].form == "vcr"
+        else {},
         kinds,
         most_changed(one, other, *scores[primary]),
     )
@@ -136,7 +141,7 @@ def check_same_examples(a: Path, b: Path, one: Evaluation, other: Evaluation) ->
         raise RequestError(
             f"{a} and {b}: scored by versions {versions} of {one.record.task}; evaluate again"
         )
-    ids = [{row["id"] for row in found.rows} for found in (one, other)]
+    ids = [{row.id for row in found.rows} for found in (one, other)]
     if ids[0] != ids[1]:
         only = [
             f"{len(left):,} only in {run}, such as {min(left)!r}"
@@ -153,21 +158,20 @@ def check_same_examples(a: Path, b: Path, one: Evaluation, other: Evaluation) ->
         )
 
 
-def example_scores(found: Evaluation, task: str) -> NDArray[np.float64]:
-    """(examples,) in the order of the questions: the score of `task`, which may be one part of a joint one."""
-    if task == found.record.task:
-        return np.array(list(found.scores["per_example"].values()))
-    part = task.removeprefix("vcr_")
-    chosen = {row["id"]: row[part] for row in found.rows}
+def example_scores(found: Evaluation, part: str | None) -> NDArray[np.float64]:
+    """Return the task's score of each example, or that of one part, (examples,)."""
+    if part is None:
+        return np.array(list(found.scores.per_example.values()))
+    chosen = {row.id: row[part] for row in found.rows}
     return np.array([float(chosen[q["annot_id"]] == q[LABELS[part]]) for q in found.questions])
 
 
 def groups_of(found: Evaluation) -> dict[tuple[str, str], NDArray[np.bool_]]:
     """(kind, group) → a mask of the examples, in the record's order."""
-    kinds = {kind: np.array(groups) for kind, groups in found.scores["kinds"].items()}
+    kinds = {kind: np.array(groups) for kind, groups in found.scores.kinds.items()}
     return {
         (kind, group): kinds[kind] == group
-        for kind, groups in found.scores["breakdown"].items()
+        for kind, groups in found.scores.breakdown.items()
         for group in groups
     }
 
@@ -176,8 +180,8 @@ def most_changed(
     one: Evaluation, other: Evaluation, before: NDArray[np.float64], after: NDArray[np.float64]
 ) -> list[dict[str, Any]]:
     """The examples whose score changed most, up or down; those that changed as much in the order of their ids."""
-    ids = list(one.scores["per_example"])
-    rows = [{row["id"]: row for row in found.rows} for found in (one, other)]
+    ids = list(one.scores.per_example)
+    rows = [{row.id: row for row in found.rows} for found in (one, other)]
     # rounded, so that 0.6 − 0.3 and 0.9 − 0.6 are the same change
     order = sorted(
         np.flatnonzero(before != after),
@@ -194,11 +198,9 @@ def most_changed(
     ]
 
 
-def shown(
-    task: str, question: dict[str, Any], a: dict[str, Any], b: dict[str, Any]
-) -> dict[str, str]:
+def shown(task: str, question: dict[str, Any], a: Prediction, b: Prediction) -> dict[str, str]:
     """The question, its truth and both predictions, to be read."""
-    if task == "vqa":
+    if CATALOGUE[task].form == "vqa":
         truth = question["multiple_choice_answer"]
         return {
             "question": question["question"],
@@ -209,21 +211,22 @@ def shown(
     record = json.loads(question["record"])
     names = [f"{name}{number}" for number, name in enumerate(record["objects"], 1)]
     asked = spoken(record["question"], names)
-    if PARTS[task] == ["qa2r"]:
+    parts = CATALOGUE[task].parts
+    if parts == ("qa2r",):
         asked += f" — {spoken(record['answer_choices'][record['answer_label']], names)} Why?"
 
-    def choices(chosen: dict[str, int]) -> str:
+    def choices(chosen: Mapping[str, int]) -> str:
         return " / ".join(
             f"{chosen[part] + 1}: {spoken(record[TEXTS[part]][chosen[part]], names)}"
-            for part in PARTS[task]
+            for part in parts
         )
 
-    right = {part: record[LABELS[part]] for part in PARTS[task]}
+    right = {part: record[LABELS[part]] for part in parts}
     return {
         "question": asked,
         "truth": choices(right),
-        "prediction_a": choices(a),
-        "prediction_b": choices(b),
+        "prediction_a": choices(a.values),
+        "prediction_b": choices(b.values),
     }
 
 
@@ -277,7 +280,9 @@ def comparison_lines(found: "Comparison") -> list[str]:
 
 def made_by(record: "Record") -> str:
     if record.kind == "elsewhere":
-        return f"checkpoint {record.title} {record.identity[:8]}, trained elsewhere"
+        return (
+            f"checkpoint {record.title} {record.model['checkpoint_sha256'][:8]}, trained elsewhere"
+        )
     return f"recipe {record.recipe['name']} {record.recipe['hash']}, seed {record.seed}"
 
 

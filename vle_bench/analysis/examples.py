@@ -40,11 +40,6 @@ class Examples:
     ]  # example, its picture, the picture's row → what a mistake looks like
 
 
-def probability(value: Any) -> bool:
-    """Whether a figure that was read from a file is a number in 0..1 and not NaN."""
-    return type(value) in (int, float) and 0 <= value <= 1
-
-
 def shrunk(image: Image.Image) -> tuple[str, str]:
     """A picture → its address, and the class that says how to enlarge it."""
     small = image.copy()

@@ -24,6 +24,7 @@ from vle_bench.metrics.rounding import percent
 from vle_bench.models.pretrained import TRAINING_FILE
 from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import Recipe
+from vle_bench.tasks import load_task
 from vle_bench.tasks.catalogue import CATALOGUE
 
 CARD, SCORES = "README.md", Path(".eval_results") / "vle-bench.yaml"
@@ -159,7 +160,7 @@ def body(folder: Path, recipe: Recipe, digest: str, records: Sequence[Record]) -
         "`vle_bench` has the classes; `.` is this folder, and the name of a repository on the hub does as well.",
         "",
         "```python",
-        *loading_lines(config["architectures"][0]),
+        *loading_lines(load_task(training["task"]).architecture),
         "```",
         "",
         "## Training",

@@ -2,11 +2,9 @@
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vle_bench.analysis import vcr, vqa
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluation.provenance import ids_digest
 from vle_bench.evaluation.record import ROUNDING, Record, load_record
@@ -16,8 +14,9 @@ from vle_bench.progress import Bar
 from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
-from vle_bench.tasks.base import Data, Row
-from vle_bench.tasks.catalogue import CATALOGUE, REPORTED
+from vle_bench.tasks.base import Data
+from vle_bench.tasks.catalogue import CATALOGUE, JOINED, REPORTED
+from vle_bench.tasks.predictions import Prediction, Scores
 
 Curves = dict[str, dict[str, list[tuple[float, float]]]]
 
@@ -29,10 +28,10 @@ class Evaluation:
     runs: list[Path]
     recipes: list[Recipe]  # none of checkpoints that were trained elsewhere
     record: Record
-    rows: list[Row]
+    rows: list[Prediction]
     data: Data
     questions: list[dict[str, Any]]
-    scores: dict[str, Any]  # of the rows, computed again; as `Task.score` gives them
+    scores: Scores  # of the rows, computed again; as `Task.score` gives them
 
 
 def read_evaluation(
@@ -50,9 +49,10 @@ def read_evaluation(
         raise RequestError(
             f"{run}: {tasks[0]} answers no question; a report is about a run of {', '.join(REPORTED)}"
         )
-    if other is not None and tasks != ["vcr_q2a", "vcr_qa2r"]:
+    if other is not None and tasks != [*CATALOGUE[JOINED].halves]:
+        expected = " with one of ".join(CATALOGUE[JOINED].halves)
         raise RequestError(
-            f"{run} --with {other}: a run of vcr_q2a with one of vcr_qa2r is expected, not {' with '.join(tasks)}"
+            f"{run} --with {other}: a run of {expected} is expected, not {' with '.join(tasks)}"
         )
     split = split or task_and_split(run, split)[1]
     left = [evaluated(folder, task, split) for folder, task in zip(runs, tasks, strict=True)]
@@ -114,26 +114,21 @@ def task_and_split(folder: Path, split: str | None) -> tuple[str, str]:
     return chosen[0]
 
 
-def check_rows(path: Path, task: str, rows: list[Row]) -> None:
+def check_rows(path: Path, task: str, rows: list[Prediction]) -> None:
     """Refuses predictions that are not what an evaluation writes."""
-    problem = vqa.problem if task == "vqa" else partial(vcr.problem, parts=vcr.PARTS[task])
-    seen = set()
+    wrong = load_task(task).wrong
     for number, row in enumerate(rows, 1):
-        found = problem(row)
-        if found is None and row["id"] in seen:
-            found = "a second time"
-        if found:
+        if problem := wrong(row):
             raise RequestError(
-                f"{path}: prediction {number} (id {row.get('id')!r}): {found}; evaluate again"
+                f"{path}: prediction {number} (id {row.id!r}): {problem}; evaluate again"
             )
-        seen.add(row["id"])
 
 
 def joined(
-    run: Path, other: Path, split: str, left: list[tuple[Record, list[Row]]]
-) -> tuple[Record, list[Row]]:
+    run: Path, other: Path, split: str, left: list[tuple[Record, list[Prediction]]]
+) -> tuple[Record, list[Prediction]]:
     """The record that `evaluate --with` wrote, and the rows of both."""
-    path = run / "results" / f"vcr_q2ar.{split}.json"
+    path = run / "results" / f"{JOINED}.{split}.json"
     if not path.is_file():
         raise RequestError(
             f"{path}: no such file; `vle-bench evaluate {run} --with {other} --split {split}` writes it"
@@ -145,12 +140,12 @@ def joined(
         raise RequestError(
             f"{path}: is of other checkpoints than those of {run} and {other} now; evaluate again, with --with {other}"
         )
-    rationales = {row["id"]: row for row in left[1][1]}
-    if rationales.keys() != {row["id"] for row in left[0][1]}:
+    rationales = {row.id: row for row in left[1][1]}
+    if rationales.keys() != {row.id for row in left[0][1]}:
         raise RequestError(
             f"{run} and {other}: predictions of different questions; evaluate both on the same data"
         )
-    return record, [{**row, **rationales[row["id"]]} for row in left[0][1]]
+    return record, [row.with_values_of(rationales[row.id]) for row in left[0][1]]
 
 
 def open_data(recipe: Recipe | None, run: Path, moved: Path | None, record: Record) -> Data:
@@ -174,7 +169,7 @@ def open_data(recipe: Recipe | None, run: Path, moved: Path | None, record: Reco
     return data
 
 
-def score_again(run: Path, record: Record, rows: list[Row], questions: Any) -> dict[str, Any]:
+def score_again(run: Path, record: Record, rows: list[Prediction], questions: Any) -> Scores:
     """The task's own score of the predictions, which must be the record's."""
     task = load_task(record.task)
     where = f"{run}: predictions/ and results/ of {record.task} on {record.split}"
@@ -188,14 +183,14 @@ def score_again(run: Path, record: Record, rows: list[Row], questions: Any) -> d
     except (RequestError, RunFailed) as error:
         raise RequestError(f"{where}: not the questions of the split: {error}; {again}") from error
     for name, metric in record.metrics.items():
-        value = scores["metrics"].get(name, {}).get("value", math.nan)
+        value = scores.metrics.get(name, {}).get("value", math.nan)
         if not math.isclose(value, metric.value, rel_tol=0, abs_tol=ROUNDING):
             raise RequestError(
                 f"{where}: differ, {name} is {value} and {metric.value} in the record; {again}"
             )
-    if scores["n"] != record.n or record.ids_sha256 not in (
+    if scores.n != record.n or record.ids_sha256 not in (
         None,
-        ids_digest(row["id"] for row in rows),
+        ids_digest(row.id for row in rows),
     ):
         raise RequestError(f"{where}: differ, the record is of other questions; {again}")
     return scores

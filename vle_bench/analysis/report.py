@@ -99,9 +99,10 @@ def write_report(
 
 
 def examples_of(found: Evaluation) -> Examples:
-    if found.record.task == "vqa":
+    facts = CATALOGUE[found.record.task]
+    if facts.form == "vqa":
         return vqa.examples(found.rows, found.questions, found.scores)
-    return vcr.examples(found.rows, found.questions, found.scores, vcr.PARTS[found.record.task])
+    return vcr.examples(found.rows, found.questions, found.scores, facts.parts)
 
 
 def parts_of(found: Evaluation, examples: Examples) -> Iterator[str]:
@@ -232,7 +233,7 @@ def kinds_part(found: Evaluation, examples: Examples) -> list[Html]:
         )
     ]
     tables = []
-    for kind, groups in (found.scores["breakdown"] | own).items():
+    for kind, groups in {**found.scores.breakdown, **own}.items():
         shown = kind.replace("_", " ")
         if len(groups) == 1:
             parts.append(paragraph(f"{shown}: {next(iter(groups))}, for every question", "small"))

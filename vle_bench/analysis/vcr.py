@@ -1,27 +1,22 @@
 """VCR's examples for a report: choices with their probabilities, and the boxes of the objects that they tag."""
 
 import json
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from vle_bench.analysis.examples import Examples, probability, shrunk
+from vle_bench.analysis.examples import Examples, shrunk
 from vle_bench.analysis.html import Html, attribute, table, text
 from vle_bench.data.boxes import box_array, outside
 from vle_bench.data.official.vcr import CHOICES
 from vle_bench.data.vcr_text import spoken, tagged
 from vle_bench.metrics.error_analysis import confusion, most_frequent
 from vle_bench.metrics.rounding import percent
-from vle_bench.tasks.base import Row
+from vle_bench.tasks.predictions import Prediction, Scores
 
-PARTS = {
-    "vcr_q2a": ["q2a"],
-    "vcr_qa2r": ["qa2r"],
-    "vcr_joint": ["q2a", "qa2r"],
-    "vcr_q2ar": ["q2a", "qa2r"],
-}
 LABELS = {"q2a": "answer_label", "qa2r": "rationale_label"}
 TEXTS = {"q2a": "answer_choices", "qa2r": "rationale_choices"}
 TITLES = {
@@ -33,30 +28,14 @@ WORDS = 8  # first words of questions that have a group of their own
 COLORS = 6
 
 
-def problem(row: Row, parts: list[str]) -> str | None:
-    """What is wrong with a prediction that was read from a file."""
-    if not isinstance(row.get("id"), str):
-        return "an id is expected"
-    for part in parts:
-        chosen, scores = row.get(part), row.get(f"{part}_scores")
-        if type(chosen) is not int or chosen not in range(CHOICES):
-            return f"{part}: {chosen!r} is not a number of 0 to {CHOICES - 1}"
-        if (
-            not isinstance(scores, list)
-            or len(scores) != CHOICES
-            or not all(map(probability, scores))
-        ):
-            return f"{part}_scores: {CHOICES} probabilities are expected"
-        if scores[chosen] < max(scores):
-            return f"{part}: {chosen} was chosen, and another choice is more probable"
-    return None
-
-
 def examples(
-    rows: list[Row], questions: list[dict[str, Any]], scores: dict[str, Any], parts: list[str]
+    rows: list[Prediction],
+    questions: list[dict[str, Any]],
+    scores: Scores,
+    parts: Sequence[str],
 ) -> Examples:
     """Args: questions: in the columns of `data.tables.VCR_QUESTIONS`; scores: as `VCR.score` gives them."""
-    found = {row["id"]: row for row in rows}
+    found = {row.id: row for row in rows}
     ids = [question["annot_id"] for question in questions]
     predicted, records = (
         [found[i] for i in ids],
@@ -71,7 +50,7 @@ def examples(
         )
         for part in parts
     }
-    score = np.array([scores["per_example"][i] for i in ids])
+    score = np.array([scores.per_example[i] for i in ids])
     if len(parts) == 2:
         judged = {"q2ar": (judged["q2a"][0] * judged["qa2r"][0], score), **judged}
     first = [first_word(record) for record in records]
@@ -127,9 +106,9 @@ def position_table(part: str, right: list[int], chosen: list[int]) -> Html:
 
 
 def card(
-    predicted: list[Row],
+    predicted: list[Prediction],
     records: list[dict[str, Any]],
-    parts: list[str],
+    parts: Sequence[str],
     k: int,
     image: Image.Image,
     stored: dict[str, Any],
@@ -150,11 +129,11 @@ def card(
     sure = percent(float(np.prod([row[f"{part}_scores"][row[part]] for part in parts])))
     return Html(
         f'<article class="card">{picture(image, stored, names, named)}{asked}{lists}'
-        f'<p class="small">{text(row["id"])}, confidence {sure} %</p></article>'
+        f'<p class="small">{text(row.id)}, confidence {sure} %</p></article>'
     )
 
 
-def choice_list(part: str, row: Row, record: dict[str, Any], names: list[str]) -> str:
+def choice_list(part: str, row: Prediction, record: dict[str, Any], names: list[str]) -> str:
     items = []
     for k, (choice, probable) in enumerate(
         zip(record[TEXTS[part]], row[f"{part}_scores"], strict=True)

@@ -8,37 +8,24 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vle_bench.analysis.examples import Examples, probability, shrunk
+from vle_bench.analysis.examples import Examples, shrunk
 from vle_bench.analysis.html import Html, attribute, table, text
 from vle_bench.metrics.error_analysis import confusion, most_frequent
 from vle_bench.metrics.rounding import percent
 from vle_bench.metrics.vqa import normalize_answer
-from vle_bench.tasks.base import Row
+from vle_bench.tasks.predictions import Prediction, Scores
 from vle_bench.tasks.vcr import length_group
 
 FREQUENT = 12  # answers in the table of confusions
 OTHER = "other"
 
 
-def problem(row: Row) -> str | None:
-    """What is wrong with a prediction that was read from a file."""
-    if (
-        type(row.get("id")) is not int
-        or not isinstance(row.get("answer"), str)
-        or type(row.get("label", 0)) is not int
-    ):
-        return "an id, an answer and its label are expected"
-    return (
-        None if probability(row.get("score")) else f"score: {row.get('score')!r} is no probability"
-    )
-
-
-def examples(rows: list[Row], questions: list[dict[str, Any]], scores: dict[str, Any]) -> Examples:
+def examples(rows: list[Prediction], questions: list[dict[str, Any]], scores: Scores) -> Examples:
     """Args: questions: in the columns of `data.tables.QUESTIONS`; scores: as `VQA.score` gives them."""
-    found = {row["id"]: row for row in rows}
+    found = {row.id: row for row in rows}
     ids = [question["question_id"] for question in questions]
     predicted = [found[i] for i in ids]
-    score = np.array([scores["per_example"][i] for i in ids])
+    score = np.array([scores.per_example[i] for i in ids])
     confidence = np.array([row["score"] for row in predicted])
     return Examples(
         ids=ids,
@@ -90,7 +77,7 @@ def confusion_table(truths: Sequence[str], predictions: Sequence[str]) -> Html:
 
 
 def card(
-    predicted: list[Row],
+    predicted: list[Prediction],
     questions: list[dict[str, Any]],
     k: int,
     image: Image.Image,
@@ -109,5 +96,5 @@ def card(
         f'<dt>answered</dt><dd class="wrong">✗ {text(row["answer"])} <span class="small">{sure}</span></dd>'
         f'<dt>truth</dt><dd class="right">✓ {text(question["multiple_choice_answer"])}</dd>'
         f"<dt>annotators</dt><dd>{answers}</dd></dl>"
-        f'<p class="small">question {row["id"]}, {text(question["answer_type"])}, {text(question["question_type"])}</p></article>'
+        f'<p class="small">question {row.id}, {text(question["answer_type"])}, {text(question["question_type"])}</p></article>'
     )

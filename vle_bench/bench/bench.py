@@ -18,11 +18,11 @@ from vle_bench.bench.published_way import published_way
 from vle_bench.bench.setup import model_builder, with_synthetic_data
 from vle_bench.bench.time_shares import Marks, watched
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.evaluation.evaluate import forward
 from vle_bench.evaluation.precision import DTYPES, precision_name
 from vle_bench.evaluation.provenance import device_name
 from vle_bench.progress import Bar
 from vle_bench.recipe.schema import Recipe
+from vle_bench.tasks.base import logits_of
 from vle_bench.training.batches import Batch, Step
 from vle_bench.training.run import Run, build
 from vle_bench.training.train import optimizer_step
@@ -205,9 +205,9 @@ def evaluation(run: Run, ways: Ways, count: int, batch_size: int, bar: Bar) -> M
     done = Measured({name: Timing() for name in ways})
 
     def answer(batch: Batch) -> None:
-        run.task.predictions(
-            forward(run.model, batch, run.accelerator), batch["ids"], run.data.labels
-        )
+        with run.accelerator.autocast():
+            logits = logits_of(run.model, batch, run.accelerator.device)
+        run.task.predictions(logits, batch["ids"], run.data.labels)
 
     for number in range(-1, count):
         started = time.perf_counter()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vle_bench.errors import RequestError
+from vle_bench.tasks.catalogue import SCORED, within
 
 if TYPE_CHECKING:
     from vle_bench.evaluation.published_checkpoint import Asked
@@ -16,13 +17,7 @@ if TYPE_CHECKING:
 class Resize(str, Enum):
     crop = "crop"
     squash = "squash"
-
-
-class Task(str, Enum):
-    vqa = "vqa"
-    vcr_q2a = "vcr_q2a"
-    vcr_qa2r = "vcr_qa2r"
-    vcr_joint = "vcr_joint"
+    published_vcr = "published-vcr"
 
 
 Checkpoint = Annotated[
@@ -39,8 +34,11 @@ DataOption = Annotated[
     Path | None, typer.Option(metavar="DIR", help="prepared data, instead of the recipe's")
 ]
 TaskOption = Annotated[
-    Task | None,
-    typer.Option(help="trained elsewhere: task, if config.json names no architecture"),
+    str | None,
+    typer.Option(
+        metavar="|".join(SCORED),
+        help="trained elsewhere: task, if config.json names no architecture",
+    ),
 ]
 LengthOption = Annotated[
     int | None,
@@ -70,19 +68,15 @@ PublishedOption = Annotated[
         help="also print the figures of a model in published.yaml, such as VLE-base",
     ),
 ]
-# Scores that are printed beside a record's own: published tables have no Q2AR of METER and VLE.
-BESIDE = {
-    "vcr_q2ar": ("vcr_q2a", "vcr_qa2r", "vcr_q2ar"),
-    "vcr_joint": ("vcr_q2a", "vcr_qa2r", "vcr_q2ar"),
-}
 
 
 @dataclass(frozen=True)
 class Request:
-    """The data and the split that a checkpoint is scored on."""
+    """The data and the split that a checkpoint is scored on, and the processes that load it."""
 
     data_root: Path
     split: str
+    num_workers: int
 
 
 def requested(
@@ -97,6 +91,7 @@ def requested(
         RequestError: the checkpoint does not exist, or nothing names the data or the split.
     """
     from vle_bench.recipe.load import load_recipe
+    from vle_bench.recipe.schema import TrainGroup
 
     if not checkpoint.is_dir():
         on_hub = len(checkpoint.parts) == 2 and not checkpoint.is_absolute()  # OWNER/MODEL
@@ -112,17 +107,18 @@ def requested(
         options = (("--data DIR", root), ("--split S", chosen))
         missing = " and ".join(name for name, value in options if value is None)
         raise RequestError(f"{checkpoint}: no recipe.yaml beside it: name {missing}, or --recipe")
-    return Request(root, chosen)
+    workers = TrainGroup.model_fields["num_workers"].default
+    return Request(root, chosen, loaded.train.num_workers if loaded else workers)
 
 
 def asked_of(
-    task: Task | None, max_text_length: int | None, resize: Resize | None, trained_on: str | None
+    task: str | None, max_text_length: int | None, resize: Resize | None, trained_on: str | None
 ) -> "Asked":
     """Collect the options about a checkpoint that was trained elsewhere."""
     from vle_bench.evaluation.published_checkpoint import Asked
 
     return Asked(
-        task.value if task else None,
+        task,
         max_text_length,
         resize.value if resize else None,
         trained_on,
@@ -141,7 +137,7 @@ def published_lines(model: str, source: str, task: str) -> list[str]:
     names = [one.name for one in published.models]
     if model not in names:
         raise RequestError(f"--published: {not_among(model, 'models', names)}")
-    tasks = BESIDE.get(task, (task,))
+    tasks = within(task) if task else ()  # published tables have no Q2AR of METER and VLE
     lines = []
     for score in published.scores:
         if (score.model, score.data) != (model, source) or score.task not in tasks:

@@ -155,10 +155,11 @@ def prepare(
     tokenizer: Tokenizer = None,
     max_text_length: MaxTextLength = None,
 ) -> None:
-    """Convert official files to tables of images and questions.
+    """Convert official files to Arrow tables.
 
-    Writes Arrow tables, the label map of VQA and a manifest. Refuses files that contradict each
-    other. The same command continues an interrupted preparation, by shards of 500 MB of images.
+    Writes tables of images and questions, the label map of VQA and a manifest. Refuses files that
+    contradict each other. The same command continues an interrupted preparation, by shards of
+    500 MB of images.
     """
     options = {
         "--limit-images": limit_images,

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vle_bench.analysis.compare import comparison_lines
 from vle_bench.cli import checkpoints
 from vle_bench.cli.environment import is_first_process, print_rows, quiet_libraries
 from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
+from vle_bench.tasks.catalogue import CATALOGUE, JOINED
 from vle_bench.training.launch import check_launch
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def join(
     from vle_bench.evaluation.vcr_join import join_vcr
 
     run, other_run = evaluation_folder(checkpoint), evaluation_folder(other)
-    target = output or run / "results" / f"vcr_q2ar.{split}.json"
+    target = output or run / "results" / f"{JOINED}.{split}.json"
     outputs.check_joined_output(target, run, other_run, split)
     accelerator = scoring_accelerator()
     record = join_vcr(run, other_run, split, target, accelerator=accelerator, data_root=data_root)
@@ -157,6 +157,7 @@ def score(
             target,
             accelerator=accelerator,
             run=run,
+            num_workers=request.num_workers,
             precision=precision,
             asked=asked,
         )
@@ -244,6 +245,7 @@ def predict(
         output,
         accelerator=scoring_accelerator(),
         other=other,
+        num_workers=request.num_workers,
         precision=precision,
         asked=checkpoints.asked_of(task, max_text_length, resize, None),
     )
@@ -269,8 +271,8 @@ def print_record(record: "Record") -> None:
     if record.kind == "elsewhere":
         splits = ", ".join(record.training_splits) or "unknown splits (--trained-on): not ranked"
         print(f"trained elsewhere, on {splits}; {settings_of(record)}")
-        soft_score = "soft_score_in_vocabulary"
-        if record.task == "vqa" and record.processes and soft_score not in record.metrics:
+        soft_score = CATALOGUE[record.task].label_metric
+        if soft_score and record.processes and soft_score not in record.metrics:
             print(f"{soft_score} is left out: the data's label map is not the checkpoint's, which")
             print("the accuracy does not need")
     if record.contaminated:
@@ -300,13 +302,13 @@ def compare(
         bool, typer.Option("--json", help="print one JSON object, fractions unrounded")
     ] = False,
 ) -> None:
-    """Test whether two runs differ: B minus A on the same questions.
+    """Test whether two runs differ.
 
-    Prints the difference with a 95 % interval from a paired bootstrap over images, McNemar's exact
-    test for VCR, the same by kind of question, and the examples that changed most, from the records
-    and predictions that `evaluate` wrote.
+    Prints the difference, B minus A on the same questions, with a 95 % interval from a paired
+    bootstrap over images, McNemar's exact test for VCR, the same by kind of question, and the
+    examples that changed most, from the records and predictions that `evaluate` wrote.
     """
-    from vle_bench.analysis.compare import compare_runs
+    from vle_bench.analysis.compare import compare_runs, comparison_lines
     from vle_bench.evaluation.published_checkpoint import evaluation_folder
 
     comparison = compare_runs(evaluation_folder(run_a), evaluation_folder(run_b), split, data)

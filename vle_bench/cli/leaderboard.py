@@ -49,7 +49,9 @@ def table(
         typer.Option("--if-new", help="with --add: skip a record that is there, same figures"),
     ] = False,
 ) -> None:
-    """Render leaderboards/ from published.yaml and the records.
+    """Render leaderboards/ from the records.
+
+    Takes the published figures from published.yaml.
 
     A record is added once and never replaced. A record with another number of examples than its
     split, or of a run that is already there, is refused. A record whose split was trained on, or

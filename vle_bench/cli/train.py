@@ -30,7 +30,9 @@ def train(
         bool, typer.Option("--dry-run", help="check the recipe and stop, as `validate` does")
     ] = False,
 ) -> None:
-    """Fine-tune as a recipe says, evaluate, and write the record.
+    """Fine-tune and evaluate as a recipe says.
+
+    Writes the run folder with its checkpoints and its record.
 
     SIGTERM and SIGINT (Ctrl-C) end a run after the step and save its state. The same command with
     --resume continues it.
@@ -88,7 +90,10 @@ def convert(
         ),
     ] = False,
 ) -> None:
-    """Convert a training checkpoint, or two encoders, to a from_pretrained folder."""
+    """Convert to a from_pretrained folder.
+
+    Takes a training checkpoint, or a text encoder and a vision encoder.
+    """
     fresh = text is not None or vision is not None
     if fresh == (checkpoint is not None) or (fresh and (text is None or vision is None)):
         raise RequestError("convert: give either a CHECKPOINT, or --text and --vision")

@@ -62,6 +62,8 @@ def decode_picture(content: bytes, name: str) -> Image.Image:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             image = Image.open(io.BytesIO(content))
+            if image.format == "PNG":  # the one format with checksums; decoding passes them over
+                Image.open(io.BytesIO(content)).verify()
             if _of_exif(
                 caught
             ):  # Pillow looks into it for the resolution, and keeps what it has read

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vle_bench.errors import RequestError
-from vle_bench.json_files import read_json, reading
+from vle_bench.json_files import loads, read_json, reading
 
 
 def labels_digest(labels: list[str]) -> str:
@@ -50,7 +50,11 @@ def read_label_map(path: Path) -> list[str]:
         return checked(path, answers_of_content(path, read_json(path)))
     with reading(path):
         text = path.read_text(encoding="utf-8-sig")
-    if (content := one_value(text)) is not None:
+    try:
+        content = one_value(text)
+    except ValueError as error:
+        raise RequestError(f"{path}: {error}") from error
+    if content is not None:
         return checked(path, answers_of_content(path, content))
     lines = text.rstrip().split(
         "\n"
@@ -63,12 +67,16 @@ def read_label_map(path: Path) -> list[str]:
 
 
 def one_value(text: str) -> Any:
-    """The list or object that a text holds as a whole, of any form but a record; None for lines."""
+    """The list or object that a text holds as a whole, of any form but a record; None for lines.
+
+    Raises:
+        ValueError: a key stands twice.
+    """
     if text.lstrip()[:1] not in ("[", "{"):
         return None
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
+        content = loads(text)
+    except (json.JSONDecodeError, RecursionError):
         return None
     return None if isinstance(content, dict) and "answer" in content else content
 
@@ -94,9 +102,11 @@ def answers_of_records(path: Path, lines: list[str]) -> list[Any]:
 
 def parsed(line: str, name: str) -> Any:
     try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
+        return loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
         raise RequestError(f"{name}: broken or cut-off JSON ({type(error).__name__})") from error
+    except ValueError as error:  # a key twice, a number of thousands of digits
+        raise RequestError(f"{name}: {error}") from error
 
 
 def answers_of_content(path: Path, content: Any) -> list[Any]:
@@ -107,7 +117,7 @@ def answers_of_content(path: Path, content: Any) -> list[Any]:
     if isinstance(content, list):
         return content
     if isinstance(content.get("answers"), list):
-        labels = content["answers"]
+        labels = checked(path, content["answers"])
         if content.get("sha256", labels_digest(labels)) != labels_digest(labels):
             raise RequestError(f"{path}: answers: not those that its sha256 was computed of")
         return labels

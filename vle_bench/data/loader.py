@@ -2,16 +2,80 @@
 
 import atexit
 import multiprocessing
-
-# Registers an exit handler that waits for children. `end_loaders` has to run before it, so it has to
-# be registered after it.
+import re
 import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from vle_bench.errors import RequestError, RunFailed
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Collate in a worker process, and hand a named error over as a value.
+
+    DataLoader would raise it in the main process with the worker's traceback as its message.
+    """
+
+    collate: Callable[[Any], Any]
+
+    def __call__(self, part: Any) -> Any:
+        try:
+            return self.collate(part)
+        except (RequestError, RunFailed) as error:
+            return type(error)(str(error))
+
+
+def load_batches(
+    parts: Sequence[Any], collate: Callable[[Any], Any], num_workers: int, *, pinned: bool
+) -> Iterator[Any]:
+    """Collate the parts in order, ahead of their use where there are workers.
+
+    Args:
+        parts: the argument of `collate` for each batch.
+        num_workers: processes that collate; a single batch is collated in the main process.
+        pinned: copy the tensors into page-locked memory, from which a GPU copies asynchronously.
+
+    Raises:
+        RunFailed: a worker process has died.
+        RequestError: as `collate` raises it.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        parts,  # type: ignore[arg-type]  # DataLoader takes any sequence
+        batch_size=None,
+        collate_fn=Outcome(collate),
+        num_workers=min(num_workers, max(0, len(parts) - 1)),
+        worker_init_fn=in_loader,
+        pin_memory=pinned,
+        # The default generator would draw the workers' seeds from the numbers that dropout uses.
+        generator=torch.Generator(),
+    )
+    loaded = iter(loader)
+    for _ in parts:
+        try:
+            batch = next(loaded)
+        except RuntimeError as error:
+            dead = re.search(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\)", str(error))
+            if dead is None:
+                raise
+            raise RunFailed(
+                f"a process that loads pictures has died (pid {dead[1]}), as when memory runs out; "
+                "train.num_workers=0 loads them in the main process"
+            ) from error
+        if isinstance(batch, Exception):
+            raise batch
+        yield batch
 
 
 def in_loader(worker: int) -> None:
-    """For a DataLoader's `worker_init_fn`: signals that a whole group of processes gets are the parent's to act on.
+    """Leave signals to the parent: the `worker_init_fn` of a DataLoader.
 
-    Its workers go on until the step is done. A second SIGTERM ends them, and so does the parent's end: see `end_loaders`.
+    A signal to the whole group of processes reaches the workers too. They go on until the step is
+    done. A second SIGTERM ends them, and so does the parent's end: see `end_loaders`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, signal.SIG_DFL))
@@ -19,6 +83,10 @@ def in_loader(worker: int) -> None:
 
 @atexit.register
 def end_loaders() -> None:
-    """At its end Python sends each child one SIGTERM and waits, for ever if the child takes it for the first of two."""
+    """Kill the workers at exit, which hold nothing that would have to be saved.
+
+    Python sends each child one SIGTERM and waits, for ever if the child takes it for the first of
+    two.
+    """
     for child in multiprocessing.active_children():
-        child.kill()  # they hold nothing that would have to be saved
+        child.kill()

@@ -10,6 +10,7 @@ import datasets
 from vle_bench.data.splits import tables
 from vle_bench.digests import sha256
 from vle_bench.errors import RequestError
+from vle_bench.json_files import loads
 
 SCHEMA_VERSION = 2
 
@@ -55,7 +56,7 @@ def open_prepared(root: Path) -> PreparedData:
             f"{root}: no prepared data there; run `vle-bench prepare SOURCE --output {root}`"
         )
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8-sig"))
+        manifest = loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise RequestError(
             f"{path}: cut off or broken at line {error.lineno}; prepare the data again"
@@ -64,6 +65,8 @@ def open_prepared(root: Path) -> PreparedData:
         raise RequestError(
             f"{path}: not UTF-8 text (byte {error.start}); prepare the data again"
         ) from error
+    except ValueError as error:
+        raise RequestError(f"{path}: {error}; prepare the data again") from error
     if not isinstance(manifest, dict):
         raise RequestError(f"{path}: not a manifest; prepare the data again")
     if manifest.get("schema_version") != SCHEMA_VERSION:
@@ -77,7 +80,7 @@ def open_prepared(root: Path) -> PreparedData:
     if found := damage(root, manifest):
         raise RequestError(f"{found}; prepare the data again")
     labels = (
-        json.loads((root / "label_map.json").read_text(encoding="utf-8"))["answers"]
+        loads((root / "label_map.json").read_text(encoding="utf-8"))["answers"]
         if "label_map.json" in manifest["files"]
         else []
     )

@@ -1,23 +1,18 @@
 """The one path from a checkpoint and a split to a result."""
 
-import json
-import math
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial, reduce
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from pydantic import ValidationError
-from torch.utils.data import DataLoader
 
 from vle_bench import atomic
-from vle_bench.analysis.model_card import write_cards
-from vle_bench.data.loader import in_loader
 from vle_bench.data.prepared import check_labelled, check_labels, check_whole
 from vle_bench.data.splits import overlap
 from vle_bench.errors import RequestError, RunFailed
@@ -32,137 +27,42 @@ from vle_bench.evaluation.precision import (
 )
 from vle_bench.evaluation.provenance import code_version, device_name, ids_digest, library_versions
 from vle_bench.evaluation.published_checkpoint import AS_SAVED, Asked
-from vle_bench.evaluation.record import SCHEMA_VERSION, Record, Training, describe
+from vle_bench.evaluation.record import SCHEMA_VERSION, Metric, Record, Training, describe
 from vle_bench.models import pretrained
 from vle_bench.models.vle.convert.converted import few, not_finite
-from vle_bench.progress import Bar
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Data, Task
 from vle_bench.tasks.catalogue import CATALOGUE
+from vle_bench.tasks.predictions import Id, Prediction, Scores, write_predictions
 
 EVALUATION_BATCH_SIZE = 128
 
 
-@torch.no_grad()  # not inference_mode: FSDP2 would keep what it gathers as tensors that no later step may train with
-def predict(
-    model: Any,
-    processor: Any,
-    task: Task,
-    data: Data,
-    split: str,
-    labels: list[str],
-    *,
-    accelerator: Accelerator,
-    batch_size: int,
-    inputs: dict[str, Any],
-    submission: bool = False,
-    num_workers: int = 0,
-    precision: str | None = None,
-) -> list[dict[str, Any]]:
-    """Predictions for every example of a split as rows keyed by id, ordered by id, the same on every process.
-
-    Args:
-        inputs: see Task.inputs.
-        submission: see Task.collator.
-        precision: `fp32`, `bf16` or `fp16`; the accelerator's own if not given.
-
-    Raises:
-        RunFailed: examples whose logits are not finite, with their number and the first ids.
-    """
-    questions = data.questions(split)
-    all_batches = task.evaluation_batches(questions, batch_size, submission)
-    own = all_batches[accelerator.process_index :: accelerator.num_processes]
-    # Every process makes as many passes: where the weights are in shards, each pass gathers them from all.
-    passes = math.ceil(len(all_batches) / accelerator.num_processes)
-    batches: Any = own + all_batches[:1] * (passes - len(own))
-    collate = task.collator(
-        questions, data.images, processor, [], inputs, submission=submission
-    )  # a prediction needs no targets
-    rows: list[dict[str, Any]] = []
-    broken: list[Any] = []  # ids of the examples with a logit that is NaN or infinite
-    was_training = model.training
-    model.eval()
-    with Bar(
-        f"{'predict' if submission else 'evaluate'} {split}",
-        len(batches),
-        enabled=accelerator.is_main_process,
-    ) as bar:
-        loader = DataLoader(
-            batches,
-            batch_size=None,
-            collate_fn=collate,
-            num_workers=num_workers,
-            worker_init_fn=in_loader,
-            generator=torch.Generator(),  # an evaluation must not take from the numbers that training uses
-        )
-        for number, batch in enumerate(loader):
-            logits = forward(model, batch, accelerator, precision)
-            if number < len(own):
-                rows += task.predictions(logits, batch["ids"], labels)
-                finite = logits.isfinite().flatten(1).all(1).tolist()
-                broken += [i for i, sound in zip(batch["ids"], finite, strict=True) if not sound]
-            bar.advance()
-    model.train(was_training)
-    gathered = sorted(gather_object(rows), key=lambda row: row["id"])
-    refuse_broken(split, sorted(gather_object(broken)), len(gathered))
-    if len({row["id"] for row in gathered}) != len(gathered):
-        raise RunFailed(f"{split}: an example was predicted twice")
-    return gathered
-
-
-def refuse_broken(split: str, ids: list[Any], examples: int) -> None:
-    """Stop where logits are not finite: any answer that is read from them is a made-up one."""
-    if ids:
-        shown = ", ".join(map(str, ids[:8])) + (
-            f" and {len(ids) - 8:,} more" if len(ids) > 8 else ""
-        )
-        raise RunFailed(
-            f"{split}: the logits of {len(ids):,} of {examples:,} examples are not finite (NaN or infinite): {shown}; "
-            "nothing was scored or written; the weights are damaged, or overflow in 16 bits and not in fp32"
-        )
-
-
-def forward(
-    model: Any,
-    batch: dict[str, Any],
-    accelerator: Accelerator,
-    precision: str | None = None,
-) -> torch.Tensor:
-    """The logits of a collated batch, which its labels have no part in; precision: see `predict`."""
-    tensors = {
-        name: value.to(accelerator.device)
-        for name, value in batch["inputs"].items()
-        if name != "labels"
-    }
-    with accelerator.autocast() if precision is None else autocast(accelerator.device, precision):
-        return model(**tensors).logits
-
-
-def write_predictions(path: Path, rows: list[dict[str, Any]]) -> None:
-    atomic.write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint with the data that it is asked about."""
+    """A checkpoint in memory with the data to predict.
+
+    Args:
+        training: training.json of the checkpoint, or `published_checkpoint.described` of one that
+            was trained elsewhere.
+        labels: the answers by class; empty for a task without classes.
+        sha256: digest of the weights.
+        files_sha256: digest of config.json and of the processor's files.
+        precision: `fp32`, `bf16` or `fp16`, to score in.
+        elsewhere: the checkpoint was not trained by vle-bench.
+    """
 
     folder: Path
-    training: dict[
-        str, Any
-    ]  # what was saved with it: see checkpoint.save, or published_checkpoint.described
+    training: dict[str, Any]
     task: Task
     data: Data
     model: Any
     processor: Any
     labels: list[str]
-    sha256: str  # of the weights
-    precision: str  # to score in
-    elsewhere: bool  # it was trained by others
-
-    @property
-    def shared_labels(self) -> bool:
-        """Whether the model's classes are the data's, as soft targets need it."""
-        return self.labels == self.data.labels
+    sha256: str
+    files_sha256: str
+    precision: str
+    elsewhere: bool
 
 
 def load(
@@ -175,11 +75,12 @@ def load(
     precision: str | None = None,
     asked: Asked = AS_SAVED,
 ) -> Loaded:
-    """Open a checkpoint and the data, the data first: a wrong split is told before weights are read.
+    """Open the data, then the checkpoint: a wrong split is refused before weights are read.
 
     Args:
+        labelled: refuse a split without labels.
         precision: to score in; the one of the training if not given.
-        asked: for a checkpoint from elsewhere, what its folder does not say, or not as it says.
+        asked: for a checkpoint from elsewhere, the settings that its folder does not hold.
     """
     folder = pretrained.resolve(folder)
     elsewhere = published_checkpoint.is_elsewhere(folder)
@@ -190,16 +91,13 @@ def load(
         training, processor = own_training(folder), pretrained.load_processor(folder)
         asked.refuse(folder, training["task"])
         scored_in = scoring_precision(training, precision, accelerator.device)
-        if (
-            precision is None
-            and trained_precision(training) is None
-            and accelerator.is_main_process
-        ):
-            print(
-                f"{folder}: does not say in which precision it was trained, as an earlier version wrote it; scored in "
-                f"{scored_in}, --precision names another",
-                file=sys.stderr,
-            )
+        if precision is None and trained_precision(training) is None:
+            if accelerator.is_main_process:
+                print(
+                    f"{folder}: does not say in which precision it was trained, as an earlier "
+                    f"version wrote it; scored in {scored_in}, --precision names another",
+                    file=sys.stderr,
+                )
     task = load_task(training["task"])
     data = task.open(data_root)
     data.questions(split)
@@ -212,9 +110,9 @@ def load(
         labels = pretrained.load_labels(folder) if data.labels else []
         check_labels(labels, data)
     task.check(data, split, training["inputs"])
-    sha256 = published_checkpoint.weights_sha256(
-        folder
-    )  # now: a run that goes on may replace its best/ at any time
+    # Before the model is read: a run that goes on may replace its best/ at any time.
+    sha256 = published_checkpoint.weights_sha256(folder)
+    files = pretrained.files_sha256(folder)
     model = pretrained.load_model(folder, task.architecture)
     if elsewhere:
         published_checkpoint.check_head(folder, model, labels)
@@ -222,14 +120,24 @@ def load(
         pretrained.check_vocabulary(folder, processor, model)
     model = model.to(accelerator.device)
     return Loaded(
-        folder, training, task, data, model, processor, labels, sha256, scored_in, elsewhere
+        folder=folder,
+        training=training,
+        task=task,
+        data=data,
+        model=model,
+        processor=processor,
+        labels=labels,
+        sha256=sha256,
+        files_sha256=files,
+        precision=scored_in,
+        elsewhere=elsewhere,
     )
 
 
 def own_training(folder: Path) -> dict[str, Any]:
-    """What was saved with a checkpoint, checked before anything is computed; see `checkpoint.save`."""
+    """Read training.json of a checkpoint of ours, checked before anything is computed."""
     path = folder / pretrained.TRAINING_FILE
-    training = pretrained.read_json(path)
+    training: dict[str, Any] = pretrained.read_json(path)
     if isinstance(training, dict) and "inputs" not in training:
         raise RequestError(f"{path}: written by an earlier version; train again")
     try:
@@ -239,39 +147,51 @@ def own_training(folder: Path) -> dict[str, Any]:
         raise RequestError(f"{path}: not as `train` writes it: {problems}") from error
     if training["task"] not in CATALOGUE:
         raise RequestError(f"{path}: task: {training['task']!r} is none of {', '.join(CATALOGUE)}")
-    checked: dict[str, Any] = training
-    return checked
+    return training
 
 
 def predict_split(
-    loaded: Loaded, split: str, accelerator: Accelerator, batch_size: int, submission: bool = False
-) -> list[dict[str, Any]]:
+    loaded: Loaded,
+    task: Task,
+    split: str,
+    accelerator: Accelerator,
+    batch_size: int,
+    num_workers: int,
+) -> list[Prediction]:
+    """Predict a split with a loaded checkpoint.
+
+    Args:
+        task: the checkpoint's, or its `for_submission`.
+
+    Raises:
+        RunFailed: logits or weights are not finite.
+    """
     set_tf32(trained_tf32(loaded.training))
-    rows = predict(
+    predictions = task.predict(
         loaded.model,
-        loaded.processor,
-        loaded.task,
         loaded.data,
         split,
-        loaded.labels,
+        processor=loaded.processor,
+        labels=loaded.labels,
+        inputs=loaded.training["inputs"],
         accelerator=accelerator,
         batch_size=batch_size,
-        inputs=loaded.training["inputs"],
-        submission=submission,
-        precision=loaded.precision,
+        num_workers=num_workers,
+        autocast=partial(autocast, accelerator.device, loaded.precision),
     )
-    if names := not_finite(
-        loaded.model.named_parameters()
-    ):  # tanh hides an infinite weight: the logits were finite
+    # tanh hides an infinite weight: the logits were finite.
+    if names := not_finite(loaded.model.named_parameters()):
         raise RunFailed(
-            f"{loaded.folder}: nothing was scored or written: weights that are not finite: {few(names)}"
+            f"{loaded.folder}: nothing was scored or written: weights that are not finite: "
+            f"{few(names)}"
         )
-    # A class's number means nothing beside the targets of another label map.
-    return (
-        rows
-        if loaded.shared_labels
-        else [{key: row[key] for key in row if key != "label"} for row in rows]
-    )
+    if loaded.labels == loaded.data.labels:
+        return predictions
+    # The number of a class means nothing beside the soft targets of another label map.
+    return [
+        Prediction(one.id, {name: one[name] for name in one.values if name != "label"})
+        for one in predictions
+    ]
 
 
 def predict_checkpoint(
@@ -283,18 +203,21 @@ def predict_checkpoint(
     accelerator: Accelerator,
     other: Path | None = None,
     batch_size: int = EVALUATION_BATCH_SIZE,
+    num_workers: int = 0,
     precision: str | None = None,
     asked: Asked = AS_SAVED,
 ) -> tuple[int, str]:
-    """Write a checkpoint's predictions for a split, with labels or without, in the official submission format.
+    """Write the predictions for a split, with labels or without, in the official format.
 
     Args:
-        other: the checkpoint of the task that the official file needs beside (VCR's two tasks share one file).
+        other: the checkpoint of the other task that the official file needs, as VCR's does.
+        num_workers: processes that load pictures.
         precision: of both; each one's own if not given.
 
     Returns:
-        How many examples were predicted, and the source of the data.
+        The number of examples predicted, and the source of the data.
     """
+    folders = [(folder, asked.task)] + ([(other, None)] if other else [])
     loaded = [
         load(
             path,
@@ -305,31 +228,33 @@ def predict_checkpoint(
             precision=precision,
             asked=replace(asked, task=task),
         )
-        for path, task in ((folder, asked.task), (other, None))
-        if path
+        for path, task in folders
     ]
-    check_whole(loaded[0].data, split)
+    first = loaded[0]
+    check_whole(first.data, split)
     check_complete([one.task for one in loaded], folder)
-    rows = [predict_split(one, split, accelerator, batch_size, submission=True) for one in loaded]
-    joined = [
-        {key: value for row in same for key, value in row.items()}
-        for same in zip(*rows, strict=True)
+    tasks = [one.task.for_submission() for one in loaded]
+    predicted = [
+        predict_split(one, task, split, accelerator, batch_size, num_workers)
+        for one, task in zip(loaded, tasks, strict=True)
     ]
-    text = loaded[0].task.submission(joined, loaded[0].data.questions(split))
+    whole = [reduce(Prediction.with_values_of, same) for same in zip(*predicted, strict=True)]
+    text = first.task.submission(whole, first.data.questions(split))
     if accelerator.is_main_process:
         atomic.write_text(output, text)
-    return len(joined), loaded[0].data.manifest["source"]
+    return len(whole), first.data.manifest["source"]
 
 
 def check_complete(tasks: list[Task], folder: Path) -> None:
-    """The tasks that one official file is made of, neither fewer nor more."""
+    """Check that these are the tasks that one official file is made of, neither fewer nor more."""
     wanted = tasks[0].submitted_with
     if wanted is None and len(tasks) > 1:
         raise RequestError(f"{folder}: {tasks[0].name} needs no other checkpoint; leave --with out")
     if wanted is not None and [task.name for task in tasks[1:]] != [wanted]:
-        came = f", not one of {tasks[1].name}" if len(tasks) > 1 else ""
+        given = f", not one of {tasks[1].name}" if len(tasks) > 1 else ""
         raise RequestError(
-            f"{folder}: the official file of {tasks[0].name} needs --with RUN, a run of {wanted}{came}"
+            f"{folder}: the official file of {tasks[0].name} needs --with RUN, a run of "
+            f"{wanted}{given}"
         )
 
 
@@ -342,13 +267,18 @@ def evaluate_checkpoint(
     accelerator: Accelerator,
     run: Path | None = None,
     batch_size: int = EVALUATION_BATCH_SIZE,
+    num_workers: int = 0,
     precision: str | None = None,
     asked: Asked = AS_SAVED,
 ) -> Record:
-    """Score a checkpoint on a split; writes the record to `output`, and the predictions where `predictions_file` says.
+    """Score a checkpoint on a split.
+
+    Writes the record to `output`, and the predictions to `predictions_file` of it.
 
     Args:
-        run: the folder whose own record `output` may be; the run folder that the checkpoint lies in if not given.
+        run: the folder whose own record `output` may be; the run folder that the checkpoint lies
+            in if not given.
+        num_workers: processes that load pictures; the scores do not depend on it.
         precision, asked: see `load`.
     """
     started = time.monotonic()
@@ -363,73 +293,89 @@ def evaluate_checkpoint(
     )
     task = loaded.task
     if loaded.elsewhere:
-        published_checkpoint.refuse_anothers(output, loaded.sha256)
-    rows = predict_split(loaded, split, accelerator, batch_size)
-    scores = task.score(rows, loaded.data.questions(split))
+        published_checkpoint.refuse_anothers(output, loaded.sha256, loaded.files_sha256)
+    predictions = predict_split(loaded, task, split, accelerator, batch_size, num_workers)
     record = record_of(
         loaded,
         split,
-        scores,
-        (row["id"] for row in rows),
+        task.score(predictions, loaded.data.questions(split)),
+        [one.id for one in predictions],
         device=device_name(accelerator),
         processes=accelerator.num_processes,
         batch_size=batch_size,
-        seconds=round(time.monotonic() - started, 2),
+        started=started,
     )
     if accelerator.is_main_process:
-        write_predictions(predictions_file(output, run or run_of(folder), task.name, split), rows)
+        path = predictions_file(output, run or run_of(folder), task.name, split)
+        write_predictions(path, predictions)
         atomic.write_json(output, record.model_dump(mode="json"))
-        if not loaded.elsewhere:
-            write_cards(loaded.folder.parent)
     return record
 
 
 def record_of(
-    loaded: Loaded, split: str, scores: dict[str, Any], ids: Iterable[Any], **measured: Any
+    loaded: Loaded,
+    split: str,
+    scores: Scores,
+    ids: Iterable[Id],
+    *,
+    device: str,
+    processes: int,
+    batch_size: int,
+    started: float,
+    data: Mapping[str, str] = MappingProxyType({}),
 ) -> Record:
-    """The record of scores: what was trained is taken from the checkpoint, the rest from this process.
+    """Return the record of scores.
+
+    What was trained is taken from the checkpoint, the rest from this process.
 
     Args:
-        scores: see Task.score.
-        measured: device, processes, batch_size and seconds of the evaluation.
+        started: of the evaluation, by the monotonic clock.
+        data: further digests of the data, beside the manifest's.
     """
-    training, task, data = loaded.training, loaded.task, loaded.data
+    training, task, manifest = loaded.training, loaded.task, loaded.data.manifest
+    model = training["model"] if loaded.elsewhere else {"name": training["recipe"]["name"]}
+    own = {key: manifest[key] for key in ("source", "targets") if key in manifest}
     return Record(
         kind="elsewhere" if loaded.elsewhere else "run",
         schema_version=SCHEMA_VERSION,
         task=task.name,
         task_version=task.version,
         split=split,
-        n=scores["n"],
+        n=scores.n,
         ids_sha256=ids_digest(ids),
         expect=training.get("expect"),
-        metrics=scores["metrics"],
+        metrics={name: Metric(**metric) for name, metric in scores.metrics.items()},
         primary_metric=task.primary_metric,
-        per_answer_type=scores.get("per_answer_type", {}),
-        per_question_type=scores.get("per_question_type", {}),
-        breakdown=scores["breakdown"],
+        per_answer_type=dict(scores.per_answer_type),
+        per_question_type=dict(scores.per_question_type),
+        breakdown=breakdown_of(scores),
         recipe=training["recipe"],
         training_splits=training["training_splits"],
         contaminated=overlap(split, "+".join(training["training_splits"])),
         model={
-            **(training["model"] if loaded.elsewhere else {"name": training["recipe"]["name"]}),
+            **model,
             "parameters": sum(p.numel() for p in loaded.model.parameters()),
             "checkpoint_sha256": loaded.sha256,
+            "files_sha256": loaded.files_sha256,
             "resize": loaded.processor.resize,
         },
-        data={key: data.manifest[key] for key in ("source", "targets") if key in data.manifest}
-        | {"manifest_hash": data.manifest["hash"]},
+        data={**own, "manifest_hash": manifest["hash"], **data},
         precision=loaded.precision,
         seed=training["seed"],
         code=code_version(),
         libraries=library_versions(),
         training=training["progress"],
         command=" ".join(["vle-bench", *sys.argv[1:]]),
-        **measured,
+        device=device,
+        processes=processes,
+        batch_size=batch_size,
+        seconds=round(time.monotonic() - started, 2),
     )
 
 
-def joined(values: Iterable[str | None]) -> str | None:
-    """What two runs have in common, else both with a plus sign; None where one does not say."""
-    distinct = list(dict.fromkeys(values))
-    return None if None in distinct else " + ".join(value for value in distinct if value)
+def breakdown_of(scores: Scores) -> dict[str, dict[str, Metric]]:
+    """Return the breakdown as a record holds it."""
+    return {
+        kind: {group: Metric(**metric) for group, metric in groups.items()}
+        for kind, groups in scores.breakdown.items()
+    }

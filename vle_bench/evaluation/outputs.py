@@ -5,6 +5,7 @@ from pathlib import Path
 from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import load_record
+from vle_bench.tasks.catalogue import CATALOGUE, JOINED
 
 CHECKPOINTS = ("best", "last")  # the two of a run folder
 
@@ -87,18 +88,16 @@ def check_joined_output(record: Path, run: Path, other: Path, split: str) -> Non
     Args:
         run, other: the run of question to answer, where the record has its place, and that of answer to rationale.
     """
-    if not is_own(record, run, "vcr_q2ar", split):
+    if not is_own(record, run, JOINED, split):
         refuse_existing(record)
         return
     parts = [
-        run / "results" / f"vcr_q2a.{split}.json",
-        other / "results" / f"vcr_qa2r.{split}.json",
+        folder / "results" / f"{task}.{split}.json"
+        for folder, task in zip((run, other), CATALOGUE[JOINED].halves, strict=True)
     ]
     if record.exists() and all(part.is_file() for part in parts):
-        weights = " + ".join(
-            str(load_record(part).model.get("checkpoint_sha256")) for part in parts
-        )
-        if load_record(record).model.get("checkpoint_sha256") != weights:
+        digests = [str(load_record(part).model.get("checkpoint_sha256")) for part in parts]
+        if load_record(record).model.get("checkpoint_sha256") != " + ".join(digests):
             raise RequestError(
                 f"{record}: is the record of other weights; name another file with --output, or remove it"
             )

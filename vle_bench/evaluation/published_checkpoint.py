@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from transformers import CLIPImageProcessorPil
 
 from vle_bench.data.label_map import read_label_map
 from vle_bench.data.sources import SOURCES
@@ -23,12 +22,10 @@ from vle_bench.errors import RequestError
 from vle_bench.models import pretrained
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.convert.checkpoints import read_config
-from vle_bench.models.vle.processing import VLEProcessor
+from vle_bench.models.vle.processing import Resize, VLEProcessor
 from vle_bench.tasks import load_task
+from vle_bench.tasks.catalogue import CATALOGUE, SCORED
 
-# The tasks that can be scored, and the texts' length in tokens of the published fine-tuning: VQA 50 (VLE
-# `vqa_train_config.json`, METER `config.py`), VCR 80 (VLE's VCR pipeline).
-LENGTHS = {"vqa": 50, "vcr_q2a": 80, "vcr_qa2r": 80, "vcr_joint": 80}
 # In the order in which transformers looks for them; an index names the files of weights that are split.
 WEIGHTS = (
     "model.safetensors",
@@ -50,13 +47,13 @@ class Asked:
     Args:
         task: needed only where config.json names no architecture.
         max_text_length: tokens.
-        resize: `crop`, the shorter side to the model's size and the centre; `squash`, the whole picture to the model's square.
+        resize: how a picture becomes the model's square; see `VLEProcessor`.
         trained_on: splits of the data, such as `train+val`; None: not known.
     """
 
     task: str | None = None
     max_text_length: int | None = None
-    resize: str | None = None
+    resize: Resize | None = None
     trained_on: str | None = None
 
     def refuse(self, folder: Path, task: str) -> None:
@@ -114,18 +111,23 @@ def task_asked(path: Path, asked: Asked) -> str:
     return str(pretrained.read_json(folder / pretrained.TRAINING_FILE)["task"])
 
 
-def refuse_anothers(output: Path, sha256: str) -> None:
-    """A record that is there already may be written again, but not that of another checkpoint of the same name."""
+def refuse_anothers(output: Path, sha256: str, files: str) -> None:
+    """A record that is there already may be written again, but not that of another checkpoint of the same name.
+
+    Args:
+        sha256: of the weights.
+        files: see `pretrained.files_sha256`.
+    """
     if not output.is_file():
         return
     try:
-        there = json.loads(output.read_text(encoding="utf-8"))["model"].get("checkpoint_sha256")
+        model = json.loads(output.read_text(encoding="utf-8"))["model"]
+        there = model.get("checkpoint_sha256"), model.get("files_sha256", files)
     except (ValueError, KeyError, TypeError, AttributeError):
-        there = None
-    if there != sha256:
-        raise RequestError(
-            f"{output}: there already, and not of this checkpoint; name another file with --output"
-        )
+        there = None, None
+    if there != (sha256, files):
+        other = "not of this checkpoint" if there[0] != sha256 else "of other files beside it"
+        raise RequestError(f"{output}: there already, and {other}; name another file with --output")
 
 
 def described(folder: Path, asked: Asked) -> tuple[dict[str, Any], VLEProcessor]:
@@ -137,12 +139,10 @@ def described(folder: Path, asked: Asked) -> tuple[dict[str, Any], VLEProcessor]
     config = read_config(folder / "config.json")
     task = task_of(folder, config, asked.task)
     processor = processor_of(folder, config, asked.resize)
-    length = text_length(
-        folder,
-        config,
-        [LENGTHS[task], int(processor.tokenizer.model_max_length)],
-        asked.max_text_length,
-    )
+    published = CATALOGUE[task].text_length
+    assert published is not None  # SCORED holds the tasks that have one
+    limits = [published, int(processor.tokenizer.model_max_length)]
+    length = text_length(folder, config, limits, asked.max_text_length)
     model = {"max_text_length": length, "alignment": "on"}
     about = {"name": name_of(folder), "max_text_length": length, "pictures": pictures_of(processor)}
     return {
@@ -169,15 +169,15 @@ def check_splits(asked: Asked, source: str) -> None:
 
 def task_of(folder: Path, config: VLEConfig, asked: str | None) -> str:
     """The task of the architecture that config.json names; `asked` where it names none."""
-    tasks = {load_task(name).architecture: name for name in LENGTHS}
+    tasks = {load_task(name).architecture: name for name in SCORED}
     named = config.architectures or []
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
         raise RequestError(
             f"{folder / 'config.json'}: architectures: a list of class names is expected, not {named!r}"
         )
     found = [tasks[name] for name in named if name in tasks]
-    if asked is not None and asked not in LENGTHS:
-        raise RequestError(f"--task {asked}: not among {', '.join(LENGTHS)}")
+    if asked is not None and asked not in SCORED:
+        raise RequestError(f"--task {asked}: not among {', '.join(SCORED)}")
     if named and not found:
         raise RequestError(
             f"{folder / 'config.json'}: architectures: {', '.join(named)} answers no question that can be scored; "
@@ -189,12 +189,12 @@ def task_of(folder: Path, config: VLEConfig, asked: str | None) -> str:
         )
     if not found and asked is None:
         raise RequestError(
-            f"{folder / 'config.json'}: names no architecture; --task says it: {', '.join(LENGTHS)}"
+            f"{folder / 'config.json'}: names no architecture; --task says it: {', '.join(SCORED)}"
         )
     return found[0] if found else str(asked)
 
 
-def processor_of(folder: Path, config: VLEConfig, resize: str | None) -> VLEProcessor:
+def processor_of(folder: Path, config: VLEConfig, resize: Resize | None) -> VLEProcessor:
     """The folder's processor, with the patch size that the published ones do not say; pictures must come out in the model's size.
 
     A size that is no multiple of the patch is taken as it is (published VLE-large: 384 and 14): what remains is not seen.
@@ -212,7 +212,7 @@ def processor_of(folder: Path, config: VLEConfig, resize: str | None) -> VLEProc
             f"{folder}: has no preprocessor_config.json, so that nothing says how pictures become the model's; "
             "take the published folder's (a converted checkpoint: convert again, with --tokenizer DIR)"
         )
-    processor = pretrained.load_processor(folder)
+    processor = pretrained.read_processor(folder)
     vision, words = config.vision_config, config.text_config.vocab_size
     if len(processor.tokenizer) > words:
         raise RequestError(
@@ -232,27 +232,12 @@ def processor_of(folder: Path, config: VLEConfig, resize: str | None) -> VLEProc
         raise RequestError(
             f"{folder / 'tokenizer_config.json'}: model_max_length: a number from {SHORTEST} on is expected, not {limit!r}"
         )
-    own, size = processor.image_processor, vision.image_size
+    size = vision.image_size
     if resize is not None:
-        square = {"height": size, "width": size}
-        crop = {"size": {"shortest_edge": size}, "do_center_crop": True, "crop_size": square}
-        processor.image_processor = CLIPImageProcessorPil(
-            **(crop if resize == "crop" else {"size": square, "do_center_crop": False}),
-            image_mean=own.image_mean,
-            image_std=own.image_std,
-            resample=own.resample,
-        )
+        processor.set_size(size, resize)
     processor.patch_size = vision.patch_size
-    settings = processor.image_processor
-    check_settings(path, settings)
-    made = (
-        settings.crop_size
-        if settings.do_center_crop
-        else settings.size
-        if settings.do_resize
-        else None
-    )
-    if made is None or (made.get("height"), made.get("width")) != (size, size):
+    check_settings(path, processor.image_processor)
+    if processor.square != (size, size):
         raise RequestError(
             f"{path}: pictures come out as {pictures_of(processor)}, and the model takes "
             f"{size} × {size} pixels (config.json); --resize crop or --resize squash makes them fit"

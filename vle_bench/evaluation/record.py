@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from vle_bench import json_files
 from vle_bench.errors import RequestError
 
 SCHEMA_VERSION = 4  # 2: breakdown; 3: experiment, expect, ids_sha256; 4: precision
@@ -69,7 +70,7 @@ class Record(Group):
     expect: Expect | None = None
     training_splits: list[str]
     contaminated: bool
-    # name, parameters, checkpoint_sha256, resize (how a picture became the model's square); trained elsewhere: also
+    # name, parameters, checkpoint_sha256, files_sha256 (config.json and the processor's files), resize (how a picture became the model's square); trained elsewhere: also
     # max_text_length, pictures, and `asked`, what was not as its folder says
     model: dict[str, Any]
     data: dict[str, str]  # source, manifest_hash
@@ -165,6 +166,8 @@ class Record(Group):
         if self.kind == "run":
             return self.recipe.get("experiment", self.recipe["hash"])
         digest, asked = self.model["checkpoint_sha256"], self.model.get("asked")
+        if files := self.model.get("files_sha256"):  # earlier versions did not say
+            digest = hashlib.sha256(f"{digest} {files}".encode()).hexdigest()
         return hashlib.sha256(f"{digest} {asked}".encode()).hexdigest() if asked else digest
 
     @property
@@ -270,9 +273,7 @@ def parse_record(content: bytes, path: Path) -> Record:
     """As `load_record`, of the bytes of a file that was read before."""
     try:
         text = content.decode("utf-8-sig")
-        return Record.model_validate(
-            json.loads(text, parse_constant=refuse_constant, object_pairs_hook=once)
-        )
+        return Record.model_validate(json_files.loads(text, parse_constant=refuse_constant))
     except json.JSONDecodeError as error:
         raise RequestError(f"{path}: not JSON, it ends or breaks at line {error.lineno}") from error
     except ValidationError as error:
@@ -284,15 +285,6 @@ def parse_record(content: bytes, path: Path) -> Record:
         ) from error
     except ValueError as error:  # not UTF-8, NaN
         raise RequestError(f"{path}: no result record: {error}") from error
-
-
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, in which every key stands once."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        double = next(key for key, _ in pairs if sum(other == key for other, _ in pairs) > 1)
-        raise ValueError(f"the key {double!r} stands twice")
-    return found
 
 
 def refuse_constant(name: str) -> None:

@@ -43,12 +43,16 @@ def score_vqa_files(questions: Path, annotations: Path, predictions: Path) -> di
             f"{min(different)}"
         )
     given: dict[int, str] = {}
-    for number, record in enumerate(
-        records(predictions, None, {"question_id": int, "answer": str})
-    ):
+    try:
+        rows = records(predictions, None, {"question_id": int, "answer": str})
+    except RequestError as error:
+        way_out = "; `vle-bench check-submission vqa` says which the official reader takes, and how"
+        raise RequestError(f"{error}{way_out if 'question_id: ' in str(error) else ''}") from error
+    for number, record in enumerate(rows):
         if record["question_id"] in given:
             raise RequestError(
-                f"{predictions}: record {number}: question_id {record['question_id']} a second time"
+                f"{predictions}: record {number}: question_id {record['question_id']} a second time; the official reader "
+                "scores the last answer of each: leave the others out"
             )
         given[record["question_id"]] = record["answer"]
     try:

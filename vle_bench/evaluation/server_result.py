@@ -10,14 +10,14 @@ from typing import Any
 from accelerate import Accelerator
 
 from vle_bench import atomic
-from vle_bench.analysis.model_card import write_cards
 from vle_bench.data.prepared import check_whole
 from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.evaluate import load, record_of
 from vle_bench.evaluation.published_checkpoint import AS_SAVED, Asked, refuse_anothers
 from vle_bench.evaluation.record import Record, refuse_constant
-from vle_bench.json_files import reading
+from vle_bench.json_files import loads, reading
+from vle_bench.tasks.predictions import Scores
 
 OVERALL, ANSWER_TYPES = "overall", ("yes/no", "number", "other")
 
@@ -63,7 +63,7 @@ def record_server_result(
         asked=asked,
     )
     if loaded.elsewhere:
-        refuse_anothers(output, loaded.sha256)
+        refuse_anothers(output, loaded.sha256, loaded.files_sha256)
     source = loaded.data.manifest["source"]
     size = SOURCES[source].server_sizes.get(split)
     if size is None:
@@ -76,12 +76,11 @@ def record_server_result(
         raise RequestError(
             f"{data_root}: has {len(ids):,} questions of {split}, the server {size:,}; prepare all of them"
         )
-    scores = {
-        "n": len(ids),
-        "metrics": {"accuracy": {"value": figures[OVERALL], "n": len(ids)}},
-        "breakdown": {},
-        "per_answer_type": {name: figures[name] for name in ANSWER_TYPES if name in figures},
-    }
+    scores = Scores(
+        n=len(ids),
+        metrics={loaded.task.primary_metric: {"value": figures[OVERALL], "n": len(ids)}},
+        per_answer_type={name: figures[name] for name in ANSWER_TYPES if name in figures},
+    )
     record = record_of(
         loaded,
         split,
@@ -90,15 +89,11 @@ def record_server_result(
         device="the challenge's server",
         processes=0,
         batch_size=0,
-        seconds=round(time.monotonic() - started, 2),
-    )
-    record = record.model_copy(
-        update={"data": record.data | {"server_result_sha256": hashlib.sha256(content).hexdigest()}}
+        started=started,
+        data={"server_result_sha256": hashlib.sha256(content).hexdigest()},
     )
     if accelerator.is_main_process:
         atomic.write_json(output, record.model_dump(mode="json"))
-        if not loaded.elsewhere:
-            write_cards(loaded.folder.parent)
     return record
 
 
@@ -107,7 +102,7 @@ def read_result(file: Path, split: str, given: bytes) -> dict[str, float]:
     with reading(file):
         text = given.decode("utf-8-sig")
     try:
-        content = json.loads(
+        content = loads(
             text, parse_float=Decimal, parse_int=Decimal, parse_constant=refuse_constant
         )
     except json.JSONDecodeError as error:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,15 @@ from accelerate import Accelerator
 
 from vle_bench import atomic
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.evaluate import joined
+from vle_bench.evaluation.evaluate import breakdown_of
 from vle_bench.evaluation.record import SCHEMA_VERSION, Metric, Record, load_record
-from vle_bench.json_files import jsonl_records
 from vle_bench.models import pretrained
 from vle_bench.tasks import load_task
+from vle_bench.tasks.base import Task
+from vle_bench.tasks.catalogue import CATALOGUE, JOINED
+from vle_bench.tasks.predictions import Prediction, Scores, read_predictions
+
+Evaluated = tuple[Record, list[Prediction]]
 
 
 def join_vcr(
@@ -25,118 +30,142 @@ def join_vcr(
     accelerator: Accelerator,
     data_root: Path | None = None,
 ) -> Record:
-    """Q2AR of two runs from the predictions that `evaluate_checkpoint` wrote for each; writes the record to `output`.
+    """Compute Q2AR of two runs from the predictions that `evaluate_checkpoint` wrote for each.
+
+    Writes the record to `output`.
 
     Args:
-        answers, rationales: the folders that hold results/ and predictions/: of runs, or of checkpoints from elsewhere.
+        answers, rationales: the folders that hold results/ and predictions/, of runs or of
+            checkpoints from elsewhere.
         data_root: the prepared data; the run's own if not given.
 
     Raises:
-        RequestError: a run was not evaluated on the split, its predictions are not those of its record, or the two were
-            evaluated on different data.
+        RequestError: a run was not evaluated on the split, its predictions are not those of its
+            record, or the two were evaluated on different data.
     """
     started = time.monotonic()
-    q2a, qa2r = (
-        evaluated(run, name, split)
-        for run, name in ((answers, "vcr_q2a"), (rationales, "vcr_qa2r"))
-    )
-    for (one, rows), other in ((q2a, qa2r), (qa2r, q2a)):
-        if one.data != other[0].data:
-            raise RequestError(
-                f"{answers} and {rationales}: evaluated on different data; evaluate both on the same"
-            )
-        if missing := {row["id"] for row in rows} - {row["id"] for row in other[1]}:
-            raise RequestError(
-                f"{answers} and {rationales}: {len(missing)} annot_ids are in one only, such as {min(missing)!r}"
-            )
-    if data_root is None and q2a[0].kind == "elsewhere":
-        raise RequestError(
-            f"{answers}: of a checkpoint from elsewhere: --data DIR names the prepared data that it was scored on"
-        )
-    root = data_root or Path(
-        pretrained.read_json(pretrained.resolve(answers) / pretrained.TRAINING_FILE)["data_root"]
-    )
-    task = load_task("vcr_joint")
+    both, halves = f"{answers} and {rationales}", CATALOGUE[JOINED].halves
+    evaluations = [
+        evaluated(run, task, split) for run, task in zip((answers, rationales), halves, strict=True)
+    ]
+    check_same_questions(both, evaluations)
+    records = [record for record, _ in evaluations]
+    root = data_root or trained_on(answers, records[0])
+    task = load_task(JOINED)
     data = task.open(root)
-    if data.manifest["hash"] != q2a[0].data["manifest_hash"]:
+    if data.manifest["hash"] != records[0].data["manifest_hash"]:
         raise RequestError(
             f"{root}: other data than {answers} was evaluated on; --data DIR names another folder"
         )
-    questions = data.questions(split)
-    rows = [{**one, **two} for one, two in zip(q2a[1], qa2r[1], strict=True)]
-    scores = task.score(rows, questions)
-    for name, (record, _) in (("q2a", q2a), ("qa2r", qa2r)):
-        if scores["metrics"][name]["value"] != record.metrics["accuracy"].value:
+    pairs = zip(*(predictions for _, predictions in evaluations), strict=True)
+    joined = [answer.with_values_of(rationale) for answer, rationale in pairs]
+    scores = task.score(joined, data.questions(split))
+    for part, record in zip(CATALOGUE[JOINED].parts, records, strict=True):
+        if scores.metrics[part]["value"] != record.metrics[record.primary_metric].value:
             raise RequestError(
-                f"{answers} and {rationales}: the predictions of {name} are not those of the record; evaluate again"
+                f"{both}: the predictions of {part} are not those of the record; evaluate again"
             )
-    parts = [q2a[0], qa2r[0]]
-    elsewhere = any(part.kind == "elsewhere" for part in parts)
-    asked = " + ".join(
-        part.model.get("asked", "as published") for part in parts if part.kind == "elsewhere"
-    )
-    record = parts[0].model_copy(
-        update={
-            "schema_version": SCHEMA_VERSION,
-            "task": "vcr_q2ar",
-            "task_version": task.version,
-            "primary_metric": "q2ar",
-            "expect": None,
-            "metrics": {name: Metric(**metric) for name, metric in scores["metrics"].items()},
-            "breakdown": {
-                kind: {g: Metric(**m) for g, m in groups.items()}
-                for kind, groups in scores["breakdown"].items()
-            },
-            "kind": "elsewhere" if elsewhere else "run",
-            "seed": None if elsewhere else parts[0].seed,
-            "recipe": {}
-            if elsewhere
-            else {
-                key: " + ".join(part.recipe[key] for part in parts)
-                for key in parts[0].recipe
-                if key in parts[1].recipe
-            },
-            # of one unknown part nothing is known of the whole
-            "training_splits": sorted({name for part in parts for name in part.training_splits})
-            if all(part.training_splits for part in parts)
-            else [],
-            "contaminated": any(part.contaminated for part in parts),
-            "model": {
-                "name": " + ".join(part.model["name"] for part in parts),
-                "parameters": sum(part.model["parameters"] for part in parts),
-                "checkpoint_sha256": " + ".join(part.model["checkpoint_sha256"] for part in parts),
-                "resize": " + ".join(
-                    dict.fromkeys(part.model.get("resize", "unknown") for part in parts)
-                ),
-                **({"asked": asked} if any("asked" in part.model for part in parts) else {}),
-            },
-            "precision": joined(part.precision for part in parts),
-            "training": {"seconds": sum(part.training.get("seconds", 0) for part in parts)}
-            | {
-                key: value
-                for key in ("split", "precision")
-                if (value := joined(part.training.get(key) for part in parts)) is not None
-            },
-            "seconds": round(time.monotonic() - started, 2),
-            "command": " ".join(["vle-bench", *sys.argv[1:]]),
-        }
-    )
+    record = joined_record(records, task, scores, round(time.monotonic() - started, 2))
     if accelerator.is_main_process:
         atomic.write_json(output, record.model_dump(mode="json"))
     return record
 
 
-def evaluated(run: Path, task: str, split: str) -> tuple[Record, list[dict[str, Any]]]:
-    """The record and the predictions, ordered by id, that an evaluation of a run left in its folder."""
-    result, predictions = (
-        run / "results" / f"{task}.{split}.json",
-        run / "predictions" / f"{task}.{split}.jsonl",
+def check_same_questions(both: str, evaluations: list[Evaluated]) -> None:
+    """Refuse two evaluations that are not of the same questions of the same data."""
+    (one, its_predictions), (other, others_predictions) = evaluations
+    if one.data != other.data:
+        raise RequestError(f"{both}: evaluated on different data; evaluate both on the same")
+    if in_one := {p.id for p in its_predictions} ^ {p.id for p in others_predictions}:
+        example = min(map(str, in_one))
+        raise RequestError(f"{both}: {len(in_one)} annot_ids are in one only, such as {example!r}")
+
+
+def trained_on(run: Path, record: Record) -> Path:
+    """Return the prepared data that a run of ours was trained on."""
+    if record.kind == "elsewhere":
+        raise RequestError(
+            f"{run}: of a checkpoint from elsewhere: --data DIR names the prepared data that it "
+            "was scored on"
+        )
+    training = pretrained.read_json(pretrained.resolve(run) / pretrained.TRAINING_FILE)
+    return Path(training["data_root"])
+
+
+def joined_record(records: list[Record], task: Task, scores: Scores, seconds: float) -> Record:
+    """Return the record of two joined evaluations: of the first, with the parts of both."""
+    first, second = records
+    ours = all(record.kind == "run" for record in records)
+    keys = [key for key in first.recipe if key in second.recipe]
+    known = all(record.training_splits for record in records)  # else nothing is known of the whole
+    training: dict[str, Any] = {"seconds": sum(r.training.get("seconds", 0) for r in records)}
+    for key in ("split", "precision"):
+        if (value := in_common(record.training.get(key) for record in records)) is not None:
+            training[key] = value
+    return first.model_copy(
+        update={
+            "schema_version": SCHEMA_VERSION,
+            "task": JOINED,
+            "task_version": task.version,
+            "primary_metric": task.primary_metric,
+            "expect": None,
+            "metrics": {name: Metric(**metric) for name, metric in scores.metrics.items()},
+            "breakdown": breakdown_of(scores),
+            "kind": "run" if ours else "elsewhere",
+            "seed": first.seed if ours else None,
+            "recipe": {key: " + ".join(r.recipe[key] for r in records) for key in keys}
+            if ours
+            else {},
+            "training_splits": sorted({name for r in records for name in r.training_splits})
+            if known
+            else [],
+            "contaminated": any(record.contaminated for record in records),
+            "model": joined_model(records),
+            "precision": in_common(record.precision for record in records),
+            "training": training,
+            "seconds": seconds,
+            "command": " ".join(["vle-bench", *sys.argv[1:]]),
+        }
     )
+
+
+def joined_model(records: list[Record]) -> dict[str, Any]:
+    """Return what a joined record says of the two models."""
+    models = [record.model for record in records]
+    model = {
+        "name": " + ".join(model["name"] for model in models),
+        "parameters": sum(model["parameters"] for model in models),
+        "checkpoint_sha256": " + ".join(model["checkpoint_sha256"] for model in models),
+        "resize": " + ".join(dict.fromkeys(model.get("resize", "unknown") for model in models)),
+    }
+    if all("files_sha256" in one for one in models):
+        model["files_sha256"] = " + ".join(one["files_sha256"] for one in models)
+    if any("asked" in one for one in models):
+        elsewhere = [record.model for record in records if record.kind == "elsewhere"]
+        model["asked"] = " + ".join(one.get("asked", "as published") for one in elsewhere)
+    return model
+
+
+def in_common(values: Iterable[str | None]) -> str | None:
+    """Return the value of two runs, or both with a plus sign; None where one does not say."""
+    distinct = list(dict.fromkeys(values))
+    return None if None in distinct else " + ".join(value for value in distinct if value)
+
+
+def evaluated(run: Path, task: str, split: str) -> Evaluated:
+    """Read the record and the predictions that an evaluation left in a run folder.
+
+    Raises:
+        RequestError: one of the two is missing or damaged.
+    """
+    result = run / "results" / f"{task}.{split}.json"
+    predictions = run / "predictions" / f"{task}.{split}.jsonl"
     for path in (result, predictions):
-        if not path.is_file():
-            ours = (run / "recipe.yaml").is_file()
-            what = f"`vle-bench evaluate {run} --split {split}` writes it, for a run of {task}"
-            raise RequestError(
-                f"{path}: no such file; {what if ours else f'evaluate the checkpoint for {task} on {split} first'}"
-            )
-    return load_record(result), [row for _, row in jsonl_records(predictions)]
+        if path.is_file():
+            continue
+        if (run / "recipe.yaml").is_file():
+            way = f"`vle-bench evaluate {run} --split {split}` writes it, for a run of {task}"
+        else:
+            way = f"evaluate the checkpoint for {task} on {split} first"
+        raise RequestError(f"{path}: no such file; {way}")
+    return load_record(result), read_predictions(predictions)

@@ -9,10 +9,11 @@ from vle_bench.errors import RequestError
 from vle_bench.evaluation.outputs import predictions_file
 from vle_bench.evaluation.provenance import ids_digest
 from vle_bench.evaluation.record import Record, flattered, load_record, parse_record
-from vle_bench.json_files import jsonl_records, reading
+from vle_bench.json_files import reading
 from vle_bench.leaderboard.published import Published, load_published
 from vle_bench.recipe import strict_yaml
 from vle_bench.tasks.catalogue import CATALOGUE, tasks_of
+from vle_bench.tasks.predictions import read_predictions
 
 # What may differ between two evaluations of one checkpoint that come to the same
 OF_THE_MOMENT = {"seconds", "command", "device", "processes", "batch_size", "libraries", "code"}
@@ -181,12 +182,7 @@ def check_predictions(path: Path, record: Record) -> None:
     predictions = predictions_file(path, path.parent.parent, record.task, record.split)
     if record.ids_sha256 is None or not predictions.is_file():
         return
-    try:
-        ids = [row["id"] for _, row in jsonl_records(predictions)]
-    except (ValueError, KeyError, TypeError) as error:
-        raise RequestError(
-            f"{predictions}: a line of it is no prediction; evaluate again"
-        ) from error
+    ids = [prediction.id for prediction in read_predictions(predictions)]
     if len(ids) != record.n or ids_digest(ids) != record.ids_sha256:
         raise RequestError(
             f"{path}: n: {record.n:,} examples, and the {len(ids):,} of {predictions} are others; evaluate again"

@@ -501,10 +501,12 @@ def easy_vqa_table(published: Published, groups: list[tuple[Record, ...]]) -> Ta
 
 def picked_as_halves(records: list[Record]) -> list[Record]:
     """Joined records of earlier versions do not say which split picked their halves: take it from those."""
-    splits = {(r.recipe["hash"], r.split): r.training.get("split") for r in records}
+    ours = [r for r in records if r.kind == "run"]
+    splits = {(r.recipe["hash"], r.split): r.training.get("split") for r in ours}
     found = []
     for record in records:
-        halves = {splits.get((half, record.split)) for half in record.recipe["hash"].split(" + ")}
+        parts = record.recipe["hash"].split(" + ") if record.kind == "run" else []
+        halves = {splits.get((half, record.split)) for half in parts}
         if "split" not in record.training and len(halves) == 1 and halves != {None}:
             record = record.model_copy(
                 update={"training": record.training | {"split": halves.pop()}}

@@ -1,5 +1,6 @@
 """`from_pretrained` folders: weights, processor, label map, and the training they come from."""
 
+import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from vle_bench import atomic, models
 from vle_bench.data.label_map import labels_digest, read_label_map
+from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.json_files import read_json as read_json
 from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
@@ -103,6 +105,44 @@ def own_answers(folder: Path) -> list[str] | None:
     return read_label_map(folder / "config.json")
 
 
+# Files of a from_pretrained folder that say how texts and pictures become a model's input.
+PROCESSOR_FILES = (
+    "added_tokens.json",
+    "merges.txt",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "special_tokens_map.json",
+    "spm.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+)
+
+
+def files_sha256(folder: Path) -> str:
+    """SHA-256 of all beside the weights that a score depends on: of lines `DIGEST  FILE`, in the order of names.
+
+    The files are config.json, the label map, and those of `PROCESSOR_FILES`, as far as they are there.
+    """
+    names = sorted(["config.json", "label_map.json", *PROCESSOR_FILES])
+    lines = [f"{file_sha256(folder / n)}  {n}\n" for n in names if (folder / n).is_file()]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def read_processor(folder: Path) -> VLEProcessor:
+    """The processor of a checkpoint folder as its files say, not tried yet."""
+    for name in PROCESSOR_FILES:
+        if name.endswith(".json") and (folder / name).is_file():
+            read_json(folder / name)  # transformers would take the last of two equal keys
+    try:
+        return VLEProcessor.from_folder(folder)
+    except Exception as error:  # tokenizers raises bare ones, a key of a wrong type any other
+        raise RequestError(
+            f"{folder}: no processor can be loaded from it: {_one_line(error)}"
+        ) from error
+
+
 def load_processor(
     folder: Path, image_size: int | None = None, resize: Resize | None = None
 ) -> VLEProcessor:
@@ -115,8 +155,8 @@ def load_processor(
     Raises:
         RequestError: no processor can be loaded, or it cannot process a picture.
     """
+    processor = read_processor(folder)
     try:
-        processor = VLEProcessor.from_folder(folder)
         if image_size is not None and not (
             resize is None and processor.square == (image_size, image_size)
         ):
@@ -174,6 +214,7 @@ def load_counting_new(
     Raises:
         RequestError: the folder cannot be loaded; weights are missing, unknown or of another shape.
     """
+    read_json(folder / "config.json")  # transformers would take the last of two equal keys
     try:
         model, info = getattr(models, architecture).from_pretrained(
             str(folder),

@@ -4,7 +4,6 @@ Imports no torch, since `make` runs this before anything else.
 """
 
 import argparse
-import json
 import shlex
 import shutil
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 
 from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
+from vle_bench.json_files import loads
 from vle_bench.recipe import strict_yaml
 from vle_bench.recipe.load import default_run_folder, load_recipe, shipped_recipes
 from vle_bench.recipe.schema import DataGroup, Recipe
@@ -55,7 +55,7 @@ def missing_inputs(recipe: Recipe) -> list[str]:
 def read_manifest(root: Path) -> dict[str, Any]:
     """Read the manifest of prepared data; {} for a damaged one, which opening the data refuses."""
     try:
-        manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
+        manifest = loads((root / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return manifest if isinstance(manifest, dict) else {}

@@ -1,23 +1,35 @@
-"""What the loop and the evaluation ask of a task."""
+"""The task protocol, and the loop in which most tasks predict a split."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
 from numpy.typing import NDArray
 
+from vle_bench.data.loader import load_batches
 from vle_bench.data.prepared import PreparedData as Data
+from vle_bench.errors import RunFailed
+from vle_bench.progress import Bar
+from vle_bench.tasks.predictions import Id, Prediction, Scores
 
-Row = dict[str, Any]  # one prediction, keyed by "id"
-Scores = dict[str, Any]
+__all__ = ["Data", "Prediction", "Scores", "Task", "predict_in_batches"]
+
+Batch = dict[str, Any]  # {"ids": ids, "inputs": {name: tensor}}
+Collate = Callable[[NDArray[np.int64]], Batch]
+SHOWN = 8  # ids in an error message
 
 
 class Task(Protocol):
-    """A task knows its data and its metric; it knows nothing of loops, devices or recipes.
+    """A task knows its data and its metric. It knows nothing of loops, devices or recipes.
 
-    `version` grows when a change of the task changes its scores; results of two versions are never compared.
+    `version` grows when a change of the task changes its scores: results of two versions are
+    never compared.
     """
 
     @property
@@ -33,48 +45,59 @@ class Task(Protocol):
 
     @property
     def num_token_types(self) -> int | None:
-        """Rows that the fusion's type table of a checkpoint is grown to; None: as it is."""
+        """Rows that the fusion's type table of a checkpoint is grown to. None: unchanged."""
         ...
 
     @property
     def submitted_with(self) -> str | None:
-        """The task whose predictions the official file needs beside this one's; None: none."""
+        """The other task whose predictions the official file needs. None: no other."""
         ...
 
     def open(self, root: Path) -> Data:
-        """The prepared folder; a RequestError if it is none, or of another kind of data."""
+        """Open a prepared folder; raises RequestError for one of another kind of data."""
         ...
 
     def check(self, data: Data, split: str, inputs: dict[str, Any]) -> None:
-        """A RequestError for what a model with these `inputs` cannot read, before the first step."""
+        """Check before training that the model can represent every example of the split.
+
+        Raises:
+            RequestError: an example that does not fit into these `inputs`.
+        """
         ...
 
     def inputs(self, model: dict[str, Any], num_token_types: int) -> dict[str, Any]:
-        """The recipe's group `model` → how texts and objects are turned into tensors; saved with every checkpoint."""
+        """Return how texts and objects become tensors; saved with every checkpoint.
+
+        Args:
+            model: the recipe's group `model`.
+            num_token_types: rows of the model's type table.
+        """
         ...
 
     def tokenizer(self, data: Data, split: str, vocab_size: int) -> Any:
-        """A tokenizer trained on the texts of a split, for a model from scratch."""
+        """Train a tokenizer on the texts of a split, for a model from scratch."""
         ...
 
     def training_order(
         self, questions: Any, seed: int, epoch: int, per_image: int
     ) -> NDArray[np.int64]:
-        """Every example that teaches something, once, in this epoch's order; at most `per_image` of one image side by side."""
+        """Return the order of an epoch: every example that teaches something, once.
+
+        Args:
+            per_image: how many examples of one image at most stand side by side.
+        """
         ...
 
-    def evaluation_batches(
-        self, questions: Any, batch_size: int, submission: bool = False
-    ) -> list[NDArray[np.int64]]:
-        """Every example once, in batches of about `batch_size` texts that encode each image once."""
+    def evaluation_batches(self, questions: Any, batch_size: int) -> list[NDArray[np.int64]]:
+        """Split every example into batches of about `batch_size` texts, each image in one only."""
         ...
 
     def augmentation(self, settings: dict[str, Any], seed: int, epoch: int) -> Any:
-        """What happens to the examples in one epoch of training, for `collator`; or None.
+        """Return the augmentation of one epoch of training for `collator`, or None.
 
         Args:
-            settings: the recipe's group `augment`, and `one_a_question`: whether questions of an image see views
-                of their own.
+            settings: the recipe's group `augment`, and `one_a_question`: whether each question of
+                an image sees a view of its own.
         """
         ...
 
@@ -86,27 +109,136 @@ class Task(Protocol):
         labels: list[str],
         inputs: dict[str, Any],
         augment: Any = None,
-        submission: bool = False,
-    ) -> Callable[[Any], dict[str, Any]]:
-        """Indices of a micro-batch → {"ids": ids, "inputs": the model's tensors}.
+    ) -> Collate:
+        """Return the function from indices of a micro-batch to its tensors."""
+        ...
 
-        Args:
-            submission: predict what the official file asks for, which may be more than a score needs.
+    def predictions(
+        self, logits: torch.Tensor, ids: list[Any], labels: list[str]
+    ) -> list[Prediction]:
+        """Turn the logits of a batch into one prediction for each example."""
+        ...
+
+    def predict(
+        self,
+        model: Any,
+        data: Data,
+        split: str,
+        *,
+        processor: Any,
+        labels: list[str],
+        inputs: dict[str, Any],
+        accelerator: Accelerator,
+        batch_size: int,
+        num_workers: int = 0,
+        autocast: Callable[[], AbstractContextManager[Any]] | None = None,
+    ) -> list[Prediction]:
+        """Predict every example of a split; see `predict_in_batches`, which most tasks use."""
+        ...
+
+    def for_submission(self) -> "Task":
+        """Return the task that predicts everything that the official file asks for.
+
+        Raises:
+            RequestError: there is no official file.
         """
         ...
 
-    def predictions(self, logits: torch.Tensor, ids: list[Any], labels: list[str]) -> list[Row]:
-        """One row an example."""
-        ...
+    def submission(self, predictions: list[Prediction], questions: Any) -> str:
+        """Write the content of the official file.
 
-    def submission(self, rows: list[Row], questions: Any) -> str:
-        """Rows of every example of a split → the file that the official server takes; checks the ids."""
-        ...
-
-    def score(self, rows: list[Row], questions: Any) -> Scores:
-        """Rows of every example of a split → {"n", "metrics": {name: {"value", "interval"}}, "breakdown"}; checks the ids.
-
-        Also `per_example`, id → score in the order of the questions, whose mean is the primary metric, and in the same order
-        `kinds`, what the breakdown groups the questions by: kind → the group of each.
+        Raises:
+            RunFailed: the predictions are not one for each question.
         """
         ...
+
+    def wrong(self, prediction: Prediction) -> str | None:
+        """Say what is wrong with the values of a prediction that was read from a file."""
+        ...
+
+    def score(self, predictions: list[Prediction], questions: Any) -> Scores:
+        """Score the predictions of every example of a split; the ids must be the questions'."""
+        ...
+
+
+# not inference_mode: FSDP2 would keep the weights that it gathers as tensors that no later step
+# may train with
+@torch.no_grad()
+def predict_in_batches(
+    task: Task,
+    model: Any,
+    data: Data,
+    split: str,
+    *,
+    processor: Any,
+    labels: list[str],
+    inputs: dict[str, Any],
+    accelerator: Accelerator,
+    batch_size: int,
+    num_workers: int = 0,
+    autocast: Callable[[], AbstractContextManager[Any]] | None = None,
+) -> list[Prediction]:
+    """Predict every example of a split, one forward pass a batch.
+
+    Args:
+        labels: the answers by class; empty for a task without classes.
+        inputs: see `Task.inputs`.
+        num_workers: processes that load pictures; 0: the main process loads them.
+        autocast: the context that the model computes in; the accelerator's own if not given.
+
+    Returns:
+        The predictions of all processes, ordered by id, the same on every process.
+
+    Raises:
+        RunFailed: examples whose logits are not finite, with their number and the first ids.
+    """
+    questions = data.questions(split)
+    all_batches = task.evaluation_batches(questions, batch_size)
+    own = all_batches[accelerator.process_index :: accelerator.num_processes]
+    # Every process makes as many passes: sharded weights are gathered from all of them in each.
+    passes = math.ceil(len(all_batches) / accelerator.num_processes)
+    batches = own + all_batches[:1] * (passes - len(own))
+    collate = task.collator(questions, data.images, processor, [], inputs)  # no targets
+    predictions: list[Prediction] = []
+    broken: list[Id] = []  # examples with a logit that is NaN or infinite
+    was_training = model.training
+    model.eval()
+    loader = load_batches(batches, collate, num_workers, pinned=accelerator.device.type == "cuda")
+    with Bar(f"predict {split}", len(batches), enabled=accelerator.is_main_process) as bar:
+        for number, batch in enumerate(loader):
+            with (autocast or accelerator.autocast)():
+                logits = logits_of(model, batch, accelerator.device)
+            if number < len(own):
+                predictions += task.predictions(logits, batch["ids"], labels)
+                finite = logits.isfinite().flatten(1).all(1).tolist()
+                broken += [i for i, sound in zip(batch["ids"], finite, strict=True) if not sound]
+            bar.advance()
+    model.train(was_training)
+    gathered = sorted(gather_object(predictions), key=lambda one: one.id)
+    refuse_broken(split, sorted(gather_object(broken)), len(gathered))
+    if len({one.id for one in gathered}) != len(gathered):
+        raise RunFailed(f"{split}: an example was predicted twice")
+    return gathered
+
+
+def logits_of(model: Any, batch: Batch, device: torch.device) -> torch.Tensor:
+    """Run the model on a collated batch without its labels."""
+    tensors = {
+        name: value.to(device, non_blocking=True)
+        for name, value in batch["inputs"].items()
+        if name != "labels"
+    }
+    logits: torch.Tensor = model(**tensors).logits
+    return logits
+
+
+def refuse_broken(split: str, ids: Sequence[Id], examples: int) -> None:
+    """Stop if logits are not finite: any answer that is read from them would be made up."""
+    if ids:
+        first = ", ".join(map(str, ids[:SHOWN]))
+        more = f" and {len(ids) - SHOWN:,} more" if len(ids) > SHOWN else ""
+        raise RunFailed(
+            f"{split}: the logits of {len(ids):,} of {examples:,} examples are not finite (NaN or "
+            f"infinite): {first}{more}; nothing was scored or written; the weights are damaged, or "
+            "overflow in 16 bits and not in fp32"
+        )

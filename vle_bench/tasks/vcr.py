@@ -1,10 +1,13 @@
-"""Visual commonsense reasoning: which of four answers is right (q2a), which rationale for the right answer (qa2r), or both."""
+"""Visual commonsense reasoning.
+
+Which of four answers is right (q2a), which rationale for the right answer (qa2r), or both.
+"""
 
 import csv
 import io
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +23,29 @@ from vle_bench.data.samplers import grouped_order, image_batches
 from vle_bench.data.sources import SOURCES, prepared_of
 from vle_bench.data.tokenizer import train_tokenizer
 from vle_bench.data.vcr_text import FIRST_OBJECT_TYPE, object_names, tagged
-from vle_bench.errors import RequestError, RunFailed
+from vle_bench.errors import RequestError
 from vle_bench.metrics.bootstrap import figure, figures
 from vle_bench.metrics.vcr import vcr_accuracy
-from vle_bench.tasks.base import Row, Scores
+from vle_bench.tasks.base import Collate, Task, predict_in_batches
+from vle_bench.tasks.predictions import Prediction, Scores, by_id, is_probability
 
 LENGTHS = (
     (5, "1 to 5"),
     (8, "6 to 8"),
     (12, "9 to 12"),
 )  # words of a question, with its tags and marks; VCR's mean is 6.6
+PARTS = ("q2a", "qa2r")
 NUM_TOKEN_TYPES = 83  # of the released VLE models for VCR: text, image, and 81 objects
 
 
 @dataclass(frozen=True)
 class VCR:
+    """Choose among four answers, four rationales, or both.
+
+    Args:
+        parts: the choices that the model makes for a question, in the order of its logits.
+    """
+
     name: str
     architecture: str
     parts: tuple[Part, ...]
@@ -43,33 +54,35 @@ class VCR:
     version: int = 1
     num_token_types: int | None = NUM_TOKEN_TYPES
 
+    predict = predict_in_batches
+
     def open(self, root: Path) -> PreparedData:
         data = open_prepared(root)
-        if SOURCES[data.manifest["source"]].form != "vcr":
+        source = data.manifest["source"]
+        if SOURCES[source].form != "vcr":
             known = " or ".join(prepared_of("vcr"))
-            raise RequestError(
-                f"{root}: holds prepared {data.manifest['source']}, {self.name} needs {known}"
-            )
+            raise RequestError(f"{root}: holds prepared {source}, {self.name} needs {known}")
         return data
 
     def check(self, data: PreparedData, split: str, inputs: dict[str, Any]) -> None:
-        """Refuse, before the first step, a record that tags more objects than the model has types for.
+        """Check before training that the model has a type for every object that a choice tags.
 
-        A checkpoint of an earlier version that gave a token to every object is refused too.
+        A checkpoint of an earlier version that gave every object a token is refused too.
         """
         if inputs.get("objects", "tagged") != "tagged":
             raise RequestError(
-                f"model.objects: {inputs['objects']!r} is of an earlier version; this one knows only "
-                "'tagged', so the checkpoint cannot be scored or trained on"
+                f"model.objects: {inputs['objects']!r} is of an earlier version; this one knows "
+                "only 'tagged', so the checkpoint cannot be scored or trained on"
             )
-        most = inputs["most_objects"]
-        if not inputs["alignment"] or max(map(len, data.images["class_names"]), default=0) <= most:
+        types = inputs["most_objects"]
+        most_in_an_image = max(map(len, data.images["class_names"]), default=0)
+        if not inputs["alignment"] or most_in_an_image <= types:
             return
         for row in data.questions(split).select_columns(["annot_id", "record"]):
-            if (found := most_tagged(json.loads(row["record"]))) > most:
+            if (objects := most_tagged(json.loads(row["record"]))) > types:
                 raise RequestError(
-                    f"{data.root}: {split}: {row['annot_id']} tags {found} objects in one choice, and the model has types for "
-                    f"{most}: model.config.num_token_types"
+                    f"{data.root}: {split}: {row['annot_id']} tags {objects} objects in one "
+                    f"choice, and the model has types for {types}: model.config.num_token_types"
                 )
 
     def inputs(self, model: dict[str, Any], num_token_types: int) -> dict[str, Any]:
@@ -80,20 +93,16 @@ class VCR:
         }
 
     def tokenizer(self, data: PreparedData, split: str, vocab_size: int) -> Any:
-        return train_tokenizer(
-            (text for row in data.questions(split)["record"] for text in texts_of(json.loads(row))),
-            vocab_size,
-        )
+        records = map(json.loads, data.questions(split)["record"])
+        return train_tokenizer((text for one in records for text in texts_of(one)), vocab_size)
 
     def training_order(
         self, questions: Any, seed: int, epoch: int, per_image: int
     ) -> NDArray[np.int64]:
         return grouped_order(np.asarray(questions["image_row"]), seed, epoch, per_image)
 
-    def evaluation_batches(
-        self, questions: Any, batch_size: int, submission: bool = False
-    ) -> list[NDArray[np.int64]]:
-        texts = sum(WIDTH[part] for part in self._parts(submission))
+    def evaluation_batches(self, questions: Any, batch_size: int) -> list[NDArray[np.int64]]:
+        texts = sum(WIDTH[part] for part in self.parts)
         return image_batches(np.asarray(questions["image_row"]), max(1, batch_size // texts))
 
     def augmentation(self, settings: dict[str, Any], seed: int, epoch: int) -> Draws | None:
@@ -107,9 +116,8 @@ class VCR:
         labels: list[str],
         inputs: dict[str, Any],
         augment: Any = None,
-        submission: bool = False,
-    ) -> Callable[[Any], dict[str, Any]]:
-        return self.choices(questions, images, processor, self._parts(submission), inputs)
+    ) -> Collate:
+        return self.choices(questions, images, processor, self.parts, inputs)
 
     @staticmethod
     def choices(
@@ -119,105 +127,121 @@ class VCR:
         parts: tuple[Part, ...],
         inputs: dict[str, Any],
     ) -> ChoiceCollator:
-        """The collator of these parts, as `inputs` of a recipe or of a checkpoint say."""
+        """Create a collator of these parts by the inputs of a recipe or of a checkpoint."""
         length, alignment = inputs["max_text_length"], inputs["alignment"]
         return ChoiceCollator(questions, images, processor, parts, length, alignment)
 
-    def _parts(self, submission: bool) -> tuple[Part, ...]:
-        """The leaderboard wants the rationales after every answer, right or wrong."""
-        every: dict[Part, Part] = {"qa2r": "qa2r, every answer"}
-        return tuple(every.get(part, part) for part in self.parts) if submission else self.parts
+    def predictions(
+        self, logits: torch.Tensor, ids: list[Any], labels: list[str]
+    ) -> list[Prediction]:
+        """Read each question's choice and the probability of every choice among its four.
 
-    def predictions(self, logits: torch.Tensor, ids: list[Any], labels: list[str]) -> list[Row]:
-        """logits (B, C) → the choice of each question and every choice's probability among its four; ties to the lowest.
+        A tie goes to the lowest choice. The probabilities are computed in float64: in float32 two
+        logits that differ in their last bit get one probability, and the leaderboard's file would
+        name another choice than the record.
 
-        The probabilities are computed in float64: in float32 two logits that differ in their last
-        bit get one probability, and the leaderboard's file would name another choice than the record.
+        Args:
+            logits: (questions, choices), the four choices of each part side by side.
         """
         fours = logits.cpu().double().unflatten(1, (-1, CHOICES))  # (B, C / 4, 4)
         chosen, probabilities = fours.argmax(-1).tolist(), fours.softmax(-1).tolist()
-        rows = []
+        predictions = []
         for annot_id, scores, best in zip(ids, probabilities, chosen, strict=True):
-            row: Row = {"id": annot_id}
+            values: dict[str, Any] = {}
             for part in self.parts:
                 if part == "q2a":
-                    row |= {"q2a": best.pop(0), "q2a_scores": scores.pop(0)}
+                    values |= {"q2a": best.pop(0), "q2a_scores": scores.pop(0)}
                 else:  # the last part: one four, or one for each answer
-                    row |= {"qa2r": best[0]} if len(best) == 1 else {}
-                    row["qa2r_scores"] = [value for four in scores for value in four]
-            rows.append(row)
-        return rows
+                    values |= {"qa2r": best[0]} if len(best) == 1 else {}
+                    values["qa2r_scores"] = [value for four in scores for value in four]
+            predictions.append(Prediction(annot_id, values))
+        return predictions
 
-    def submission(self, rows: list[Row], questions: Any) -> str:
-        """The leaderboard's CSV, in the order of the questions.
+    def for_submission(self) -> Task:
+        """Return the task that chooses a rationale after every answer, right or wrong."""
+        every: dict[Part, Part] = {"qa2r": "qa2r, every answer"}
+        return replace(self, parts=tuple(every.get(part, part) for part in self.parts))
+
+    def submission(self, predictions: list[Prediction], questions: Any) -> str:
+        """Write the leaderboard's CSV, in the order of the questions.
 
         Raises:
-            RunFailed: the rows are not one for each of the questions.
+            RunFailed: the predictions are not one for each question.
         """
-        found = {row["id"]: row for row in rows}
         ids = questions["annot_id"]
-        if len(rows) != len(found) or found.keys() != set(ids):
-            raise RunFailed(
-                f"{len(rows)} predictions are not one for each of the {len(ids)} questions"
-            )
+        predicted = by_id(predictions, ids)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows([i, *found[i]["q2a_scores"], *found[i]["qa2r_scores"]] for i in ids)
+        for i in ids:
+            writer.writerow([i, *predicted[i]["q2a_scores"], *predicted[i]["qa2r_scores"]])
         return text.getvalue()
 
-    def score(self, rows: list[Row], questions: Any) -> Scores:
-        """Accuracy, with 95 % intervals from images drawn with replacement, and by what the questions are like.
+    def wrong(self, prediction: Prediction) -> str | None:
+        if not isinstance(prediction.id, str):
+            return "an id is expected"
+        for part in self.parts:
+            chosen, scores = prediction.values.get(part), prediction.values.get(f"{part}_scores")
+            if type(chosen) is not int or chosen not in range(CHOICES):
+                return f"{part}: {chosen!r} is not a number of 0 to {CHOICES - 1}"
+            if (
+                not isinstance(scores, list)
+                or len(scores) != CHOICES
+                or not all(map(is_probability, scores))
+            ):
+                return f"{part}_scores: {CHOICES} probabilities are expected"
+            if scores[chosen] < max(scores):
+                return f"{part}: {chosen} was chosen, and another choice is more probable"
+        return None
+
+    def score(self, predictions: list[Prediction], questions: Any) -> Scores:
+        """Compute the accuracy and its breakdown, with 95 % intervals from resampled images.
 
         One part gives `accuracy`; both give `q2ar`, `q2a` and `qa2r`.
         """
-        return vcr_scores(rows, questions, [part for part in ("q2a", "qa2r") if part in self.parts])
+        parts = [part for part in PARTS if part in self.parts]
+        return vcr_scores(predictions, questions, parts)
 
 
-def vcr_scores(rows: list[Row], questions: Any, parts: list[str]) -> Scores:
-    """Rows with a choice for each part → {"n", "metrics", "breakdown", "kinds", "per_example"}; the ids must be the questions'."""
-    table = questions.select_columns(
-        ["annot_id", "image_id", "record", "answer_label", "rationale_label", "answer_likelihood"]
-    ).to_list()
+def vcr_scores(predictions: list[Prediction], questions: Any, parts: Sequence[str]) -> Scores:
+    """Score predictions with a choice for each part; the ids must be the questions'."""
+    columns = ["answer_label", "rationale_label", "answer_likelihood"]
+    table = questions.select_columns(["annot_id", "image_id", "record", *columns]).to_list()
     labels = {row["annot_id"]: (row["answer_label"], row["rationale_label"]) for row in table}
-    right = {i: dict(zip(("q2a", "qa2r"), pair, strict=True)) for i, pair in labels.items()}
-    # a part that was not predicted is taken from the truth, and its figures are not shown
-    chosen = {
-        part: {row["id"]: row[part] for row in rows}
+    right = {i: dict(zip(PARTS, pair, strict=True)) for i, pair in labels.items()}
+    # A part that was not predicted is taken from the labels, and its accuracy is not reported.
+    chosen: dict[str, dict[Any, int]] = {
+        part: {one.id: one[part] for one in predictions}
         if part in parts
         else {i: right[i][part] for i in labels}
-        for part in ("q2a", "qa2r")
+        for part in PARTS
     }
     result = vcr_accuracy(chosen["q2a"], chosen["qa2r"], labels)
-    names = (
-        {"q2ar": "q2ar", "q2a": "q2a", "qa2r": "qa2r"}
-        if len(parts) == 2
-        else {parts[0]: "accuracy"}
-    )
+    both = {"q2ar": "q2ar", "q2a": "q2a", "qa2r": "qa2r"}
+    metric_of = both if len(parts) == 2 else {parts[0]: "accuracy"}
     images = np.array([row["image_id"] for row in table])
     hits = {
-        shown: np.array([result["per_record"][row["annot_id"]][name] for row in table], float)
-        for name, shown in names.items()
+        metric: np.array([result["per_record"][row["annot_id"]][part] for row in table], float)
+        for part, metric in metric_of.items()
     }
-    metrics = {name: figure(values, images) for name, values in hits.items()}
     primary, kinds = next(iter(hits.values())), kinds_of(table, parts)
-    found = {name: figures(primary, images, values) for name, values in kinds.items()}
-    return {
-        "n": result["n"],
-        "metrics": metrics,
-        "breakdown": {
-            name: {kind: values[kind] for kind in sorted(values, key=natural)}
-            for name, values in found.items()
-        },
-        "kinds": kinds,
-        "per_example": {
+    breakdown = {}
+    for kind, groups in kinds.items():
+        by_group = figures(primary, images, groups)
+        breakdown[kind] = {group: by_group[group] for group in sorted(by_group, key=natural)}
+    return Scores(
+        n=result["n"],
+        metrics={name: figure(values, images) for name, values in hits.items()},
+        breakdown=breakdown,
+        per_example={
             row["annot_id"]: float(value) for row, value in zip(table, primary, strict=True)
         },
-    }
+        kinds=kinds,
+    )
 
 
-def kinds_of(table: list[dict[str, Any]], parts: list[str]) -> dict[str, list[str]]:
-    """Of each question: the objects tagged in its right texts, its words, and its answer's likelihood."""
+def kinds_of(table: list[dict[str, Any]], parts: Sequence[str]) -> dict[str, list[str]]:
+    """Group questions by the objects tagged in their right texts, their words, and likelihood."""
     groups: dict[str, list[str]] = {
         "objects tagged": [],
         "words in the question": [],
@@ -240,13 +264,13 @@ def length_group(words: int) -> str:
 
 
 def natural(group: str) -> tuple[int, str]:
-    """Numbers in their order, words after them."""
+    """Sort groups: numbers in their order, words after them."""
     number = group.split()[0]
     return (int(number), group) if number.isdigit() else (1000, group)
 
 
 def most_tagged(record: dict[str, Any]) -> int:
-    """The most objects that any choice of either part tags, question, answer and rationale together."""
+    """Count the objects that question, answer and rationale tag together, of the fullest choice."""
     question = tagged(record["question"])
     answers = [question | tagged(answer) for answer in record["answer_choices"]]
     return max(
@@ -257,7 +281,7 @@ def most_tagged(record: dict[str, Any]) -> int:
 
 
 def texts_of(record: dict[str, Any]) -> list[str]:
-    """A record's texts with the names that persons get, for a tokenizer's vocabulary."""
+    """Return a record's texts with names instead of tags, for a tokenizer's vocabulary."""
     names = object_names(record["objects"])
     texts = [record["question"], *record["answer_choices"], *record["rationale_choices"]]
     return [

@@ -1,7 +1,6 @@
 """Visual question answering as classification over the frequent answers (VQA v2, easy-VQA)."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,12 @@ from vle_bench.data.images import Views
 from vle_bench.data.prepared import PreparedData, open_prepared
 from vle_bench.data.samplers import grouped_order, image_batches
 from vle_bench.data.tokenizer import train_tokenizer
-from vle_bench.errors import RequestError, RunFailed
+from vle_bench.errors import RequestError
 from vle_bench.metrics.bootstrap import figure, figures
 from vle_bench.metrics.vqa import in_vocabulary, vqa_accuracy
-from vle_bench.tasks.base import Row, Scores
+from vle_bench.tasks.base import Collate, Task, predict_in_batches
+from vle_bench.tasks.catalogue import IN_VOCABULARY
+from vle_bench.tasks.predictions import Prediction, Scores, by_id, is_probability
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,14 @@ class VQA:
     num_token_types: int | None = None
     submitted_with: str | None = None
 
+    predict = predict_in_batches
+
     def open(self, root: Path) -> PreparedData:
         data = open_prepared(root)
         if not data.labels:
+            source = data.manifest["source"]
             raise RequestError(
-                f"{root}: holds prepared {data.manifest['source']}, which has no answers to choose from for vqa"
+                f"{root}: holds prepared {source}, which has no answers to choose from for vqa"
             )
         return data
 
@@ -51,26 +55,20 @@ class VQA:
     def training_order(
         self, questions: Any, seed: int, epoch: int, per_image: int
     ) -> NDArray[np.int64]:
-        # a question without an answer in the vocabulary has nothing to teach; it is scored all the same
+        # A question without an answer in the vocabulary teaches nothing; it is scored all the same.
         answerable = np.flatnonzero(np.asarray(questions["answerable"]))
         return answerable[
             grouped_order(np.asarray(questions["image_row"])[answerable], seed, epoch, per_image)
         ]
 
-    def evaluation_batches(
-        self, questions: Any, batch_size: int, submission: bool = False
-    ) -> list[NDArray[np.int64]]:
+    def evaluation_batches(self, questions: Any, batch_size: int) -> list[NDArray[np.int64]]:
         return image_batches(np.asarray(questions["image_row"]), batch_size)
 
     def augmentation(self, settings: dict[str, Any], seed: int, epoch: int) -> Views | None:
-        chosen = Augmentation(
-            **{field.name: settings[field.name] for field in fields(Augmentation)}
-        )
-        return (
-            Views(chosen, seed, epoch, settings.get("one_a_question", False))
-            if chosen != Augmentation()
-            else None
-        )
+        chosen = Augmentation(**{one.name: settings[one.name] for one in fields(Augmentation)})
+        if chosen == Augmentation():
+            return None
+        return Views(chosen, seed, epoch, settings.get("one_a_question", False))
 
     def collator(
         self,
@@ -80,95 +78,106 @@ class VQA:
         labels: list[str],
         inputs: dict[str, Any],
         augment: Views | None = None,
-        submission: bool = False,
-    ) -> Callable[[Any], dict[str, Any]]:
+    ) -> Collate:
         return QuestionCollator(
             questions, images, processor, len(labels), inputs["max_text_length"], augment
         )
 
-    def predictions(self, logits: torch.Tensor, ids: list[Any], labels: list[str]) -> list[Row]:
-        """logits (B, num_labels) → the most probable answer of each question and its probability.
+    def predictions(
+        self, logits: torch.Tensor, ids: list[Any], labels: list[str]
+    ) -> list[Prediction]:
+        """Read the most probable answer of each question and its probability.
 
-        The answer with the highest logit: in float32 the sigmoid of every logit above 17 is 1.
+        The answer is the one of the highest logit: in float32 the sigmoid of every logit above 17
+        is 1.
+
+        Args:
+            logits: (questions, labels).
         """
         highest, best = logits.float().max(-1)
         scores = highest.sigmoid()
         return [
-            {"id": question_id, "answer": labels[label], "label": label, "score": round(score, 6)}
-            for question_id, label, score in zip(ids, best.tolist(), scores.tolist(), strict=True)
+            Prediction(i, {"answer": labels[label], "label": label, "score": round(score, 6)})
+            for i, label, score in zip(ids, best.tolist(), scores.tolist(), strict=True)
         ]
 
-    def submission(self, rows: list[Row], questions: Any) -> str:
-        """The official results file, `[{"question_id": int, "answer": str}, ...]`, ordered by id.
+    def for_submission(self) -> Task:
+        return self
+
+    def submission(self, predictions: list[Prediction], questions: Any) -> str:
+        """Write the official results file, `[{"question_id": int, "answer": str}]`, ordered by id.
 
         Raises:
-            RunFailed: the rows are not one for each question.
+            RunFailed: the predictions are not one for each question.
         """
-        ordered = sorted(rows, key=lambda row: row["id"])
-        if [row["id"] for row in ordered] != sorted(questions["question_id"]):
-            raise RunFailed(
-                f"{len(rows)} predictions are not one for each of the {len(questions)} questions"
-            )
-        return (
-            json.dumps([{"question_id": row["id"], "answer": row["answer"]} for row in ordered])
-            + "\n"
-        )
+        ids = sorted(questions["question_id"])
+        predicted = by_id(predictions, ids)
+        rows = [{"question_id": i, "answer": predicted[i]["answer"]} for i in ids]
+        return json.dumps(rows) + "\n"
 
-    def score(self, rows: list[Row], questions: Any) -> Scores:
-        """The official accuracy, overall and by type, with 95 % intervals from images drawn with replacement.
+    def wrong(self, prediction: Prediction) -> str | None:
+        values = prediction.values
+        if (
+            type(prediction.id) is not int
+            or not isinstance(values.get("answer"), str)
+            or type(values.get("label", 0)) is not int
+        ):
+            return "an id, an answer and its label are expected"
+        score = values.get("score")
+        return None if is_probability(score) else f"score: {score!r} is no probability"
 
-        Beside it `soft_score_in_vocabulary`, what METER and VLE report while they train: the mean soft target of the class
-        predicted. Questions without an answer in the vocabulary count as 0 here; the published programs leave them out. It is
-        left out for rows without `label`: those of a model whose classes are not the data's.
+    def score(self, predictions: list[Prediction], questions: Any) -> Scores:
+        """Compute the official accuracy and its breakdown, with 95 % intervals over images.
+
+        Beside it `soft_score_in_vocabulary`, which METER and VLE report while they train: the mean
+        soft target of the class predicted. Questions without an answer in the vocabulary count as
+        0 here; the published programs leave them out. It is left out for predictions without
+        `label`: those of a model whose classes are not the data's.
         """
-        table = questions.select_columns(
-            [
-                "question_id",
-                "image_id",
-                "question_type",
-                "answer_type",
-                "answers",
-                "label_ids",
-                "label_scores",
-            ]
-        ).to_list()
-        annotations = [
-            {
-                **row,
-                "answers": [
-                    {"answer": a, "answer_id": i + 1} for i, a in enumerate(row["answers"])
-                ],
-            }
-            for row in table
-        ]
-        result = vqa_accuracy({row["id"]: row["answer"] for row in rows}, annotations)
+        columns = ["question_type", "answer_type", "answers", "label_ids", "label_scores"]
+        table = questions.select_columns(["question_id", "image_id", *columns]).to_list()
+        annotations = [row | {"answers": numbered_answers(row["answers"])} for row in table]
+        answers: dict[Any, str] = {one.id: one["answer"] for one in predictions}
+        result = vqa_accuracy(answers, annotations)
         scores = np.array([result["per_question"][row["question_id"]] for row in table])
         images = np.array([row["image_id"] for row in table])
         metrics = {"accuracy": {**figure(scores, images), "value": result["accuracy"]}}
         open_ended = np.array([row["answer_type"] != "yes/no" for row in table])
         if open_ended.any():
             metrics["accuracy_not_yes_no"] = figure(scores[open_ended], images[open_ended])
-        if all("label" in row for row in rows):
-            chosen = {row["id"]: row["label"] for row in rows}
-            soft = np.array(
-                [
-                    in_vocabulary(chosen[row["question_id"]], row["label_ids"], row["label_scores"])
-                    for row in table
-                ]
-            )
-            metrics["soft_score_in_vocabulary"] = figure(
-                soft.round(6), images
-            )  # the tables hold 0.3 in 32 bits
+        if all("label" in one.values for one in predictions):
+            metrics[IN_VOCABULARY] = figure(soft_scores(predictions, table), images)
         kinds = {name: [row[name] for row in table] for name in ("answer_type", "question_type")}
-        return {
-            "n": result["n"],
-            "metrics": metrics,
-            "per_answer_type": result["per_answer_type"],
-            "per_question_type": result["per_question_type"],
-            "breakdown": {name: figures(scores, images, values) for name, values in kinds.items()},
-            "per_example": result["per_question"],
-            "kinds": kinds,
-        }
+        return Scores(
+            n=result["n"],
+            metrics=metrics,
+            breakdown={name: figures(scores, images, values) for name, values in kinds.items()},
+            per_example=result["per_question"],
+            kinds=kinds,
+            per_answer_type=result["per_answer_type"],
+            per_question_type=result["per_question_type"],
+        )
+
+
+def numbered_answers(answers: list[str]) -> list[dict[str, Any]]:
+    """Return the annotators' answers as the official annotations have them."""
+    return [{"answer": answer, "answer_id": i} for i, answer in enumerate(answers, 1)]
+
+
+def soft_scores(
+    predictions: list[Prediction], table: list[dict[str, Any]]
+) -> NDArray[np.floating[Any]]:
+    """Return the soft target of each predicted class, (questions,).
+
+    Rounded, because the tables hold 0.3 in 32 bits.
+    """
+    chosen = {one.id: one["label"] for one in predictions}
+    return np.array(
+        [
+            in_vocabulary(chosen[row["question_id"]], row["label_ids"], row["label_scores"])
+            for row in table
+        ]
+    ).round(6)
 
 
 VQA_TASK = VQA()

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
-from vle_bench.data.loader import in_loader
+from vle_bench.data.loader import load_batches
 
 Indices = NDArray[np.int64]  # rows of the training split
 Batch = dict[str, Any]  # "ids", and "inputs": the tensors of the model
@@ -116,6 +115,7 @@ def steps(
     *,
     start: int = 0,
     num_workers: int = 0,
+    pinned: bool = False,
     process: int = 0,
     processes: int = 1,
 ) -> Iterator[Step]:
@@ -127,6 +127,7 @@ def steps(
         collate_of: epoch → the function that collates a micro-batch.
         start: number of steps to skip, without reading their data.
         num_workers: processes that load data.
+        pinned: see `load_batches`.
         process: rank of this process.
         processes: number of processes that train together.
     """
@@ -138,17 +139,9 @@ def steps(
         batches = batches[skipped:]
         if not batches:
             continue
-        own: Any = [part for batch in batches for part in batch[process::processes]]
-        loader = DataLoader(
-            own,
-            batch_size=None,
-            collate_fn=partial(micro_batch, collate_of(epoch), batches[-1][0][:1]),
-            num_workers=num_workers,
-            worker_init_fn=in_loader,
-            # Without it, the seed of the workers is drawn from the random numbers of dropout.
-            generator=torch.Generator(),
-        )
-        loaded = iter(loader)
+        own = [part for batch in batches for part in batch[process::processes]]
+        collate = partial(micro_batch, collate_of(epoch), batches[-1][0][:1])
+        loaded = load_batches(own, collate, num_workers, pinned=pinned)
         for batch in batches:
             count = len(batch[process::processes])
             yield epoch, sum(map(len, batch)), [next(loaded) for _ in range(count)]

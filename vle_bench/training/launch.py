@@ -4,11 +4,11 @@
 (accelerate/utils/launch.py). A process has no other way to see it.
 """
 
-import json
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 from vle_bench.errors import RequestError
+from vle_bench.json_files import loads
 
 # Variable → (key of the configuration file, values that change nothing, key of the recipe).
 HYPER_PARAMETERS: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -143,7 +143,7 @@ def meet_on_cpu(environment: MutableMapping[str, str]) -> None:
 def deepspeed_problems(file: str) -> list[str]:
     """List the keys of a DeepSpeed file that a recipe decides."""
     try:
-        values = json.loads(Path(file).read_text(encoding="utf-8-sig"))
+        values = loads(Path(file).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise RequestError(
             f"{file}: deepspeed_config_file: cannot be read as JSON: {error}"

@@ -127,6 +127,7 @@ class Run:
             collate_of,
             start=start,
             num_workers=recipe.train.num_workers,
+            pinned=accelerator.device.type == "cuda",
             process=accelerator.process_index,
             processes=accelerator.num_processes,
         )

@@ -16,7 +16,7 @@ from accelerate.utils import gather_object
 from vle_bench import atomic
 from vle_bench.data.splits import names
 from vle_bench.errors import Interrupted, RequestError, RunFailed
-from vle_bench.evaluation.evaluate import EVALUATION_BATCH_SIZE, evaluate_checkpoint, predict
+from vle_bench.evaluation.evaluate import EVALUATION_BATCH_SIZE, evaluate_checkpoint
 from vle_bench.evaluation.precision import precision_name
 from vle_bench.evaluation.record import Record, load_record
 from vle_bench.models import pretrained
@@ -70,6 +70,7 @@ def train(recipe: Recipe, folder: Path, resume: bool = False) -> Record:
                 recipe.data.report,
                 result,
                 accelerator=run.accelerator,
+                num_workers=recipe.train.num_workers,
             )
         if run.accelerator.is_main_process:
             print(summary(run), flush=True)
@@ -302,18 +303,18 @@ def score_now(run: Run) -> float:
     split = run.recipe.data.evaluate
     # Runs the code of `vle-bench evaluate`, so that the numbers are the same.
     with torch.compiler.set_stance("force_eager"):
-        rows = predict(
+        predictions = run.task.predict(
             run.bare_model,
-            run.processor,
-            run.task,
             run.data,
             split,
-            run.data.labels,
+            processor=run.processor,
+            labels=run.data.labels,
+            inputs=run.inputs,
             accelerator=run.accelerator,
             batch_size=EVALUATION_BATCH_SIZE,
-            inputs=run.inputs,
+            num_workers=run.recipe.train.num_workers,
         )
-    metrics = run.task.score(rows, run.data.questions(split))["metrics"]
+    metrics = run.task.score(predictions, run.data.questions(split)).metrics
     values = {name: metric["value"] for name, metric in metrics.items()}
     seconds = round(run.training_seconds, 2)
     write_log(run, {"step": run.step, "split": split, "seconds": seconds, **values})

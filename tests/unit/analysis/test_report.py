@@ -21,6 +21,8 @@ from vle_bench.evaluation.record import load_record, precision_of
 from vle_bench.evaluation.vcr_join import join_vcr
 from vle_bench.metrics.rounding import percent
 from vle_bench.models import pretrained
+from vle_bench.tasks.catalogue import CATALOGUE
+from vle_bench.tasks.predictions import Prediction
 
 
 class Page(HTMLParser):
@@ -160,7 +162,7 @@ def test_all_answers_of_the_annotators_are_shown_with_counts():
         "answer_type": "other",
         "question_type": "what",
     }
-    row = {"id": 3, "answer": "d", "label": 0, "score": 0.98765}
+    row = Prediction(3, {"answer": "d", "label": 0, "score": 0.98765})
     card = vqa.card([row], [question], 0, Image.new("RGB", (640, 480)), {"file_name": "x.jpg"})
     assert (
         "<dd>b ×&nbsp;7, a ×&nbsp;2, c</dd>" in card
@@ -204,7 +206,7 @@ def test_vcr_figures_are_those_of_the_record(vcr_page):
 def test_vcr_confidence_score_and_places_by_hand(vcr_page, vcr_data):
     task, run, page = vcr_page
     questions = {q["annot_id"]: q for q in open_prepared(vcr_data).questions("val")}
-    rows, parts = predictions(run, task), vcr.PARTS[task]
+    rows, parts = predictions(run, task), CATALOGUE[task].parts
     mistakes = []
     for row in rows:
         label = {

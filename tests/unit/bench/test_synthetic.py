@@ -9,7 +9,7 @@ from PIL import Image
 
 from vle_bench.bench.synthetic import OBJECTS, image_counts, write_synthetic
 from vle_bench.data.prepared import open_prepared
-from vle_bench.data.sources import PICTURES
+from vle_bench.data.sources import SOURCES
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.tasks import load_task
 
@@ -25,7 +25,7 @@ def test_the_tasks_open_and_collate_it(tmp_path, task, source):
     write_synthetic(tmp_path, source, {"train": 7, "val": 5}, seed=0)
     data = load_task(task).open(tmp_path)
     assert (len(data.questions("train")), len(data.questions("val"))) == (7, 5)
-    assert Image.open(io.BytesIO(data.images[0]["bytes"])).size == PICTURES[source]
+    assert Image.open(io.BytesIO(data.images[0]["bytes"])).size == SOURCES[source].image_size
     tokenizer = load_task(task).tokenizer(data, "train", 1000)
     inputs = VQA_INPUTS if task == "vqa" else VCR_INPUTS
     load_task(task).check(data, "val", inputs)

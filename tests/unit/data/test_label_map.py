@@ -58,6 +58,9 @@ def test_forms(tmp_path, content):
         ({"answers": ["yes", "yes"]}, "'yes' stands there twice"),
         ({"answers": ["yes", 2]}, "2 is not a string"),
         ({"answers": []}, "has no answer"),
+        ({"answers": ["yes", "\ud83e"]}, r"the answer '\\ud83e' has half of a surrogate pair"),
+        (["yes", "\ud83e"], "half of a surrogate pair"),
+        ({"yes": 0, "\ud83e": 1}, "half of a surrogate pair"),
         (
             {"answers": ["yes"], "sha256": labels_digest(["no"])},
             "not those that its sha256 was computed of",
@@ -140,3 +143,18 @@ def test_lines_that_are_refused(tmp_path, name, text, message):
     with pytest.raises(RequestError, match=message) as caught:
         read_label_map(path)
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", '{"yes": 0, "no": 1, "yes": 2}'),
+        ("a.json", '{"answers": ["yes"], "answers": ["no"]}'),
+        ("a.txt", '{\n "yes": 0,\n "no": 1,\n "yes": 2}\n'),
+        ("a.jsonl", '{"answer": "a", "label": 0}\n{"answer": "yes", "answer": "b", "label": 1}\n'),
+    ],
+)
+def test_a_key_that_stands_twice_is_named(tmp_path, name, content):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(RequestError, match=f"{name}: .*the key '(yes|answers?)' stands twice"):
+        read_label_map(tmp_path / name)

@@ -96,7 +96,7 @@ def write_pets(folder: Path) -> Path:
 def run(package: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "vle_bench", *arguments]
     environment = os.environ | {"PYTHONPATH": str(package)}
-    return subprocess.run(command, cwd=package, env=environment, capture_output=True, text=True)
+    return subprocess.run(command, cwd=package, env=environment, capture_output=True, encoding="utf-8")
 
 
 def test_it_takes_two_files_and_eighty_lines():

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import datasets
@@ -16,12 +17,13 @@ from vle_bench.data.prepared import check_labelled, check_whole
 from vle_bench.data.samplers import image_batches
 from vle_bench.data.tokenizer import train_tokenizer
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.evaluation.evaluate import joined, predict
+from vle_bench.evaluation.vcr_join import in_common
 from vle_bench.metrics.vqa import in_vocabulary
 from vle_bench.models import VLEConfig, VLEForVQA
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task
+from vle_bench.tasks.predictions import Prediction
 
 LABELS = ["yes", "no", "red"]
 ASKED = [1, 7, 2, 3, 40, 2, 1, 5]  # questions of each image
@@ -84,13 +86,12 @@ def model(processor):
 
 
 def answers(model, processor, data, batch_size):
-    return predict(
+    return load_task("vqa").predict(
         model,
-        processor,
-        load_task("vqa"),
         data,
         "val",
-        LABELS,
+        processor=processor,
+        labels=LABELS,
         accelerator=Accelerator(cpu=True),
         batch_size=batch_size,
         inputs={"max_text_length": 24},
@@ -108,7 +109,7 @@ def test_every_image_is_encoded_once(model, processor, data, batch_size):
     finally:
         hook.remove()
     assert sum(encoded) == len(ASKED)
-    assert [row["id"] for row in rows] == sorted(data.questions("val")["question_id"])
+    assert [row.id for row in rows] == sorted(data.questions("val")["question_id"])
     assert len(encoded) == {1: 8, 4: 7, 8: 4, 1000: 1}[batch_size]
 
 
@@ -184,12 +185,12 @@ def test_a_step_on_a_batch_grouped_by_image_is_that_of_the_plain_batch(model, pr
 
 def rows_of(questions, label):
     ids = questions["question_id"]
-    return [{"id": i, "answer": LABELS[label], "label": label, "score": 0.5} for i in ids]
+    return [Prediction(i, {"answer": LABELS[label], "label": label, "score": 0.5}) for i in ids]
 
 
 def test_the_training_time_score_stands_beside_the_accuracy(data):
     questions = data.questions("val")
-    metrics = load_task("vqa").score(rows_of(questions, 0), questions)["metrics"]
+    metrics = load_task("vqa").score(rows_of(questions, 0), questions).metrics
     share = np.mean([ids == [0] for ids in questions["label_ids"]])
     assert list(metrics) == ["accuracy", "accuracy_not_yes_no", "soft_score_in_vocabulary"]
     assert metrics["soft_score_in_vocabulary"]["value"] == pytest.approx(share)
@@ -200,11 +201,12 @@ def test_the_training_time_score_stands_beside_the_accuracy(data):
 def test_the_two_scores_are_two_functions(data):
     """Three of ten annotators: 0.9 both; a class that is not in the vocabulary: 0 for the soft score, 0.9 for the accuracy."""
     questions = data.questions("val").map(lambda row: {"label_ids": [2], "label_scores": [0.3]})
-    rows = [{**row, "answer": "blue"} for row in rows_of(questions, 0)]
-    metrics = load_task("vqa").score(rows, questions)["metrics"]
+    rows = [replace(row, values={**row.values, "answer": "blue"}) for row in rows_of(questions, 0)]
+    metrics = load_task("vqa").score(rows, questions).metrics
     assert metrics["accuracy"]["value"] == pytest.approx(0.9)
     assert metrics["soft_score_in_vocabulary"]["value"] == 0
-    metrics = load_task("vqa").score([{**row, "label": 2} for row in rows], questions)["metrics"]
+    rows = [replace(row, values={**row.values, "label": 2}) for row in rows]
+    metrics = load_task("vqa").score(rows, questions).metrics
     assert metrics["soft_score_in_vocabulary"]["value"] == pytest.approx(
         0.3, abs=1e-12
     )  # not the 0.30000001 that 32 bits hold
@@ -218,7 +220,7 @@ def test_the_submission_holds_every_id_once_in_order(data):
     assert json.loads(text) == [
         {"question_id": i, "answer": "red"} for i in sorted(questions["question_id"])
     ]
-    for wrong in (rows[1:], [*rows, rows[0]], [*rows[1:], {**rows[0], "id": 7}]):
+    for wrong in (rows[1:], [*rows, rows[0]], [*rows[1:], replace(rows[0], id=7)]):
         with pytest.raises(
             RunFailed, match=f"{len(wrong)} predictions are not one for each of the 61 questions"
         ):
@@ -243,20 +245,20 @@ def test_a_split_with_questions_left_out_makes_no_submission(nested):
 
 def test_types_have_their_own_intervals(data):
     questions = data.questions("val")
-    rows = [{"id": q["question_id"], "answer": "yes", "label": 0, "score": 1.0} for q in questions]
+    rows = rows_of(questions, 0)
     scored = load_task("vqa").score(rows, questions)
     right = [
         q["multiple_choice_answer"] == "yes" for q in questions if q["answer_type"] == "yes/no"
     ]
-    found = scored["breakdown"]["answer_type"]["yes/no"]
+    found = scored.breakdown["answer_type"]["yes/no"]
     assert found["n"] == len(right) and found["value"] == pytest.approx(sum(right) / len(right))
     assert found["interval"][0] < found["value"] < found["interval"][1]
-    assert scored["breakdown"]["answer_type"]["other"] == {
+    assert scored.breakdown["answer_type"]["other"] == {
         "value": 0.0,
         "interval": [0.0, 0.0],
         "n": len(questions) - len(right),
     }
-    assert all(metric["n"] for metric in scored["metrics"].values())
+    assert all(metric["n"] for metric in scored.metrics.values())
 
 
 def test_a_split_without_labels_is_told_apart(data):
@@ -290,7 +292,25 @@ def test_answers_are_ranked_by_logits():
 
 def test_what_two_runs_have_in_common():
     assert (
-        joined(["bf16", "bf16"]) == "bf16"
-        and joined(["bf16", "fp32"]) == "bf16 + fp32"
-        and joined([None, "fp32"]) is None
+        in_common(["bf16", "bf16"]) == "bf16"
+        and in_common(["bf16", "fp32"]) == "bf16 + fp32"
+        and in_common([None, "fp32"]) is None
     )
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_workers_that_load_pictures_change_no_prediction(model, processor, data, num_workers):
+    def predicted(workers):
+        return load_task("vqa").predict(
+            model,
+            data,
+            "val",
+            processor=processor,
+            labels=LABELS,
+            inputs={"max_text_length": 24},
+            accelerator=Accelerator(cpu=True),
+            batch_size=8,
+            num_workers=workers,
+        )
+
+    assert predicted(num_workers) == predicted(0)

@@ -108,7 +108,7 @@ def test_evaluate_scores_as_the_training_did(work, tmp_path, precision):
     run("evaluate", f"runs/{precision}", "--split", "test", "--output", again, cwd=work)
     record = load_record(again)
     assert record.precision == precision and record.metrics == trained.metrics
-    assert scores(tmp_path / "predictions" / "vqa.test.jsonl") == scores(
+    assert scores(tmp_path / "results" / "again.predictions.jsonl") == scores(
         work / "runs" / precision / "predictions" / "vqa.test.jsonl"
     )
 
@@ -129,7 +129,7 @@ def test_another_precision_is_another_score_and_the_record_says_so(work, tmp_pat
     assert (record.precision, record.training["precision"]) == ("fp32", "bf16")
     assert "scored in fp32, trained in bf16" in shown
     own = scores(work / "runs" / "bf16" / "predictions" / "vqa.test.jsonl")
-    assert scores(tmp_path / "predictions" / "vqa.test.jsonl") != own
+    assert scores(tmp_path / "results" / "x.predictions.jsonl") != own
 
 
 def test_predict_computes_as_the_training_did(work, tmp_path):

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +33,10 @@ from vle_bench.cli.checkpoints import published_lines
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.vqav2 import prepare_vqav2, published_vocabulary
 from vle_bench.data.prepared import open_prepared
+from vle_bench.data.sources import SOURCES
 from vle_bench.data.vcr_text import encode_record
 from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError
-from vle_bench.evaluation import server_result
 from vle_bench.evaluation.published_checkpoint import evaluation_folder, name_of
 from vle_bench.evaluation.record import load_record
 from vle_bench.evaluation.score_files import score_vcr_files
@@ -148,7 +149,7 @@ def test_the_record_claims_neither_recipe_nor_seed(evaluated):
         50,
         "shorter side 32, centre 32 × 32",
     )
-    assert "trained elsewhere, on what is not known (--trained-on): not ranked" in shown
+    assert "unknown splits (--trained-on): not ranked" in shown
 
 
 def test_nothing_is_written_into_the_checkpoint(evaluated):
@@ -461,15 +462,16 @@ def test_the_tables_take_such_records_and_mark_them(work):
     add = ("table", "--add", "results/vle-tiny-for-vqa", "--root", "boards", "--format", "md,csv")
     command = ("evaluate", "hub/vle-tiny-for-vqa", "--data", "data", "--split", "minival")
     run(*command, cwd=work)
+    first = work / "results" / "vle-tiny-for-vqa" / "results" / "vqa.minival.json"
+    digest = load_record(first).identity[:8]
     assert "marked: trained elsewhere; not ranked: nobody has said" in run(*add, cwd=work)[0]
     run(*command, "--trained-on", "train", "--resize", "squash", cwd=work)
     assert "marked: trained elsewhere" in run(*add, cwd=work)[0]
     files = sorted(path.name for path in (work / "boards" / "results" / "vqa").iterdir())
-    digest = file_sha256(work / "hub" / "vle-tiny-for-vqa" / "pytorch_model.bin")[:8]
     assert f"vle-tiny-for-vqa.minival.elsewhere.{digest}.json" in files and len(files) == 2
     page = (work / "boards" / "vqa_v2.md").read_text(encoding="utf-8")
     assert (
-        re.search(rf"\| vle-tiny-for-vqa \({digest}\) ◊?◦¿ \|", page)
+        re.search(rf"\| vle-tiny-for-vqa \({digest}\) fp32 ◊?◦¿ \|", page)
         and "measured; trained elsewhere" in page
     )
     assert (
@@ -594,18 +596,18 @@ def placeholders(folder, label_map=None):
         (
             edit("preprocessor_config.json", size={"shortest_edge": "é"}),
             [],
-            "size: sides in whole pixels are expected, not ",
+            "size.shortest_edge: 1 to 4096 pixels are expected, not é",
         ),
         (
             edit("preprocessor_config.json", size=0),
             [],
-            "size: sides in whole pixels are expected, not ",
+            "size.shortest_edge: 1 to 4096 pixels are expected, not 0",
         ),
         (edit("preprocessor_config.json", do_resize=[]), [], "preprocessor_config.json: "),
         (
             edit("config.json", num_attention_heads=-1),
             [],
-            "hidden_size 64 does not divide by num_attention_heads -1",
+            "num_attention_heads: a whole number of 1 to 1,024 is expected, not -1",
         ),
         (
             lambda f: change(f / "tokenizer.json", lambda c: c["model"].update(vocab={})),
@@ -708,6 +710,45 @@ def test_another_checkpoint_of_the_same_name_overwrites_nothing(work):
         "results/vle-tiny-for-vqa/results/vqa.val.json: there already, and not of this checkpoint; name another"
         in said
     )
+
+
+def test_other_files_beside_the_same_weights_are_another_checkpoint(work):
+    """The same weights answer otherwise with other pictures: records and tables must keep the two apart."""
+    evaluate(work)
+    path = work / "results" / "vle-tiny-for-vqa" / "results" / "vqa.val.json"
+    first = load_record(path)
+    assert first.precision == "fp32" and first.model["resize"] == "crop"
+    folder = work / "hub" / "vle-tiny-for-vqa"
+    edit("preprocessor_config.json", image_mean=[0.1, 0.2, 0.3])(folder)
+    _, said = evaluate(work, code=2)
+    assert "vqa.val.json: there already, and of other files beside it; name another" in said
+    evaluate(work, "--output", "other.json")
+    second = load_record(work / "other.json")
+    assert first.model["checkpoint_sha256"] == second.model["checkpoint_sha256"]
+    assert first.model["files_sha256"] != second.model["files_sha256"]
+    assert first.identity != second.identity
+    earlier = first.model_copy(
+        update={"model": {k: v for k, v in first.model.items() if k != "files_sha256"}}
+    )
+    assert earlier.identity == first.model["checkpoint_sha256"]
+
+
+def test_the_three_ways_of_pictures_can_be_asked_for(work):
+    for way in ("squash", "crop", "published-vcr"):
+        evaluate(work, "--resize", way, "--output", f"{way}.json")
+        assert load_record(work / f"{way}.json").model["resize"] == way
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "preprocessor_config.json", "tokenizer_config.json"]
+)
+def test_a_key_that_stands_twice_is_named(work, name):
+    path = work / "hub" / "vle-tiny-for-vqa" / name
+    text = path.read_text(encoding="utf-8")
+    key = next(iter(json.loads(text)))
+    path.write_text(text.replace("{", f'{{"{key}": 1, ', 1), encoding="utf-8")
+    _, said = evaluate(work, code=2)
+    assert f"{name}: " in said and f"the key '{key}' stands twice" in said
 
 
 def test_shards_have_one_digest(work):
@@ -918,7 +959,8 @@ def test_a_run_of_ours_says_itself_how_it_is_asked(work):
 
 def test_what_the_server_says_of_it_is_a_record_too(work, monkeypatch):
     count = len(open_prepared(work / "data").questions("test-dev"))
-    monkeypatch.setitem(server_result.QUESTIONS, "test-dev", count)
+    row = replace(SOURCES["vqav2"], server_sizes={"test-dev": count})
+    monkeypatch.setitem(SOURCES, "vqav2", row)
     write(work / "server.json", [{"test-dev": {"overall": 77.56}}])
     command = (
         "evaluate",

@@ -235,3 +235,17 @@ def test_a_label_map_is_read_once(pipe, tmp_path):
         60, lambda: prepare_vqav2(official, tmp_path / "out", Choices(label_map=labels))
     )
     assert manifest["labels"]["count"] == 2
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ((1, 1), "question_id 1 a second time; the official reader scores the last answer of each"),
+        ((1.0,), "question_id: 1.0 is not a whole number; `vle-bench check-submission vqa` says"),
+    ],
+)
+def test_what_the_official_reader_takes_and_this_does_not_is_said(tmp_path, ids, message):
+    files = write(tmp_path, contents([question(1)]))
+    rows = [{"question_id": i, "answer": "yes"} for i in ids]
+    files[2].write_text(json.dumps(rows), encoding="utf-8")
+    assert message in run("score", "vqa", *options(files), cwd=tmp_path, code=2)[1]

@@ -133,3 +133,17 @@ def test_it_loads_offline_in_a_process_of_its_own(tmp_path):
     assert done.stdout.startswith(
         "vqa_accuracy True evaluate_modules."
     )  # not this file: a copy in the cache
+
+
+def test_numbers_of_more_than_64_bits_are_named(metric):
+    big = 2**64
+    with pytest.raises(RequestError, match=f"question_id: {big} has more than 64 bits"):
+        metric.add_batch(
+            predictions=[{"question_id": big, "answer": "yes"}], references=[question(big)]
+        )
+    answers = [{"answer_id": big + i, "answer": "yes"} for i in range(10)]
+    with pytest.raises(RequestError, match=f"question_id 1: answer_id: {big} has more than 64"):
+        metric.add(
+            prediction={"question_id": 1, "answer": "yes"},
+            reference=question(1, answers=answers),
+        )

@@ -177,7 +177,7 @@ def test_bad_headers_get_one_line(write, header, message):
         ([record("v-1", rationale=-1)], "rationale_label: -1 is not a number of 0 to 3"),
         ([record("v-1", answer=True)], "answer_label: True is not"),
         (["[1]"], r"line 1: \[1\] is not an object"),
-        (["[" * 100_000], "line 1: JSON that is no VCR record"),
+        (["[" * 100_000], "line 1: JSON nested too deep"),
         ([""], "has no records"),
     ],
 )

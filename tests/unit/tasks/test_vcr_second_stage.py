@@ -23,7 +23,7 @@ from vle_bench.data.tables import record_batches, write_table
 from vle_bench.data.tokenizer import train_tokenizer
 from vle_bench.data.vcr_text import encode_record
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.evaluation.evaluate import predict, predict_checkpoint
+from vle_bench.evaluation.evaluate import predict_checkpoint
 from vle_bench.models import (
     VLEConfig,
     VLEForITM,
@@ -37,6 +37,7 @@ from vle_bench.models.vle.pretraining_heads import chooses_right
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task
+from vle_bench.tasks.predictions import Prediction
 from vle_bench.tasks.vcr import texts_of
 from vle_bench.training.run import build
 from vle_bench.training.train import optimizer_step, train
@@ -375,12 +376,14 @@ def test_one_vision_pass_gives_the_losses_and_gradients_of_two_models(data, proc
         loss += (spoken.loss + matched.loss).item() / 8
         right = spoken.logits[0, one["at"]].argmax(-1) == labels[0, one["at"]]
         rows.append(
-            {
-                "id": b,
-                "mlm_masked": len(one["at"]),
-                "mlm_right": int(right.sum()),
-                "itm_right": bool(matched.logits[0].argmax() == one["match"]),
-            }
+            Prediction(
+                b,
+                {
+                    "mlm_masked": len(one["at"]),
+                    "mlm_right": int(right.sum()),
+                    "itm_right": bool(matched.logits[0].argmax() == one["match"]),
+                },
+            )
         )
     assert ours.loss.item() == pytest.approx(loss, abs=1e-5)
     for one in alone.values():
@@ -450,20 +453,19 @@ def test_the_score_does_not_depend_on_the_batch_size(data, processor, batch_size
     model = tiny(VLEForVCRSecondStage, processor)
 
     def rows(size):
-        return predict(
+        return TASK.predict(
             model,
-            processor,
-            TASK,
             data,
             "train",
-            [],
+            processor=processor,
+            labels=[],
             accelerator=Accelerator(cpu=True),
             batch_size=size,
             inputs=INPUTS,
         )
 
     found = rows(batch_size)
-    assert [row["id"] for row in found] == [f"train-{i}" for i in range(8)] and found == rows(1)
+    assert [row.id for row in found] == [f"train-{i}" for i in range(8)] and found == rows(1)
     assert 0 < sum(row["itm_right"] for row in found) < 8
     assert all(0 < row["mlm_masked"] for row in found)
 
@@ -471,9 +473,9 @@ def test_the_score_does_not_depend_on_the_batch_size(data, processor, batch_size
 def test_predictions_count_what_is_right():
     logits = torch.tensor([[1.0, 0.0, 1.0, 1.0], [0.0, -1.0, -1.0, 0.0], [0.0, 0.0, -1.0, 0.0]])
     assert TASK.predictions(logits, ["a", "b", "c"], []) == [
-        {"id": "a", "mlm_masked": 3, "mlm_right": 2, "itm_right": True},
-        {"id": "b", "mlm_masked": 1, "mlm_right": 0, "itm_right": False},
-        {"id": "c", "mlm_masked": 2, "mlm_right": 0, "itm_right": False},
+        Prediction("a", {"mlm_masked": 3, "mlm_right": 2, "itm_right": True}),
+        Prediction("b", {"mlm_masked": 1, "mlm_right": 0, "itm_right": False}),
+        Prediction("c", {"mlm_masked": 2, "mlm_right": 0, "itm_right": False}),
     ]
 
 
@@ -508,13 +510,12 @@ def test_a_masked_word_with_a_broken_score_is_never_counted(data, processor):
         RunFailed,
         match="train: the logits of 8 of 8 examples are not finite .*: train-0, train-1, ",
     ):
-        predict(
+        TASK.predict(
             model,
-            processor,
-            TASK,
             data,
             "train",
-            [],
+            processor=processor,
+            labels=[],
             accelerator=Accelerator(cpu=True),
             batch_size=4,
             inputs=INPUTS,
@@ -524,12 +525,12 @@ def test_a_masked_word_with_a_broken_score_is_never_counted(data, processor):
 def test_scores_are_over_masked_words_and_over_questions(data):
     questions = data.questions("val")  # images 5, 6, 5, 7
     rows = [
-        {"id": f"val-{i}", "mlm_masked": m, "mlm_right": r, "itm_right": found}
+        Prediction(f"val-{i}", {"mlm_masked": m, "mlm_right": r, "itm_right": found})
         for i, (m, r, found) in enumerate([(4, 3, True), (1, 0, True), (2, 2, False), (3, 1, True)])
     ]
     scores = TASK.score(rows[::-1], questions)
-    words, match = scores["metrics"]["mlm_accuracy"], scores["metrics"]["itm_accuracy"]
-    assert (words["value"], words["n"], match["value"], match["n"], scores["n"]) == (
+    words, match = scores.metrics["mlm_accuracy"], scores.metrics["itm_accuracy"]
+    assert (words["value"], words["n"], match["value"], match["n"], scores.n) == (
         0.6,
         10,
         0.75,
@@ -540,7 +541,7 @@ def test_scores_are_over_masked_words_and_over_questions(data):
     assert words["interval"] == pytest.approx([0.0, 5 / 6]) and match["interval"] == pytest.approx(
         [0.5, 1.0]
     )
-    assert scores["per_example"] == {"val-0": 0.75, "val-1": 0.0, "val-2": 1.0, "val-3": 1 / 3}
+    assert scores.per_example == {"val-0": 0.75, "val-1": 0.0, "val-2": 1.0, "val-3": 1 / 3}
     for wrong in (rows[1:], [*rows, rows[0]]):
         with pytest.raises(
             RunFailed, match=f"{len(wrong)} predictions are not one for each of the 4"
@@ -725,13 +726,12 @@ def test_every_process_makes_as_many_passes_and_together_they_predict_each_quest
             device=torch.device("cpu"),
             autocast=nullcontext,
         )
-        found = predict(
+        found = load_task(name).predict(
             model,
-            processor,
-            load_task(name),
             data,
             "train",
-            [],
+            processor=processor,
+            labels=[],
             accelerator=accelerator,
             batch_size=1,
             inputs=INPUTS,
@@ -743,4 +743,4 @@ def test_every_process_makes_as_many_passes_and_together_they_predict_each_quest
         rows(rank, 3) for rank in range(3)
     ]  # nothing is gathered: these processes are made up
     assert count == 5 and [passes for _, passes in shares] == [2, 2, 2]
-    assert sorted((row for found, _ in shares for row in found), key=lambda row: row["id"]) == alone
+    assert sorted((row for found, _ in shares for row in found), key=lambda row: row.id) == alone

@@ -15,11 +15,11 @@ from vle_bench.data.official.vcr import COLUMNS
 from vle_bench.data.tokenizer import train_tokenizer
 from vle_bench.data.vcr_text import encode_record
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.evaluation.evaluate import predict
 from vle_bench.models import VLEConfig, VLEForVCRJoint, VLEForVCRQ2A, VLEForVCRQA2R
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task
+from vle_bench.tasks.predictions import Prediction
 from vle_bench.tasks.vcr import most_tagged, texts_of
 
 OBJECTS = ["person", "dog", "person", "cup"]
@@ -115,14 +115,14 @@ def tiny(architecture, processor):
 
 
 def batch_of(data, processor, name, indices, augment=None, submission=False, **inputs):
-    collate = load_task(name).collator(
+    task = load_task(name).for_submission() if submission else load_task(name)
+    collate = task.collator(
         data.questions("val"),
         data.images,
         processor,
         [],
         {**INPUTS, **inputs},
         augment,
-        submission=submission,
     )
     return collate(np.array(indices))
 
@@ -264,31 +264,30 @@ def test_a_joint_evaluation_opens_and_encodes_each_picture_once(
     monkeypatch.setattr(
         collate, "decode", lambda content, name: opened.append(name) or decode(content, name)
     )
-    rows = predict(
+    task = load_task("vcr_joint")
+    rows = (task.for_submission() if submission else task).predict(
         model,
-        processor,
-        load_task("vcr_joint"),
         data,
         "val",
-        [],
+        processor=processor,
+        labels=[],
         accelerator=Accelerator(cpu=True),
         batch_size=batch_size,
         inputs=INPUTS,
-        submission=submission,
     )
     assert sum(passes) == 4 and sorted(opened) == [f"m/{i}@1.png" for i in range(4)]
-    assert [row["id"] for row in rows] == [f"val-{i}" for i in range(7)]
+    assert [row.id for row in rows] == [f"val-{i}" for i in range(7)]
     assert all(len(row["qa2r_scores"]) == (16 if submission else 4) for row in rows)
 
 
 def test_predictions_take_the_lowest_of_equals():
     logits = torch.tensor([[1.0, 3.0, 3.0, 0.0, 2.0, 2.0, 2.0, 2.0]])
     (row,) = load_task("vcr_joint").predictions(logits, ["val-0"], [])
-    assert (row["id"], row["q2a"], row["qa2r"]) == ("val-0", 1, 0)
+    assert (row.id, row["q2a"], row["qa2r"]) == ("val-0", 1, 0)
     assert row["qa2r_scores"] == [0.25] * 4 and abs(sum(row["q2a_scores"]) - 1) < 1e-6
     every = torch.arange(16.0)[None]
     (row,) = load_task("vcr_qa2r").predictions(every, ["val-0"], [])
-    assert "qa2r" not in row and row["qa2r_scores"][:4] == row["qa2r_scores"][12:]
+    assert "qa2r" not in row.values and row["qa2r_scores"][:4] == row["qa2r_scores"][12:]
 
 
 def test_choices_are_ranked_by_logits():
@@ -309,11 +308,13 @@ def rows_with(questions, wrong_answers, wrong_rationales):
     ):
         number = int(annot_id.split("-")[1])
         rows.append(
-            {
-                "id": annot_id,
-                "q2a": (answer + (number in wrong_answers)) % 4,
-                "qa2r": (rationale + (number in wrong_rationales)) % 4,
-            }
+            Prediction(
+                annot_id,
+                {
+                    "q2a": (answer + (number in wrong_answers)) % 4,
+                    "qa2r": (rationale + (number in wrong_rationales)) % 4,
+                },
+            )
         )
     return rows
 
@@ -322,19 +323,19 @@ def test_scores_of_both_tasks_and_of_each(data):
     questions = data.questions("val")
     rows = rows_with(questions, {0, 1}, {1, 2, 3})
     both = load_task("vcr_joint").score(rows, questions)
-    assert {k: round(7 * m["value"]) for k, m in both["metrics"].items()} == {
+    assert {k: round(7 * m["value"]) for k, m in both.metrics.items()} == {
         "q2ar": 3,
         "q2a": 5,
         "qa2r": 4,
-    } and both["n"] == 7
-    assert list(both["metrics"]) == ["q2ar", "q2a", "qa2r"]
+    } and both.n == 7
+    assert list(both.metrics) == ["q2ar", "q2a", "qa2r"]
     for name, expected in (("vcr_q2a", 5 / 7), ("vcr_qa2r", 4 / 7)):
         part = name.removeprefix("vcr_")
-        one = load_task(name).score([{"id": r["id"], part: r[part]} for r in rows], questions)
-        assert list(one["metrics"]) == ["accuracy"] and one["metrics"]["accuracy"][
+        one = load_task(name).score([Prediction(r.id, {part: r[part]}) for r in rows], questions)
+        assert list(one.metrics) == ["accuracy"] and one.metrics["accuracy"][
             "value"
         ] == pytest.approx(expected)
-        low, high = one["metrics"]["accuracy"]["interval"]
+        low, high = one.metrics["accuracy"]["interval"]
         assert low < expected < high
     with pytest.raises(RequestError, match="1 annot_ids missing"):
         load_task("vcr_joint").score(rows[1:], questions)
@@ -342,9 +343,7 @@ def test_scores_of_both_tasks_and_of_each(data):
 
 def test_the_breakdown_is_the_primary_metric_of_each_group(data):
     questions = data.questions("val")
-    figures = load_task("vcr_q2a").score(rows_with(questions, {0, 1}, set()), questions)[
-        "breakdown"
-    ]
+    figures = load_task("vcr_q2a").score(rows_with(questions, {0, 1}, set()), questions).breakdown
     low, high = figures["answer_likelihood"]["likely"]["interval"]
     assert low < 0.8 <= high
     found = {
@@ -371,7 +370,7 @@ def test_the_breakdown_is_the_primary_metric_of_each_group(data):
 def test_a_submission_is_the_leaderboards_file(data):
     questions, task = data.questions("val"), load_task("vcr_joint")
     rows = [
-        {"id": i, "q2a_scores": [0.7, 0.1, 0.1, 0.1], "qa2r_scores": [0.25] * 16}
+        Prediction(i, {"q2a_scores": [0.7, 0.1, 0.1, 0.1], "qa2r_scores": [0.25] * 16})
         for i in reversed(questions["annot_id"])
     ]
     lines = task.submission(rows, questions).splitlines()

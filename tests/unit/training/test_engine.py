@@ -18,7 +18,6 @@ from accelerate.utils import DistributedType
 import vle_bench.training.train
 from vle_bench.cli.app import main
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.evaluation.evaluate import predict
 from vle_bench.models import VLEForVQA
 from vle_bench.recipe.keys import changed_keys
 from vle_bench.recipe.load import load_recipe
@@ -203,13 +202,12 @@ def test_scores_do_not_depend_on_the_batch(root, tmp_path, batch_size):
     task = load_task("vqa")
 
     def scored(size):
-        rows = predict(
+        rows = task.predict(
             run.bare_model,
-            run.processor,
-            task,
             run.data,
             "test",
-            run.data.labels,
+            processor=run.processor,
+            labels=run.data.labels,
             accelerator=run.accelerator,
             batch_size=size,
             inputs=run.inputs,

@@ -14,6 +14,7 @@ from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.shards import Problem
 from vle_bench.data.prepared import SCHEMA_VERSION, damage
 from vle_bench.errors import RequestError
+from vle_bench.json_files import loads
 
 NAMED = 3  # differences that an error names
 
@@ -64,7 +65,7 @@ class Making:
         if not output.exists() or (output.is_dir() and not any(output.iterdir())):
             return None
         try:
-            manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8-sig"))
+            manifest = loads((output / "manifest.json").read_text(encoding="utf-8-sig"))
             ours = manifest["source"] == self.source
             others = sorted(
                 {p.name for p in output.iterdir()} - {"manifest.json", *manifest["files"]}

@@ -77,7 +77,7 @@ def prepare_shapes_vcr(
         source: folder for the files in VCR's layout; they are kept there. None: a temporary folder.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        folder = write_shapes_vcr(Path(temporary) / "vcr", seed, questions, blank=blank)
+        folder = write_shapes_vcr(Path(temporary) / "official", seed, questions, blank=blank)
         if source is not None:
             keep_official(folder, source)
         made_from = {"--seed": seed, "questions": dict(sorted(questions.items())), "blank": blank}

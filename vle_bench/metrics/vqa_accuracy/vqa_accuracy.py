@@ -63,7 +63,15 @@ def _values(kinds: Mapping[str, str]) -> dict[str, Any]:
     return {name: datasets.Value(kind) for name, kind in kinds.items()}
 
 
+def _check_id(record: Mapping[str, Any], name: str, value: Any) -> None:
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise RequestError(
+            f"question_id {record['question_id']}: {name}: {value} has more than 64 bits; number them anew"
+        )
+
+
 def _prediction(record: Mapping[str, Any]) -> dict[str, Any]:
+    _check_id(record, "question_id", record["question_id"])
     if not isinstance(
         record["answer"], str
     ):  # a number would silently become its text, and the server refuses it
@@ -79,6 +87,11 @@ def _reference(record: Mapping[str, Any]) -> dict[str, Any]:
             f"question_id {record['question_id']}: answers: {count} of them, not {NUMBER_OF_ANSWERS}"
         )
     answers = [{name: answer.get(name) for name in ANSWER} for answer in record["answers"]]
+    for name, value in (
+        ("question_id", record["question_id"]),
+        *((("answer_id", a["answer_id"])) for a in answers),
+    ):
+        _check_id(record, name, value)
     if lack_ids(answers):
         warnings.warn(NUMBERED, stacklevel=2)  # shown once, however many records lack them
         answers = numbered(answers)

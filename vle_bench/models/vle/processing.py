@@ -119,6 +119,7 @@ class VLEProcessor(ProcessorMixin):
             size = settings.crop_size
         elif settings.do_resize:
             size = settings.size
+        size = size or {}
         return size.get("width"), size.get("height")
 
     def set_size(self, image_size: int, resize: Resize) -> None:

@@ -116,7 +116,7 @@ def test_a_bad_record_is_named_or_left_out_and_listed(own, tmp_path, edit, messa
         (b'{"question": ["Why"', None, "broken or cut-off JSON"),
         (b'{"annot_id": "val-1", "movie": "\xff"}', "val-1", "not UTF-8 text"),
         (b'["val-1"]', None, "is not an object"),
-        (b"[" * 100_000, None, "JSON that is no VCR record"),
+        (b"[" * 100_000, None, "JSON nested too deep"),
     ],
 )
 def test_a_line_that_is_no_json(own, tmp_path, line, annot_id, message):

@@ -150,7 +150,9 @@ def test_stopped_and_started_again(own, prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(
         shards, "write_table", lambda path, *rest: (written.append(path.name), write(path, *rest))
     )
-    monkeypatch.setattr(questions, "read_official", None)  # the tables of the official files are there
+    monkeypatch.setattr(
+        questions, "read_official", None
+    )  # the tables of the official files are there
     prepare_vqav2(own, out, choices)
     assert len(written) == len(set(written)) == len(open_prepared(out).manifest["images"])
     assert content(out) == content(prepared)

@@ -1,0 +1,121 @@
+"""Predictions and scores, as tasks hand them on and as files hold them. Imports no torch."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vle_bench import atomic
+from vle_bench.errors import RequestError, RunFailed
+from vle_bench.json_files import jsonl_lines
+
+Id = int | str  # question_id of VQA, annot_id of VCR
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one example.
+
+    Args:
+        id: the id of the question.
+        values: the values that the task predicts, by name, in the order of the predictions file.
+    """
+
+    id: Id
+    values: Mapping[str, Any]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "Prediction":
+        """Read the JSON object of a predictions file, `{"id": ..., ...}`."""
+        return cls(row["id"], {name: value for name, value in row.items() if name != "id"})
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the JSON object of a predictions file."""
+        return {"id": self.id, **self.values}
+
+    def with_values_of(self, other: "Prediction") -> "Prediction":
+        """Join two predictions of one example, such as the answer and the rationale of VCR."""
+        if other.id != self.id:
+            raise ValueError(f"predictions of two examples, {self.id!r} and {other.id!r}")
+        return Prediction(self.id, {**self.values, **other.values})
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a task computes from the predictions of every example of a split.
+
+    Args:
+        n: number of examples.
+        metrics: name -> {"value", "interval", "n"}, fractions in 0..1.
+        breakdown: kind -> group -> the primary metric of the examples in it.
+        per_example: id -> score, in the order of the questions; their mean is the primary metric.
+        kinds: kind -> the group of each example, in the order of the questions.
+        per_answer_type, per_question_type: VQA's official accuracies by type.
+    """
+
+    n: int
+    metrics: Mapping[str, dict[str, Any]]
+    breakdown: Mapping[str, Mapping[str, dict[str, Any]]] = field(default_factory=dict)
+    per_example: Mapping[Id, float] = field(default_factory=dict)
+    kinds: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    per_answer_type: Mapping[str, float] = field(default_factory=dict)
+    per_question_type: Mapping[str, float] = field(default_factory=dict)
+
+
+def by_id(predictions: Sequence[Prediction], ids: Sequence[Id]) -> dict[Id, Prediction]:
+    """Index predictions by id.
+
+    Raises:
+        RunFailed: the predictions are not one for each of `ids`.
+    """
+    found = {prediction.id: prediction for prediction in predictions}
+    if len(predictions) != len(found) or found.keys() != set(ids):
+        raise RunFailed(
+            f"{len(predictions)} predictions are not one for each of the {len(ids)} questions"
+        )
+    return found
+
+
+def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
+    """Write predictions as JSON lines, `{"id": ..., ...}` each."""
+    lines = (json.dumps(one.as_row(), ensure_ascii=False) + "\n" for one in predictions)
+    atomic.write_text(path, "".join(lines))
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """Read a file of `write_predictions`; whether a task understands the values is `Task.wrong`.
+
+    Raises:
+        RequestError: no such file, a line that is no prediction, or an id twice.
+    """
+    predictions: dict[Id, Prediction] = {}
+    for number, line in jsonl_lines(path):
+        place = f"{path}: line {number}"
+        try:
+            row = json.loads(line.decode("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            raise RequestError(f"{place}: not UTF-8 text (byte {error.start})") from error
+        except json.JSONDecodeError as error:
+            raise RequestError(
+                f"{place}: broken or cut-off JSON at column {error.colno}: {error.msg}"
+            ) from error
+        except (RecursionError, ValueError) as error:  # nested too deep, thousands of digits
+            raise RequestError(f"{place}: cannot be read: {error}") from error
+        if not isinstance(row, dict):
+            raise RequestError(f"{place}: not an object; evaluate again")
+        i: Any = row.get("id")
+        if type(i) not in (int, str) or i in predictions:
+            problem = "a second time" if type(i) in (int, str) else "an id is expected"
+            number = len(predictions) + 1
+            raise RequestError(f"{path}: prediction {number} (id {i!r}): {problem}; evaluate again")
+        predictions[i] = Prediction.from_row(row)
+    return list(predictions.values())
+
+
+def is_probability(value: Any) -> bool:
+    """Whether a value that was read from a file is a number in 0..1 and not NaN."""
+    return type(value) in (int, float) and 0 <= value <= 1
