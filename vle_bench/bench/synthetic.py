@@ -26,10 +26,10 @@ from vle_bench.data.tables import (
 )
 from vle_bench.digests import sha256
 
-# Tokens are words here. Assumptions of ours: a question of VQA v2 has 6 to 12 beside [CLS] and [SEP],
-# of VCR 5 to 9; the texts of VCR's Q2A have 20 to 60 in all, most near 28; rationales 8 to 45, most
-# near 18. (VCR's paper has means of 6.6, 7.5 and 16.2 words for questions, answers and rationales; a
-# tokenizer makes more tokens of them.)
+# Tokens are words here. Assumptions of ours: a question of VQA v2 has 6 to 12 beside [CLS] and
+# [SEP], of VCR 5 to 9; the texts of VCR's Q2A have 20 to 60 in all, most near 28; rationales 8 to
+# 45, most near 18. (VCR's paper has means of 6.6, 7.5 and 16.2 words for questions, answers and
+# rationales; a tokenizer makes more tokens of them.)
 VQA_WORDS = (6, 12)
 VCR_QUESTION_WORDS = (5, 9)
 Q2A_TOKENS = (28, 20, 60)  # median, fewest, most
@@ -38,8 +38,8 @@ SPREAD = 0.3  # of the logarithm of a length
 # A choice tags two to four of them.
 OBJECTS = ("person", "person", "person", "person", "chair", "dog")
 WORDS = (
-    "a the is are what where why how many there on in of to and with man woman he she they it this that was has one two left "
-    "near table going about because looking"
+    "a the is are what where why how many there on in of to and with man woman he she they it "
+    "this that was has one two left near table going about because looking"
 ).split()
 WORD_CHANCES = 1 / np.arange(2, len(WORDS) + 2)
 PICTURES_DRAWN = 128  # of a split
