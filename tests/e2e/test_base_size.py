@@ -11,7 +11,6 @@ from vle_bench.models import SIZES
 from vle_bench.recipe import strict_yaml
 from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.model_config import FUSION_KEYS, TEXT_KEYS, VISION_KEYS
-from vle_bench.training.batches import steps
 from vle_bench.training.run import build
 from vle_bench.training.train import optimizer_step
 
@@ -55,7 +54,7 @@ def test_two_steps_of_vle_base(tmp_path):
     )
     assert parameters == 378_328_320 - 128_100 * 768  # all of VLE-base but for the vocabulary
     before = run.model.vle.cross_modal_text_layers[0].output.dense.weight.detach().clone()
-    stream = steps(run)
+    stream = run.steps()
     losses = [
         optimizer_step(run, micro_batches, count).item()
         for _, count, micro_batches in (next(stream), next(stream))

@@ -24,8 +24,8 @@ from tests.long.gpu_setting import (
     vcr_batch,
     vqa_batch,
 )
+from vle_bench.bench.flops import BACKWARD, forward_flops
 from vle_bench.bench.published_way import published_way
-from vle_bench.models.vle.flops import BACKWARD, forward_flops, head_flops
 from vle_bench.training import engine
 from vle_bench.training.batches import padded_text
 
@@ -59,23 +59,6 @@ WORKS = (
 )
 
 
-def flops(config: Any, work: Work, batch: dict[str, Tensor], training: bool) -> float:
-    """Of what has to be done: real tokens, each picture once (`vle_bench.models.vle.flops`)."""
-    tokens = batch["attention_mask"].sum(-1).flatten().tolist()
-    objects = (
-        batch["object_mask"].sum(-1).flatten().tolist()
-        if "object_mask" in batch
-        else [0] * len(tokens)
-    )
-    total = sum(
-        forward_flops(
-            config, list(zip(tokens, objects, strict=True)), len(batch["pixel_values"])
-        ).values()
-    )
-    total += head_flops(work.architecture, config, len(tokens))
-    return total * (1 + BACKWARD if training else 1)
-
-
 class Bench:
     """One model on the device, run in several ways.
 
@@ -107,7 +90,7 @@ class Bench:
         ]
         for batch in made:
             batch["pixel_values"] = made[0]["pixel_values"]
-        counted = [flops(self.config, self.work, batch, training=False) for batch in made]
+        counted = [float(forward_flops(self.model, batch)) for batch in made]
         if bucketed:
             made = [padded_text(batch, MAX_TEXT[self.work.kind], 0) for batch in made]
         return made, counted

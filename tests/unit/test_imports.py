@@ -28,9 +28,9 @@ FLOOR = {
     "atomic": 1,
     "json_files": 1,
     "errors": 0,
-    "model_bounds": 0,
     "progress": 0,
     "digests": 0,
+    "model_bounds": 0,
 }
 NO_TORCH = [
     "recipe.load",

@@ -1,4 +1,4 @@
-"""The published way to run the models, kept to measure ours against: the same weights and numbers, more work."""
+"""The published way to run the models, as a baseline: same weights and numbers, more work."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +15,11 @@ from vle_bench.models.vle.layers import VLEAttentionProjections
 
 @contextmanager
 def published_way(model: Any, max_text_length: int, pad_token_id: int) -> Iterator[None]:
-    """Within this, a model runs as its published program does, forward and backward.
+    """Make a model run as its published program does, forward and backward.
 
-    The image is encoded anew for every question, in VCR for every choice; every text is padded to `max_text_length`; attention is
-    not fused; DeBERTa looks at all relative positions; the last fusion layer computes all tokens.
+    The image is encoded again for every question, in VCR for every choice. Every text is padded to
+    `max_text_length`, attention is not fused, DeBERTa looks at all relative positions, and the last
+    fusion layer computes all tokens.
     """
     base = model.base_model
     encode = type(base).forward.__get__(base)
@@ -41,7 +42,7 @@ def published_way(model: Any, max_text_length: int, pad_token_id: int) -> Iterat
             **objects,
         )
 
-    # The encoders, each with a configuration of its own; DeBERTa's says "eager" already.
+    # Each encoder has a configuration of its own. DeBERTa's is "eager" already.
     encoders = [
         m for m in base.modules() if isinstance(m, PreTrainedModel) and m.config is not base.config
     ]

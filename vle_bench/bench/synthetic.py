@@ -1,4 +1,4 @@
-"""Prepared data of the real shapes with nothing in them to learn: what a measurement of speed needs where no data lie."""
+"""Synthetic prepared data in the shapes of the real ones, to measure speed without any data."""
 
 import hashlib
 import io
@@ -26,25 +26,20 @@ from vle_bench.data.tables import (
 )
 from vle_bench.digests import file_sha256
 
-# Tokens are words here. Assumptions of ours: a question of VQA v2 has 6 to 12 beside [CLS] and [SEP]; of VCR 5 to 9; the texts
-# that VCR's Q2A reads have 20 to 60 in all, most of them near 28; rationales 8 to 45, most near 18 (VCR's paper has means
-# of 6.6, 7.5 and 16.2 words for questions, answers and rationales; a tokenizer makes more of them).
+# Tokens are words here. Assumptions of ours: a question of VQA v2 has 6 to 12 beside [CLS] and
+# [SEP], of VCR 5 to 9; the texts of VCR's Q2A have 20 to 60 in all, most near 28; rationales 8 to
+# 45, most near 18. (VCR's paper has means of 6.6, 7.5 and 16.2 words for questions, answers and
+# rationales; a tokenizer makes more tokens of them.)
 VQA_WORDS = (6, 12)
 VCR_QUESTION_WORDS = (5, 9)
 Q2A_TOKENS = (28, 20, 60)  # median, fewest, most
 RATIONALE_WORDS = (18, 8, 45)
 SPREAD = 0.3  # of the logarithm of a length
-OBJECTS = (
-    "person",
-    "person",
-    "person",
-    "person",
-    "chair",
-    "dog",
-)  # a choice tags two to four of them
+# A choice tags two to four of them.
+OBJECTS = ("person", "person", "person", "person", "chair", "dog")
 WORDS = (
-    "a the is are what where why how many there on in of to and with man woman he she they it this that was has one two left "
-    "near table going about because looking"
+    "a the is are what where why how many there on in of to and with man woman he she they it "
+    "this that was has one two left near table going about because looking"
 ).split()
 WORD_CHANCES = 1 / np.arange(2, len(WORDS) + 2)
 PICTURES_DRAWN = 128  # of a split
@@ -58,14 +53,15 @@ def write_synthetic(
     seed: int,
     together: dict[str, int] | None = None,
 ) -> None:
-    """Write a prepared folder of `source` with so many questions in each table; the same bytes for the same seed.
+    """Write a prepared folder of `source`; the same bytes for the same seed.
 
-    Texts are frequent words in no order, pictures are noise, answers are drawn by lot.
+    Texts are frequent words in random order, images are noise, and answers are random.
 
     Args:
-        together: by table, how many questions of an image at most stand together in a batch. Its images then have no more
-            questions than that: real data have so many images that two groups of one batch never share one, and a
-            few hundred made questions would.
+        splits: number of questions of each table.
+        together: for some tables, the most questions of an image that stay together in a batch. The
+            images have no more questions than that: in real data two groups of a batch never share
+            an image, and among a few hundred synthetic questions they would.
     """
     folder.mkdir(parents=True, exist_ok=True)
     vcr = SOURCES[source].form == "vcr"
@@ -117,14 +113,15 @@ def write_synthetic(
 
 
 def save(path: Path, schema: pa.Schema, rows: list[dict[str, Any]]) -> None:
+    """Write an Arrow table."""
     write_table(path, schema, record_batches(iter(rows), schema))
 
 
 def image_counts(source: str, questions: int, together: int | None = None) -> Iterator[int]:
-    """Questions of each image, until there are enough; the last image may have fewer.
+    """Yield the number of questions of each image, `questions` in all.
 
     Args:
-        together: see `write_synthetic`; an image of more questions becomes several.
+        together: see `write_synthetic`; an image with more questions becomes several.
     """
     for count in itertools.cycle(SOURCES[source].questions_per_image):
         for start in range(0, count, together or count):
@@ -138,7 +135,10 @@ def image_counts(source: str, questions: int, together: int | None = None) -> It
 def image_rows(
     rng: np.random.Generator, source: str, images: int, first_id: int
 ) -> Iterator[dict[str, Any]]:
-    """Rows of the images table. The encoded pictures repeat after `PICTURES_DRAWN`, which changes no time that they take."""
+    """Yield rows of the images table.
+
+    The encoded images repeat after `PICTURES_DRAWN`, which does not change the time that they take.
+    """
     width, height = SOURCES[source].image_size
     drawn: list[bytes] = []
     for number in range(images):
@@ -160,7 +160,7 @@ def image_rows(
 
 
 def picture(rng: np.random.Generator, width: int, height: int) -> bytes:
-    """A JPEG of smooth noise with some grain: it takes about as long to decode as a photograph of its size."""
+    """Encode smooth noise with some grain: it takes about as long to decode as a photograph."""
     coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize(
         (width, height), Image.Resampling.BICUBIC
     )
@@ -173,10 +173,12 @@ def picture(rng: np.random.Generator, width: int, height: int) -> bytes:
 
 
 def words(rng: np.random.Generator, count: int) -> list[str]:
+    """Draw frequent words."""
     return [str(word) for word in rng.choice(WORDS, count, p=WORD_CHANCES / WORD_CHANCES.sum())]
 
 
 def length(rng: np.random.Generator, limits: tuple[int, int, int]) -> int:
+    """Draw a log-normal length; limits: median, least, most."""
     median, fewest, most = limits
     return int(np.clip(round(median * np.exp(SPREAD * rng.standard_normal())), fewest, most))
 
@@ -237,8 +239,8 @@ def vcr_question(
 
 
 def text(rng: np.random.Generator, count: int, tags: Sequence[int]) -> list[str | list[int]]:
-    """`count` tokens, of which some tag an object each."""
-    found: list[str | list[int]] = [*words(rng, count)]
+    """Draw `count` tokens, some of which tag an object each."""
+    tokens: list[str | list[int]] = [*words(rng, count)]
     for place, tag in zip(rng.permutation(count), tags, strict=False):
-        found[place] = [tag]
-    return found
+        tokens[place] = [tag]
+    return tokens

@@ -1,4 +1,4 @@
-"""What `vle-bench bench` measured, for people."""
+"""Print the report of `vle-bench bench` for people."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,8 +6,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+Report = dict[str, Any]  # see `run_bench`
 
-def print_report(report: dict[str, Any]) -> None:
+
+def print_report(report: Report) -> None:
+    """Print a report of `run_bench`."""
     for line in described(report):
         print(line)
     Console(width=100).print(results_table(report))
@@ -15,25 +18,29 @@ def print_report(report: dict[str, Any]) -> None:
         print(line)
 
 
-def described(report: dict[str, Any]) -> list[str]:
-    """What was measured, on what."""
+def described(report: Report) -> list[str]:
+    """Say what was measured, and on what."""
     data = report["data"]
     if report["synthetic_because"] is not None:
         data = f"synthetic data and random weights ({report['synthetic_because']})"
     training, evaluation = report["training"], report["evaluation"]
     return [
-        f"{report['recipe']} ({report['recipe_hash']}) on {report['device']}, {report['precision']}; {data}",
-        f"{report['parameters']:,} parameters, {report['image_size_pixels']} pixels; steps of {report['questions_per_step']} "
-        f"questions in micro-batches of {report['questions_per_micro_batch']}; median of {report['steps']}",
+        f"{report['recipe']} ({report['recipe_hash']}) on {report['device']}, "
+        f"{report['precision']}; {data}",
+        f"{report['parameters']:,} parameters, {report['image_size_pixels']} pixels; steps of "
+        f"{report['questions_per_step']} questions in micro-batches of "
+        f"{report['questions_per_micro_batch']}; median of {report['steps']}",
         *(
-            f"{name}: {part['texts_per_image']:.1f} texts an image, {part['tokens_per_text']:.0f} tokens a text, "
+            f"{name}: {part['texts_per_image']:.1f} texts an image, "
+            f"{part['tokens_per_text']:.0f} tokens a text, "
             f"{part['questions_per_batch']:.1f} questions a batch"
             for name, part in (("training", training), ("evaluation", evaluation))
         ),
     ]
 
 
-def results_table(report: dict[str, Any]) -> Table:
+def results_table(report: Report) -> Table:
+    """Compare speed and memory of the ways that were measured."""
     naive = report.get("naive")
     table = Table()
     table.add_column("")
@@ -63,22 +70,25 @@ def results_table(report: dict[str, Any]) -> Table:
     return table
 
 
-def explained(report: dict[str, Any]) -> list[str]:
+def explained(report: Report) -> list[str]:
+    """Add the figures that explain the table."""
     shares = ", ".join(
         f"{part} {share:.0%}" for part, share in report["training_time_shares"].items()
     )
     training, evaluation = report["training"], report["evaluation"]
+    loading = [part["loading_samples_per_second_per_process"] for part in (training, evaluation)]
     lines = [
         f"time of a training step that loads its batch itself: {shares}",
-        f"loading, samples/s of a process: {training['loading_samples_per_second_per_process']:.3g} in training, "
-        f"{evaluation['loading_samples_per_second_per_process']:.3g} in evaluation; the samples/s above have their batches ready",
+        f"loading, samples/s of a process: {loading[0]:.3g} in training, {loading[1]:.3g} in "
+        "evaluation; the samples/s above have their batches ready",
         f"model FLOPs of a sample: {training['model_gflop_per_sample']:.4g} GFLOP in training, "
         f"{evaluation['model_gflop_per_sample']:.4g} in evaluation; matrix-product peak here: "
         f"{report['matmul_peak_tflop_per_second']:.3g} TFLOP/s",
     ]
     if "steps_of_the_recipe" in report:
+        hours = report["hours_of_the_recipe_without_loading"]
         lines.append(
-            f"the recipe's {report['steps_of_the_recipe']:,} steps: {report['hours_of_the_recipe_without_loading']:.2f} hours "
+            f"the recipe's {report['steps_of_the_recipe']:,} steps: {hours:.2f} hours "
             "where loading keeps up, without evaluation"
         )
     return lines

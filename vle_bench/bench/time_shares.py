@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: marks that hooks set while a model runs."""
+"""Measure the parts of a training step, by marks that hooks set while a model runs."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +12,9 @@ PARTS = ("data", "vision", "text", "fusion", "backward", "optimiser")
 
 
 class Marks:
-    """The time between two marks belongs to the part that the second one names.
+    """Moments during a step. The time between two marks belongs to the part of the second one.
 
-    On a GPU the marks are events in its stream, read after the last: nothing waits in between.
+    On a GPU they are events in its stream, which are read at the end, so that nothing waits.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -23,6 +23,7 @@ class Marks:
         self.mark("")
 
     def mark(self, part: str) -> None:
+        """Record that `part` ends now."""
         moment: Any = time.perf_counter()
         if self.on_gpu:
             moment = torch.cuda.Event(enable_timing=True)
@@ -30,20 +31,19 @@ class Marks:
         self.moments.append((part, moment))
 
     def seconds(self) -> dict[str, float]:
-        """Of each part, in all."""
+        """Add up the seconds of each part."""
         if self.on_gpu:
             torch.cuda.synchronize()
-        found = dict.fromkeys(PARTS, 0.0)
+        total = dict.fromkeys(PARTS, 0.0)
         for (_, start), (part, end) in zip(self.moments, self.moments[1:], strict=False):
-            found[part] += (
-                start.elapsed_time(end) / 1000 if self.on_gpu else end - start
-            )  # events count milliseconds
-        return found
+            # Events count milliseconds.
+            total[part] += start.elapsed_time(end) / 1000 if self.on_gpu else end - start
+        return total
 
 
 @contextmanager
 def watched(accelerator: Any, model: Any, marks: Marks) -> Iterator[None]:
-    """While this lasts, a VLE model and its backward pass set marks; the head belongs to the fusion."""
+    """Let a model and its backward pass set marks. The head belongs to the fusion."""
 
     def before(part: str) -> Callable[..., None]:
         return lambda module, inputs: marks.mark(part)
@@ -52,9 +52,8 @@ def watched(accelerator: Any, model: Any, marks: Marks) -> Iterator[None]:
         return lambda module, inputs, output: marks.mark(part)
 
     hooks = [
-        model.register_forward_pre_hook(
-            before("data")
-        ),  # what came before: collation, and the way to the device
+        # Collation, and the copy to the device.
+        model.register_forward_pre_hook(before("data")),
         model.register_forward_hook(after("fusion")),
     ]
     for part, modules in model.timed_parts().items():

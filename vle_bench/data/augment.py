@@ -1,4 +1,4 @@
-"""Changes of training examples that keep the answer true."""
+"""Changes of training pictures that keep the answer true, and the seeds of random choices."""
 
 import hashlib
 from dataclasses import dataclass
@@ -7,47 +7,19 @@ import numpy as np
 from PIL import Image
 
 from vle_bench.data.randaugment import rand_augment
-from vle_bench.data.vcr_text import NAMES
-from vle_bench.json_files import JsonObject
 
 
 @dataclass(frozen=True)
-class VCRAugmentation:
-    """Augmentation of VCR records, a function of (seed, epoch, image id or annot_id).
+class Draws:
+    """Seed and epoch of random choices that are made anew in each epoch."""
 
-    Args:
-        horizontal_flip: mirror the picture and its boxes with probability one half, except if a
-            text of the record says left or right; by image, so that its questions can share it.
-        shuffle_names: give persons other names of the same list.
-    """
-
-    horizontal_flip: bool
-    shuffle_names: bool
     seed: int
     epoch: int
-
-    def mirrors(self, record: JsonObject, image_id: int) -> bool:
-        if not self.horizontal_flip or says_a_side(record):
-            return False
-        return bool(np.random.default_rng((self.seed, self.epoch, image_id)).random() < 0.5)
-
-    def names(self, annot_id: str) -> tuple[str, ...]:
-        if not self.shuffle_names:
-            return NAMES
-        rng = np.random.default_rng((self.seed, self.epoch, id_number(annot_id)))
-        return tuple(NAMES[i] for i in rng.permutation(len(NAMES)))
 
 
 def id_number(annot_id: str) -> int:
     """Return 64 bits of an annot_id for a seed, the same on every machine."""
     return int.from_bytes(hashlib.sha256(annot_id.encode()).digest()[:8], "big")
-
-
-def says_a_side(record: JsonObject) -> bool:
-    """Return whether a word has left or right in it; false alarms (`alright`) cost little."""
-    texts = [record["question"], *record["answer_choices"], *record.get("rationale_choices", [])]
-    words = (token.lower() for text in texts for token in text if isinstance(token, str))
-    return any("left" in word or "right" in word for word in words)
 
 
 @dataclass(frozen=True)

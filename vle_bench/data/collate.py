@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from vle_bench.data.augment import VCRAugmentation
 from vle_bench.data.images import Views, decode
 from vle_bench.data.official.vcr import CHOICES
 from vle_bench.data.vcr_text import Encoding, encode_record, pad_choices
@@ -92,9 +91,7 @@ class ChoiceCollator:
         processor: pictures and boxes → tensors.
         parts: `q2a`, the answers; `qa2r`, the rationales after the right answer; `qa2r, every
             answer`, the rationales after each of the four answers.
-        objects, most_objects: as in `encode_record`.
         alignment: False: no object tokens, and types 0 for all words.
-        augment: None for evaluation.
     """
 
     questions: datasets.Dataset
@@ -102,10 +99,7 @@ class ChoiceCollator:
     processor: Any
     parts: tuple[Part, ...]
     max_text_length: int
-    objects: Literal["tagged", "all"]
-    most_objects: int
     alignment: bool
-    augment: VCRAugmentation | None = None
 
     def __call__(self, indices: NDArray[np.int64]) -> Batch:
         """Return {"ids": annot_ids, "inputs": tensors of the model} of the records `indices` (B,).
@@ -114,15 +108,7 @@ class ChoiceCollator:
         """
         rows = self.questions[indices.tolist()]
         records = [json.loads(record) for record in rows["record"]]
-        image_ids = rows["image_id"]
-        mirrored = [
-            self.augment is not None and self.augment.mirrors(r, i)
-            for r, i in zip(records, image_ids, strict=True)
-        ]
-        pictures, image_index = np.unique(
-            np.stack([rows["image_row"], mirrored], 1), axis=0, return_inverse=True
-        )
-        image_index = image_index.reshape(-1)
+        pictures, image_index = np.unique(rows["image_row"], return_inverse=True)
         features = self.pictures(pictures)
         masks, counts = (
             features["object_patch_mask"].numpy(),
@@ -142,24 +128,16 @@ class ChoiceCollator:
         return {"ids": rows["annot_id"], "inputs": inputs}
 
     def pictures(self, chosen: NDArray[np.int64]) -> Any:
-        """Return pixel_values, object_patch_mask and object_mask of rows of `images`.
-
-        Args:
-            chosen: (N, 2) the row, and whether the picture is mirrored.
-        """
-        found = self.images[chosen[:, 0].tolist()]
+        """Return pixel_values, object_patch_mask and object_mask of rows (N,) of `images`."""
+        found = self.images[chosen.tolist()]
         pictures = [
             decode(b, name) for b, name in zip(found["bytes"], found["file_name"], strict=True)
         ]
         boxes = [np.array(b, dtype=np.float64).reshape(-1, 4) for b in found["boxes"]]
-        for i in np.flatnonzero(chosen[:, 1]):
-            pictures[i] = pictures[i].transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-            boxes[i][:, [0, 2]] = pictures[i].width - boxes[i][:, [2, 0]]
         return self.processor(images=pictures, boxes=boxes)
 
     def encode(self, record: JsonObject) -> list[Encoding]:
         """Encode the choices of each part, one part after the other, see `encode_record`."""
-        names = {} if self.augment is None else {"names": self.augment.names(record["annot_id"])}
         choices: list[Encoding] = []
         for part in self.parts:
             task: Literal["q2a", "qa2r"] = "q2a" if part == "q2a" else "qa2r"
@@ -170,9 +148,6 @@ class ChoiceCollator:
                     task,
                     self.max_text_length,
                     answer,
-                    objects=self.objects,
-                    most_objects=self.most_objects,
-                    **names,
                 )
         if not self.alignment:
             for choice in choices:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vle_bench.data.augment import VCRAugmentation, id_number
+from vle_bench.data.augment import Draws, id_number
 from vle_bench.data.collate import Batch, ChoiceCollator
 from vle_bench.data.vcr_text import pad_choices
 
@@ -27,14 +27,14 @@ class SecondStageCollator:
 
     Args:
         choices: of the part `qa2r`; gives texts and pictures.
-        augment: names and flips; its seed and epoch decide the draws.
+        draws: seed and epoch of the random choices.
         image_rows: rows of the images of the split's questions, each once, ascending; at least
             two.
         words: token ids that may replace another.
     """
 
     choices: ChoiceCollator
-    augment: VCRAugmentation
+    draws: Draws
     image_rows: NDArray[np.int64]
     words: NDArray[np.int64]
 
@@ -44,21 +44,19 @@ class SecondStageCollator:
         records = [json.loads(record) for record in rows["record"]]
         tokenizer = self.choices.processor.tokenizer
         own, seen, texts, masked = [], [], [], []
-        for record, image_id, row, label in zip(
-            records, rows["image_id"], rows["image_row"], rows["rationale_label"], strict=True
+        for record, row, label in zip(
+            records, rows["image_row"], rows["rationale_label"], strict=True
         ):
             rng = np.random.default_rng(
-                (self.augment.seed, self.augment.epoch, id_number(record["annot_id"]), STREAM)
+                (self.draws.seed, self.draws.epoch, id_number(record["annot_id"]), STREAM)
             )
-            mirrored = self.augment.mirrors(record, image_id)
-            own.append((row, mirrored))
-            seen.append((row if rng.random() < 0.5 else self.another(row, rng), mirrored))
+            own.append(row)
+            seen.append(row if rng.random() < 0.5 else self.another(row, rng))
             text = self.choices.encode(record)[label]
             ids, positions = mask_words(text["input_ids"], tokenizer, self.words, rng)
             texts.append([{**text, "input_ids": ids}, text])
             masked.append((positions, np.array(text["input_ids"])[positions]))
-        # The other picture is mirrored if the own one is, so that a flip does not reveal a match.
-        pictures, index = np.unique(np.array(own + seen), axis=0, return_inverse=True)
+        pictures, index = np.unique(np.array(own + seen), return_inverse=True)
         image_index = index.reshape(2, -1).T  # (B, 2)
         features = self.choices.pictures(pictures)
         masks, counts = (

@@ -37,18 +37,6 @@ def grouped_order(image_rows: Indices, seed: int, epoch: int, questions_per_imag
     return by_image[np.argsort(key, kind="stable")]
 
 
-def with_others(
-    chosen: NDArray[np.bool_], other_share: float, seed: int, epoch: int
-) -> NDArray[np.bool_]:
-    """Add randomly drawn questions to the chosen ones (questions,) until they are `other_share`."""
-    if not other_share:
-        return chosen
-    wanted = other_share / (1 - other_share) * chosen.sum()
-    share = wanted / max(1, (~chosen).sum())
-    drawn = np.random.default_rng((seed, epoch, 1)).random(len(chosen)) < share
-    return np.logical_or(chosen, drawn)
-
-
 def image_batches(image_rows: Indices, batch_size: int) -> list[Indices]:
     """Return every question once, in order, in batches of whole images: each image is encoded once.
 

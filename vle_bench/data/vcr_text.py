@@ -46,10 +46,6 @@ def encode_record(
     task: Task,
     max_length: int = 80,
     answer: int | None = None,
-    *,
-    objects: Literal["tagged", "all"] = "tagged",
-    most_objects: int | None = None,
-    names: Sequence[str] = NAMES,
 ) -> list[Encoding]:
     """Encode every choice of a record; only `qa2r` without `answer` needs a label.
 
@@ -60,10 +56,6 @@ def encode_record(
         task: `q2a` scores the answers, `qa2r` the rationales after the question and one answer.
         max_length: most tokens of a choice, with [CLS] and [SEP].
         answer: `qa2r`: index of the answer before the rationales; by default the right one.
-        objects: objects that get a token: those `tagged` in this question and choice (as
-            published), or `all` of the record.
-        most_objects: with `all`, at most this many: tagged ones first, then by index.
-        names: what persons are called, in turn; see `object_names`.
 
     Returns:
         For each of the C choices: `input_ids` (T,) and `token_type_ids` (T,), 0 or 2 + i for a word
@@ -81,19 +73,18 @@ def encode_record(
     if task == "qa2r":
         before.append(record["answer_choices"][_given_answer(record, answer)])
         choices = record["rationale_choices"]
-    called = object_names(record["objects"], names)
+    called = object_names(record["objects"])
     texts = [[_pieces(segment, called) for segment in (*before, choice)] for choice in choices]
     ids = _word_ids((word for text in texts for segment in text for word, _ in segment), tokenizer)
-    others = range(len(record["objects"])) if objects == "all" else range(0)
-    return [_encode(text, ids, tokenizer, max_length, others, most_objects) for text in texts]
+    return [_encode(text, ids, tokenizer, max_length) for text in texts]
 
 
-def object_names(objects: Sequence[str], names: Sequence[str] = NAMES) -> list[str]:
-    """Name each object for a text: the n-th person names[n mod their number], others by class."""
+def object_names(objects: Sequence[str]) -> list[str]:
+    """Name each object for a text: the n-th person by `NAMES`, in turn, any other by its class."""
     called, persons = [], 0
     for name in objects:
         if name == "person":
-            name = names[persons % len(names)]
+            name = NAMES[persons % len(NAMES)]
             persons += 1
         called.append(name)
     return called
@@ -164,13 +155,9 @@ def _encode(
     ids: Mapping[str, list[int]],
     tokenizer: Any,
     max_length: int,
-    others: range,
-    most: int | None,
 ) -> Encoding:
     """Encode one choice, given as pieces of question, (answer,) choice; see `encode_record`."""
-    named = {index for segment in text for _, index in segment if index is not None}
-    room = len(others) if most is None else max(0, most - len(named))
-    objects = sorted(named | set([index for index in others if index not in named][:room]))
+    objects = sorted({index for segment in text for _, index in segment if index is not None})
     types: dict[int | None, int] = {index: FIRST_OBJECT_TYPE + i for i, index in enumerate(objects)}
     types[None] = 0
     segments: list[list[Token]] = [

@@ -4,11 +4,37 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from accelerate.utils.environment import parse_flag_from_env
 
 from vle_bench.errors import RequestError
 
 PRECISIONS = ("fp32", "bf16", "fp16")
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def on_gpu() -> bool:
+    """Tell whether Accelerate will take a GPU."""
+    return torch.cuda.is_available() and not parse_flag_from_env("ACCELERATE_USE_CPU")
+
+
+def training_precision(choice: str) -> str:
+    """Resolve `auto` of the recipe's `train.precision`: bf16 on a GPU that computes in it, else fp32.
+
+    Raises:
+        RequestError: fp16 without a GPU, where Accelerate would silently leave out the loss scaler.
+    """
+    if choice == "fp16" and not on_gpu():
+        raise RequestError("train.precision: fp16 needs a GPU; a CPU takes bf16 or fp32")
+    if choice != "auto":
+        return choice
+    # Older GPUs only emulate bf16, slower than float32.
+    native = on_gpu() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if native else "fp32"
+
+
+def precision_name(mixed_precision: str) -> str:
+    """Accelerate's name of a precision → ours: it calls fp32 `no`."""
+    return "fp32" if mixed_precision == "no" else mixed_precision
 
 
 def trained_precision(training: dict[str, Any] | None) -> str | None:

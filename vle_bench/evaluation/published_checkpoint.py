@@ -152,7 +152,7 @@ def described(folder: Path, asked: Asked) -> tuple[dict[str, Any], VLEProcessor]
     assert published is not None  # SCORED holds the tasks that have one
     limits = [published, int(processor.tokenizer.model_max_length)]
     length = text_length(folder, config, limits, asked.max_text_length)
-    model = {"max_text_length": length, "objects": "tagged", "alignment": "on"}
+    model = {"max_text_length": length, "alignment": "on"}
     about = {"name": name_of(folder), "max_text_length": length, "pictures": pictures_of(processor)}
     return {
         "task": task,

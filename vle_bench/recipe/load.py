@@ -1,7 +1,7 @@
-"""A recipe file, its bases and its overrides → a checked Recipe."""
+"""Read a recipe file with its bases and overrides, and check it."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,32 +25,45 @@ def load_recipe(path: str, overrides: Sequence[str] = ()) -> Recipe:
         overrides: `dotted.key=value`, the value as in YAML.
 
     Raises:
-        RequestError: every problem, one a line: file, dotted key, what is wrong, nearest valid key.
+        RequestError: a line for every problem: file, dotted key, message, nearest valid key.
     """
     file = find_recipe(path)
     values, origins = read_with_bases(file, ())
     for override in overrides:
         apply_override(values, origins, override)
+    return recipe_of(values, str(file), origins)
+
+
+def recipe_of(
+    values: dict[str, Any], file: str, origins: Mapping[str, str] | None = None
+) -> Recipe:
+    """Check the values of a recipe; raises RequestError as `load_recipe` does.
+
+    Args:
+        file: where they were read.
+        origins: the file of each dotted key, where it is not `file`.
+    """
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        lines = [
-            line for problem in error.errors() for line in describe(problem, origins, str(file))
-        ]
+        known = dict.fromkeys(dotted_keys(values), file) if origins is None else origins
+        lines = [line for problem in error.errors() for line in describe(problem, known, file)]
         raise RequestError("\n".join(dict.fromkeys(lines))) from error
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """`vqa/vle-base.yaml` → its file: inside an installed package, beside the package in a checkout."""
-    root = next(
-        (r for r in (PACKAGE / "recipes", PACKAGE.parent / "recipes") if r.is_dir()),
-        PACKAGE / "recipes",
-    )
+    """Map names (`vqa/vle-base.yaml`) to files.
+
+    They are inside an installed package, or beside the package in a checkout.
+    """
+    inside, beside = PACKAGE / "recipes", PACKAGE.parent / "recipes"
+    root = beside if beside.is_dir() and not inside.is_dir() else inside
     files = sorted(p for p in root.rglob("*.yaml") if "accelerate" not in p.relative_to(root).parts)
     return {p.relative_to(root).as_posix(): p for p in files}
 
 
 def find_recipe(path: str) -> Path:
+    """Find a recipe by its file or its name; raises RequestError if there is none."""
     if Path(path).is_file():
         return Path(path)
     shipped = shipped_recipes()
@@ -63,7 +76,14 @@ def find_recipe(path: str) -> Path:
 
 
 def read_with_bases(file: Path, below: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Values of a file laid over those that it extends, and the file that each dotted key came from."""
+    """Read a file and the files that it extends.
+
+    Args:
+        below: the files that extend this one.
+
+    Returns:
+        The values, those of `file` over the others; and the file of each dotted key.
+    """
     if file.resolve() in below:
         chain = " extends ".join(p.name for p in (*below, file.resolve()))
         raise RequestError(f"{file}: extends: a recipe cannot extend itself: {chain}")
@@ -75,18 +95,18 @@ def read_with_bases(file: Path, below: tuple[Path, ...]) -> tuple[dict[str, Any]
     if not base_file.is_file():
         shipped = shipped_recipes()
         name = str(base).removeprefix("recipes/")
-        found = shipped.get(name) or shipped.get(f"{name}.yaml")
-        if not isinstance(base, str) or found is None:
+        named = shipped.get(name) or shipped.get(f"{name}.yaml")
+        if not isinstance(base, str) or named is None:
             raise RequestError(
                 f"{file}: extends: no such file: {base_file}, and no shipped recipe of that name"
             )
-        base_file = found
+        base_file = named
     base_values, origins = read_with_bases(base_file, (*below, file.resolve()))
     return merge(base_values, values), {**origins, **dict.fromkeys(dotted_keys(values), str(file))}
 
 
 def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` wins, group by group."""
+    """Merge two groups of values; those of `over` replace those of `base`."""
     both = {
         k: merge(base[k], v)
         for k, v in over.items()
@@ -95,7 +115,8 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return {**base, **over, **both}
 
 
-def dotted_keys(values: dict[str, Any], prefix: str = "") -> list[str]:
+def dotted_keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """List the dotted keys of groups of values, each group before its keys."""
     keys = []
     for key, value in values.items():
         keys.append(f"{prefix}{key}")
@@ -105,7 +126,7 @@ def dotted_keys(values: dict[str, Any], prefix: str = "") -> list[str]:
 
 
 def apply_override(values: dict[str, Any], origins: dict[str, str], override: str) -> None:
-    """Set one `dotted.key=value` in place."""
+    """Apply one `dotted.key=value` to `values` and `origins`, in place."""
     dotted, equals, text = override.partition("=")
     *groups, last = dotted.strip().split(".")
     if not equals or not last:
@@ -125,14 +146,15 @@ def apply_override(values: dict[str, Any], origins: dict[str, str], override: st
         place = place[group]
         if not isinstance(place, dict):
             raise RequestError(
-                f"{COMMAND_LINE}: {dotted}: {'.'.join(groups[:number])} is a value, not a group of keys"
+                f"{COMMAND_LINE}: {dotted}: {'.'.join(groups[:number])} is a value, "
+                "not a group of keys"
             )
     place[last] = value
     origins[dotted.strip()] = COMMAND_LINE
 
 
 def valid_keys(group: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
-    """Dotted keys of the schema, groups before what they hold."""
+    """List the dotted keys of the schema, each group before its keys."""
     keys = []
     for name, field in group.model_fields.items():
         keys.append(prefix + name)
@@ -144,7 +166,7 @@ def valid_keys(group: type[BaseModel] = Recipe, prefix: str = "") -> list[str]:
 
 
 def nearest_key(dotted: str) -> str:
-    """The valid key most like a wrong one: by its last part, of the same group rather than another."""
+    """Find the valid key most like a wrong one, preferably of the same group."""
     parent, _, last = dotted.rpartition(".")
 
     def likeness(key: str) -> float:
@@ -154,40 +176,39 @@ def nearest_key(dotted: str) -> str:
     return max(valid_keys(), key=likeness)
 
 
-def describe(problem: ErrorDetails, origins: dict[str, str], file: str) -> list[str]:
-    """One of pydantic's errors → `file: dotted.key: what is wrong; nearest valid key`."""
+def describe(problem: ErrorDetails, origins: Mapping[str, str], file: str) -> list[str]:
+    """Turn an error of pydantic into lines `file: dotted.key: message; nearest valid key`."""
 
     def line(dotted: str, message: str) -> str:
-        where = dotted
-        while (
-            where and where not in origins
-        ):  # a key that is not given belongs to where its group stands
-            where = where.rpartition(".")[0]
-        return f"{origins.get(where, file)}: " + (f"{dotted}: " if dotted else "") + message
+        # A missing key belongs to the file of its group.
+        group = dotted
+        while group and group not in origins:
+            group = group.rpartition(".")[0]
+        return f"{origins.get(group, file)}: " + (f"{dotted}: " if dotted else "") + message
 
     known = {*valid_keys(), *origins}
     parts = [str(p) for p in problem["loc"]]
     if problem["type"] == "extra_forbidden":
-        return [
-            line(".".join(parts), f"unknown key; nearest valid key: {nearest_key('.'.join(parts))}")
-        ]
+        unknown = ".".join(parts)
+        return [line(unknown, f"unknown key; nearest valid key: {nearest_key(unknown)}")]
     if problem["type"] == "missing":
         return [line(".".join(parts), "this key is needed")]
-    while (
-        parts and ".".join(parts) not in known
-    ):  # pydantic appends the branch of a union or the place in a list
+    # pydantic appends the branch of a union, or the index in a list.
+    while parts and ".".join(parts) not in known:
         parts.pop()
     dotted, message = ".".join(parts), problem["msg"].removeprefix("Value error, ")
-    if (
-        problem["type"] == "value_error"
-    ):  # our own checks: one line a problem, some with their key before them
-        own = [text.partition(": ") for text in message.splitlines()]
-        return [
-            line(key, rest) if key in known or key.startswith("model.") else line(dotted, key)
-            for key, _, rest in own
-        ]
-    return [line(dotted, f"{message[:1].lower()}{message[1:]}, not {shortened(problem['input'])}")]
+    if problem["type"] != "value_error":
+        given = shortened(problem["input"])
+        return [line(dotted, f"{message[:1].lower()}{message[1:]}, not {given}")]
+    # Checks of our own: a line for each problem, some with their key in front.
+    lines = []
+    for text in message.splitlines():
+        key, _, rest = text.partition(": ")
+        own_key = key in known or key.startswith("model.")
+        lines.append(line(key, rest) if own_key else line(dotted, text))
+    return lines
 
 
 def default_run_folder(recipe: Recipe) -> Path:
+    """Folder of a run for which none is given."""
     return Path("runs") / recipe.name

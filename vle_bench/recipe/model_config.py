@@ -101,7 +101,7 @@ def check_config(config: dict[str, Any], image_size: int) -> None:
 def _parts(
     config: dict[str, Any],
 ) -> tuple[dict[str, tuple[dict[str, Any], tuple[str, ...]]], list[str]]:
-    """Return the groups of keys by name, each with its valid keys, and the groups that are missing."""
+    """Return the groups of keys by name, with their valid keys, and problems of missing groups."""
     parts = {"model.config": (config, FUSION_KEYS)}
     problems = []
     for part, keys in (("text_config", TEXT_KEYS), ("vision_config", VISION_KEYS)):

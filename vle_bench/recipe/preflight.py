@@ -1,4 +1,7 @@
-"""What a recipe needs and is not there, with the commands that bring it. Imports no torch: `make` asks before anything else."""
+"""Check that a recipe has its inputs, and name the commands that bring those that are missing.
+
+Imports no torch, since `make` runs this before anything else.
+"""
 
 import argparse
 import shlex
@@ -14,11 +17,14 @@ from vle_bench.recipe import strict_yaml
 from vle_bench.recipe.load import default_run_folder, load_recipe, shipped_recipes
 from vle_bench.recipe.schema import DataGroup, Recipe
 
-METER_URL = "https://github.com/zdou0830/METER/releases/download/checkpoint/meter_clip16_288_roberta_pretrain.ckpt"
+METER_URL = (
+    "https://github.com/zdou0830/METER/releases/download/checkpoint/"
+    "meter_clip16_288_roberta_pretrain.ckpt"
+)
 
 
 def missing_inputs(recipe: Recipe) -> list[str]:
-    """What the recipe needs and is not there, each with the commands that bring it."""
+    """List the missing inputs of a recipe, each with the commands that bring it."""
     missing = []
     root = recipe.data.root
     if not (Path(root) / "manifest.json").is_file():
@@ -47,7 +53,7 @@ def missing_inputs(recipe: Recipe) -> list[str]:
 
 
 def read_manifest(root: Path) -> dict[str, Any]:
-    """The manifest of prepared data; {} for a damaged one, which opening the data refuses."""
+    """Read the manifest of prepared data; {} for a damaged one, which opening the data refuses."""
     try:
         manifest = loads((root / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -56,47 +62,52 @@ def read_manifest(root: Path) -> dict[str, Any]:
 
 
 def wrong_targets(data: DataGroup, targets: str | None) -> str | None:
-    """What is wrong with the soft targets of prepared data for a recipe, and the ways out; None for nothing."""
-    there = targets or data.targets
-    if there == data.targets:
+    """Say how the soft targets of prepared data differ from the recipe's, and the ways out.
+
+    Args:
+        targets: those of the prepared data; None if their manifest does not say.
+
+    Returns:
+        None if they do not differ.
+    """
+    prepared = targets or data.targets
+    if prepared == data.targets:
         return None
     other = data.model_copy(update={"root": f"{data.root.rstrip('/')}-{data.targets}"})
     command = data_commands(other, official=f"{data.root.rstrip('/')}-official")[-1]
     return (
-        f"{data.root}: prepared with {there} targets, and data.targets asks for {data.targets}; `{command}` and "
-        f"data.root={other.root}, or data.targets={there}"
+        f"{data.root}: prepared with {prepared} targets, and data.targets asks for {data.targets}; "
+        f"`{command}` and data.root={other.root}, or data.targets={prepared}"
     )
 
 
 def data_commands(data: DataGroup, official: str | None = None) -> list[str]:
-    """Shell commands that bring the official files and prepare them.
+    """List the shell commands that bring the official files and prepare them.
 
     Args:
         official: folder of the official files; beside the prepared data if not given.
     """
     official = shlex.quote(official or f"{data.root.rstrip('/')}-official")
     targets = " --published-targets" if data.targets == "published" else ""
-    prepare = f"vle-bench prepare {data.source} --source {official} --output {shlex.quote(data.root)}{targets}"
+    output = f"--output {shlex.quote(data.root)}{targets}"
     if SOURCES[data.source].made:
-        return [f"vle-bench prepare {data.source} --output {shlex.quote(data.root)}{targets}"]
-    # VCR's archives come after a form, which the command names when it has none
+        return [f"vle-bench prepare {data.source} {output}"]
+    prepare = f"vle-bench prepare {data.source} --source {official} {output}"
+    # VCR's archives come after a form, which the command names when it has none.
     download = [f"vle-bench download {data.source} --output {official}"]
     return [*(download if SOURCES[data.source].archives else []), prepare]
 
 
 def checkpoint_commands(checkpoint: str) -> list[str]:
+    """List the shell commands that bring a checkpoint."""
     name, target = Path(checkpoint).name, shlex.quote(checkpoint)
-    for (
-        shipped,
-        file,
-    ) in shipped_recipes().items():  # another recipe's run, such as a second stage of pre-training
+    # The run of another recipe, such as a second stage of pre-training.
+    for shipped, file in shipped_recipes().items():
         if Path(checkpoint) == Path("runs") / str(strict_yaml.read_group(file).get("name")):
             return [f"vle-bench train recipes/{shipped}"]
     if name.startswith("meter"):
-        weights, tokenizer = (
-            shlex.quote(f"{checkpoint}.ckpt"),
-            shlex.quote(str(Path(checkpoint).with_name("roberta-base"))),
-        )
+        weights = shlex.quote(f"{checkpoint}.ckpt")
+        tokenizer = shlex.quote(str(Path(checkpoint).with_name("roberta-base")))
         return [
             f"curl --fail --location --create-dirs --output {weights} {METER_URL}",
             f"hf download FacebookAI/roberta-base --local-dir {tokenizer}",
@@ -104,22 +115,27 @@ def checkpoint_commands(checkpoint: str) -> list[str]:
         ]
     if name.startswith("vle"):
         return [f"hf download hfl/{name} --local-dir {target}"]
-    return [
-        f"hf download OWNER/MODEL --local-dir {target}   (or name another folder: model.checkpoint=FOLDER)"
-    ]
+    download = f"hf download OWNER/MODEL --local-dir {target}"
+    return [f"{download}   (or name another folder: model.checkpoint=FOLDER)"]
 
 
 def refuse_occupied(folder: Path) -> None:
-    """As `train` does, but before a launcher starts: its processes would each end with a traceback of the launcher's."""
+    """Refuse a folder that holds a run, before a launcher starts; raises RequestError.
+
+    `train` refuses it too, but then the launcher adds a traceback of its own for every process.
+    """
     if folder.is_dir() and any(folder.iterdir()):
         raise RequestError(
-            f"{folder}: holds a run; with ARGS=--resume make goes on with it, or with what comes after it; "
-            f'ARGS="--output-dir DIR" RUN=DIR takes another folder'
+            f"{folder}: holds a run; with ARGS=--resume make goes on with it, or with what comes "
+            f'after it; ARGS="--output-dir DIR" RUN=DIR takes another folder'
         )
 
 
 def main() -> None:
-    """`python -m vle_bench.recipe.preflight RECIPE [key=value ...]`: exit status 2 if an input is missing, at once."""
+    """Run `python -m vle_bench.recipe.preflight RECIPE [key=value ...]`.
+
+    The exit status is 2 if an input is missing.
+    """
     parser = argparse.ArgumentParser(prog="python -m vle_bench.recipe.preflight")
     parser.add_argument("recipe", metavar="RECIPE")
     parser.add_argument("--resume", action="store_true")
@@ -130,12 +146,10 @@ def main() -> None:
         if not known.resume:
             refuse_occupied(known.output_dir or default_run_folder(recipe))
         if missing := missing_inputs(recipe):
-            if (
-                shutil.which("vle-bench") is None
-            ):  # make installs into .venv, which nobody may have activated
-                missing.append(
-                    f"the commands are in {Path(sys.executable).parent}: source {Path(sys.executable).parent}/activate"
-                )
+            # make installs into .venv, which may not be activated.
+            if shutil.which("vle-bench") is None:
+                folder = Path(sys.executable).parent
+                missing.append(f"the commands are in {folder}: source {folder}/activate")
             raise RequestError("\n".join(missing))
     except RequestError as error:
         print(error, file=sys.stderr)

@@ -1,7 +1,5 @@
-"""The recipe: one strict, typed YAML file that says what is trained, on what, and how. Imports no torch."""
+"""The recipe: a strict, typed YAML file of what is trained, on what and how. Imports no torch."""
 
-import hashlib
-import json
 import math
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,25 +11,12 @@ from vle_bench.data.splits import overlap, wrong_split
 from vle_bench.errors import RequestError
 from vle_bench.model_bounds import MOST_WORDS
 from vle_bench.recipe import strict_yaml
+from vle_bench.recipe.keys import digest, experiment_values, hashed, without_dropped
 from vle_bench.recipe.model_config import check_config
 from vle_bench.tasks.catalogue import CATALOGUE, TRAINED, foreign_keys
 
-# Keys that change nothing about a run's weights, scores and record. A folder of data may have moved: what is in it is known by
-# the hash of its manifest.
-HARMLESS = re.compile(
-    r"train\.(num_workers|log_every|checkpoint_every|keep|trackers)|data\.root|expect(\..*)?"
-)
-# How the global batch is shared out: sums round otherwise, as on another number of processes.
-LAYOUT = re.compile(r"train\.per_device_batch_size")
-# Keys that came after the first records. At these values they change nothing, and neither a recipe's hash nor its experiment.
-ADDED = {
-    "data.targets": "normalised",
-    "model.new_head": False,
-    "model.resize": None,
-    "train.selection": "best",
-}
-
-# Upper bounds of counts: far beyond any use, small enough that no loop or allocation of a mistyped number takes long.
+# Upper bounds of counts: far beyond any use, and small enough that a mistyped number does not start
+# an endless loop or a huge allocation.
 MOST_QUESTIONS = 2**20  # in a batch
 MOST_STEPS = 10**8
 MOST_EPOCHS = 10**4
@@ -41,7 +26,7 @@ MOST_TIMES = 10**6  # of learning_rate
 Split = Annotated[str, Field(pattern=r"^[\w.-]+(\+[\w.-]+)*$")]
 
 
-# The names that a recipe may give; a type checker cannot read them from the rows.
+# Names that a recipe may give. A type checker cannot read them from the rows.
 if TYPE_CHECKING:
     SourceName = str
     TaskName = str
@@ -77,27 +62,27 @@ class DataGroup(Group):
     report: Split
     """Split of the result record, scored once at the end."""
     grouping: Literal["image", "question"] = "image"
-    """`image` keeps questions of one image together and encodes it once; `question` is the published plain shuffle."""
+    """`image` keeps the questions of an image together and encodes it once; `question` is the
+    published plain shuffle."""
     questions_per_image: int | None = Field(None, ge=1, le=MOST_QUESTIONS)
-    """With grouping by image: at most so many questions of one image stand together; null for all of them."""
+    """With grouping by image: most questions of an image that stay together; null for all."""
     targets: Literal["normalised", "published"] = "normalised"
-    """Soft targets of the prepared data: answers looked up normalised, or as given, as METER and VLE do (`prepare
-    --published-targets`). Training on data of the other kind is refused."""
+    """Soft targets of the prepared data: answers are looked up normalised, or as given, as METER
+    and VLE do (`prepare --published-targets`). Training on data of the other kind is refused."""
     first_stage: FirstStage | None = None
-    """Start with some kinds of question only, where kinds interfere; null for all questions from the start."""
+    """Start with some types of question only, if types interfere; null for all from the start."""
     allow_contaminated: bool = False
-    """Let `evaluate` and `report` share images with `train`; the record is then marked and never ranked."""
+    """Let `evaluate` and `report` share images with `train`. The record is marked, never ranked."""
 
     @model_validator(mode="after")
     def splits_exist(self) -> "DataGroup":
-        found = {
+        wrong = {
             key: wrong_split(getattr(self, key), self.source)
             for key in ("train", "evaluate", "report")
         }
-        if any(found.values()):
-            raise ValueError(
-                "\n".join(f"data.{key}: {what}" for key, what in found.items() if what)
-            )
+        if any(wrong.values()):
+            lines = [f"data.{key}: {problem}" for key, problem in wrong.items() if problem]
+            raise ValueError("\n".join(lines))
         return self
 
     @model_validator(mode="after")
@@ -106,8 +91,9 @@ class DataGroup(Group):
         if shared and not self.allow_contaminated:
             raise ValueError(
                 "\n".join(
-                    f"data.{key}: {getattr(self, key)} shares images with data.train: {self.train}; take other splits, or set "
-                    "data.allow_contaminated: true and the record is marked"
+                    f"data.{key}: {getattr(self, key)} shares images with data.train: "
+                    f"{self.train}; take other splits, or set data.allow_contaminated: true and "
+                    "the record is marked"
                     for key in shared
                 )
             )
@@ -129,15 +115,14 @@ class ModelGroup(Group):
     image_size: int = Field(384, ge=8, le=2048)
     """Pixels a side."""
     resize: Literal["crop", "squash", "published-vcr"] | None = None
-    """How a picture becomes the square. `crop` resizes the shorter side and keeps the centre (as METER and VLE for VQA), `squash`
-    resizes both sides; boxes go with the pixels. `published-vcr` has the pixels of crop and the boxes of squash. null is what the
-    checkpoint's processor says, and squash for a model from scratch."""
+    """How an image becomes a square. `crop` resizes the shorter side and keeps the centre (METER
+    and VLE for VQA), `squash` resizes both sides; boxes follow the pixels. `published-vcr` has the
+    pixels of crop and the boxes of squash. null is the setting of the checkpoint's processor, and
+    squash for a model from scratch."""
     max_text_length: int = Field(50, ge=4, le=512)
     """Tokens; longer texts are shortened."""
     new_head: bool = False
-    """Start with a fresh head whatever the checkpoint's answers: the way from one data set's answers to another's."""
-    objects: Literal["tagged", "all"] = "tagged"
-    """VCR: which objects get a token: those that the question and the choice name (as published), or all of the picture."""
+    """Start with a fresh head whatever the checkpoint's answers, for data with other answers."""
     alignment: Literal["on", "off"] = "on"
     """VCR: object tokens, and types that tie words to them; off for neither (the ablation)."""
 
@@ -147,14 +132,16 @@ class ModelGroup(Group):
             raise ValueError("exactly one of checkpoint and config must be given")
         if self.new_head and self.checkpoint is None:
             raise ValueError(
-                "model.new_head: a model from scratch has a new head anyway; it goes with model.checkpoint"
+                "model.new_head: a model from scratch has a new head anyway; "
+                "it goes with model.checkpoint"
             )
         if self.config is not None:
             check_config(self.config, self.image_size)
         return self
 
 
-def steps_or_minutes(value: Any) -> Any:
+def steps_or_minutes(value: object) -> object:
+    """Check a number of steps (500) or minutes ("10min")."""
     whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
     if value is not None and not whole and not re.fullmatch(r"[1-9]\d*min", str(value)):
         raise ValueError(
@@ -183,9 +170,10 @@ class TrainGroup(Group):
     lr_mult_head: float = Field(50, ge=0, le=MOST_TIMES)
     """Times learning_rate for the task head."""
     lr_mult_cross_modal: float = Field(5, ge=0, le=MOST_TIMES)
-    """Times learning_rate for the fusion layers and their poolers; for METER its projections too."""
+    """Times learning_rate for the fusion layers and their poolers; in METER the projections too."""
     layer_decay: float | None = Field(None, gt=0, le=1)
-    """Times learning_rate once more for each layer of the text and vision encoders counted from their ends; null for 1."""
+    """Factor on learning_rate for each layer of the text and vision encoders, counted from their
+    ends; null for 1. Users know it from BEiT and BEiT-3 (`--layer_decay`)."""
     weight_decay: float = Field(0.01, ge=0, lt=1)
     """AdamW's; none on biases and norms."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
@@ -203,9 +191,11 @@ class TrainGroup(Group):
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """`auto` is bf16 on GPUs that have it, else fp32; fp16 scales the loss and needs a GPU."""
     tf32: bool = False
-    """Let GPUs multiply float32 matrices in TF32: faster, with 10 bits of fraction in place of 23."""
+    """Let GPUs multiply float32 matrices in TF32: faster, with 10 bits of fraction in place of 23.
+    As PyTorch's `torch.backends.cuda.matmul.allow_tf32` and `--tf32` of transformers' Trainer."""
     compile: bool = False
-    """Compile the model's layers with torch.compile for training; texts are then padded to a multiple of 16 tokens."""
+    """Compile the model's layers with torch.compile for training. Texts are then padded to a
+    multiple of 16 tokens."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third slower."""
     num_workers: int = Field(4, ge=0, le=MOST_WORKERS)
@@ -215,14 +205,15 @@ class TrainGroup(Group):
     evaluate_every: int | None = Field(None, ge=1, le=MOST_STEPS)
     """Steps between evaluations; null for once an epoch."""
     checkpoint_every: Annotated[int | str | None, BeforeValidator(steps_or_minutes)] = None
-    """Steps, or minutes as "10min", between saves of the whole training state; null for with every evaluation."""
+    """Steps, or minutes as "10min", between training states; null for one at every evaluation."""
     selection: Literal["best", "last"] = "best"
-    """Which checkpoint of the run is scored at the end, and stands for it in `evaluate`, `predict` and `make`: the one
-    with the best score on `data.evaluate`, or the last, whatever it scores."""
+    """Checkpoint that is scored at the end and represents the run in `evaluate`, `predict` and
+    `make`: the one with the best score on `data.evaluate`, or the last."""
     keep: int = Field(2, ge=1, le=10**4)
     """Newest training states to keep."""
     ema: float | None = Field(None, gt=0, lt=1)
-    """Decay a step of a moving average of the weights, which is then what is evaluated and saved; null for none."""
+    """Decay per step of a moving average of the weights, which is then evaluated and saved; null
+    for none. As `--model_ema_decay` of BEiT-3 and timm."""
     trackers: list[Literal["tensorboard", "wandb", "trackio", "mlflow"]] = Field(
         default_factory=list, max_length=4
     )
@@ -236,7 +227,8 @@ class TrainGroup(Group):
 
 class AugmentGroup(Group):
     flip: bool = False
-    """Mirror left and right, and top and bottom, each half of the time; wrong where questions ask for sides."""
+    """Mirror left and right, and top and bottom, each half of the time; wrong for questions about
+    sides."""
     transpose: bool = False
     """Swap rows and columns, half of the time."""
     shift: int = Field(0, ge=0, le=2048)
@@ -245,10 +237,6 @@ class AugmentGroup(Group):
         tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=0, le=30)]] | None
     ) = Field(None, strict=False)
     """[operations, magnitude] as METER's [2, 9]; null for none."""
-    horizontal_flip: bool = False
-    """VCR: mirror picture and boxes, half of the time, unless a text of the record says left or right."""
-    shuffle_names: bool = False
-    """VCR: give persons other names each epoch."""
 
 
 class ExpectGroup(Group):
@@ -288,63 +276,38 @@ class Recipe(Group):
         ]
         if self.model.resize == "published-vcr" and not CATALOGUE[self.task].boxes:
             problems.append(
-                f"model.resize: published-vcr differs from crop in its boxes, and task {self.task} has none; take crop"
+                f"model.resize: published-vcr differs from crop in its boxes, and task {self.task} "
+                "has none; take crop"
             )
         if problems:
             raise ValueError("\n".join(problems))
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def dropped_keys_changed_nothing(cls, values: Any) -> Any:
+        return without_dropped(values) if isinstance(values, dict) else values
+
     @property
     def hash(self) -> str:
-        """16 hex digits; equal for recipes that resolve to the same values."""
-        return digest(self.without_added())
+        """16 hexadecimal digits, equal for recipes that resolve to the same values."""
+        return digest(hashed(self.model_dump(mode="json")))
 
     @property
     def experiment(self) -> str:
-        """16 hex digits; equal for recipes that are one experiment with other seeds, or the same one elsewhere."""
-        values = flat(self.without_added())
-        return digest(
-            {
-                key: v
-                for key, v in values.items()
-                if not HARMLESS.fullmatch(key) and not LAYOUT.fullmatch(key) and key != "train.seed"
-            }
-        )
-
-    def without_added(self) -> dict[str, Any]:
-        """All values but those keys of `ADDED` that are at the value there."""
-        values = self.model_dump(mode="json")
-        for key, unchanged in ADDED.items():
-            group, _, name = key.partition(".")
-            if values[group][name] == unchanged:
-                del values[group][name]
-        return values
+        """16 hexadecimal digits, equal for one experiment with other seeds or in another place."""
+        return digest(experiment_values(self.model_dump(mode="json")))
 
     def to_yaml(self) -> str:
         """Every value spelled out; load_recipe reads it back as the same recipe."""
         return strict_yaml.dump(self.model_dump(mode="json"))
 
 
-def digest(values: dict[str, Any]) -> str:
-    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Groups of keys → dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= (
-            flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
-    return found
-
-
 def batch_layout(batch_size: int, per_device_batch_size: int, num_processes: int) -> int:
-    """Micro-batches that each process accumulates for one global batch.
+    """Count the micro-batches that each process accumulates for one global batch.
 
     Raises:
-        RequestError: the global batch does not divide; says which values would.
+        RequestError: the global batch does not divide; the message names values that do.
     """
     world = per_device_batch_size * num_processes
     if batch_size % world == 0:
@@ -357,22 +320,22 @@ def batch_layout(batch_size: int, per_device_batch_size: int, num_processes: int
     processes, rest = divmod(batch_size, per_device_batch_size)
     if not rest:
         ways.append(f"{nearest_divisors(processes, num_processes)} processes")
-    each = f"per_device_batch_size {per_device_batch_size} × {num_processes} process{'es' * (num_processes > 1)}"
     raise RequestError(
-        f"train.batch_size: {batch_size} does not divide by {each}; what would: "
-        + ", or ".join(ways)
+        f"train.batch_size: {batch_size} does not divide by per_device_batch_size "
+        f"{per_device_batch_size} × {num_processes} process{'es' * (num_processes > 1)}; "
+        f"what would: {', or '.join(ways)}"
     )
 
 
 def nearest_divisors(number: int, wanted: int) -> str:
-    """The divisors of `number` on either side of `wanted`."""
+    """Name the divisors of `number` on either side of `wanted`."""
     small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
     divisors = sorted({*small, *(number // d for d in small)})
     below = [d for d in divisors if d <= wanted][-1:]
     return " or ".join(map(str, below + [d for d in divisors if d > wanted][:1]))
 
 
-def shortened(value: Any) -> str:
-    """A value as Python writes it, in at most 200 characters."""
+def shortened(value: object) -> str:
+    """Write a value as Python does, in at most 200 characters."""
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]}..."

@@ -1,4 +1,7 @@
-"""YAML without its traps: 1e-5 is a number, yes is a word, a key stands once; mistakes name the file and the line."""
+"""YAML without its traps: 1e-5 is a number, yes is a word, and a key occurs once.
+
+Errors name the file and the line.
+"""
 
 import itertools
 import re
@@ -11,7 +14,7 @@ from vle_bench.errors import RequestError
 
 
 class Loader(yaml.SafeLoader):
-    """Safe YAML in which 1e-5 is a number, only true and false are booleans, and a key stands once."""
+    """Safe YAML: 1e-5 is a number, only true and false are booleans, and a key occurs once."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
@@ -62,13 +65,19 @@ def construct_float(_: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
 Loader.add_constructor("tag:yaml.org,2002:float", construct_float)
 
 
-MOST_VALUES = 100_000  # of a file; references to anchors (`*name`) can make few lines into billions
-
-MOST_BRACKETS = 100  # PyYAML takes seconds for thousands within each other
+# Values in a file. References to anchors (`*name`) can turn a few lines into billions.
+MOST_VALUES = 100_000
+# Nested brackets. PyYAML takes seconds for thousands of them.
+MOST_BRACKETS = 100
 
 
 def parse(text: str) -> Any:
-    """Raises yaml.YAMLError, or ValueError for a number of thousands of digits."""
+    """Parse YAML.
+
+    Raises:
+        yaml.YAMLError: the text is not YAML, or too large; ValueError: a number has thousands of
+            digits.
+    """
     depths = itertools.accumulate(1 if c in "[{" else -1 for c in text if c in "[]{}")
     if max(depths, default=0) > MOST_BRACKETS:
         raise yaml.YAMLError(f"more than {MOST_BRACKETS} brackets within each other")
@@ -93,11 +102,12 @@ def parse(text: str) -> Any:
 
 
 def dump(value: Any) -> str:
+    """Write YAML that `parse` reads back."""
     return yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def read_group(file: Path) -> dict[str, Any]:
-    """The keys of a YAML file."""
+    """Read a YAML file that holds a group of keys; raises RequestError if it does not."""
     try:
         values = parse(file.read_text(encoding="utf-8-sig"))
     except yaml.MarkedYAMLError as error:

@@ -90,24 +90,6 @@ class Task(Protocol):
         """
         ...
 
-    def first_stage(
-        self,
-        questions: Dataset,
-        question_types: list[str],
-        other_share: float,
-        seed: int,
-        epoch: int,
-    ) -> NDArray[np.bool_]:
-        """Select the questions of these types and a share of the others.
-
-        Returns:
-            (questions,) bool.
-
-        Raises:
-            ValueError: a type that no question has.
-        """
-        ...
-
     def evaluation_batches(self, questions: Dataset, batch_size: int) -> list[NDArray[np.int64]]:
         """Split every example into batches of about `batch_size` texts, each image in one only."""
         ...

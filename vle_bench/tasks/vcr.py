@@ -17,7 +17,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from vle_bench.data.augment import VCRAugmentation
+from vle_bench.data.augment import Draws
 from vle_bench.data.collate import WIDTH, ChoiceCollator, Part
 from vle_bench.data.official.vcr import CHOICES, COLUMNS
 from vle_bench.data.prepared import PreparedData, open_prepared
@@ -67,7 +67,15 @@ class VCR:
         return data
 
     def check(self, data: PreparedData, split: str, inputs: Settings) -> None:
-        """Check before training that the model has a type for every object that a choice tags."""
+        """Check before training that the model has a type for every object that a choice tags.
+
+        A checkpoint of an earlier version that gave every object a token is refused too.
+        """
+        if inputs.get("objects", "tagged") != "tagged":
+            raise RequestError(
+                f"model.objects: {inputs['objects']!r} is of an earlier version; this one knows "
+                "only 'tagged', so the checkpoint cannot be scored or trained on"
+            )
         types = inputs["most_objects"]
         most_in_an_image = max(map(len, data.images["class_names"]), default=0)
         if not inputs["alignment"] or most_in_an_image <= types:
@@ -82,7 +90,6 @@ class VCR:
     def inputs(self, model: Settings, num_token_types: int) -> Settings:
         return {
             "max_text_length": model["max_text_length"],
-            "objects": model["objects"],
             "alignment": model["alignment"] == "on",
             "most_objects": num_token_types - FIRST_OBJECT_TYPE,
         }
@@ -96,23 +103,12 @@ class VCR:
     ) -> NDArray[np.int64]:
         return grouped_order(np.asarray(questions["image_row"]), seed, epoch, per_image)
 
-    def first_stage(
-        self,
-        questions: Dataset,
-        question_types: list[str],
-        other_share: float,
-        seed: int,
-        epoch: int,
-    ) -> NDArray[np.bool_]:
-        raise ValueError("VCR's questions have no types")
-
     def evaluation_batches(self, questions: Dataset, batch_size: int) -> list[NDArray[np.int64]]:
         texts = sum(WIDTH[part] for part in self.parts)
         return image_batches(np.asarray(questions["image_row"]), max(1, batch_size // texts))
 
-    def augmentation(self, settings: Settings, seed: int, epoch: int) -> VCRAugmentation | None:
-        flip, names = settings["horizontal_flip"], settings["shuffle_names"]
-        return VCRAugmentation(flip, names, seed, epoch) if flip or names else None
+    def augmentation(self, settings: Settings, seed: int, epoch: int) -> Draws | None:
+        return None
 
     def collator(
         self,
@@ -123,7 +119,19 @@ class VCR:
         inputs: Settings,
         augment: None = None,
     ) -> Collate:
-        return ChoiceCollator(questions, images, processor, self.parts, augment=augment, **inputs)
+        return self.choices(questions, images, processor, self.parts, inputs)
+
+    @staticmethod
+    def choices(
+        questions: Any,
+        images: Any,
+        processor: Any,
+        parts: tuple[Part, ...],
+        inputs: dict[str, Any],
+    ) -> ChoiceCollator:
+        """Create a collator of these parts by the inputs of a recipe or of a checkpoint."""
+        length, alignment = inputs["max_text_length"], inputs["alignment"]
+        return ChoiceCollator(questions, images, processor, parts, length, alignment)
 
     def predictions(
         self, logits: torch.Tensor, ids: Sequence[Id], labels: list[str]

@@ -8,8 +8,8 @@ import torch
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from vle_bench.data.augment import VCRAugmentation
-from vle_bench.data.collate import ChoiceCollator, Part
+from vle_bench.data.augment import Draws
+from vle_bench.data.collate import Part
 from vle_bench.data.masking import SecondStageCollator
 from vle_bench.data.prepared import PreparedData
 from vle_bench.data.samplers import image_batches
@@ -48,9 +48,9 @@ class VCRSecondStage(VCR):
     def evaluation_batches(self, questions: Dataset, batch_size: int) -> list[NDArray[np.int64]]:
         return image_batches(np.asarray(questions["image_row"]), max(1, batch_size // TEXTS))
 
-    def augmentation(self, settings: Settings, seed: int, epoch: int) -> VCRAugmentation:
-        """Never None: its seed and epoch decide which words are masked."""
-        return VCRAugmentation(settings["horizontal_flip"], settings["shuffle_names"], seed, epoch)
+    def augmentation(self, settings: Settings, seed: int, epoch: int) -> Draws:
+        """Never None: seed and epoch decide which words are masked."""
+        return Draws(seed, epoch)
 
     def collator(
         self,
@@ -59,13 +59,13 @@ class VCRSecondStage(VCR):
         processor: Processor,
         labels: list[str],
         inputs: Settings,
-        augment: VCRAugmentation | None = None,
+        augment: Draws | None = None,
     ) -> Collate:
         # Without an augmentation the seed is fixed: every evaluation masks the same words.
-        draws = augment or VCRAugmentation(False, False, seed=0, epoch=0)
+        draws = augment or Draws(seed=0, epoch=0)
         tokenizer = processor.tokenizer
         return SecondStageCollator(
-            ChoiceCollator(questions, images, processor, self.parts, augment=draws, **inputs),
+            self.choices(questions, images, processor, self.parts, inputs),
             draws,
             image_rows=np.unique(np.asarray(questions["image_row"])),
             words=np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids),

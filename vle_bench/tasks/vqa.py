@@ -16,7 +16,7 @@ from vle_bench.data.augment import Augmentation
 from vle_bench.data.collate import QuestionCollator
 from vle_bench.data.images import Views
 from vle_bench.data.prepared import PreparedData, open_prepared
-from vle_bench.data.samplers import grouped_order, image_batches, with_others
+from vle_bench.data.samplers import grouped_order, image_batches
 from vle_bench.data.tokenizer import train_tokenizer
 from vle_bench.errors import RequestError
 from vle_bench.metrics.bootstrap import figure, figures
@@ -63,22 +63,6 @@ class VQA:
         return answerable[
             grouped_order(np.asarray(questions["image_row"])[answerable], seed, epoch, per_image)
         ]
-
-    def first_stage(
-        self,
-        questions: Dataset,
-        question_types: list[str],
-        other_share: float,
-        seed: int,
-        epoch: int,
-    ) -> NDArray[np.bool_]:
-        types = np.asarray(questions["question_type"])
-        if unknown := set(question_types) - set(types):
-            there = ", ".join(sorted(set(types))[:8])
-            raise ValueError(
-                f"no question has the type {', '.join(sorted(unknown))}; there are {there}"
-            )
-        return with_others(np.isin(types, question_types), other_share, seed, epoch)
 
     def evaluation_batches(self, questions: Dataset, batch_size: int) -> list[NDArray[np.int64]]:
         return image_batches(np.asarray(questions["image_row"]), batch_size)

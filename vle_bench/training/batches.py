@@ -1,55 +1,95 @@
-"""A run's questions → the micro-batches of each step, the same at every start of the run."""
+"""The batches of each step: functions of (seed, epoch), the same at every start of a run."""
 
 import itertools
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from numpy.typing import NDArray
 
-from vle_bench.data.loader import in_loader
-from vle_bench.data.samplers import questions_together
-from vle_bench.errors import RequestError
+from vle_bench.data.loader import load_batches
 
-if TYPE_CHECKING:
-    from vle_bench.training.run import Run
+Indices = NDArray[np.int64]  # rows of the training split
+Batch = dict[str, Any]  # "ids", and "inputs": the tensors of the model
+Collate = Callable[[Indices], Batch]
+# The epoch, the questions of the global batch, and the micro-batches of this process.
+Step = tuple[int, int, list[Batch]]
+
+# Tokens. A power of two keeps the number of different shapes of a compiled model small.
+TEXT_MULTIPLE = 16
 
 
-def epoch_batches(run: "Run", epoch: int, stage: np.ndarray | None) -> list[list[np.ndarray]]:
-    """The global batches of an epoch, each as its micro-batches for all processes in turn.
-
-    A function of (seed, epoch) and the batch layout. The epoch's last batch may be short, and then some of its micro-batches
-    may be empty: no question is left out, and a global batch holds the same questions however it is shared out.
+def first_stage(
+    question_types: list[str], chosen: list[str], other_share: float, seed: int, epoch: int
+) -> NDArray[np.bool_]:
+    """Choose the questions that the first stage of training sees in one epoch.
 
     Args:
-        stage: (questions,) bool, which questions take part; None: all.
+        question_types: the type of each question of the training split.
+        chosen: the types that the stage trains on.
+        other_share: share of all other questions among those returned, drawn anew each epoch.
+
+    Returns:
+        (questions,) mask.
+
+    Raises:
+        ValueError: no question has one of the chosen types.
     """
-    settings, data = run.recipe.train, run.recipe.data
-    per_image = questions_together(data.grouping, data.questions_per_image) or len(run.questions)
-    order = run.task.training_order(run.questions, settings.seed, epoch, per_image)
-    if stage is not None:
-        order = order[stage[order]]
-    parts = run.accumulation * run.accelerator.num_processes
-    batches = [
-        order[start : start + settings.batch_size]
-        for start in range(0, len(order), settings.batch_size)
-    ]
-    return [np.array_split(batch, parts) for batch in batches]
+    types = np.asarray(question_types)
+    if unknown := set(chosen) - set(types):
+        known = ", ".join(sorted(set(types))[:8])
+        raise ValueError(
+            f"no question has the type {', '.join(sorted(unknown))}; there are {known}"
+        )
+    mask: NDArray[np.bool_] = np.isin(types, chosen)
+    if other_share:
+        wanted = other_share / (1 - other_share) * mask.sum()
+        drawn = np.random.default_rng((seed, epoch, 1)).random(len(mask))
+        mask = mask | (drawn < wanted / max(1, (~mask).sum()))
+    return mask
 
 
-TEXT_MULTIPLE = 16  # tokens; a power of two that keeps the shapes of a compiled model few
+def epoch_batches(
+    epoch: int,
+    step: int,
+    *,
+    order: Callable[[int], Indices],
+    batch_size: int,
+    parts: int,
+    stage_steps: int = 0,
+    stage: Callable[[int], NDArray[np.bool_]] | None = None,
+) -> list[list[Indices]]:
+    """Cut an epoch into global batches, and each of them into micro-batches.
+
+    The last batch may be short, and some of its micro-batches empty: no question is left out, and a
+    global batch holds the same questions however many processes share it.
+
+    Args:
+        epoch: number of the epoch.
+        step: number of steps before it.
+        order: epoch → the questions in the order of that epoch.
+        batch_size: questions in a global batch.
+        parts: micro-batches in a global batch, over all processes.
+        stage_steps: length of the first stage. An epoch ends where the stage ends.
+        stage: epoch → (questions,) mask of the questions that the first stage sees.
+    """
+    in_stage = stage is not None and step < stage_steps
+    questions = order(epoch)
+    if stage is not None and in_stage:
+        questions = questions[stage(epoch)[questions]]
+    starts = range(0, len(questions), batch_size)
+    batches = [np.array_split(questions[i : i + batch_size], parts) for i in starts]
+    return batches[: stage_steps - step] if in_stage else batches
 
 
-def micro_batch(
-    collate: Callable[[np.ndarray], dict[str, Any]], stand_in: np.ndarray, part: np.ndarray
-) -> dict[str, Any]:
-    """Collate a part of a global batch.
+def micro_batch(collate: Collate, stand_in: Indices, part: Indices) -> Batch:
+    """Collate one micro-batch.
 
-    An empty part becomes a stand-in without ids, which weighs nothing in the loss: every process has to make as many passes
-    as the others, which wait for it to add up the gradients.
+    An empty part becomes a stand-in without ids, which has no weight in the loss: every process has
+    to make as many passes as the others, which wait for it to add up the gradients.
     """
     return collate(part) if len(part) else {**collate(stand_in), "ids": []}
 
@@ -57,81 +97,51 @@ def micro_batch(
 def padded_text(
     inputs: dict[str, torch.Tensor], longest: int, pad_token_id: int
 ) -> dict[str, torch.Tensor]:
-    """Texts padded to a multiple of `TEXT_MULTIPLE` tokens, at most `longest`; (..., T) each."""
+    """Pad texts (..., T) to a multiple of `TEXT_MULTIPLE` tokens, but to no more than `longest`."""
     length = inputs["input_ids"].shape[-1]
-    more = max(length, min(math.ceil(length / TEXT_MULTIPLE) * TEXT_MULTIPLE, longest)) - length
+    target = min(math.ceil(length / TEXT_MULTIPLE) * TEXT_MULTIPLE, longest)
+    missing = max(length, target) - length
     fill = {"input_ids": pad_token_id, "attention_mask": 0, "token_type_ids": 0}
     return inputs | {
-        name: torch.nn.functional.pad(inputs[name], (0, more), value=value)
+        name: torch.nn.functional.pad(inputs[name], (0, missing), value=value)
         for name, value in fill.items()
         if name in inputs
     }
 
 
-def model_inputs(run: "Run", batch: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """What the model gets of a micro-batch, on its device."""
-    inputs = batch["inputs"]
-    if run.recipe.train.compile:
-        inputs = padded_text(
-            inputs, run.inputs["max_text_length"], run.processor.tokenizer.pad_token_id
-        )
-    return {
-        name: value.to(run.accelerator.device, non_blocking=True) for name, value in inputs.items()
-    }
+def steps(
+    batches_of: Callable[[int, int], list[list[Indices]]],
+    collate_of: Callable[[int], Collate],
+    *,
+    start: int = 0,
+    num_workers: int = 0,
+    pinned: bool = False,
+    process: int = 0,
+    processes: int = 1,
+) -> Iterator[Step]:
+    """Load the steps of a run, without end.
 
-
-def first_stage(run: "Run", epoch: int) -> np.ndarray | None:
-    """(questions,) bool, which questions the first stage sees in this epoch."""
-    stage, data = run.recipe.data.first_stage, run.recipe.data
-    if stage is None:
-        return None
-    try:
-        return run.task.first_stage(
-            run.questions, stage.question_types, stage.other_share, run.recipe.train.seed, epoch
-        )
-    except ValueError as error:
-        raise RequestError(
-            f"data.first_stage.question_types: {data.train} in {data.root}: {error}"
-        ) from error
-
-
-Step = tuple[
-    int, int, list[dict[str, Any]]
-]  # epoch, questions in the global batch, this process's micro-batches
-
-
-def steps(run: "Run", start: int = 0) -> Iterator[Step]:
-    """Collated steps, for ever: the first stage's, then those of all questions; the first `start` are passed over unread."""
-    recipe, world, rank = run.recipe, run.accelerator.num_processes, run.accelerator.process_index
+    Args:
+        batches_of: (epoch, steps before it) → its global batches, each as the micro-batches of all
+            processes in turn; see `epoch_batches`.
+        collate_of: epoch → the function that collates a micro-batch.
+        start: number of steps to skip, without reading their data.
+        num_workers: processes that load data.
+        pinned: see `load_batches`.
+        process: rank of this process.
+        processes: number of processes that train together.
+    """
     done = 0
     for epoch in itertools.count():
-        in_stage = done < run.stage_steps
-        batches = epoch_batches(run, epoch, first_stage(run, epoch) if in_stage else None)
-        if in_stage:
-            batches = batches[: run.stage_steps - done]
-        passed = min(max(start - done, 0), len(batches))
+        batches = batches_of(epoch, done)
+        skipped = min(max(start - done, 0), len(batches))
         done += len(batches)
-        batches = batches[passed:]
+        batches = batches[skipped:]
         if not batches:
             continue
-        settings = recipe.augment.model_dump() | {
-            "one_a_question": recipe.data.grouping == "question"
-        }
-        augment = run.task.augmentation(settings, recipe.train.seed, epoch)
-        collate = run.task.collator(
-            run.questions, run.data.images, run.processor, run.labels, run.inputs, augment
-        )
-        collate = partial(micro_batch, collate, batches[-1][0][:1])
-        mine: Any = [part for batch in batches for part in batch[rank::world]]
-        loaded = iter(
-            DataLoader(
-                mine,
-                batch_size=None,
-                collate_fn=collate,
-                num_workers=recipe.train.num_workers,
-                worker_init_fn=in_loader,
-                generator=torch.Generator(),  # its seed for the workers would else be drawn from the numbers that dropout uses
-            )
-        )
+        own = [part for batch in batches for part in batch[process::processes]]
+        collate = partial(micro_batch, collate_of(epoch), batches[-1][0][:1])
+        loaded = load_batches(own, collate, num_workers, pinned=pinned)
         for batch in batches:
-            yield epoch, sum(map(len, batch)), [next(loaded) for _ in range(run.accumulation)]
+            count = len(batch[process::processes])
+            yield epoch, sum(map(len, batch)), [next(loaded) for _ in range(count)]

@@ -1,4 +1,4 @@
-"""Whole training states, `checkpoints/step-00000500/`: written complete or not at all, checked before they are used."""
+"""Training states, `checkpoints/step-00000500/`: written complete or not at all, and verified."""
 
 import json
 import random
@@ -28,12 +28,12 @@ from vle_bench.training.optim import AverageWeights
 
 MODEL, STATE, PROGRESS, MANIFEST = "model.safetensors", "state.pt", "progress.json", "manifest.json"
 
-OF_ALL = StateDictOptions(
-    full_state_dict=True, cpu_offload=True
-)  # however the weights are wrapped or shared out
+# Whole tensors on the CPU, however the weights are wrapped or sharded.
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def name(step: int) -> str:
+    """Name of the folder of a training state."""
     return f"step-{step:08d}"
 
 
@@ -44,10 +44,15 @@ def gather(
     schedule: Any,
     average: AverageWeights | None,
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Weights, and all else that changes from step to step, the random numbers of every process too; for `save`."""
-    weights: Any = get_model_state_dict(model, options=OF_ALL)
+    """Collect the full training state, for `save`.
+
+    Returns:
+        The weights; and the state of the optimizer, schedule, EMA, gradient scaler and the random
+        number generators of every process.
+    """
+    weights: Any = get_model_state_dict(model, options=WHOLE)
     return weights, {
-        "optimizer": get_optimizer_state_dict(model, optimizer.optimizer, options=OF_ALL),
+        "optimizer": get_optimizer_state_dict(model, optimizer.optimizer, options=WHOLE),
         "schedule": schedule.state_dict(),
         "average": average.state_dict() if average else None,
         "scaler": accelerator.scaler.state_dict() if accelerator.scaler else None,
@@ -63,20 +68,19 @@ def put_back(
     schedule: Any,
     average: AverageWeights | None,
 ) -> None:
-    """Put everything where it was when `gather` saw it; a RequestError for a state of another model."""
-    own: Any = get_model_state_dict(model)
-    weights: Any = read_model(path, {key: value.shape for key, value in own.items()})
+    """Load a training state; raises RequestError if it is of another model."""
+    own: dict[str, Any] = get_model_state_dict(model)
+    weights: dict[str, Any] = {**read_model(path, {key: value.shape for key, value in own.items()})}
     state = torch.load(path / STATE, map_location="cpu", weights_only=True)
-    set_model_state_dict(model, weights, options=OF_ALL)
-    set_optimizer_state_dict(model, optimizer.optimizer, state["optimizer"], options=OF_ALL)
+    set_model_state_dict(model, weights, options=WHOLE)
+    set_optimizer_state_dict(model, optimizer.optimizer, state["optimizer"], options=WHOLE)
     schedule.load_state_dict(state["schedule"])
     if average:
         average.load_state_dict(state["average"])
     if accelerator.scaler and state["scaler"]:
         accelerator.scaler.load_state_dict(state["scaler"])
-    if accelerator.process_index < len(
-        state["random"]
-    ):  # more processes than there were keep those that they start with
+    # Processes beyond those that saved keep the random numbers that they start with.
+    if accelerator.process_index < len(state["random"]):
         set_random_state(state["random"][accelerator.process_index])
 
 
@@ -91,11 +95,11 @@ def save(
 
     Args:
         folder: the run's `checkpoints/`.
-        state: of the optimiser and whatever else holds tensors; must load with `weights_only`.
+        state: see `gather`; must load with `weights_only`.
         progress: plain values; must have `step`.
 
     Raises:
-        RunFailed: it cannot be written; those before it are as they were.
+        RunFailed: the state cannot be written. Earlier states are untouched.
     """
     path = folder / name(progress["step"])
     try:
@@ -113,53 +117,55 @@ def save(
                     for file in (MODEL, STATE, PROGRESS)
                 },
             )
-    except (
-        OSError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:  # torch and safetensors have their own for a full disk
+    # For a full disk, torch raises RuntimeError and safetensors an error of its own.
+    except (OSError, RuntimeError, SafetensorError) as error:
         before = names(folder)
         usable = f"{before[-1]} before it is whole" if before else "there is none before it"
         raise RunFailed(
-            f"{path}: cannot be written: {str(error).splitlines()[0]} ({free(folder)} free); {usable}; "
-            "make room and go on with --resume"
+            f"{path}: cannot be written: {str(error).splitlines()[0]} ({free(folder)} free); "
+            f"{usable}; make room and go on with --resume"
         ) from error
     for old in [other for other in names(folder) if other <= path.name][:-keep]:
         shutil.rmtree(folder / old)
 
 
 def unshared(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tied weights once more under each of their names: safetensors refuses tensors that share memory."""
+    """Copy tied weights, once for each name: safetensors refuses tensors that share memory."""
     seen: set[int] = set()
-    found = {}
+    copies = {}
     for key, value in weights.items():
-        found[key] = value.clone() if value.data_ptr() in seen else value.contiguous()
+        copies[key] = value.clone() if value.data_ptr() in seen else value.contiguous()
         seen.add(value.data_ptr())
-    return found
+    return copies
 
 
 def free(folder: Path) -> str:
+    """Free space on the disk of a folder, for a message."""
     return f"{shutil.disk_usage(folder).free / 10**9:.1f} GB"
 
 
 def names(folder: Path) -> list[str]:
-    """Those that have their final name, oldest first."""
+    """Names of the training states that were written to the end, oldest first."""
     return sorted(p.name for p in folder.glob("step-*") if re.fullmatch(r"step-\d{8}", p.name))
 
 
 def newest(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest whole state, and a line for every other that was passed over."""
-    passed = [f"{p}: not written to the end" for p in sorted(folder.glob(".step-*.partial"))]
-    for path in [folder / found for found in reversed(names(folder))]:
+    """Find the newest whole state.
+
+    Returns:
+        Its path, or None; and a line for every newer state that was skipped.
+    """
+    skipped = [f"{p}: not written to the end" for p in sorted(folder.glob(".step-*.partial"))]
+    for path in [folder / state for state in reversed(names(folder))]:
         problem = damage(path)
         if problem is None:
-            return path, passed
-        passed.append(f"{path}: {problem}")
-    return None, passed
+            return path, skipped
+        skipped.append(f"{path}: {problem}")
+    return None, skipped
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a state, or None: every file is there with the content that was written."""
+    """Say what is wrong with a state; None if every file has the content that was written."""
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         files = {
@@ -182,27 +188,28 @@ def damage(path: Path) -> str | None:
 
 
 def read_progress(path: Path) -> dict[str, Any]:
+    """Read the plain values of a training state."""
     progress: dict[str, Any] = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
     return progress
 
 
 def read_model(path: Path, shapes: dict[str, torch.Size]) -> dict[str, torch.Tensor]:
-    """The weights; a RequestError if they are not of a model with these shapes."""
+    """Read the weights of a state; raises RequestError unless they have exactly these shapes."""
     with safe_open(path / MODEL, "pt") as file:
-        found = {key: torch.Size(file.get_slice(key).get_shape()) for key in file.keys()}
-    for key in sorted(found.keys() | shapes.keys()):
-        if found.get(key) != shapes.get(key):
-            has, wants = (
-                "none" if s is None else list(s) for s in (found.get(key), shapes.get(key))
-            )
+        saved = {key: torch.Size(file.get_slice(key).get_shape()) for key in file.keys()}
+    for key in sorted(saved.keys() | shapes.keys()):
+        pair = saved.get(key), shapes.get(key)
+        if pair[0] != pair[1]:
+            has, wants = ("none" if shape is None else list(shape) for shape in pair)
             raise RequestError(
-                f"{path / MODEL}: of another model: {key} is {has}, the recipe's {wants}; give another --output-dir"
+                f"{path / MODEL}: of another model: {key} is {has}, the recipe's {wants}; "
+                "give another --output-dir"
             )
     return load_file(path / MODEL)
 
 
 def random_state() -> dict[str, Any]:
-    """Of every generator that this process draws from, in types that load with `weights_only`."""
+    """State of every generator that this process uses, in types that load with `weights_only`."""
     numpy: Any = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
@@ -213,22 +220,9 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
+    """Load what `random_state` returned."""
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
-
-
-def changed_keys(old: dict[str, Any], new: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """Lines `dotted.key: old -> new`: of keys that decide the result, and of harmless ones."""
-    from vle_bench.recipe.schema import (  # here: recipes need pydantic, which saving a state does without
-        HARMLESS,
-        flat,
-    )
-
-    before, after = flat(old), flat(new)
-    changed = [key for key in before | after if before.get(key) != after.get(key)]
-    lines = {key: f"{key}: {before.get(key)} -> {after.get(key)}" for key in changed}
-    deciding = [line for key, line in lines.items() if not HARMLESS.fullmatch(key)]
-    return deciding, [line for key, line in lines.items() if HARMLESS.fullmatch(key)]

@@ -1,4 +1,4 @@
-"""Accelerate, set up so that a recipe is the same optimisation whatever it runs on."""
+"""Accelerate, set up so that a recipe is the same optimization on any hardware."""
 
 import math
 import os
@@ -10,33 +10,48 @@ from typing import TYPE_CHECKING, Any
 import torch.utils.deterministic
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
-from accelerate.utils.environment import parse_flag_from_env
+from torch import Tensor, nn
 
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.precision import set_tf32
+from vle_bench.evaluation.precision import on_gpu, set_tf32, training_precision
 from vle_bench.training.launch import check_launch
 
 if TYPE_CHECKING:
-    from vle_bench.recipe.schema import Recipe, TrainGroup
+    from vle_bench.recipe.schema import TrainGroup
+
+# Kinds of launch in which each device holds whole gradients.
+UNSHARDED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+NO_STATES = (
+    "with DeepSpeed, which keeps the optimiser to itself, no training state is saved or put back; "
+    "take DDP or FSDP2"
+)
+# The workspaces with which cuBLAS adds up in one order (its manual, "Results Reproducibility").
+ORDERED_WORKSPACES = (":4096:8", ":16:8")
 
 
-def accelerator_for(recipe: "Recipe", folder: Path) -> tuple[Accelerator, int]:
-    """The engine of a run, and the micro-batches that each process accumulates for one global batch.
+def accelerator_for(settings: "TrainGroup", folder: Path) -> tuple[Accelerator, int]:
+    """Create the Accelerator of a run.
+
+    Args:
+        settings: the recipe's group `train`.
+        folder: the run folder, where trackers write.
+
+    Returns:
+        The Accelerator, and the micro-batches that each process accumulates for one global batch.
 
     Raises:
-        RequestError: an accelerate configuration with hyper-parameters in it; a global batch that does not divide; a choice
-            that this hardware or this configuration cannot run.
+        RequestError: an accelerate configuration with hyper-parameters in it; a global batch that
+            does not divide; a choice that this hardware or this configuration cannot run.
     """
-    from vle_bench.recipe.schema import (
-        batch_layout,  # here: recipes need pydantic, which `make gpu-check` does without
-    )
+    # Recipes need pydantic, which `make gpu-check` does without.
+    from vle_bench.recipe.schema import batch_layout
 
-    settings = recipe.train
     check_launch(os.environ)
     set_tf32(settings.tf32)
     order_products()
+    precision = training_precision(settings.precision)
     accelerator = Accelerator(
-        mixed_precision=precision(settings.precision),
+        mixed_precision="no" if precision == "fp32" else precision,
         log_with=settings.trackers or None,
         project_dir=str(folder),
     )
@@ -49,7 +64,7 @@ def accelerator_for(recipe: "Recipe", folder: Path) -> tuple[Accelerator, int]:
         accelerator.state.deepspeed_plugin.deepspeed_config |= {
             "train_micro_batch_size_per_gpu": settings.per_device_batch_size,
             "gradient_accumulation_steps": accumulation,
-            "gradient_clipping": settings.max_grad_norm or 0.0,  # 0: DeepSpeed's word for never
+            "gradient_clipping": settings.max_grad_norm or 0.0,  # 0 means never to DeepSpeed
         }
     if accelerator.is_fsdp2 and settings.compile:
         raise RequestError(
@@ -58,71 +73,39 @@ def accelerator_for(recipe: "Recipe", folder: Path) -> tuple[Accelerator, int]:
     return accelerator, accumulation
 
 
-PLAIN = (
-    DistributedType.NO,
-    DistributedType.MULTI_CPU,
-    DistributedType.MULTI_GPU,
-)  # gradients are whole on each device
-NO_STATES = "with DeepSpeed, which keeps the optimiser to itself, no training state is saved or put back; take DDP or FSDP2"
-
-
 def check_deepspeed(settings: "TrainGroup") -> None:
+    """Refuse what a run under DeepSpeed cannot do; raises RequestError."""
     if settings.ema is not None:
         raise RequestError(
-            "train.ema: not with DeepSpeed, which keeps the trained weights to itself; take DDP or FSDP2, or null"
+            "train.ema: not with DeepSpeed, which keeps the trained weights to itself; "
+            "take DDP or FSDP2, or null"
         )
     if settings.checkpoint_every is not None:
         raise RequestError(f"train.checkpoint_every: {NO_STATES}, or null")
 
 
-def on_gpu() -> bool:
-    """Whether Accelerate will take a GPU."""
-    return torch.cuda.is_available() and not parse_flag_from_env("ACCELERATE_USE_CPU")
-
-
-def precision(choice: str) -> str:
-    """The recipe's word → Accelerate's; `auto` is bf16 on a GPU that computes in it, else float32.
-
-    Raises:
-        RequestError: fp16 without a GPU; Accelerate would leave out the scaler there without a word.
-    """
-    if choice == "fp16" and not on_gpu():
-        raise RequestError("train.precision: fp16 needs a GPU; a CPU takes bf16 or fp32")
-    if choice == "auto":
-        # older GPUs only emulate it, slower than float32
-        return (
-            "bf16" if on_gpu() and torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-        )
-    return {"fp32": "no"}.get(choice, choice)
-
-
-ORDERED = (
-    ":4096:8",
-    ":16:8",
-)  # the workspaces with which cuBLAS adds up in one order (its manual, "Results Reproducibility")
-
-
 def order_products() -> None:
-    """Have cuBLAS add up in one order; it reads the environment once, at the first product on a GPU.
+    """Make cuBLAS add up in one order; it reads the environment once, at its first product.
 
     Raises:
         RequestError: the environment asks for a workspace that makes this impossible.
     """
-    if (
-        on_gpu()
-        and (value := os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ORDERED[0])) not in ORDERED
-    ):
+    if not on_gpu():
+        return
+    workspace = os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ORDERED_WORKSPACES[0])
+    if workspace not in ORDERED_WORKSPACES:
         raise RequestError(
-            f"CUBLAS_WORKSPACE_CONFIG={value}: a resumed run would not end with the same bytes; take {ORDERED[0]}, or unset it"
+            f"CUBLAS_WORKSPACE_CONFIG={workspace}: a resumed run would not end with the same "
+            f"bytes; take {ORDERED_WORKSPACES[0]}, or unset it"
         )
 
 
 @contextmanager
 def deterministic() -> Iterator[None]:
-    """On GPUs the kernels whose sums do not depend on the order of threads, so that the same step gives the same bytes.
+    """Use the GPU kernels whose sums do not depend on the order of threads.
 
-    Attention in the cuDNN and memory-efficient kernels is the one thing of a step that is not so by itself, and it heeds
-    `warn_only=False` alone. CPUs need none of it.
+    The same step then gives the same bytes. Only attention in the cuDNN and memory-efficient
+    kernels needs it, and it heeds `warn_only=False` alone. A CPU needs none of it.
     """
     if not on_gpu():
         yield
@@ -134,7 +117,8 @@ def deterministic() -> Iterator[None]:
     memory: Any = torch.utils.deterministic
     filled = memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
-    memory.fill_uninitialized_memory = False  # a search for bugs, one more kernel for every tensor
+    # Filling memory helps to find bugs, and costs one more kernel for every tensor.
+    memory.fill_uninitialized_memory = False
     try:
         yield
     finally:
@@ -145,62 +129,96 @@ def deterministic() -> Iterator[None]:
 def prepare(
     accelerator: Accelerator, model: Any, optimizer: torch.optim.Optimizer, compiled: bool
 ) -> tuple[Any, Any]:
-    """Put the model on its device or devices."""
+    """Move the model to its device or devices, and compile its layers if asked to."""
     model = model.to(accelerator.device)
     if accelerator.is_fsdp2:
         plugin = accelerator.state.fsdp_plugin
-        kinds = {type(layer).__name__ for layer in model.shard_layers()}
-        plugin.transformer_cls_names_to_wrap = sorted(kinds)
-        # Weights are gathered in float32 and autocast does the rest, as everywhere else: FSDP's own policy would sum gradients
-        # in 16 bits and round the soft targets with the other inputs.
+        classes = {type(layer).__name__ for layer in model.shard_layers()}
+        plugin.transformer_cls_names_to_wrap = sorted(classes)
+        # Weights are gathered in float32 and autocast does the rest, as everywhere else: FSDP's own
+        # policy would sum gradients in 16 bits and round the soft targets with the other inputs.
         plugin.mixed_precision_policy = None
     if compiled:
         compile_layers(model)
-    return accelerator.prepare(model, optimizer)
+    prepared: tuple[Any, Any] = accelerator.prepare(model, optimizer)
+    return prepared
+
+
+def checkpoint_activations(model: Any) -> None:
+    """Recompute activations in the backward pass.
+
+    transformers 5.23 renamed the call; 5.20 has the old name only.
+    """
+    new_name = getattr(model, "activation_checkpointing_enable", None)
+    (new_name or model.gradient_checkpointing_enable)()
 
 
 def compile_layers(model: Any, **options: Any) -> None:
-    """Compile each layer by itself, in its place: those of a kind share their code, so that 12 take as long as one.
+    """Compile each layer on its own: layers of a kind share their code, so 12 take as long as one.
 
-    The whole model in one graph took more than three minutes on 16 cores. Code for texts of any length, any number of
-    pictures, training and evaluation is kept; torch would go back to running without it, in silence, after the eighth.
+    The whole model in one graph took more than three minutes on 16 cores. The raised limit keeps
+    the code for texts of any length, any number of images, training and evaluation; after the
+    eighth, torch would silently run without compiled code.
 
     Args:
-        options: more for `torch.compile`.
+        options: more arguments of `torch.compile`.
     """
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)
+    config = torch._dynamo.config
+    config.recompile_limit = max(config.recompile_limit, 64)
     for layer in model.shard_layers():
         layer.compile(dynamic=True, **options)
 
 
-def whole_weights(accelerator: Accelerator, model: Any) -> dict[str, Any]:
-    """The state dictionary of the bare model, complete on the first process; every process has to call this."""
-    if accelerator.is_fsdp2:
-        return accelerator.get_state_dict(model)
-    return accelerator.unwrap_model(model, keep_torch_compile=False).state_dict()
+def whole_weights(accelerator: Accelerator, model: nn.Module) -> dict[str, Tensor]:
+    """Return the state dict of the bare model, complete on the main process.
 
-
-def clip_gradients(accelerator: Accelerator, model: Any, max_norm: float | None) -> torch.Tensor:
-    """Clip where `max_norm` says so; () the norm before, in float32, which is not finite where training has diverged.
-
-    With fp16 the scaler skips steps that overflow, so there only the loss can tell; the norm is 0 then.
+    Every process has to call this, since sharded weights are gathered from all of them.
     """
-    if (
-        max_norm is None
-        and accelerator.distributed_type in PLAIN
-        and accelerator.mixed_precision != "fp16"
-    ):
-        # clipping to infinity would read and write every gradient once more, to multiply it by 1
-        norm: Any = torch.nn.utils.get_total_norm(
+    bare: nn.Module = accelerator.unwrap_model(model, keep_torch_compile=False)
+    weights: dict[str, Tensor] = (
+        accelerator.get_state_dict(model) if accelerator.is_fsdp2 else bare.state_dict()
+    )
+    return weights
+
+
+def clip_gradients(accelerator: Accelerator, model: nn.Module, max_norm: float | None) -> Tensor:
+    """Clip gradients to `max_norm` if given.
+
+    Returns:
+        The norm before clipping (float32 scalar), which is not finite if training has diverged. It
+        is 0 with fp16, where the scaler skips steps that overflow, so that only the loss can tell.
+    """
+    fp16 = accelerator.mixed_precision == "fp16"
+    norm: Any
+    if max_norm is None and accelerator.distributed_type in UNSHARDED and not fp16:
+        # Clipping to infinity would read and write every gradient once more, to multiply it by 1.
+        norm = torch.nn.utils.get_total_norm(
             [p.grad for p in model.parameters() if p.grad is not None]
         )
     else:
-        norm = accelerator.clip_grad_norm_(
-            model.parameters(), math.inf if max_norm is None else max_norm
-        )
-    if accelerator.mixed_precision == "fp16" or norm is None:
+        limit = math.inf if max_norm is None else max_norm
+        norm = accelerator.clip_grad_norm_(model.parameters(), limit)
+    if fp16 or norm is None:
         norm = 0.0
-    norm = (
-        norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-    )  # a DTensor where the weights are in shards
+    # A DTensor where the weights are sharded.
+    norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
     return torch.as_tensor(norm, dtype=torch.float32, device=accelerator.device)
+
+
+def memory_estimate(total: int, trainable: int, accelerator: Accelerator, ema: bool) -> float:
+    """Bytes on each device that last from step to step.
+
+    These are float32 weights and gradients, AdamW's two moments, and an average of the weights.
+    """
+    world: int = accelerator.num_processes
+    kind = accelerator.distributed_type
+    weights, gradients, states = 4 * total, 4 * trainable, 8 * trainable + 4 * trainable * ema
+    if kind == DistributedType.FSDP:
+        return (weights + gradients + states) / world
+    if kind == DistributedType.DEEPSPEED:
+        if accelerator.mixed_precision == "no":
+            return weights + (gradients + states) / world
+        # Whole 16-bit weights; shares of the 16-bit gradients, float32 weights and moments (ZeRO,
+        # section 3).
+        return 2 * total + (2 * trainable + 4 * trainable + states) / world
+    return weights + gradients + states

@@ -1,17 +1,16 @@
-"""What may start a run: hardware comes from `accelerate launch`, everything that changes the result from the recipe.
+"""Check how a run was launched: `accelerate launch` names hardware, the recipe everything else.
 
-`accelerate launch` hands its configuration file over in environment variables (accelerate/utils/launch.py), and there is no
-other way to see it from inside a process.
+`accelerate launch` passes its configuration file on in environment variables
+(accelerate/utils/launch.py). A process has no other way to see it.
 """
 
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
-from typing import Any
 
 from vle_bench.errors import RequestError
 from vle_bench.json_files import loads
 
-# Variable → (key of the configuration file, values that say nothing, where the recipe has it)
+# Variable → (key of the configuration file, values that change nothing, key of the recipe).
 HYPER_PARAMETERS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "ACCELERATE_MIXED_PRECISION": ("mixed_precision", ("no",), "train.precision"),
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": (
@@ -31,7 +30,7 @@ HYPER_PARAMETERS: dict[str, tuple[str, tuple[str, ...], str]] = {
         "train.gradient_checkpointing",
     ),
 }
-# Variable → (key, the values that are taken, why no other)
+# Variable → (key, accepted values, why no others).
 LIMITS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "ACCELERATE_USE_MEGATRON_LM": (
         "distributed_type: MEGATRON_LM",
@@ -61,7 +60,7 @@ FSDP_LIMITS: dict[str, tuple[str, tuple[str, ...], str]] = {
         "the other processes would evaluate with weights never loaded; take false",
     ),
 }
-# Keys of a DeepSpeed file that decide what is learnt → where the recipe has them. A file may say "auto".
+# Keys of a DeepSpeed file that decide a result → where they are in the recipe. "auto" is accepted.
 DEEPSPEED_KEYS = {
     "train_batch_size": "train.batch_size",
     "train_micro_batch_size_per_gpu": "train.per_device_batch_size",
@@ -83,17 +82,18 @@ DEEPSPEED_KEYS = {
 
 
 def check_launch(environment: Mapping[str, str]) -> None:
-    """Refuse an accelerate configuration that would change what the recipe says.
+    """Refuse an accelerate configuration that would change the result of a recipe.
 
     Raises:
-        RequestError: every such key, one a line, with where it belongs.
+        RequestError: a line for each such key, with the place where it belongs.
     """
     problems = [LONELY] if lonely(environment) else []
     for variable, (key, empty, place) in HYPER_PARAMETERS.items():
         value = environment.get(variable, empty[0])
         if value.lower() not in empty:
             problems.append(
-                f"{key}: {value} (${variable}): a configuration names hardware only; {place} belongs in the recipe"
+                f"{key}: {value} (${variable}): a configuration names hardware only; {place} "
+                "belongs in the recipe"
             )
     fsdp = environment.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
     for variable, (key, taken, why) in {**LIMITS, **(FSDP_LIMITS if fsdp else {})}.items():
@@ -110,15 +110,16 @@ def check_launch(environment: Mapping[str, str]) -> None:
 
 
 LONELY = (
-    "several processes are wanted, and `accelerate launch` has started one: on CPUs it starts more through MPI only; "
-    "`torchrun --nproc_per_node N -m vle_bench ...` does it, or `accelerate launch --multi_gpu --num_processes N ...`"
+    "several processes are wanted, and `accelerate launch` has started one: on CPUs it starts more "
+    "through MPI only; `torchrun --nproc_per_node N -m vle_bench ...` does it, or "
+    "`accelerate launch --multi_gpu --num_processes N ...`"
 )
 
 
 def lonely(environment: Mapping[str, str]) -> bool:
-    """Whether `accelerate launch --num_processes 2` has started this process alone, with an address for others to meet at.
+    """Tell whether `accelerate launch --num_processes 2` has started this process alone.
 
-    On a machine without GPUs it does so without a word.
+    On a machine without GPUs it does so silently, with an address where the others should meet.
     """
     launched = "ACCELERATE_DYNAMO_BACKEND" in environment and "MASTER_ADDR" in environment
     ranks = (
@@ -131,7 +132,7 @@ def lonely(environment: Mapping[str, str]) -> bool:
 
 
 def meet_on_cpu(environment: MutableMapping[str, str]) -> None:
-    """Several processes without a GPU: unless it is told so, Accelerate takes each of them for alone."""
+    """Announce several processes without a GPU; Accelerate would take each for a single one."""
     if int(environment.get("WORLD_SIZE", "1")) > 1 and "ACCELERATE_USE_CPU" not in environment:
         import torch
 
@@ -140,6 +141,7 @@ def meet_on_cpu(environment: MutableMapping[str, str]) -> None:
 
 
 def deepspeed_problems(file: str) -> list[str]:
+    """List the keys of a DeepSpeed file that a recipe decides."""
     try:
         values = loads(Path(file).read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
@@ -156,6 +158,6 @@ def deepspeed_problems(file: str) -> list[str]:
     return problems
 
 
-def automatic(value: Any) -> bool:
-    """DeepSpeed's "auto" stands for what the program sets."""
+def automatic(value: object) -> bool:
+    """Tell whether a value is DeepSpeed's "auto", which the program replaces."""
     return all(automatic(v) for v in value.values()) if isinstance(value, dict) else value == "auto"

@@ -1,4 +1,4 @@
-"""A moving average of the weights, which is evaluated and saved in place of those that are trained."""
+"""The optimizer's parameter groups, the learning rate schedule, and a moving average of weights."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -11,9 +11,12 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 
 class AverageWeights:
-    """After each step, average = decay × average + (1 - decay) × weights; in place, in shards where the weights are.
+    """A moving average of the weights that is evaluated and saved in place of them (EMA).
 
-    torch's `AveragedModel` copies the module, which FSDP2's cannot be; the arithmetic is that of its `get_ema_multi_avg_fn`.
+    After each step, average = decay × average + (1 - decay) × weights, in the shards of the weights
+    if they are sharded. This is the arithmetic of torch's `get_ema_multi_avg_fn`; its
+    `AveragedModel` copies the module, which is impossible under FSDP2. Users know it as
+    `--model_ema` of BEiT-3 and timm.
 
     Args:
         parameters: after `Accelerator.prepare`, which replaces them.
@@ -26,11 +29,12 @@ class AverageWeights:
 
     @torch.no_grad()
     def update(self) -> None:
+        """Move the averages towards the weights, after a step."""
         torch._foreach_lerp_(self.averages, [p.detach() for p in self.weights], 1 - self.decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The model holds the averages inside, and what it held before afterwards."""
+        """Put the averages into the model, and its own weights back afterwards."""
         self._swap()
         try:
             yield
@@ -45,7 +49,7 @@ class AverageWeights:
             average.copy_(held)
 
     def state_dict(self) -> dict[str, Any]:
-        """Whole averages on the CPU; every process has to call this where they are in shards."""
+        """Return whole averages on the CPU; every process has to call this."""
         return {
             "averages": [
                 (a.full_tensor() if isinstance(a, DTensor) else a).cpu() for a in self.averages
@@ -54,8 +58,10 @@ class AverageWeights:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load what `state_dict` returned."""
         for average, saved in zip(self.averages, state["averages"], strict=True):
-            if isinstance(average, DTensor):  # all have the same: nothing to send around
+            # All processes hold the same `saved`, so nothing is sent.
+            if isinstance(average, DTensor):
                 saved = distribute_tensor(
                     saved.to(average.device),
                     average.device_mesh,
@@ -65,7 +71,7 @@ class AverageWeights:
             average.copy_(saved)
 
 
-# Nothing pulls a bias or a norm's scale towards zero (METER, `meter_utils.py`; BERT before it).
+# No weight decay on biases and the scales of norms (METER, `meter_utils.py`; BERT before it).
 NORMS = (nn.LayerNorm,)
 
 
@@ -77,14 +83,15 @@ def parameter_groups(
     weight_decay: float,
     layer_decay: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Head, cross-modal layers and the rest, each with and without weight decay; by module, never by a part of a name.
+    """Group parameters into head, cross-modal layers and the rest, with and without weight decay.
 
-    The model says what its head, its fusion and its encoders' layers are (`head_parameters`, `cross_modal_parameters`,
-    `encoder_layers`).
+    The model itself names these parts (`head_parameters`, `cross_modal_parameters`,
+    `encoder_layers`), never a part of a parameter's name.
 
     Args:
-        layer_decay: an encoder's last layer learns at this part of its rate, each layer before it at this part of the next
-            one's, the embeddings below the first (BEiT, `optim_factory.py`). What all layers share keeps the full rate.
+        layer_decay: factor on the learning rate of an encoder's last layer; each layer before it
+            has this factor on the rate of the next, the embeddings last (BEiT, `optim_factory.py`).
+            Parameters that all layers share keep the full rate.
     """
     exempt = {id(p) for m in model.modules() if isinstance(m, NORMS) for p in m.parameters()}
     exempt |= {
@@ -138,6 +145,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 def warmup_steps(total_steps: int, warmup_fraction: float) -> int:
+    """Count the steps over which the learning rate rises from 0."""
     return int(total_steps * warmup_fraction)
 
 
@@ -148,11 +156,11 @@ def learning_rate_schedule(
     warmup_fraction: float,
     restart: int = 0,
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """Linear warm-up over the first `warmup_fraction` of the optimiser's steps, then the schedule down to the last.
+    """Create a schedule with a linear warm-up over the first `warmup_fraction` of all steps.
 
     Args:
-        restart: step where the data change; the learning rate rises from 0 to the schedule's once more there, since new
-            kinds of question bring large gradients that undo what was learnt (0: none).
+        restart: step at which the data change (0: none). The learning rate warms up again from
+            there, because new types of question bring large gradients that undo former learning.
     """
     warmup = warmup_steps(total_steps, warmup_fraction)
     decay = SCHEDULES[schedule]

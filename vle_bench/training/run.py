@@ -1,131 +1,186 @@
-"""What a run holds, and how it is built from a recipe."""
+"""A training run: what it holds, how it is built from a recipe, and how it describes itself."""
 
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.utils import DistributedType, set_seed
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from vle_bench import models
-from vle_bench.data.prepared import check_labelled
+from vle_bench.data.prepared import PreparedData, check_labelled
+from vle_bench.data.samplers import questions_together
 from vle_bench.errors import RequestError
+from vle_bench.evaluation.precision import precision_name
+from vle_bench.evaluation.provenance import device_name
 from vle_bench.models import pretrained
+from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.convert.converted import few, not_finite
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.preflight import wrong_targets
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
-from vle_bench.tasks.base import Data, Task
-from vle_bench.training import engine
-from vle_bench.training.optim import AverageWeights, learning_rate_schedule, parameter_groups
+from vle_bench.tasks.base import Task
+from vle_bench.training import batches, engine
+from vle_bench.training.optim import (
+    AverageWeights,
+    learning_rate_schedule,
+    parameter_groups,
+    warmup_steps,
+)
+
+MIB = 2**20
+
+# A model, its processor, and how many of its parameters no checkpoint held.
+Built = tuple[Any, VLEProcessor, int]
 
 
 @dataclass
 class Run:
-    """What one training run holds."""
+    """A training run.
+
+    Args:
+        questions: the table of the training split.
+        accumulation: micro-batches that each process accumulates for one global batch.
+        stage_steps: number of steps in the first stage of the data; 0 for none.
+        inputs: see `Task.inputs`.
+        average: moving average of the weights, if the recipe wants one.
+        new_parameters: number of parameters that no checkpoint held.
+        samples: number of questions trained on.
+        started: start by `time.monotonic`, earlier by the time that a resumed run took before.
+        losses: of the steps since the last line of the log.
+        saved_step: step of the newest training state.
+        log_bytes: size of log.jsonl when that was saved.
+    """
 
     recipe: Recipe
     folder: Path
     accelerator: Accelerator
     task: Task
-    data: Data
+    data: PreparedData
     questions: Any
-    labels: list[str]
-    model: Any
-    processor: Any
-    optimizer: torch.optim.Optimizer
-    schedule: Any
+    model: nn.Module
+    processor: VLEProcessor
+    optimizer: AcceleratedOptimizer
+    schedule: LambdaLR
     accumulation: int
     steps_per_epoch: int
     total_steps: int
-    stage_steps: int  # of them in the first stage
-    inputs: dict[str, Any]  # see Task.inputs
+    stage_steps: int
+    inputs: dict[str, Any]
     average: AverageWeights | None = None
-    new_parameters: int = 0  # of a head or of rows that no checkpoint held
+    new_parameters: int = 0
     step: int = 0
-    samples: int = 0  # trained on
+    samples: int = 0
     best: float = -1.0
     last: float = -1.0
     training_seconds: float = 0.0
-    started: float = field(
-        default_factory=time.monotonic
-    )  # moved back by what the run took before it was resumed
-    losses: list[float] = field(default_factory=list)  # of the steps since the last line of the log
-    saved_step: int = 0  # of the newest training state
-    log_bytes: int = 0  # of log.jsonl then
+    started: float = field(default_factory=time.monotonic)
+    losses: list[float] = field(default_factory=list)
+    saved_step: int = 0
+    log_bytes: int = 0
 
     @property
     def bare_model(self) -> Any:
+        """The model without the wrappers of Accelerate and torch.compile."""
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
 
+    def steps(self, start: int = 0) -> Iterator[batches.Step]:
+        """Load the run's steps from `start` on, without end; see `batches.steps`."""
+        recipe, accelerator = self.recipe, self.accelerator
+        data, seed, task = recipe.data, recipe.train.seed, self.task
+        together = questions_together(data.grouping, data.questions_per_image)
+        per_image = together or len(self.questions)
+        batches_of = partial(
+            batches.epoch_batches,
+            order=lambda epoch: task.training_order(self.questions, seed, epoch, per_image),
+            batch_size=recipe.train.batch_size,
+            parts=self.accumulation * accelerator.num_processes,
+            stage_steps=self.stage_steps,
+            stage=first_stage_of(recipe, self.questions),
+        )
+        augment = recipe.augment.model_dump() | {"one_a_question": data.grouping == "question"}
 
-ModelBuilder = Callable[[Recipe, Task, Data], tuple[Any, Any, int]]  # see `model_of`
+        def collate_of(epoch: int) -> batches.Collate:
+            return task.collator(
+                self.questions,
+                self.data.images,
+                self.processor,
+                self.data.labels,
+                self.inputs,
+                task.augmentation(augment, seed, epoch),
+            )
+
+        return batches.steps(
+            batches_of,
+            collate_of,
+            start=start,
+            num_workers=recipe.train.num_workers,
+            pinned=accelerator.device.type == "cuda",
+            process=accelerator.process_index,
+            processes=accelerator.num_processes,
+        )
+
+    def model_inputs(self, batch: batches.Batch) -> dict[str, Tensor]:
+        """Move the tensors of a micro-batch to the device, padded if the model is compiled."""
+        inputs: dict[str, Tensor] = batch["inputs"]
+        if self.recipe.train.compile:
+            pad_token_id = self.processor.tokenizer.pad_token_id
+            inputs = batches.padded_text(inputs, self.inputs["max_text_length"], pad_token_id)
+        device = self.accelerator.device
+        return {name: value.to(device, non_blocking=True) for name, value in inputs.items()}
 
 
-def build(recipe: Recipe, folder: Path, build_model: ModelBuilder | None = None) -> Run:
-    """Data, model, optimiser and schedule of a recipe.
+def build(
+    recipe: Recipe,
+    folder: Path,
+    build_model: Callable[[Recipe, Task, PreparedData], Built] | None = None,
+) -> Run:
+    """Open the data and build model, optimizer and schedule of a recipe.
 
     Args:
-        build_model: in the place of `model_of`.
+        build_model: replaces `model_of`.
+
+    Raises:
+        RequestError: the recipe does not fit the data, the checkpoint or the hardware.
     """
-    accelerator, accumulation = engine.accelerator_for(recipe, folder)
-    if (
-        accelerator.device.type == "cpu"
-    ):  # torch's threads and the loading processes would take the same cores from each other
-        torch.set_num_threads(
-            max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) - recipe.train.num_workers))
-        )
-    set_seed(recipe.train.seed)
+    train = recipe.train
+    accelerator, accumulation = engine.accelerator_for(train, folder)
+    if accelerator.device.type == "cpu":
+        # Otherwise torch's threads and the loading processes compete for the same cores.
+        cores = (os.cpu_count() or 1) - train.num_workers
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), cores)))
+    set_seed(train.seed)
     task = load_task(recipe.task)
-    data = task.open(Path(recipe.data.root))
+    data = open_data(recipe, task)
     questions = data.questions(recipe.data.train)
-    for split in (recipe.data.train, recipe.data.evaluate, recipe.data.report):
-        check_labelled(data, split)
-    if problem := wrong_targets(recipe.data, data.manifest.targets):
-        raise RequestError(problem)
     model, processor, new_parameters = (build_model or model_of)(recipe, task, data)
     inputs = task.inputs(recipe.model.model_dump(), model.config.num_token_types)
     for split in {recipe.data.train, recipe.data.evaluate, recipe.data.report}:
         task.check(data, split, inputs)
-    if recipe.train.gradient_checkpointing:
-        checkpoint_activations(model)
-    groups = parameter_groups(
-        model,
-        recipe.train.learning_rate,
-        recipe.train.lr_mult_head,
-        recipe.train.lr_mult_cross_modal,
-        recipe.train.weight_decay,
-        recipe.train.layer_decay,
-    )
-    optimizer = torch.optim.AdamW(
-        groups, betas=recipe.train.betas, eps=recipe.train.eps, fused=True
-    )
-    model, optimizer = engine.prepare(accelerator, model, optimizer, recipe.train.compile)
-    if (
-        accelerator.num_processes > 1
-    ):  # one seed for all gave them the same weights; one each, else they drop the same units
-        set_seed(recipe.train.seed, device_specific=True)
-    average = AverageWeights(model.parameters(), recipe.train.ema) if recipe.train.ema else None
-    usable = len(task.training_order(questions, recipe.train.seed, 0, 1))
-    steps_per_epoch = math.ceil(usable / recipe.train.batch_size)
-    if not steps_per_epoch:
-        raise RequestError(f"data.train: {recipe.data.train} has no questions to learn from")
-    total_steps = recipe.train.max_steps or math.ceil(recipe.train.epochs * steps_per_epoch)
-    stage_steps = (
-        round(recipe.data.first_stage.fraction * total_steps) if recipe.data.first_stage else 0
-    )
+    if train.gradient_checkpointing:
+        engine.checkpoint_activations(model)
+    optimizer = adamw(recipe, model)
+    model, optimizer = engine.prepare(accelerator, model, optimizer, train.compile)
+    if accelerator.num_processes > 1:
+        # The common seed gave all processes the same weights. From here on each has its own, or all
+        # would drop the same units.
+        set_seed(train.seed, device_specific=True)
+    average = AverageWeights(model.parameters(), train.ema) if train.ema else None
+    steps_per_epoch, total_steps, stage_steps = lengths(recipe, task, questions)
     schedule = learning_rate_schedule(
-        optimizer,
-        recipe.train.schedule,
-        total_steps,
-        recipe.train.warmup_fraction,
-        restart=stage_steps,
+        optimizer, train.schedule, total_steps, train.warmup_fraction, restart=stage_steps
     )
     return Run(
         recipe,
@@ -134,7 +189,6 @@ def build(recipe: Recipe, folder: Path, build_model: ModelBuilder | None = None)
         task,
         data,
         questions,
-        data.labels,
         model,
         processor,
         optimizer,
@@ -149,71 +203,190 @@ def build(recipe: Recipe, folder: Path, build_model: ModelBuilder | None = None)
     )
 
 
-def checkpoint_activations(model: Any) -> None:
-    """Recompute activations in the backward pass. transformers 5.23 renamed the call; 5.20 has the old name only."""
-    enable = (
-        getattr(model, "activation_checkpointing_enable", None)
-        or model.gradient_checkpointing_enable
+def open_data(recipe: Recipe, task: Task) -> PreparedData:
+    """Open the prepared data of a recipe; raises RequestError if they do not fit it."""
+    data = task.open(Path(recipe.data.root))
+    for split in (recipe.data.train, recipe.data.evaluate, recipe.data.report):
+        check_labelled(data, split)
+    if problem := wrong_targets(recipe.data, data.manifest.targets):
+        raise RequestError(problem)
+    # Refuses unknown types of question before anything is written.
+    if stage := first_stage_of(recipe, data.questions(recipe.data.train)):
+        stage(0)
+    return data
+
+
+def first_stage_of(recipe: Recipe, questions: Any) -> Callable[[int], NDArray[np.bool_]] | None:
+    """Bind `batches.first_stage` to a recipe: epoch → mask of questions; None without a stage."""
+    settings, data = recipe.data.first_stage, recipe.data
+    if settings is None:
+        return None
+    types = questions["question_type"]
+
+    def mask(epoch: int) -> NDArray[np.bool_]:
+        try:
+            return batches.first_stage(
+                types, settings.question_types, settings.other_share, recipe.train.seed, epoch
+            )
+        except ValueError as error:
+            raise RequestError(
+                f"data.first_stage.question_types: {data.train} in {data.root}: {error}"
+            ) from error
+
+    return mask
+
+
+def lengths(recipe: Recipe, task: Task, questions: Any) -> tuple[int, int, int]:
+    """Count the steps of an epoch, of the run, and of its first stage."""
+    train, stage = recipe.train, recipe.data.first_stage
+    usable = len(task.training_order(questions, train.seed, 0, 1))
+    if not usable:
+        raise RequestError(f"data.train: {recipe.data.train} has no questions to learn from")
+    steps_per_epoch = math.ceil(usable / train.batch_size)
+    total = train.max_steps or math.ceil(train.epochs * steps_per_epoch)
+    return steps_per_epoch, total, round(stage.fraction * total) if stage else 0
+
+
+def adamw(recipe: Recipe, model: Any) -> torch.optim.AdamW:
+    """Create the optimizer with the learning rates of a recipe."""
+    train = recipe.train
+    groups = parameter_groups(
+        model,
+        train.learning_rate,
+        train.lr_mult_head,
+        train.lr_mult_cross_modal,
+        train.weight_decay,
+        train.layer_decay,
     )
-    enable()
+    return torch.optim.AdamW(groups, betas=train.betas, eps=train.eps, fused=True)
 
 
-def model_of(recipe: Recipe, task: Task, data: Data) -> tuple[Any, Any, int]:
-    """From a checkpoint folder, or from scratch with a tokenizer trained on the training split.
+def model_of(recipe: Recipe, task: Task, data: PreparedData) -> Built:
+    """Load the model of a recipe from its checkpoint, or build it from scratch.
+
+    A model from scratch gets a tokenizer that is trained on the training split.
 
     Returns:
         The model, the processor, and how many parameters no checkpoint held.
     """
-    label_maps: dict[str, Any] = {}
-    if data.labels:
-        label_maps = {
-            "id2label": dict(enumerate(data.labels)),
-            "label2id": {a: i for i, a in enumerate(data.labels)},
-        }
     if recipe.model.checkpoint is not None:
-        folder = pretrained.resolve(Path(recipe.model.checkpoint))
-        if data.labels and not recipe.model.new_head:
-            refuse_other_answers(folder, data)
-        model, new = pretrained.load_counting_new(
-            folder,
-            task.architecture,
-            head_may_be_new=True,
-            new_head=recipe.model.new_head,
-            image_size=recipe.model.image_size,
-            num_token_types=pretrained.at_least_token_types(folder, task.num_token_types),
-            **label_maps,
-        )
-        if damaged := not_finite(model.named_parameters()):
-            raise RequestError(
-                f"{folder}: weights that are not finite (NaN or infinite): {few(damaged)}"
-            )
-        processor = pretrained.load_processor(folder, recipe.model.image_size, recipe.model.resize)
-        processor.patch_size = model.config.vision_config.patch_size
-        return model, processor, new
-    assert recipe.model.config is not None  # the schema asks for a checkpoint or a config
+        return from_checkpoint(recipe, task, data, Path(recipe.model.checkpoint))
     tokenizer = task.tokenizer(data, recipe.data.train, recipe.model.tokenizer.vocab_size)
-    values = dict(recipe.model.config)
+    # The schema asks for either a checkpoint or a config.
+    values = dict(recipe.model.config or {})
     values["text_config"] = {
         **values["text_config"],
         "vocab_size": len(tokenizer),
         "pad_token_id": tokenizer.pad_token_id,
     }
     values["vision_config"] = {**values["vision_config"], "image_size": recipe.model.image_size}
-    model = getattr(models, task.architecture)(models.VLEConfig(**values, **label_maps))
+    return from_config(recipe, task, VLEConfig(**values, **label_maps(data)), tokenizer)
+
+
+def from_config(recipe: Recipe, task: Task, config: VLEConfig, tokenizer: Any) -> Built:
+    """Build a model with random weights."""
+    model = getattr(models, task.architecture)(config)
     processor = VLEProcessor.from_parts(
         tokenizer,
         recipe.model.image_size,
-        model.config.vision_config.patch_size,
+        config.vision_config.patch_size,
         recipe.model.resize or "squash",
     )
     return model, processor, sum(p.numel() for p in model.parameters())
 
 
-def refuse_other_answers(folder: Path, data: Data) -> None:
-    """A checkpoint's trained head must answer with the answers that the data was prepared with."""
+def from_checkpoint(recipe: Recipe, task: Task, data: PreparedData, checkpoint: Path) -> Built:
+    """Load a model from a checkpoint or run folder, with a new head where it has none."""
+    folder, wanted = pretrained.resolve(checkpoint), recipe.model
+    if data.labels and not wanted.new_head:
+        refuse_other_answers(folder, data)
+    model, new = pretrained.load_counting_new(
+        folder,
+        task.architecture,
+        head_may_be_new=True,
+        new_head=wanted.new_head,
+        image_size=wanted.image_size,
+        num_token_types=pretrained.at_least_token_types(folder, task.num_token_types),
+        **label_maps(data),
+    )
+    if damaged := not_finite(model.named_parameters()):
+        raise RequestError(
+            f"{folder}: weights that are not finite (NaN or infinite): {few(damaged)}"
+        )
+    processor = pretrained.load_processor(folder, wanted.image_size, wanted.resize)
+    processor.patch_size = model.config.vision_config.patch_size
+    return model, processor, new
+
+
+def label_maps(data: PreparedData) -> dict[str, Any]:
+    """The configuration values that name the answers; empty for a task without fixed answers."""
+    if not data.labels:
+        return {}
+    return {
+        "id2label": dict(enumerate(data.labels)),
+        "label2id": {answer: i for i, answer in enumerate(data.labels)},
+    }
+
+
+def refuse_other_answers(folder: Path, data: PreparedData) -> None:
+    """Refuse a trained head whose answers are not those that the data were prepared with."""
     answers = pretrained.own_answers(folder)
     if answers is not None and answers != data.labels:
         raise RequestError(
-            f"{folder}: its {len(answers)} answers are not the {len(data.labels)} of {data.root}: start with a fresh head "
-            f"(model.new_head: true), or prepare the data with --label-map {folder}/config.json"
+            f"{folder}: its {len(answers)} answers are not the {len(data.labels)} of {data.root}: "
+            "start with a fresh head (model.new_head: true), or prepare the data with "
+            f"--label-map {folder}/config.json"
         )
+
+
+def describe(run: Run) -> None:
+    """Print what is about to run."""
+    recipe, accelerator = run.recipe, run.accelerator
+    train, world = recipe.train, accelerator.num_processes
+    parameters = list(run.bare_model.parameters())
+    total = sum(p.numel() for p in parameters)
+    trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    kind = {
+        DistributedType.NO: "",
+        DistributedType.FSDP: ", FSDP2",
+        DistributedType.DEEPSPEED: ", DeepSpeed",
+    }.get(accelerator.distributed_type, ", DDP")
+    precision = precision_name(accelerator.mixed_precision)
+    memory = engine.memory_estimate(total, trainable, accelerator, train.ema is not None)
+    print(
+        f"{recipe.name} ({recipe.hash}) on {world} × {device_name(accelerator)}, {precision}{kind}"
+    )
+    print(
+        f"model: {total:,} parameters, {trainable:,} trainable, {run.new_parameters:,} new; data: "
+        f"{len(run.questions):,} questions of {recipe.data.train} in {recipe.data.root}"
+    )
+    print(
+        f"batch {train.batch_size} = {world} process{'es' * (world > 1)} × {run.accumulation} "
+        f"micro-batch{'es' * (run.accumulation > 1)} × {train.per_device_batch_size}; "
+        f"{run.total_steps} steps, {warmup_steps(run.total_steps, train.warmup_fraction)} of them "
+        f"warm-up; run folder {run.folder}"
+    )
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        print(engine.NO_STATES)
+    if train.compile:
+        print(
+            "compiling with the first steps, which takes minutes; "
+            "signals wait for the end of a step"
+        )
+    print(
+        f"memory: {memory / MIB:,.0f} MiB a device for weights, gradients"
+        f"{', averages' * bool(train.ema)} and optimiser states; activations, autocast's copies of "
+        "the weights and buffers come on top",
+        flush=True,
+    )
+
+
+def summary(run: Run) -> str:
+    """Scores on the split that picks the checkpoint, and times, before a resume included."""
+    seconds = time.monotonic() - run.started
+    rate = run.samples / max(run.training_seconds, 1e-9)
+    return (
+        f"{run.recipe.data.evaluate}: best {100 * run.best:.2f}, last {100 * run.last:.2f}; "
+        f"{seconds:.0f} s in all, {run.training_seconds:.0f} s of them training, "
+        f"{rate:.1f} samples/s"
+    )

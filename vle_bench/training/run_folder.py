@@ -1,4 +1,4 @@
-"""The run folder at the start: who may write there, what is there already, and where a run goes on."""
+"""The run folder at the start: its lock, the run that it holds, and where that goes on."""
 
 import os
 import shlex
@@ -12,19 +12,27 @@ from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import load_record
 from vle_bench.models import pretrained
-from vle_bench.recipe.load import load_recipe
-from vle_bench.recipe.schema import LAYOUT, Recipe
+from vle_bench.recipe.keys import LAYOUT, changed_keys
+from vle_bench.recipe.load import load_recipe, recipe_of
+from vle_bench.recipe.schema import Recipe
 from vle_bench.training import checkpoints
 
 
 def take(
     stack: ExitStack, recipe: dict[str, Any], folder: Path, result: Path, resume: bool
 ) -> str | None:
-    """Lock the run folder and say where to start: `finished`, a training state's path, or None for the beginning.
+    """Lock the run folder and decide where to start.
 
     Args:
         stack: holds the lock.
-        result: the record that a run ends with.
+        recipe: values of the recipe.
+        result: path of the record that a run ends with.
+
+    Returns:
+        `finished`, the path of a training state, or None for the beginning.
+
+    Raises:
+        RequestError: the folder holds something else, another run, or a run without `resume`.
     """
     stored, way_out = folder / "recipe.yaml", "give --output-dir a new folder, or remove this one"
     if not folder.is_dir() and folder.exists():
@@ -38,68 +46,72 @@ def take(
         raise RequestError(f"{folder}: is there and not an empty folder; {way_out}")
     done = finished(folder, result)
     if not resume:
-        held = (
-            "holds another run; "
-            if done
-            else "holds a run that was broken off; go on with --resume, or "
-        )
-        raise RequestError(f"{folder}: {held}{way_out}")
-    path, passed = (None, []) if done else checkpoints.newest(folder / "checkpoints")
-    # The state knows best by what it was trained: recipe.yaml may have been edited since.
+        held = "another run" if done else "a run that was broken off; go on with --resume, or"
+        raise RequestError(f"{folder}: holds {held}{';' * done} {way_out}")
+    path, skipped = (None, []) if done else checkpoints.newest(folder / "checkpoints")
+    # A training state knows best by which recipe it was trained: recipe.yaml may have been edited.
     old = recipe_of_state(path) if path else load_recipe(str(stored))
     refuse_other_recipe(folder, old.model_dump(mode="json"), recipe)
     if done:
         print(f"{folder}: this run is finished; there is nothing to resume", flush=True)
         return "finished"
-    for line in passed:
+    for line in skipped:
         print(f"passed over {line}", flush=True)
-    none = "none of its checkpoints is whole" if passed else "no checkpoint yet"
-    print(
-        f"{folder}: going on from {path}"
-        if path
-        else f"{folder}: {none}; starting from the beginning",
-        flush=True,
-    )
-    return str(path) if path else None
+    if path:
+        print(f"{folder}: going on from {path}", flush=True)
+        return str(path)
+    why = "none of its checkpoints is whole" if skipped else "no checkpoint yet"
+    print(f"{folder}: {why}; starting from the beginning", flush=True)
+    return None
 
 
 def recipe_of_state(path: Path) -> Recipe:
-    """By what a training state was trained. Before `model.resize` there was, a checkpoint's pictures were squashed always."""
+    """Read the recipe that a training state was trained by.
+
+    Before there was `model.resize`, the images of a checkpoint were always squashed.
+    """
     values = checkpoints.read_progress(path)["recipe"]
     if "resize" not in values["model"] and values["model"].get("checkpoint"):
         values = {**values, "model": {**values["model"], "resize": "squash"}}
-    return Recipe.model_validate(values)
+    return recipe_of(values, str(path / checkpoints.PROGRESS))
 
 
 def finished(folder: Path, result: Path) -> bool:
-    """All steps are done, and the record is that of the weights that stand for the run."""
+    """Tell whether all steps are done and the record is of the weights that represent the run."""
     if not result.is_file() or not (folder / "last" / pretrained.TRAINING_FILE).is_file():
         return False
     progress = pretrained.read_json(folder / "last" / pretrained.TRAINING_FILE)["progress"]
     weights = folder / pretrained.selection(folder)[0] / "model.safetensors"
     if progress["step"] != progress["steps"] or not weights.is_file():
         return False
-    return load_record(result).model["checkpoint_sha256"] == file_sha256(weights)
+    return bool(load_record(result).model["checkpoint_sha256"] == file_sha256(weights))
 
 
-def refuse_other_recipe(where: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
-    changed, harmless = checkpoints.changed_keys(old, new)
-    deciding = [line for line in changed if not LAYOUT.match(line)]
-    if deciding:
+def refuse_other_recipe(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Refuse to resume a run by a recipe that decides another result; raises RequestError.
+
+    Other changed keys are printed.
+    """
+    changed, harmless = changed_keys(old, new)
+    if deciding := [line for line in changed if not LAYOUT.match(line)]:
         raise RequestError(
-            f"{where}: was trained by another recipe: {'; '.join(deciding)}; give --output-dir a new folder, or the old values"
+            f"{folder}: was trained by another recipe: {'; '.join(deciding)}; "
+            "give --output-dir a new folder, or the old values"
         )
     if layout := [line for line in changed if LAYOUT.match(line)]:
-        print(
-            f"{where}: changed, so that it goes on, but not bit-exact: {'; '.join(layout)}",
-            flush=True,
-        )
+        lines = "; ".join(layout)
+        print(f"{folder}: changed, so that it goes on, but not bit-exact: {lines}", flush=True)
     if harmless:
-        print(f"{where}: changed, to no effect on the result: {'; '.join(harmless)}", flush=True)
+        lines = "; ".join(harmless)
+        print(f"{folder}: changed, to no effect on the result: {lines}", flush=True)
 
 
 def tidy(folder: Path, log_bytes: int) -> None:
-    """Take away what killed writers left; what was logged after the state that the run goes on from is logged again."""
+    """Remove leftovers of killed writers, and the log after the training state to resume from.
+
+    Args:
+        log_bytes: size of log.jsonl when that state was saved. The steps after it are logged again.
+    """
     for place in (folder, *(folder / name for name in ("checkpoints", "results", "predictions"))):
         atomic.remove_leftovers(place)
     log = folder / "log.jsonl"
@@ -113,6 +125,9 @@ def tidy(folder: Path, log_bytes: int) -> None:
 
 
 def command_to_resume() -> str:
-    """What was typed, as far as a process can know: of a launcher's own part it knows nothing."""
+    """Return the command that resumes this run, without a launcher's part of the command line.
+
+    A process cannot see that part.
+    """
     resume = ["--resume"] if "train" in sys.argv and "--resume" not in sys.argv else []
     return shlex.join(["vle-bench", *sys.argv[1:], *resume])

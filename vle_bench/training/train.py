@@ -8,7 +8,7 @@ import time
 from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from accelerate.utils import gather_object
@@ -17,52 +17,51 @@ from vle_bench import atomic
 from vle_bench.data.splits import names
 from vle_bench.errors import Interrupted, RequestError, RunFailed
 from vle_bench.evaluation.evaluate import EVALUATION_BATCH_SIZE, evaluate_checkpoint
+from vle_bench.evaluation.precision import precision_name
 from vle_bench.evaluation.record import Record, load_record
 from vle_bench.models import pretrained
 from vle_bench.progress import Bar
 from vle_bench.recipe.schema import Recipe
 from vle_bench.training import checkpoints, engine, run_folder
-from vle_bench.training.batches import first_stage, model_inputs, steps
-from vle_bench.training.processes import agreement, first_decides, leave_after_the_first
+from vle_bench.training.batches import Batch
+from vle_bench.training.processes import (
+    Stop,
+    agreement,
+    exit_after_main,
+    on_main,
+    stop_on_signals,
+)
 from vle_bench.training.resume import restore, save_state
-from vle_bench.training.run import Run, build
+from vle_bench.training.run import Run, build, describe, summary
 from vle_bench.training.run_folder import command_to_resume
-from vle_bench.training.signals import Stop, stop_on_signals
-from vle_bench.training.summary import describe, precision_name, summary
+
+# The step, the ids of this process's examples, and (2,) the loss and the norm of the gradients.
+Unchecked = tuple[int, list[Any], torch.Tensor]
 
 
 def train(recipe: Recipe, folder: Path, resume: bool = False) -> Record:
-    """Fine-tune as the recipe says; writes the run folder and returns the record of the `data.report` split.
+    """Fine-tune a model: write the run folder and return the record of the `data.report` split.
 
     Args:
-        resume: go on from the newest whole training state in the folder, or from the beginning where there is none.
+        resume: go on from the newest whole training state in the folder, or from the beginning if
+            it has none.
+
+    Raises:
+        RequestError: the recipe, the data or the folder do not fit; RunFailed: the run diverged, or
+            its files cannot be written; Interrupted: a signal stopped it.
     """
     check_trackers(recipe)
     started = time.monotonic()
     result = folder / "results" / f"{recipe.task}.{recipe.data.report}.json"
     with ExitStack() as stack:
-        start = first_decides(
-            lambda: run_folder.take(stack, recipe.model_dump(mode="json"), folder, result, resume)
-        )
+        values = recipe.model_dump(mode="json")
+        start = on_main(lambda: run_folder.take(stack, values, folder, result, resume))
         if start == "finished":
             return load_record(result)
         run = build(recipe, folder)
         run.started = started
-        first_stage(run, epoch=0)  # what it refuses is refused before anything is written
-        if (
-            recipe.train.trackers
-        ):  # which may draw random numbers, so before those of the state are put back
-            run.accelerator.init_trackers(
-                "vle-bench", config={"recipe": recipe.name, "hash": recipe.hash}
-            )
-        if start is not None:
-            restore(run, Path(start))
-        if run.accelerator.is_main_process:
-            run_folder.tidy(folder, run.log_bytes)
-            atomic.write_text(folder / "recipe.yaml", recipe.to_yaml())
-            describe(run)
-        run.accelerator.wait_for_everyone()
-        with stop_on_signals(speaks=run.accelerator.is_main_process) as stop:
+        begin(run, start)
+        with stop_on_signals(prints=run.accelerator.is_main_process) as stop:
             fit(run, stop)
             stop.saved = stopped(run, "by a signal")
             record = evaluate_checkpoint(
@@ -80,42 +79,57 @@ def train(recipe: Recipe, folder: Path, resume: bool = False) -> Record:
 
 
 def check_trackers(recipe: Recipe) -> None:
-    if missing := [
-        name for name in recipe.train.trackers if importlib.util.find_spec(name) is None
-    ]:
+    """Refuse trackers that are not installed; raises RequestError."""
+    trackers = recipe.train.trackers
+    if missing := [name for name in trackers if importlib.util.find_spec(name) is None]:
         raise RequestError(
-            f"train.trackers: {', '.join(missing)}: not installed; pip install 'vle-bench[tracking]'"
+            f"train.trackers: {', '.join(missing)}: not installed; "
+            "pip install 'vle-bench[tracking]'"
         )
 
 
+def begin(run: Run, state: str | None) -> None:
+    """Restore a training state if there is one, and write the first files of the run folder."""
+    recipe = run.recipe
+    if recipe.train.trackers:
+        # Trackers may draw random numbers, so they start before the state of those is restored.
+        config = {"recipe": recipe.name, "hash": recipe.hash}
+        run.accelerator.init_trackers("vle-bench", config=config)
+    if state is not None:
+        restore(run, Path(state))
+    if run.accelerator.is_main_process:
+        run_folder.tidy(run.folder, run.log_bytes)
+        atomic.write_text(run.folder / "recipe.yaml", recipe.to_yaml())
+        describe(run)
+    run.accelerator.wait_for_everyone()
+
+
 def fit(run: Run, stop: Stop) -> None:
-    """Optimiser steps until `total_steps`, with logging, evaluation, training states, and the best and last checkpoints."""
-    settings, first = run.recipe.train, run.accelerator.is_main_process
+    """Train up to `total_steps`, with logging, evaluation, training states and checkpoints."""
+    settings, is_main = run.recipe.train, run.accelerator.is_main_process
     agree = agreement(run.accelerator.num_processes)
-    if evaluation_is_due(
-        run
-    ):  # a state is saved before its step's evaluation, so that a kill in that costs no step
+    # A state is saved before the evaluation of its step, so that a kill during that loses no step.
+    if evaluation_is_due(run):
         evaluate(run, stop)
-    pending: list[
-        tuple[int, list[int], torch.Tensor]
-    ] = []  # (step, ids, loss and norm) since the last check
+    unchecked: list[Unchecked] = []
     mark = saved = time.monotonic()
     seconds_before, questions = run.training_seconds, 0
     run.model.train()
-    stream = steps(run, run.step)
-    with Bar(f"train {run.recipe.name}", run.total_steps, initial=run.step, enabled=first) as bar:
+    stream = run.steps(run.step)
+    with Bar(f"train {run.recipe.name}", run.total_steps, initial=run.step, enabled=is_main) as bar:
         while run.step < run.total_steps:
             epoch, count, micro_batches = next(stream)
-            loss = optimizer_step(run, micro_batches, count)
+            figures = optimizer_step(run, micro_batches, count)
             run.step += 1
             questions += count
-            pending.append((run.step, [i for batch in micro_batches for i in batch["ids"]], loss))
+            ids = [i for batch in micro_batches for i in batch["ids"]]
+            unchecked.append((run.step, ids, figures))
             evaluating = evaluation_is_due(run)
             logging = evaluating or run.step % settings.log_every == 0
             number, saving = agree(stop.signal, checkpoint_is_due(run, time.monotonic() - saved))
             text = ""
             if logging or saving or number:
-                run.losses += checked_losses(run, pending)
+                run.losses += checked_losses(run, unchecked)
                 now = time.monotonic()
                 run.training_seconds, mark = run.training_seconds + now - mark, now
             if logging:
@@ -124,7 +138,7 @@ def fit(run: Run, stop: Stop) -> None:
             if saving or number:
                 save_state(run)
                 mark = saved = time.monotonic()
-                number, _ = agree(stop.signal, False)  # one that came meanwhile
+                number, _ = agree(stop.signal, False)  # a signal may have come while saving
             if number:
                 interrupt(run, number)
             if evaluating:
@@ -134,12 +148,17 @@ def fit(run: Run, stop: Stop) -> None:
 
 
 def evaluation_is_due(run: Run) -> bool:
+    """Tell whether the run evaluates after this step."""
     every = run.recipe.train.evaluate_every or run.steps_per_epoch
     return run.step > 0 and (run.step % every == 0 or run.step == run.total_steps)
 
 
 def checkpoint_is_due(run: Run, seconds: float) -> bool:
-    """Args: seconds: since the last; the first process's clock counts."""
+    """Tell whether a training state is saved after this step.
+
+    Args:
+        seconds: time since the last one. Only the clock of the main process counts.
+    """
     every = run.recipe.train.checkpoint_every
     if every is None or run.step == run.total_steps:
         return evaluation_is_due(run)
@@ -148,13 +167,15 @@ def checkpoint_is_due(run: Run, seconds: float) -> bool:
     return run.accelerator.is_main_process and seconds >= 60 * int(every.removesuffix("min"))
 
 
-def interrupt(run: Run, number: int) -> None:
+def interrupt(run: Run, number: int) -> NoReturn:
+    """End every process after a signal; raises Interrupted on the main process."""
     if not run.accelerator.is_main_process:
-        leave_after_the_first(128 + number)
+        exit_after_main(128 + number)
     raise Interrupted(number, stopped(run, f"by {signal.Signals(number).name}"))
 
 
 def stopped(run: Run, how: str) -> str:
+    """Say where a run stopped, and how to go on."""
     where = f"stopped {how} at step {run.step} of {run.total_steps}"
     if run.saved_step != run.step:
         return f"{where}; {engine.NO_STATES}"
@@ -163,25 +184,28 @@ def stopped(run: Run, how: str) -> str:
 
 
 @engine.deterministic()
-def optimizer_step(run: Run, micro_batches: list[dict[str, Any]], count: int) -> torch.Tensor:
-    """One optimiser step over a global batch of `count` questions.
+def optimizer_step(run: Run, micro_batches: list[Batch], count: int) -> torch.Tensor:
+    """Run one optimizer step over a global batch of `count` questions.
 
     Returns:
-        (2,): this process's part of the mean loss, and the norm of all gradients; on the device, which nobody waits for.
+        (2,): this process's part of the mean loss, and the norm of all gradients. They stay on the
+        device, so that nobody waits for them.
     """
     accelerator, settings = run.accelerator, run.recipe.train
     total = torch.zeros((), device=accelerator.device)
-    accelerator.step = 0  # its count of micro-batches; it would go on from another number of processes after --resume
+    # Accelerate counts micro-batches; after --resume on another number of processes its count would
+    # go on from a wrong number.
+    accelerator.step = 0
     for batch in micro_batches:
-        inputs = model_inputs(run, batch)
-        with accelerator.accumulate(
-            run.model
-        ):  # gradients are added up over processes in the last of them only
+        inputs = run.model_inputs(batch)
+        # Gradients are added up over processes in the last micro-batch only.
+        with accelerator.accumulate(run.model):
             with accelerator.autocast():
                 loss = run.model(**inputs).loss
-            # Each question weighs the same, short last batches too. DDP averages over processes, hence their number.
+            # Each question weighs the same, also in a short last batch. DDP averages over
+            # processes, hence their number; `backward` divides by the accumulation.
             share = loss * (len(batch["ids"]) / count * accelerator.num_processes)
-            accelerator.backward(share * run.accumulation)  # which divides by it
+            accelerator.backward(share * run.accumulation)
         total += share.detach()
     norm = engine.clip_gradients(accelerator, run.model, settings.max_grad_norm)
     run.optimizer.step()
@@ -193,25 +217,25 @@ def optimizer_step(run: Run, micro_batches: list[dict[str, Any]], count: int) ->
     return torch.stack([total, norm])
 
 
-def checked_losses(run: Run, pending: list[tuple[int, list[int], torch.Tensor]]) -> list[float]:
-    """The losses of the steps since the last check; stops the run at the first that is not finite.
+def checked_losses(run: Run, unchecked: list[Unchecked]) -> list[float]:
+    """Return the losses since the last check and stop the run at the first that is not finite.
 
-    Looking at every loss at once keeps the device from waiting for the host at each step. Nothing is saved without a look.
+    Checking several steps at once keeps the device from waiting for the host in each of them.
+    Nothing is saved without a check.
     """
-    figures = run.accelerator.reduce(
-        torch.stack([figures for _, _, figures in pending]), reduction="mean"
-    ).tolist()
-    for (step, ids, _), (loss, norm) in zip(pending, figures, strict=True):
+    figures = torch.stack([figures for _, _, figures in unchecked])
+    means = run.accelerator.reduce(figures, reduction="mean").tolist()
+    for (step, ids, _), (loss, norm) in zip(unchecked, means, strict=True):
         if not (math.isfinite(loss) and math.isfinite(norm)):
             diverged(run, step, sorted(gather_object(list(ids))), loss, norm)
-    pending.clear()
-    return [loss for loss, _ in figures]
+    unchecked.clear()
+    return [loss for loss, _ in means]
 
 
-def diverged(run: Run, step: int, ids: list[Any], loss: float, norm: float) -> None:
-    """Stop the run; best/, last/ and the training states stay as they were before."""
+def diverged(run: Run, step: int, ids: list[Any], loss: float, norm: float) -> NoReturn:
+    """Stop a run that diverged; best/, last/ and the training states stay as they are."""
     if not run.accelerator.is_main_process:
-        leave_after_the_first(1)
+        exit_after_main(1)
     rate = learning_rate(run, step)
     shown = ", ".join(map(str, ids[:8])) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
     kept = [f"{name}/" for name in ("best", "last") if (run.folder / name).is_dir()]
@@ -225,28 +249,29 @@ def diverged(run: Run, step: int, ids: list[Any], loss: float, norm: float) -> N
     }
     atomic.write_json(run.folder / "diverged.json", entry)
     raise RunFailed(
-        f"diverged: loss {loss}, gradient norm {norm} at step {step}, learning rate {rate:.3g}; the examples of that "
-        f"step: {shown} (all in {run.folder / 'diverged.json'}); "
+        f"diverged: loss {loss}, gradient norm {norm} at step {step}, learning rate {rate:.3g}; "
+        f"the examples of that step: {shown} (all in {run.folder / 'diverged.json'}); "
         + (f"kept: {', '.join(kept)}" if kept else "nothing saved")
     )
 
 
-def write_log(run: Run, entry: dict[str, Any]) -> None:
+def write_log(run: Run, entry: dict[str, float | str]) -> None:
+    """Append a line to log.jsonl, and send its numbers to the trackers."""
     if run.accelerator.is_main_process:
         with open(run.folder / "log.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
     if run.recipe.train.trackers:
-        run.accelerator.log(
-            {k: v for k, v in entry.items() if isinstance(v, float | int)}, step=run.step
-        )
+        numbers = {k: v for k, v in entry.items() if isinstance(v, float | int)}
+        run.accelerator.log(numbers, step=run.step)
 
 
 def learning_rate(run: Run, step: int) -> float:
-    """The rate that a step was made with, of weights without a multiplier: the recipe's learning_rate times the schedule."""
-    return run.recipe.train.learning_rate * run.schedule.lr_lambdas[0](step - 1)
+    """Learning rate of a step, for weights without a multiplier."""
+    return float(run.recipe.train.learning_rate * run.schedule.lr_lambdas[0](step - 1))
 
 
 def log_training(run: Run, epoch: int, samples_per_second: float) -> str:
+    """Log the mean loss since the last line; return a text for the progress bar."""
     loss, rate = math.fsum(run.losses) / len(run.losses), learning_rate(run, run.step)
     run.losses = []
     write_log(
@@ -264,45 +289,64 @@ def log_training(run: Run, epoch: int, samples_per_second: float) -> str:
 
 
 def evaluate(run: Run, stop: Stop) -> None:
+    """Evaluate and save checkpoints, with the averaged weights if the run has them."""
     if run.saved_step == run.step:
         stop.saved = stopped(run, "in the evaluation")
     with run.average.in_place() if run.average else nullcontext():
-        evaluate_and_save(run)
+        score = score_now(run)
+        save_checkpoints(run, score)
     stop.saved = ""
 
 
-def evaluate_and_save(run: Run) -> None:
-    """Score the `data.evaluate` split; `last/` is replaced, `best/` too where the score is the best so far."""
-    recipe, model = run.recipe, run.bare_model
-    with torch.compiler.set_stance(
-        "force_eager"
-    ):  # the code that `vle-bench evaluate` runs, so the same numbers
+def score_now(run: Run) -> float:
+    """Score the `data.evaluate` split and log it; returns the primary metric."""
+    split = run.recipe.data.evaluate
+    # Runs the code of `vle-bench evaluate`, so that the numbers are the same.
+    with torch.compiler.set_stance("force_eager"):
         predictions = run.task.predict(
-            model,
+            run.bare_model,
             run.data,
-            recipe.data.evaluate,
+            split,
             processor=run.processor,
-            labels=run.labels,
+            labels=run.data.labels,
             inputs=run.inputs,
             accelerator=run.accelerator,
             batch_size=EVALUATION_BATCH_SIZE,
-            num_workers=recipe.train.num_workers,
+            num_workers=run.recipe.train.num_workers,
         )
-    metrics = run.task.score(predictions, run.data.questions(recipe.data.evaluate)).metrics
-    score = run.last = metrics[run.task.primary_metric]["value"]
-    weights = engine.whole_weights(run.accelerator, run.model)
-    write_log(
-        run,
-        {
-            "step": run.step,
-            "split": recipe.data.evaluate,
-            "seconds": round(run.training_seconds, 2),
-            **{name: metric["value"] for name, metric in metrics.items()},
-        },
-    )
+    metrics = run.task.score(predictions, run.data.questions(split)).metrics
+    values = {name: metric["value"] for name, metric in metrics.items()}
+    seconds = round(run.training_seconds, 2)
+    write_log(run, {"step": run.step, "split": split, "seconds": seconds, **values})
     if run.accelerator.is_main_process:
-        shown = "  ".join(f"{name} {100 * metric['value']:.2f}" for name, metric in metrics.items())
-        print(f"step {run.step}: {recipe.data.evaluate}: {shown}", flush=True)
+        shown = "  ".join(f"{name} {100 * value:.2f}" for name, value in values.items())
+        print(f"step {run.step}: {split}: {shown}", flush=True)
+    run.last = float(values[run.task.primary_metric])
+    return run.last
+
+
+def save_checkpoints(run: Run, score: float) -> None:
+    """Replace `last/`, and `best/` too if the score is the best so far."""
+    weights = engine.whole_weights(run.accelerator, run.model)
+    training = training_facts(run, score)
+    # Once `last/` is of the last step, `best/` does not change any more: it comes first.
+    for name in ("best", "last") if score > run.best else ("last",):
+        save = partial(
+            pretrained.save,
+            run.folder / name,
+            run.bare_model,
+            run.processor,
+            run.data.labels,
+            training,
+            weights,
+        )
+        on_main(save)
+    run.best = max(run.best, score)
+
+
+def training_facts(run: Run, score: float) -> dict[str, Any]:
+    """Return the content of training.json: what a result record repeats of a checkpoint."""
+    recipe = run.recipe
     progress = {
         "step": run.step,
         "steps": run.total_steps,
@@ -311,10 +355,10 @@ def evaluate_and_save(run: Run) -> None:
         "score": score,
         "selection": recipe.train.selection,
         **({"ema": recipe.train.ema} if run.average else {}),
-        "precision": precision_name(run.accelerator),
+        "precision": precision_name(run.accelerator.mixed_precision),
         "tf32": recipe.train.tf32,
     }
-    training = {
+    return {
         "task": run.task.name,
         "selection": recipe.train.selection,
         "recipe": {"name": recipe.name, "hash": recipe.hash, "experiment": recipe.experiment},
@@ -325,18 +369,3 @@ def evaluate_and_save(run: Run) -> None:
         "training_splits": sorted(names(recipe.data.train)),
         "progress": progress,
     }
-    for name in (
-        ("best", "last") if score > run.best else ("last",)
-    ):  # once `last/` is of the last step, `best/` stays
-        first_decides(
-            partial(
-                pretrained.save,
-                run.folder / name,
-                model,
-                run.processor,
-                run.labels,
-                training,
-                weights,
-            )
-        )
-    run.best = max(run.best, score)

@@ -8,12 +8,15 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
-from vle_bench.bench import bench, setup
-from vle_bench.bench.bench import NAIVE, OURS, Measured, Timing, in_turn, run_bench, shape
+from vle_bench.bench import bench
+from vle_bench.bench.bench import enough_memory, in_turn, run_bench
+from vle_bench.bench.flops import forward_flops
+from vle_bench.bench.measured import NAIVE, OURS, Measured, Timing
 from vle_bench.bench.published_way import published_way
-from vle_bench.bench.setup import config_of, least_memory, with_synthetic_data
+from vle_bench.bench.setup import config_of, with_synthetic_data
 from vle_bench.bench.time_shares import PARTS, Marks, watched
 from vle_bench.cli.app import main
+from vle_bench.errors import RunFailed
 from vle_bench.models import VLEConfig, VLEForVCRQ2A, VLEForVQA
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task
@@ -310,51 +313,34 @@ def test_real_data_are_taken_where_they_are(tmp_path):
             ["vqa/vle-base", "model.image_size=225"],
             "model.image_size: 225 does not divide by the patch size 16; 224 or 240 would",
         ),
-        (
-            ["vqa/vle-base", "train.per_device_batch_size=512", "model.image_size=224"],
-            "train.per_device_batch_size: 512 questions of 224 pixels need at least ",
-        ),
     ],
 )
 def test_a_wrong_request_is_one_line(arguments, told, monkeypatch, capsys):
-    monkeypatch.setattr(
-        setup.psutil, "virtual_memory", lambda: SimpleNamespace(available=16 * 2**30)
-    )
     code, out, err = command(monkeypatch, capsys, *arguments)
     assert code == 2 and out == "" and told in err and err.count("\n") == 1
 
 
-def test_a_batch_that_cannot_fit_is_refused_with_one_that_may(monkeypatch):
-    recipe = load_recipe("vqa/vle-base", ["model.image_size=224", "train.precision=fp32"])
-    states, each = least_memory(recipe)
-    with torch.device("meta"):
-        model = VLEForVQA(config_of(recipe, load_task("vqa")))
-    assert states == 16 * sum(
-        p.numel() for p in model.parameters()
-    )  # weights, gradients and two moments
-    meter = load_recipe("vqa/meter-base", ["model.image_size=224", "train.precision=fp32"])
-    assert 0 < least_memory(meter)[1] < each  # counted without its text encoder
-    saving = load_recipe(
-        "vqa/vle-base",
-        ["model.image_size=224", "train.precision=fp32", "train.gradient_checkpointing=true"],
-    )
-    assert least_memory(saving)[1] < each / 5
-    free = SimpleNamespace(available=states + 9.5 * each)
-    monkeypatch.setattr(setup.psutil, "virtual_memory", lambda: free)
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+        MemoryError(),
+    ],
+)
+def test_a_batch_without_memory_is_one_line(monkeypatch, error):
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr(bench, "measure", full)
     with pytest.raises(
-        ValueError,
-        match=r"32 questions of 224 pixels need at least .* GiB are free; 8 may fit: .*size=8$",
+        RunFailed, match="bench: no memory for micro-batches of 4 questions of 64 pixels; give a"
     ):
-        setup.check_memory(recipe)
-    setup.check_memory(
-        load_recipe("vqa/vle-base", ["model.image_size=224", "train.per_device_batch_size=8"])
-    )
-    free.available = states
-    with pytest.raises(
-        ValueError,
-        match="a model of this size takes at least .* GiB to train on one question of 224 pixels",
-    ):
-        setup.check_memory(recipe)
+        run_bench(load_recipe("demo/vqa-tiny", SMALL), 1, 8, synthetic="asked for")
+    error = RuntimeError("a shape is wrong")
+    monkeypatch.setattr(bench, "measure", full)
+    with pytest.raises(RuntimeError, match="a shape is wrong"), enough_memory(None):
+        raise error
 
 
 @pytest.mark.parametrize(
@@ -414,12 +400,14 @@ def test_medians_decide():
     assert found.ways[OURS].report(4, 3e9, 6e9, "cuda")["cpu_seconds_per_step"] is None
 
 
-def test_shape_counts_real_tokens_objects_images_and_masked_words():
-    assert shape(questions()) == ([(3, 0), (6, 0), (4, 0), (6, 0), (2, 0)], 2, 0)
-    batch = choices()
-    texts, images, words = shape({**batch, "masked_words": torch.tensor([[3, -100], [1, 2]])})
-    assert (len(texts), images, words) == (12, 2, 3)
-    assert [objects for _, objects in texts] == batch["object_mask"].sum(-1).flatten().tolist()
+def test_measured_counts_real_tokens_images_and_the_flops_of_the_first_micro_batch():
+    model, batch = tiny(VLEForVCRQ2A, DEBERTA), choices()
+    flops = forward_flops(model, batch)
+    done = Measured({})
+    done.add(model, [{"ids": [1, 2, 3], "inputs": batch}] * 2, seconds=0.5, passes=3)
+    assert (done.samples, done.images, done.texts, done.counted) == (6, 4, 24, 3)
+    assert done.tokens == 2 * int(batch["attention_mask"].sum())
+    assert done.flops == 3 * flops > 0
 
 
 def test_the_parts_are_told_apart(monkeypatch):

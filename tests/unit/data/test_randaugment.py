@@ -13,7 +13,6 @@ from vle_bench.errors import RequestError
 from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import AugmentGroup
 from vle_bench.tasks import load_task
-from vle_bench.training.batches import steps
 
 BY_NAME = {
     operation.__name__: (operation, low, high, either_way)
@@ -248,7 +247,7 @@ def views(tmp_path, grouping, epochs):
         accelerator=SimpleNamespace(num_processes=1, process_index=0),
     )
     image_of = dict(zip(run.questions["question_id"], run.questions["image_id"], strict=True))
-    for epoch, _, micro_batches in steps(run):
+    for epoch, _, micro_batches in run.steps():
         if epoch == epochs:
             return seen
         for batch in micro_batches:

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from PIL import Image
 
-from vle_bench.data.augment import VCRAugmentation
+from vle_bench.data.augment import Draws
 from vle_bench.data.masking import mask_words, pad_masked
 from vle_bench.data.prepared import open_prepared
 from vle_bench.data.tables import record_batches, write_table
@@ -39,7 +39,6 @@ from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task
 from vle_bench.tasks.predictions import Prediction
 from vle_bench.tasks.vcr import texts_of
-from vle_bench.training.batches import steps
 from vle_bench.training.run import build
 from vle_bench.training.train import optimizer_step, train
 
@@ -177,8 +176,8 @@ def tiny(architecture, processor, num_token_types=16):
     return architecture(VLEConfig(**{**config, "num_token_types": num_token_types})).eval()
 
 
-def draws(seed=0, epoch=0, flip=False, names=False):
-    return VCRAugmentation(flip, names, seed, epoch)
+def draws(seed=0, epoch=0):
+    return Draws(seed, epoch)
 
 
 def batch_of(data, processor, indices, augment=None, split="train", **inputs):
@@ -308,9 +307,7 @@ def test_draws_are_a_function_of_seed_epoch_and_id_whatever_the_batch(data, proc
         batch_of(data, processor, range(4), a, "val")["inputs"] for a in (None, draws())
     )
     assert all(torch.equal(evaluated[name], zero[name]) for name in zero)
-    assert TASK.augmentation({"horizontal_flip": False, "shuffle_names": False}, 1, 2) == draws(
-        1, 2
-    )
+    assert TASK.augmentation({}, 1, 2) == draws(1, 2)
 
 
 def test_half_of_the_pairs_do_not_match_and_any_other_picture_may_stand_there(data, processor):
@@ -328,41 +325,6 @@ def test_half_of_the_pairs_do_not_match_and_any_other_picture_may_stand_there(da
         3,
         4,
     }
-
-
-def test_a_mirrored_picture_is_no_sign_of_a_match(data, processor):
-    augment = draws(1, 0, flip=True)
-    mirrored = [
-        augment.mirrors(record("train", i), 700 + row) for i, row in enumerate(SPLITS["train"])
-    ]
-    plain, flipped = (batch_of(data, processor, range(8), a)["inputs"] for a in (draws(1), augment))
-    assert {(m, bool(match)) for m, match in zip(mirrored, plain["matches"], strict=True)} == {
-        (True, True),
-        (True, False),
-        (False, True),
-        (False, False),
-    }
-    assert torch.equal(plain["matches"], flipped["matches"]) and torch.equal(
-        plain["input_ids"], flipped["input_ids"]
-    )
-    for b in range(8):
-        for text in range(2):
-            before, after = (i["pixel_values"][i["image_index"][b, text]] for i in (plain, flipped))
-            torch.testing.assert_close(
-                after, before.flip(-1) if mirrored[b] else before, atol=0.02, rtol=0
-            )
-
-
-def test_names_reach_the_text(data, processor):
-    augment = draws(1, 0, names=True)
-    whole = batch_of(data, processor, [2], augment)["inputs"]["input_ids"][0, 1].tolist()
-    called = augment.names("train-2")
-    assert (
-        whole
-        == encode_record(record("train", 2), processor.tokenizer, "qa2r", names=called)[3][
-            "input_ids"
-        ]
-    )
 
 
 def gradients(model):
@@ -701,7 +663,7 @@ def trajectory(root, published, name, *overrides):
     run = build(load_recipe(name, [*TINY, *settings]), published.parent / "run")
     run.model.train()
     figures = []
-    for _, count, micro_batches in islice(steps(run), 3):
+    for _, count, micro_batches in islice(run.steps(), 3):
         assert (
             len(micro_batches) == run.accumulation
             and sum(len(batch["ids"]) for batch in micro_batches) == count

@@ -11,10 +11,9 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
-from vle_bench.data.augment import VCRAugmentation, says_a_side
 from vle_bench.data.official.vcr import COLUMNS
 from vle_bench.data.tokenizer import train_tokenizer
-from vle_bench.data.vcr_text import NAMES, encode_record
+from vle_bench.data.vcr_text import encode_record
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.models import VLEConfig, VLEForVCRJoint, VLEForVCRQ2A, VLEForVCRQA2R
 from vle_bench.models.vle.processing import VLEProcessor
@@ -30,7 +29,7 @@ BOXES = [
     [5.0, 5.0, 15.0, 15.0],
     [30.0, 20.0, 60.0, 50.0],
 ]
-INPUTS = {"max_text_length": 80, "objects": "tagged", "alignment": True, "most_objects": 14}
+INPUTS = {"max_text_length": 80, "alignment": True, "most_objects": 14}
 
 
 def record(number, **more):
@@ -191,84 +190,6 @@ def test_without_alignment_nothing_ties_words_to_boxes(data, processor, name):
     )
     assert aligned["token_type_ids"].any() and not plain["token_type_ids"].any()
     assert aligned["object_mask"].any() and plain["object_patch_mask"].shape[2] == 0
-
-
-def test_all_objects_get_a_token_if_asked(data, processor):
-    inputs = batch_of(data, processor, "vcr_q2a", [0, 1], objects="all")["inputs"]
-    assert inputs["object_mask"].shape == (2, 4, 4) and inputs["object_mask"].all()
-    (choice,) = encode_record(record(1), processor.tokenizer, "q2a", objects="all")[:1]
-    assert choice["objects"] == [0, 1, 2, 3] and set(choice["token_type_ids"]) == {0, 2, 3, 4}
-    few = encode_record(
-        {**record(0), "objects": ["dog"] * 9},
-        processor.tokenizer,
-        "q2a",
-        objects="all",
-        most_objects=3,
-    )
-    assert [c["objects"] for c in few] == [
-        [0, 1, 2],
-        [0, 1, 2],
-        [0, 1, 2],
-        [0, 1, 3],
-    ]  # the last tags object 3
-
-
-def test_a_flip_moves_the_boxes_and_never_where_a_side_is_named(data, processor):
-    augment = VCRAugmentation(horizontal_flip=True, shuffle_names=False, seed=1, epoch=0)
-    flipped = [augment.mirrors(record(i), 700 + row) for i, row in enumerate(IMAGE_ROWS)]
-    assert True in flipped and not flipped[1] and not flipped[4]  # those speak of the left
-    number = flipped.index(True)
-    plain, mirrored = (
-        batch_of(data, processor, "vcr_q2a", [number], a)["inputs"] for a in (None, augment)
-    )
-    assert torch.allclose(mirrored["pixel_values"], plain["pixel_values"].flip(-1), atol=0.02)
-    mirrored_boxes = [[40 - x2, y1, 40 - x1, y2] for x1, y1, x2, y2 in BOXES]
-    wanted = processor(images=[Image.new("RGB", (40, 30))], boxes=[mirrored_boxes])[
-        "object_patch_mask"
-    ][0]
-    first = encode_record(record(number), processor.tokenizer, "q2a")[1]
-    assert torch.equal(
-        mirrored["object_patch_mask"][0, 1, : len(first["objects"])], wanted[first["objects"]]
-    )
-    assert not torch.equal(mirrored["object_patch_mask"], plain["object_patch_mask"])
-
-
-def test_augmentation_is_a_function_of_seed_epoch_and_id():
-    def names(seed, epoch, annot_id):
-        return VCRAugmentation(False, True, seed, epoch).names(annot_id)
-
-    assert names(1, 2, "val-3") == names(1, 2, "val-3") and sorted(names(1, 2, "val-3")) == sorted(
-        NAMES
-    )
-    assert (
-        len(
-            {names(1, 2, "val-3"), names(1, 2, "val-4"), names(1, 3, "val-3"), names(2, 2, "val-3")}
-        )
-        == 4
-    )
-    flips = [
-        VCRAugmentation(True, False, 0, e).mirrors(record(0), i)
-        for e in range(10)
-        for i in range(100)
-    ]
-    assert 450 < sum(flips) < 550
-    assert (
-        load_task("vcr_q2a").augmentation({"horizontal_flip": False, "shuffle_names": False}, 0, 0)
-        is None
-    )
-    assert says_a_side(
-        {**record(0), "rationale_choices": [["Right", "there"]]}
-    ) and not says_a_side(record(0))
-
-
-def test_shuffled_names_reach_the_text(data, processor):
-    augment = VCRAugmentation(False, True, 1, 0)
-    plain, other = (batch_of(data, processor, "vcr_q2a", [2], a)["inputs"] for a in (None, augment))
-    tokens = encode_record(record(2), processor.tokenizer, "q2a", names=augment.names("val-2"))[0][
-        "input_ids"
-    ]
-    assert other["input_ids"][0, 0, : len(tokens)].tolist() == tokens
-    assert plain["input_ids"].tolist() != other["input_ids"].tolist()
 
 
 @pytest.mark.parametrize("name", ["vcr_q2a", "vcr_qa2r", "vcr_joint"])
@@ -471,3 +392,11 @@ def test_more_objects_than_types_are_refused_before_the_first_step(data):
         task.check(data, "val", {**INPUTS, "most_objects": 3})
     task.check(data, "val", {**INPUTS, "most_objects": 3, "alignment": False})
     assert most_tagged(record(0)) == 2 and most_tagged(record(1)) == 4
+
+
+def test_a_checkpoint_that_gave_every_object_a_token_is_refused(data):
+    """Earlier versions had model.objects, and saved it with the checkpoint."""
+    task = load_task("vcr_q2a")
+    task.check(data, "val", {**INPUTS, "objects": "tagged"})
+    with pytest.raises(RequestError, match="model.objects: 'all' is of an earlier version"):
+        task.check(data, "val", {**INPUTS, "objects": "all"})

@@ -19,9 +19,10 @@ import torch
 
 from vle_bench import atomic
 from vle_bench.errors import RequestError, RunFailed
+from vle_bench.recipe.keys import changed_keys
 from vle_bench.recipe.load import load_recipe
 from vle_bench.training import checkpoints, run_folder
-from vle_bench.training.signals import Stop
+from vle_bench.training.processes import Stop
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3)}
 
@@ -195,9 +196,7 @@ def test_a_changed_recipe_is_refused_unless_it_changes_nothing(tmp_path, capsys)
         "train.max_steps=9",
         "model.image_size=32",
     ):
-        assert checkpoints.changed_keys(
-            recipe, load_recipe("demo/vqa-tiny", [key]).model_dump(mode="json")
-        )[0]
+        assert changed_keys(recipe, load_recipe("demo/vqa-tiny", [key]).model_dump(mode="json"))[0]
 
 
 def test_a_state_from_before_the_way_with_pictures_could_be_chosen_was_trained_on_squashed_ones(
@@ -248,7 +247,7 @@ def test_files_of_a_checkpoint_are_as_readable_as_any_other(tmp_path):
 
 ENDS_WITH_A_WORKER = """
 import multiprocessing, sys, time
-from vle_bench.training.signals import in_loader
+from vle_bench.data.loader import in_loader
 
 def work(ready):
     in_loader(0)
@@ -345,7 +344,7 @@ def test_one_signal_waits_and_a_second_does_not(monkeypatch):
     stop(signal.SIGINT, None)
     stop(signal.SIGINT, None)  # at once: a launcher that passes on what the terminal sent
     assert stop.signal == signal.SIGINT and left == []
-    stop.came -= 2
+    stop.arrived -= 2
     stop(signal.SIGTERM, None)
     assert left == [143]
     Stop(saved="all is saved")(signal.SIGINT, None)

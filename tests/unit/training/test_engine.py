@@ -19,17 +19,21 @@ import vle_bench.training.train
 from vle_bench.cli.app import main
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.models import VLEForVQA
+from vle_bench.recipe.keys import changed_keys
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task
 from vle_bench.training import engine
-from vle_bench.training.batches import micro_batch, padded_text, steps
-from vle_bench.training.checkpoints import changed_keys
-from vle_bench.training.engine import check_deepspeed, clip_gradients
+from vle_bench.training.batches import micro_batch, padded_text
+from vle_bench.training.engine import (
+    check_deepspeed,
+    checkpoint_activations,
+    clip_gradients,
+    memory_estimate,
+)
 from vle_bench.training.optim import AverageWeights
+from vle_bench.training.processes import Stop
 from vle_bench.training.resume import restore, save_state
-from vle_bench.training.run import build, checkpoint_activations
-from vle_bench.training.signals import Stop
-from vle_bench.training.summary import memory_estimate
+from vle_bench.training.run import build
 from vle_bench.training.train import fit, optimizer_step, stopped, train
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vle" / "VLEForVQA"
@@ -76,7 +80,7 @@ def started(root, folder, *overrides):
 def trajectory(run, count):
     """(count, 2) loss and norm of the gradients at each step."""
     run.model.train()
-    stream = steps(run)
+    stream = run.steps()
     figures = []
     for _ in range(count):
         _, questions, micro_batches = next(stream)
@@ -124,7 +128,7 @@ def test_checkpointing_makes_no_deprecated_call_and_runs_before_the_call_was_ren
 def test_no_question_of_an_epoch_is_lost_and_an_empty_part_weighs_nothing(root, tmp_path):
     # 360 of the 361 fill 9 batches of 40; the one that is left is shared out over 8 micro-batches, seven of them empty
     run = started(root, tmp_path, "train.batch_size=40", "train.per_device_batch_size=5")
-    stream = steps(run)
+    stream = run.steps()
     epoch = [next(stream) for _ in range(run.steps_per_epoch)]
     ids = [i for _, _, parts in epoch for part in parts for i in part["ids"]]
     assert run.steps_per_epoch == 10 and len(ids) == len(set(ids)) == 361
@@ -203,7 +207,7 @@ def test_scores_do_not_depend_on_the_batch(root, tmp_path, batch_size):
             run.data,
             "test",
             processor=run.processor,
-            labels=run.labels,
+            labels=run.data.labels,
             accelerator=run.accelerator,
             batch_size=size,
             inputs=run.inputs,

@@ -12,9 +12,9 @@ from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import Record, load_record, picked_on
 from vle_bench.models import pretrained
+from vle_bench.recipe.keys import flat
 from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.preflight import missing_inputs, wrong_targets
-from vle_bench.recipe.schema import flat
 from vle_bench.tasks.vqa import VQA
 from vle_bench.training.train import train
 

@@ -1,6 +1,7 @@
 """The step: a loss that is not finite, and weights that do not fit."""
 
 import json
+from functools import partial
 from itertools import islice
 from types import SimpleNamespace
 
@@ -12,13 +13,13 @@ from PIL import Image
 
 from vle_bench.data.tokenizer import train_tokenizer
 from vle_bench.errors import RequestError, RunFailed
+from vle_bench.evaluation.precision import training_precision
 from vle_bench.models import VLEForVQA, VLEProcessor, pretrained
 from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
-from vle_bench.training.batches import epoch_batches, steps
-from vle_bench.training.engine import precision
-from vle_bench.training.run import model_of
+from vle_bench.training.batches import epoch_batches, first_stage, steps
+from vle_bench.training.run import first_stage_of, model_of
 from vle_bench.training.train import check_trackers, checked_losses
 
 
@@ -53,26 +54,26 @@ def test_a_run_that_diverges_names_the_step_the_rate_and_the_examples_and_says_w
 
 
 def test_precision_names(monkeypatch):
-    assert (
-        precision("fp32") == "no"
-        and precision("bf16") == "bf16"
-        and precision("auto") in ("no", "bf16")
-    )
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert [training_precision(name) for name in ("fp32", "bf16", "auto")] == [
+        "fp32",
+        "bf16",
+        "fp32",
+    ]
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr(
         "torch.cuda.is_bf16_supported", lambda including_emulation=True: including_emulation
     )
-    assert (
-        precision("fp16") == "fp16" and precision("auto") == "no"
-    )  # emulated on this one: slower than float32
+    # bf16 is emulated on this GPU, slower than float32
+    assert training_precision("fp16") == "fp16" and training_precision("auto") == "fp32"
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda including_emulation=True: True)
-    assert precision("auto") == "bf16"
+    assert training_precision("auto") == "bf16"
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    assert precision("auto") == "no"
+    assert training_precision("auto") == "fp32"
     with pytest.raises(
         RequestError, match="train.precision: fp16 needs a GPU; a CPU takes bf16 or fp32"
     ):
-        precision("fp16")
+        training_precision("fp16")
 
 
 def test_loading_names_every_weight_that_does_not_fit(tmp_path):
@@ -158,81 +159,77 @@ def test_a_checkpoint_keeps_the_digest_of_its_answers(tmp_path):
         pretrained.load_labels(tmp_path / "last")
 
 
-def staged_run(stage_steps, accumulation=2, other_share=0.0, kind="shape"):
-    class Questions(dict):
-        def __len__(self):
-            return 120
+TYPES = ["shape", "color", "yes"] * 40
+SHAPES = np.array(TYPES) == "shape"
 
-    vqa = load_task("vqa")
-    task = SimpleNamespace(
-        training_order=vqa.training_order,
-        first_stage=vqa.first_stage,
-        augmentation=lambda *_: None,
-        collator=lambda *_: lambda part: {"ids": list(part)},
-    )
-    stage = SimpleNamespace(question_types=[kind], other_share=other_share)
-    recipe = SimpleNamespace(
-        train=SimpleNamespace(seed=3, batch_size=16, num_workers=0),
-        data=SimpleNamespace(
-            train="train", root="data/x", grouping="image", questions_per_image=2, first_stage=stage
-        ),
-        augment=SimpleNamespace(model_dump=dict),
-    )
-    return SimpleNamespace(
-        recipe=recipe,
-        task=task,
-        data=SimpleNamespace(images=None),
-        processor=None,
-        labels=[],
-        questions=Questions(
-            question_type=["shape", "color", "yes"] * 40,
-            image_row=np.arange(120) // 4,
-            answerable=np.ones(120, bool),
-        ),
-        accelerator=SimpleNamespace(num_processes=1, process_index=0),
-        accumulation=accumulation,
+
+def plan(stage_steps, accumulation=2, other_share=0.0):
+    """120 questions in batches of 16, of which the first stage sees the shapes."""
+    questions = {"image_row": np.arange(120) // 4, "answerable": np.ones(120, bool)}
+    order = load_task("vqa").training_order
+    return partial(
+        epoch_batches,
+        order=lambda epoch: order(questions, 3, epoch, 2),
+        batch_size=16,
+        parts=accumulation,
         stage_steps=stage_steps,
-        inputs={},
+        stage=lambda epoch: first_stage(TYPES, ["shape"], other_share, 3, epoch),
     )
+
+
+def collate_of(epoch):
+    return lambda part: {"ids": [int(i) for i in part]}
+
+
+def ids(step):
+    return [i for batch in step[2] for i in batch["ids"]]
 
 
 def test_the_first_stage_sees_its_kinds_only_and_ends_on_its_step():
-    run = staged_run(stage_steps=5)
-    stream = steps(run)
-    seen = [[int(i) for batch in next(stream)[2] for i in batch["ids"]] for _ in range(13)]
-    kinds = [{run.questions["question_type"][i] for i in ids} for ids in seen]
+    seen = [ids(step) for step in islice(steps(plan(stage_steps=5), collate_of), 13)]
+    kinds = [{TYPES[i] for i in step} for step in seen]
     assert kinds[:5] == [{"shape"}] * 5 and all(len(k) > 1 for k in kinds[5:])
-    assert sorted(i for ids in seen[5:13] for i in ids) == list(
-        range(120)
-    )  # then every question once an epoch
+    # then every question once an epoch
+    assert sorted(i for step in seen[5:13] for i in step) == list(range(120))
 
 
 def test_an_epoch_is_a_function_of_the_seed_and_the_epoch():
-    one, two = (epoch_batches(staged_run(0), 1, None) for _ in range(2))
+    one, two = (plan(0)(1, 0) for _ in range(2))
     assert [[list(p) for p in b] for b in one] == [[list(p) for p in b] for b in two]
-    other = epoch_batches(staged_run(0), 2, None)
+    other = plan(0)(2, 0)
     assert list(one[0][0]) != list(other[0][0])
     assert [len(b) for b in one] == [2] * 8 and sum(len(p) for b in one for p in b) == 120
 
 
-def test_other_questions_have_their_share_of_the_first_stage():
-    run = staged_run(stage_steps=300, other_share=0.25)
-    stream = steps(run)
-    seen = [
-        run.questions["question_type"][int(i)]
-        for _ in range(300)
-        for batch in next(stream)[2]
-        for i in batch["ids"]
+def test_processes_share_the_global_batches():
+    alone = [ids(step) for step in islice(steps(plan(5, accumulation=4), collate_of), 20)]
+    shares = [
+        [
+            ids(step)
+            for step in islice(
+                steps(plan(5, accumulation=4), collate_of, process=process, processes=2), 20
+            )
+        ]
+        for process in (0, 1)
     ]
+    assert [sorted(a + b) for a, b in zip(*shares, strict=True)] == [sorted(i) for i in alone]
+
+
+def test_other_questions_have_their_share_of_the_first_stage():
+    stream = steps(plan(stage_steps=300, other_share=0.25), collate_of)
+    seen = [TYPES[i] for step in islice(stream, 300) for i in ids(step)]
     assert 0.22 < 1 - seen.count("shape") / len(seen) < 0.28 and {"color", "yes"} <= set(seen)
+    assert np.array_equal(first_stage(TYPES, ["shape"], 0.0, 0, 0), SHAPES)
 
 
 def test_a_first_stage_of_a_kind_that_nobody_asks():
+    stage = "data.first_stage={fraction: 0.5, question_types: [shapes]}"
+    recipe = load_recipe("demo/vqa-tiny", [stage, "data.root=data/x"])
     with pytest.raises(
         RequestError,
         match="train in data/x: no question has the type shapes; there are color, shape, yes",
     ):
-        next(steps(staged_run(stage_steps=5, kind="shapes")))
+        first_stage_of(recipe, {"question_type": TYPES})(0)
 
 
 def test_a_tracker_that_is_not_installed_is_refused(monkeypatch):
@@ -248,14 +245,16 @@ def test_a_tracker_that_is_not_installed_is_refused(monkeypatch):
 def test_steps_that_are_passed_over_are_not_read():
     """In the middle of the first stage, at its end, and epochs later."""
 
-    def ids(step):
-        return step[0], step[1], [[int(i) for i in batch["ids"]] for batch in step[2]]
+    def shown(step):
+        return step[0], step[1], [batch["ids"] for batch in step[2]]
 
-    whole = [ids(step) for step in islice(steps(staged_run(stage_steps=5)), 30)]
+    whole = [shown(step) for step in islice(steps(plan(stage_steps=5), collate_of), 30)]
     for start in (0, 2, 5, 7, 21):
-        run, read = staged_run(stage_steps=5), []
-        run.task.collator = lambda *_, read=read: (
-            lambda part: read.append(part) or {"ids": list(part)}
-        )
-        assert [ids(step) for step in islice(steps(run, start), 4)] == whole[start : start + 4]
-        assert len(read) == 4 * run.accumulation
+        read = []
+
+        def reading(epoch, read=read):
+            return lambda part: read.append(part) or {"ids": [int(i) for i in part]}
+
+        stream = steps(plan(stage_steps=5), reading, start=start)
+        assert [shown(step) for step in islice(stream, 4)] == whole[start : start + 4]
+        assert len(read) == 8  # two micro-batches a step
