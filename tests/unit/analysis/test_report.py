@@ -494,7 +494,7 @@ def record(edit):
         (rows(first(id=5)), "1 question ids unknown to the annotations"),
         (rows(first(answer="never")), "differ, accuracy is 0.*in the record; `vle-bench evaluate"),
         (rows(first(score=1.5)), "score: 1.5 is no probability"),
-        (rows(first(score=float("nan"))), "score: nan is no probability"),
+        (rows(first(score=float("nan"))), "line 1: NaN is no JSON number"),
         (rows(first(answer=3)), "an id, an answer and its label are expected"),
         (record(lambda r: r.update(split="minival")), "a record of vqa on minival"),
         (record(lambda r: r.update(task_version=9)), "version 9 of the task, this is version 1"),
