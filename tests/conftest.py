@@ -10,6 +10,9 @@ from tests.miniature.cpu_durations import CpuDurations
 # against each other and take ten times as long. Set before torch is imported, and inherited by every process that a test starts.
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
     os.environ[name] = "1"
+# `make test ARGS=...` would hand its ARGS on to every make that a test starts.
+for name in ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "MAKELEVEL"):
+    os.environ.pop(name, None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
