@@ -263,14 +263,14 @@ def test_weights_are_float32_whatever_the_file_holds(work, tmp_path):
 def test_the_evaluation_within_training_stops_too(work, tmp_path, monkeypatch):
     from vle_bench.training import train as training
 
-    fit = training.evaluate_and_save
+    evaluate = training.evaluate
 
-    def damage_first(state):
+    def damage_first(state, stop):
         with torch.no_grad():
             next(iter(state.bare_model.vqa_classifier.parameters()))[0, 0] = float("nan")
-        fit(state)
+        evaluate(state, stop)
 
-    monkeypatch.setattr(training, "evaluate_and_save", damage_first)
+    monkeypatch.setattr(training, "evaluate", damage_first)
     _, error = run(
         "train", "demo/vqa-tiny", *SMALL, "--output-dir", tmp_path / "run", cwd=work, code=1
     )

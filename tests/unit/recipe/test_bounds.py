@@ -208,13 +208,13 @@ def test_options_of_the_command_line(arguments, tmp_path, monkeypatch):
         ("num_attention_heads", 0),
         ("num_labels", 10**9),
         ("num_token_types", 10**12),
-        ("hidden_dropout_prob", float("nan")),
-        ("layer_norm_eps", float("inf")),
+        ("hidden_dropout_prob", 1.5),
+        ("layer_norm_eps", -1.0),
         ("text_config.num_labels", 10**9),
         ("text_config.vocab_size", 10**13),
         ("text_config.max_position_embeddings", 10**12),
         ("text_config.position_buckets", -7),
-        ("text_config.hidden_size", float("inf")),
+        ("text_config.hidden_size", 1e300),
         ("text_config.num_hidden_layers", True),
         ("vision_config.image_size", 10**9),
         ("vision_config.image_size", [10**9, 10**9]),
@@ -241,13 +241,32 @@ def test_the_configuration_of_a_checkpoint(path, value, tmp_path):
     assert time.process_time() - started < 1
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_not_finite(value, tmp_path):
+    """JSON has no such numbers, though Python's writer and reader do."""
+    shutil.copytree(GOLDEN, tmp_path / "model")
+    config = json.loads((GOLDEN / "config.json").read_text(encoding="utf-8"))
+    text = json.dumps(config | {"hidden_dropout_prob": value})
+    (tmp_path / "model" / "config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(RequestError, match=f"config.json: {json.dumps(value)} is no JSON number"):
+        pretrained.load_model(tmp_path / "model", "VLEForVQA")
+    with pytest.raises(ValueError, match="hidden_dropout_prob"):
+        VLEConfig(hidden_dropout_prob=value)
+
+
 def test_configurations_that_are_fine_load():
     VLEConfig(num_labels=3129)
     VLEConfig.from_pretrained(str(GOLDEN))
 
 
-@pytest.mark.parametrize("value", [10**9, -1, 0, float("nan"), "8"])
-def test_the_picture_size_of_a_processor(value, tmp_path):
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        *((value, "no processor can be loaded") for value in (10**9, -1, 0, "8")),
+        (float("nan"), "NaN is no JSON number"),
+    ],
+)
+def test_the_picture_size_of_a_processor(value, message, tmp_path):
     from vle_bench.data.tokenizer import train_tokenizer
 
     VLEProcessor.from_parts(train_tokenizer(["what is it?"], 64), 32, 8).save_pretrained(tmp_path)
@@ -261,6 +280,6 @@ def test_the_picture_size_of_a_processor(value, tmp_path):
     )
     file.write_text(text, encoding="utf-8")
     started = time.process_time()
-    with pytest.raises(RequestError, match="no processor can be loaded"):
+    with pytest.raises(RequestError, match=message):
         pretrained.load_processor(tmp_path)
     assert time.process_time() - started < 1

@@ -371,7 +371,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(
-    ("place", "call", "state"), [("optimizer_step", 5, 3), ("evaluate_and_save", 2, 8)]
+    ("place", "call", "state"), [("optimizer_step", 5, 3), ("score_now", 2, 8)]
 )
 def test_a_run_with_an_average_goes_on_as_if_it_had_not_stopped(
     root, tmp_path, monkeypatch, capsys, place, call, state
@@ -388,7 +388,7 @@ def test_a_run_with_an_average_goes_on_as_if_it_had_not_stopped(
         "demo/vqa-tiny", [*RECIPE, *settings, "model.config.hidden_dropout_prob=0.1"]
     )
     train(recipe, tmp_path / "whole")
-    plain, calls = getattr(vle_bench.train, place), []
+    plain, calls = getattr(vle_bench.training.train, place), []
 
     def killed(*arguments):
         calls.append(1)
@@ -398,7 +398,7 @@ def test_a_run_with_an_average_goes_on_as_if_it_had_not_stopped(
 
     AcceleratorState._reset_state(reset_partial_state=True)
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(vle_bench.train, place, killed)
+        patched.setattr(vle_bench.training.train, place, killed)
         train(recipe, tmp_path / "killed")
     AcceleratorState._reset_state(reset_partial_state=True)
     capsys.readouterr()

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from accelerate.state import AcceleratorState
 
+from vle_bench.analysis.model_card import write_cards
 from vle_bench.data.prepare.easy_vqa import prepare_easy_vqa
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.digests import file_sha256
@@ -81,6 +82,7 @@ def test_the_record_is_of_the_checkpoint_that_the_recipe_selects(
         "targets": "normalised",
         "manifest_hash": record.data["manifest_hash"],
     }
+    write_cards(run)
     card = (run / "last" / "README.md").read_text(encoding="utf-8")
     assert ("represented by its `last/`" in card) == (selected == "last")
     assert (
