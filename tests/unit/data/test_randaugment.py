@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from vle_bench.bench.synthetic import write_synthetic
@@ -13,6 +14,7 @@ from vle_bench.errors import RequestError
 from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import AugmentGroup
 from vle_bench.tasks import load_task
+from vle_bench.training.run import Run
 
 BY_NAME = {
     operation.__name__: (operation, low, high, either_way)
@@ -244,10 +246,10 @@ def views(tmp_path, grouping, epochs):
         inputs={"max_text_length": 50},
         accumulation=1,
         stage_steps=0,
-        accelerator=SimpleNamespace(num_processes=1, process_index=0),
+        accelerator=SimpleNamespace(num_processes=1, process_index=0, device=torch.device("cpu")),
     )
     image_of = dict(zip(run.questions["question_id"], run.questions["image_id"], strict=True))
-    for epoch, _, micro_batches in run.steps():
+    for epoch, _, micro_batches in Run.steps(run):
         if epoch == epochs:
             return seen
         for batch in micro_batches:
