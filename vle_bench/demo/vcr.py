@@ -19,6 +19,7 @@ from vle_bench.evaluation.record import Record
 from vle_bench.evaluation.vcr_join import join_vcr
 from vle_bench.metrics.rounding import percent, plus_minus
 from vle_bench.recipe.load import load_recipe
+from vle_bench.tasks.catalogue import JOINED
 from vle_bench.tasks.predictions import read_predictions
 
 RECIPES = {"q2a": "demo/vcr-q2a-tiny", "qa2r": "demo/vcr-qa2r-tiny"}
@@ -50,7 +51,7 @@ def run_vcr_demo(overrides: list[str], folder: Path) -> None:
             named = [f"name=vcr-{task}-tiny{kind}", f"data.root={roots[data]}"]
             loaded = load_recipe(recipe, [*overrides, *changes, *named])
             records[kind][task] = run_once(loaded, folder / f"vcr-{task}{kind}")
-        output = folder / f"vcr-q2a{kind}" / "results" / "vcr_q2ar.val.json"
+        output = folder / f"vcr-q2a{kind}" / "results" / f"{JOINED}.val.json"
         q2a, qa2r = (folder / f"vcr-{task}{kind}" for task in RECIPES)
         records[kind]["q2ar"] = join_vcr(
             q2a, qa2r, records[kind]["q2a"].split, output, accelerator=Accelerator()

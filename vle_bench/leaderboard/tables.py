@@ -4,6 +4,7 @@ Everything comes from the result records and published.yaml.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
 from vle_bench.evaluation.record import Record, flattered, precision_of
@@ -11,11 +12,21 @@ from vle_bench.leaderboard.experiments import Experiment
 from vle_bench.leaderboard.markup import NOTHING, Cell, Citation, Column, Footnote, Row, Table
 from vle_bench.leaderboard.published import Model, Pretraining, Published, Score
 
-# The columns of VLE's own comparison -> task and split.
+
+@dataclass(frozen=True)
+class Compared:
+    """A column of VLE's own comparison: what was measured where, and the title of its figures."""
+
+    task: str
+    split: str
+    source: str
+    title: str
+
+
 COMPARED = {
-    "VQA": ("vqa", "test-dev"),
-    "VCR QA2R": ("vcr_qa2r", "val"),
-    "VCR Q2A": ("vcr_q2a", "val"),
+    "VQA": Compared("vqa", "test-dev", "vqav2", "VQA v2, test-dev"),
+    "VCR QA2R": Compared("vcr_qa2r", "val", "vcr", "VCR, question and answer to rationale"),
+    "VCR Q2A": Compared("vcr_q2a", "val", "vcr", "VCR, question to answer"),
 }
 
 COMPARISON = "vle-readme"  # the source that the comparison is from
@@ -180,11 +191,19 @@ def comparison(
     for model in (m for m in published.models if any(s.model == m.name for s in scores)):
         cells = [
             published_cell(
-                published, [s for s in scores if (s.model, s.task, s.split) == (model.name, *place)]
+                published,
+                [
+                    s
+                    for s in scores
+                    if (s.model, s.task, s.split) == (model.name, place.task, place.split)
+                ],
             )
             for place in COMPARED.values()
         ]
-        own = [measured_of(model, groups, *place, shipped) for place in COMPARED.values()]
+        own = [
+            measured_of(model, groups, place.task, place.split, shipped)
+            for place in COMPARED.values()
+        ]
         rows.append(Row("published", (Cell(model.name), *cells, *about(model), *own)))
     marked = any(FLATTERED.sign in cell.text for row in rows for cell in row.cells)
     numbers = (Column(title, numeric=True) for title in COMPARED)

@@ -66,8 +66,9 @@ def data():
         }
     )
     splits = {"val": {"labelled": True}, "test": {"labelled": False}}
+    manifest = SimpleNamespace(splits=splits, report={})
     return SimpleNamespace(
-        root="data/x", images=images, questions=lambda split: questions, manifest={"splits": splits}
+        root="data/x", images=images, questions=lambda split: questions, manifest=manifest
     )
 
 
@@ -235,7 +236,8 @@ def test_a_split_with_questions_left_out_makes_no_submission(nested):
         "test": {"left_out_with_their_image": 2, "left_out_as_bad_records": 1},
     }
     report = {"splits": found} if nested else found
-    data = SimpleNamespace(root="data/x", manifest={"splits": found, "report": report})
+    manifest = SimpleNamespace(splits=found, report=report)
+    data = SimpleNamespace(root="data/x", manifest=manifest)
     check_whole(data, "val")
     with pytest.raises(
         RequestError, match="data/x: 3 questions of test were left out when it was prepared"

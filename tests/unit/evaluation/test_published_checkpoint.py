@@ -532,7 +532,7 @@ def placeholders(folder, label_map=None):
         (
             edit("config.json", model_type="vilt"),
             [],
-            'config.json: not a VLEConfig, "model_type": "vle" is expected',
+            'config.json: not a VLEConfig, expected "model_type": "vle"',
         ),
         (
             placeholders,

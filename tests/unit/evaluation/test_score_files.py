@@ -234,7 +234,7 @@ def test_a_label_map_is_read_once(pipe, tmp_path):
     manifest = within(
         60, lambda: prepare_vqav2(official, tmp_path / "out", Choices(label_map=labels))
     )
-    assert manifest["labels"]["count"] == 2
+    assert manifest.labels["count"] == 2
 
 
 @pytest.mark.parametrize(

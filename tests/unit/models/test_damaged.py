@@ -45,7 +45,7 @@ def test_a_training_is_read_as_it_was_saved(tmp_path):
         ({"recipe": {"name": "", "hash": "0"}}, "recipe.name: '' is no name"),
         ({"expect": "x"}, "expect: "),
         ({"progress": {"step": "1"}}, "progress.step: "),
-        ({"progress": {"score": float("nan")}}, "progress.score: "),
+        ({"progress": {"score": float("nan")}}, "NaN is no JSON number"),
         ({"progress": None}, "progress: "),
         ({"seed": -1}, "seed: "),
         ({"training_splits": "train"}, "training_splits: "),
