@@ -4,6 +4,7 @@ Everything comes from the result records and published.yaml.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 
 from vle_bench.evaluation.record import Record, flattered, precision_of
@@ -11,12 +12,28 @@ from vle_bench.leaderboard.experiments import Experiment
 from vle_bench.leaderboard.markup import NOTHING, Cell, Citation, Column, Footnote, Row, Table
 from vle_bench.leaderboard.published import Model, Pretraining, Published, Score
 
-# The columns of VLE's own comparison -> task and split.
-COMPARED = {
-    "VQA": ("vqa", "test-dev"),
-    "VCR QA2R": ("vcr_qa2r", "val"),
-    "VCR Q2A": ("vcr_q2a", "val"),
-}
+
+@dataclass(frozen=True)
+class Compared:
+    """A column of VLE's own comparison.
+
+    Args:
+        data: the data that it is about; the same task on other data is not comparable.
+        figure: title of the figures that show it.
+    """
+
+    title: str
+    task: str
+    split: str
+    data: str
+    figure: str
+
+
+COMPARED = (
+    Compared("VQA", "vqa", "test-dev", "vqav2", "VQA v2, test-dev"),
+    Compared("VCR QA2R", "vcr_qa2r", "val", "vcr", "VCR, question and answer to rationale"),
+    Compared("VCR Q2A", "vcr_q2a", "val", "vcr", "VCR, question to answer"),
+)
 
 COMPARISON = "vle-readme"  # the source that the comparison is from
 
@@ -180,15 +197,20 @@ def comparison(
     for model in (m for m in published.models if any(s.model == m.name for s in scores)):
         cells = [
             published_cell(
-                published, [s for s in scores if (s.model, s.task, s.split) == (model.name, *place)]
+                published,
+                [
+                    s
+                    for s in scores
+                    if (s.model, s.task, s.split) == (model.name, column.task, column.split)
+                ],
             )
-            for place in COMPARED.values()
+            for column in COMPARED
         ]
-        own = [measured_of(model, groups, *place, shipped) for place in COMPARED.values()]
+        own = [measured_of(model, groups, c.task, c.split, shipped) for c in COMPARED]
         rows.append(Row("published", (Cell(model.name), *cells, *about(model), *own)))
     marked = any(FLATTERED.sign in cell.text for row in rows for cell in row.cells)
-    numbers = (Column(title, numeric=True) for title in COMPARED)
-    beside = (Column(f"{title} measured") for title in COMPARED)
+    numbers = (Column(column.title, numeric=True) for column in COMPARED)
+    beside = (Column(f"{column.title} measured") for column in COMPARED)
     return Table(
         "comparison",
         "The METER/VLE comparison",
