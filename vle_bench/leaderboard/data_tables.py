@@ -24,6 +24,7 @@ from vle_bench.leaderboard.tables import (
     sources,
 )
 from vle_bench.metrics.rounding import rounded
+from vle_bench.tasks.catalogue import JOINED, within
 
 RETRIEVAL = {"text_retrieval": "TR", "image_retrieval": "IR"}
 
@@ -228,9 +229,7 @@ def picked_as_halves(records: list[Record]) -> list[Record]:
 
 def without_halves(groups: list[tuple[Record, ...]]) -> list[tuple[Record, ...]]:
     """The groups without runs of one task whose joined record is among them."""
-    joined = {
-        half for g in groups if g[0].task == "vcr_q2ar" for half in digest_of(g[0]).split(" + ")
-    }
+    joined = {half for g in groups if g[0].task == JOINED for half in digest_of(g[0]).split(" + ")}
     return [g for g in groups if not {digest_of(record) for record in g} <= joined]
 
 
@@ -279,10 +278,10 @@ def pages(
         ]
 
     vqa = of("vqav2", "vqa")
-    vcr = of("vcr", "vcr_q2a", "vcr_qa2r", "vcr_joint", "vcr_q2ar")
-    shapes = without_halves(of("shapes-vcr", "vcr_q2a", "vcr_qa2r", "vcr_joint", "vcr_q2ar"))
+    vcr = of("vcr", *within(JOINED))
+    shapes = without_halves(of("shapes-vcr", *within(JOINED)))
     easy = [g for g in of("easy-vqa", "vqa") if g[0].split == "test"]
-    titles = {"vqa": "VQA", "vcr_q2a": "VCR Q2A", "vcr_qa2r": "VCR QA2R", "vcr_q2ar": "VCR Q2AR"}
+    titles = {"vqa": "VQA"} | {task: f"VCR {part}" for task, part in VCR_PARTS.items()}
     return [
         Page(
             "comparison",

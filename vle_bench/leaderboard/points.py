@@ -30,14 +30,14 @@ def drawings(published: Published, groups: Sequence[tuple[Record, ...]]) -> list
         groups: as `experiments` gives them; contaminated ones are not drawn.
     """
     result = []
-    for column in COMPARED.values():
+    for compared in COMPARED:
         for axis, label in AXES.items():
             points = (
-                *published_points(published, column.task, column.split, axis),
-                *measured_points(published, groups, column, axis),
+                *published_points(published, compared, axis),
+                *measured_points(published, groups, compared, axis),
             )
             if len(points) >= FEWEST:
-                result.append(Drawing(f"{column.task}-{axis}", column.title, label, points))
+                result.append(Drawing(f"{compared.task}-{axis}", compared.figure, label, points))
     return result
 
 
@@ -50,8 +50,9 @@ def size_on(axis: str, model: Model) -> int | None:
     )
 
 
-def published_points(published: Published, task: str, split: str, axis: str) -> Iterator[Point]:
+def published_points(published: Published, compared: Compared, axis: str) -> Iterator[Point]:
     """Models whose size is known, each different figure once."""
+    task, split = compared.task, compared.split
     for model in published.models:
         if (x := size_on(axis, model)) is None:
             continue
@@ -70,7 +71,7 @@ def published_points(published: Published, task: str, split: str, axis: str) -> 
 
 
 def measured_points(
-    published: Published, groups: Sequence[tuple[Record, ...]], column: Compared, axis: str
+    published: Published, groups: Sequence[tuple[Record, ...]], compared: Compared, axis: str
 ) -> Iterator[Point]:
     """Experiments on the split, at the size of the published model that the recipe fine-tunes.
 
@@ -78,13 +79,13 @@ def measured_points(
     from elsewhere is not drawn: its published point is there already.
     """
     for group in groups:
-        experiment, first = parts_of(group).get(column.task), group[0]
+        experiment, first = parts_of(group).get(compared.task), group[0]
         names = set(first.title.split(" + "))
         own = Model(name=first.title, parameters=first.model.get("parameters"))
         owner = next((m for m in published.models if names <= set(m.recipes)), own)
         if experiment is None or not first.ranked or first.kind == "elsewhere":
             continue
-        if (first.data["source"], first.split) != (column.source, column.split):
+        if (first.data["source"], first.split) != (compared.data, compared.split):
             continue
         if (x := size_on(axis, owner)) is None:
             continue

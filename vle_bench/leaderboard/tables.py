@@ -15,19 +15,25 @@ from vle_bench.leaderboard.published import Model, Pretraining, Published, Score
 
 @dataclass(frozen=True)
 class Compared:
-    """A column of VLE's own comparison: what was measured where, and the title of its figures."""
+    """A column of VLE's own comparison.
 
+    Args:
+        data: the data that it is about; the same task on other data is not comparable.
+        figure: title of the figures that show it.
+    """
+
+    title: str
     task: str
     split: str
-    source: str
-    title: str
+    data: str
+    figure: str
 
 
-COMPARED = {
-    "VQA": Compared("vqa", "test-dev", "vqav2", "VQA v2, test-dev"),
-    "VCR QA2R": Compared("vcr_qa2r", "val", "vcr", "VCR, question and answer to rationale"),
-    "VCR Q2A": Compared("vcr_q2a", "val", "vcr", "VCR, question to answer"),
-}
+COMPARED = (
+    Compared("VQA", "vqa", "test-dev", "vqav2", "VQA v2, test-dev"),
+    Compared("VCR QA2R", "vcr_qa2r", "val", "vcr", "VCR, question and answer to rationale"),
+    Compared("VCR Q2A", "vcr_q2a", "val", "vcr", "VCR, question to answer"),
+)
 
 COMPARISON = "vle-readme"  # the source that the comparison is from
 
@@ -195,19 +201,16 @@ def comparison(
                 [
                     s
                     for s in scores
-                    if (s.model, s.task, s.split) == (model.name, place.task, place.split)
+                    if (s.model, s.task, s.split) == (model.name, column.task, column.split)
                 ],
             )
-            for place in COMPARED.values()
+            for column in COMPARED
         ]
-        own = [
-            measured_of(model, groups, place.task, place.split, shipped)
-            for place in COMPARED.values()
-        ]
+        own = [measured_of(model, groups, c.task, c.split, shipped) for c in COMPARED]
         rows.append(Row("published", (Cell(model.name), *cells, *about(model), *own)))
     marked = any(FLATTERED.sign in cell.text for row in rows for cell in row.cells)
-    numbers = (Column(title, numeric=True) for title in COMPARED)
-    beside = (Column(f"{title} measured") for title in COMPARED)
+    numbers = (Column(column.title, numeric=True) for column in COMPARED)
+    beside = (Column(f"{column.title} measured") for column in COMPARED)
     return Table(
         "comparison",
         "The METER/VLE comparison",

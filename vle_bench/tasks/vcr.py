@@ -123,11 +123,11 @@ class VCR:
 
     @staticmethod
     def choices(
-        questions: Any,
-        images: Any,
-        processor: Any,
+        questions: Dataset,
+        images: Dataset,
+        processor: Processor,
         parts: tuple[Part, ...],
-        inputs: dict[str, Any],
+        inputs: Settings,
     ) -> ChoiceCollator:
         """Create a collator of these parts by the inputs of a recipe or of a checkpoint."""
         length, alignment = inputs["max_text_length"], inputs["alignment"]
