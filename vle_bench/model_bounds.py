@@ -1,8 +1,8 @@
 """Bounds of the numbers in a model's configuration: recipes and config.json have the same.
 
-The largest encoders of this kind have 48 layers of 1,664 and 128,100 words. A mistyped number beyond
-these bounds would build modules or allocate tables for minutes. Imports nothing, because recipes are
-checked without torch.
+The largest encoders of this kind have 48 layers of 1,664 and 128,100 words. A mistyped number
+beyond these bounds would build modules or allocate tables for minutes. Imports nothing, because
+recipes are checked without torch.
 """
 
 from collections.abc import Mapping

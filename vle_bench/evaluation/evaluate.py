@@ -102,10 +102,7 @@ def load(
         check_labelled(data, split)
     if elsewhere:
         published_checkpoint.check_splits(asked, data.manifest.source)
-        labels = published_checkpoint.answers(folder) if data.labels else []
-    else:
-        labels = pretrained.load_labels(folder) if data.labels else []
-        check_labels(labels, data)
+    labels = answers(folder, data, elsewhere)
     task.check(data, split, training["inputs"])
     # Before the model is read: a run that goes on may replace its best/ at any time.
     sha256 = published_checkpoint.weights_sha256(folder)
@@ -129,6 +126,18 @@ def load(
         scored_in,
         elsewhere,
     )
+
+
+def answers(folder: Path, data: Data, elsewhere: bool) -> list[str]:
+    """Return the checkpoint's answers by class; those of one trained elsewhere may differ from the
+    data's."""
+    if not data.labels:
+        return []
+    if elsewhere:
+        return published_checkpoint.answers(folder)
+    labels = pretrained.load_labels(folder)
+    check_labels(labels, data)
+    return labels
 
 
 def warn_of_precision(folder: Path, scored_in: str) -> None:

@@ -18,7 +18,7 @@ def on_gpu() -> bool:
 
 
 def training_precision(choice: str) -> str:
-    """Resolve `auto` of the recipe's `train.precision`: bf16 on a GPU that computes in it, else fp32.
+    """Resolve `auto` of `train.precision`: bf16 on a GPU that computes in it, else fp32.
 
     Raises:
         RequestError: fp16 without a GPU, where Accelerate would silently leave out the loss scaler.

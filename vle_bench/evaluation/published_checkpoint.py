@@ -206,67 +206,73 @@ def task_of(folder: Path, config: VLEConfig, asked: str | None) -> str:
 
 
 def processor_of(folder: Path, config: VLEConfig, resize: Resize | None) -> VLEProcessor:
-    """The folder's processor, with the patch size that the published ones do not say; pictures must come out in the model's size.
+    """Load the folder's processor; its pictures must come out in the model's size.
 
-    A size that is no multiple of the patch is taken as it is (published VLE-large: 384 and 14): what remains is not seen.
+    A size that is no multiple of the patch is taken as it is (published VLE-large: 384 and 14): the
+    model does not see the rest.
     """
-    path = next(
-        (
-            f
-            for name in ("processor_config.json", "preprocessor_config.json")
-            if (f := folder / name).is_file()
-        ),
-        None,
-    )
+    names = ("processor_config.json", "preprocessor_config.json")
+    path = next((folder / name for name in names if (folder / name).is_file()), None)
     if path is None:
         raise RequestError(
-            f"{folder}: has no preprocessor_config.json, so that nothing says how pictures become the model's; "
-            "take the published folder's (a converted checkpoint: convert again, with --tokenizer DIR)"
+            f"{folder}: has no preprocessor_config.json, so that nothing says how pictures become "
+            "the model's; take the published folder's (a converted checkpoint: convert again, with "
+            "--tokenizer DIR)"
         )
     processor = pretrained.read_processor(folder)
-    vision, words = config.vision_config, config.text_config.vocab_size
-    if len(processor.tokenizer) > words:
-        raise RequestError(
-            f"{folder}: its tokenizer has {len(processor.tokenizer):,} words, and its text encoder {words:,}"
-        )
-    missing = [
-        name
-        for name in ("pad", "cls", "sep")
-        if getattr(processor.tokenizer, f"{name}_token_id") is None
-    ]
-    if missing:
-        raise RequestError(
-            f"{folder / 'tokenizer_config.json'}: the tokenizer has no {missing[0]}_token"
-        )
-    limit = processor.tokenizer.model_max_length
-    if not is_number(limit) or limit < SHORTEST:
-        raise RequestError(
-            f"{folder / 'tokenizer_config.json'}: model_max_length: a number from {SHORTEST} on is expected, not {limit!r}"
-        )
-    size = vision.image_size
+    check_tokenizer(folder, processor.tokenizer, config.text_config.vocab_size)
+    size = config.vision_config.image_size
     if resize is not None:
         processor.set_size(size, resize)
-    processor.patch_size = vision.patch_size
+    # The published processors do not say it.
+    processor.patch_size = config.vision_config.patch_size
     check_settings(path, processor.image_processor)
     if processor.square != (size, size):
         raise RequestError(
             f"{path}: pictures come out as {pictures_of(processor)}, and the model takes "
             f"{size} × {size} pixels (config.json); --resize crop or --resize squash makes them fit"
         )
+    check_picture(path, processor, (config.vision_config.num_channels, size, size))
+    return processor
+
+
+def check_tokenizer(folder: Path, tokenizer: Any, words: int) -> None:
+    """Refuse a tokenizer of another text encoder, or one that cannot build the model's texts.
+
+    Args:
+        words: rows of the text encoder's table.
+    """
+    if len(tokenizer) > words:
+        raise RequestError(
+            f"{folder}: its tokenizer has {len(tokenizer):,} words, and its text encoder {words:,}"
+        )
+    path = folder / "tokenizer_config.json"
+    for name in ("pad", "cls", "sep"):
+        if getattr(tokenizer, f"{name}_token_id") is None:
+            raise RequestError(f"{path}: the tokenizer has no {name}_token")
+    limit = tokenizer.model_max_length
+    if not is_number(limit) or limit < SHORTEST:
+        raise RequestError(
+            f"{path}: model_max_length: a number from {SHORTEST} on is expected, not {limit!r}"
+        )
+
+
+def check_picture(path: Path, processor: VLEProcessor, expected: tuple[int, int, int]) -> None:
+    """Refuse a processor that does not turn a picture into channels × height × width `expected`."""
+    _, height, width = expected
+    picture = Image.new("RGB", (width + 7, height))
     try:
-        tried = processor(images=Image.new("RGB", (size + 7, size)), text="a")["pixel_values"]
-    except (
-        Exception
-    ) as error:  # others' files may hold anything, and each library has error types of its own
+        shape = tuple(processor(images=picture, text="a")["pixel_values"].shape[1:])
+    # Others' files may hold anything, and each library raises errors of its own.
+    except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise RequestError(
             f"{path}: with it and the tokenizer nothing becomes the model's input: {reason[0]}"
         ) from error
-    if tuple(tried.shape) != (1, vision.num_channels, size, size):
+    if shape != expected:
         raise RequestError(
-            f"{path}: pictures come out as {tuple(tried.shape[1:])}, not as {vision.num_channels} × {size} × {size}"
+            f"{path}: pictures come out as {shape}, not as {' × '.join(map(str, expected))}"
         )
-    return processor
 
 
 def check_settings(path: Path, settings: Any) -> None:

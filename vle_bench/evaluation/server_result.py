@@ -48,11 +48,7 @@ def record_server_result(
             checkpoint's task on this data.
     """
     started = time.monotonic()
-    known = dict.fromkeys(split for row in SOURCES.values() for split in row.server_sizes)
-    if split not in known:
-        raise RequestError(
-            f"--server-result: records are made of {', '.join(known)}, not of {split}"
-        )
+    check_split(split)
     with reading(file):
         content = file.read_bytes()  # once: it may be a pipe
     figures = read_result(file, split, content)
@@ -87,6 +83,15 @@ def record_server_result(
     if accelerator.is_main_process:
         atomic.write_json(output, record.model_dump(mode="json"))
     return record
+
+
+def check_split(split: str) -> None:
+    """Refuse a split that no server scores."""
+    known = dict.fromkeys(split for row in SOURCES.values() for split in row.server_sizes)
+    if split not in known:
+        raise RequestError(
+            f"--server-result: records are made of {', '.join(known)}, not of {split}"
+        )
 
 
 def scored_ids(loaded: Loaded, folder: Path, data_root: Path, split: str) -> list[int]:
