@@ -3,9 +3,8 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import datasets
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,6 +14,10 @@ from vle_bench.data.images import Views, decode
 from vle_bench.data.official.vcr import CHOICES
 from vle_bench.data.vcr_text import Encoding, encode_record, pad_choices
 from vle_bench.json_files import JsonObject
+
+if TYPE_CHECKING:
+    # The GPU check runs where this library is missing.
+    from datasets import Dataset
 
 Batch = dict[str, Any]  # tensors, ids and lists by name
 
@@ -31,8 +34,8 @@ class QuestionCollator:
             picture is shared.
     """
 
-    questions: datasets.Dataset
-    images: datasets.Dataset
+    questions: "Dataset"
+    images: "Dataset"
     processor: Callable[..., Any]
     num_labels: int
     max_text_length: int
@@ -94,8 +97,8 @@ class ChoiceCollator:
         alignment: False: no object tokens, and types 0 for all words.
     """
 
-    questions: datasets.Dataset
-    images: datasets.Dataset
+    questions: "Dataset"
+    images: "Dataset"
     processor: Any
     parts: tuple[Part, ...]
     max_text_length: int
