@@ -28,8 +28,8 @@ def quiet_libraries() -> None:
     meet_on_cpu(os.environ)
     from transformers.utils import logging
 
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 def is_first_process() -> bool:

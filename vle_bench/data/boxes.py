@@ -45,8 +45,9 @@ def turn(boxes: ArrayLike, width: float, height: float, orientation: int) -> NDA
 def outside(boxes: ArrayLike, width: float, height: float) -> NDArray[np.bool_]:
     """Return which boxes (K,) share nothing with a picture of width × height."""
     x1, y1, x2, y2 = box_array(boxes).T
-    beside = (x1 >= width) | ((x1 < 0) & (x2 <= 0))
-    return np.logical_or(beside, (y1 >= height) | ((y1 < 0) & (y2 <= 0)))
+    beside: NDArray[np.bool_] = (x1 >= width) | ((x1 < 0) & (x2 <= 0))
+    above: NDArray[np.bool_] = (y1 >= height) | ((y1 < 0) & (y2 <= 0))
+    return beside | above
 
 
 def patch_mask(
@@ -73,5 +74,5 @@ def patch_mask(
     column, row = np.arange(cols), np.arange(rows)
     in_columns = (column >= x1) & (column <= x2)  # (K, cols)
     in_rows = (row >= y1) & (row <= y2)  # (K, rows)
-    touched = np.logical_and(in_rows[:, :, None], in_columns[:, None, :])
+    touched: NDArray[np.bool_] = np.logical_and(in_rows[:, :, None], in_columns[:, None, :])
     return touched.reshape(len(in_rows), rows * cols)

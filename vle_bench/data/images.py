@@ -204,7 +204,9 @@ def _inline(address: str, name: str) -> bytes:
 
 def _eight_bit(values: np.ndarray) -> np.ndarray:
     """Round 0..65535 to 0..255. Mode "I" is how Pillow opens some 16-bit files."""
-    return ((np.clip(values, 0, 65535).astype(np.uint32) + 128) // 257).astype(np.uint8)
+    wide: np.ndarray = np.clip(values, 0, 65535).astype(np.uint32)
+    rounded: np.ndarray = ((wide + 128) // 257).astype(np.uint8)
+    return rounded
 
 
 def _from_array(array: np.ndarray, name: str) -> Image.Image:

@@ -280,7 +280,8 @@ def at_least_token_types(folder: Path, wanted: int | None) -> int | None:
     """Return the rows of the type table: `wanted`, but never fewer than the checkpoint has."""
     if wanted is None:
         return None
-    return max(wanted, read_json(folder / "config.json").get("num_token_types", 0))
+    trained: int = read_json(folder / "config.json").get("num_token_types", 0)
+    return max(wanted, trained)
 
 
 def _one_line(error: Exception) -> str:

@@ -173,12 +173,13 @@ def soft_scores(predictions: list[Prediction], table: list[Row]) -> NDArray[np.f
     Rounded, because the tables hold 0.3 in 32 bits.
     """
     chosen = {one.id: one["label"] for one in predictions}
-    return np.array(
+    scores: NDArray[np.float64] = np.array(
         [
             in_vocabulary(chosen[row["question_id"]], row["label_ids"], row["label_scores"])
             for row in table
         ]
-    ).round(6)
+    )
+    return np.round(scores, 6)
 
 
 VQA_TASK = VQA()

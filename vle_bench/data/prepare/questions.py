@@ -309,9 +309,10 @@ def bad_questions(
     ours = [record for record in listed if record["image_id"] not in elsewhere]
     known = [record["question_id"] for record in ours if record["question_id"] is not None]
     lost = len(np.setdiff1d(np.array(known, np.int64), table["question_id"].to_numpy()))
-    return lost + sum(
+    unnamed: int = sum(
         record["question_id"] is None and record["file"] == split.questions.name for record in ours
     )
+    return lost + unnamed
 
 
 def rows_of_splits(splits: Splits, official: Official) -> dict[str, Rows]:

@@ -123,7 +123,8 @@ def _read_config(folder: Path) -> PreTrainedConfig:
             f"{folder}: no config.json; expected a folder that from_pretrained can load"
         )
     try:
-        return AutoConfig.from_pretrained(str(folder), local_files_only=True)
+        config: PreTrainedConfig = AutoConfig.from_pretrained(str(folder), local_files_only=True)
+        return config
     except (OSError, ValueError, KeyError) as error:
         raise RequestError(
             f"{folder}: its config.json cannot be read: {str(error).strip().splitlines()[0]}"
