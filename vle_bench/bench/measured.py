@@ -1,4 +1,4 @@
-"""What a benchmark measured: timings of each way, and the content of the timed batches."""
+"""Results of a benchmark: the timings of each way, and the content of the timed batches."""
 
 import statistics
 from dataclasses import dataclass, field

@@ -43,7 +43,7 @@ RESULTS = Path(
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command line says of a checkpoint from elsewhere; None: as its folder says.
+    """Settings given on the command line for a checkpoint from elsewhere; None: as in its folder.
 
     Args:
         task: needed only where config.json names no architecture.
@@ -71,7 +71,7 @@ class Asked:
             raise RequestError(f"{folder}: a checkpoint of vle-bench, {said}; leave {named[0]} out")
 
     def changes(self) -> str:
-        """What is not as the folder says, for the record; empty where nothing was asked for."""
+        """Name the settings that differ from the folder's, for the record; empty if none do."""
         given = {"resize": self.resize, "max_text_length": self.max_text_length}
         return ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)
 
@@ -237,11 +237,7 @@ def processor_of(folder: Path, config: VLEConfig, resize: Resize | None) -> VLEP
 
 
 def check_tokenizer(folder: Path, tokenizer: Any, words: int) -> None:
-    """Refuse a tokenizer of another text encoder, or one that cannot build the model's texts.
-
-    Args:
-        words: rows of the text encoder's table.
-    """
+    """Refuse a tokenizer that does not fit a text encoder of `words` words, or lacks a token."""
     if len(tokenizer) > words:
         raise RequestError(
             f"{folder}: its tokenizer has {len(tokenizer):,} words, and its text encoder {words:,}"

@@ -72,4 +72,5 @@ def test_long_texts_do_not_either():
         model = models.VLEForVQA(config)
     texts = torch.ones(2, 300, dtype=torch.long, device=DEVICE)
     with NoCopies():
-        model.vle.encode_text(texts, texts)
+        encoded = model.vle.encode_text(texts, texts)
+    assert encoded.device == DEVICE and encoded.shape[:2] == texts.shape

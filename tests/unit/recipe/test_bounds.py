@@ -255,8 +255,9 @@ def test_numbers_that_are_not_finite(value, tmp_path):
 
 
 def test_configurations_that_are_fine_load():
-    VLEConfig(num_labels=3129)
-    VLEConfig.from_pretrained(str(GOLDEN))
+    assert VLEConfig(num_labels=3129).num_labels == 3129
+    golden = json.loads((GOLDEN / "config.json").read_text(encoding="utf-8"))
+    assert VLEConfig.from_pretrained(str(GOLDEN)).hidden_size == golden["hidden_size"]
 
 
 @pytest.mark.parametrize(
