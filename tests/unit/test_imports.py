@@ -27,6 +27,8 @@ FLOOR = {
     "metrics": 2,
     "atomic": 1,
     "json_files": 1,
+    "strict_schema": 1,
+    "strict_yaml": 1,
     "errors": 0,
     "progress": 0,
     "digests": 0,
