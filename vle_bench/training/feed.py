@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from vle_bench.data.prepared import PreparedData, check_labelled
+from vle_bench.data.prepared import PreparedData, check_labelled, check_labels
 from vle_bench.data.samplers import questions_together
 from vle_bench.errors import RequestError
 from vle_bench.models import pretrained
@@ -112,6 +112,30 @@ def of_recipe(recipe: Recipe, task: Task, data: PreparedData) -> Feed:
         types = max(config.num_token_types, task.num_token_types or 0)
     inputs = task.inputs(recipe.model.model_dump(), types)
     return Feed(recipe, task, data, data.questions(recipe.data.train), processor, inputs)
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Tell whether a run folder has a checkpoint, with the processor that its model reads with."""
+    return any((run / name / "config.json").is_file() for name in pretrained.selection(run))
+
+
+def of_run(recipe: Recipe, task: Task, data: PreparedData, run: Path) -> Feed:
+    """Return what a run reads, by the processor and the `inputs` that it saved.
+
+    Raises:
+        RequestError: its checkpoint cannot be read, or has other answers than the data.
+    """
+    folder = pretrained.resolve(run)
+    training = pretrained.read_json(folder / pretrained.TRAINING_FILE)
+    if not isinstance(training, dict) or "inputs" not in training:
+        raise RequestError(
+            f"{folder / pretrained.TRAINING_FILE}: written by an earlier version; train again"
+        )
+    if data.labels:
+        check_labels(pretrained.load_labels(folder), data)
+    processor = pretrained.load_processor(folder)
+    questions = data.questions(recipe.data.train)
+    return Feed(recipe, task, data, questions, processor, training["inputs"])
 
 
 def open_data(recipe: Recipe, task: Task) -> PreparedData:
