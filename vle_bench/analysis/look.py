@@ -93,11 +93,18 @@ def chosen_examples(look: Look, ids: Sequence[str], count: int, seed: int) -> ND
     places = {str(i): place for place, i in enumerate(look.questions[look.form.ID])}
     for wanted in ids:
         if wanted not in places:
+            elsewhere = next((n for n in look.data.manifest.splits if holds(look, n, wanted)), None)
+            way_out = f"nearest: {nearest_id(wanted, list(places))}"
             raise RequestError(
                 f"--ids: {wanted!r} is no {look.form.ID} of {look.split} in {look.data.root}; "
-                f"nearest: {nearest_id(wanted, list(places))}"
+                + (f"it is of {elsewhere}: --split {elsewhere}" if elsewhere else way_out)
             )
     return np.array([places[wanted] for wanted in dict.fromkeys(ids)])
+
+
+def holds(look: Look, split: str, wanted: str) -> bool:
+    """Tell whether a split has an example of this id."""
+    return wanted in map(str, look.data.questions(split)[look.form.ID])
 
 
 def nearest_id(wanted: str, known: Sequence[str]) -> str:
@@ -123,7 +130,7 @@ def write_look(look: Look, output: Path, rows: NDArray[np.int64], seed: int) -> 
     image_rows = np.unique(np.asarray(look.questions["image_row"]))
     sides = [np.asarray(look.data.images[name])[image_rows] for name in ("width", "height")]
     sizes = np.stack(sides, 1)
-    facts = numbers.question_facts(look.data, look.split, look.questions)
+    facts = numbers.question_facts(look.data, look.split, look.questions, look.trained)
     charts = [*form.charts(look.questions, look.data.images, image_rows.tolist())]
     steps: list[list[numbers.MicroBatch]] = []
     if feed is not None:

@@ -201,18 +201,24 @@ def measure_lengths(
     )
 
 
-def question_facts(data: PreparedData, split: str, questions: Dataset) -> list[Fact]:
-    """How many questions and pictures there are, and what `prepare` has left out."""
+def question_facts(data: PreparedData, split: str, questions: Dataset, trained: bool) -> list[Fact]:
+    """How many questions and pictures there are, and what `prepare` has left out.
+
+    Args:
+        trained: training reads the split; `training_facts` then says what it leaves out.
+    """
     pictures = len(np.unique(np.asarray(questions["image_row"])))
     facts = [Fact("questions", f"{len(questions):,} of {split}, about {pictures:,} pictures")]
     reports = data.manifest.report.get("splits", data.manifest.report)
-    left_out = sum(
-        reports.get(name, {}).get(key, 0)
-        for name in tables(split, set(data.manifest.splits))
-        for key in LEFT_OUT
-    )
+    parts = tables(split, set(data.manifest.splits))
+    left_out = sum(reports.get(name, {}).get(key, 0) for name in parts for key in LEFT_OUT)
     if left_out:
         facts.append(Fact("left out by prepare", f"{left_out:,} questions", lost=True))
+    labelled = all(data.manifest.splits[name].get("labelled", True) for name in parts)
+    if "answerable" in questions.column_names and labelled and not trained:
+        without = len(questions) - int(np.sum(questions["answerable"]))
+        words = f"{without:,} questions have no answer in it ({len(data.labels):,} answers)"
+        facts.append(Fact("label map", words, lost=without > 0))
     return facts
 
 

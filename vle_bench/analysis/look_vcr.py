@@ -75,7 +75,7 @@ def said(row: Row) -> list[tuple[str, str, bool]]:
 def titles(task: Any, inputs: Batch) -> list[tuple[str, bool]]:
     """The title of each text of an example, and whether it is the right choice."""
     if "masked_positions" in inputs:
-        return [("with masked words", False), ("the whole text", False)]
+        return [("with masked words, as evaluation masks them", False), ("the whole text", False)]
     labels = inputs["labels"].flatten().tolist() if "labels" in inputs else [None] * len(task.parts)
     return [
         (f"{PARTS[part]} {k + 1}", k == label)
