@@ -15,7 +15,7 @@ from vle_bench.json_files import JsonObject, read_json
 SCHEMA_VERSION = 2
 REQUIRED = ("source", "splits", "files", "images", "hash")
 # The hash covers the prepared content alone: not how it was made, nor what was left out.
-NOT_HASHED = ("hash", "report", "left_out", "inputs", "notes")
+NOT_HASHED = ("hash", "turned", "report", "left_out", "inputs", "notes")
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Manifest:
         labels: of the label map: `count`, `sha256` and its origin; None without classes.
         targets: `normalised` or `published`, how answers were looked up; None without classes.
         hash: SHA-256 of the fields above.
+        turned: number of images with an EXIF orientation, which were turned as it says; None for
+            data of versions that did not count them.
         report: split → statistics of the preparation (for VCR under `splits`), among them how many
             questions the split lacks: `left_out_with_their_image` because their image is missing
             or unreadable, `left_out_as_bad_records` because the record is wrong.
@@ -46,6 +48,7 @@ class Manifest:
     labels: JsonObject | None = None
     targets: str | None = None
     hash: str = ""
+    turned: int | None = None
     report: JsonObject = field(default_factory=dict)
     left_out: JsonObject = field(default_factory=dict)
     inputs: JsonObject | None = None
