@@ -75,7 +75,7 @@ def test_decay_of_norms(both, recipe, part, figure):
 def test_decay_of_the_head_norm_in_vcr():
     """The recipe's own steps and rate: 5 epochs of 212,923 questions in batches of 128."""
     loaded = load_recipe("vcr/vle-base-q2a").train
-    steps = 212_923 // loaded.batch_size * loaded.epochs
+    steps = int(212_923 // loaded.batch_size * loaded.epochs)
     warmup = warmup_steps(steps, loaded.warmup_fraction)
     assert round(steps, -2) == 8_300
     factors = [min(k / warmup, (steps - k) / (steps - warmup)) for k in range(steps)]
