@@ -135,7 +135,7 @@ def score(
     target = output or run / "results" / f"{name}.{split}.json"
     if not is_elsewhere(checkpoint):
         weights = resolve(checkpoint) / "model.safetensors"
-        outputs.check_record_output(target, run, weights, name, split)
+        outputs.check_record_output(target, run, weights, name, split, root)
     accelerator = scoring_accelerator()
     if server_result is not None:
         record = record_server_result(

@@ -18,7 +18,7 @@ from vle_bench.data.prepared import check_labelled, check_labels, check_whole
 from vle_bench.data.splits import overlap
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluation import published_checkpoint
-from vle_bench.evaluation.outputs import predictions_file, run_of
+from vle_bench.evaluation.outputs import predictions_file, refuse_another, run_of
 from vle_bench.evaluation.precision import (
     autocast,
     scoring_precision,
@@ -308,7 +308,7 @@ def evaluate_checkpoint(
     )
     task = loaded.task
     if loaded.elsewhere:
-        published_checkpoint.refuse_anothers(output, loaded.sha256, loaded.files_sha256)
+        refuse_another(output, loaded, split)
     predictions = predict_split(loaded, task, split, accelerator, batch_size, num_workers)
     record = record_of(
         loaded,

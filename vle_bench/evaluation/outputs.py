@@ -1,11 +1,16 @@
 """Output files of an evaluation: chosen and checked before it starts, so that nothing is lost."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from vle_bench.data.prepared import read_manifest
 from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import load_record
 from vle_bench.tasks.catalogue import CATALOGUE, JOINED
+
+if TYPE_CHECKING:
+    from vle_bench.evaluation.evaluate import Loaded
 
 CHECKPOINTS = ("best", "last")  # the two of a run folder
 
@@ -46,8 +51,10 @@ def predictions_file(record: Path, run: Path, task: str, split: str) -> Path:
     return record.with_name(f"{record.stem}.predictions.jsonl")
 
 
-def check_record_output(record: Path, run: Path, weights: Path, task: str, split: str) -> None:
-    """Refuse to replace the record, or the predictions, of other weights.
+def check_record_output(
+    record: Path, run: Path, weights: Path, task: str, split: str, data_root: Path
+) -> None:
+    """Refuse to replace the record, or the predictions, of other weights or other data.
 
     In a run folder an evaluation of the same weights may be repeated, and may replace the record of
     weights that the run has since replaced. Anywhere else nothing is replaced.
@@ -55,6 +62,7 @@ def check_record_output(record: Path, run: Path, weights: Path, task: str, split
     Args:
         run: the folder of the evaluation's own record.
         weights: the file of the weights to evaluate.
+        data_root: the prepared data to evaluate on.
 
     Raises:
         RequestError: a file is in the way.
@@ -70,6 +78,7 @@ def check_record_output(record: Path, run: Path, weights: Path, task: str, split
                 f"{error}; name another file with --output, or remove this one"
             ) from error
         if before == file_sha256(weights):
+            refuse_other_data(record, data_root)
             return
         others = [run / name / weights.name for name in CHECKPOINTS]
         kept = [
@@ -81,6 +90,56 @@ def check_record_output(record: Path, run: Path, weights: Path, task: str, split
                 f"{record}: is the record of {of}, not of {weights.parent}; name another file with "
                 "--output"
             )
+
+
+def refuse_other_data(record: Path, data_root: Path) -> None:
+    """Refuse to replace the record of other data; folders that are no prepared data pass."""
+    manifest = data_root / "manifest.json"
+    if manifest.is_file():
+        before = load_record(record).data.get("manifest_hash")
+        if before not in (None, read_manifest(manifest).hash):
+            raise RequestError(
+                f"{record}: there already, and of other data than {data_root}; name another file "
+                "with --output"
+            )
+
+
+def refuse_another(record: Path, loaded: "Loaded", split: str) -> None:
+    """Refuse to replace the record of another evaluation of a checkpoint from elsewhere.
+
+    Only the same files, data, settings and precision may be evaluated again: else two scores would
+    have one place, and the first would be lost without a word.
+
+    Raises:
+        RequestError: names the first difference.
+    """
+    if not record.is_file():
+        return
+    try:
+        before = load_record(record)
+    except RequestError as error:
+        raise RequestError(f"{error}; name another file with --output") from error
+    model, settings = before.model, loaded.training["model"]
+    if model.get("checkpoint_sha256") != loaded.sha256:
+        other = "not of this checkpoint"
+    elif model.get("files_sha256", loaded.files_sha256) != loaded.files_sha256:
+        other = "of other files beside it"
+    else:
+        pairs = {
+            "split": (before.split, split),
+            "data": (before.data.get("manifest_hash"), loaded.data.manifest.hash),
+            "precision": (before.precision, loaded.precision),
+            "resize": (model.get("resize"), loaded.processor.resize),
+            "max_text_length": (model.get("max_text_length"), settings["max_text_length"]),
+        }
+        differing = [name for name, (old, new) in pairs.items() if old not in (None, new)]
+        if not differing:
+            return
+        other = f"of another {differing[0]}"
+        if differing[0] != "data":
+            old, new = pairs[differing[0]]
+            other += f" ({old}, not {new})"
+    raise RequestError(f"{record}: there already, and {other}; name another file with --output")
 
 
 def check_joined_output(record: Path, run: Path, other: Path, split: str) -> None:

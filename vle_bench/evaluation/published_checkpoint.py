@@ -6,7 +6,6 @@ it too.
 """
 
 import hashlib
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -118,25 +117,6 @@ def task_asked(path: Path, asked: Asked) -> str:
     if not isinstance(training, dict) or not isinstance(training.get("task"), str):
         raise RequestError(f"{folder / pretrained.TRAINING_FILE}: names no task")
     return str(training["task"])
-
-
-def refuse_anothers(output: Path, sha256: str, files: str) -> None:
-    """Refuse to overwrite the record of another checkpoint of the same name.
-
-    Args:
-        sha256: of the weights.
-        files: see `pretrained.files_sha256`.
-    """
-    if not output.is_file():
-        return
-    try:
-        model = json.loads(output.read_text(encoding="utf-8"))["model"]
-        there = model.get("checkpoint_sha256"), model.get("files_sha256", files)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        there = None, None
-    if there != (sha256, files):
-        other = "not of this checkpoint" if there[0] != sha256 else "of other files beside it"
-        raise RequestError(f"{output}: there already, and {other}; name another file with --output")
 
 
 def described(folder: Path, asked: Asked) -> tuple[dict[str, Any], VLEProcessor]:

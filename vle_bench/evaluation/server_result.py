@@ -13,7 +13,8 @@ from vle_bench.data.prepared import check_whole
 from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.evaluate import Loaded, load, record_of
-from vle_bench.evaluation.published_checkpoint import AS_SAVED, Asked, refuse_anothers
+from vle_bench.evaluation.outputs import refuse_another
+from vle_bench.evaluation.published_checkpoint import AS_SAVED, Asked
 from vle_bench.evaluation.record import Record, refuse_constant
 from vle_bench.json_files import loads, reading
 from vle_bench.tasks.predictions import Scores
@@ -62,7 +63,7 @@ def record_server_result(
         asked=asked,
     )
     if loaded.elsewhere:
-        refuse_anothers(output, loaded.sha256, loaded.files_sha256)
+        refuse_another(output, loaded, split)
     ids = scored_ids(loaded, folder, data_root, split)
     scores = Scores(
         n=len(ids),
