@@ -37,8 +37,10 @@ NO_TORCH = [
     "data.sources",
     "data.splits",
     "tasks.catalogue",
-    "leaderboard.published",
-    "evaluation.record",
+    "leaderboard.records",
+    "leaderboard.render",
+    "leaderboard.reproduce",
+    "evaluation.request",
     "training.launch",
 ]
 FILES = sorted(

@@ -22,8 +22,7 @@ from vle_bench import models
 from vle_bench.data.prepared import PreparedData, check_labelled
 from vle_bench.data.samplers import questions_together
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.precision import precision_name
-from vle_bench.evaluation.provenance import device_name
+from vle_bench.evaluation.precision import device_name, precision_name
 from vle_bench.models import pretrained
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.convert.converted import few, not_finite
