@@ -7,8 +7,8 @@ from pathlib import Path
 
 import datasets
 
-from vle_bench.data.splits import tables
-from vle_bench.digests import file_sha256
+from vle_bench.atomic import file_sha256
+from vle_bench.data.sources import tables
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, read_json
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from vle_bench import atomic
 from vle_bench.data.prepared import check_labelled, check_labels, check_whole
-from vle_bench.data.splits import overlap
+from vle_bench.data.sources import overlap
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluation import published_checkpoint
 from vle_bench.evaluation.outputs import predictions_file, run_of

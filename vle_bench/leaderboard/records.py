@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from vle_bench import atomic
-from vle_bench.data.sources import PREPARED, SOURCES
-from vle_bench.data.splits import names, overlap
+from vle_bench.data.sources import PREPARED, SOURCES, names, overlap
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.outputs import predictions_file
 from vle_bench.evaluation.provenance import ids_digest

@@ -15,9 +15,9 @@ from transformers import PreTrainedTokenizerBase
 from vle_bench.data.augment import Augmentation
 from vle_bench.data.collate import QuestionCollator
 from vle_bench.data.images import Views
+from vle_bench.data.loader import grouped_order, image_batches
 from vle_bench.data.prepared import PreparedData, open_prepared
-from vle_bench.data.samplers import grouped_order, image_batches
-from vle_bench.data.tokenizer import train_tokenizer
+from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.errors import RequestError
 from vle_bench.metrics.bootstrap import figure, figures
 from vle_bench.metrics.vqa import in_vocabulary, vqa_accuracy

@@ -20,7 +20,6 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from vle_bench import models
 from vle_bench.data.prepared import PreparedData, check_labelled
-from vle_bench.data.samplers import questions_together
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.precision import precision_name
 from vle_bench.evaluation.provenance import device_name
@@ -100,8 +99,7 @@ class Run:
         """Load the run's steps from `start` on, without end; see `batches.steps`."""
         recipe, accelerator = self.recipe, self.accelerator
         data, seed, task = recipe.data, recipe.train.seed, self.task
-        together = questions_together(data.grouping, data.questions_per_image)
-        per_image = together or len(self.questions)
+        per_image = data.questions_together or len(self.questions)
         batches_of = partial(
             batches.epoch_batches,
             order=lambda epoch: task.training_order(self.questions, seed, epoch, per_image),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.miniature.in_process import run
-from vle_bench.data.tokenizer import train_tokenizer
+from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.evaluate import own_training
 from vle_bench.models import VLEConfig, VLEForVQA

@@ -334,8 +334,8 @@ def test_scratch_model_keys_are_checked(tmp_path: Path) -> None:
 def test_scratch_model_keys_exist_in_the_configuration_classes() -> None:
     from transformers import CLIPVisionConfig, DebertaV2Config
 
+    from vle_bench.model_bounds import FUSION_KEYS, TEXT_KEYS, VISION_KEYS
     from vle_bench.models import VLEConfig
-    from vle_bench.recipe.model_config import FUSION_KEYS, TEXT_KEYS, VISION_KEYS
 
     vle = VLEConfig()
     for keys, config in (
