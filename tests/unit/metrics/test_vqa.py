@@ -236,10 +236,9 @@ def test_ids_must_be_equal():
         ('[{"question_id": 1}]', r"record 0 \(question_id 1\): has no 'answer'"),
         ('[{"question_id": 1, "answer": 3}]', "answer: 3 is not a string"),
         ('[{"question_id": NaN, "answer": "a"}]', "NaN is no JSON number"),
-        (
-            '[{"question_id": 1, "answer": "a"}, {"question_id": 1, "answer": "b"}]',
-            "question_id 1 a second time",
-        ),
+        ('[{"answer": "a"}]', "record 0: has no 'question_id'"),
+        ('[{"question_id": "1", "answer": "a"}]', "record 0: question_id: '1' is not a whole"),
+        ('[{"question_id": 1.5, "answer": "a"}]', "record 0: question_id: 1.5 is not a whole"),
     ],
 )
 def test_bad_predictions_get_one_line(tmp_path, content, message):

@@ -14,7 +14,7 @@ from vle_bench.models.pretrained import check_vocabulary, load_model, load_proce
 from vle_bench.models.vle.convert.checkpoints import read_checkpoint
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.load import load_recipe
-from vle_bench.recipe.strict_yaml import read_group
+from vle_bench.strict_yaml import read_group
 
 TRAINING = {
     "task": "vqa",

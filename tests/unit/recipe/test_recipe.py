@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from vle_bench import strict_yaml
 from vle_bench.errors import RequestError
-from vle_bench.recipe import strict_yaml
 from vle_bench.recipe.load import default_run_folder, load_recipe, shipped_recipes
 from vle_bench.recipe.preflight import missing_inputs
 from vle_bench.recipe.schema import batch_layout
