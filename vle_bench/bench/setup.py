@@ -13,7 +13,8 @@ from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Task
-from vle_bench.training.run import Built, from_config, label_maps, model_of
+from vle_bench.training.feed import label_maps
+from vle_bench.training.run import Built, from_config, model_of
 
 VOCABULARY = 1000  # of the tokenizer of synthetic texts, more than they have words
 
