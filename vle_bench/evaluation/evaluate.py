@@ -97,6 +97,7 @@ def load(
             warn_of_precision(folder, scored_in)
     task = load_task(training["task"])
     data = task.open(data_root)
+    task = task.for_data(data)
     data.questions(split)
     if labelled:
         check_labelled(data, split)
@@ -349,7 +350,12 @@ def record_of(
     """
     training, task, manifest = loaded.training, loaded.task, loaded.data.manifest
     model = training["model"] if loaded.elsewhere else {"name": training["recipe"]["name"]}
-    own = {"source": manifest.source, "targets": manifest.targets}
+    own = {
+        "source": manifest.source,
+        "name": manifest.name,
+        "targets": manifest.targets,
+        "metric": manifest.metric,
+    }
     own = {key: value for key, value in own.items() if value is not None}
     return Record(
         kind="elsewhere" if loaded.elsewhere else "run",

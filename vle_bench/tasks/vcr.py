@@ -66,6 +66,9 @@ class VCR:
             raise RequestError(f"{root}: holds prepared {source}, {self.name} needs {known}")
         return data
 
+    def for_data(self, data: PreparedData) -> Task:
+        return self
+
     def check(self, data: PreparedData, split: str, inputs: Settings) -> None:
         """Check before training that the model has a type for every object that a choice tags.
 

@@ -136,6 +136,7 @@ def build(
     set_seed(train.seed)
     task = load_task(recipe.task)
     data = feed.open_data(recipe, task)
+    task = task.for_data(data)
     questions = data.questions(recipe.data.train)
     model, processor, new_parameters = (build_model or model_of)(recipe, task, data)
     inputs = task.inputs(recipe.model.model_dump(), model.config.num_token_types)
