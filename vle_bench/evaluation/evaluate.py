@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from vle_bench import atomic
 from vle_bench.data.prepared import check_labelled, check_labels, check_whole
-from vle_bench.data.splits import overlap
+from vle_bench.data.sources import overlap
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluation import published_checkpoint
 from vle_bench.evaluation.precision import autocast, device_name, scoring_precision, set_tf32
@@ -92,6 +92,7 @@ def load(request: Request, accelerator: Accelerator, *, labelled: bool) -> Loade
         )
     task = load_task(described.task)
     data = task.open(request.data_root)
+    task = task.for_data(data)
     data.questions(split)
     if labelled:
         check_labelled(data, split)
@@ -247,9 +248,13 @@ def record_of(
     """
     training, described, task = loaded.training, loaded.described, loaded.task
     split, manifest = loaded.request.split, loaded.data.manifest
-    data = {"source": manifest.source, "manifest_hash": manifest.hash}
-    if manifest.targets is not None:
-        data["targets"] = manifest.targets
+    data = {
+        "source": manifest.source,
+        "name": manifest.name,
+        "targets": manifest.targets,
+        "metric": manifest.metric,
+        "manifest_hash": manifest.hash,
+    }
     return Record(
         kind="elsewhere" if training is None else "run",
         schema_version=SCHEMA_VERSION,
@@ -276,7 +281,7 @@ def record_of(
             "files_sha256": loaded.files_sha256,
             "resize": loaded.processor.resize,
         },
-        data=data,
+        data={key: value for key, value in data.items() if value is not None},
         precision=loaded.precision,
         code=code_version(),
         libraries=library_versions(),
