@@ -15,8 +15,8 @@ from vle_bench.data.vcr_text import spoken
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import Record
 from vle_bench.json_files import Row
+from vle_bench.metrics.numbers import percent, percent_range, signed
 from vle_bench.metrics.paired import METHOD, RESAMPLES, Difference, McNemar, differences, mcnemar
-from vle_bench.metrics.rounding import percent, percent_range, signed
 from vle_bench.progress import Bar
 from vle_bench.tasks import load_task
 from vle_bench.tasks.catalogue import CATALOGUE, REPORTED

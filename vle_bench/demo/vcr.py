@@ -17,7 +17,7 @@ from vle_bench.demo.figures import ChosenAnswer, choices_sheet, learning_curves
 from vle_bench.demo.runs import print_table, ruled_table, run_once, write_demo_page
 from vle_bench.evaluation.record import Record
 from vle_bench.evaluation.vcr_join import join_vcr
-from vle_bench.metrics.rounding import percent, plus_minus
+from vle_bench.metrics.numbers import percent, plus_minus
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks.catalogue import JOINED
 from vle_bench.tasks.predictions import read_predictions

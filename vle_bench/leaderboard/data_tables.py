@@ -23,7 +23,7 @@ from vle_bench.leaderboard.tables import (
     show_parameters,
     sources,
 )
-from vle_bench.metrics.rounding import rounded
+from vle_bench.metrics.numbers import rounded
 from vle_bench.tasks.catalogue import JOINED, within
 
 RETRIEVAL = {"text_retrieval": "TR", "image_retrieval": "IR"}

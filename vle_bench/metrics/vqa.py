@@ -4,10 +4,10 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict
 
 from vle_bench.errors import RequestError
-from vle_bench.metrics.sums import mean
+from vle_bench.metrics.numbers import mean
 
 Record = Mapping[str, Any]
 Answer = dict[str, Any]
@@ -119,12 +119,20 @@ ACCURACIES: dict[str, Callable[[str, Sequence[Record]], float]] = {
 }
 
 
+class VQAAccuracies(TypedDict):
+    """Fractions in 0..1, and the number of questions."""
+
+    accuracy: float
+    per_answer_type: dict[str, float]
+    per_question_type: dict[str, float]
+    n: int
+    per_question: dict[int, float]
+
+
 def vqa_accuracy(
     predictions: Mapping[int, str], annotations: Sequence[Record], metric: str = OFFICIAL
-) -> dict[str, Any]:
+) -> VQAAccuracies:
     """Return the accuracy of a split: the official one, or another of `ACCURACIES`.
-
-    Fractions in 0..1: overall, by answer type, by question type and per question.
 
     Raises:
         RequestError: the ids of the predictions are not those of the annotations.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import matplotlib
 from markupsafe import Markup
@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
 
-from vle_bench.metrics.sums import mean
+from vle_bench.metrics.error_analysis import Bin
+from vle_bench.metrics.numbers import mean
 from vle_bench.pages.figures import svg
 from vle_bench.pages.palette import LIGHT
 
@@ -64,16 +65,6 @@ STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "vle-bench",
 }
-
-
-class Bin(TypedDict):
-    """A bin of confidence, as `metrics.error_analysis.calibration` gives it."""
-
-    low: float
-    high: float
-    n: int
-    confidence: float | None
-    score: float | None
 
 
 def styled(font_size: int = 11) -> AbstractContextManager[None]:

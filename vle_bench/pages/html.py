@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from vle_bench import atomic
-from vle_bench.metrics.rounding import percent, percent_range
+from vle_bench.metrics.numbers import percent, percent_range
 from vle_bench.pages.palette import variables
 
 HERE = Path(__file__).parent

@@ -20,6 +20,7 @@ from vle_bench.data.prepared import PreparedData, open_prepared
 from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.errors import RequestError
 from vle_bench.metrics.bootstrap import figure, figures
+from vle_bench.metrics.numbers import Figure
 from vle_bench.metrics.vqa import OFFICIAL, in_vocabulary, vqa_accuracy
 from vle_bench.tasks.base import Collate, Processor, Settings, Task, predict_in_batches
 from vle_bench.tasks.catalogue import IN_VOCABULARY
@@ -152,9 +153,11 @@ class VQA:
         annotations = [row | {"answers": numbered_answers(row["answers"])} for row in table]
         answers: dict[Any, str] = {one.id: one["answer"] for one in predictions}
         result = vqa_accuracy(answers, annotations, self.metric)
-        scores = np.array([result["per_question"][row["question_id"]] for row in table])
+        ids = [row["question_id"] for row in table]
+        scores = np.array([result["per_question"][i] for i in ids])
         images = np.array([row["image_id"] for row in table])
-        metrics = {"accuracy": {**figure(scores, images), "value": result["accuracy"]}}
+        overall: Figure = {**figure(scores, images), "value": result["accuracy"]}
+        metrics = {"accuracy": overall}
         open_ended = np.array([row["answer_type"] != "yes/no" for row in table])
         if open_ended.any():
             metrics["accuracy_not_yes_no"] = figure(scores[open_ended], images[open_ended])
@@ -165,7 +168,7 @@ class VQA:
             n=result["n"],
             metrics=metrics,
             breakdown={name: figures(scores, images, values) for name, values in kinds.items()},
-            per_example=result["per_question"],
+            per_example=dict(zip(ids, scores.tolist(), strict=True)),
             kinds=kinds,
             per_answer_type=result["per_answer_type"],
             per_question_type=result["per_question_type"],

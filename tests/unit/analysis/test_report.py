@@ -19,7 +19,7 @@ from vle_bench.data.prepared import open_prepared
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import load_record, precision_of
 from vle_bench.evaluation.vcr_join import join_vcr
-from vle_bench.metrics.rounding import percent
+from vle_bench.metrics.numbers import percent
 from vle_bench.models import pretrained
 from vle_bench.pages.html import render_template
 from vle_bench.tasks.catalogue import CATALOGUE
@@ -373,7 +373,18 @@ def joined_runs(folder, data):
     (q2a / "best").mkdir()
     (q2a / "best" / "config.json").write_text("{}", encoding="utf-8")
     (q2a / "best" / pretrained.TRAINING_FILE).write_text(
-        json.dumps({"data_root": str(data)}), encoding="utf-8"
+        json.dumps(
+            {
+                "task": "vcr_q2a",
+                "recipe": {"name": "small", "hash": "0" * 16},
+                "seed": 0,
+                "inputs": {"max_text_length": 24},
+                "data_root": str(data),
+                "training_splits": ["train"],
+                "progress": {},
+            }
+        ),
+        encoding="utf-8",
     )
     (q2a / "best" / "model.safetensors").write_bytes(b"")
     return (
