@@ -22,7 +22,6 @@ from vle_bench.tasks.catalogue import CATALOGUE
 from vle_bench.tasks.vcr import natural
 
 MOST_MISTAKES = 50
-
 MOST_GROUPS = 12  # of a kind that are shown unfolded
 
 RESIZES = {

@@ -19,9 +19,7 @@ from vle_bench.tasks.predictions import read_predictions
 
 # "not yes/no" are 2,537 of the 9,673 questions
 COLUMNS = ["", "all questions", "not yes/no"]
-
 METRICS = ("accuracy", "accuracy_not_yes_no")
-
 SHEET = 16  # pictures on the contact sheet
 
 

@@ -27,9 +27,7 @@ from vle_bench.metrics.numbers import rounded
 from vle_bench.tasks.catalogue import JOINED, within
 
 RETRIEVAL = {"text_retrieval": "TR", "image_retrieval": "IR"}
-
 RETRIEVED = {"flickr30k": "Flickr30k", "coco": "COCO"}
-
 # Data, split, task and metric of a published figure
 Place = tuple[str, str, str, str]
 

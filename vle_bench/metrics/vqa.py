@@ -221,11 +221,7 @@ yall'd've=y'all'd've y'alld've=y'all'd've y'all'dve=y'all'd've youd=you'd youd'v
 you'dve=you'd've youll=you'll youre=you're youve=you've
 """
 CONTRACTIONS = dict(pair.split("=") for pair in _CONTRACTED.split())
-
-
 NUMBER_OF_ANSWERS = 10  # official: every question was answered by ten people
-
-
 NUMBERED = "answers without answer_id are numbered by their place"
 
 

@@ -16,7 +16,6 @@ from vle_bench.pages.figures import svg
 from vle_bench.pages.palette import LIGHT
 
 Points = Sequence[tuple[float, float]]
-
 Layout = Literal["constrained"] | None
 
 # Curves in turn: colour, dashes. Neighbours differ in both.
@@ -31,10 +30,8 @@ CURVES = (
 
 # Curves with more points are drawn as means of neighbours, to keep the page small.
 MOST_POINTS = 300
-
 # Curves with at most so many points get a dot at each.
 DOTTED = 40
-
 # Pixels. The text of a chart this wide is as large on a phone as the page's own small print.
 WIDTH, HEIGHT = 350, 240
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.miniature.run import HOSTILE, prepare_miniature_vcr, prepare_vqa, vcr_run, vqa_run
 from tests.miniature.vcr import BOXES, OTHER_SIZE, OUTSIDE, SIZE
-from vle_bench.analysis import vcr_cards, vqa
+from vle_bench.analysis import vcr, vqa
 from vle_bench.analysis.report import write_report
 from vle_bench.data.images import decode
 from vle_bench.data.prepared import open_prepared
@@ -228,7 +228,7 @@ def test_vcr_confidence_score_and_places_by_hand(vcr_page, vcr_data):
         table = next(
             table
             for name, table in page.tables.items()
-            if name.startswith(f"{vcr_cards.PART_TITLES[part]}. Place")
+            if name.startswith(f"{vcr.PART_TITLES[part]}. Place")
         )
         counts = np.zeros((4, 4), int)
         for row in rows:
@@ -253,7 +253,7 @@ def test_boxes_lie_over_the_picture_in_its_own_pixels(vcr_data):
     assert len(found) > OUTSIDE > OTHER_SIZE
     for stored in found:
         image = decode(stored["bytes"], "x")
-        scene = vcr_cards.scene(
+        scene = vcr.scene(
             image, stored, ["person1", "person2", "dog3", "chair4", "cellphone5"], [0, 4]
         )
         assert (scene.picture.width, scene.picture.height) == SIZE
@@ -287,7 +287,7 @@ def test_a_card_marks_the_choice_and_the_truth():
     }
     row = Prediction("val-1", {"q2a": 0, "q2a_scores": [0.7, 0.1, 0.15, 0.05]})
     image, stored = Image.new("RGB", SIZE), {"file_name": "x.jpg", "boxes": [[0, 0, 9, 9]] * 2}
-    values = vcr_cards.card([row], [record], ["q2a"], 0, image, stored)
+    values = vcr.card([row], [record], ["q2a"], 0, image, stored)
     card = render_template("analysis/card_vcr.html", card=values)
     assert re.findall(r'<li class="(\w*)">(.*?)</li>', card) == [
         (
@@ -304,7 +304,7 @@ def test_a_card_marks_the_choice_and_the_truth():
         ("", '<bdi>x</bdi> <span class="small">5.00&nbsp;%</span>'),
     ]
     chosen_right = Prediction("val-1", {**row.values, "q2a": 2})
-    right = vcr_cards.choices("q2a", chosen_right, record, ["person1", "dog2"])
+    right = vcr.choices("q2a", chosen_right, record, ["person1", "dog2"])
     assert [choice.mark for choice in right] == ["", "", "✓ chosen, right", ""]
 
 
