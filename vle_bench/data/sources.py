@@ -29,7 +29,9 @@ class Source:
         prepare: `module:function(official, output, choices, options)` that prepares the official
             files and returns the manifest; "": cannot be prepared here.
         summary: `module:function(manifest)` that yields the lines that `prepare` prints.
-        options: options of `vle-bench prepare` that only some datasets take.
+        check: `module:function(official, choices)` that prints what `prepare --check` asks for.
+        options: options of `vle-bench prepare` that only some datasets take; SPEC: the user's file
+            or YAML, in place of the folder of official files.
         made: the official files are drawn, or come with a package; nothing is downloaded.
         archives: `module:function(output, given)` that returns the official archives to download
             to `output`; `given` holds the `archive_options` that the user gave. "": no download.
@@ -54,6 +56,7 @@ class Source:
     metrics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     prepare: str = ""
     summary: str = ""
+    check: str = ""
     options: tuple[str, ...] = ()
     made: bool = False
     archives: str = ""
@@ -137,6 +140,16 @@ SOURCES: dict[str, Source] = {
         made=True,
         image_size=(96, 96),
         questions_per_image=(3,),
+    ),
+    "own": Source(
+        title="own data",
+        form="vqa",
+        splits=("train", "val", "test"),  # a test split may have no labels; its manifest says
+        prepare="vle_bench.data.prepare.own.prepare:prepare",
+        summary="vle_bench.data.prepare.own.summary:lines",
+        check="vle_bench.data.prepare.own.summary:check",
+        options=("SPEC", "--check", "--label-map"),
+        num_answers=1_000,
     ),
     # Karpathy's test splits, 1,000 and 5,000 images; published figures only.
     "flickr30k": Source("Flickr30K", "retrieval", published=("test",), metrics=_RECALL),
