@@ -22,11 +22,15 @@ def clean(answer: str) -> str:
 _clean = lru_cache(maxsize=1 << 17)(clean)
 
 
-def normalize_answer(answer: str) -> str:
+def normalize_answer(answer: str, contractions: Mapping[str, str] | None = None) -> str:
     """Apply `clean` and normalise punctuation, digits, articles and contractions.
 
     The official program does this if the annotators differ.
+
+    Args:
+        contractions: word -> replacement; the official table if not given.
     """
+    table = CONTRACTIONS if contractions is None else contractions
     text = clean(answer)
     spaced = _DIGIT_COMMA.search(text) is not None
     result = text
@@ -35,7 +39,7 @@ def normalize_answer(answer: str) -> str:
         result = result.replace(mark, "" if delete else " ")
     result = _PERIOD.sub("", result, count=MAX_PERIODS)
     words = (_NUMBERS.get(word, word) for word in result.lower().split())
-    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
+    return " ".join(table.get(word, word) for word in words if word not in _ARTICLES)
 
 
 _normal = lru_cache(maxsize=1 << 17)(normalize_answer)
