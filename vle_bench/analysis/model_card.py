@@ -15,8 +15,8 @@ from huggingface_hub import (
 )
 
 from vle_bench import atomic
+from vle_bench.atomic import file_sha256
 from vle_bench.data.sources import SOURCES
-from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import Metric, Record, load_record, picked_on
 from vle_bench.json_files import Row

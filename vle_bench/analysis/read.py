@@ -84,7 +84,7 @@ def read_evaluation(
     progress.advance()
     data = open_data(None if elsewhere[0] else recipes[0], run, moved, record)
     questions = data.questions(split)
-    scores = score_again(run, record, rows, questions)
+    scores = score_again(run, record, rows, data, questions)
     progress.advance()
     return Evaluation(runs, recipes, record, rows, data, questions.to_list(), scores)
 
@@ -191,9 +191,11 @@ def open_data(recipe: Recipe | None, run: Path, moved: Path | None, record: Reco
     return data
 
 
-def score_again(run: Path, record: Record, rows: list[Prediction], questions: Dataset) -> Scores:
+def score_again(
+    run: Path, record: Record, rows: list[Prediction], data: PreparedData, questions: Dataset
+) -> Scores:
     """Score the predictions; refuse them if the result is not the record's."""
-    task = load_task(record.task)
+    task = load_task(record.task).for_data(data)
     where = f"{run}: predictions/ and results/ of {record.task} on {record.split}"
     again = f"`vle-bench evaluate {run} --split {record.split}` writes both again"
     if task.version != record.task_version:

@@ -3,11 +3,12 @@
 import sys
 from enum import Enum
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Annotated, Any
 
 import typer
 
-from vle_bench.data.sources import DOWNLOADED, PREPARED, SOURCES, load
+from vle_bench.data.sources import DOWNLOADED, PREPARED, SOURCES
 from vle_bench.errors import RequestError
 
 
@@ -122,10 +123,10 @@ def download(
             "put archives that you have into the folder"
         )
     if list_urls and row.archive_lines:
-        print("\n".join(load(row.archive_lines)(output)))
+        print("\n".join(resolve_name(row.archive_lines)(output)))
         return
     if list_urls:
-        print("\n".join(url_lines(load(row.archives)(Path(), given))))
+        print("\n".join(url_lines(resolve_name(row.archives)(Path(), given))))
         advice = f"`vle-bench download {source} --output FOLDER` checks and unpacks them"
         print(f"put them into one folder; {advice}", file=sys.stderr)
         return
@@ -134,7 +135,7 @@ def download(
             f"download {source}: --output names the folder to download to "
             "(--list prints the URLs instead)"
         )
-    archives = load(row.archives)(output, given)
+    archives = resolve_name(row.archives)(output, given)
     fresh = download_archives(archives, output, keep_archives=keep_archives)
     print(f"written: {output}" if fresh else f"{output}: everything is there, nothing to do")
 
@@ -182,11 +183,11 @@ def prepare(
         tokenizer,
         max_text_length,
     )
-    manifest = load(SOURCES[source].prepare)(official, output, choices, options)
+    manifest = resolve_name(SOURCES[source].prepare)(official, output, choices, options)
     finished = isinstance(manifest, Standing)  # by an earlier command
     if finished:
         print(f"{output}: everything is there, nothing to do")
-    print("\n".join(load(SOURCES[source].summary)(manifest)))
+    print("\n".join(resolve_name(SOURCES[source].summary)(manifest)))
     if not finished:
         print(f"written: {output}")
     if official is not None and SOURCES[source].made:

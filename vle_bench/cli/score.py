@@ -33,7 +33,11 @@ def score_vqa(
         Path | None, typer.Option(help="file to write, {question_id: fraction}")
     ] = None,
 ) -> None:
-    """Compute the official VQA accuracy, as GT-Vision-Lab's program does."""
+    """Compute the official VQA accuracy, as GT-Vision-Lab's program does.
+
+    Says where the official reader has its own way with the results: of a repeated id it scores the
+    last answer, and an id written as 11.0 is 11.
+    """
     from vle_bench import atomic
     from vle_bench.evaluation.outputs import refuse_existing
     from vle_bench.evaluation.score_files import score_vqa_files
@@ -45,6 +49,8 @@ def score_vqa(
     accuracies, image_of = result.pop("per_question"), result.pop("image_of")
     if count := result.pop("numbered"):
         print(f"{annotations}: {NUMBERED} ({count:,} questions)", file=sys.stderr)
+    for note in result.pop("notes"):
+        print(f"{predictions}: {note}", file=sys.stderr)
     if per_question is not None:
         atomic.write_json(per_question, {str(i): value for i, value in accuracies.items()})
         print(f"written: {per_question}", file=sys.stderr if as_json else sys.stdout)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from vle_bench import atomic
 from vle_bench.data.prepared import check_labelled, check_labels, check_whole
-from vle_bench.data.splits import overlap
+from vle_bench.data.sources import overlap
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluation import published_checkpoint
 from vle_bench.evaluation.outputs import predictions_file, run_of
@@ -97,6 +97,7 @@ def load(
             warn_of_precision(folder, scored_in)
     task = load_task(training["task"])
     data = task.open(data_root)
+    task = task.for_data(data)
     data.questions(split)
     if labelled:
         check_labelled(data, split)
@@ -349,7 +350,12 @@ def record_of(
     """
     training, task, manifest = loaded.training, loaded.task, loaded.data.manifest
     model = training["model"] if loaded.elsewhere else {"name": training["recipe"]["name"]}
-    own = {"source": manifest.source, "targets": manifest.targets}
+    own = {
+        "source": manifest.source,
+        "name": manifest.name,
+        "targets": manifest.targets,
+        "metric": manifest.metric,
+    }
     own = {key: value for key, value in own.items() if value is not None}
     return Record(
         kind="elsewhere" if loaded.elsewhere else "run",

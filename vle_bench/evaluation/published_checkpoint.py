@@ -15,10 +15,9 @@ from typing import Any
 
 from PIL import Image
 
+from vle_bench.atomic import file_sha256
 from vle_bench.data.label_map import read_label_map
-from vle_bench.data.sources import SOURCES
-from vle_bench.data.splits import names
-from vle_bench.digests import file_sha256
+from vle_bench.data.sources import SOURCES, names
 from vle_bench.errors import RequestError
 from vle_bench.models import pretrained
 from vle_bench.models.vle.configuration import VLEConfig

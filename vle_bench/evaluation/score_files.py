@@ -2,8 +2,9 @@
 
 import csv
 import io
+import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,15 @@ from vle_bench.json_files import jsonl_records, reading
 from vle_bench.metrics.vcr import check_ids, vcr_accuracy
 from vle_bench.metrics.vqa import lack_ids, numbered, vqa_accuracy
 
+SHOWN = 5  # ids or records with the same problem in one line
+# VQA.loadRes (GT-Vision-Lab/VQA, vqa.py) compares sets of ids, and its index by id keeps the last
+# record of each. A set holds 11 and 11.0 as one.
+REPEATED = "question ids more than once; the official reader scores the last answer of each"
+NOT_WHOLE = (
+    "question ids are not written as whole numbers; the official reader takes each for the number "
+    "that it equals"
+)
+
 
 def score_vqa_files(questions: Path, annotations: Path, predictions: Path) -> dict[str, Any]:
     """Compute the official accuracy of a results file.
@@ -25,8 +35,8 @@ def score_vqa_files(questions: Path, annotations: Path, predictions: Path) -> di
     their place.
 
     Returns:
-        The result of `vqa_accuracy`, `image_of`: question id -> image id, and `numbered`: the
-        number of questions with such answers.
+        The result of `vqa_accuracy`, `image_of`: question id -> image id, `numbered`: the number of
+        questions with such answers, and `notes` of `read_results`.
     """
     asked = set()
     for number, record in enumerate(records(questions, "questions", {"question_id": int})):
@@ -44,25 +54,55 @@ def score_vqa_files(questions: Path, annotations: Path, predictions: Path) -> di
             f"{questions} and {annotations}: {len(different)} question ids are in one of them "
             f"only, such as {min(different)}"
         )
-    given: dict[int, str] = {}
-    try:
-        rows = records(predictions, None, {"question_id": int, "answer": str})
-    except RequestError as error:
-        way_out = "; `vle-bench check-submission vqa` says which the official reader takes, and how"
-        raise RequestError(f"{error}{way_out if 'question_id: ' in str(error) else ''}") from error
-    for number, record in enumerate(rows):
-        if record["question_id"] in given:
-            raise RequestError(
-                f"{predictions}: record {number}: question_id {record['question_id']} a second "
-                "time; the official reader scores the last answer of each: leave the others out"
-            )
-        given[record["question_id"]] = record["answer"]
+    given, notes = read_results(predictions)
     try:
         scores = vqa_accuracy(given, truths)
     except RequestError as error:
         raise RequestError(f"{predictions}: {error}") from error
     image_of = {record["question_id"]: record["image_id"] for record in truths}
-    return scores | {"image_of": image_of, "numbered": len(without_ids)}
+    return scores | {"image_of": image_of, "numbered": len(without_ids), "notes": notes}
+
+
+def read_results(path: Path) -> tuple[dict[int, str], list[str]]:
+    """Read a VQA results file: question id -> answer, as the official reader takes it.
+
+    Returns:
+        The answers, and a line for each thing that the official reader takes in its own way.
+    """
+    given: dict[int, str] = {}
+    odd, repeated = [], set()
+    for number, record in enumerate(records(path, None, {"answer": str})):
+        if "question_id" not in record:
+            raise RequestError(f"{path}: record {number}: has no 'question_id'")
+        written = record["question_id"]
+        question_id = whole(written)
+        if question_id is None:
+            raise RequestError(
+                f"{path}: record {number}: question_id: {written!r} is not a whole number"
+            )
+        if type(written) is not int:
+            odd.append(f"record {number} ({json.dumps(written)} for {question_id})")
+        if question_id in given:
+            repeated.add(question_id)
+        given[question_id] = record["answer"]
+    notes = []
+    if odd:
+        notes.append(f"{len(odd):,} {NOT_WHOLE}: {first_of(odd)}")
+    if repeated:
+        notes.append(f"{len(repeated):,} {REPEATED}: {first_of(sorted(repeated))}")
+    return given, notes
+
+
+def whole(question_id: object) -> int | None:
+    """Return the whole number that an id equals, as Python compares: 11.0 is 11, true is 1."""
+    if isinstance(question_id, int):
+        return int(question_id)
+    return int(question_id) if isinstance(question_id, float) and question_id.is_integer() else None
+
+
+def first_of(items: Sequence[object]) -> str:
+    """List the first items."""
+    return ", ".join(map(str, items[:SHOWN])) + (", ..." if len(items) > SHOWN else "")
 
 
 def score_vcr_files(annotations: Path, predictions: Path) -> dict[str, Any]:

@@ -11,15 +11,18 @@ import numpy as np
 from vle_bench.data.official.vcr import CHOICES
 from vle_bench.data.official.vqa import records_of
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.score_files import annotated, read_leaderboard
+from vle_bench.evaluation.score_files import (
+    NOT_WHOLE,
+    REPEATED,
+    annotated,
+    first_of,
+    read_leaderboard,
+    whole,
+)
 from vle_bench.json_files import read_json, reading
 from vle_bench.tasks.predictions import Id, Row
 
 SUM_TOLERANCE = 1e-3  # files are written with as few as four decimals
-SHOWN = 5  # ids or records with the same problem in one line
-# VQA.loadRes (GT-Vision-Lab/VQA, vqa.py) compares sets of ids, and its index by id keeps the last
-# record of each.
-LAST_COUNTS = "the official reader scores the last answer of each"
 
 
 @dataclass
@@ -57,7 +60,7 @@ class Findings:
 
         Args:
             name: of an id.
-            repeated: how the server treats an id that is given twice; None: it rejects the file.
+            repeated: a warning about ids that are given twice; None: the server rejects the file.
         """
         counts, wanted = Counter(given), set(expected)
         self.reject(sorted(wanted - counts.keys()), f"{name}s missing")
@@ -65,13 +68,8 @@ class Findings:
         if repeated is None:
             self.reject(several, f"{name}s more than once")
         else:
-            self.warn(several, f"{name}s more than once; {repeated}")
+            self.warn(several, repeated)
         self.reject(sorted(counts.keys() - wanted), f"{name}s unknown")
-
-
-def first_of(items: Sequence[object]) -> str:
-    """List the first items."""
-    return ", ".join(map(str, items[:SHOWN])) + (", ..." if len(items) > SHOWN else "")
 
 
 def check_vqa_submission(path: Path, questions: Path) -> Findings:
@@ -102,7 +100,7 @@ def check_vqa_submission(path: Path, questions: Path) -> Findings:
     )
     ids = check_question_ids(findings, objects)
     check_answers(findings, objects)
-    findings.check_ids(ids, asked, "question id", repeated=LAST_COUNTS)
+    findings.check_ids(ids, asked, "question id", repeated=REPEATED)
     if questions_file.get("data_subtype") == "test-dev2015":
         findings.warnings.append(
             f"{questions} holds test-dev only; the server wants every question of test2015, for "
@@ -131,8 +129,7 @@ def check_question_ids(findings: Findings, objects: list[tuple[int, Row]]) -> li
             if (i := whole(record.get("question_id"))) is not None
             and type(record["question_id"]) is not int
         ],
-        "question ids are not written as whole numbers; the official reader takes each for the "
-        "number that it equals",
+        NOT_WHOLE,
     )
     return [number for number in numbers if number is not None]
 
@@ -153,13 +150,6 @@ def check_answers(findings: Findings, objects: list[tuple[int, Row]]) -> None:
         if isinstance(answer := record.get("answer"), str) and not answer.strip()
     ]
     findings.warn(empty, "answers are empty")
-
-
-def whole(question_id: object) -> int | None:
-    """Return the whole number that an id equals, as Python compares: 11.0 is 11, true is 1."""
-    if isinstance(question_id, int):
-        return int(question_id)
-    return int(question_id) if isinstance(question_id, float) and question_id.is_integer() else None
 
 
 def _name(number: int, record: Row) -> str:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
+from vle_bench import strict_yaml
 from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError, closest
-from vle_bench.recipe import strict_yaml
 
 PACKAGE = Path(__file__).parents[1]
 

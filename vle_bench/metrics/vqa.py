@@ -1,8 +1,8 @@
-"""The official VQA accuracy, bug for bug (GT-Vision-Lab/VQA, `vqaEval.py`)."""
+"""The official VQA accuracy, bug for bug (GT-Vision-Lab/VQA, `vqaEval.py`), and plainer ones."""
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -95,8 +95,38 @@ def in_vocabulary(label: int, label_ids: Sequence[int], label_scores: Sequence[f
     )
 
 
-def vqa_accuracy(predictions: Mapping[int, str], annotations: Sequence[Record]) -> dict[str, Any]:
-    """Return the official accuracy of a split.
+def exact_accuracy(prediction: str, answers: Sequence[Record]) -> float:
+    """Return 1 for a prediction that equals one of the answers, both normalised, else 0."""
+    return float(_matches(prediction, answers) > 0)
+
+
+def soft_accuracy(prediction: str, answers: Sequence[Record]) -> float:
+    """Return min(1, n / 3), n answers equal to the prediction, all normalised.
+
+    The official accuracy leaves one annotator out at a time and needs ten; this is its plain form
+    for any number of answers, as A-OKVQA's direct answers are scored.
+    """
+    return min(1.0, _matches(prediction, answers) / 3)
+
+
+def _matches(prediction: str, answers: Sequence[Record]) -> int:
+    read = _normal(prediction)
+    return sum(_normal(record["answer"]) == read for record in answers)
+
+
+OFFICIAL, EXACT, SOFT = "vqa", "exact", "soft"
+# The accuracy of a question by the name that a manifest and a record give to it.
+ACCURACIES: dict[str, Callable[[str, Sequence[Record]], float]] = {
+    OFFICIAL: question_accuracy,
+    EXACT: exact_accuracy,
+    SOFT: soft_accuracy,
+}
+
+
+def vqa_accuracy(
+    predictions: Mapping[int, str], annotations: Sequence[Record], metric: str = OFFICIAL
+) -> dict[str, Any]:
+    """Return the accuracy of a split: the official one, or another of `ACCURACIES`.
 
     Fractions in 0..1: overall, by answer type, by question type and per question.
 
@@ -104,10 +134,9 @@ def vqa_accuracy(predictions: Mapping[int, str], annotations: Sequence[Record]) 
         RequestError: the ids of the predictions are not those of the annotations.
     """
     check_ids(predictions, [record["question_id"] for record in annotations])
+    accuracy = ACCURACIES[metric]
     per_question = {
-        record["question_id"]: question_accuracy(
-            predictions[record["question_id"]], record["answers"]
-        )
+        record["question_id"]: accuracy(predictions[record["question_id"]], record["answers"])
         for record in annotations
     }
     by_answer_type, by_question_type = defaultdict(list), defaultdict(list)

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from vle_bench import strict_yaml
 from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
 from vle_bench.json_files import loads
-from vle_bench.recipe import strict_yaml
 from vle_bench.recipe.load import default_run_folder, load_recipe, shipped_recipes
 from vle_bench.recipe.schema import DataGroup, Recipe
 

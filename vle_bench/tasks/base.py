@@ -59,6 +59,10 @@ class Task(Protocol):
         """Open a prepared folder; raises RequestError for one of another kind of data."""
         ...
 
+    def for_data(self, data: Data) -> "Task":
+        """Return the task that scores with the metric that these data ask for."""
+        ...
+
     def check(self, data: Data, split: str, inputs: Settings) -> None:
         """Check before training that the model can represent every example of the split.
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ from transformers import PreTrainedTokenizerBase
 from vle_bench.data.augment import Augmentation
 from vle_bench.data.collate import QuestionCollator
 from vle_bench.data.images import Views
+from vle_bench.data.loader import grouped_order, image_batches
 from vle_bench.data.prepared import PreparedData, open_prepared
-from vle_bench.data.samplers import grouped_order, image_batches
-from vle_bench.data.tokenizer import train_tokenizer
+from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.errors import RequestError
 from vle_bench.metrics.bootstrap import figure, figures
-from vle_bench.metrics.vqa import in_vocabulary, vqa_accuracy
+from vle_bench.metrics.vqa import OFFICIAL, in_vocabulary, vqa_accuracy
 from vle_bench.tasks.base import Collate, Processor, Settings, Task, predict_in_batches
 from vle_bench.tasks.catalogue import IN_VOCABULARY
 from vle_bench.tasks.predictions import Id, Prediction, Row, Scores, by_id, is_probability
@@ -28,12 +28,19 @@ from vle_bench.tasks.predictions import Id, Prediction, Row, Scores, by_id, is_p
 
 @dataclass(frozen=True)
 class VQA:
+    """Choose an answer of the label map.
+
+    Args:
+        metric: the accuracy of a question, one of `ACCURACIES`.
+    """
+
     name: str = "vqa"
     version: int = 1
     primary_metric: str = "accuracy"
     architecture: str = "VLEForVQA"
     num_token_types: int | None = None
     submitted_with: str | None = None
+    metric: str = OFFICIAL
 
     predict = predict_in_batches
 
@@ -45,6 +52,9 @@ class VQA:
                 f"{root}: holds prepared {source}, which has no answers to choose from for vqa"
             )
         return data
+
+    def for_data(self, data: PreparedData) -> Task:
+        return replace(self, metric=data.manifest.metric or OFFICIAL)
 
     def check(self, data: PreparedData, split: str, inputs: Settings) -> None:
         return None
@@ -130,7 +140,7 @@ class VQA:
         return None if is_probability(score) else f"score: {score!r} is no probability"
 
     def score(self, predictions: list[Prediction], questions: Dataset) -> Scores:
-        """Compute the official accuracy and its breakdown, with 95 % intervals over images.
+        """Compute the accuracy of `metric` and its breakdown, with 95 % intervals over images.
 
         Beside it `soft_score_in_vocabulary`, which METER and VLE report while they train: the mean
         soft target of the class predicted. Questions without an answer in the vocabulary count as
@@ -141,7 +151,7 @@ class VQA:
         table = questions.select_columns(["question_id", "image_id", *columns]).to_list()
         annotations = [row | {"answers": numbered_answers(row["answers"])} for row in table]
         answers: dict[Any, str] = {one.id: one["answer"] for one in predictions}
-        result = vqa_accuracy(answers, annotations)
+        result = vqa_accuracy(answers, annotations, self.metric)
         scores = np.array([result["per_question"][row["question_id"]] for row in table])
         images = np.array([row["image_id"] for row in table])
         metrics = {"accuracy": {**figure(scores, images), "value": result["accuracy"]}}

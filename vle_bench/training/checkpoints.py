@@ -22,7 +22,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from vle_bench import atomic
-from vle_bench.digests import file_sha256
+from vle_bench.atomic import file_sha256
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.training.optim import AverageWeights
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vle_bench import atomic
-from vle_bench.digests import file_sha256
+from vle_bench.atomic import file_sha256
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import load_record
 from vle_bench.models import pretrained

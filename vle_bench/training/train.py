@@ -14,7 +14,7 @@ import torch
 from accelerate.utils import gather_object
 
 from vle_bench import atomic
-from vle_bench.data.splits import names
+from vle_bench.data.sources import names
 from vle_bench.errors import Interrupted, RequestError, RunFailed
 from vle_bench.evaluation.evaluate import EVALUATION_BATCH_SIZE, evaluate_checkpoint
 from vle_bench.evaluation.precision import precision_name

@@ -29,13 +29,13 @@ from tests.miniature.published import (
     write_twin,
 )
 from tests.miniature.vqav2 import change, write
+from vle_bench.atomic import file_sha256
 from vle_bench.cli.checkpoints import published_lines
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.vqav2 import prepare_vqav2, published_vocabulary
 from vle_bench.data.prepared import open_prepared
 from vle_bench.data.sources import SOURCES
 from vle_bench.data.vcr_text import encode_record
-from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.published_checkpoint import evaluation_folder, name_of
 from vle_bench.evaluation.record import load_record

@@ -9,9 +9,10 @@ from typer.testing import CliRunner
 from vle_bench.cli import app
 from vle_bench.data.official.vcr import COLUMNS
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.submission import LAST_COUNTS, check_vcr_submission, check_vqa_submission
+from vle_bench.evaluation.submission import check_vcr_submission, check_vqa_submission
 
 IDS = [11, 12, 13, 14, 15, 16, 17, 18]
+LAST_COUNTS = "the official reader scores the last answer of each"
 GOOD = [{"question_id": i, "answer": "yes"} for i in IDS]
 
 

@@ -63,6 +63,7 @@ def golden():
         *(GOLDEN / f"{name}.json" for name in ("questions", "annotations", "results"))
     )
     assert result.pop("numbered") == 0  # a count of answers without an id, and no score
+    assert result.pop("notes") == []  # words
     return result
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.miniature.in_process import run
-from vle_bench.data.tokenizer import train_tokenizer
+from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.evaluate import own_training
 from vle_bench.models import VLEConfig, VLEForVQA
@@ -14,7 +14,7 @@ from vle_bench.models.pretrained import check_vocabulary, load_model, load_proce
 from vle_bench.models.vle.convert.checkpoints import read_checkpoint
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.load import load_recipe
-from vle_bench.recipe.strict_yaml import read_group
+from vle_bench.strict_yaml import read_group
 
 TRAINING = {
     "task": "vqa",

@@ -18,9 +18,9 @@ from typing import TypeVar
 import pyarrow as pa
 
 from vle_bench import atomic
+from vle_bench.atomic import file_sha256
 from vle_bench.data import images as pictures
 from vle_bench.data.tables import IMAGES, record_batches, write_table
-from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.json_files import JsonObject
 from vle_bench.progress import Bar
