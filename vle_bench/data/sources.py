@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Form = Literal["vqa", "vcr", "retrieval"]
+RESULTS = ("question_id", "answer")  # of VQA v2
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class Source:
         server_split: the split whose complete file the challenge's server wants, whichever part it
             scores.
         server_sizes: number of questions of each split that only the server can score.
+        kinds: columns by which the accuracy is broken down, beside types of question and answer.
+        results: keys of a question's id and of its answer in the official results file, which is a
+            list; without a key of the id it is an object of records by id.
     """
 
     title: str
@@ -64,6 +68,8 @@ class Source:
     num_answers: int = 0
     server_split: str | None = None
     server_sizes: Mapping[str, int] = field(default_factory=dict)
+    kinds: tuple[str, ...] = ()
+    results: tuple[str, str] = RESULTS
 
 
 _VQA_SUMMARY = "vle_bench.data.prepare.vqa_summary:lines"
@@ -160,6 +166,7 @@ SOURCES: dict[str, Source] = {
         sized=("train", "val", "test"),
         prepare=f"{_BY_NAME}:vizwiz",
         summary=_VQA_SUMMARY,
+        results=("image", "answer"),
         options=_LABEL_OPTIONS,
         image_size=(1080, 1440),
         num_answers=3000,
@@ -217,6 +224,8 @@ SOURCES: dict[str, Source] = {
         sized=("train", "val", "testdev"),
         prepare=f"{_BY_NAME}:gqa",
         summary=_VQA_SUMMARY,
+        kinds=("structural", "semantic", "form"),
+        results=("questionId", "prediction"),
         options=("--label-map",),
         archives=f"{_BY_NAME}:gqa_archives",
         image_size=(500, 375),
@@ -232,6 +241,7 @@ SOURCES: dict[str, Source] = {
         sized=("train", "val", "test"),
         prepare=f"{_BY_NAME}:aokvqa",
         summary=_VQA_SUMMARY,
+        results=("", "direct_answer"),
         options=("--label-map",),
         num_answers=2000,
     ),

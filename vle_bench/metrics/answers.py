@@ -5,11 +5,11 @@ and returns a fraction in 0..1. VQA v2's own accuracy, which OK-VQA, AdVQA, VQA-
 VQA-Rephrasings use too, is `metrics.vqa.question_accuracy`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from vle_bench.metrics.sums import mean
-from vle_bench.metrics.vqa import CONTRACTIONS, normalize_answer
+from vle_bench.metrics.vqa import ACCURACIES, CONTRACTIONS, Accuracy, Record, normalize_answer
 
 ENOUGH = 3  # annotators with the same answer make it fully right
 
@@ -69,3 +69,21 @@ def _of_textvqa(answer: str) -> str:
     """Drop commas and question marks and part a possessive s first, as mmf's tokenizer does."""
     words = answer.lower().replace(",", "").replace("?", "").replace("'s", " 's")
     return normalize_answer(words.strip())
+
+
+def _of_records(accuracy: Callable[[str, Sequence[str]], float]) -> Accuracy:
+    """Return the accuracy as a function of official records of answers."""
+
+    def of_records(prediction: str, answers: Sequence[Record]) -> float:
+        return accuracy(prediction, [record["answer"] for record in answers])
+
+    return of_records
+
+
+# Every accuracy that prepared data may name. Those of single datasets are not offered for others.
+ALL_ACCURACIES: dict[str, Accuracy] = ACCURACIES | {
+    "gqa": _of_records(gqa),
+    "vizwiz": _of_records(vizwiz),
+    "textvqa": _of_records(textvqa),
+    "direct_answer": _of_records(direct_answer),
+}

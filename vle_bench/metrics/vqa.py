@@ -115,8 +115,10 @@ def _matches(prediction: str, answers: Sequence[Record]) -> int:
 
 
 OFFICIAL, EXACT, SOFT = "vqa", "exact", "soft"
-# The accuracy of a question by the name that a manifest and a record give to it.
-ACCURACIES: dict[str, Callable[[str, Sequence[Record]], float]] = {
+Accuracy = Callable[[str, Sequence[Record]], float]  # prediction, annotators' answers → 0..1
+# The accuracy of a question by the name that a manifest and a record give to it, for any data;
+# `metrics.answers` has those of single datasets too.
+ACCURACIES: dict[str, Accuracy] = {
     OFFICIAL: question_accuracy,
     EXACT: exact_accuracy,
     SOFT: soft_accuracy,
@@ -124,9 +126,11 @@ ACCURACIES: dict[str, Callable[[str, Sequence[Record]], float]] = {
 
 
 def vqa_accuracy(
-    predictions: Mapping[int, str], annotations: Sequence[Record], metric: str = OFFICIAL
+    predictions: Mapping[int, str],
+    annotations: Sequence[Record],
+    accuracy: Accuracy = question_accuracy,
 ) -> dict[str, Any]:
-    """Return the accuracy of a split: the official one, or another of `ACCURACIES`.
+    """Return the accuracy of a split: the official one, or another.
 
     Fractions in 0..1: overall, by answer type, by question type and per question.
 
@@ -134,7 +138,6 @@ def vqa_accuracy(
         RequestError: the ids of the predictions are not those of the annotations.
     """
     check_ids(predictions, [record["question_id"] for record in annotations])
-    accuracy = ACCURACIES[metric]
     per_question = {
         record["question_id"]: accuracy(predictions[record["question_id"]], record["answers"])
         for record in annotations

@@ -120,8 +120,9 @@ def other_ids(asked: JsonObject, truth: JsonObject, questions: Path) -> str | No
     return f"{key} {truth[key]}, but {asked[key]} at this place in {questions.name}"
 
 
-# A question's record and, with labels, its truth → a row, or what is wrong with it
-Row = Callable[[JsonObject, bool], JsonObject | str]
+# A question's record, and whether it has labels → a row; what is wrong with it; or None for a
+# question that the official program does not score
+Row = Callable[[JsonObject, bool], JsonObject | str | None]
 
 
 def read_one_file(
@@ -144,6 +145,8 @@ def read_one_file(
                 made = row(record, annotations is not None)
                 if isinstance(made, str):
                     bad.add(questions, name, made, record)
+                elif made is None:
+                    bad.unscored += 1
                 else:
                     yield made
 
@@ -243,21 +246,21 @@ def of_gqa(record: JsonObject, labelled: bool) -> JsonObject | str:
 CHOICE_COLUMNS = (
     pa.field("choices", pa.list_(pa.string())),
     pa.field("right_choice", pa.int64()),
-    pa.field("difficult", pa.bool_()),
 )
 
 
-def of_aokvqa(record: JsonObject, labelled: bool) -> JsonObject | str:
+def of_aokvqa(record: JsonObject, labelled: bool) -> JsonObject | str | None:
     """A question with four choices and ten direct answers.
 
-    `difficult` marks questions that the program leaves out of the accuracy of direct answers.
+    None for a question that is to be scored and whose direct answers are too different to be: the
+    official program leaves those marked as difficult out.
     """
     fields: Kinds = {"question_id": str, "image_id": int, "question": str, "choices": list}
     if problem := problem_of_question(record, fields):
         return problem
     if not all(isinstance(choice, str) for choice in record["choices"]):
         return "choices: not all of them are strings"
-    truth = UNLABELLED | {"right_choice": None, "difficult": None}
+    truth = UNLABELLED | {"right_choice": None}
     if labelled:
         if problem := problem_of(record, {"direct_answers": list, "correct_choice_idx": int}):
             return problem
@@ -269,7 +272,8 @@ def of_aokvqa(record: JsonObject, labelled: bool) -> JsonObject | str:
             return f"direct_{problem}"
         truth = truths(record["direct_answers"])
         truth |= {"right_choice": record["correct_choice_idx"]}
-        truth |= {"difficult": record["difficult_direct_answer"]}
+        if record["difficult_direct_answer"] and record.get("split") != "train":
+            return None
     ids = {"question_id": numbered(record["question_id"]), "official_id": record["question_id"]}
     asked = {name: record[name] for name in ("image_id", "question", "choices")}
     return ids | asked | truth

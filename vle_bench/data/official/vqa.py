@@ -31,6 +31,7 @@ class BadRecords:
         seen: question ids of bad records, so that the other half of such a record is not reported.
         outside_coco: number of Visual Genome's questions about images that are not COCO's.
         numbered: number of questions whose answers had no answer_id and were numbered.
+        unscored: number of questions that are left out as the official program does not score them.
     """
 
     policy: OnBad = "error"
@@ -38,6 +39,7 @@ class BadRecords:
     seen: set[int] = field(default_factory=set)
     outside_coco: int = 0
     numbered: int = 0
+    unscored: int = 0
 
     def add(self, path: Path, name: str, problem: str, record: object = None) -> None:
         """Add a record of a file; `record` may have ids."""
@@ -65,6 +67,7 @@ class BadRecords:
             "listed": self.listed,
             "outside_coco": self.outside_coco,
             "numbered": self.numbered,
+            "unscored": self.unscored,
         }
 
     def add_all(self, note: JsonObject) -> None:
@@ -72,6 +75,7 @@ class BadRecords:
         self.listed += note["listed"]
         self.outside_coco += note["outside_coco"]
         self.numbered += note["numbered"]
+        self.unscored += note["unscored"]
 
 
 def id_in(record: object, key: str) -> int | None:

@@ -51,6 +51,7 @@ class Layout:
         home: the page that they come from.
         min_count: majority answers that make a class, see `prepare_questions`.
         counted: the split whose answers make up the label map; of others if it is not there.
+        metric: see `Manifest`; None: VQA v2's.
         as_given: answers are classes as the annotators gave them, since the metric compares them
             so; else they are normalised.
         archives: those that `download` fetches.
@@ -61,6 +62,7 @@ class Layout:
     read: Read = read_official
     min_count: int = 1
     counted: str = "train"
+    metric: str | None = None
     as_given: bool = False
     archives: Sequence[Archive] = field(default=())
 
@@ -120,6 +122,7 @@ LAYOUTS = {
         read=further.read_one_file(
             further.listed(None), further.of_vizwiz, [further.OFFICIAL_ID, further.IMAGE]
         ),
+        metric="vizwiz",
         min_count=3,
     ),
     "textvqa": Layout(
@@ -130,6 +133,7 @@ LAYOUTS = {
             "test": one_file("TextVQA_0.5.1_test.json", "test_images", labelled=False),
         },
         read=further.read_one_file(further.listed("data"), further.of_textvqa, [further.IMAGE]),
+        metric="textvqa",
         min_count=2,
     ),
     "advqa": Layout(
@@ -180,6 +184,7 @@ LAYOUTS = {
         read=further.read_one_file(
             further.by_id, further.of_gqa, [further.OFFICIAL_ID, further.IMAGE, *further.GQA_KINDS]
         ),
+        metric="gqa",
         as_given=True,
         archives=(
             Archive(
@@ -206,6 +211,7 @@ LAYOUTS = {
             further.listed(None), further.of_aokvqa, [further.OFFICIAL_ID, *further.CHOICE_COLUMNS]
         ),
         min_count=2,
+        metric="direct_answer",
         as_given=True,
     ),
 }
@@ -245,7 +251,13 @@ def prepare_named(
     if layout.as_given:
         choices = replace(choices, published_targets=True)
     return prepare_questions(
-        name, splits, output, layout.min_count, choices, normalised=not layout.as_given
+        name,
+        splits,
+        output,
+        layout.min_count,
+        choices,
+        normalised=not layout.as_given,
+        metric=layout.metric,
     )
 
 

@@ -42,7 +42,7 @@ from vle_bench.json_files import JsonObject, read_json
 
 # To be raised when the official files are read in another way, so that an unfinished run's tables
 # of them are read anew.
-OFFICIAL_CHECKS = 3
+OFFICIAL_CHECKS = 4
 NAMED_ANSWERS = 5  # of a label map that are never given, in the report
 MAX_TEXT_LENGTH = 50  # METER's and VLE's, for VQA
 
@@ -55,6 +55,7 @@ def prepare_questions(
     choices: Choices = AS_USUAL,
     made_from: JsonObject | None = None,
     normalised: bool = True,
+    metric: str | None = None,
 ) -> Manifest:
     """Write prepared data to `output`, completely or not at all, and return the manifest.
 
@@ -66,6 +67,7 @@ def prepare_questions(
             for an answer to become a class.
         made_from: parameters that generated the official files, see `fingerprint`.
         normalised: the classes are normalised answers; False: answers as they were given.
+        metric: see `Manifest`.
     """
     if choices.tokenizer is not None:
         load_tokenizer(choices.tokenizer)  # its errors should come before the work
@@ -107,6 +109,7 @@ def prepare_questions(
             left_out=left_out,
             inputs=request.as_inputs(left_out),
             notes=remarks(labels, bad, choices),
+            metric=metric,
         )
         return finish(folder, manifest)
 
@@ -134,7 +137,8 @@ def write_labels(folder: Path, labels: list[str]) -> JsonObject:
 
 def remarks(labels: list[str], bad: BadRecords, choices: Choices) -> JsonObject | None:
     """Return the notes of the manifest; None if there is nothing to remark."""
-    notes: JsonObject = {"numbered": bad.numbered} if bad.numbered else {}
+    counts = {"numbered": bad.numbered, "unscored": bad.unscored}
+    notes: JsonObject = {name: number for name, number in counts.items() if number}
     looked_up_as_given = choices.label_map is None or choices.published_targets
     if not looked_up_as_given and (foreign := never_given(labels)):
         notes["never_given"] = {"count": len(foreign), "first": foreign[:NAMED_ANSWERS]}

@@ -11,6 +11,7 @@ from vle_bench.data.official.further import REPHRASED, numbered
 from vle_bench.data.prepare.by_name import LAYOUTS, prepare_named
 from vle_bench.data.prepare.fingerprint import Standing
 from vle_bench.data.prepare.manifest import AS_USUAL, Choices
+from vle_bench.data.prepare.vqa_summary import lines
 from vle_bench.data.prepared import open_prepared
 from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
@@ -30,7 +31,7 @@ COUNTS = {  # questions, images, questions with an answer in the vocabulary
         "challenge": (3, 1, 0),
         "submission": (6, 2, 0),
     },
-    "aokvqa": {"train": (4, 4, 4), "val": (4, 4, 4), "test": (4, 4, 0)},
+    "aokvqa": {"train": (4, 4, 4), "val": (3, 3, 3), "test": (4, 4, 0)},
 }
 LABELS = {
     "okvqa": ["2", "red"],
@@ -42,6 +43,7 @@ LABELS = {
     "gqa": ["red", "table", "yes"],
     "aokvqa": ["cab"],
 }
+METRICS = {name: name for name in ("vizwiz", "textvqa", "gqa")} | {"aokvqa": "direct_answer"}
 
 
 def prepared(name, folder, choices=AS_USUAL):
@@ -58,6 +60,7 @@ def test_every_split_is_stored(name, tmp_path):
         split: (found["questions"], found["images"], found["answerable"])
         for split, found in data.manifest.splits.items()
     }
+    assert data.manifest.metric == METRICS.get(name)
     row = SOURCES[name]
     labelled = {split for split, found in data.manifest.splits.items() if found["labelled"]}
     assert labelled == {*row.splits} and {*data.manifest.splits} - labelled == {*row.unlabelled}
@@ -161,7 +164,9 @@ def test_aokvqa_has_choices_and_direct_answers(tmp_path):
     for row in rows(data, "val"):
         assert row["choices"][row["right_choice"]] == "cab" == row["multiple_choice_answer"]
         assert file_of(data, row) == f"{row['image_id']:012d}.jpg"
-    assert [row["difficult"] for row in rows(data, "val")].count(True) == 1
+    assert data.manifest.notes == {"unscored": 1}  # the difficult one of val
+    told = "1 questions are left out: the official program does not score them"
+    assert told in list(lines(data.manifest))
     test = rows(data, "test")[0]
     assert test["right_choice"] is None and len(test["choices"]) == 4
 
