@@ -17,8 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from vle_bench import models
 from vle_bench.data.prepared import PreparedData
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.precision import precision_name
-from vle_bench.evaluation.provenance import device_name
+from vle_bench.evaluation.precision import device_name, precision_name
 from vle_bench.models import pretrained
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.convert.converted import few, not_finite

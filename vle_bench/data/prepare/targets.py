@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
-from vle_bench.data.tables import QUESTIONS, ROWS_A_BATCH
-from vle_bench.metrics.vqa import EXACT, OFFICIAL, SOFT, normalize_answer
+from vle_bench.data.tables import IMAGE_FILE, OFFICIAL, QUESTIONS, ROWS_A_BATCH
+from vle_bench.metrics import vqa
+from vle_bench.metrics.vqa import normalize_answer
 
 # The same few answers come millions of times and normalising is slow; bounded, their number is not.
 Target = Callable[[int], float]
@@ -25,6 +26,8 @@ def with_targets(
 ) -> tuple[pa.Table, np.ndarray]:
     """Convert OFFICIAL to QUESTIONS; also return the ids that are left out for their image.
 
+    Columns that a dataset has of its own are kept.
+
     Args:
         images: (images,) ids in the order of the rows of the images table, sorted.
         published: look the answers up as they were given, as METER and VLE do, not normalised.
@@ -33,11 +36,13 @@ def with_targets(
     """
     known = np.isin(official["image_id"].to_numpy(), images)
     kept = official if known.all() else official.filter(pa.array(known))
+    own = [field for field in kept.schema if field.name not in (*OFFICIAL.names, IMAGE_FILE)]
+    schema = pa.schema([*QUESTIONS, *own])
     batches = [
-        batch_with_targets(b, images, label_ids, published, target or soft_target)
+        batch_with_targets(b, schema, images, label_ids, published, target or soft_target)
         for b in kept.to_batches(ROWS_A_BATCH)
     ]
-    table = pa.Table.from_batches(batches, QUESTIONS)
+    table = pa.Table.from_batches(batches, schema)
     if only_answerable:
         table = table.filter(table["answerable"])
     return table.combine_chunks(), official["question_id"].to_numpy()[~known]
@@ -45,6 +50,7 @@ def with_targets(
 
 def batch_with_targets(
     batch: pa.RecordBatch,
+    schema: pa.Schema,
     images: np.ndarray,
     label_ids: dict[str, int],
     published: bool,
@@ -61,9 +67,9 @@ def batch_with_targets(
         "answerable": [bool(t) for t in targets],
     }
     columns = [
-        pa.array(new[f.name], f.type) if f.name in new else batch.column(f.name) for f in QUESTIONS
+        pa.array(new[f.name], f.type) if f.name in new else batch.column(f.name) for f in schema
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=QUESTIONS)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def soft_target(matches: int) -> float:
@@ -77,9 +83,9 @@ def soft_target(matches: int) -> float:
 # The target of an answer by the accuracy of the data, so that training aims at the score: the
 # published targets for the official one.
 TARGETS: dict[str, Target] = {
-    OFFICIAL: soft_target,
-    EXACT: lambda matches: 1.0,
-    SOFT: lambda matches: min(1.0, matches / 3),
+    vqa.OFFICIAL: soft_target,
+    vqa.EXACT: lambda matches: 1.0,
+    vqa.SOFT: lambda matches: min(1.0, matches / 3),
 }
 
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from vle_bench import atomic
 from vle_bench.data.label_map import read_label_map
+from vle_bench.data.official.further import OFFICIAL_ID
 from vle_bench.data.prepare.fingerprint import Fingerprint, fingerprint, stamp
 from vle_bench.data.prepare.manifest import (
     AS_USUAL,
@@ -39,10 +40,11 @@ from vle_bench.data.prepare.targets import TARGETS, with_targets
 from vle_bench.data.prepare.vocabulary import vocabulary
 from vle_bench.data.prepare.vqa_summary import length_report, load_tokenizer, split_report
 from vle_bench.data.prepared import SCHEMA_VERSION, Manifest
-from vle_bench.data.tables import ROWS_A_BATCH, map_table, record_batches, write_table
+from vle_bench.data.tables import OFFICIAL, ROWS_A_BATCH, map_table, record_batches, write_table
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, read_json
-from vle_bench.metrics.vqa import EXACT, NUMBER_OF_ANSWERS, OFFICIAL, SOFT
+from vle_bench.metrics.vqa import EXACT, NUMBER_OF_ANSWERS, SOFT
+from vle_bench.metrics.vqa import OFFICIAL as TEN
 
 SOURCE = "own"
 CHECKS = 1  # to be raised when rows are read in another way
@@ -276,8 +278,8 @@ def metric_of(own: Own, rows: pa.Table) -> str:
     if metric is None:
         if (numbers == 1).all():
             return EXACT
-        return OFFICIAL if (numbers == NUMBER_OF_ANSWERS).all() else SOFT
-    if metric == OFFICIAL:
+        return TEN if (numbers == NUMBER_OF_ANSWERS).all() else SOFT
+    if metric == TEN:
         wrong, problem = numbers != NUMBER_OF_ANSWERS, f"takes {NUMBER_OF_ANSWERS} a question"
     elif metric == EXACT:
         wrong, problem = numbers != 1, "takes one a question"
@@ -336,10 +338,11 @@ def questions_of(
 ) -> pa.Table:
     """Return the questions table of a split, with the ids as they were given if they are text."""
     target = {label: number for number, label in enumerate(labels)}
-    own = rows.filter(pa.array(chosen))
-    questions, _ = with_targets(own, images, target, False, False, TARGETS[metric])
+    columns = [*OFFICIAL.names]
     ids = rows["id"].drop_null()
     numbers = pc.match_substring_regex(ids, "^(0|[1-9][0-9]{0,17})$")
     if len(ids) and not pc.all(numbers).as_py():
-        questions = questions.append_column("id", own["id"].combine_chunks())
-    return questions
+        rows = rows.append_column(OFFICIAL_ID.name, rows["id"])
+        columns.append(OFFICIAL_ID.name)
+    own = rows.filter(pa.array(chosen)).select(columns)
+    return with_targets(own, images, target, False, False, TARGETS[metric])[0]
