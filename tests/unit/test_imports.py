@@ -37,8 +37,10 @@ NO_TORCH = [
     "recipe.load",
     "data.sources",
     "tasks.catalogue",
-    "leaderboard.published",
-    "evaluation.record",
+    "leaderboard.records",
+    "leaderboard.render",
+    "leaderboard.reproduce",
+    "evaluation.request",
     "training.launch",
 ]
 FILES = sorted(

@@ -8,8 +8,7 @@ from datasets import Dataset
 
 from vle_bench.data.prepared import PreparedData
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.evaluation.provenance import ids_digest
-from vle_bench.evaluation.record import ROUNDING, Record, load_record
+from vle_bench.evaluation.record import ROUNDING, Record, ids_digest, load_record
 from vle_bench.evaluation.vcr_join import evaluated
 from vle_bench.json_files import Row, jsonl_records
 from vle_bench.progress import Bar

@@ -39,7 +39,7 @@ def score_vqa(
     last answer, and an id written as 11.0 is 11.
     """
     from vle_bench import atomic
-    from vle_bench.evaluation.outputs import refuse_existing
+    from vle_bench.evaluation.request import refuse_existing
     from vle_bench.evaluation.score_files import score_vqa_files
     from vle_bench.metrics.vqa import NUMBERED
 

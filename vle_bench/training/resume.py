@@ -8,7 +8,8 @@ from accelerate.utils import DistributedType
 
 from vle_bench import atomic
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.provenance import device_name, library_versions
+from vle_bench.evaluation.precision import device_name
+from vle_bench.evaluation.record import library_versions
 from vle_bench.recipe.keys import changed_keys
 from vle_bench.training import checkpoints
 from vle_bench.training.batches import Batch

@@ -18,8 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from vle_bench import models
 from vle_bench.data.prepared import PreparedData
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.precision import precision_name
-from vle_bench.evaluation.provenance import device_name
+from vle_bench.evaluation.precision import device_name, precision_name
 from vle_bench.models import pretrained
 from vle_bench.models.base import TrainableModel
 from vle_bench.models.vle.configuration import VLEConfig

@@ -16,9 +16,10 @@ from accelerate.utils import gather_object
 from vle_bench import atomic
 from vle_bench.data.sources import names
 from vle_bench.errors import Interrupted, RequestError, RunFailed
-from vle_bench.evaluation.evaluate import EVALUATION_BATCH_SIZE, evaluate_checkpoint
+from vle_bench.evaluation.evaluate import evaluate_checkpoint
 from vle_bench.evaluation.precision import precision_name
 from vle_bench.evaluation.record import Record, load_record
+from vle_bench.evaluation.request import EVALUATION_BATCH_SIZE, Request
 from vle_bench.json_files import JsonObject
 from vle_bench.models import pretrained
 from vle_bench.progress import Bar
@@ -67,12 +68,14 @@ def train(recipe: Recipe, folder: Path, resume: bool = False) -> Record:
             fit(run, stop)
             stop.saved = stopped(run, "by a signal")
             record = evaluate_checkpoint(
-                folder,
-                Path(recipe.data.root),
-                recipe.data.report,
+                Request(
+                    folder,
+                    Path(recipe.data.root),
+                    recipe.data.report,
+                    num_workers=recipe.train.num_workers,
+                ),
                 result,
                 accelerator=run.accelerator,
-                num_workers=recipe.train.num_workers,
             )
         if run.accelerator.is_main_process:
             print(summary(run), flush=True)

@@ -30,15 +30,15 @@ from tests.miniature.published import (
 )
 from tests.miniature.vqav2 import change, write
 from vle_bench.atomic import file_sha256
-from vle_bench.cli.checkpoints import published_lines
+from vle_bench.cli.evaluate import published_lines
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.vqav2 import prepare_vqav2, published_vocabulary
 from vle_bench.data.prepared import open_prepared
 from vle_bench.data.sources import SOURCES
 from vle_bench.data.vcr_text import encode_record
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.published_checkpoint import evaluation_folder, name_of
 from vle_bench.evaluation.record import load_record
+from vle_bench.evaluation.request import evaluation_folder, name_of
 from vle_bench.evaluation.score_files import score_vcr_files
 from vle_bench.models import (
     VLEConfig,

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 
-from vle_bench.data.tables import QUESTIONS, ROWS_A_BATCH
+from vle_bench.data.tables import IMAGE_FILE, OFFICIAL, QUESTIONS, ROWS_A_BATCH
 from vle_bench.metrics.vqa import normalize_answer
 
 # The same few answers come millions of times and normalising is slow; bounded, their number is not.
@@ -22,6 +22,8 @@ def with_targets(
 ) -> tuple[pa.Table, np.ndarray]:
     """Convert OFFICIAL to QUESTIONS; also return the ids that are left out for their image.
 
+    Columns that a dataset has of its own are kept.
+
     Args:
         images: (images,) ids in the order of the rows of the images table, sorted.
         published: look the answers up as they were given, as METER and VLE do, not normalised.
@@ -29,17 +31,24 @@ def with_targets(
     """
     known = np.isin(official["image_id"].to_numpy(), images)
     kept = official if known.all() else official.filter(pa.array(known))
+    own = [field for field in kept.schema if field.name not in (*OFFICIAL.names, IMAGE_FILE)]
+    schema = pa.schema([*QUESTIONS, *own])
     batches = [
-        batch_with_targets(b, images, label_ids, published) for b in kept.to_batches(ROWS_A_BATCH)
+        batch_with_targets(b, schema, images, label_ids, published)
+        for b in kept.to_batches(ROWS_A_BATCH)
     ]
-    table = pa.Table.from_batches(batches, QUESTIONS)
+    table = pa.Table.from_batches(batches, schema)
     if only_answerable:
         table = table.filter(table["answerable"])
     return table.combine_chunks(), official["question_id"].to_numpy()[~known]
 
 
 def batch_with_targets(
-    batch: pa.RecordBatch, images: np.ndarray, label_ids: dict[str, int], published: bool
+    batch: pa.RecordBatch,
+    schema: pa.Schema,
+    images: np.ndarray,
+    label_ids: dict[str, int],
+    published: bool,
 ) -> pa.RecordBatch:
     targets = [
         None if a is None else soft_targets(a, label_ids, published)
@@ -52,9 +61,9 @@ def batch_with_targets(
         "answerable": [bool(t) for t in targets],
     }
     columns = [
-        pa.array(new[f.name], f.type) if f.name in new else batch.column(f.name) for f in QUESTIONS
+        pa.array(new[f.name], f.type) if f.name in new else batch.column(f.name) for f in schema
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=QUESTIONS)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def soft_targets(

@@ -113,6 +113,9 @@ def notes_lines(notes: JsonObject) -> Iterator[str]:
         )
     if "numbered" in notes:
         yield f"{NUMBERED} ({notes['numbered']:,} questions)"
+    if "unscored" in notes:
+        number = notes["unscored"]
+        yield f"{number:,} questions are left out: the official program does not score them"
 
 
 def lengths(report: JsonObject) -> Iterator[str]:
