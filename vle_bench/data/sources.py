@@ -263,6 +263,7 @@ SOURCES: dict[str, Source] = {
     "coco": Source("COCO", "retrieval", published=("test",), metrics=_RECALL),
 }
 
+OWN_FORMS: tuple[Form, ...] = ("vqa",)  # of data that users bring; the first if none is named
 DOWNLOADED = tuple(name for name, source in SOURCES.items() if source.archives)
 PREPARED = tuple(name for name, source in SOURCES.items() if source.prepare)
 ALIASES = {name: parts for source in SOURCES.values() for name, parts in source.aliases.items()}

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from vle_bench import strict_yaml
+from vle_bench.data.sources import OWN_FORMS
 from vle_bench.errors import RequestError
 from vle_bench.metrics.vqa import ACCURACIES
 from vle_bench.strict_schema import Group, describe, dotted_keys
@@ -90,7 +91,7 @@ class Spec(Group):
 
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][\w.-]*$")
     """In records and tables; null for the name of the output folder."""
-    form: Literal["vqa"] = "vqa"
+    form: Literal[OWN_FORMS] = OWN_FORMS[0]  # type: ignore[valid-type]
     source: Text | None = None
     images: Text | None = None
     """Where relative paths of pictures start; null for the folder of the data file."""
