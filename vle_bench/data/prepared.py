@@ -11,7 +11,7 @@ from vle_bench.atomic import file_sha256
 from vle_bench.data.sources import tables
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, read_json
-from vle_bench.metrics.vqa import ACCURACIES
+from vle_bench.metrics.answers import ALL_ACCURACIES
 
 SCHEMA_VERSION = 2
 REQUIRED = ("source", "splits", "files", "images", "hash")
@@ -30,8 +30,8 @@ class Manifest:
         images: names of the image shards, in order.
         labels: of the label map: `count`, `sha256` and its origin; None without classes.
         targets: `normalised` or `published`, how answers were looked up; None without classes.
-        metric: the accuracy of a question, one of `vle_bench.metrics.vqa.ACCURACIES`; None: the
-            official one.
+        metric: the accuracy of a question, one of `ALL_ACCURACIES` of vle_bench.metrics.answers;
+            None: VQA v2's.
         hash: SHA-256 of the fields above.
         name: what the user calls their own data; None for a dataset of `sources`.
         report: split → statistics of the preparation (for VCR under `splits`), among them how many
@@ -87,9 +87,10 @@ def read_manifest(path: Path) -> Manifest:
         )
     if missing := [key for key in REQUIRED if key not in content]:
         raise RequestError(f"{path}: has no {missing[0]!r}; prepare the data again")
-    if (metric := content.get("metric")) not in (None, *ACCURACIES):
+    if (metric := content.get("metric")) not in (None, *ALL_ACCURACIES):
         raise RequestError(
-            f"{path}: metric {metric!r} is none of {', '.join(ACCURACIES)}; prepare the data again"
+            f"{path}: metric {metric!r} is none of {', '.join(ALL_ACCURACIES)}; prepare the data "
+            "again"
         )
     known = {f.name for f in fields(Manifest)}
     return Manifest(**{key: value for key, value in content.items() if key in known})

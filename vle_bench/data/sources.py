@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Form = Literal["vqa", "vcr", "retrieval"]
+RESULTS = ("question_id", "answer")  # of VQA v2
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class Source:
         prepare: `module:function(official, output, choices, options)` that prepares the official
             files and returns the manifest; "": cannot be prepared here.
         summary: `module:function(manifest)` that yields the lines that `prepare` prints.
-        options: options of `vle-bench prepare` that only some datasets take.
+        check: `module:function(official, choices)` that prints what `prepare --check` asks for.
+        options: options of `vle-bench prepare` that only some datasets take; SPEC: the user's file
+            or YAML, in place of the folder of official files.
         made: the official files are drawn, or come with a package; nothing is downloaded.
         archives: `module:function(output, given)` that returns the official archives to download
             to `output`; `given` holds the `archive_options` that the user gave. "": no download.
@@ -41,6 +44,9 @@ class Source:
         server_split: the split whose complete file the challenge's server wants, whichever part it
             scores.
         server_sizes: number of questions of each split that only the server can score.
+        kinds: columns by which the accuracy is broken down, beside types of question and answer.
+        results: keys of a question's id and of its answer in the official results file, which is a
+            list; without a key of the id it is an object of records by id.
     """
 
     title: str
@@ -54,6 +60,7 @@ class Source:
     metrics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     prepare: str = ""
     summary: str = ""
+    check: str = ""
     options: tuple[str, ...] = ()
     made: bool = False
     archives: str = ""
@@ -64,10 +71,14 @@ class Source:
     num_answers: int = 0
     server_split: str | None = None
     server_sizes: Mapping[str, int] = field(default_factory=dict)
+    kinds: tuple[str, ...] = ()
+    results: tuple[str, str] = RESULTS
 
 
 _VQA_SUMMARY = "vle_bench.data.prepare.vqa_summary:lines"
 _VCR_SUMMARY = "vle_bench.data.prepare.vcr_summary:lines"
+_BY_NAME = "vle_bench.data.prepare.by_name"
+_LABEL_OPTIONS = ("--label-map", "--published-targets")
 _RECALL = dict.fromkeys(("text_retrieval", "image_retrieval"), ("recall_at_1",))
 
 SOURCES: dict[str, Source] = {
@@ -138,11 +149,121 @@ SOURCES: dict[str, Source] = {
         image_size=(96, 96),
         questions_per_image=(3,),
     ),
+    "own": Source(
+        title="own data",
+        form="vqa",
+        splits=("train", "val", "test"),  # a test split may have no labels; its manifest says
+        prepare="vle_bench.data.prepare.own.prepare:prepare",
+        summary="vle_bench.data.prepare.own.summary:lines",
+        check="vle_bench.data.prepare.own.summary:check",
+        options=("SPEC", "--check", "--label-map"),
+        num_answers=1_000,
+    ),
+    # Official sizes and metrics: docs/datasets.md
+    "okvqa": Source(
+        title="OK-VQA",
+        form="vqa",
+        splits=("train", "val"),
+        sized=("train", "val"),
+        prepare=f"{_BY_NAME}:okvqa",
+        summary=_VQA_SUMMARY,
+        options=_LABEL_OPTIONS,
+        archives=f"{_BY_NAME}:okvqa_archives",
+        num_answers=2000,
+    ),
+    "vizwiz": Source(
+        title="VizWiz-VQA",
+        form="vqa",
+        splits=("train", "val"),
+        unlabelled=("test",),
+        sized=("train", "val", "test"),
+        prepare=f"{_BY_NAME}:vizwiz",
+        summary=_VQA_SUMMARY,
+        results=("image", "answer"),
+        options=_LABEL_OPTIONS,
+        image_size=(1080, 1440),
+        num_answers=3000,
+    ),
+    "textvqa": Source(
+        title="TextVQA",
+        form="vqa",
+        splits=("train", "val"),
+        unlabelled=("test",),
+        sized=("train", "val", "test"),
+        prepare=f"{_BY_NAME}:textvqa",
+        summary=_VQA_SUMMARY,
+        options=_LABEL_OPTIONS,
+        image_size=(1024, 768),
+        questions_per_image=(1, 2),
+        num_answers=4000,
+    ),
+    "advqa": Source(
+        title="AdVQA",
+        form="vqa",
+        splits=("val",),
+        unlabelled=("test-dev",),
+        prepare=f"{_BY_NAME}:advqa",
+        summary=_VQA_SUMMARY,
+        options=_LABEL_OPTIONS,
+        questions_per_image=(2,),
+        num_answers=3129,
+    ),
+    "vqa-rephrasings": Source(
+        title="VQA-Rephrasings",
+        form="vqa",
+        splits=("val",),
+        prepare=f"{_BY_NAME}:rephrasings",
+        summary=_VQA_SUMMARY,
+        options=_LABEL_OPTIONS,
+        questions_per_image=(4,),
+        num_answers=3129,
+    ),
+    "vqa-cp-v2": Source(
+        title="VQA-CP v2",
+        form="vqa",
+        splits=("train", "test"),
+        sized=("train", "test"),
+        prepare=f"{_BY_NAME}:cp_v2",
+        summary=_VQA_SUMMARY,
+        options=_LABEL_OPTIONS,
+        questions_per_image=(3, 4),
+        num_answers=3129,
+    ),
+    "gqa": Source(
+        title="GQA",
+        form="vqa",
+        splits=("train", "val", "testdev"),
+        unlabelled=("test", "challenge", "submission"),
+        sized=("train", "val", "testdev"),
+        prepare=f"{_BY_NAME}:gqa",
+        summary=_VQA_SUMMARY,
+        kinds=("structural", "semantic", "form"),
+        results=("questionId", "prediction"),
+        options=("--label-map",),
+        archives=f"{_BY_NAME}:gqa_archives",
+        image_size=(500, 375),
+        questions_per_image=(13,),  # 943,000 about 72,140 images
+        num_answers=1878,
+        server_split="submission",
+    ),
+    "aokvqa": Source(
+        title="A-OKVQA",
+        form="vqa",
+        splits=("train", "val"),
+        unlabelled=("test",),
+        sized=("train", "val", "test"),
+        prepare=f"{_BY_NAME}:aokvqa",
+        summary=_VQA_SUMMARY,
+        results=("", "direct_answer"),
+        options=("--label-map",),
+        num_answers=2000,
+    ),
     # Karpathy's test splits, 1,000 and 5,000 images; published figures only.
     "flickr30k": Source("Flickr30K", "retrieval", published=("test",), metrics=_RECALL),
     "coco": Source("COCO", "retrieval", published=("test",), metrics=_RECALL),
 }
 
+OWN_FORMS: tuple[Form, ...] = ("vqa",)  # of data that users bring; the first if none is named
 DOWNLOADED = tuple(name for name, source in SOURCES.items() if source.archives)
 PREPARED = tuple(name for name, source in SOURCES.items() if source.prepare)
 ALIASES = {name: parts for source in SOURCES.values() for name, parts in source.aliases.items()}

@@ -22,11 +22,15 @@ def clean(answer: str) -> str:
 _clean = lru_cache(maxsize=1 << 17)(clean)
 
 
-def normalize_answer(answer: str) -> str:
+def normalize_answer(answer: str, contractions: Mapping[str, str] | None = None) -> str:
     """Apply `clean` and normalise punctuation, digits, articles and contractions.
 
     The official program does this if the annotators differ.
+
+    Args:
+        contractions: word -> replacement; the official table if not given.
     """
+    table = CONTRACTIONS if contractions is None else contractions
     text = clean(answer)
     spaced = _DIGIT_COMMA.search(text) is not None
     result = text
@@ -35,7 +39,7 @@ def normalize_answer(answer: str) -> str:
         result = result.replace(mark, "" if delete else " ")
     result = _PERIOD.sub("", result, count=MAX_PERIODS)
     words = (_NUMBERS.get(word, word) for word in result.lower().split())
-    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
+    return " ".join(table.get(word, word) for word in words if word not in _ARTICLES)
 
 
 _normal = lru_cache(maxsize=1 << 17)(normalize_answer)
@@ -111,8 +115,10 @@ def _matches(prediction: str, answers: Sequence[Record]) -> int:
 
 
 OFFICIAL, EXACT, SOFT = "vqa", "exact", "soft"
-# The accuracy of a question by the name that a manifest and a record give to it.
-ACCURACIES: dict[str, Callable[[str, Sequence[Record]], float]] = {
+Accuracy = Callable[[str, Sequence[Record]], float]  # prediction, annotators' answers → 0..1
+# The accuracy of a question by the name that a manifest and a record give to it, for any data;
+# `metrics.answers` has those of single datasets too.
+ACCURACIES: dict[str, Accuracy] = {
     OFFICIAL: question_accuracy,
     EXACT: exact_accuracy,
     SOFT: soft_accuracy,
@@ -130,15 +136,16 @@ class VQAAccuracies(TypedDict):
 
 
 def vqa_accuracy(
-    predictions: Mapping[int, str], annotations: Sequence[Record], metric: str = OFFICIAL
+    predictions: Mapping[int, str],
+    annotations: Sequence[Record],
+    accuracy: Accuracy = question_accuracy,
 ) -> VQAAccuracies:
-    """Return the accuracy of a split: the official one, or another of `ACCURACIES`.
+    """Return the accuracy of a split: the official one, or another.
 
     Raises:
         RequestError: the ids of the predictions are not those of the annotations.
     """
     check_ids(predictions, [record["question_id"] for record in annotations])
-    accuracy = ACCURACIES[metric]
     per_question = {
         record["question_id"]: accuracy(predictions[record["question_id"]], record["answers"])
         for record in annotations

@@ -321,5 +321,7 @@ def test_a_split_is_scored_with_the_metric_that_is_asked_for():
             "answers": numbered_records("Red", "red", "blue"),
         }
     ]
-    assert vqa_accuracy({1: "the red"}, annotations, "exact")["accuracy"] == 1.0
-    assert vqa_accuracy({1: "the red"}, annotations, "soft")["accuracy"] == pytest.approx(2 / 3)
+    assert vqa_accuracy({1: "the red"}, annotations, exact_accuracy)["accuracy"] == 1.0
+    assert vqa_accuracy({1: "the red"}, annotations, soft_accuracy)["accuracy"] == pytest.approx(
+        2 / 3
+    )
