@@ -10,8 +10,7 @@ from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import Record
 from vle_bench.leaderboard.data_tables import pages
 from vle_bench.leaderboard.experiments import experiments
-from vle_bench.leaderboard.latex import latex
-from vle_bench.leaderboard.markup import comma_separated, markdown
+from vle_bench.leaderboard.markup import comma_separated, latex, markdown
 from vle_bench.leaderboard.page import index_page
 from vle_bench.leaderboard.points import drawings
 from vle_bench.leaderboard.published import Published, load_published
