@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.miniature.own import FORMATS, easy_rows, export, write_lines
 from vle_bench.data.prepare.fingerprint import Standing
-from vle_bench.data.prepare.manifest import Choices
+from vle_bench.data.prepare.manifest import AS_USUAL, Choices
 from vle_bench.data.prepare.own.check import number_of
 from vle_bench.data.prepare.own.prepare import prepare
 from vle_bench.data.prepare.own.summary import check, lines
@@ -54,16 +54,16 @@ def spec(path="my.yaml", **keys):
 HALVES = {"train": 0.5, "val": 0.5}
 
 
-def prepared(given, output="out", choices=Choices()):
+def prepared(given, output="out", choices=AS_USUAL):
     manifest = prepare(given, Path(output), choices, {})
     return manifest, open_prepared(Path(output))
 
 
-def refused(given, choices=Choices(), output="refused"):
+def refused(given, choices=AS_USUAL, output="refused"):
     """The error of a request, after which nothing is there."""
     with pytest.raises(RequestError) as caught:
         prepare(given, Path(output), choices, {})
-    left = [path for path in Path().glob(f"*{output}*")]
+    left = list(Path().glob(f"*{output}*"))
     # Finished shards of pictures are kept for the next run.
     assert not left or "cannot be read as an image" in str(caught.value)
     assert "\n" not in str(caught.value)
