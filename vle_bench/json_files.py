@@ -192,10 +192,30 @@ def stream(path: Path, key: str | None) -> Iterator[Any]:
     Raises:
         RequestError: the file is broken or cut off, wherever that turns out, also after the list.
     """
+    with _streaming(path) as text:
+        yield from text.values() if key is None else _member(text, path, key)
+
+
+def stream_items(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield key and value of the one object in a file; the caller checks for double keys.
+
+    Raises:
+        RequestError: as `stream`, or the file is no object.
+    """
+    with _streaming(path) as text:
+        if text.next() != "{":
+            raise RequestError(f"{path}: no object of records; is it the official file?")
+        for key in _keys(text):
+            yield key, text.value()
+
+
+@contextmanager
+def _streaming(path: Path) -> Iterator[_Text]:
+    """Open a file to be read value by value; it must end where the caller has finished."""
     with reading(path), open(path, encoding="utf-8-sig") as file:
         text = _Text(file)
         try:
-            yield from text.values() if key is None else _member(text, path, key)
+            yield text
             if text.next():
                 raise ValueError("more after the end")
         except (RequestError, UnicodeDecodeError):
@@ -205,27 +225,33 @@ def stream(path: Path, key: str | None) -> Iterator[Any]:
             raise ValueError(f"broken or cut-off JSON at character {place}: {error}") from error
 
 
+def _keys(text: _Text) -> Iterator[str]:
+    """Yield the keys of an object; the caller consumes the value of each before the next."""
+    text.take("{")
+    more = text.next() != "}" or text.take("}") != "}"
+    while more:
+        name = text.value()
+        if not isinstance(name, str):
+            raise ValueError(f"a key is expected, {short(name)} found")
+        text.take(":")
+        yield name
+        more = text.take(",}") == ","
+
+
 def _member(text: _Text, path: Path, key: str) -> Iterator[Any]:
     """Yield the list under one key of an object; other keys are skipped."""
     seen: set[str] = set()
     if text.next() == "{":
-        text.take("{")
-        more = text.next() != "}" or text.take("}") != "}"
-        while more:
-            name = text.value()
-            if not isinstance(name, str):
-                raise ValueError(f"a key is expected, {short(name)} found")
+        for name in _keys(text):
             if name in seen:
                 raise ValueError(f"the key {name!r} stands twice in one object")
             seen.add(name)
-            text.take(":")
             if name != key:
                 text.value()
             elif text.next() != "[":
                 raise RequestError(f"{path}: {key} is no list of records")
             else:
                 yield from text.values()
-            more = text.take(",}") == ","
     else:
         text.value()
     if key not in seen:

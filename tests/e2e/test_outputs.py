@@ -8,9 +8,9 @@ import pytest
 from tests.miniature.in_process import run
 from tests.miniature.run import prepare_miniature_vcr, vcr_run
 from tests.miniature.vqav2 import write_vqav2
+from vle_bench.atomic import file_sha256
 from vle_bench.data.prepare import shapes_vcr
 from vle_bench.data.prepare.vqav2 import prepare_vqav2
-from vle_bench.digests import file_sha256
 
 SMALL = [
     "data.root=data",

@@ -12,8 +12,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from vle_bench import atomic, models
+from vle_bench.atomic import file_sha256
 from vle_bench.data.label_map import labels_digest, read_label_map
-from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.json_files import read_json as read_json
 from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel

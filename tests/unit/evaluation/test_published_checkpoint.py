@@ -29,16 +29,16 @@ from tests.miniature.published import (
     write_twin,
 )
 from tests.miniature.vqav2 import change, write
-from vle_bench.cli.checkpoints import published_lines
+from vle_bench.atomic import file_sha256
+from vle_bench.cli.evaluate import published_lines
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.vqav2 import prepare_vqav2, published_vocabulary
 from vle_bench.data.prepared import open_prepared
 from vle_bench.data.sources import SOURCES
 from vle_bench.data.vcr_text import encode_record
-from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.published_checkpoint import evaluation_folder, name_of
 from vle_bench.evaluation.record import load_record
+from vle_bench.evaluation.request import evaluation_folder, name_of
 from vle_bench.evaluation.score_files import score_vcr_files
 from vle_bench.models import (
     VLEConfig,
@@ -750,9 +750,10 @@ def test_other_settings_and_other_data_overwrite_nothing(asked, work):
         assert f"vqa.val.json: there already, and {other}; name another file with --output" in said
     choices = Choices(label_map=work / "hub" / "vle-tiny-for-vqa" / "config.json")
     prepare_vqav2(asked / "official", work / "shared", choices)
-    command = ("evaluate", "hub/vle-tiny-for-vqa", "--data", "shared", "--split")
-    assert "and of another data; name" in run(*command, "val", cwd=work, code=2)[1]
-    said = run(*command, "train", "--output", path, cwd=work, code=2)[1]
+    command = ("evaluate", "hub/vle-tiny-for-vqa", "--data")
+    said = run(*command, "shared", "--split", "val", cwd=work, code=2)[1]
+    assert "and of other data than shared; name" in said
+    said = run(*command, "data", "--split", "train", "--output", path, cwd=work, code=2)[1]
     assert "and of another split (val, not train); name" in said
     assert (path.read_bytes(), rows.read_bytes()) == before
     evaluate(work)  # the same again is the same

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from vle_bench import strict_yaml
 from vle_bench.data.prepare.shapes_vcr import QUESTIONS
 from vle_bench.errors import RequestError
 from vle_bench.leaderboard.published import Pretraining, Published, Score, load_published
-from vle_bench.recipe import strict_yaml
 from vle_bench.recipe.load import load_recipe, shipped_recipes
 
 SHIPPED = Path(__file__).parents[3] / "leaderboards"

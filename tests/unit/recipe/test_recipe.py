@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from vle_bench import strict_yaml
 from vle_bench.errors import RequestError
-from vle_bench.recipe import strict_yaml
 from vle_bench.recipe.load import default_run_folder, load_recipe, shipped_recipes
 from vle_bench.recipe.preflight import missing_inputs
 from vle_bench.recipe.schema import batch_layout
@@ -334,8 +334,8 @@ def test_scratch_model_keys_are_checked(tmp_path: Path) -> None:
 def test_scratch_model_keys_exist_in_the_configuration_classes() -> None:
     from transformers import CLIPVisionConfig, DebertaV2Config
 
+    from vle_bench.model_bounds import FUSION_KEYS, TEXT_KEYS, VISION_KEYS
     from vle_bench.models import VLEConfig
-    from vle_bench.recipe.model_config import FUSION_KEYS, TEXT_KEYS, VISION_KEYS
 
     vle = VLEConfig()
     for keys, config in (

@@ -20,7 +20,7 @@ from vle_bench.data.augment import Draws
 from vle_bench.data.masking import mask_words, pad_masked
 from vle_bench.data.prepared import open_prepared
 from vle_bench.data.tables import record_batches, write_table
-from vle_bench.data.tokenizer import train_tokenizer
+from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.data.vcr_text import encode_record
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluation.evaluate import predict_checkpoint
