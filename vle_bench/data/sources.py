@@ -251,6 +251,12 @@ SOURCES: dict[str, Source] = {
 }
 
 DOWNLOADED = tuple(name for name, source in SOURCES.items() if source.archives)
+# Datasets by name with test questions that `check-submission` reads
+CHECKED = tuple(
+    name
+    for name, source in SOURCES.items()
+    if source.unlabelled and source.prepare.startswith(_BY_NAME)
+)
 PREPARED = tuple(name for name, source in SOURCES.items() if source.prepare)
 ALIASES = {name: parts for source in SOURCES.values() for name, parts in source.aliases.items()}
 IMAGES_OF = ALIASES | {
