@@ -42,7 +42,7 @@ def save_state(run: Run) -> None:
     log = run.folder / "log.jsonl"
     if log.is_file() and run.accelerator.is_main_process:
         atomic.flush(log)
-    progress = {
+    progress: checkpoints.Progress = {
         "step": run.step,
         "samples": run.samples,
         "best": run.best,

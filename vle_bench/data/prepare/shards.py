@@ -1,7 +1,6 @@
 """Image files → Arrow shards, checked by several processes, to bytes of the images only."""
 
 import hashlib
-import json
 import multiprocessing
 import os
 import signal
@@ -22,7 +21,7 @@ from vle_bench.atomic import file_sha256
 from vle_bench.data import images as pictures
 from vle_bench.data.tables import IMAGES, record_batches, write_table
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.json_files import JsonObject
+from vle_bench.json_files import JsonObject, read_json
 from vle_bench.progress import Bar
 
 SHARD_BYTES = 500_000_000
@@ -180,14 +179,14 @@ def finished_or_written(folder: Path, notes: Path, table: Table, shard: Shard) -
     """Return the note of a shard, {"stamp", "file", "bad", "counts"}; write the shard if needed."""
     path, note_path = folder / shard.name, notes / f"{shard.name}.json"
     try:
-        note: JsonObject = json.loads(note_path.read_text(encoding="utf-8"))
+        note: JsonObject = read_json(note_path)
         if (
             note["stamp"] == shard.stamp
             and path.stat().st_size == note["file"]["bytes"]
             and table.takes_over(note["bad"])
         ):
             return note
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, RequestError, KeyError, TypeError):
         pass
     bad: list[Problem] = []
     counts: JsonObject = {}
