@@ -5,12 +5,14 @@ Errors name the file and the line.
 
 import itertools
 import re
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from vle_bench.errors import RequestError
+from vle_bench.json_files import JsonObject
 
 
 class Loader(yaml.SafeLoader):
@@ -18,7 +20,9 @@ class Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(
+        self, node: yaml.MappingNode, deep: bool = False
+    ) -> dict[Hashable, object]:
         seen = set()
         for key, _ in node.value:
             if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
@@ -36,7 +40,7 @@ class Dumper(yaml.SafeDumper):
         first: list(rules) for first, rules in yaml.SafeDumper.yaml_implicit_resolvers.items()
     }
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: object) -> bool:
         return True
 
 
@@ -101,12 +105,12 @@ def parse(text: str) -> Any:
     return content
 
 
-def dump(value: Any) -> str:
+def dump(value: object) -> str:
     """Write YAML that `parse` reads back."""
     return yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
-def read_group(file: Path) -> dict[str, Any]:
+def read_group(file: Path) -> JsonObject:
     """Read a YAML file that holds a group of keys; raises RequestError if it does not."""
     try:
         values = parse(file.read_text(encoding="utf-8-sig"))
