@@ -157,12 +157,14 @@ def what_is_left_out(left_out: JsonObject) -> Iterator[str]:
             f"left out: {len(images):,} images that cannot be read, and with them {questions:,} "
             "questions"
         )
-        yield from listed(
-            [f"{bad['file']} (image_id {bad['image_id']}): {bad['problem']}" for bad in images]
-        )
+        yield from listed([f"{bad['file']} ({asker(bad)}): {bad['problem']}" for bad in images])
     if records := left_out["records"]:
         yield f"left out: {len(records):,} bad records"
         yield from listed([f"{bad['file']}: {bad['record']}: {bad['problem']}" for bad in records])
+
+
+def asker(bad: JsonObject) -> str:
+    return bad.get("asked_by") or f"image_id {bad['image_id']}"
 
 
 def listed(found: list[str]) -> Iterator[str]:
