@@ -12,7 +12,6 @@ from typing import Any
 import yaml
 
 from vle_bench.errors import RequestError
-from vle_bench.json_files import JsonObject
 
 
 class Loader(yaml.SafeLoader):
@@ -110,7 +109,7 @@ def dump(value: object) -> str:
     return yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
-def read_group(file: Path) -> JsonObject:
+def read_group(file: Path) -> dict[str, Any]:
     """Read a YAML file that holds a group of keys; raises RequestError if it does not."""
     try:
         values = parse(file.read_text(encoding="utf-8-sig"))
