@@ -123,12 +123,12 @@ def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Man
         rows, pictures = read_rows(own, work, problems)
         rows, split = with_splits(own, rows, problems)
         metric = metric_of(own, rows)
-        images, shards, bad = write_images(folder, work, rows, pictures, choices, problems)
+        labels = given or counted_labels(own, rows, split)
+        images, shards = write_images(folder, work, rows, pictures, choices, problems)
         kept = np.isin(rows["image_id"].to_numpy(), images)
         problems.unanswered += int((~kept).sum())
         rows, split = rows.filter(pa.array(kept)), split[kept]
         check_whole_splits(own, split, problems)
-        labels = given or counted_labels(own, rows, split)
         parts = {
             name: questions_of(rows, split == place, images, labels, metric)
             for place, name in enumerate(own.splits)
@@ -302,12 +302,11 @@ def write_images(
     pictures: pa.Table,
     choices: Choices,
     problems: Problems,
-) -> tuple[Any, JsonObject, int]:
+) -> tuple[Any, JsonObject]:
     """Store the pictures that a question asks about, in the order of their ids.
 
     Returns:
-        the ids in the order of the rows, {shard: {"bytes", "sha256"}}, and the number of pictures
-        that cannot be decoded.
+        the ids in the order of the rows, and {shard: {"bytes", "sha256"}}.
     """
     asked = pictures.filter(pc.is_in(pictures["image_id"], pc.unique(rows["image_id"])))
     asked = asked.sort_by("image_id")
@@ -320,7 +319,7 @@ def write_images(
         problems.image(file, picture["asked_by"], picture["problem"])
     ids = np.setdiff1d(asked["image_id"].to_numpy(), [picture["image_id"] for picture in bad])
     files = {shard.name: note["file"] for shard, note in zip(shards, notes, strict=True)}
-    return ids, files, len(bad)
+    return ids, files
 
 
 def counted_labels(own: Own, rows: pa.Table, split: Any) -> list[str]:
