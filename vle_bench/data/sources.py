@@ -30,7 +30,9 @@ class Source:
         prepare: `module:function(official, output, choices, options)` that prepares the official
             files and returns the manifest; "": cannot be prepared here.
         summary: `module:function(manifest)` that yields the lines that `prepare` prints.
-        options: options of `vle-bench prepare` that only some datasets take.
+        check: `module:function(official, choices)` that prints what `prepare --check` asks for.
+        options: options of `vle-bench prepare` that only some datasets take; SPEC: the user's file
+            or YAML, in place of the folder of official files.
         made: the official files are drawn, or come with a package; nothing is downloaded.
         archives: `module:function(output, given)` that returns the official archives to download
             to `output`; `given` holds the `archive_options` that the user gave. "": no download.
@@ -58,6 +60,7 @@ class Source:
     metrics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     prepare: str = ""
     summary: str = ""
+    check: str = ""
     options: tuple[str, ...] = ()
     made: bool = False
     archives: str = ""
@@ -145,6 +148,16 @@ SOURCES: dict[str, Source] = {
         made=True,
         image_size=(96, 96),
         questions_per_image=(3,),
+    ),
+    "own": Source(
+        title="own data",
+        form="vqa",
+        splits=("train", "val", "test"),  # a test split may have no labels; its manifest says
+        prepare="vle_bench.data.prepare.own.prepare:prepare",
+        summary="vle_bench.data.prepare.own.summary:lines",
+        check="vle_bench.data.prepare.own.summary:check",
+        options=("SPEC", "--check", "--label-map"),
+        num_answers=1_000,
     ),
     # Official sizes and metrics: docs/datasets.md
     "okvqa": Source(
@@ -248,6 +261,7 @@ SOURCES: dict[str, Source] = {
     "coco": Source("COCO", "retrieval", published=("test",), metrics=_RECALL),
 }
 
+OWN_FORMS: tuple[Form, ...] = ("vqa",)  # of data that users bring; the first if none is named
 DOWNLOADED = tuple(name for name, source in SOURCES.items() if source.archives)
 # Datasets by name with test questions that `check-submission` reads
 CHECKED = tuple(
