@@ -112,7 +112,7 @@ def check_results(path: Path, asked: Collection[Id], results: tuple[str, str]) -
         results: see `Source`.
     """
     id_key, answer_key = results
-    content: Any = read_json(path)
+    content = read_json(path)
     findings = Findings()
     form = f'a list of {{"{id_key}": ..., "{answer_key}": ...}}'
     if not id_key:
@@ -123,7 +123,8 @@ def check_results(path: Path, asked: Collection[Id], results: tuple[str, str]) -
         findings.problems.append(f"the file is {kind}, not {form}")
         return findings
     findings.count = len(content)
-    rows: list[tuple[Any, Any]] = list(enumerate(content) if id_key else content.items())
+    rows: list[tuple[Any, Any]]
+    rows = list(content.items() if isinstance(content, dict) else enumerate(content))
     objects = [(n, record) for n, record in rows if isinstance(record, dict)]
     findings.reject(
         [n for n, record in rows if not isinstance(record, dict)], "records that are no objects"
