@@ -12,7 +12,6 @@ from vle_bench.json_files import read_json
 from vle_bench.tasks.catalogue import CATALOGUE, JOINED
 
 if TYPE_CHECKING:
-    from vle_bench.evaluation.evaluate import Loaded
     from vle_bench.models.vle.processing import Resize
 
 CHECKPOINTS = ("best", "last")  # the two of a run folder
@@ -200,40 +199,6 @@ def refuse_other_data(record: Path, there: Record, data_root: Path) -> None:
             f"{record}: there already, and of other data than {data_root}; name another file with "
             "--output"
         )
-
-
-def refuse_another(record: Path, loaded: "Loaded") -> None:
-    """Refuse to replace the record of another evaluation of a checkpoint from elsewhere.
-
-    Only the same files, data, settings and precision may be evaluated again: else two scores would
-    have one place, and the first would be lost without a word.
-
-    Raises:
-        RequestError: names the first difference.
-    """
-    if (there := to_be_replaced(record)) is None:
-        return
-    model = there.model
-    if model.get("checkpoint_sha256") != loaded.sha256:
-        other = "not of this checkpoint"
-    elif model.get("files_sha256", loaded.files_sha256) != loaded.files_sha256:
-        other = "of other files beside it"
-    elif there.data.get("manifest_hash", loaded.data.manifest.hash) != loaded.data.manifest.hash:
-        other = f"of other data than {loaded.request.data_root}"
-    else:
-        length = "max_text_length"
-        pairs = {
-            "split": (there.split, loaded.request.split),
-            "precision": (there.precision, loaded.precision),
-            "resize": (model.get("resize"), loaded.processor.resize),
-            length: (model.get(length), loaded.described.model.get(length)),
-        }
-        differing = [name for name, (old, new) in pairs.items() if old not in (None, new)]
-        if not differing:
-            return
-        old, new = pairs[differing[0]]
-        other = f"of another {differing[0]} ({old}, not {new})"
-    raise RequestError(f"{record}: there already, and {other}; name another file with --output")
 
 
 def to_be_replaced(record: Path) -> Record | None:

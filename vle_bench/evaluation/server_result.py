@@ -11,9 +11,9 @@ from vle_bench import atomic
 from vle_bench.data.prepared import check_whole
 from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.evaluate import Loaded, load, record_of
+from vle_bench.evaluation.evaluate import Loaded, load, record_of, refuse_another
 from vle_bench.evaluation.record import Record
-from vle_bench.evaluation.request import Request, refuse_another
+from vle_bench.evaluation.request import Request
 from vle_bench.json_files import loads, reading
 from vle_bench.metrics.numbers import Figure
 from vle_bench.tasks.predictions import Scores
