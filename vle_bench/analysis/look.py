@@ -14,8 +14,7 @@ from vle_bench.analysis import look_examples as one
 from vle_bench.analysis import look_numbers as numbers
 from vle_bench.analysis import look_vcr, look_vqa
 from vle_bench.data.prepared import PreparedData
-from vle_bench.data.sources import SOURCES
-from vle_bench.data.splits import tables
+from vle_bench.data.sources import SOURCES, tables
 from vle_bench.errors import RequestError, closest
 from vle_bench.json_files import Row
 from vle_bench.pages.charts import histogram
@@ -225,7 +224,7 @@ def example(look: Look, index: int, collators: list[Any], count: int) -> one.Exa
     processor = feed.processor
     pixels = one.denormalised(inputs["pixel_values"][0], processor.image_processor)
     objects: list[one.Object] = []
-    if "object_patch_mask" in inputs:
+    if "object_patch_mask" in inputs and processor.patch_size:
         hidden = one.hidden_boxes(image["boxes"], image["width"], image["height"], processor)
         objects = one.pooled_objects(inputs, tagged, names, hidden, processor.patch_size)
     return replace(
@@ -241,7 +240,7 @@ def example(look: Look, index: int, collators: list[Any], count: int) -> one.Exa
 
 
 def texts(
-    look: Look, inputs: one.Batch, whole: one.Batch, tagged: list[list[int]], tags: list[int]
+    look: Look, inputs: one.Tensors, whole: one.Tensors, tagged: list[list[int]], tags: list[int]
 ) -> list[one.Text]:
     """The texts of an example as tokens, with those that were cut off.
 

@@ -1,7 +1,7 @@
 """One example as a model gets it: its texts as tokens, its pictures, its objects' patches."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vle_bench.analysis.examples import Picture, embedded
-from vle_bench.analysis.vcr_cards import TAG_COLORS, Scene, scene
+from vle_bench.analysis.vcr import TAG_COLORS, Scene, scene
 from vle_bench.data.boxes import box_array, outside
 from vle_bench.data.images import TURNED, decode
 from vle_bench.data.vcr_text import FIRST_OBJECT_TYPE
 from vle_bench.json_files import Row
 from vle_bench.models.vle.processing import VLEProcessor
+from vle_bench.training.batches import Collate
 
 # Longest sides on the page, in pixels, for up to FULL_SIZE examples: a page of photographs is then
 # about 3 MB. More examples get smaller pictures.
@@ -27,7 +28,7 @@ UNLIMITED = 1_000_000
 # Markers of tokenizers for a token that begins a word: SentencePiece's and byte-level BPE's.
 WORD_STARTS = ("▁", "Ġ")
 
-Batch = dict[str, Any]
+Tensors = dict[str, torch.Tensor]  # the `inputs` of a batch
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def side(longest: int, examples: int) -> int:
     return max(64, int(longest * min(1.0, math.sqrt(FULL_SIZE / max(examples, 1)))))
 
 
-def token_rows(inputs: Batch) -> list[list[tuple[int, int]]]:
+def token_rows(inputs: Tensors) -> list[list[tuple[int, int]]]:
     """Return id and type of each token of each text of a batch, without the padding."""
     ids = inputs["input_ids"].flatten(0, -2)
     mask = inputs["attention_mask"].flatten(0, -2).bool()
@@ -267,7 +268,7 @@ def mask_path(mask: NDArray[np.bool_], columns: int, patch_size: int) -> str:
 
 
 def pooled_objects(
-    inputs: Batch,
+    inputs: Tensors,
     tagged: Sequence[Sequence[int]],
     names: Sequence[str],
     hidden: NDArray[np.bool_],
@@ -327,13 +328,13 @@ def type_colors(indices: Sequence[int], tags: Sequence[int]) -> dict[int, str]:
     return {FIRST_OBJECT_TYPE + i: color(tags.index(k)) for i, k in enumerate(indices)}
 
 
-def seen_picture(inputs: Batch) -> int:
+def seen_picture(inputs: Tensors) -> int:
     """The row of pixel_values that the last text of an example looks at."""
     return int(inputs["image_index"].flatten()[-1])
 
 
 def view_pictures(
-    collators: Sequence[Callable[[Any], Batch]], index: int, image_processor: Any, longest: int
+    collators: Sequence[Collate], index: int, image_processor: Any, longest: int
 ) -> list[tuple[str, Picture]]:
     """The picture that an example sees in each of the first epochs."""
     views = []

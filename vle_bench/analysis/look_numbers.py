@@ -1,6 +1,6 @@
 """What training gets of a split in numbers: what is left out or cut off, and its first batches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -9,20 +9,23 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from vle_bench.analysis.look_examples import Batch, hidden_boxes
+from vle_bench.analysis.look_examples import Tensors, hidden_boxes
+from vle_bench.data.collate import Batch
+from vle_bench.data.loader import Indices
 from vle_bench.data.prepared import PreparedData
-from vle_bench.data.splits import tables
-from vle_bench.metrics.rounding import percent
+from vle_bench.data.sources import tables
+from vle_bench.metrics.numbers import percent
 from vle_bench.pages.charts import histogram
 from vle_bench.pages.html import Grid, GridCell, plain_grid
 from vle_bench.recipe.schema import Recipe, batch_layout
-from vle_bench.training.batches import padded_text
+from vle_bench.training.batches import Collate, padded_text
 from vle_bench.training.feed import Feed, lengths
 
 STEPS = 3  # first steps of training whose batches are made
 DRAWN_TEXTS = 64  # of the first micro-batch
 MEASURED = 2_000  # questions whose texts are measured, at most
 STRETCHED = 2  # times as much that one side shrinks, from which the page warns
+LAYOUT_TENSORS = ("attention_mask", "input_ids", "image_index", "object_mask")
 LEFT_OUT = ("left_out_with_their_image", "left_out_as_bad_records")
 
 
@@ -66,23 +69,26 @@ LayoutRow = tuple[str, list[str], Sequence[MicroBatch]]
 
 
 @dataclass(frozen=True)
-class Measure:
-    """Collate a micro-batch as training does and keep its layout alone."""
+class WithoutPixels:
+    """Collate a micro-batch as training does, and drop the tensors that are large."""
 
-    collate: Callable[[Any], Batch]
+    collate: Collate
     recipe: Recipe
     longest: int
     pad_token_id: int
 
-    def __call__(self, indices: Any) -> Batch:
+    def __call__(self, indices: Indices) -> Batch:
         batch = self.collate(indices)
         inputs = batch["inputs"]
         if self.recipe.train.compile:
             inputs = padded_text(inputs, self.longest, self.pad_token_id)
-        return {"ids": batch["ids"], "layout": layout(len(batch["ids"]), inputs)}
+        small = {name: inputs[name] for name in LAYOUT_TENSORS if name in inputs}
+        # (N, 0, H, W): the number of pictures stays
+        small["pixel_values"] = inputs["pixel_values"][:, :0].clone()
+        return {"ids": batch["ids"], "inputs": small}
 
 
-def layout(questions: int, inputs: Batch) -> MicroBatch:
+def layout(questions: int, inputs: Tensors) -> MicroBatch:
     """Read the layout of a micro-batch from its tensors."""
     mask = inputs["attention_mask"].flatten(0, -2)
     index = inputs["image_index"].flatten()
@@ -106,7 +112,7 @@ def first_steps(feed: Feed) -> list[list[MicroBatch]]:
     _, total, stage_steps = lengths(recipe, feed.task, feed.questions)
     pad_token_id = feed.processor.tokenizer.pad_token_id
     steps = alone.steps(
-        lambda epoch: Measure(
+        lambda epoch: WithoutPixels(
             feed.collator(epoch), recipe, feed.inputs["max_text_length"], pad_token_id
         ),
         accumulation=batch_layout(train.batch_size, train.per_device_batch_size, 1),
@@ -114,7 +120,7 @@ def first_steps(feed: Feed) -> list[list[MicroBatch]]:
     )
     # a micro-batch without questions stands in for one that a small data set does not fill
     return [
-        [batch["layout"] for batch in batches if batch["ids"]]
+        [layout(len(batch["ids"]), batch["inputs"]) for batch in batches if batch["ids"]]
         for _, _, batches in islice(steps, min(STEPS, total))
     ]
 

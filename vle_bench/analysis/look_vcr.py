@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from vle_bench.analysis.look_examples import Batch
-from vle_bench.analysis.vcr_cards import LABELS, TEXTS, object_labels
+from vle_bench.analysis.look_examples import Tensors
+from vle_bench.analysis.vcr import LABELS, TEXTS, object_labels
 from vle_bench.data.collate import ChoiceCollator
 from vle_bench.data.official.vcr import CHOICES
 from vle_bench.data.vcr_text import spoken
@@ -72,7 +72,7 @@ def said(row: Row) -> list[tuple[str, str, bool]]:
     ]
 
 
-def titles(task: Any, inputs: Batch) -> list[tuple[str, bool]]:
+def titles(task: Any, inputs: Tensors) -> list[tuple[str, bool]]:
     """The title of each text of an example, and whether it is the right choice."""
     if "masked_positions" in inputs:
         return [("with masked words, as evaluation masks them", False), ("the whole text", False)]
@@ -84,14 +84,14 @@ def titles(task: Any, inputs: Batch) -> list[tuple[str, bool]]:
     ]
 
 
-def limits(inputs: Batch) -> list[int]:
+def limits(inputs: Tensors) -> list[int]:
     """For each text the one that is as long and has every word."""
     texts = inputs["input_ids"].shape[1]
     return [1, 1] if "masked_positions" in inputs else list(range(texts))
 
 
 def targets(
-    row: Row, labels: list[str], task: Any = None, inputs: Batch | None = None
+    row: Row, labels: list[str], task: Any = None, inputs: Tensors | None = None
 ) -> list[tuple[str, str]]:
     """The right choices, or what the second stage of pre-training asks for."""
     if inputs is not None and "masked_positions" in inputs:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from vle_bench.analysis.look_examples import Batch, token_rows
+from vle_bench.analysis.look_examples import Tensors, token_rows
 from vle_bench.json_files import Row
 from vle_bench.pages.charts import histogram
 from vle_bench.pages.html import Grid, count_grid
@@ -42,18 +42,18 @@ def said(row: Row) -> list[tuple[str, str, bool]]:
     return []
 
 
-def titles(task: Any, inputs: Batch) -> list[tuple[str, bool]]:
+def titles(task: Any, inputs: Tensors) -> list[tuple[str, bool]]:
     """The title of each text of an example, and whether it is the right choice."""
     return [("question", False)]
 
 
-def limits(inputs: Batch) -> list[int]:
+def limits(inputs: Tensors) -> list[int]:
     """For each text the one that is as long and has every word."""
     return [0]
 
 
 def targets(
-    row: Row, labels: list[str], task: Any = None, inputs: Batch | None = None
+    row: Row, labels: list[str], task: Any = None, inputs: Tensors | None = None
 ) -> list[tuple[str, str]]:
     """The annotators' answers, and the soft targets that the loss gets."""
     if row["answers"] is None:

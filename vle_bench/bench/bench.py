@@ -18,8 +18,7 @@ from vle_bench.bench.published_way import published_way
 from vle_bench.bench.setup import model_builder, with_synthetic_data
 from vle_bench.bench.time_shares import Marks, watched
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.evaluation.precision import DTYPES, precision_name
-from vle_bench.evaluation.provenance import device_name
+from vle_bench.evaluation.precision import DTYPES, device_name, precision_name
 from vle_bench.progress import Bar
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks.base import logits_of
@@ -34,7 +33,6 @@ SHARED_STEPS = 2  # steps in which the parts are timed
 # Rows of the square matrices whose product measures the peak.
 PRODUCT_ON_CPU, PRODUCT_ON_GPU = 2048, 8192
 PRODUCTS = 10
-
 # Names of ways to run a model, each with a function that returns a context in which it runs so.
 Ways = Mapping[str, Callable[[], AbstractContextManager[None]]]
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from vle_bench.bench.synthetic import write_synthetic
 from vle_bench.data.prepared import PreparedData
-from vle_bench.data.samplers import questions_together
-from vle_bench.data.splits import tables
+from vle_bench.data.sources import tables
 from vle_bench.errors import RequestError
 from vle_bench.models import SIZES
 from vle_bench.models.vle.configuration import VLEConfig
@@ -34,7 +33,7 @@ def with_synthetic_data(
         counts[training[-1]] = max(1, wanted - sum(counts.values()) + counts[training[-1]])
     for split in (*tables(data.evaluate, there), *tables(data.report, there)):
         counts.setdefault(split, max(16, 2 * evaluation_batch_size))
-    per_image = questions_together(data.grouping, data.questions_per_image)
+    per_image = data.questions_together
     together = {split: per_image for split in training if per_image is not None}
     write_synthetic(folder, data.source, counts, recipe.train.seed, together)
     return recipe.model_copy(

@@ -13,6 +13,7 @@ import pyarrow as pa
 from PIL import Image
 
 from vle_bench import atomic
+from vle_bench.atomic import file_sha256
 from vle_bench.data.official.vcr import CHOICES
 from vle_bench.data.prepared import SCHEMA_VERSION
 from vle_bench.data.sources import SOURCES
@@ -24,7 +25,6 @@ from vle_bench.data.tables import (
     record_batches,
     write_table,
 )
-from vle_bench.digests import file_sha256
 
 # Tokens are words here. Assumptions of ours: a question of VQA v2 has 6 to 12 beside [CLS] and
 # [SEP], of VCR 5 to 9; the texts of VCR's Q2A have 20 to 60 in all, most near 28; rationales 8 to

@@ -9,9 +9,10 @@ import typer
 
 from vle_bench import __version__
 from vle_bench.cli import score
+from vle_bench.cli.analysis import compare, report
 from vle_bench.cli.data import download, prepare
 from vle_bench.cli.environment import env
-from vle_bench.cli.evaluate import compare, evaluate, predict, report
+from vle_bench.cli.evaluate import evaluate, predict
 from vle_bench.cli.leaderboard import reproduce, table
 from vle_bench.cli.look import look
 from vle_bench.cli.train import bench, convert, demo, train, validate

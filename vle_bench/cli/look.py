@@ -68,7 +68,7 @@ def look(
     texts as tokens with what is cut off, targets, the first batches of training, and histograms.
     All of it comes from the code that trains.
     """
-    from vle_bench.evaluation.outputs import refuse_existing
+    from vle_bench.evaluation.request import refuse_existing
 
     if output is not None:
         refuse_existing(output)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     # The GPU check runs where this library is missing.
     from datasets import Dataset
 
-Batch = dict[str, Any]  # tensors, ids and lists by name
+
+class Batch(TypedDict):
+    """The ids of the examples, and the model's tensors by name."""
+
+    ids: list[int | str]
+    inputs: dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,7 @@ class ChoiceCollator:
                 )
         return choices
 
-    def _labels(self, rows: Batch) -> torch.Tensor | None:
+    def _labels(self, rows: JsonObject) -> torch.Tensor | None:
         columns = {"q2a": rows["answer_label"], "qa2r": rows["rationale_label"]}
         found = [columns[part] for part in self.parts if part in columns]
         if len(found) != len(self.parts) or any(

@@ -3,12 +3,10 @@
 from pathlib import Path
 
 from vle_bench import atomic, strict_yaml
-from vle_bench.data.sources import PREPARED, SOURCES
-from vle_bench.data.splits import names, overlap
+from vle_bench.data.sources import PREPARED, SOURCES, names, overlap
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.outputs import predictions_file
-from vle_bench.evaluation.provenance import ids_digest
-from vle_bench.evaluation.record import Record, flattered, load_record, parse_record
+from vle_bench.evaluation.record import Record, flattered, ids_digest, load_record, parse_record
+from vle_bench.evaluation.request import predictions_file
 from vle_bench.json_files import reading
 from vle_bench.leaderboard.published import Published, load_published
 from vle_bench.tasks.catalogue import CATALOGUE, tasks_of

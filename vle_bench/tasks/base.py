@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 from transformers import ProcessorMixin as Processor
 
+from vle_bench.data.collate import Batch
 from vle_bench.data.loader import load_batches
 from vle_bench.data.prepared import PreparedData as Data
 from vle_bench.errors import RunFailed
 from vle_bench.progress import Bar
 from vle_bench.tasks.predictions import Id, Prediction, Scores
 
-Batch = dict[str, Any]  # {"ids": ids, "inputs": {name: tensor}}
 Settings = dict[str, Any]  # a group of a recipe, or the `inputs` of a checkpoint
 Collate = Callable[[NDArray[np.int64]], Batch]
 SHOWN = 8  # ids in an error message
@@ -57,6 +57,10 @@ class Task(Protocol):
 
     def open(self, root: Path) -> Data:
         """Open a prepared folder; raises RequestError for one of another kind of data."""
+        ...
+
+    def for_data(self, data: Data) -> "Task":
+        """Return the task that scores with the metric that these data ask for."""
         ...
 
     def check(self, data: Data, split: str, inputs: Settings) -> None:

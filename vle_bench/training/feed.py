@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from vle_bench.data.prepared import PreparedData, check_labelled, check_labels
-from vle_bench.data.samplers import questions_together
 from vle_bench.errors import RequestError
+from vle_bench.json_files import JsonObject
 from vle_bench.models import pretrained
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.convert.checkpoints import read_config
@@ -39,8 +39,8 @@ class Feed:
     recipe: Recipe
     task: Task
     data: PreparedData
-    questions: Any
-    processor: Any
+    questions: Dataset
+    processor: VLEProcessor
     inputs: Settings
 
     def collator(self, epoch: int) -> batches.Collate:
@@ -75,8 +75,7 @@ class Feed:
             stage_steps: number of steps in the first stage of the data; 0 for none.
         """
         data, seed = self.recipe.data, self.recipe.train.seed
-        together = questions_together(data.grouping, data.questions_per_image)
-        per_image = together or len(self.questions)
+        per_image = data.questions_together or len(self.questions)
         batches_of = partial(
             batches.epoch_batches,
             order=lambda epoch: self.task.training_order(self.questions, seed, epoch, per_image),
@@ -146,32 +145,31 @@ def open_data(recipe: Recipe, task: Task) -> PreparedData:
     if problem := wrong_targets(recipe.data, data.manifest.targets):
         raise RequestError(problem)
     # Refuses unknown types of question before anything is written.
-    if stage := first_stage_of(recipe, data.questions(recipe.data.train)):
-        stage(0)
+    first_stage_of(recipe, data.questions(recipe.data.train))
     return data
 
 
-def first_stage_of(recipe: Recipe, questions: Any) -> Callable[[int], NDArray[np.bool_]] | None:
-    """Bind `batches.first_stage` to a recipe: epoch → mask of questions; None without a stage."""
-    settings, data = recipe.data.first_stage, recipe.data
-    if settings is None:
+def first_stage_of(recipe: Recipe, questions: Dataset) -> Callable[[int], NDArray[np.bool_]] | None:
+    """Bind `batches.first_stage` to a recipe: epoch → mask of questions; None without a stage.
+
+    Raises:
+        RequestError: no question has one of the types that the recipe names.
+    """
+    stage, data = recipe.data.first_stage, recipe.data
+    if stage is None:
         return None
-    types = questions["question_type"]
-
-    def mask(epoch: int) -> NDArray[np.bool_]:
-        try:
-            return batches.first_stage(
-                types, settings.question_types, settings.other_share, recipe.train.seed, epoch
-            )
-        except ValueError as error:
-            raise RequestError(
-                f"data.first_stage.question_types: {data.train} in {data.root}: {error}"
-            ) from error
-
-    return mask
+    types = np.asarray(questions["question_type"])
+    if unknown := sorted(set(stage.question_types) - set(types)):
+        raise RequestError(
+            f"data.first_stage.question_types: {data.train} in {data.root}: no question has the "
+            f"type {', '.join(unknown)}; there are {', '.join(sorted(set(types))[:8])}"
+        )
+    return partial(
+        batches.first_stage, types, stage.question_types, stage.other_share, recipe.train.seed
+    )
 
 
-def lengths(recipe: Recipe, task: Task, questions: Any) -> tuple[int, int, int]:
+def lengths(recipe: Recipe, task: Task, questions: Dataset) -> tuple[int, int, int]:
     """Count the steps of an epoch, of the run, and of its first stage."""
     train, stage = recipe.train, recipe.data.first_stage
     usable = len(task.training_order(questions, train.seed, 0, 1))
@@ -182,7 +180,7 @@ def lengths(recipe: Recipe, task: Task, questions: Any) -> tuple[int, int, int]:
     return steps_per_epoch, total, round(stage.fraction * total) if stage else 0
 
 
-def label_maps(data: PreparedData) -> dict[str, Any]:
+def label_maps(data: PreparedData) -> JsonObject:
     """The configuration values that name the answers; empty for a task without fixed answers."""
     if not data.labels:
         return {}
@@ -211,7 +209,9 @@ def from_scratch(
     return VLEConfig(**values, **label_maps(data)), tokenizer
 
 
-def new_processor(recipe: Recipe, config: VLEConfig, tokenizer: Any) -> VLEProcessor:
+def new_processor(
+    recipe: Recipe, config: VLEConfig, tokenizer: PreTrainedTokenizerBase
+) -> VLEProcessor:
     """Return the processor of a model without a checkpoint."""
     return VLEProcessor.from_parts(
         tokenizer,

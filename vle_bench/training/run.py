@@ -5,27 +5,29 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import DistributedType, set_seed
+from datasets import Dataset
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedTokenizerBase
 
 from vle_bench import models
 from vle_bench.data.prepared import PreparedData
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.precision import precision_name
-from vle_bench.evaluation.provenance import device_name
+from vle_bench.evaluation.precision import device_name, precision_name
 from vle_bench.models import pretrained
+from vle_bench.models.base import TrainableModel
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.convert.converted import few, not_finite
+from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
-from vle_bench.tasks.base import Task
+from vle_bench.tasks.base import Settings, Task
 from vle_bench.training import batches, engine, feed
 from vle_bench.training.optim import (
     AverageWeights,
@@ -37,7 +39,7 @@ from vle_bench.training.optim import (
 MIB = 2**20
 
 # A model, its processor, and how many of its parameters no checkpoint held.
-Built = tuple[Any, VLEProcessor, int]
+Built = tuple[VLEPreTrainedModel, VLEProcessor, int]
 
 
 @dataclass
@@ -63,7 +65,7 @@ class Run:
     accelerator: Accelerator
     task: Task
     data: PreparedData
-    questions: Any
+    questions: Dataset
     model: nn.Module
     processor: VLEProcessor
     optimizer: AcceleratedOptimizer
@@ -72,7 +74,7 @@ class Run:
     steps_per_epoch: int
     total_steps: int
     stage_steps: int
-    inputs: dict[str, Any]
+    inputs: Settings
     average: AverageWeights | None = None
     new_parameters: int = 0
     step: int = 0
@@ -86,9 +88,12 @@ class Run:
     log_bytes: int = 0
 
     @property
-    def bare_model(self) -> Any:
+    def bare_model(self) -> VLEPreTrainedModel:
         """The model without the wrappers of Accelerate and torch.compile."""
-        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        model: VLEPreTrainedModel = self.accelerator.unwrap_model(
+            self.model, keep_torch_compile=False
+        )
+        return model
 
     def steps(self, start: int = 0) -> Iterator[batches.Step]:
         """Load the run's steps from `start` on, without end; see `batches.steps`."""
@@ -106,7 +111,7 @@ class Run:
 
     def model_inputs(self, batch: batches.Batch) -> dict[str, Tensor]:
         """Move the tensors of a micro-batch to the device, padded if the model is compiled."""
-        inputs: dict[str, Tensor] = batch["inputs"]
+        inputs = batch["inputs"]
         if self.recipe.train.compile:
             pad_token_id = self.processor.tokenizer.pad_token_id
             inputs = batches.padded_text(inputs, self.inputs["max_text_length"], pad_token_id)
@@ -136,6 +141,7 @@ def build(
     set_seed(train.seed)
     task = load_task(recipe.task)
     data = feed.open_data(recipe, task)
+    task = task.for_data(data)
     questions = data.questions(recipe.data.train)
     model, processor, new_parameters = (build_model or model_of)(recipe, task, data)
     inputs = task.inputs(recipe.model.model_dump(), model.config.num_token_types)
@@ -144,12 +150,12 @@ def build(
     if train.gradient_checkpointing:
         engine.checkpoint_activations(model)
     optimizer = adamw(recipe, model)
-    model, optimizer = engine.prepare(accelerator, model, optimizer, train.compile)
+    wrapped, optimizer = engine.prepare(accelerator, model, optimizer, train.compile)
     if accelerator.num_processes > 1:
         # The common seed gave all processes the same weights. From here on each has its own, or all
         # would drop the same units.
         set_seed(train.seed, device_specific=True)
-    average = AverageWeights(model.parameters(), train.ema) if train.ema else None
+    average = AverageWeights(wrapped.parameters(), train.ema) if train.ema else None
     steps_per_epoch, total_steps, stage_steps = feed.lengths(recipe, task, questions)
     schedule = learning_rate_schedule(
         optimizer, train.schedule, total_steps, train.warmup_fraction, restart=stage_steps
@@ -161,7 +167,7 @@ def build(
         task,
         data,
         questions,
-        model,
+        wrapped,
         processor,
         optimizer,
         schedule,
@@ -175,7 +181,7 @@ def build(
     )
 
 
-def adamw(recipe: Recipe, model: Any) -> torch.optim.AdamW:
+def adamw(recipe: Recipe, model: TrainableModel) -> torch.optim.AdamW:
     """Create the optimizer with the learning rates of a recipe."""
     train = recipe.train
     groups = parameter_groups(
@@ -202,7 +208,9 @@ def model_of(recipe: Recipe, task: Task, data: PreparedData) -> Built:
     return from_config(recipe, task, *feed.from_scratch(recipe, task, data))
 
 
-def from_config(recipe: Recipe, task: Task, config: VLEConfig, tokenizer: Any) -> Built:
+def from_config(
+    recipe: Recipe, task: Task, config: VLEConfig, tokenizer: PreTrainedTokenizerBase
+) -> Built:
     """Build a model with random weights."""
     model = getattr(models, task.architecture)(config)
     processor = feed.new_processor(recipe, config, tokenizer)

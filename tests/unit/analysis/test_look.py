@@ -35,7 +35,7 @@ from vle_bench.data.images import decode
 from vle_bench.data.prepared import open_prepared
 from vle_bench.data.vcr_text import encode_record
 from vle_bench.errors import RequestError
-from vle_bench.metrics.rounding import percent
+from vle_bench.metrics.numbers import percent
 from vle_bench.models import VLEProcessor, pretrained
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task

@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[3]
 MODULE = '''"""Pets: train.json and test.json, lists of {"image", "question", "answer"}, and images/."""
 
 from vle_bench.data.official.vqa import one_answer, problem_of, record_name, table
-from vle_bench.data.prepare.questions import Split, prepare_questions
+from vle_bench.data.prepare.questions import prepare_questions
+from vle_bench.data.prepare.split import Split
 from vle_bench.data.tables import OFFICIAL
 from vle_bench.json_files import stream
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
-from vle_bench.data.tokenizer import train_tokenizer
+from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.errors import RunFailed
 from vle_bench.models import VLEConfig, VLEForITM, VLEForPBC, VLEForVQA, VLEModel, VLEProcessor
 from vle_bench.models.vle.pipelines import HEAT_OPACITY, heat_map

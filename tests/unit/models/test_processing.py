@@ -13,7 +13,7 @@ from transformers import AutoProcessor, CLIPImageProcessorPil
 
 from vle_bench.data.boxes import patch_mask
 from vle_bench.data.images import read
-from vle_bench.data.tokenizer import train_tokenizer
+from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.models import VLEProcessor, pretrained
 
 SIZE, PATCH = 32, 8  # 4 × 4 patches

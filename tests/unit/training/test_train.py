@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
-from vle_bench.data.tokenizer import train_tokenizer
+from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluation.precision import training_precision
 from vle_bench.models import VLEForVQA, VLEProcessor, pretrained

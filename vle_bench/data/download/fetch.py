@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vle_bench import __version__, atomic
-from vle_bench.digests import file_sha256
+from vle_bench.atomic import file_sha256
 from vle_bench.errors import RunFailed
 from vle_bench.progress import Bar, in_words
 

@@ -1,8 +1,10 @@
 """The report that `vle-bench prepare` prints for data of VQA form."""
 
+import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +15,24 @@ from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject
 from vle_bench.metrics.vqa import NUMBERED
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 LONGEST = 3
 SHOWN = 10
 TEXTS_AT_A_TIME = 2_000
+
+
+def count(questions: pa.Table, labelled: bool) -> JsonObject:
+    """Return a split's entry in the manifest; `answerable`: with an answer in the vocabulary."""
+    ids = questions["question_id"].to_pylist()
+    return {
+        "questions": len(ids),
+        "images": len(pc.unique(questions["image_id"])),
+        "labelled": labelled,
+        "answerable": pc.sum(questions["answerable"]).as_py() or 0,
+        "ids_sha256": hashlib.sha256(json.dumps(ids).encode()).hexdigest(),
+    }
 
 
 def split_report(questions: pa.Table, labelled: bool) -> JsonObject:
@@ -57,7 +74,7 @@ def count_shortened(questions: pa.Table, tokenizer: Path, max_text_length: int) 
     )
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     if not folder.is_dir():  # transformers would look for a repository of that name
         raise RequestError(
             f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; --tokenizer "
@@ -97,6 +114,7 @@ def lines(manifest: Manifest) -> Iterator[str]:
     count, digest = manifest.labels["count"], manifest.labels["sha256"]
     yield f"vocabulary   {count:>9,} answers    sha256 {digest[:16]}"
     yield from notes_lines(manifest.notes or {})
+    yield from turned_lines(manifest)
     yield from lengths({name: report[name] for name in manifest.splits})
     yield from what_is_left_out(left_out)
 
@@ -113,6 +131,18 @@ def notes_lines(notes: JsonObject) -> Iterator[str]:
         )
     if "numbered" in notes:
         yield f"{NUMBERED} ({notes['numbered']:,} questions)"
+    if "unscored" in notes:
+        number = notes["unscored"]
+        yield f"{number:,} questions are left out: the official program does not score them"
+
+
+def turned_lines(manifest: Manifest) -> Iterator[str]:
+    """Yield how many images have an EXIF orientation; none if `prepare` did not count them."""
+    if manifest.turned is not None:
+        yield (
+            f"images turned as their EXIF orientation says: {manifest.turned:,}; the published "
+            "programs leave such images as they are stored"
+        )
 
 
 def lengths(report: JsonObject) -> Iterator[str]:
@@ -151,12 +181,14 @@ def what_is_left_out(left_out: JsonObject) -> Iterator[str]:
             f"left out: {len(images):,} images that cannot be read, and with them {questions:,} "
             "questions"
         )
-        yield from listed(
-            [f"{bad['file']} (image_id {bad['image_id']}): {bad['problem']}" for bad in images]
-        )
+        yield from listed([f"{bad['file']} ({asker(bad)}): {bad['problem']}" for bad in images])
     if records := left_out["records"]:
         yield f"left out: {len(records):,} bad records"
         yield from listed([f"{bad['file']}: {bad['record']}: {bad['problem']}" for bad in records])
+
+
+def asker(bad: JsonObject) -> str:
+    return bad.get("asked_by") or f"image_id {bad['image_id']}"
 
 
 def listed(found: list[str]) -> Iterator[str]:
