@@ -125,13 +125,13 @@ def write_shards(
     Returns:
         a note of each shard: `file` ({"bytes", "sha256"}), `bad` (images left out) and `counts`.
     """
-    found = []
+    shard_notes = []
     write = partial(finished_or_written, folder, notes, table)
     with Bar("images", sum(len(shard.images) for shard in shards)) as bar:
         for shard, note in zip(shards, in_processes(write, shards, workers), strict=True):
-            found.append(note)
+            shard_notes.append(note)
             bar.advance(len(shard.images))
-    return found
+    return shard_notes
 
 
 def image_error(bad: Problem) -> RequestError:
@@ -217,8 +217,8 @@ def image_rows(
     skip: bool, shard: Shard, bad: list[Problem], counts: JsonObject
 ) -> Iterator[JsonObject]:
     for image in shard.images:
-        if (found := image_row(image, bad, skip)) is not None:
-            yield found[0]
+        if (stored := image_row(image, bad, skip)) is not None:
+            yield stored[0]
 
 
 def image_row(image: Source, bad: list[Problem], skip: bool) -> tuple[JsonObject, int] | None:
