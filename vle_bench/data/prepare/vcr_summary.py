@@ -13,7 +13,7 @@ from vle_bench.data.boxes import outside
 from vle_bench.data.official.vcr import CHOICES
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.shards import in_processes
-from vle_bench.data.prepare.vqa_summary import listed, load_tokenizer
+from vle_bench.data.prepare.vqa_summary import listed, load_tokenizer, turned_lines
 from vle_bench.data.prepared import Manifest
 from vle_bench.data.tables import map_table
 from vle_bench.data.vcr_text import encode_record, is_private
@@ -56,7 +56,8 @@ def sum_of_shards(counts: Iterable[JsonObject]) -> JsonObject:
         "other_size": 0,
     }
     for shard in counts:
-        for name, value in shard.items():
+        for name in total:
+            value = shard.get(name, 0)
             total[name] = max(total[name], value) if name == "most_objects" else total[name] + value
     return total
 
@@ -146,6 +147,7 @@ def lines(manifest: Manifest) -> Iterator[str]:
         f"images of another size than their metadata say: {images['other_size']:,}; "
         "their boxes are scaled to the true size"
     )
+    yield from turned_lines(manifest)
     private = ", ".join(f"{name} {split['private_use_tokens']:,}" for name, split in splits.items())
     yield f"tokens with private-use characters, which encoding drops: {private}"
     yield from lengths(splits)

@@ -1,5 +1,7 @@
 """The report that `vle-bench prepare` prints for data of VQA form."""
 
+import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +21,18 @@ if TYPE_CHECKING:
 LONGEST = 3
 SHOWN = 10
 TEXTS_AT_A_TIME = 2_000
+
+
+def count(questions: pa.Table, labelled: bool) -> JsonObject:
+    """Return a split's entry in the manifest; `answerable`: with an answer in the vocabulary."""
+    ids = questions["question_id"].to_pylist()
+    return {
+        "questions": len(ids),
+        "images": len(pc.unique(questions["image_id"])),
+        "labelled": labelled,
+        "answerable": pc.sum(questions["answerable"]).as_py() or 0,
+        "ids_sha256": hashlib.sha256(json.dumps(ids).encode()).hexdigest(),
+    }
 
 
 def split_report(questions: pa.Table, labelled: bool) -> JsonObject:
@@ -100,6 +114,7 @@ def lines(manifest: Manifest) -> Iterator[str]:
     count, digest = manifest.labels["count"], manifest.labels["sha256"]
     yield f"vocabulary   {count:>9,} answers    sha256 {digest[:16]}"
     yield from notes_lines(manifest.notes or {})
+    yield from turned_lines(manifest)
     yield from lengths({name: report[name] for name in manifest.splits})
     yield from what_is_left_out(left_out)
 
@@ -119,6 +134,15 @@ def notes_lines(notes: JsonObject) -> Iterator[str]:
     if "unscored" in notes:
         number = notes["unscored"]
         yield f"{number:,} questions are left out: the official program does not score them"
+
+
+def turned_lines(manifest: Manifest) -> Iterator[str]:
+    """Yield how many images have an EXIF orientation; none if `prepare` did not count them."""
+    if manifest.turned is not None:
+        yield (
+            f"images turned as their EXIF orientation says: {manifest.turned:,}; the published "
+            "programs leave such images as they are stored"
+        )
 
 
 def lengths(report: JsonObject) -> Iterator[str]:
