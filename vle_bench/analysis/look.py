@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vle_bench.analysis import look_examples as one
 from vle_bench.analysis import look_numbers as numbers
+from vle_bench.analysis import look_pictures as pictures
 from vle_bench.analysis import look_vcr, look_vqa
 from vle_bench.data.prepared import PreparedData
 from vle_bench.data.sources import SOURCES, tables
@@ -25,7 +26,6 @@ from vle_bench.training.feed import Feed
 EXAMPLES = 24
 EPOCHS = 3  # of training whose views are shown
 NEAR = 50  # ids that may be meant instead of an unknown one
-FORMS: dict[str, Any] = {"vqa": look_vqa, "vcr": look_vcr}
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,6 @@ class Look:
     Args:
         questions: the table of the split.
         feed: what a recipe makes of the data; None: only the data are known.
-        trained: training reads the split.
     """
 
     data: PreparedData
@@ -44,12 +43,14 @@ class Look:
     feed: Feed | None
 
     @property
-    def form(self) -> Any:
-        """The module of what the page shows of questions of this form."""
-        return FORMS[SOURCES[self.data.manifest.source].form]
+    def form(self) -> one.Form:
+        """What the page shows of questions of this form."""
+        is_vqa = SOURCES[self.data.manifest.source].form == "vqa"
+        return look_vqa if is_vqa else look_vcr
 
     @property
     def trained(self) -> bool:
+        """Whether training reads the split."""
         if self.feed is None:
             return False
         there = set(self.data.manifest.splits)
@@ -133,7 +134,7 @@ def write_look(look: Look, output: Path, rows: NDArray[np.int64], seed: int) -> 
     charts = [*form.charts(look.questions, look.data.images, image_rows.tolist())]
     steps: list[list[numbers.MicroBatch]] = []
     if feed is not None:
-        why = form.not_trained_on(look.questions)
+        why = form.NOT_TRAINED_ON
         facts += numbers.training_facts(feed, look.questions, look.trained, why)
         limit = feed.inputs["max_text_length"]
         unlimited = look.collator(max_text_length=one.UNLIMITED)
@@ -196,17 +197,17 @@ def example(look: Look, index: int, collators: list[Any], count: int) -> one.Exa
     form, feed, labels = look.form, look.feed, look.data.labels
     row: Row = look.questions[index]
     image: Row = look.data.images[row["image_row"]]
-    names = form.names(row, image)
+    names = form.names(row)
     collate = None if feed is None else look.collator()
     tagged = form.tagged(row, collate)
     tags = sorted(set().union(*tagged))
-    stored = one.stored_picture(
+    stored = pictures.stored_picture(
         image,
         str(look.data.root),
         names,
         tags,
         feed and feed.processor,
-        one.side(one.STORED_SIDE, count),
+        pictures.side(pictures.STORED_SIDE, count),
     )
     card = one.Example(
         str(row[form.ID]),
@@ -222,25 +223,31 @@ def example(look: Look, index: int, collators: list[Any], count: int) -> one.Exa
     inputs = collate(np.array([index]))["inputs"]
     whole = look.collator(max_text_length=one.UNLIMITED)(np.array([index]))["inputs"]
     processor = feed.processor
-    pixels = one.denormalised(inputs["pixel_values"][0], processor.image_processor)
-    objects: list[one.Object] = []
+    pixels = pictures.denormalised(inputs["pixel_values"][0], processor.image_processor)
+    objects: list[pictures.Object] = []
     if "object_patch_mask" in inputs and processor.patch_size:
-        hidden = one.hidden_boxes(image["boxes"], image["width"], image["height"], processor)
-        objects = one.pooled_objects(inputs, tagged, names, hidden, processor.patch_size)
+        hidden = pictures.hidden_boxes(image["boxes"], image["width"], image["height"], processor)
+        objects = pictures.pooled_objects(inputs, tagged, names, hidden, processor.patch_size)
     return replace(
         card,
         targets=form.targets(row, labels, feed.task, inputs),
-        given=one.given_picture(pixels, processor.patch_size, one.side(one.MODEL_SIDE, count)),
+        given=pictures.given_picture(
+            pixels, processor.patch_size, pictures.side(pictures.MODEL_SIDE, count)
+        ),
         texts=texts(look, inputs, whole, tagged, tags),
         objects=objects,
-        views=one.view_pictures(
-            collators, index, processor.image_processor, one.side(one.VIEW_SIDE, count)
+        views=pictures.view_pictures(
+            collators, index, processor.image_processor, pictures.side(pictures.VIEW_SIDE, count)
         ),
     )
 
 
 def texts(
-    look: Look, inputs: one.Tensors, whole: one.Tensors, tagged: list[list[int]], tags: list[int]
+    look: Look,
+    inputs: pictures.Tensors,
+    whole: pictures.Tensors,
+    tagged: list[list[int]],
+    tags: list[int],
 ) -> list[one.Text]:
     """The texts of an example as tokens, with those that were cut off.
 

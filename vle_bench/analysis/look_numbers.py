@@ -9,7 +9,8 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from vle_bench.analysis.look_examples import Tensors, hidden_boxes
+from vle_bench.analysis.look_examples import Form
+from vle_bench.analysis.look_pictures import Tensors, hidden_boxes
 from vle_bench.data.collate import Batch
 from vle_bench.data.loader import Indices
 from vle_bench.data.prepared import PreparedData
@@ -192,7 +193,7 @@ class Lengths:
 
 
 def measure_lengths(
-    questions: Dataset, seed: int, limited: Any, unlimited: Any, form: Any
+    questions: Dataset, seed: int, limited: Any, unlimited: Any, form: Form
 ) -> Lengths:
     """Measure the texts of the questions, or of a sample of them."""
     count = min(MEASURED, len(questions))

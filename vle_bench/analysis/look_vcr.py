@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from markupsafe import Markup
 
-from vle_bench.analysis.look_examples import Tensors
+from vle_bench.analysis.look_examples import TypedTokens
+from vle_bench.analysis.look_pictures import Tensors
 from vle_bench.analysis.vcr import LABELS, TEXTS, object_labels
 from vle_bench.data.collate import ChoiceCollator
 from vle_bench.data.official.vcr import CHOICES
@@ -18,6 +20,7 @@ from vle_bench.pages.charts import histogram
 from vle_bench.pages.html import Grid, count_grid
 
 ID = "annot_id"
+NOT_TRAINED_ON = "without a label"  # why training leaves a question out
 PARTS = {"q2a": "answer", "qa2r": "rationale"}
 
 
@@ -38,7 +41,7 @@ def about(row: Row) -> str:
     return str(row["answer_likelihood"] or "")
 
 
-def names(row: Row, image: Row) -> list[str]:
+def names(row: Row) -> list[str]:
     """Names of the objects of the picture: person1, dog2, ..."""
     return object_labels(record_of(row))
 
@@ -115,7 +118,7 @@ def problems(row: Row) -> list[str]:
     return []
 
 
-def lengths(rows: list[Row], limited: Any, unlimited: Any) -> list[list[list[tuple[int, int]]]]:
+def lengths(rows: list[Row], limited: Any, unlimited: Any) -> list[list[TypedTokens]]:
     """The tokens of each text of these rows, as the model gets them and without a limit."""
     return [
         [
@@ -127,12 +130,7 @@ def lengths(rows: list[Row], limited: Any, unlimited: Any) -> list[list[list[tup
     ]
 
 
-def not_trained_on(questions: Dataset) -> str:
-    """Why training leaves questions of the split out."""
-    return "without a label"
-
-
-def charts(questions: Dataset, images: Dataset, rows: Sequence[int]) -> list[tuple[str, Any]]:
+def charts(questions: Dataset, images: Dataset, rows: Sequence[int]) -> list[tuple[str, Markup]]:
     """Histograms of the split.
 
     Args:

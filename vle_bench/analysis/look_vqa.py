@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from markupsafe import Markup
 
-from vle_bench.analysis.look_examples import Tensors, token_rows
+from vle_bench.analysis.look_examples import TypedTokens, token_rows
+from vle_bench.analysis.look_pictures import Tensors
 from vle_bench.json_files import Row
 from vle_bench.pages.charts import histogram
 from vle_bench.pages.html import Grid, count_grid
 
 ID = "question_id"
-# Columns of the questions that the summary reads.
-SUMMARISED = ("question", "answer_type", "question_type", "multiple_choice_answer", "answerable")
+NOT_TRAINED_ON = "without an answer in the label map"  # why training leaves a question out
 
 
 def heading(row: Row) -> str:
@@ -27,7 +28,7 @@ def about(row: Row) -> str:
     return ", ".join(row[name] for name in ("answer_type", "question_type") if row[name])
 
 
-def names(row: Row, image: Row) -> list[str]:
+def names(row: Row) -> list[str]:
     """Names of the objects of the picture: VQA knows none."""
     return []
 
@@ -84,7 +85,7 @@ def choices_of(collate: Any) -> Any:
     return collate
 
 
-def lengths(rows: list[Row], limited: Any, unlimited: Any) -> list[list[list[tuple[int, int]]]]:
+def lengths(rows: list[Row], limited: Any, unlimited: Any) -> list[list[TypedTokens]]:
     """The tokens of each text of these rows, as the model gets them and without a limit."""
     texts = [row["question"] for row in rows]
     return [
@@ -93,12 +94,7 @@ def lengths(rows: list[Row], limited: Any, unlimited: Any) -> list[list[list[tup
     ]
 
 
-def not_trained_on(questions: Dataset) -> str:
-    """Why training leaves questions of the split out."""
-    return "without an answer in the label map"
-
-
-def charts(questions: Dataset, images: Dataset, rows: Sequence[int]) -> list[tuple[str, Any]]:
+def charts(questions: Dataset, images: Dataset, rows: Sequence[int]) -> list[tuple[str, Markup]]:
     """Histograms of the split.
 
     Args:

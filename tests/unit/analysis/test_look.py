@@ -13,6 +13,7 @@ from PIL import Image
 from tests.miniature.in_process import run
 from tests.miniature.run import HOSTILE, prepare_miniature_vcr, prepare_vqa
 from vle_bench.analysis import look_examples as one
+from vle_bench.analysis import look_pictures as pictures
 from vle_bench.analysis.look import (
     chosen_examples,
     example,
@@ -203,12 +204,12 @@ def test_a_box_outside_of_the_crop_is_marked(vcr_data):
     """The second person stands at x 30 to 50.25 and y 5 to 39; the crop of 40 pixels keeps it."""
     look = opened("demo/vcr-q2a-tiny", [*VCR, "model.resize=crop"], vcr_data, "val")
     processor = look.feed.processor
-    assert one.hidden_boxes([[0, 0, 9, 40], [0, 0, 11, 40], [51, 0, 60, 40]], 60, 40, processor)[
-        :
-    ].tolist() == [True, False, True]
+    assert pictures.hidden_boxes(
+        [[0, 0, 9, 40], [0, 0, 11, 40], [51, 0, 60, 40]], 60, 40, processor
+    )[:].tolist() == [True, False, True]
     processor.boxes_as_squashed = True
-    assert not one.hidden_boxes([[0, 0, 9, 40]], 60, 40, processor).any()
-    assert one.hidden_boxes([[61, 0, 70, 40]], 60, 40, None).all()
+    assert not pictures.hidden_boxes([[0, 0, 9, 40]], 60, 40, processor).any()
+    assert pictures.hidden_boxes([[61, 0, 70, 40]], 60, 40, None).all()
     sizes = np.array([[60, 40]])
     (fact,) = object_facts([[[61, 0, 70, 40], [1, 1, 2, 2]]], sizes, None)
     assert fact.value == "2, of which 1 lie outside of the picture" and fact.lost
@@ -221,7 +222,7 @@ def test_the_picture_shown_is_the_tensor(vqa_data):
     look = opened("demo/vqa-tiny", VQA, vqa_data, "val")
     processor = VLEProcessor.from_parts(look.feed.processor.tokenizer, 40, 8, "crop")
     pixels = processor(images=[image])["pixel_values"][0]
-    shown = one.denormalised(pixels, processor.image_processor)
+    shown = pictures.denormalised(pixels, processor.image_processor)
     assert shown.tobytes() == image.crop((10, 0, 50, 40)).tobytes()
 
 
@@ -241,11 +242,11 @@ def test_the_views_are_those_of_training(vqa_data):
     for row in range(len(look.questions)):
         identity = look.questions[row]["question_id"]
         for epoch, (caption, picture) in enumerate(
-            one.view_pictures(views_of(look), row, settings, 150)
+            pictures.view_pictures(views_of(look), row, settings, 150)
         ):
             if (identity, epoch) in seen:
-                image = one.denormalised(seen[identity, epoch], settings)
-                assert picture == one.embedded(image, 150) and caption == f"epoch {epoch}"
+                image = pictures.denormalised(seen[identity, epoch], settings)
+                assert picture == pictures.embedded(image, 150) and caption == f"epoch {epoch}"
                 compared += 1
     assert compared > 20
     assert views_of(opened("demo/vqa-tiny", changes, vqa_data, "val")) == []
@@ -292,9 +293,9 @@ def test_the_batches_shown_are_those_of_training(request, tmp_path, recipe, chan
                 limit = read.inputs["max_text_length"]
                 places = min(-(-places // 16) * 16, limit)
             padding = 1 - int(mask.sum()) / (len(mask) * places)
-            pictures = len(batch["inputs"]["pixel_values"])
+            encoded = len(batch["inputs"]["pixel_values"])
             expected.append(
-                [str(len(batch["ids"])), str(pictures), str(len(mask)), str(places)]
+                [str(len(batch["ids"])), str(encoded), str(len(mask)), str(places)]
                 + [percent(padding, 1)]
             )
     assert [[cell.strip() for cell in row[1:6]] for row in rows] == expected
@@ -481,12 +482,12 @@ def test_a_damaged_picture_is_named_and_nothing_is_written(vqa_data, tmp_path, m
     def broken(content, name):
         return decode(b"no picture", name)
 
-    monkeypatch.setattr(one, "decode", broken)
+    monkeypatch.setattr(pictures, "decode", broken)
     with pytest.raises(RequestError, match=r"COCO_train2014_.*cannot be read"):
         written(look, tmp_path / "page.html", count=1)
     assert not any(tmp_path.iterdir())
 
 
 def test_many_examples_get_smaller_pictures():
-    assert one.side(360, 24) == one.side(360, 1) == 360
-    assert one.side(360, 96) == 180 and one.side(150, 10_000) == 64
+    assert pictures.side(360, 24) == pictures.side(360, 1) == 360
+    assert pictures.side(360, 96) == 180 and pictures.side(150, 10_000) == 64
