@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from vle_bench.atomic import file_sha256
 from vle_bench.data.label_map import read_label_map
 from vle_bench.data.sources import SOURCES, names
-from vle_bench.errors import RequestError
+from vle_bench.errors import RequestError, first_line
 from vle_bench.evaluation.record import Training, first_problems
 from vle_bench.evaluation.request import Asked, name_of
 from vle_bench.json_files import JsonObject
@@ -211,9 +211,9 @@ def check_picture(path: Path, processor: VLEProcessor, expected: tuple[int, int,
         shape = tuple(processor(images=picture, text="a")["pixel_values"].shape[1:])
     # Others' files may hold anything, and each library raises errors of its own.
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise RequestError(
-            f"{path}: with it and the tokenizer nothing becomes the model's input: {reason[0]}"
+            f"{path}: with it and the tokenizer nothing becomes the model's input: "
+            f"{first_line(error)}"
         ) from error
     if shape != expected:
         raise RequestError(
