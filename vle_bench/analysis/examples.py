@@ -14,7 +14,6 @@ from vle_bench.pages.html import Grid, GridCell, data_address
 
 # Longest side of a picture on the page, in pixels; fifty photographs then take about 2 MB.
 LONGEST_SIDE = 480
-
 # Pixels. A drawn picture of at most this size is enlarged without blurring.
 TINY = 200
 

@@ -33,7 +33,6 @@ SHARED_STEPS = 2  # steps in which the parts are timed
 # Rows of the square matrices whose product measures the peak.
 PRODUCT_ON_CPU, PRODUCT_ON_GPU = 2048, 8192
 PRODUCTS = 10
-
 # Names of ways to run a model, each with a function that returns a context in which it runs so.
 Ways = Mapping[str, Callable[[], AbstractContextManager[None]]]
 

@@ -185,7 +185,7 @@ SOURCES: dict[str, Source] = {
         form="vqa",
         splits=("train", "val"),
         unlabelled=("test",),
-        sized=("train", "val", "test"),
+        sized=("train", "val"),
         prepare=f"{_BY_NAME}:vizwiz",
         summary=_VQA_SUMMARY,
         results=("image", "answer"),
@@ -198,7 +198,7 @@ SOURCES: dict[str, Source] = {
         form="vqa",
         splits=("train", "val"),
         unlabelled=("test",),
-        sized=("train", "val", "test"),
+        sized=("train", "val"),
         prepare=f"{_BY_NAME}:textvqa",
         summary=_VQA_SUMMARY,
         options=_LABEL_OPTIONS,
@@ -233,7 +233,6 @@ SOURCES: dict[str, Source] = {
         title="VQA-CP v2",
         form="vqa",
         splits=("train", "test"),
-        sized=("train", "test"),
         pictures={"train": "train+val", "test": "train+val"},
         prepare=f"{_BY_NAME}:cp_v2",
         summary=_VQA_SUMMARY,
@@ -265,7 +264,6 @@ SOURCES: dict[str, Source] = {
         form="vqa",
         splits=("train", "val"),
         unlabelled=("test",),
-        sized=("train", "val", "test"),
         # COCO 2017 has divided the same pictures in another way.
         pictures={"train": "train+val", "val": "train+val", "test": "test"},
         prepare=f"{_BY_NAME}:aokvqa",
@@ -281,6 +279,12 @@ SOURCES: dict[str, Source] = {
 
 OWN_FORMS: tuple[Form, ...] = ("vqa",)  # of data that users bring; the first if none is named
 DOWNLOADED = tuple(name for name, source in SOURCES.items() if source.archives)
+# Datasets by name with test questions that `check-submission` reads
+CHECKED = tuple(
+    name
+    for name, source in SOURCES.items()
+    if source.unlabelled and source.prepare.startswith(_BY_NAME)
+)
 PREPARED = tuple(name for name, source in SOURCES.items() if source.prepare)
 ALIASES = {name: parts for source in SOURCES.values() for name, parts in source.aliases.items()}
 IMAGES_OF = ALIASES | {

@@ -23,7 +23,6 @@ ROUNDING = 1e-9  # of a mean that is summed in another order
 NAME, PARTS = r"[A-Za-z0-9][\w.-]*", r"[\w.-]+( \+ [\w.-]+)*"
 NAMES = rf"{NAME}( \+ {NAME})*"
 _PRECISION = "(fp32|bf16|fp16)"
-
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Whole = Annotated[int, Field(strict=True, ge=0)]
 

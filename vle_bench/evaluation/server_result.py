@@ -15,6 +15,7 @@ from vle_bench.evaluation.evaluate import Loaded, load, record_of
 from vle_bench.evaluation.record import Record
 from vle_bench.evaluation.request import Request, refuse_anothers
 from vle_bench.json_files import loads, reading
+from vle_bench.metrics.numbers import Figure
 from vle_bench.tasks.predictions import Scores
 
 OVERALL, ANSWER_TYPES = "overall", ("yes/no", "number", "other")
@@ -45,9 +46,10 @@ def record_server_result(
     if loaded.training is None:
         refuse_anothers(output, loaded.sha256, loaded.files_sha256)
     ids = scored_ids(loaded)
+    overall: Figure = {"value": figures[OVERALL], "interval": None, "n": len(ids)}
     scores = Scores(
         n=len(ids),
-        metrics={loaded.task.primary_metric: {"value": figures[OVERALL], "n": len(ids)}},
+        metrics={loaded.task.primary_metric: overall},
         per_answer_type={name: figures[name] for name in ANSWER_TYPES if name in figures},
     )
     record = record_of(loaded, scores, ids, accelerator=accelerator, started=started)

@@ -23,14 +23,12 @@ from vle_bench.leaderboard.tables import (
     show_parameters,
     sources,
 )
-from vle_bench.metrics.rounding import rounded
+from vle_bench.metrics.numbers import rounded
 from vle_bench.metrics.vqa import IN_WORDS
 from vle_bench.tasks.catalogue import JOINED, within
 
 RETRIEVAL = {"text_retrieval": "TR", "image_retrieval": "IR"}
-
 RETRIEVED = {"flickr30k": "Flickr30k", "coco": "COCO"}
-
 # Data, split, task and metric of a published figure
 Place = tuple[str, str, str, str]
 

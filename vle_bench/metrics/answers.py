@@ -8,7 +8,7 @@ VQA-Rephrasings use too, is `metrics.vqa.question_accuracy`.
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from vle_bench.metrics.sums import mean
+from vle_bench.metrics.numbers import mean
 from vle_bench.metrics.vqa import ACCURACIES, CONTRACTIONS, Accuracy, Record, normalize_answer
 
 ENOUGH = 3  # annotators with the same answer make it fully right

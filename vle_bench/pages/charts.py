@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import matplotlib
 from markupsafe import Markup
@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
 
-from vle_bench.metrics.sums import mean
+from vle_bench.metrics.error_analysis import Bin
+from vle_bench.metrics.numbers import mean
 from vle_bench.pages.figures import svg
 from vle_bench.pages.palette import LIGHT
 
 Points = Sequence[tuple[float, float]]
-
 Layout = Literal["constrained"] | None
 
 # Curves in turn: colour, dashes. Neighbours differ in both.
@@ -30,10 +30,8 @@ CURVES = (
 
 # Curves with more points are drawn as means of neighbours, to keep the page small.
 MOST_POINTS = 300
-
 # Curves with at most so many points get a dot at each.
 DOTTED = 40
-
 # Pixels. The text of a chart this wide is as large on a phone as the page's own small print.
 WIDTH, HEIGHT = 350, 240
 
@@ -64,16 +62,6 @@ STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "vle-bench",
 }
-
-
-class Bin(TypedDict):
-    """A bin of confidence, as `metrics.error_analysis.calibration` gives it."""
-
-    low: float
-    high: float
-    n: int
-    confidence: float | None
-    score: float | None
 
 
 def styled(font_size: int = 11) -> AbstractContextManager[None]:

@@ -14,14 +14,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from vle_bench import atomic
-from vle_bench.metrics.rounding import percent, percent_range
+from vle_bench.metrics.numbers import percent, percent_range
 from vle_bench.pages.palette import variables
 
 HERE = Path(__file__).parent
-
 # Control characters, private use, half a surrogate pair: no font has a glyph for them.
 NO_GLYPH = {"Cc", "Co", "Cs"}
-
 # Characters that turn the direction of the text after them.
 TURNING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 

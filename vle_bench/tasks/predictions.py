@@ -8,10 +8,10 @@ from typing import Any
 
 from vle_bench import atomic
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.json_files import jsonl_records
+from vle_bench.json_files import Row, jsonl_records
+from vle_bench.metrics.numbers import Figure
 
 Id = int | str  # question_id of VQA, annot_id of VCR
-Row = dict[str, Any]  # a JSON object, or a row of a table
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Scores:
     """
 
     n: int
-    metrics: Mapping[str, Row]
-    breakdown: Mapping[str, Mapping[str, Row]] = field(default_factory=dict)
+    metrics: Mapping[str, Figure]
+    breakdown: Mapping[str, Mapping[str, Figure]] = field(default_factory=dict)
     per_example: Mapping[Id, float] = field(default_factory=dict)
     kinds: Mapping[str, Sequence[str]] = field(default_factory=dict)
     per_answer_type: Mapping[str, float] = field(default_factory=dict)

@@ -24,6 +24,7 @@ from vle_bench.errors import RequestError
 from vle_bench.metrics.answers import ALL_ACCURACIES
 from vle_bench.metrics.bootstrap import figure, figures
 from vle_bench.metrics.consensus import LARGEST, group_consensus
+from vle_bench.metrics.numbers import Figure
 from vle_bench.metrics.vqa import OFFICIAL, in_vocabulary, vqa_accuracy
 from vle_bench.tasks.base import Collate, Processor, Settings, Task, predict_in_batches
 from vle_bench.tasks.catalogue import IN_VOCABULARY
@@ -174,23 +175,27 @@ class VQA:
         annotations = [row | {"answers": numbered_answers(row["answers"])} for row in table]
         answers: dict[Any, str] = {one.id: one["answer"] for one in predictions}
         result = vqa_accuracy(answers, annotations, ALL_ACCURACIES[self.metric])
-        scores = np.array([result["per_question"][row["question_id"]] for row in table])
+        per_example: dict[Id, float] = {
+            i: result["per_question"][i] for i in questions["question_id"]
+        }
+        scores = np.array(list(per_example.values()))
         images = np.array([row["image_id"] for row in table])
-        metrics = {"accuracy": {**figure(scores, images), "value": result["accuracy"]}}
+        overall: Figure = {**figure(scores, images), "value": result["accuracy"]}
+        metrics = {"accuracy": overall}
         open_ended = np.array([row["answer_type"] != "yes/no" for row in table])
         if open_ended.any():
             metrics["accuracy_not_yes_no"] = figure(scores[open_ended], images[open_ended])
         if all("label" in one.values for one in predictions):
             metrics[IN_VOCABULARY] = figure(soft_scores(predictions, table), images)
         if REPHRASING_OF in columns:
-            metrics |= consensus(table, result["per_question"])
+            metrics |= consensus(table, per_example)
         names = ("answer_type", "question_type", *self.kinds)
         kinds = {name: [row[name] for row in table] for name in names}
         return Scores(
             n=result["n"],
             metrics=metrics,
             breakdown={name: figures(scores, images, values) for name, values in kinds.items()},
-            per_example=result["per_question"],
+            per_example=per_example,
             kinds=kinds,
             per_answer_type=result["per_answer_type"],
             per_question_type=result["per_question_type"],
@@ -202,7 +207,7 @@ def id_column(questions: Dataset) -> str:
     return "official_id" if "official_id" in questions.column_names else "question_id"
 
 
-def consensus(table: list[Row], scores: Mapping[Id, float]) -> dict[str, Row]:
+def consensus(table: list[Row], scores: Mapping[Id, float]) -> dict[str, Figure]:
     """Return CS(k) of the questions that were asked in several ways, with intervals over images."""
     groups: dict[int, list[Row]] = defaultdict(list)
     for row in table:
