@@ -199,7 +199,7 @@ def score(
     target = output or record_file(run, name, split, other_data)
     if not is_elsewhere(checkpoint):
         weights = resolve(checkpoint) / "model.safetensors"
-        check_record_output(target, run, weights, name, split)
+        check_record_output(target, run, weights, name, request)
     accelerator = scoring_accelerator()
     if server_result is not None:
         record = record_server_result(request, server_result, target, accelerator=accelerator)

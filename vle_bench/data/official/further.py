@@ -150,10 +150,10 @@ def read_one_file(
                 else:
                     yield made
 
-        found = table(questions, rows(), schema, bad)
-        if not len(found) and not bad.listed:
+        rows_of_file = table(questions, rows(), schema, bad)
+        if not len(rows_of_file) and not bad.listed:
             raise RequestError(f"{questions}: no question")
-        return found
+        return rows_of_file
 
     return read
 

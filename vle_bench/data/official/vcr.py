@@ -25,8 +25,8 @@ def read_metadata(path: Path) -> Any:
 
 def annot_id_of(line: bytes) -> str | None:
     """Find the id in a line that is no JSON."""
-    found = re.search(rb'"annot_id": ?"([\w-]+)"', line)
-    return None if found is None else found[1].decode()
+    match = re.search(rb'"annot_id": ?"([\w-]+)"', line)
+    return None if match is None else match[1].decode()
 
 
 def check_record(record: Record, task: str = "qa2r") -> None:
