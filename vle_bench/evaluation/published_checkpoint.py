@@ -25,6 +25,7 @@ from vle_bench.models import pretrained
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.convert.checkpoints import read_config
 from vle_bench.models.vle.processing import Resize, VLEProcessor
+from vle_bench.strict_yaml import read_group
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Settings
 from vle_bench.tasks.catalogue import CATALOGUE, SCORED
@@ -67,6 +68,17 @@ def read_training(folder: Path) -> Training:
     if training.task not in CATALOGUE:
         raise RequestError(f"{path}: task: {training.task!r} is none of {', '.join(CATALOGUE)}")
     return training
+
+
+def trained_on(folder: Path, training: Training) -> dict[str, str]:
+    """Return which data a checkpoint of ours was trained on; empty if that is not known.
+
+    Earlier versions did not say it in training.json, but in the recipe of the run.
+    """
+    recipe = folder.parent / "recipe.yaml"
+    if training.data or not recipe.is_file():
+        return training.data
+    return {"source": str(read_group(recipe)["data"]["source"])}
 
 
 @dataclass(frozen=True)

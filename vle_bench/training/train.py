@@ -370,6 +370,7 @@ def training_facts(run: Run, score: float) -> JsonObject:
         "seed": recipe.train.seed,
         "inputs": run.inputs,
         "data_root": recipe.data.root,
+        "data": run.data.manifest.identity,
         "training_splits": sorted(names(recipe.data.train)),
         "progress": progress,
     }
