@@ -14,7 +14,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from vle_bench.data.prepared import PreparedData, check_labelled, check_labels
+from vle_bench.data.prepared import PreparedData, check_labelled
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject
 from vle_bench.models import pretrained
@@ -130,8 +130,11 @@ def of_run(recipe: Recipe, task: Task, data: PreparedData, run: Path) -> Feed:
         raise RequestError(
             f"{folder / pretrained.TRAINING_FILE}: written by an earlier version; train again"
         )
-    if data.labels:
-        check_labels(pretrained.load_labels(folder), data)
+    if data.labels and data.labels != (labels := pretrained.load_labels(folder)):
+        raise RequestError(
+            f"{data.root}: its label map ({len(data.labels)} answers) is not the one of {folder} "
+            f"({len(labels)}): the data are not those that the run was trained on"
+        )
     processor = pretrained.load_processor(folder)
     questions = data.questions(recipe.data.train)
     return Feed(recipe, task, data, questions, processor, training["inputs"])

@@ -424,7 +424,7 @@ def test_a_run_is_looked_at_with_its_own_processor(vqa_data, tmp_path):
     assert "training.json: written by an earlier version" in errors
     pretrained.save(folder / "best", model, processor, ["other"], {"inputs": {}})
     _, errors = run("look", folder, cwd=tmp_path, code=2)
-    assert "its label map" in errors and "is not the checkpoint's" in errors
+    assert "its label map" in errors and "not those that the run was trained on" in errors
 
 
 def test_data_that_have_moved_are_named_with_a_recipe_or_a_run(vqa_data, tmp_path):
