@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import ErrorDetails
@@ -14,7 +13,7 @@ class Group(BaseModel):
     )
 
 
-def dotted_keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+def dotted_keys(values: Mapping[str, object], prefix: str = "") -> list[str]:
     """List the dotted keys of groups of values, each group before its keys."""
     keys = []
     for key, value in values.items():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vle_bench.cli.environment import print_rows
+from vle_bench.data.sources import CHECKED, SOURCES
 from vle_bench.errors import RunFailed
 
 if TYPE_CHECKING:
@@ -132,6 +133,31 @@ def check_submission_vcr(
     from vle_bench.evaluation.submission import check_vcr_submission
 
     print_findings(file, annotations, check_vcr_submission(file, annotations))
+
+
+def add_check_of(source: str) -> None:
+    """Add `check-submission SOURCE` for a dataset whose test questions have no labels."""
+
+    def check(
+        file: Annotated[Path, typer.Argument(help="results file")],
+        questions: Annotated[Path, typer.Option(help="official file of the questions")],
+    ) -> None:
+        from vle_bench.evaluation.submission import check_submission_of
+
+        print_findings(file, questions, check_submission_of(file, source, questions))
+
+    title = SOURCES[source].title
+    check.__doc__ = f"""Check ids and answers of a results file of {title}.
+
+    The exit status is 0 for a file that the server accepts, 1 for one that it rejects, and 2 for
+    one that cannot be read.
+    """
+    example = f"Example: vle-bench check-submission {source} results.json --questions Q.json"
+    check_app.command(source, epilog=example)(check)
+
+
+for checked in CHECKED:
+    add_check_of(checked)
 
 
 def print_findings(file: Path, expected: Path, findings: "Findings") -> None:

@@ -176,7 +176,7 @@ SOURCES: dict[str, Source] = {
         form="vqa",
         splits=("train", "val"),
         unlabelled=("test",),
-        sized=("train", "val", "test"),
+        sized=("train", "val"),
         prepare=f"{_BY_NAME}:vizwiz",
         summary=_VQA_SUMMARY,
         results=("image", "answer"),
@@ -189,7 +189,7 @@ SOURCES: dict[str, Source] = {
         form="vqa",
         splits=("train", "val"),
         unlabelled=("test",),
-        sized=("train", "val", "test"),
+        sized=("train", "val"),
         prepare=f"{_BY_NAME}:textvqa",
         summary=_VQA_SUMMARY,
         options=_LABEL_OPTIONS,
@@ -222,7 +222,6 @@ SOURCES: dict[str, Source] = {
         title="VQA-CP v2",
         form="vqa",
         splits=("train", "test"),
-        sized=("train", "test"),
         prepare=f"{_BY_NAME}:cp_v2",
         summary=_VQA_SUMMARY,
         options=_LABEL_OPTIONS,
@@ -251,7 +250,6 @@ SOURCES: dict[str, Source] = {
         form="vqa",
         splits=("train", "val"),
         unlabelled=("test",),
-        sized=("train", "val", "test"),
         prepare=f"{_BY_NAME}:aokvqa",
         summary=_VQA_SUMMARY,
         results=("", "direct_answer"),
@@ -265,6 +263,12 @@ SOURCES: dict[str, Source] = {
 
 OWN_FORMS: tuple[Form, ...] = ("vqa",)  # of data that users bring; the first if none is named
 DOWNLOADED = tuple(name for name, source in SOURCES.items() if source.archives)
+# Datasets by name with test questions that `check-submission` reads
+CHECKED = tuple(
+    name
+    for name, source in SOURCES.items()
+    if source.unlabelled and source.prepare.startswith(_BY_NAME)
+)
 PREPARED = tuple(name for name, source in SOURCES.items() if source.prepare)
 ALIASES = {name: parts for source in SOURCES.values() for name, parts in source.aliases.items()}
 IMAGES_OF = ALIASES | {

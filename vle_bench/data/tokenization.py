@@ -35,7 +35,7 @@ _JOINS = r"\p{M}\u200c\u200d\uff9e\uff9f\u0e33\u0eb3"
 _MOST_MARKS = 3  # that compose with one letter in SentencePiece's rules, as in ᾄ
 
 
-def load_tokenizer(source: str | Path, **kwargs: Any) -> Any:
+def load_tokenizer(source: str | Path, **kwargs: Any) -> PreTrainedTokenizerBase:
     """Load a tokenizer as `AutoTokenizer.from_pretrained` does, with the normaliser of its file."""
     hub = {key: value for key, value in kwargs.items() if key in _HUB and value is not None}
     return as_in_its_file(AutoTokenizer.from_pretrained(str(source), **kwargs), **hub)

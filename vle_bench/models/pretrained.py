@@ -16,7 +16,7 @@ from vle_bench.atomic import file_sha256
 from vle_bench.data.label_map import labels_digest, read_label_map
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.json_files import read_json as read_json
-from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
+from vle_bench.models.vle.pretrained_model import LoadingInfo, VLEPreTrainedModel
 from vle_bench.models.vle.processing import Resize, VLEProcessor
 
 TRAINING_FILE = "training.json"
@@ -245,10 +245,10 @@ def load_counting_new(
 
 def _from_pretrained(
     folder: Path, architecture: str, head_may_be_new: bool, config: Mapping[str, object]
-) -> tuple[VLEPreTrainedModel, dict[str, Any]]:
+) -> tuple[VLEPreTrainedModel, LoadingInfo]:
     """Call `from_pretrained` and turn its many errors into a RequestError that names the folder."""
     try:
-        loaded: tuple[VLEPreTrainedModel, dict[str, Any]] = getattr(
+        loaded: tuple[VLEPreTrainedModel, LoadingInfo] = getattr(
             models, architecture
         ).from_pretrained(
             str(folder),

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
 from vle_bench import strict_yaml
 from vle_bench.errors import RequestError, closest
+from vle_bench.json_files import JsonObject
 from vle_bench.recipe.schema import Recipe
 from vle_bench.strict_schema import describe, dotted_keys, shortened
 
@@ -33,9 +33,7 @@ def load_recipe(path: str, overrides: Sequence[str] = ()) -> Recipe:
     return recipe_of(values, str(file), origins)
 
 
-def recipe_of(
-    values: dict[str, Any], file: str, origins: Mapping[str, str] | None = None
-) -> Recipe:
+def recipe_of(values: JsonObject, file: str, origins: Mapping[str, str] | None = None) -> Recipe:
     """Check the values of a recipe; raises RequestError as `load_recipe` does.
 
     Args:
@@ -76,7 +74,7 @@ def find_recipe(path: str) -> Path:
     raise RequestError(f"{path}: no such recipe{nearest}")
 
 
-def read_with_bases(file: Path, below: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
+def read_with_bases(file: Path, below: tuple[Path, ...]) -> tuple[JsonObject, dict[str, str]]:
     """Read a file and the files that it extends.
 
     Args:
@@ -106,7 +104,7 @@ def read_with_bases(file: Path, below: tuple[Path, ...]) -> tuple[dict[str, Any]
     return merge(base_values, values), {**origins, **dict.fromkeys(dotted_keys(values), str(file))}
 
 
-def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def merge(base: JsonObject, over: JsonObject) -> JsonObject:
     """Merge two groups of values; those of `over` replace those of `base`."""
     both = {
         k: merge(base[k], v)
@@ -116,7 +114,7 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return {**base, **over, **both}
 
 
-def apply_override(values: dict[str, Any], origins: dict[str, str], override: str) -> None:
+def apply_override(values: JsonObject, origins: dict[str, str], override: str) -> None:
     """Apply one `dotted.key=value` to `values` and `origins`, in place."""
     dotted, equals, text = override.partition("=")
     *groups, last = dotted.strip().split(".")

@@ -8,11 +8,10 @@ from typing import Any
 
 from vle_bench import atomic
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.json_files import jsonl_records
+from vle_bench.json_files import Row, jsonl_records
 from vle_bench.metrics.numbers import Figure
 
 Id = int | str  # question_id of VQA, annot_id of VCR
-Row = dict[str, Any]  # a JSON object, or a row of a table
 
 
 @dataclass(frozen=True)

@@ -268,6 +268,15 @@ def test_numbers_of_questions() -> None:
         ("vcr", "val"): 26534,
         ("vcr", "test"): 25263,
         ("easy-vqa", "test"): 9673,
+        ("okvqa", "train"): 9009,
+        ("okvqa", "val"): 5046,
+        ("textvqa", "train"): 34602,
+        ("textvqa", "val"): 5000,
+        ("vizwiz", "train"): 20523,
+        ("vizwiz", "val"): 4319,
+        ("gqa", "train"): 943000,
+        ("gqa", "val"): 132062,
+        ("gqa", "testdev"): 12578,
         **{("shapes-vcr", split): n for split, n in QUESTIONS.items()},
     }
 

@@ -165,7 +165,7 @@ def bad_record(record: Record, problem: str) -> RequestError:
     )
 
 
-def _list(record: Record, key: str) -> list[Any]:
+def _list(record: Record, key: str) -> list[object]:
     if key not in record:
         raise bad_record(record, f"has no {key!r}")
     values = record[key]
@@ -174,7 +174,7 @@ def _list(record: Record, key: str) -> list[Any]:
     return values
 
 
-def _check_tokens(record: Record, key: str, tokens: Any, objects: int) -> None:
+def _check_tokens(record: Record, key: str, tokens: object, objects: int) -> None:
     if not isinstance(tokens, list):
         raise bad_record(record, f"{key}: {short(tokens)} is not a list of tokens")
     for token in tokens:
@@ -189,7 +189,7 @@ def _check_tokens(record: Record, key: str, tokens: Any, objects: int) -> None:
                 )
 
 
-def _is_finite(value: Any) -> bool:
+def _is_finite(value: object) -> bool:
     try:
         return (
             isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -286,6 +286,19 @@ def image_path(official: Path, files: Files) -> Callable[[int], Path] | None:
     return path
 
 
+def official_ids(name: str, questions: Path) -> list[int] | list[str]:
+    """Return the ids of the questions in an official file, as a results file must have them.
+
+    Raises:
+        RequestError: the file cannot be read, is one of another dataset, or has a wrong record.
+    """
+    asked = LAYOUTS[name].read(questions, None, BadRecords())
+    column = further.OFFICIAL_ID.name
+    ids: list[int] | list[str]
+    ids = asked[column if column in asked.column_names else "question_id"].to_pylist()
+    return ids
+
+
 def archives_of(name: str, output: Path, given: Mapping[str, str]) -> Sequence[Archive]:
     """Return the official archives; all of them are public, so that `given` is empty."""
     return LAYOUTS[name].archives

@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from vle_bench.data.tables import map_table
 from vle_bench.data.vcr_text import encode_record, is_private
 from vle_bench.json_files import JsonObject
 from vle_bench.progress import Bar
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 RECORDS_AT_A_TIME = 1_000
 TASKS = {"q2a": "Q2A", "qa2r": "QA2R"}
@@ -116,7 +119,7 @@ def count_part(part: Part) -> Counter[str]:
 
 
 @functools.cache
-def cached_tokenizer(folder: str) -> Any:
+def cached_tokenizer(folder: str) -> "PreTrainedTokenizerBase":
     return load_tokenizer(Path(folder))
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,9 @@ from vle_bench.data.prepared import Manifest
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject
 from vle_bench.metrics.vqa import NUMBERED
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 LONGEST = 3
 SHOWN = 10
@@ -57,7 +60,7 @@ def count_shortened(questions: pa.Table, tokenizer: Path, max_text_length: int) 
     )
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     if not folder.is_dir():  # transformers would look for a repository of that name
         raise RequestError(
             f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; --tokenizer "

@@ -7,6 +7,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, CLIPVisionConfig, DebertaV2Config, PreTrainedConfig
 from transformers.models.auto import CONFIG_MAPPING
 
+from vle_bench.json_files import JsonObject
 from vle_bench.model_bounds import (
     COUNTS,
     MAY_BE_LESS,
@@ -179,7 +180,7 @@ _ROBERTA = {
 # The published sizes: VLEConfig(**SIZES["vle-base"]). CLIP comes without its last layer (11 of 12,
 # 23 of 24), as METER's code builds it and as the parameter counts of both papers imply. Images have
 # CLIP's own 224 pixels until they are resized.
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: dict[str, JsonObject] = {
     "vle-base": {
         "text_config": {**_DEBERTA, **_BASE},
         "vision_config": {**_BASE, "num_hidden_layers": 11, "patch_size": 16},

@@ -23,6 +23,7 @@ from vle_bench.data import images
 from vle_bench.data.official.vcr import bad_record, check_metadata, picture_boxes, read_metadata
 from vle_bench.data.vcr_text import Task, encode_record, pad_choices
 from vle_bench.errors import RunFailed
+from vle_bench.json_files import JsonObject
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.heads import VLEForMultipleChoice, VLEForVCRQ2A, VLEForVCRQA2R
 
@@ -133,7 +134,7 @@ class VCRPipeline(_Pipeline):
         )
         return {"pixel_values": features["pixel_values"], "question": question}
 
-    def _forward(self, input_tensors: dict[str, Any], **parameters: object) -> dict[str, object]:
+    def _forward(self, input_tensors: JsonObject, **parameters: object) -> dict[str, object]:
         pixels, questions = input_tensors["pixel_values"], input_tensors["question"]
         # With batch_size 1 the library does not collate.
         if isinstance(questions, tuple):
@@ -171,7 +172,7 @@ def refuse_broken(task: str, logits: torch.Tensor, names: Sequence[str]) -> None
         )
 
 
-def _boxes(record: dict[str, Any], metadata: Any, picture: Image.Image) -> NDArray[np.float64]:
+def _boxes(record: JsonObject, metadata: Any, picture: Image.Image) -> NDArray[np.float64]:
     """Return boxes (objects, 4) in pixels of the picture.
 
     The picture may have another size than the metadata says.

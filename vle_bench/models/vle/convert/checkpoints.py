@@ -6,7 +6,6 @@ import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -40,7 +39,7 @@ class _NotLoaded:
 
 
 # Classes in Lightning's checkpoints (METER's published ones were written by version 1.3).
-_LIGHTNING_NAMES: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+_LIGHTNING_NAMES: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
     (stand_in, f"{package}.{name}")
     for package in ("pytorch_lightning", "lightning.pytorch")
     for name, stand_in in {
@@ -175,24 +174,23 @@ def read_checkpoint(path: Path) -> Mapping[str, object]:
     return content
 
 
-def state_dict(content: Mapping[str, Any]) -> dict[str, Tensor]:
+def state_dict(content: Mapping[str, object]) -> dict[str, Tensor]:
     """Return the tensors of a checkpoint.
 
     Lightning keeps them under `state_dict`, DeepSpeed under `module`, a consolidated file at the
     top.
     """
-    inner = next(
-        (content[key] for key in ("state_dict", "module") if isinstance(content.get(key), dict)),
-        content,
-    )
-    other = [str(name) for name, value in inner.items() if not isinstance(value, Tensor)]
+    nested = [content.get(key) for key in ("state_dict", "module")]
+    inner = next((values for values in nested if isinstance(values, dict)), content)
+    tensors = {name: value for name, value in inner.items() if isinstance(value, Tensor)}
+    other = [str(name) for name in inner if name not in tensors]
     if other or not inner:
         raise RequestError(
             f"expected only tensors, got other values: {few(other)}"
             if other
             else "it contains no tensors"
         )
-    return dict(inner)
+    return tensors
 
 
 def _tokenizer_name(content: Mapping[str, object]) -> str:
