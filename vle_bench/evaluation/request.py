@@ -196,9 +196,11 @@ def refuse_anothers(output: Path, sha256: str, files: str) -> None:
     if model := to_be_replaced(output):
         same_weights = model.get("checkpoint_sha256") == sha256
         if not same_weights or model.get("files_sha256", files) != files:
-            other = "of other files beside it" if same_weights else "not of this checkpoint"
+            other = (
+                "of other files beside the weights" if same_weights else "not of this checkpoint"
+            )
             raise RequestError(
-                f"{output}: there already, and {other}; name another file with --output"
+                f"{output}: exists already and is {other}; name another file with --output"
             )
 
 

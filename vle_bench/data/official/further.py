@@ -150,10 +150,10 @@ def read_one_file(
                 else:
                     yield made
 
-        found = table(questions, rows(), schema, bad)
-        if not len(found) and not bad.listed:
+        official = table(questions, rows(), schema, bad)
+        if not len(official) and not bad.listed:
             raise RequestError(f"{questions}: no question")
-        return found
+        return official
 
     return read
 
