@@ -300,3 +300,18 @@ def test_easy_vqas_files_are_never_written_over_others(tmp_path):
     assert files(tmp_path / "theirs") == made and not (tmp_path / "b").exists()
     run(*command, 12, "--output", "b", cwd=tmp_path)
     assert files(tmp_path / "theirs") == made
+
+
+def test_a_record_of_other_data_is_not_replaced(work):
+    """The same weights on other questions of the same split are another score."""
+    prepare_vqav2(write_vqav2(work / "other", val=7), work / "others")
+    before = files(work / "runs")
+    command = ("evaluate", "runs/a", "--data", "others")
+    _, error = run(*command, cwd=work, code=2)
+    assert error == (
+        "vle-bench: runs/a/results/vqa.minival.json: there already, and of other data than others; "
+        "name another file with --output\n"
+    )
+    assert files(work / "runs") == before
+    run(*command, "--output", "x.json", cwd=work)
+    run("evaluate", "runs/a", "--data", "data", cwd=work)

@@ -184,7 +184,7 @@ def score(
     target = output or run / "results" / f"{name}.{split}.json"
     if not is_elsewhere(checkpoint):
         weights = resolve(checkpoint) / "model.safetensors"
-        check_record_output(target, run, weights, name, split)
+        check_record_output(target, run, weights, name, request)
     accelerator = scoring_accelerator()
     if server_result is not None:
         record = record_server_result(request, server_result, target, accelerator=accelerator)

@@ -16,7 +16,7 @@ from vle_bench.metrics.answers import ALL_ACCURACIES
 SCHEMA_VERSION = 2
 REQUIRED = ("source", "splits", "files", "images", "hash")
 # The hash covers the prepared content alone: not how it was made, nor what was left out.
-NOT_HASHED = ("hash", "name", "report", "left_out", "inputs", "notes")
+NOT_HASHED = ("hash", "name", "turned", "report", "left_out", "inputs", "notes")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Manifest:
             None: VQA v2's.
         hash: SHA-256 of the fields above.
         name: what the user calls their own data; None for a dataset of `sources`.
+        turned: number of images with an EXIF orientation, which were turned as it says; None for
+            data of versions that did not count them.
         report: split → statistics of the preparation (for VCR under `splits`), among them how many
             questions the split lacks: `left_out_with_their_image` because their image is missing
             or unreadable, `left_out_as_bad_records` because the record is wrong.
@@ -52,6 +54,7 @@ class Manifest:
     metric: str | None = None
     hash: str = ""
     name: str | None = None
+    turned: int | None = None
     report: JsonObject = field(default_factory=dict)
     left_out: JsonObject = field(default_factory=dict)
     inputs: JsonObject | None = None

@@ -302,28 +302,28 @@ def names(split: str) -> list[str]:
     return [name.strip() for name in split.split("+")]
 
 
-def tables(split: str, there: set[str]) -> list[str]:
+def tables(split: str, existing: set[str]) -> list[str]:
     """Return the tables of a composed split, in order; an unknown name stands for itself.
 
     Args:
-        there: the tables of a prepared folder.
+        existing: the tables of a prepared folder.
     """
-    found = []
+    parts = []
     for name in names(split):
-        found += (
+        parts += (
             [name]
-            if name in there or name not in ALIASES
-            else tables("+".join(ALIASES[name]), there)
+            if name in existing or name not in ALIASES
+            else tables("+".join(ALIASES[name]), existing)
         )
-    return found
+    return parts
 
 
 def atoms(split: str) -> frozenset[str]:
     """Return the smallest sets of images that a composed split consists of."""
-    found: set[str] = set()
+    sets: set[str] = set()
     for name in names(split):
-        found |= atoms("+".join(IMAGES_OF[name])) if name in IMAGES_OF else {name}
-    return frozenset(found)
+        sets |= atoms("+".join(IMAGES_OF[name])) if name in IMAGES_OF else {name}
+    return frozenset(sets)
 
 
 def overlap(one: str, other: str) -> bool:

@@ -33,7 +33,7 @@ from vle_bench.evaluation.request import (
     Request,
     evaluation_folder,
     predictions_file,
-    refuse_anothers,
+    to_be_replaced,
 )
 from vle_bench.models import pretrained
 from vle_bench.models.vle.convert.converted import few, not_finite
@@ -224,7 +224,7 @@ def evaluate_checkpoint(request: Request, output: Path, *, accelerator: Accelera
     loaded = load(request, accelerator, labelled=True)
     task, split = loaded.task, request.split
     if loaded.training is None:
-        refuse_anothers(output, loaded.sha256, loaded.files_sha256)
+        refuse_another(output, loaded)
     predictions = predict_split(loaded, task, accelerator)
     scores = task.score(predictions, loaded.data.questions(split))
     ids = [one.id for one in predictions]
@@ -234,6 +234,40 @@ def evaluate_checkpoint(request: Request, output: Path, *, accelerator: Accelera
         write_predictions(predictions_file(output, run, task.name, split), predictions)
         atomic.write_json(output, record.model_dump(mode="json"))
     return record
+
+
+def refuse_another(record: Path, loaded: Loaded) -> None:
+    """Refuse to replace the record of another evaluation of a checkpoint from elsewhere.
+
+    Only the same files, data, settings and precision may be evaluated again: else two scores would
+    have one place, and the first would be lost without a word.
+
+    Raises:
+        RequestError: names the first difference.
+    """
+    if (there := to_be_replaced(record)) is None:
+        return
+    model = there.model
+    if model.get("checkpoint_sha256") != loaded.sha256:
+        other = "not of this checkpoint"
+    elif model.get("files_sha256", loaded.files_sha256) != loaded.files_sha256:
+        other = "of other files beside it"
+    elif there.data.get("manifest_hash", loaded.data.manifest.hash) != loaded.data.manifest.hash:
+        other = f"of other data than {loaded.request.data_root}"
+    else:
+        length = "max_text_length"
+        pairs = {
+            "split": (there.split, loaded.request.split),
+            "precision": (there.precision, loaded.precision),
+            "resize": (model.get("resize"), loaded.processor.resize),
+            length: (model.get(length), loaded.described.model.get(length)),
+        }
+        differing = [name for name, (old, new) in pairs.items() if old not in (None, new)]
+        if not differing:
+            return
+        old, new = pairs[differing[0]]
+        other = f"of another {differing[0]} ({old}, not {new})"
+    raise RequestError(f"{record}: there already, and {other}; name another file with --output")
 
 
 def record_of(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from vle_bench.atomic import file_sha256
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.record import load_record
-from vle_bench.json_files import JsonObject
+from vle_bench.evaluation.record import Record, load_record
+from vle_bench.json_files import read_json
 from vle_bench.tasks.catalogue import CATALOGUE, JOINED
 
 if TYPE_CHECKING:
@@ -131,8 +131,10 @@ def predictions_file(record: Path, run: Path, task: str, split: str) -> Path:
     return record.with_name(f"{record.stem}.predictions.jsonl")
 
 
-def check_record_output(record: Path, run: Path, weights: Path, task: str, split: str) -> None:
-    """Refuse to replace the record, or the predictions, of other weights.
+def check_record_output(
+    record: Path, run: Path, weights: Path, task: str, request: Request
+) -> None:
+    """Refuse to replace the record, or the predictions, of other weights or other data.
 
     In a run folder an evaluation of the same weights may be repeated, and may replace the record of
     weights that the run has since replaced. Anywhere else nothing is replaced.
@@ -144,12 +146,13 @@ def check_record_output(record: Path, run: Path, weights: Path, task: str, split
     Raises:
         RequestError: a file is in the way.
     """
-    if not is_own(record, run, task, split):
+    if not is_own(record, run, task, request.split):
         refuse_existing(record)
-        refuse_existing(predictions_file(record, run, task, split))
-    elif record.exists() and weights.is_file():
-        before = to_be_replaced(record).get("checkpoint_sha256")
+        refuse_existing(predictions_file(record, run, task, request.split))
+    elif (there := to_be_replaced(record)) and weights.is_file():
+        before = there.model.get("checkpoint_sha256")
         if before == file_sha256(weights):
+            refuse_other_data(record, there, request.data_root)
             return
         others = [run / name / weights.name for name in CHECKPOINTS]
         kept = [
@@ -186,6 +189,7 @@ def check_joined_output(record: Path, run: Path, other: Path, split: str) -> Non
             )
 
 
+<<<<<<< HEAD
 def refuse_anothers(output: Path, sha256: str, files: str) -> None:
     """Refuse to overwrite the record of another checkpoint from elsewhere of the same name.
 
@@ -202,12 +206,24 @@ def refuse_anothers(output: Path, sha256: str, files: str) -> None:
             raise RequestError(
                 f"{output}: exists already and is {other}; name another file with --output"
             )
+=======
+def refuse_other_data(record: Path, there: Record, data_root: Path) -> None:
+    """Refuse to replace the record of other data; a folder that is no prepared data passes."""
+    manifest = data_root / "manifest.json"
+    now = read_json(manifest) if manifest.is_file() else None
+    before = there.data.get("manifest_hash")
+    if isinstance(now, dict) and before not in (None, now.get("hash")):
+        raise RequestError(
+            f"{record}: there already, and of other data than {data_root}; name another file with "
+            "--output"
+        )
+>>>>>>> main
 
 
-def to_be_replaced(record: Path) -> JsonObject:
-    """Return `model` of the record that an evaluation would replace; empty if there is none."""
+def to_be_replaced(record: Path) -> Record | None:
+    """Return the record that an evaluation would replace; None if there is none."""
     try:
-        return load_record(record).model if record.exists() else {}
+        return load_record(record) if record.exists() else None
     except RequestError as error:
         raise RequestError(
             f"{error}; name another file with --output, or remove this one"

@@ -144,8 +144,8 @@ class VQA:
         official = dict(zip(own, questions[id_column(questions)], strict=True))
         predicted = by_id(predictions, own)
         name, answer = self.results
-        found = [(official[i], {answer: predicted[i]["answer"]}) for i in sorted(own)]
-        rows = [{name: i, **record} for i, record in found] if name else dict(found)
+        answered = [(official[i], {answer: predicted[i]["answer"]}) for i in sorted(own)]
+        rows = [{name: i, **record} for i, record in answered] if name else dict(answered)
         return json.dumps(rows) + "\n"
 
     def wrong(self, prediction: Prediction) -> str | None:

@@ -464,11 +464,18 @@ def test_the_tables_take_such_records_and_mark_them(work):
     run(*command, cwd=work)
     first = work / "results" / "vle-tiny-for-vqa" / "results" / "vqa.minival.json"
     digest = load_record(first).identity[:8]
+<<<<<<< HEAD
     assert (
         "marked: trained elsewhere; not ranked: what it was trained on is not known"
         in run(*add, cwd=work)[0]
     )
     run(*command, "--trained-on", "train", "--resize", "squash", cwd=work)
+=======
+    assert "marked: trained elsewhere; not ranked: what it was trained on is not known" in run(*add, cwd=work)[0]
+    asked = ("--trained-on", "train", "--resize", "squash", "--output", "squash.json")
+    run(*command, *asked, cwd=work)
+    add = tuple(part.replace("results/vle-tiny-for-vqa", "squash.json") for part in add)
+>>>>>>> main
     assert "marked: trained elsewhere" in run(*add, cwd=work)[0]
     files = sorted(path.name for path in (work / "boards" / "results" / "vqa").iterdir())
     assert f"vle-tiny-for-vqa.minival.elsewhere.{digest}.json" in files and len(files) == 2
@@ -737,6 +744,31 @@ def test_other_files_beside_the_same_weights_are_another_checkpoint(work):
         update={"model": {k: v for k, v in first.model.items() if k != "files_sha256"}}
     )
     assert earlier.identity == first.model["checkpoint_sha256"]
+
+
+def test_other_settings_and_other_data_overwrite_nothing(asked, work):
+    """The same weights scored in another way are another score: the first must not be lost."""
+    evaluate(work)
+    path = work / "results" / "vle-tiny-for-vqa" / "results" / "vqa.val.json"
+    rows = work / "results" / "vle-tiny-for-vqa" / "predictions" / "vqa.val.jsonl"
+    before = path.read_bytes(), rows.read_bytes()
+    for arguments, other in (
+        (("--resize", "squash"), "of another resize (crop, not squash)"),
+        (("--precision", "bf16"), "of another precision (fp32, not bf16)"),
+        (("--max-text-length", "9"), "of another max_text_length (50, not 9)"),
+    ):
+        said = evaluate(work, *arguments, code=2)[1]
+        assert f"vqa.val.json: there already, and {other}; name another file with --output" in said
+    choices = Choices(label_map=work / "hub" / "vle-tiny-for-vqa" / "config.json")
+    prepare_vqav2(asked / "official", work / "shared", choices)
+    command = ("evaluate", "hub/vle-tiny-for-vqa", "--data")
+    said = run(*command, "shared", "--split", "val", cwd=work, code=2)[1]
+    assert "and of other data than shared; name" in said
+    said = run(*command, "data", "--split", "train", "--output", path, cwd=work, code=2)[1]
+    assert "and of another split (val, not train); name" in said
+    assert (path.read_bytes(), rows.read_bytes()) == before
+    evaluate(work)  # the same again is the same
+    assert rows.read_bytes() == before[1]
 
 
 def test_the_three_ways_of_pictures_can_be_asked_for(work):

@@ -1,6 +1,5 @@
 """Prepare official files of VQA form; every dataset of questions and answers uses this module."""
 
-import hashlib
 import json
 from collections import Counter
 from functools import partial
@@ -29,12 +28,13 @@ from vle_bench.data.prepare.shards import (
     image_error,
     images_only,
     plan,
+    turned_of,
     write_shards,
 )
 from vle_bench.data.prepare.split import Ids, Official, Rows, Splits, image_file
 from vle_bench.data.prepare.targets import with_targets
 from vle_bench.data.prepare.vocabulary import never_given, vocabulary
-from vle_bench.data.prepare.vqa_summary import length_report, load_tokenizer, split_report
+from vle_bench.data.prepare.vqa_summary import count, length_report, load_tokenizer, split_report
 from vle_bench.data.prepared import SCHEMA_VERSION, Manifest
 from vle_bench.data.tables import ROWS_A_BATCH, map_table, write_table
 from vle_bench.errors import RequestError
@@ -83,7 +83,9 @@ def prepare_questions(
         official, bad = read_all(work, splits, choices)
         rows = rows_of_splits(splits, official)
         labels = given or counted_labels(splits, official, rows, min_count, normalised)
-        images, shards, bad_images = write_images(folder, work, splits, official, rows, choices)
+        images, shards, bad_images, turned = write_images(
+            folder, work, splits, official, rows, choices
+        )
         counts, report, left_out = write_questions(
             folder, splits, official, rows, images, labels, choices
         )
@@ -103,6 +105,7 @@ def prepare_questions(
             | write_labels(folder, labels)
             | {n: described(folder / n) for n in tables},
             images=list(shards),
+            turned=turned,
             labels=described_labels(labels, choices, min_count),
             targets="published" if choices.published_targets else "normalised",
             report=report,
@@ -316,11 +319,12 @@ def write_images(
     official: Official,
     rows: dict[str, Rows],
     choices: Choices,
-) -> tuple[Ids, JsonObject, list[JsonObject]]:
+) -> tuple[Ids, JsonObject, list[JsonObject], int]:
     """Store every image that a question asks about, once, by id.
 
     Returns:
-        the ids in the order of the rows, {shard: {"bytes", "sha256"}}, and the unreadable images.
+        the ids in the order of the rows, {shard: {"bytes", "sha256"}}, the unreadable images, and
+        the number of those that were turned.
     """
     paths: dict[int, str] = {}
     for name, split in splits.items():
@@ -339,16 +343,4 @@ def write_images(
     bad_ids = [image["image_id"] for image in all_bad]
     ids = np.setdiff1d(np.fromiter(paths, np.int64, len(paths)), bad_ids)
     files = {shard.name: note["file"] for shard, note in zip(shards, notes, strict=True)}
-    return ids, files, all_bad
-
-
-def count(questions: pa.Table, labelled: bool) -> JsonObject:
-    """Return a split's entry in the manifest; `answerable`: with an answer in the vocabulary."""
-    ids = questions["question_id"].to_pylist()
-    return {
-        "questions": len(ids),
-        "images": len(pc.unique(questions["image_id"])),
-        "labelled": labelled,
-        "answerable": pc.sum(questions["answerable"]).as_py() or 0,
-        "ids_sha256": hashlib.sha256(json.dumps(ids).encode()).hexdigest(),
-    }
+    return ids, files, all_bad, turned_of(notes)

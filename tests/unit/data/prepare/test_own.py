@@ -149,6 +149,17 @@ def test_the_questions_of_a_picture_stay_together(here):
     assert sum(map(len, images)) == len(set.union(*images)) == 12
 
 
+def test_pictures_with_an_exif_orientation_are_counted(here):
+    marked = Image.Exif()
+    marked[0x0112] = 6
+    for number in (3, 7):
+        Image.new("RGB", (8 + number, 8)).save(f"pictures/{number}.png", exif=marked)
+    manifest, data = prepared(write(rows_of()))
+    assert manifest.turned == data.manifest.turned == 2
+    assert "images turned as their EXIF orientation says: 2;" in "\n".join(lines(manifest))
+    assert sorted(data.images["height"])[-2:] == [11, 15]
+
+
 def test_metrics_and_targets_follow_the_answers(here):
     outputs = iter("abcdefgh")
 

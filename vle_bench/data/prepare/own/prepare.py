@@ -35,7 +35,14 @@ from vle_bench.data.prepare.questions import (
     lengths_of,
     write_labels,
 )
-from vle_bench.data.prepare.shards import Source, described, images_only, plan, write_shards
+from vle_bench.data.prepare.shards import (
+    Source,
+    described,
+    images_only,
+    plan,
+    turned_of,
+    write_shards,
+)
 from vle_bench.data.prepare.targets import TARGETS, with_targets
 from vle_bench.data.prepare.vocabulary import vocabulary
 from vle_bench.data.prepare.vqa_summary import length_report, load_tokenizer, split_report
@@ -124,7 +131,7 @@ def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Man
         rows, split = with_splits(own, rows, problems)
         metric = metric_of(own, rows)
         labels = given or counted_labels(own, rows, split)
-        images, shards = write_images(folder, work, rows, pictures, choices, problems)
+        images, shards, turned = write_images(folder, work, rows, pictures, choices, problems)
         kept = np.isin(rows["image_id"].to_numpy(), images)
         problems.unanswered += int((~kept).sum())
         rows, split = rows.filter(pa.array(kept)), split[kept]
@@ -150,6 +157,7 @@ def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Man
             | write_labels(folder, labels)
             | {n: described(folder / n) for n in (f"questions-{name}.arrow" for name in parts)},
             images=list(shards),
+            turned=turned,
             labels=described_labels(labels, choices, own.spec.answers.min_count),
             targets="normalised",
             metric=metric,
@@ -302,11 +310,12 @@ def write_images(
     pictures: pa.Table,
     choices: Choices,
     problems: Problems,
-) -> tuple[Any, JsonObject]:
+) -> tuple[Any, JsonObject, int]:
     """Store the pictures that a question asks about, in the order of their ids.
 
     Returns:
-        the ids in the order of the rows, and {shard: {"bytes", "sha256"}}.
+        the ids in the order of the rows, {shard: {"bytes", "sha256"}}, and the number of pictures
+        that were turned.
     """
     asked = pictures.filter(pc.is_in(pictures["image_id"], pc.unique(rows["image_id"])))
     asked = asked.sort_by("image_id")
@@ -319,7 +328,7 @@ def write_images(
         problems.image(file, picture["asked_by"], picture["problem"])
     ids = np.setdiff1d(asked["image_id"].to_numpy(), [picture["image_id"] for picture in bad])
     files = {shard.name: note["file"] for shard, note in zip(shards, notes, strict=True)}
-    return ids, files
+    return ids, files, turned_of(notes)
 
 
 def counted_labels(own: Own, rows: pa.Table, split: Any) -> list[str]:
