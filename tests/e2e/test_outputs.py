@@ -309,7 +309,7 @@ def test_a_record_of_other_data_is_not_replaced(work):
     command = ("evaluate", "runs/a", "--data", "others")
     _, error = run(*command, cwd=work, code=2)
     assert error == (
-        "vle-bench: runs/a/results/vqa.minival.json: there already, and of other data than others; "
+        "vle-bench: runs/a/results/vqa.minival.json: exists already and is of other data than others; "
         "name another file with --output\n"
     )
     assert files(work / "runs") == before

@@ -189,24 +189,6 @@ def check_joined_output(record: Path, run: Path, other: Path, split: str) -> Non
             )
 
 
-<<<<<<< HEAD
-def refuse_anothers(output: Path, sha256: str, files: str) -> None:
-    """Refuse to overwrite the record of another checkpoint from elsewhere of the same name.
-
-    Args:
-        sha256: of the weights.
-        files: see `pretrained.files_sha256`.
-    """
-    if model := to_be_replaced(output):
-        same_weights = model.get("checkpoint_sha256") == sha256
-        if not same_weights or model.get("files_sha256", files) != files:
-            other = (
-                "of other files beside the weights" if same_weights else "not of this checkpoint"
-            )
-            raise RequestError(
-                f"{output}: exists already and is {other}; name another file with --output"
-            )
-=======
 def refuse_other_data(record: Path, there: Record, data_root: Path) -> None:
     """Refuse to replace the record of other data; a folder that is no prepared data passes."""
     manifest = data_root / "manifest.json"
@@ -214,10 +196,9 @@ def refuse_other_data(record: Path, there: Record, data_root: Path) -> None:
     before = there.data.get("manifest_hash")
     if isinstance(now, dict) and before not in (None, now.get("hash")):
         raise RequestError(
-            f"{record}: there already, and of other data than {data_root}; name another file with "
-            "--output"
+            f"{record}: exists already and is of other data than {data_root}; name another file "
+            "with --output"
         )
->>>>>>> main
 
 
 def to_be_replaced(record: Path) -> Record | None:

@@ -464,18 +464,13 @@ def test_the_tables_take_such_records_and_mark_them(work):
     run(*command, cwd=work)
     first = work / "results" / "vle-tiny-for-vqa" / "results" / "vqa.minival.json"
     digest = load_record(first).identity[:8]
-<<<<<<< HEAD
     assert (
         "marked: trained elsewhere; not ranked: what it was trained on is not known"
         in run(*add, cwd=work)[0]
     )
-    run(*command, "--trained-on", "train", "--resize", "squash", cwd=work)
-=======
-    assert "marked: trained elsewhere; not ranked: what it was trained on is not known" in run(*add, cwd=work)[0]
     asked = ("--trained-on", "train", "--resize", "squash", "--output", "squash.json")
     run(*command, *asked, cwd=work)
     add = tuple(part.replace("results/vle-tiny-for-vqa", "squash.json") for part in add)
->>>>>>> main
     assert "marked: trained elsewhere" in run(*add, cwd=work)[0]
     files = sorted(path.name for path in (work / "boards" / "results" / "vqa").iterdir())
     assert f"vle-tiny-for-vqa.minival.elsewhere.{digest}.json" in files and len(files) == 2
@@ -758,7 +753,9 @@ def test_other_settings_and_other_data_overwrite_nothing(asked, work):
         (("--max-text-length", "9"), "of another max_text_length (50, not 9)"),
     ):
         said = evaluate(work, *arguments, code=2)[1]
-        assert f"vqa.val.json: there already, and {other}; name another file with --output" in said
+        assert (
+            f"vqa.val.json: exists already and is {other}; name another file with --output" in said
+        )
     choices = Choices(label_map=work / "hub" / "vle-tiny-for-vqa" / "config.json")
     prepare_vqav2(asked / "official", work / "shared", choices)
     command = ("evaluate", "hub/vle-tiny-for-vqa", "--data")

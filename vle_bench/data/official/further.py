@@ -150,17 +150,10 @@ def read_one_file(
                 else:
                     yield made
 
-<<<<<<< HEAD
-        official = table(questions, rows(), schema, bad)
-        if not len(official) and not bad.listed:
-            raise RequestError(f"{questions}: no question")
-        return official
-=======
         rows_of_file = table(questions, rows(), schema, bad)
         if not len(rows_of_file) and not bad.listed:
             raise RequestError(f"{questions}: no question")
         return rows_of_file
->>>>>>> main
 
     return read
 

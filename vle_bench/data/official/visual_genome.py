@@ -35,11 +35,7 @@ def read_visual_genome(
 
 def coco_ids(image_data: Path, bad: BadRecords) -> dict[int, int]:
     """Map Visual Genome's image ids to COCO's."""
-<<<<<<< HEAD
-    coco_id_of = {}
-=======
     ids = {}
->>>>>>> main
     for number, record in enumerate(stream(image_data, None)):
         coco_id = record.get("coco_id") if isinstance(record, dict) else None
         problem = problem_of(record, {"image_id": int}) or (
@@ -48,13 +44,8 @@ def coco_ids(image_data: Path, bad: BadRecords) -> dict[int, int]:
         if problem:
             bad.add(image_data, f"record {number}", problem)
         elif coco_id is not None:
-<<<<<<< HEAD
-            coco_id_of[record["image_id"]] = coco_id
-    return coco_id_of
-=======
             ids[record["image_id"]] = coco_id
     return ids
->>>>>>> main
 
 
 def rows(path: Path, images: dict[int, int], bad: BadRecords) -> Iterator[JsonObject]:
