@@ -760,7 +760,7 @@ def test_other_settings_and_other_data_overwrite_nothing(asked, work):
     prepare_vqav2(asked / "official", work / "shared", choices)
     command = ("evaluate", "hub/vle-tiny-for-vqa", "--data")
     said = run(*command, "shared", "--split", "val", cwd=work, code=2)[1]
-    assert "and of other data than shared; name" in said
+    assert "exists already and is of other data than shared; name" in said
     said = run(*command, "data", "--split", "train", "--output", path, cwd=work, code=2)[1]
     assert "and of another split (val, not train); name" in said
     assert (path.read_bytes(), rows.read_bytes()) == before
