@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from vle_bench.atomic import file_sha256
 from vle_bench.data.label_map import read_label_map
 from vle_bench.data.sources import SOURCES, names
-from vle_bench.errors import RequestError
+from vle_bench.errors import RequestError, first_line
 from vle_bench.evaluation.record import Training, first_problems
 from vle_bench.evaluation.request import Asked, name_of
 from vle_bench.json_files import JsonObject
@@ -25,6 +25,7 @@ from vle_bench.models import pretrained
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.convert.checkpoints import read_config
 from vle_bench.models.vle.processing import Resize, VLEProcessor
+from vle_bench.strict_yaml import read_group
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Settings
 from vle_bench.tasks.catalogue import CATALOGUE, SCORED
@@ -67,6 +68,17 @@ def read_training(folder: Path) -> Training:
     if training.task not in CATALOGUE:
         raise RequestError(f"{path}: task: {training.task!r} is none of {', '.join(CATALOGUE)}")
     return training
+
+
+def trained_on(folder: Path, training: Training) -> dict[str, str]:
+    """Return which data a checkpoint of ours was trained on; empty if that is not known.
+
+    Earlier versions did not say it in training.json, but in the recipe of the run.
+    """
+    recipe = folder.parent / "recipe.yaml"
+    if training.data or not recipe.is_file():
+        return training.data
+    return {"source": str(read_group(recipe)["data"]["source"])}
 
 
 @dataclass(frozen=True)
@@ -211,9 +223,9 @@ def check_picture(path: Path, processor: VLEProcessor, expected: tuple[int, int,
         shape = tuple(processor(images=picture, text="a")["pixel_values"].shape[1:])
     # Others' files may hold anything, and each library raises errors of its own.
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise RequestError(
-            f"{path}: with it and the tokenizer nothing becomes the model's input: {reason[0]}"
+            f"{path}: with it and the tokenizer nothing becomes the model's input: "
+            f"{first_line(error)}"
         ) from error
     if shape != expected:
         raise RequestError(

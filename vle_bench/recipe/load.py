@@ -1,16 +1,15 @@
 """Read a recipe file with its bases and overrides, and check it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
-from pydantic import ValidationError
 
 from vle_bench import strict_yaml
 from vle_bench.errors import RequestError, closest
 from vle_bench.json_files import JsonObject
 from vle_bench.recipe.schema import Recipe
-from vle_bench.strict_schema import describe, dotted_keys, shortened
+from vle_bench.strict_yaml import dotted_keys, shortened, validated
 
 COMMAND_LINE = "command line"
 PACKAGE = Path(__file__).parents[1]
@@ -30,24 +29,7 @@ def load_recipe(path: str, overrides: Sequence[str] = ()) -> Recipe:
     values, origins = read_with_bases(file, ())
     for override in overrides:
         apply_override(values, origins, override)
-    return recipe_of(values, str(file), origins)
-
-
-def recipe_of(values: JsonObject, file: str, origins: Mapping[str, str] | None = None) -> Recipe:
-    """Check the values of a recipe; raises RequestError as `load_recipe` does.
-
-    Args:
-        file: where they were read.
-        origins: the file of each dotted key, where it is not `file`.
-    """
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        known = dict.fromkeys(dotted_keys(values), file) if origins is None else origins
-        lines = [
-            line for problem in error.errors() for line in describe(problem, Recipe, known, file)
-        ]
-        raise RequestError("\n".join(dict.fromkeys(lines))) from error
+    return validated(Recipe, values, str(file), origins)
 
 
 def shipped_recipes() -> dict[str, Path]:

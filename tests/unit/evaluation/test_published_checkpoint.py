@@ -962,7 +962,10 @@ def test_every_make_target_evaluates_and_prints_what_was_published(target, tmp_p
 
 
 def test_a_run_of_ours_says_itself_how_it_is_asked(work):
-    """The same weights with a training.json are a run: other data may be named, pictures and texts may not."""
+    """The same weights with a training.json are a run: other data may be named, pictures and texts may not.
+
+    Its answers are its own label map. Where nothing says which data they are from, it is never ranked.
+    """
     twin, folder = work / "hub" / "vle-tiny-for-vqa", work / "runs" / "mine" / "best"
     processor = VLEProcessor.from_folder(twin)
     training = {
@@ -976,7 +979,12 @@ def test_a_run_of_ours_says_itself_how_it_is_asked(work):
     }
     pretrained.save(folder, VLEForVQA.from_pretrained(twin), processor, ANSWERS, training)
     command = ("evaluate", "runs/mine/best", "--data", "data", "--split", "val")
-    assert "is not the checkpoint's (17)" in run(*command, cwd=work, code=2)[1]
+    shown = run(*command, cwd=work)[0]
+    assert "the data's label map is not the checkpoint's" in shown
+    assert "trained on not known: never ranked" in shown
+    record = load_record(work / "results" / "best" / "results" / "vqa.val.json")
+    assert list(record.metrics)[0] == "accuracy" and not record.ranked
+    assert "soft_score_in_vocabulary" not in record.metrics
     for option, value in (
         ("--resize", "crop"),
         ("--max-text-length", "9"),
