@@ -4,7 +4,7 @@ Imports no torch.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Form = Literal["vqa", "vcr", "retrieval"]
@@ -277,7 +277,15 @@ SOURCES: dict[str, Source] = {
     "coco": Source("COCO", "retrieval", published=("test",), metrics=_RECALL),
 }
 
+SOURCES["aokvqa-choices"] = replace(
+    SOURCES["aokvqa"],
+    title="A-OKVQA, multiple choice",
+    prepare=f"{_BY_NAME}:aokvqa_choices",
+    results=("", "multiple_choice"),
+)
+
 OWN_FORMS: tuple[Form, ...] = ("vqa",)  # of data that users bring; the first if none is named
+
 DOWNLOADED = tuple(name for name, source in SOURCES.items() if source.archives)
 # Datasets by name with test questions that `check-submission` reads
 CHECKED = tuple(
