@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from tests.miniature.vqav2 import change, write_visual_genome, write_vqav2
+from vle_bench.data.official import vqa
 from vle_bench.data.official.visual_genome import ID_OFFSET
-from vle_bench.data.prepare import questions, shards
+from vle_bench.data.prepare import shards
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.vqa_summary import lines
 from vle_bench.data.prepare.vqav2 import minival, prepare_vqav2
@@ -166,9 +167,7 @@ def test_stopped_and_started_again(own, prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(
         shards, "write_table", lambda path, *rest: (written.append(path.name), write(path, *rest))
     )
-    monkeypatch.setattr(
-        questions, "read_official", None
-    )  # the tables of the official files are there
+    monkeypatch.setattr(vqa, "stream", None)  # the tables of the official files are there
     prepare_vqav2(own, out, choices)
     assert len(written) == len(set(written)) == len(open_prepared(out).manifest.images)
     assert content(out) == content(prepared)
