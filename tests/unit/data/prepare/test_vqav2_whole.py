@@ -13,7 +13,7 @@ from PIL import Image
 from tests.miniature.vqav2 import change, write_visual_genome, write_vqav2
 from vle_bench.data.official import vqa
 from vle_bench.data.official.visual_genome import ID_OFFSET
-from vle_bench.data.prepare import shards
+from vle_bench.data.prepare import questions, shards
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.vqa_summary import lines
 from vle_bench.data.prepare.vqav2 import minival, prepare_vqav2
