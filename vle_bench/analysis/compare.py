@@ -242,7 +242,7 @@ def comparison_lines(comparison: Comparison) -> list[str]:
     """The comparison as the command prints it."""
     first = comparison.records[0]
     lines = [
-        f"{first.task} on {first.split} of {first.data['source']}: {first.n:,} questions on "
+        f"{first.task} on {first.split} of {first.data_name}: {first.n:,} questions on "
         f"{comparison.images:,} images, percent",
         *run_lines(comparison),
         "",

@@ -113,7 +113,7 @@ def introduction(evaluation: Evaluation) -> str:
     else:
         trained = (
             f"trained by the recipe {record.recipe['name']} on {splits} of "
-            f"{record.data['source']} (seed {record.seed}{steps})"
+            f"{record.data_name} (seed {record.seed}{steps})"
         )
     return (
         f"A model{size}, {trained}, answers the {record.n:,} questions of {record.split}. "
@@ -127,7 +127,7 @@ def alerts(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
     if record.of_unknown_training:
         yield (
             "Not ranked",
-            f"Nobody has said what it was trained on, which may be {record.split} itself "
+            f"What it was trained on is not known, and may be {record.split} itself "
             "(--trained-on).",
         )
     if record.contaminated:
@@ -265,7 +265,7 @@ def provenance(evaluation: Evaluation) -> dict[str, str]:
         "device": f"{record.device}; {processes}, batch {record.batch_size}",
         "precision": precision_of(record) or "unknown",
         "seed": "not known" if record.seed is None else str(record.seed),
-        "data": f"{data['source']}, {evaluation.data.root}, manifest {data['manifest_hash']}",
+        "data": f"{record.data_name}, {evaluation.data.root}, manifest {data['manifest_hash']}",
         "training splits": ", ".join(record.training_splits) or "not known",
         "contaminated": "yes" if record.contaminated else "no",
         "recipe": f"{record.recipe['name']}, hash {record.recipe['hash']}"

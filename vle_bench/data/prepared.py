@@ -65,6 +65,12 @@ class Manifest:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
+    @property
+    def identity(self) -> dict[str, str]:
+        """Which data these are: `source`, `manifest_hash` and, for one's own data, `name`."""
+        name = {} if self.name is None else {"name": self.name}
+        return {"source": self.source, **name, "manifest_hash": self.hash}
+
     def content_hash(self) -> str:
         """Return the SHA-256 of the prepared content."""
         content = {k: v for k, v in self.as_json().items() if k not in NOT_HASHED}
@@ -162,15 +168,6 @@ def damage(root: Path, manifest: Manifest) -> str | None:
         if name not in manifest.images and file_sha256(path) != file["sha256"]:
             return f"{path}: not what was prepared, its SHA-256 is another"
     return None
-
-
-def check_labels(labels: list[str], data: PreparedData) -> None:
-    """Refuse data with another label map than the checkpoint's `labels`."""
-    if labels != data.labels:
-        raise RequestError(
-            f"{data.root}: its label map ({len(data.labels)} answers) is not the checkpoint's "
-            f"({len(labels)}); prepare the data with the same label map"
-        )
 
 
 def check_labelled(data: PreparedData, split: str) -> None:

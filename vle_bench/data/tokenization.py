@@ -123,9 +123,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> DebertaV2Tokenizer
     words: Counter[str] = Counter()
     characters: Counter[str] = Counter("▁")
     for text in texts:
-        found = re.findall(r"\w+|[^\w\s]", text)
-        words.update(f"▁{word}" for word in found if word.isalnum())
-        characters.update("".join(found))
+        pieces_of_text = re.findall(r"\w+|[^\w\s]", text)
+        words.update(f"▁{word}" for word in pieces_of_text if word.isalnum())
+        characters.update("".join(pieces_of_text))
     singles = sorted(set(characters))
     room = max(0, vocab_size - len(SPECIAL) - len(singles))
     frequent = sorted(words.items(), key=lambda item: (-item[1], item[0]))[:room]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 CHECKPOINTS = ("best", "last")  # the two of a run folder
 # Of checkpoints from elsewhere, in the current folder: nothing is written into theirs.
 RESULTS = Path("results")
+NO_NAME = r"[^\w.-]+"  # characters that records refuse in names
 EVALUATION_BATCH_SIZE = 128
 
 
@@ -98,7 +99,7 @@ def name_of(folder: Path) -> str:
     path = folder.resolve()
     if path.parent.name == "snapshots" and path.parent.parent.name.startswith("models--"):
         path = Path(path.parent.parent.name.split("--")[-1])
-    return re.sub(r"[^\w.-]+", "-", path.name, flags=re.ASCII).strip("-._") or "checkpoint"
+    return re.sub(NO_NAME, "-", path.name, flags=re.ASCII).strip("-._") or "checkpoint"
 
 
 def evaluation_folder(path: Path) -> Path:
@@ -113,6 +114,16 @@ def evaluation_folder(path: Path) -> Path:
         if (run / "recipe.yaml").is_file():
             return run
     return RESULTS / name_of(path) if (path / "config.json").is_file() else path
+
+
+def record_file(run: Path, task: str, split: str, other_data: str | None) -> Path:
+    """Return the record of an evaluation that is given no other file.
+
+    Args:
+        other_data: the name of the data if they are not those that the model was trained on.
+    """
+    data = "" if other_data is None else f"@{re.sub(NO_NAME, '-', other_data, flags=re.ASCII)}"
+    return run / "results" / f"{task}.{split}{data}.json"
 
 
 def is_own(record: Path, run: Path, task: str, split: str) -> bool:
@@ -196,8 +207,8 @@ def refuse_other_data(record: Path, there: Record, data_root: Path) -> None:
     before = there.data.get("manifest_hash")
     if isinstance(now, dict) and before not in (None, now.get("hash")):
         raise RequestError(
-            f"{record}: there already, and of other data than {data_root}; name another file with "
-            "--output"
+            f"{record}: exists already and is of other data than {data_root}; name another file "
+            "with --output"
         )
 
 

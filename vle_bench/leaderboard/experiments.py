@@ -119,6 +119,7 @@ def experiments(records: Iterable[Record]) -> list[tuple[Record, ...]]:
             record.split,
             record.data["source"],
             record.data["manifest_hash"],
+            record.transferred,
             record.primary_metric,
             record.contaminated,
             record.of_unknown_training,

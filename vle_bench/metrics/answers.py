@@ -26,6 +26,11 @@ def gqa(prediction: str, answers: Sequence[str]) -> float:
     return float(prediction == answers[0])
 
 
+def multiple_choice(prediction: str, answers: Sequence[str]) -> float:
+    """Compare with the right choice, character by character (A-OKVQA, `eval_predictions.py`)."""
+    return float(prediction == answers[0])
+
+
 def direct_answer(prediction: str, answers: Sequence[str]) -> float:
     """Return min(1, matches / 3) over all annotators; nothing is normalised or left out.
 
@@ -85,5 +90,6 @@ ALL_ACCURACIES: dict[str, Accuracy] = ACCURACIES | {
     "gqa": _of_records(gqa),
     "vizwiz": _of_records(vizwiz),
     "textvqa": _of_records(textvqa),
+    "multiple_choice": _of_records(multiple_choice),
     "direct_answer": _of_records(direct_answer),
 }

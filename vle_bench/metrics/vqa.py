@@ -132,6 +132,12 @@ ACCURACIES: dict[str, Accuracy] = {
     SOFT: soft_accuracy,
 }
 
+IN_WORDS = {
+    OFFICIAL: "the official accuracy of VQA v2, ten answers a question",
+    EXACT: "equal to the answer, both normalised",
+    SOFT: "min(1, n / 3), n equal answers, all normalised",
+}
+
 
 class VQAAccuracies(TypedDict):
     """Fractions in 0..1, and the number of questions."""

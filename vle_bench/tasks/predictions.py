@@ -73,12 +73,12 @@ def by_id(predictions: Sequence[Prediction], ids: Sequence[Id]) -> dict[Id, Pred
     Raises:
         RunFailed: the predictions are not one for each of `ids`.
     """
-    found = {prediction.id: prediction for prediction in predictions}
-    if len(predictions) != len(found) or found.keys() != set(ids):
+    indexed = {prediction.id: prediction for prediction in predictions}
+    if len(predictions) != len(indexed) or indexed.keys() != set(ids):
         raise RunFailed(
             f"{len(predictions)} predictions are not one for each of the {len(ids)} questions"
         )
-    return found
+    return indexed
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:

@@ -126,13 +126,13 @@ def write_shards(
     Returns:
         a note of each shard: `file` ({"bytes", "sha256"}), `bad` (images left out) and `counts`.
     """
-    found = []
+    shard_notes = []
     write = partial(finished_or_written, folder, notes, table)
     with Bar("images", sum(len(shard.images) for shard in shards)) as bar:
         for shard, note in zip(shards, in_processes(write, shards, workers), strict=True):
-            found.append(note)
+            shard_notes.append(note)
             bar.advance(len(shard.images))
-    return found
+    return shard_notes
 
 
 def turned_of(notes: Iterable[JsonObject]) -> int:
@@ -225,8 +225,8 @@ def image_rows(
 ) -> Iterator[JsonObject]:
     counts[TURNED] = 0
     for image in shard.images:
-        if (found := image_row(image, bad, skip)) is not None:
-            row, orientation = found
+        if (stored := image_row(image, bad, skip)) is not None:
+            row, orientation = stored
             counts[TURNED] += orientation != 1
             yield row
 

@@ -85,23 +85,23 @@ def archives(output: Path, given: Mapping[str, str]) -> Sequence[Archive]:
     Raises:
         RequestError: an archive is missing; the lines say how to get it.
     """
-    found = []
+    chosen: list[Archive] = []
     for archive, option in zip(VCR, ("--annotations", "--images"), strict=True):
         place = given.get(option)
         if place is None:
             if not is_unpacked(archive, output) and not archive.path(output).is_file():
                 missing = f"{archive.name} is not in {output}, and no {option} says where it is"
                 raise RequestError("\n".join([f"download vcr: {missing}", *archive_lines(output)]))
-            found.append(archive)
+            chosen.append(archive)
         elif place.startswith(("http://", "https://")):
-            found.append(replace(archive, url=place))
+            chosen.append(replace(archive, url=place))
         elif Path(place).is_file():
-            found.append(replace(archive, file=Path(place)))
+            chosen.append(replace(archive, file=Path(place)))
         else:
             raise RequestError(
                 f"download vcr: {option} {place}: no such file, and no URL with http:// or https://"
             )
-    return found
+    return chosen
 
 
 def archive_lines(output: Path | None) -> list[str]:

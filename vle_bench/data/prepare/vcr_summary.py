@@ -73,10 +73,10 @@ def text_report(
     ]
     total: Counter[str] = Counter()
     with Bar(f"texts of {name}", questions) as bar:
-        for part, found in zip(
+        for part, counts in zip(
             parts, in_processes(count_part, parts, choices.workers if tokenizer else 1), strict=True
         ):
-            total.update(found)
+            total.update(counts)
             bar.advance(min(RECORDS_AT_A_TIME, questions - part[1]))
     report: JsonObject = {"private_use_tokens": total["private"]}
     if tokenizer is not None:
@@ -90,7 +90,7 @@ def count_part(part: Part) -> Counter[str]:
     """Count choices as they are encoded: 4 a question, but 16 rationales without a label."""
     path, start, tokenizer, length = part
     loaded = None if tokenizer is None else cached_tokenizer(tokenizer)
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for text in map_table(Path(path))["record"][start : start + RECORDS_AT_A_TIME].to_pylist():
         record = json.loads(text)
         tokens = (
@@ -102,7 +102,7 @@ def count_part(part: Part) -> Counter[str]:
             )
             for t in segment
         )
-        found["private"] += sum(isinstance(token, str) and is_private(token) for token in tokens)
+        counts["private"] += sum(isinstance(token, str) and is_private(token) for token in tokens)
         if loaded is not None:
             given = [None] if "answer_label" in record else range(CHOICES)
             encoded = {
@@ -114,9 +114,9 @@ def count_part(part: Part) -> Counter[str]:
                 ],
             }
             for task, choices in encoded.items():
-                found[task] += len(choices)
-                found[f"{task} shortened"] += sum(choice["shortened"] for choice in choices)
-    return found
+                counts[task] += len(choices)
+                counts[f"{task} shortened"] += sum(choice["shortened"] for choice in choices)
+    return counts
 
 
 @functools.cache

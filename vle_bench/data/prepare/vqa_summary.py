@@ -120,12 +120,12 @@ def lines(manifest: Manifest) -> Iterator[str]:
 
 
 def notes_lines(notes: JsonObject) -> Iterator[str]:
-    if found := notes.get("never_given"):
-        first = ", ".join(map(repr, found["first"])) + (
-            ", ..." if found["count"] > len(found["first"]) else ""
+    if never := notes.get("never_given"):
+        first = ", ".join(map(repr, never["first"])) + (
+            ", ..." if never["count"] > len(never["first"]) else ""
         )
         yield (
-            f"label map: {found['count']:,} answers are never a target, as no normalised answer "
+            f"label map: {never['count']:,} answers are never a target, as no normalised answer "
             f"equals them: {first}; "
             "--published-targets looks answers up as they were given"
         )
@@ -146,17 +146,17 @@ def turned_lines(manifest: Manifest) -> Iterator[str]:
 
 
 def lengths(report: JsonObject) -> Iterator[str]:
-    found: dict[int, tuple[int, str]] = {}  # a question of test-dev is one of test too
+    longest: dict[int, tuple[int, str]] = {}  # a question of test-dev is one of test too
     for name in sorted(report):
         for question in report[name]["longest"]:
-            found.setdefault(question["question_id"], (-question["words"], name))
-    first = sorted((words, name, question_id) for question_id, (words, name) in found.items())[
+            longest.setdefault(question["question_id"], (-question["words"], name))
+    first = sorted((words, name, question_id) for question_id, (words, name) in longest.items())[
         :LONGEST
     ]
-    shown = ", ".join(
+    words_of = ", ".join(
         f"{-words} words ({name} {question_id})" for words, name, question_id in first
     )
-    yield f"longest questions: {shown}"
+    yield f"longest questions: {words_of}"
     shortened = {name: split for name, split in report.items() if "shortened" in split}
     for name, split in shortened.items():
         yield (
@@ -191,7 +191,7 @@ def asker(bad: JsonObject) -> str:
     return bad.get("asked_by") or f"image_id {bad['image_id']}"
 
 
-def listed(found: list[str]) -> Iterator[str]:
-    yield from (f"  {line}" for line in found[:SHOWN])
-    if len(found) > SHOWN:
-        yield f"  and {len(found) - SHOWN:,} more, in manifest.json under left_out"
+def listed(problems: list[str]) -> Iterator[str]:
+    yield from (f"  {line}" for line in problems[:SHOWN])
+    if len(problems) > SHOWN:
+        yield f"  and {len(problems) - SHOWN:,} more, in manifest.json under left_out"

@@ -10,21 +10,16 @@ from vle_bench.data.prepare.own.check import Problems
 from vle_bench.data.prepare.own.prepare import opened, prepare_own
 from vle_bench.data.prepared import Manifest, open_prepared
 from vle_bench.errors import RequestError
-from vle_bench.metrics.vqa import EXACT, OFFICIAL, SOFT
+from vle_bench.metrics.vqa import IN_WORDS
 
 EXAMPLES = 3
 NAMELESS = "data"
-METRICS = {
-    EXACT: "the answer, both normalised, or 0",
-    OFFICIAL: "the official accuracy of VQA v2, ten answers a question",
-    SOFT: "min(1, n / 3), n equal answers, all normalised",
-}
 
 
 def lines(manifest: Manifest) -> Iterator[str]:
     """Yield the lines of a manifest's report."""
     assert manifest.metric is not None
-    yield f"{manifest.name}: scored with {manifest.metric}: {METRICS[manifest.metric]}"
+    yield f"{manifest.name}: scored with {manifest.metric}: {IN_WORDS[manifest.metric]}"
     yield from vqa_summary.lines(manifest)
 
 
@@ -42,7 +37,8 @@ def check(given: str, choices: Choices) -> None:
             manifest = prepare_own(own, output, problems)
             print("\n".join([*examples(output, own.splits[0]), *lines(manifest)]))
     finally:
-        print("\n".join(problems.lines()))
+        for line in problems.lines():
+            print(line)
     if count := len(problems.lines()):
         raise RequestError(f"{given}: {count:,} problems; nothing was written")
     print("no problems; nothing was written")
