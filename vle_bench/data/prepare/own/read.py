@@ -157,7 +157,7 @@ def cells(path: Path) -> Table:
     if header is None:
         raise RequestError(f"{path}: empty")
     if double := [name for name in header if header.count(name) > 1]:
-        raise RequestError(f"{path}: the column {double[0]!r} stands twice in the header")
+        raise RequestError(f"{path}: the column {double[0]!r} occurs twice in the header")
     return Table(str(path), header, rows, (path,), path.parent, cells=True)
 
 
