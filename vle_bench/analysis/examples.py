@@ -58,10 +58,14 @@ class Picture:
     height: int
 
 
-def embedded(image: Image.Image) -> Picture:
-    """A picture, made smaller if it is large; its width and height stay the original ones."""
+def embedded(image: Image.Image, longest: int = LONGEST_SIDE) -> Picture:
+    """A picture, made smaller if it is large; its width and height stay the original ones.
+
+    Args:
+        longest: longest side of the embedded picture, in pixels.
+    """
     small = image.copy()
-    small.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    small.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     tiny = max(image.size) <= TINY
     content = io.BytesIO()
     small.save(content, "WEBP", quality=80, lossless=tiny)

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from vle_bench.analysis.examples import Examples, Picture, embedded, shaded
+from vle_bench.analysis.examples import LONGEST_SIDE, Examples, Picture, embedded, shaded
 from vle_bench.data.boxes import box_array, outside
 from vle_bench.data.official.vcr import CHOICES
 from vle_bench.data.vcr_text import spoken, tagged
@@ -202,12 +202,19 @@ def choices(part: str, row: Prediction, record: Row, names: list[str]) -> list[C
     ]
 
 
-def scene(image: Image.Image, stored: Row, names: Sequence[str], tags: list[int]) -> Scene:
+def scene(
+    image: Image.Image,
+    stored: Row,
+    names: Sequence[str],
+    tags: list[int],
+    longest: int = LONGEST_SIDE,
+) -> Scene:
     """A picture with its boxes in its own pixels, so that the browser scales both together.
 
     Args:
         names: of all objects.
         tags: objects that the texts tag, with names and colours; the others are outlines.
+        longest: longest side of the embedded picture, in pixels.
     """
     width, height = image.size
     size = max(width, height) / 26
@@ -225,4 +232,4 @@ def scene(image: Image.Image, stored: Row, names: Sequence[str], tags: list[int]
     inside, hidden = ([names[k] for k in tags if away[k] == beyond] for beyond in (False, True))
     objects = ", ".join(inside) or "no object that the texts name"
     description = f"picture {stored['file_name']}, with boxes of {objects}"
-    return Scene(embedded(image), description, size, drawn, hidden)
+    return Scene(embedded(image, longest), description, size, drawn, hidden)

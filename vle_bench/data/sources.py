@@ -4,7 +4,7 @@ Imports no torch.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Form = Literal["vqa", "vcr", "retrieval"]
@@ -277,14 +277,20 @@ SOURCES: dict[str, Source] = {
     "coco": Source("COCO", "retrieval", published=("test",), metrics=_RECALL),
 }
 
-OWN_FORMS: tuple[Form, ...] = ("vqa",)  # of data that users bring; the first if none is named
-DOWNLOADED = tuple(name for name, source in SOURCES.items() if source.archives)
-# Datasets by name with test questions that `check-submission` reads
-CHECKED = tuple(
-    name
-    for name, source in SOURCES.items()
-    if source.unlabelled and source.prepare.startswith(_BY_NAME)
+SOURCES["aokvqa-choices"] = replace(
+    SOURCES["aokvqa"],
+    title="A-OKVQA, multiple choice",
+    prepare=f"{_BY_NAME}:aokvqa_choices",
+    results=("", "multiple_choice"),
 )
+
+OWN_FORMS: tuple[Form, ...] = ("vqa",)  # of data that users bring; the first if none is named
+
+DOWNLOADED = tuple(name for name, source in SOURCES.items() if source.archives)
+# Datasets of VQA's form without published figures here, and those with test questions among them,
+# whose results files `check-submission` reads
+FURTHER = tuple(name for name, source in SOURCES.items() if source.prepare.startswith(_BY_NAME))
+CHECKED = tuple(name for name in FURTHER if SOURCES[name].unlabelled)
 PREPARED = tuple(name for name, source in SOURCES.items() if source.prepare)
 ALIASES = {name: parts for source in SOURCES.values() for name, parts in source.aliases.items()}
 IMAGES_OF = ALIASES | {

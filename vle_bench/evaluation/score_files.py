@@ -173,7 +173,7 @@ def read_leaderboard(path: Path, text: str | None = None) -> dict[str, NDArray[n
     for number, cells in _csv_rows(path, text):
         name = f"{path}: line {number}"
         if len(cells) != len(COLUMNS):
-            raise RequestError(f"{name}: {len(COLUMNS)} columns are expected, {len(cells)} came")
+            raise RequestError(f"{name}: {len(COLUMNS)} columns are expected, not {len(cells)}")
         annot_id = cells[0]
         if annot_id in scores:
             raise RequestError(f"{name}: annot_id {annot_id!r} a second time")
@@ -210,11 +210,11 @@ def _csv_rows(path: Path, text: str | None) -> Iterator[tuple[int, list[str]]]:
 
 def _header_problem(header: list[str]) -> str:
     if len(header) != len(COLUMNS):
-        return f"{len(COLUMNS)} columns are expected, {len(header)} came"
+        return f"{len(COLUMNS)} columns are expected, not {len(header)}"
     wrong = next(
         i for i, (ours, theirs) in enumerate(zip(COLUMNS, header, strict=True)) if ours != theirs
     )
-    return f"column {wrong + 1}: {COLUMNS[wrong]!r} is expected, {header[wrong][:40]!r} came"
+    return f"column {wrong + 1}: {COLUMNS[wrong]!r} is expected, not {header[wrong][:40]!r}"
 
 
 def _score(cell: str, name: str) -> float:

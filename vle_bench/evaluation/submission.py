@@ -11,7 +11,7 @@ import numpy as np
 
 from vle_bench.data.official.vcr import CHOICES
 from vle_bench.data.official.vqa import records_of
-from vle_bench.data.prepare.by_name import official_ids
+from vle_bench.data.prepare.by_name import official_questions
 from vle_bench.data.sources import RESULTS, SOURCES
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.score_files import (
@@ -101,7 +101,15 @@ def check_submission_of(path: Path, source: str, questions: Path) -> Findings:
     Raises:
         RequestError: a file that cannot be read, or a questions file of another dataset.
     """
-    return check_results(path, official_ids(source, questions), SOURCES[source].results)
+    ids, choices = official_questions(source, questions)
+    id_key, answer_key = results = SOURCES[source].results
+    findings, content = check_results(path, ids, results), read_json(path)
+    if choices is not None and isinstance(content, dict) and not id_key:
+        among = dict(zip(ids, choices, strict=True))
+        given = {i: row.get(answer_key) for i, row in content.items() if isinstance(row, dict)}
+        wrong = [i for i, answer in given.items() if i in among and answer not in among[i]]
+        findings.reject(wrong, "answers that are none of the question's choices")
+    return findings
 
 
 def check_results(path: Path, asked: Collection[Id], results: tuple[str, str]) -> Findings:

@@ -71,7 +71,7 @@ ELSEWHERE = Footnote(
 )
 
 UNKNOWN = Footnote(
-    "¿", "nobody has said what it was trained on; it may be the split itself: not ranked."
+    "¿", "what it was trained on is not known, and may be the split itself: not ranked."
 )
 
 TRANSFERRED = Footnote(

@@ -12,7 +12,7 @@ from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject
 from vle_bench.model_bounds import MOST_WORDS, check_config
 from vle_bench.recipe.keys import digest, experiment_values, hashed, without_dropped
-from vle_bench.strict_schema import Group, shortened
+from vle_bench.strict_yaml import Group, shortened
 from vle_bench.tasks.catalogue import CATALOGUE, TRAINED, foreign_keys
 
 # Upper bounds of counts: far beyond any use, and small enough that a mistyped number does not start

@@ -464,7 +464,10 @@ def test_the_tables_take_such_records_and_mark_them(work):
     run(*command, cwd=work)
     first = work / "results" / "vle-tiny-for-vqa" / "results" / "vqa.minival.json"
     digest = load_record(first).identity[:8]
-    assert "marked: trained elsewhere; not ranked: nobody has said" in run(*add, cwd=work)[0]
+    assert (
+        "marked: trained elsewhere; not ranked: what it was trained on is not known"
+        in run(*add, cwd=work)[0]
+    )
     asked = ("--trained-on", "train", "--resize", "squash", "--output", "squash.json")
     run(*command, *asked, cwd=work)
     add = tuple(part.replace("results/vle-tiny-for-vqa", "squash.json") for part in add)
@@ -709,7 +712,7 @@ def test_another_checkpoint_of_the_same_name_overwrites_nothing(work):
     torch.save(state, folder / "pytorch_model.bin")
     _, said = evaluate(work, code=2)
     assert (
-        "results/vle-tiny-for-vqa/results/vqa.val.json: there already, and not of this checkpoint; name another"
+        "results/vle-tiny-for-vqa/results/vqa.val.json: exists already and is not of this checkpoint; name another"
         in said
     )
 
@@ -723,7 +726,10 @@ def test_other_files_beside_the_same_weights_are_another_checkpoint(work):
     folder = work / "hub" / "vle-tiny-for-vqa"
     edit("preprocessor_config.json", image_mean=[0.1, 0.2, 0.3])(folder)
     _, said = evaluate(work, code=2)
-    assert "vqa.val.json: there already, and of other files beside it; name another" in said
+    assert (
+        "vqa.val.json: exists already and is of other files beside the weights; name another"
+        in said
+    )
     evaluate(work, "--output", "other.json")
     second = load_record(work / "other.json")
     assert first.model["checkpoint_sha256"] == second.model["checkpoint_sha256"]
@@ -747,12 +753,14 @@ def test_other_settings_and_other_data_overwrite_nothing(asked, work):
         (("--max-text-length", "9"), "of another max_text_length (50, not 9)"),
     ):
         said = evaluate(work, *arguments, code=2)[1]
-        assert f"vqa.val.json: there already, and {other}; name another file with --output" in said
+        assert (
+            f"vqa.val.json: exists already and is {other}; name another file with --output" in said
+        )
     choices = Choices(label_map=work / "hub" / "vle-tiny-for-vqa" / "config.json")
     prepare_vqav2(asked / "official", work / "shared", choices)
     command = ("evaluate", "hub/vle-tiny-for-vqa", "--data")
     said = run(*command, "shared", "--split", "val", cwd=work, code=2)[1]
-    assert "and of other data than shared; name" in said
+    assert "exists already and is of other data than shared; name" in said
     said = run(*command, "data", "--split", "train", "--output", path, cwd=work, code=2)[1]
     assert "and of another split (val, not train); name" in said
     assert (path.read_bytes(), rows.read_bytes()) == before
@@ -775,7 +783,7 @@ def test_a_key_that_stands_twice_is_named(work, name):
     key = next(iter(json.loads(text)))
     path.write_text(text.replace("{", f'{{"{key}": 1, ', 1), encoding="utf-8")
     _, said = evaluate(work, code=2)
-    assert f"{name}: " in said and f"the key '{key}' stands twice" in said
+    assert f"{name}: " in said and f"the key '{key}' occurs twice" in said
 
 
 def test_shards_have_one_digest(work):

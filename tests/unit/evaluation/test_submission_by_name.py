@@ -6,7 +6,7 @@ import pytest
 
 from tests.miniature import in_process
 from tests.miniature.by_name import WRITERS
-from vle_bench.data.prepare.by_name import LAYOUTS, official_ids
+from vle_bench.data.prepare.by_name import LAYOUTS, official_questions
 from vle_bench.data.sources import CHECKED, SOURCES
 
 SPLITS = {
@@ -15,12 +15,13 @@ SPLITS = {
     "advqa": "test-dev",
     "gqa": "submission",
     "aokvqa": "test",
+    "aokvqa-choices": "test",
 }
 
 
-def records_of(name, questions, answer="cat"):
+def records_of(name, questions, answer="cab"):
     id_key, answer_key = SOURCES[name].results
-    ids = official_ids(name, questions)
+    ids, _ = official_questions(name, questions)
     if not id_key:
         return {i: {answer_key: answer} for i in ids}
     return [{id_key: i, answer_key: answer} for i in ids]
@@ -121,3 +122,12 @@ def test_files_that_are_none(asked):
     (folder / LAYOUTS[name].splits[SPLITS[name]].questions).write_text("7", encoding="utf-8")
     _, errors = check(name, folder, records, 2)
     assert "Traceback" not in errors and len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize("asked", ["aokvqa-choices"], indirect=True)
+def test_an_answer_that_is_no_choice(asked):
+    name, folder, records = asked
+    i = next(iter(records))
+    records[i] = {"multiple_choice": "a cab"}
+    _, errors = check(name, folder, records, 1)
+    assert f"1 answers that are none of the question's choices: {i}" in errors

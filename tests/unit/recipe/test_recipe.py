@@ -374,7 +374,7 @@ def test_strings_survive_the_round_trip(tmp_path: Path, root: str) -> None:
 
 def test_duplicate_key_names_the_line(tmp_path: Path) -> None:
     path = write(tmp_path, "name: a\ntask: vqa\nname: b\n")
-    assert problems(path) == [f"{path}: line 3: the key 'name' stands twice"]
+    assert problems(path) == [f"{path}: line 3: the key 'name' occurs twice"]
 
 
 def test_syntax_error_names_the_line(tmp_path: Path) -> None:

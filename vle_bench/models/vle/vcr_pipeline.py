@@ -22,7 +22,7 @@ from transformers.models.auto.auto_factory import _BaseAutoModelClass
 from vle_bench.data import images
 from vle_bench.data.official.vcr import bad_record, check_metadata, picture_boxes, read_metadata
 from vle_bench.data.vcr_text import Task, encode_record, pad_choices
-from vle_bench.errors import RunFailed
+from vle_bench.errors import RunFailed, first_of
 from vle_bench.json_files import JsonObject
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.heads import VLEForMultipleChoice, VLEForVCRQ2A, VLEForVCRQA2R
@@ -164,10 +164,9 @@ def refuse_broken(task: str, logits: torch.Tensor, names: Sequence[str]) -> None
     finite = logits.isfinite().flatten(1).all(1).tolist()
     broken = [str(name) for name, is_finite in zip(names, finite, strict=True) if not is_finite]
     if broken:
-        more = f" and {len(broken) - 8} more" if len(broken) > 8 else ""
         raise RunFailed(
             f"{task}: the logits of {len(broken)} of {len(names)} inputs are not finite "
-            f"(NaN or infinite): {', '.join(broken[:8])}{more}; "
+            f"(NaN or infinite): {first_of(broken)}; "
             "the weights are damaged, or overflow in 16 bits and not in float32"
         )
 

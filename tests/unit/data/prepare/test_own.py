@@ -314,7 +314,7 @@ def test_files_of_another_form(here):
         ("a.json", '{"questions": []}', "a.json: has no column 'image'"),
         ("a.csv", "image;question;answer\na;b;c\n", "nearest: 'image;question;answer'"),
         ("a.csv", "", "a.csv: empty"),
-        ("a.csv", "image,image\n", "a.csv: the column 'image' stands twice"),
+        ("a.csv", "image,image\n", "a.csv: the column 'image' occurs twice"),
         ("a.parquet", "image,question", "a.parquet: "),
         ("a.jsonl", "[1, 2]", "a.jsonl: row 1: 1 is not an object"),
     ):

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vle_bench.data.prepare.own.spec import HUB, SPLITS, Spec, find, hub_name
-from vle_bench.errors import RequestError
+from vle_bench.errors import RequestError, first_line
 from vle_bench.json_files import parse, reading, short, stream
 
 Row = dict[str, Any]
@@ -170,7 +170,7 @@ def cells(path: Path) -> Table:
     if header is None:
         raise RequestError(f"{path}: empty")
     if double := [name for name in header if header.count(name) > 1]:
-        raise RequestError(f"{path}: the column {double[0]!r} stands twice in the header")
+        raise RequestError(f"{path}: the column {double[0]!r} occurs twice in the header")
     return Table(str(path), header, rows, (path,), path.parent, cells=True)
 
 
@@ -286,10 +286,6 @@ def hub_tables(source: str) -> dict[str, Table]:
             "`source` names one of them, or a folder that save_to_disk wrote"
         ) from error
     return dataset_tables(source, dataset, Path())
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def cell_value(text: str) -> Any:

@@ -2,15 +2,15 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from vle_bench import strict_yaml
 from vle_bench.data.sources import OWN_FORMS
 from vle_bench.errors import RequestError
 from vle_bench.metrics.vqa import ACCURACIES
-from vle_bench.strict_schema import Group, describe, dotted_keys
+from vle_bench.strict_yaml import Group, validated
 
 SPLITS = ("train", "val", "test")
 FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
@@ -129,22 +129,10 @@ def read_spec(given: str) -> tuple[Spec, Path | None]:
     """
     path = Path(given)
     if path.suffix.lower() not in YAML:
-        return spec_of({"source": given}, given), None
+        return validated(Spec, {"source": given}, given), None
     if not path.is_file():
         raise RequestError(f"{path}: no such file")
-    return spec_of(strict_yaml.read_group(path), given), path.parent
-
-
-def spec_of(values: dict[str, Any], file: str) -> Spec:
-    """Check the values of a spec; `file` is what errors name."""
-    try:
-        return Spec.model_validate(values)
-    except ValidationError as error:
-        origins = dict.fromkeys(dotted_keys(values), file)
-        lines = [
-            line for problem in error.errors() for line in describe(problem, Spec, origins, file)
-        ]
-        raise RequestError("\n".join(dict.fromkeys(lines))) from error
+    return validated(Spec, strict_yaml.read_group(path), given), path.parent
 
 
 def find(text: str, beside: Path | None) -> Path:

@@ -14,7 +14,7 @@ from transformers import PreTrainedConfig
 
 from vle_bench import atomic, models
 from vle_bench.data.tokenization import load_tokenizer
-from vle_bench.errors import RequestError
+from vle_bench.errors import RequestError, first_line
 from vle_bench.json_files import read_json
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.convert.converted import Converted, few, not_finite, shared_prefix
@@ -165,8 +165,7 @@ def read_checkpoint(path: Path) -> Mapping[str, object]:
         ) from error
     # A damaged file can fail anywhere in its reader.
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise RequestError(f"{path}: truncated or not a checkpoint: {reason[0]}") from error
+        raise RequestError(f"{path}: truncated or not a checkpoint: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise RequestError(
             f"{path}: expected a dictionary of tensors, got {type(content).__name__}"
@@ -316,9 +315,8 @@ def _processor(tokenizer: Path, config: VLEConfig) -> VLEProcessor:
         loaded = load_tokenizer(tokenizer, local_files_only=True)
     # Each tokenizer library has error types of its own.
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise RequestError(
-            f"{tokenizer}: no tokenizer can be loaded from it: {reason[0]}"
+            f"{tokenizer}: no tokenizer can be loaded from it: {first_line(error)}"
         ) from error
     vocabulary = config.text_config.vocab_size
     if len(loaded) > vocabulary:
