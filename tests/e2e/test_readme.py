@@ -30,7 +30,17 @@ ROOT = Path(__file__).parents[2]
 MAKEFILE = ROOT / "Makefile"
 METER = ROOT / "tests" / "golden" / "meter"
 # In the order in which a reader needs them: later commands use the files of earlier ones.
-NAMES = ("own-data", "vqa", "vcr", "datasets", "runs", "leaderboards", "speed", "convert", "develop")
+NAMES = (
+    "own-data",
+    "vqa",
+    "vcr",
+    "datasets",
+    "runs",
+    "leaderboards",
+    "speed",
+    "convert",
+    "develop",
+)
 DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in NAMES)]
 README = DOCUMENTS[0].read_text(encoding="utf-8")
 FEW_STEPS = (

@@ -1,6 +1,6 @@
 """Time and memory of `prepare own` on a large CSV, and the same bytes after a kill.
 
-    python -m tests.long.own_scale --rows 1000000 --pictures 100000 --folder /tmp/own-scale
+python -m tests.long.own_scale --rows 1000000 --pictures 100000 --folder /tmp/own-scale
 """
 
 import argparse
