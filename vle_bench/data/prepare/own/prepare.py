@@ -27,7 +27,7 @@ from vle_bench.data.prepare.manifest import (
 )
 from vle_bench.data.prepare.own.check import ROWS, Checker, Pictures, Problems, resolve
 from vle_bench.data.prepare.own.read import Table, dataset_tables, split_tables, tables_of
-from vle_bench.data.prepare.own.spec import FRACTIONS, Spec, find, read_spec, spec_of
+from vle_bench.data.prepare.own.spec import FRACTIONS, Spec, find, read_spec
 from vle_bench.data.prepare.own.splits import by_share, without_doubles, without_leaks
 from vle_bench.data.prepare.questions import (
     MAX_TEXT_LENGTH,
@@ -53,6 +53,7 @@ from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, read_json
 from vle_bench.metrics.vqa import EXACT, NUMBER_OF_ANSWERS, SOFT
 from vle_bench.metrics.vqa import OFFICIAL as TEN
+from vle_bench.strict_yaml import validated
 
 SOURCE = "own"
 MEMORY = "dataset"  # what errors call a dataset that Python holds
@@ -129,7 +130,7 @@ def from_dataset(
         RequestError: as `vle-bench prepare own`.
     """
     values = {"source": MEMORY, "columns": columns or {}, **keys}
-    spec = spec_of(values, MEMORY)
+    spec = validated(Spec, values, MEMORY)
     own = Own(spec, split_tables(spec, dataset_tables(MEMORY, dataset)), choices)
     if output is None:
         import datasets
