@@ -1,5 +1,6 @@
-"""Files and folders that appear under their final name complete, or not at all."""
+"""Files and folders that appear under their final name complete, or not at all; checksums."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -8,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vle_bench.errors import RequestError
+
+BLOCK = 1 << 20  # bytes
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -186,3 +189,12 @@ def _locked(folder: Path) -> Iterator[None]:
         if handle in _held:  # else this is a forked process, which has let it go
             _held.remove(handle)
             os.close(handle)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

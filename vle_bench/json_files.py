@@ -12,12 +12,11 @@ from typing import Any, NoReturn, TextIO
 
 from vle_bench.errors import RequestError
 
-Row = dict[str, Any]  # a JSON object, or a row of prepared data
-
 CHUNK = 1 << 22  # characters read at a time
 LONGEST = 1 << 20  # characters of a record at most; the longest official ones have a few thousand
 SPACE = " \t\n\r"
 JsonObject = dict[str, Any]
+Row = JsonObject  # of prepared data
 SHOWN = 60  # characters of a wrong value that an error shows
 
 
@@ -50,13 +49,13 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def once(pairs: list[tuple[str, Any]]) -> JsonObject:
+def once(pairs: list[tuple[str, object]]) -> JsonObject:
     """Make an object of pairs; ValueError for a double key, of which Python would keep the last."""
     record = dict(pairs)
     if len(record) < len(pairs):
         names = [name for name, _ in pairs]
         double = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {double!r} stands twice in one object")
+        raise ValueError(f"the key {double!r} occurs twice in one object")
     return record
 
 
@@ -160,7 +159,7 @@ class _Text:
         self.place += 1
         return character
 
-    def value(self) -> Any:
+    def value(self) -> object:
         """Consume a whole value."""
         self.next()
         self.fill()
@@ -171,7 +170,7 @@ class _Text:
             raise ValueError(error.msg) from error
         return value
 
-    def values(self) -> Iterator[Any]:
+    def values(self) -> Iterator[object]:
         """Consume a list, value by value."""
         self.take("[")
         if self.next() == "]":
@@ -192,10 +191,30 @@ def stream(path: Path, key: str | None) -> Iterator[Any]:
     Raises:
         RequestError: the file is broken or cut off, wherever that turns out, also after the list.
     """
+    with _streaming(path) as text:
+        yield from text.values() if key is None else _member(text, path, key)
+
+
+def stream_items(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield key and value of the one object in a file; the caller checks for double keys.
+
+    Raises:
+        RequestError: as `stream`, or the file is no object.
+    """
+    with _streaming(path) as text:
+        if text.next() != "{":
+            raise RequestError(f"{path}: no object of records; is it the official file?")
+        for key in _keys(text):
+            yield key, text.value()
+
+
+@contextmanager
+def _streaming(path: Path) -> Iterator[_Text]:
+    """Open a file to be read value by value; it must end where the caller has finished."""
     with reading(path), open(path, encoding="utf-8-sig") as file:
         text = _Text(file)
         try:
-            yield from text.values() if key is None else _member(text, path, key)
+            yield text
             if text.next():
                 raise ValueError("more after the end")
         except (RequestError, UnicodeDecodeError):
@@ -205,27 +224,33 @@ def stream(path: Path, key: str | None) -> Iterator[Any]:
             raise ValueError(f"broken or cut-off JSON at character {place}: {error}") from error
 
 
-def _member(text: _Text, path: Path, key: str) -> Iterator[Any]:
+def _keys(text: _Text) -> Iterator[str]:
+    """Yield the keys of an object; the caller consumes the value of each before the next."""
+    text.take("{")
+    more = text.next() != "}" or text.take("}") != "}"
+    while more:
+        name = text.value()
+        if not isinstance(name, str):
+            raise ValueError(f"a key is expected, {short(name)} found")
+        text.take(":")
+        yield name
+        more = text.take(",}") == ","
+
+
+def _member(text: _Text, path: Path, key: str) -> Iterator[object]:
     """Yield the list under one key of an object; other keys are skipped."""
     seen: set[str] = set()
     if text.next() == "{":
-        text.take("{")
-        more = text.next() != "}" or text.take("}") != "}"
-        while more:
-            name = text.value()
-            if not isinstance(name, str):
-                raise ValueError(f"a key is expected, {short(name)} found")
+        for name in _keys(text):
             if name in seen:
-                raise ValueError(f"the key {name!r} stands twice in one object")
+                raise ValueError(f"the key {name!r} occurs twice in one object")
             seen.add(name)
-            text.take(":")
             if name != key:
                 text.value()
             elif text.next() != "[":
                 raise RequestError(f"{path}: {key} is no list of records")
             else:
                 yield from text.values()
-            more = text.take(",}") == ","
     else:
         text.value()
     if key not in seen:

@@ -5,12 +5,12 @@ import math
 import pytest
 
 from tests.miniature.vqav2 import write_vqav2
+from vle_bench import strict_yaml
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.vqav2 import prepare_vqav2
+from vle_bench.model_bounds import FUSION_KEYS, TEXT_KEYS, VISION_KEYS
 from vle_bench.models import SIZES
-from vle_bench.recipe import strict_yaml
 from vle_bench.recipe.load import load_recipe
-from vle_bench.recipe.model_config import FUSION_KEYS, TEXT_KEYS, VISION_KEYS
 from vle_bench.training.run import build
 from vle_bench.training.train import optimizer_step
 

@@ -14,8 +14,7 @@ from vle_bench.analysis.compare import most_changed
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.vcr import prepare_vcr
 from vle_bench.data.prepare.vqav2 import prepare_vqav2
-from vle_bench.evaluation.provenance import ids_digest
-from vle_bench.evaluation.record import SCHEMA_VERSION, Record
+from vle_bench.evaluation.record import SCHEMA_VERSION, Record, ids_digest
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task
 from vle_bench.tasks.predictions import Prediction, Scores

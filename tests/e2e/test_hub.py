@@ -214,7 +214,7 @@ def test_a_card_by_hand_and_a_broken_record_are_left_alone(work, capsys):
         card.read_text(encoding="utf-8") == "# My model\n"
         and "README.md: not written by vle-bench, left alone" in said
     )
-    assert "passed over" in said and "broken.json: not JSON" in said
+    assert "passed over" in said and "broken.json: broken or cut-off JSON" in said
     card.unlink()
     broken.unlink()
     write_cards(work / "runs/a")
@@ -346,7 +346,7 @@ def test_the_servers_answer_becomes_a_record_and_is_judged(work, as_many):
         ([{"test-dev": {"overall": -0.1}}], "overall: -0.1 is no percentage"),
         ([{"test-dev": {"overall": "71.3"}}], "overall: 71.3 is no percentage"),
         ([{"test-dev": {"overall": True}}], "overall: True is no percentage"),
-        ('[{"test-dev": {"overall": NaN}}]', "NaN is no figure"),
+        ('[{"test-dev": {"overall": NaN}}]', "NaN is no JSON number"),
         ([{"test-dev": {"yes/no": 80.0}}], "test-dev: has no 'overall'"),
         ([{"test-dev": 71.3}], "test-dev: has no 'overall'"),
         (
@@ -361,7 +361,7 @@ def test_the_servers_answer_becomes_a_record_and_is_judged(work, as_many):
         ),
         ([], "no result of the server"),
         ([[1]], "no result of the server"),
-        ('[{"test-dev"', "server.json: not JSON, it ends or breaks at line 1"),
+        ('[{"test-dev"', "server.json: broken or cut-off JSON at line 1"),
     ],
 )
 def test_what_is_no_answer_of_the_server(work, as_many, content, message):

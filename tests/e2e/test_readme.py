@@ -15,7 +15,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionConfig, CLIPVisionModel, DebertaV2Config, DebertaV2Model
 
-from tests.miniature import in_process
+from tests.miniature import by_name, in_process
 from tests.miniature.vcr import write_vcr
 from tests.miniature.vqav2 import write_vqav2
 from vle_bench.data.prepare.shapes_vcr import prepare_shapes_vcr
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 MAKEFILE = ROOT / "Makefile"
 METER = ROOT / "tests" / "golden" / "meter"
 # In the order in which a reader needs them: later commands use the files of earlier ones.
-NAMES = ("vqa", "vcr", "runs", "leaderboards", "speed", "convert", "develop")
+NAMES = ("vqa", "vcr", "datasets", "runs", "leaderboards", "speed", "convert", "develop")
 DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in NAMES)]
 README = DOCUMENTS[0].read_text(encoding="utf-8")
 FEW_STEPS = (
@@ -119,6 +119,8 @@ def work(tmp_path_factory):
     )
     write_vqav2(folder / "data" / "vqav2-official", val=4)
     write_vcr(folder / "data" / "vcr-official", 2, 2, 2)
+    for name, write in by_name.WRITERS.items():
+        write(folder / "data" / f"{name}-official")
     for name, blank in (("shapes-vcr", False), ("shapes-vcr-blank", True)):
         prepare_shapes_vcr(
             folder / "data" / name, 0, questions={"train": 64, "val": 16, "test": 4}, blank=blank
@@ -126,13 +128,13 @@ def work(tmp_path_factory):
     (folder / "predictions.json").write_text("[]", encoding="utf-8")
     (folder / "leaderboards").mkdir()
     published = (ROOT / "leaderboards" / "published.yaml").read_text(encoding="utf-8")
-    # VCR's val is the miniature's here
+    # The sizes of splits that are scored are the miniatures' here
     val = (folder / "data" / "vcr-official" / "val.jsonl").read_text(encoding="utf-8")
-    questions = len(val.splitlines())
-    assert "split: val, n: 26_534" in published
-    (folder / "leaderboards" / "published.yaml").write_text(
-        published.replace("split: val, n: 26_534", f"split: val, n: {questions}"), encoding="utf-8"
-    )
+    sizes = {"split: val, n: 26_534": len(val.splitlines()), "split: testdev, n: 12_578": 6}
+    for size, number in sizes.items():
+        assert size in published
+        published = published.replace(size, f"{size.split(' n:')[0]} n: {number}")
+    (folder / "leaderboards" / "published.yaml").write_text(published, encoding="utf-8")
     write_encoders(folder / "checkpoints")
     return folder
 
@@ -167,7 +169,8 @@ def check_pip(parts, work):
 def check_download(parts, work):
     """tests/unit/data/download runs it; here it is what a recipe without its data says."""
     if "--list" in parts:
-        assert "train2014.zip" in execute([*VLE, *parts[1:]], work)
+        wanted = {"vqav2": "train2014.zip", "gqa": "questions1.2.zip"}[parts[2]]
+        assert wanted in execute([*VLE, *parts[1:]], work)
         return
     shipped = {"vqav2": "vqa/vle-base", "vcr": "vcr/vle-base-q2a"}[parts[2]]
     assert shlex.join(parts) in preflight.data_commands(load_recipe(shipped).data)
@@ -187,7 +190,7 @@ def finetune(parts, work):
         return
     recipe = load_recipe(next(p for p in parts if p.startswith("RECIPE=")).removeprefix("RECIPE="))
     assert f"written: runs/{recipe.name}/" in make(parts, work, MINIATURE)
-    if recipe.task == "vqa":
+    if recipe.data.source == "vqav2":
         answers = (work / "runs" / recipe.name / "vqa_test.json").read_text(encoding="utf-8")
         assert len(json.loads(answers)) > 0
 
@@ -222,9 +225,10 @@ def score_predictions(parts, work):
 
 def predict(parts, work):
     shown = execute([*VLE, *parts[1:]], work)
-    assert "each question of test once" in shown
-    unlabelled = [*VLE, "evaluate", "runs/vle-base-vqa", "--split", "test"]
-    assert "'test' has no labels" in execute(unlabelled, work, code=2)
+    split = parts[parts.index("--split") + 1]
+    assert f"each question of {split} once" in shown
+    unlabelled = [*VLE, "evaluate", parts[2], "--split", split]
+    assert f"{split!r} has no labels" in execute(unlabelled, work, code=2)
 
 
 def record_server_result(parts, work):

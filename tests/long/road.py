@@ -2,7 +2,9 @@
 
 Runs real commands on a small prepared data set and follows their calls: every function of the
 package from the command line to the first `optimizer.step()`, and from the command line to the
-printed scores. The lines are those of the functions that were called.
+printed scores. A second step, from the end of the first `optimizer.step()` to the second one, has
+a line of its own: the loop itself. The lines are those of the functions that were called; lines of
+a function inside another one count once.
 
     python -m tests.long.road [--list]
 """
@@ -11,10 +13,9 @@ import argparse
 import inspect
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import NoReturn
 from unittest import mock
 
 import torch
@@ -24,40 +25,58 @@ from vle_bench.cli.app import main as command_line
 
 PACKAGE = Path(vle_bench.__file__).parent
 RECIPE = "recipes/demo/vqa-tiny.yaml"
-TITLES = ("one training step", "one evaluation")
 
 
 class AtStep(BaseException):
-    """Ends a command at its first optimizer step; no handler of `Exception` catches it."""
+    """Ends a command at its second optimizer step; no handler of `Exception` catches it."""
 
 
-def arrive(*_: object, **__: object) -> NoReturn:
-    raise AtStep
+def ours(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(str(PACKAGE))
 
 
-def crossed(command: Callable[[], None]) -> dict[CodeType, int]:
-    """Run a command; return the functions of the package that it called, with their lines."""
-    called: set[CodeType] = set()
+def frames() -> Iterator[FrameType]:
+    """Yield the frames that are being run, the innermost first."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
 
-    def follow(frame: FrameType, event: str, _: object) -> None:
-        if event == "call" and frame.f_code.co_filename.startswith(str(PACKAGE)):
-            called.add(frame.f_code)
 
-    sys.setprofile(follow)
-    try:
-        command()
-    except (AtStep, SystemExit):
-        pass
-    finally:
-        sys.setprofile(None)
-    # Lambdas and comprehensions are part of the function around them, and the body of a module or
-    # of a class runs at its import.
-    functions = [
-        code
-        for code in called
-        if not code.co_name.startswith("<") and code.co_flags & inspect.CO_NEWLOCALS
-    ]
-    return {code: len(inspect.getsourcelines(code)[0]) for code in functions}
+class Road:
+    """The functions of the package that were called, since the last `cut`."""
+
+    def __init__(self) -> None:
+        self.called: set[CodeType] = set()
+
+    def follow(self, frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and ours(frame):
+            self.called.add(frame.f_code)
+
+    def run(self, command: Callable[[], None]) -> None:
+        sys.setprofile(self.follow)
+        try:
+            command()
+        except (AtStep, SystemExit):
+            pass
+        finally:
+            sys.setprofile(None)
+
+    def cut(self) -> dict[str, dict[str, set[int]]]:
+        """Return file -> function -> its lines, and begin anew."""
+        files: dict[str, dict[str, set[int]]] = {}
+        for code in self.called:
+            # Lambdas and comprehensions are part of the function around them, and the body of a
+            # module or of a class runs at its import.
+            if code.co_name.startswith("<") or not code.co_flags & inspect.CO_NEWLOCALS:
+                continue
+            source, first = inspect.getsourcelines(code)
+            file = Path(code.co_filename).relative_to(PACKAGE).as_posix()
+            lines = set(range(first, first + len(source)))
+            name = getattr(code, "co_qualname", code.co_name)  # from Python 3.11 on
+            files.setdefault(file, {})[f"{name}:{first}"] = lines
+        self.called = set()
+        return files
 
 
 def run(*arguments: str) -> None:
@@ -74,27 +93,45 @@ def finished(*arguments: str) -> None:
             raise
 
 
-def roads(scratch: Path) -> list[dict[CodeType, int]]:
-    """Follow a training step and an evaluation; data and run are written into `scratch`."""
+def roads(scratch: Path) -> dict[str, dict[str, dict[str, set[int]]]]:
+    """Follow training steps and an evaluation; data and run are written into `scratch`."""
     data, folder = str(scratch / "data"), str(scratch / "run")
     finished("prepare", "easy-vqa", "--output", data, "--limit-images", "40")
-    small = ["train.max_steps=1", "train.num_workers=0", f"data.root={data}"]
+    small = ["train.max_steps=2", "train.num_workers=0", f"data.root={data}"]
     train = ["train", RECIPE, *small, "--output-dir", folder]
+    road, files = Road(), {}
+    step = torch.optim.AdamW.step
+
+    def arrive(*arguments: object, **options: object) -> object:
+        sys.setprofile(None)
+        # `optimizer_step`, the function of the loop around it, and so on up to the command line.
+        stack = [frame.f_code for frame in frames() if ours(frame)]
+        if files:
+            raise AtStep
+        files["one training step"] = road.cut()
+        road.called.add(stack[1])
+        done = step(*arguments, **options)  # type: ignore[arg-type]
+        sys.setprofile(road.follow)
+        return done
+
     with mock.patch.object(torch.optim.AdamW, "step", arrive):
-        training = crossed(lambda: run(*train))
+        road.run(lambda: run(*train))
+    files["a second step"] = road.cut()
     finished(*train, "--resume")
-    return [training, crossed(lambda: run("evaluate", folder, "--split", "test"))]
+    road.run(lambda: run("evaluate", folder, "--split", "test"))
+    files["one evaluation"] = road.cut()
+    return files
 
 
-def show(title: str, road: dict[CodeType, int], listed: bool) -> None:
-    files = sorted({Path(code.co_filename).relative_to(PACKAGE).as_posix() for code in road})
-    print(f"{title}: {len(files)} files, {len(road)} functions, {sum(road.values()):,} lines")
-    for file in files if listed else ():
-        inside = {
-            c.co_name: lines for c, lines in road.items() if c.co_filename.endswith(f"/{file}")
-        }
-        names = ", ".join(sorted(inside))
-        print(f"  {file}: {len(inside)} functions, {sum(inside.values())} lines: {names}")
+def show(title: str, files: dict[str, dict[str, set[int]]], listed: bool) -> None:
+    functions = sum(map(len, files.values()))
+    lines = {file: len(set().union(*inside.values())) for file, inside in files.items()}
+    print(f"{title}: {len(files)} files, {functions} functions, {sum(lines.values()):,} lines")
+    for file in sorted(files) if listed else ():
+        names = ", ".join(
+            f"{name.split(':')[0]} {len(of)}" for name, of in sorted(files[file].items())
+        )
+        print(f"  {file}: {len(files[file])} functions, {lines[file]} lines: {names}")
 
 
 def main() -> None:
@@ -105,8 +142,8 @@ def main() -> None:
     listed = parser.parse_args().list
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
-        for title, road in zip(TITLES, roads(Path(scratch)), strict=True):
-            show(title, road, listed)
+        for title, files in roads(Path(scratch)).items():
+            show(title, files, listed)
 
 
 if __name__ == "__main__":

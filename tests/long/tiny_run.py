@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from tests.miniature.vqav2 import write_vqav2
 from vle_bench.data.prepare.vqav2 import prepare_vqav2
 from vle_bench.data.prepared import open_prepared
-from vle_bench.data.tokenizer import train_tokenizer
+from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.models import VLEConfig, VLEForVQA, pretrained
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.load import load_recipe

@@ -17,7 +17,7 @@ from tests.miniature.vqav2 import write, write_vqav2
 from vle_bench.data.prepare.vcr import prepare_vcr
 from vle_bench.data.prepare.vqav2 import prepare_vqav2
 from vle_bench.data.prepared import open_prepared
-from vle_bench.data.tokenizer import train_tokenizer
+from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.tasks.vcr import texts_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "vle"

@@ -9,8 +9,7 @@ from tests.miniature.vqav2 import change, write_vqav2
 from vle_bench.data.prepare.vcr import prepare_vcr
 from vle_bench.data.prepare.vqav2 import prepare_vqav2
 from vle_bench.data.prepared import open_prepared
-from vle_bench.evaluation.provenance import ids_digest
-from vle_bench.evaluation.record import SCHEMA_VERSION, Record
+from vle_bench.evaluation.record import SCHEMA_VERSION, Record, ids_digest
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task
 from vle_bench.tasks.predictions import Prediction
@@ -153,3 +152,17 @@ def vcr_run(folder: Path, root: Path, task: str, **changes: Any) -> Path:
     return write_run(
         folder, "demo/vcr-q2a-tiny", [*VCR, f"task={task}"], root, vcr_rows(root, parts), changes
     )
+
+
+def write_training(checkpoint: Path, data: Path, task: str) -> None:
+    """Write the training.json of a checkpoint that was trained on `data`."""
+    training = {
+        "task": task,
+        "recipe": {"name": "small", "hash": "0" * 16},
+        "seed": 0,
+        "inputs": {"max_text_length": 24},
+        "data_root": str(data),
+        "training_splits": ["train"],
+        "progress": {},
+    }
+    (checkpoint / "training.json").write_text(json.dumps(training), encoding="utf-8")

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.unit.leaderboard.test_records import folder, record
+from vle_bench import strict_yaml
 from vle_bench.data.official.vcr import read_metadata
 from vle_bench.data.prepared import open_prepared
 from vle_bench.errors import RequestError
@@ -20,7 +21,6 @@ from vle_bench.json_files import jsonl_records, stream
 from vle_bench.leaderboard.records import add_record
 from vle_bench.models import pretrained
 from vle_bench.models.vle.convert.checkpoints import read_config
-from vle_bench.recipe import strict_yaml
 from vle_bench.recipe.load import load_recipe
 
 ROOT = Path(__file__).parents[2]

@@ -15,12 +15,12 @@ from huggingface_hub import (
 )
 
 from vle_bench import atomic
+from vle_bench.atomic import file_sha256
 from vle_bench.data.sources import SOURCES
-from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import Metric, Record, load_record, picked_on
 from vle_bench.json_files import Row
-from vle_bench.metrics.rounding import percent, percent_range
+from vle_bench.metrics.numbers import percent, percent_range
 from vle_bench.models.pretrained import TRAINING_FILE
 from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import Recipe

@@ -8,8 +8,7 @@ from datasets import Dataset
 
 from vle_bench.data.prepared import PreparedData
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.evaluation.provenance import ids_digest
-from vle_bench.evaluation.record import ROUNDING, Record, load_record
+from vle_bench.evaluation.record import ROUNDING, Record, ids_digest, load_record
 from vle_bench.evaluation.vcr_join import evaluated
 from vle_bench.json_files import Row, jsonl_records
 from vle_bench.progress import Bar
@@ -84,7 +83,7 @@ def read_evaluation(
     progress.advance()
     data = open_data(None if elsewhere[0] else recipes[0], run, moved, record)
     questions = data.questions(split)
-    scores = score_again(run, record, rows, questions)
+    scores = score_again(run, record, rows, data, questions)
     progress.advance()
     return Evaluation(runs, recipes, record, rows, data, questions.to_list(), scores)
 
@@ -191,9 +190,11 @@ def open_data(recipe: Recipe | None, run: Path, moved: Path | None, record: Reco
     return data
 
 
-def score_again(run: Path, record: Record, rows: list[Prediction], questions: Dataset) -> Scores:
+def score_again(
+    run: Path, record: Record, rows: list[Prediction], data: PreparedData, questions: Dataset
+) -> Scores:
     """Score the predictions; refuse them if the result is not the record's."""
-    task = load_task(record.task)
+    task = load_task(record.task).for_data(data)
     where = f"{run}: predictions/ and results/ of {record.task} on {record.split}"
     again = f"`vle-bench evaluate {run} --split {record.split}` writes both again"
     if task.version != record.task_version:
@@ -206,7 +207,7 @@ def score_again(run: Path, record: Record, rows: list[Prediction], questions: Da
     except (RequestError, RunFailed) as error:
         raise RequestError(f"{where}: not the questions of the split: {error}; {again}") from error
     for name, metric in record.metrics.items():
-        value = scores.metrics.get(name, {}).get("value", math.nan)
+        value = scores.metrics[name]["value"] if name in scores.metrics else math.nan
         if not math.isclose(value, metric.value, rel_tol=0, abs_tol=ROUNDING):
             raise RequestError(
                 f"{where}: differ, {name} is {value} and {metric.value} in the record; {again}"

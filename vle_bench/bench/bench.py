@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -18,8 +17,8 @@ from vle_bench.bench.published_way import published_way
 from vle_bench.bench.setup import model_builder, with_synthetic_data
 from vle_bench.bench.time_shares import Marks, watched
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.evaluation.precision import DTYPES, precision_name
-from vle_bench.evaluation.provenance import device_name
+from vle_bench.evaluation.precision import DTYPES, device_name, precision_name
+from vle_bench.json_files import JsonObject
 from vle_bench.progress import Bar
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks.base import logits_of
@@ -34,7 +33,6 @@ SHARED_STEPS = 2  # steps in which the parts are timed
 # Rows of the square matrices whose product measures the peak.
 PRODUCT_ON_CPU, PRODUCT_ON_GPU = 2048, 8192
 PRODUCTS = 10
-
 # Names of ways to run a model, each with a function that returns a context in which it runs so.
 Ways = Mapping[str, Callable[[], AbstractContextManager[None]]]
 
@@ -46,7 +44,7 @@ def run_bench(
     *,
     synthetic: str | None = None,
     naive: bool = False,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Time `count` optimizer steps and as many evaluation batches of a recipe.
 
     Batches are loaded in this process, between the timed steps. The time of the parts of a step is
@@ -115,7 +113,7 @@ def check(recipe: Recipe, count: int, evaluation_batch_size: int, naive: bool) -
 
 def measure(
     run: Run, count: int, evaluation_batch_size: int, synthetic: str | None, naive: bool
-) -> dict[str, Any]:
+) -> JsonObject:
     """Measure training and evaluation of a run in every way; returns the report."""
     device, train = run.accelerator.device, run.recipe.train
     precision = precision_name(run.accelerator.mixed_precision)
@@ -133,7 +131,7 @@ def measure(
         shares = time_shares(run, bar)
         # Twice, since other programs may have been busy the first time.
         peak = max(before, matmul_peak(device, DTYPES[precision]))
-    report: dict[str, Any] = {
+    report: JsonObject = {
         "task": run.task.name,
         "device": device_name(run.accelerator),
         "precision": precision,
@@ -155,9 +153,9 @@ def measure(
     return report
 
 
-def compared(ways: Ways, parts: Mapping[str, Measured], peak: float, device: str) -> dict[str, Any]:
+def compared(ways: Ways, parts: Mapping[str, Measured], peak: float, device: str) -> JsonObject:
     """Report on training and evaluation in our way, and under `naive` in the published one."""
-    report: dict[str, Any] = {}
+    report: JsonObject = {}
     for name in ways:
         speeds = {part: done.report(name, peak, device) for part, done in parts.items()}
         speeds["training"]["peak_memory_gib"] = parts["training"].ways[name].peak / 2**30

@@ -5,15 +5,15 @@ from pathlib import Path
 
 from vle_bench.bench.synthetic import write_synthetic
 from vle_bench.data.prepared import PreparedData
-from vle_bench.data.samplers import questions_together
-from vle_bench.data.splits import tables
+from vle_bench.data.sources import tables
 from vle_bench.errors import RequestError
 from vle_bench.models import SIZES
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Task
-from vle_bench.training.run import Built, from_config, label_maps, model_of
+from vle_bench.training.feed import label_maps
+from vle_bench.training.run import Built, from_config, model_of
 
 VOCABULARY = 1000  # of the tokenizer of synthetic texts, more than they have words
 
@@ -33,7 +33,7 @@ def with_synthetic_data(
         counts[training[-1]] = max(1, wanted - sum(counts.values()) + counts[training[-1]])
     for split in (*tables(data.evaluate, there), *tables(data.report, there)):
         counts.setdefault(split, max(16, 2 * evaluation_batch_size))
-    per_image = questions_together(data.grouping, data.questions_per_image)
+    per_image = data.questions_together
     together = {split: per_image for split in training if per_image is not None}
     write_synthetic(folder, data.source, counts, recipe.train.seed, together)
     return recipe.model_copy(

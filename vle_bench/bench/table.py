@@ -1,12 +1,13 @@
 """Print the report of `vle-bench bench` for people."""
 
 from collections.abc import Callable
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-Report = dict[str, Any]  # see `run_bench`
+from vle_bench.json_files import JsonObject
+
+Report = JsonObject  # see `run_bench`
 
 
 def print_report(report: Report) -> None:

@@ -1,26 +1,88 @@
-"""Commands on trained checkpoints: `evaluate`, `predict`, `report` and `compare`."""
+"""Commands that run a checkpoint: `evaluate` and `predict`."""
 
-import json
 import os
-import sys
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vle_bench.cli import checkpoints
 from vle_bench.cli.environment import is_first_process, print_rows, quiet_libraries
 from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
-from vle_bench.tasks.catalogue import CATALOGUE, JOINED
+from vle_bench.evaluation.request import (
+    Asked,
+    Request,
+    check_joined_output,
+    check_record_output,
+    evaluation_folder,
+    predictions_file,
+    record_file,
+    refuse_existing,
+)
+from vle_bench.tasks.catalogue import CATALOGUE, JOINED, SCORED, within
 from vle_bench.training.launch import check_launch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from vle_bench.evaluation.published_checkpoint import Asked
     from vle_bench.evaluation.record import Record
 
+
+class Resize(str, Enum):
+    crop = "crop"
+    squash = "squash"
+    published_vcr = "published-vcr"
+
+
+Checkpoint = Annotated[
+    Path,
+    typer.Argument(
+        help="a run folder, or a from_pretrained folder, such as that of hfl/vle-base-for-vqa"
+    ),
+]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(help="recipe that names the data; the checkpoint's own if not given"),
+]
+DataOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="prepared data, instead of the recipe's")
+]
+TaskOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="|".join(SCORED),
+        help="trained elsewhere: task, if config.json names no architecture",
+    ),
+]
+LengthOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=4,
+        max=100_000,
+        help="trained elsewhere: most tokens of a text; 50 in VQA, 80 in VCR, or fewer if its "
+        "tokenizer says so",
+    ),
+]
+ResizeOption = Annotated[
+    Resize | None,
+    typer.Option(help="trained elsewhere: resize, if not as preprocessor_config.json says"),
+]
+TrainedOnOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SPLITS",
+        help="trained elsewhere: training splits, such as train+val; without it, never ranked",
+    ),
+]
+PublishedOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="also print the figures of a model in published.yaml, such as VLE-base",
+    ),
+]
 OtherRun = Annotated[
     Path | None,
     typer.Option("--with", metavar="RUN", help="VCR: the run of the other task, QA2R for Q2A"),
@@ -41,9 +103,9 @@ ServerResult = Annotated[
 
 
 def evaluate(
-    checkpoint: checkpoints.Checkpoint,
-    recipe: checkpoints.RecipeOption = None,
-    data: checkpoints.DataOption = None,
+    checkpoint: Checkpoint,
+    recipe: RecipeOption = None,
+    data: DataOption = None,
     split: Annotated[
         str | None, typer.Option(help="split to score; the recipe's `report` if not given")
     ] = None,
@@ -54,11 +116,11 @@ def evaluate(
     other: OtherRun = None,
     server_result: ServerResult = None,
     precision: Precision = None,
-    task: checkpoints.TaskOption = None,
-    max_text_length: checkpoints.LengthOption = None,
-    resize: checkpoints.ResizeOption = None,
-    trained_on: checkpoints.TrainedOnOption = None,
-    published: checkpoints.PublishedOption = None,
+    task: TaskOption = None,
+    max_text_length: LengthOption = None,
+    resize: ResizeOption = None,
+    trained_on: TrainedOnOption = None,
+    published: PublishedOption = None,
 ) -> None:
     """Score a checkpoint on a split with labels.
 
@@ -76,92 +138,75 @@ def evaluate(
         raise RequestError(
             "evaluate: --precision goes with one checkpoint; --with joins finished evaluations"
         )
-    request = checkpoints.requested(checkpoint, recipe, data, split)
     if published is not None:
-        checkpoints.published_lines(published, "", "")  # refuse a misspelt name before the work
+        published_lines(published, "", "")  # refuse a misspelt name before the work
+    asked = Asked(task, max_text_length, resize.value if resize else None, trained_on)
+    request = requested(checkpoint, recipe, data, split, precision, asked)
     quiet_libraries()
-    asked = checkpoints.asked_of(task, max_text_length, resize, trained_on)
     if other is not None:
         root = request.data_root if data or recipe else None
-        record, written = join(checkpoint, other, request.split, output, root)
+        record, written = join(request, other, output, root)
     else:
-        record, written = score(checkpoint, request, output, server_result, precision, asked)
+        record, written = score(request, output, server_result)
     if is_first_process():
         print_record(record)
         if published is not None:
-            source = record.data["source"]
-            print("\n".join(checkpoints.published_lines(published, source, record.task)))
+            print("\n".join(published_lines(published, record.data["source"], record.task)))
         print("\n".join(f"written: {path}" for path in written))
 
 
 def join(
-    checkpoint: Path, other: Path, split: str, output: Path | None, data_root: Path | None
+    request: Request, other: Path, output: Path | None, data_root: Path | None
 ) -> tuple["Record", list[Path]]:
     """Join the predictions of two VCR checkpoints: the record, and the files written."""
-    from vle_bench.evaluation import outputs
-    from vle_bench.evaluation.published_checkpoint import evaluation_folder
     from vle_bench.evaluation.vcr_join import join_vcr
 
-    run, other_run = evaluation_folder(checkpoint), evaluation_folder(other)
+    split = request.split
+    run, other_run = evaluation_folder(request.checkpoint), evaluation_folder(other)
     target = output or run / "results" / f"{JOINED}.{split}.json"
-    outputs.check_joined_output(target, run, other_run, split)
+    check_joined_output(target, run, other_run, split)
     accelerator = scoring_accelerator()
     record = join_vcr(run, other_run, split, target, accelerator=accelerator, data_root=data_root)
     return record, [target]
 
 
 def score(
-    checkpoint: Path,
-    request: checkpoints.Request,
-    output: Path | None,
-    server_result: Path | None,
-    precision: str | None,
-    asked: "Asked",
+    request: Request, output: Path | None, server_result: Path | None
 ) -> tuple["Record", list[Path]]:
     """Score one checkpoint, or record the server's scores: the record, and the files written."""
     from vle_bench.analysis.model_card import write_cards
-    from vle_bench.evaluation import outputs
+    from vle_bench.data.prepared import read_manifest
     from vle_bench.evaluation.evaluate import evaluate_checkpoint
     from vle_bench.evaluation.published_checkpoint import (
-        evaluation_folder,
         is_elsewhere,
+        read_training,
         task_asked,
+        trained_on,
     )
+    from vle_bench.evaluation.record import same_dataset
     from vle_bench.evaluation.server_result import record_server_result
     from vle_bench.models.pretrained import resolve
 
-    run, split, root = evaluation_folder(checkpoint), request.split, request.data_root
-    name = task_asked(checkpoint, asked)
-    target = output or run / "results" / f"{name}.{split}.json"
+    checkpoint, split = request.checkpoint, request.split
+    run, name = evaluation_folder(checkpoint), task_asked(checkpoint, request.asked)
+    other_data = None
+    if not is_elsewhere(checkpoint):
+        trained = trained_on(resolve(checkpoint), read_training(resolve(checkpoint)))
+        manifest = request.data_root / "manifest.json"  # opening the data says if it is missing
+        data = read_manifest(manifest).identity if manifest.is_file() else trained
+        if trained and not same_dataset(trained, data):
+            other_data = data.get("name", data["source"])
+    target = output or record_file(run, name, split, other_data)
     if not is_elsewhere(checkpoint):
         weights = resolve(checkpoint) / "model.safetensors"
-        outputs.check_record_output(target, run, weights, name, split)
+        check_record_output(target, run, weights, name, request)
     accelerator = scoring_accelerator()
     if server_result is not None:
-        record = record_server_result(
-            checkpoint,
-            root,
-            split,
-            server_result,
-            target,
-            accelerator=accelerator,
-            precision=precision,
-            asked=asked,
-        )
+        record = record_server_result(request, server_result, target, accelerator=accelerator)
         written = [target]
     else:
-        record = evaluate_checkpoint(
-            checkpoint,
-            root,
-            split,
-            target,
-            accelerator=accelerator,
-            run=run,
-            num_workers=request.num_workers,
-            precision=precision,
-            asked=asked,
-        )
-        written = [target, outputs.predictions_file(target, run, name, split)]
+        record = evaluate_checkpoint(request, target, accelerator=accelerator)
+        written = [target, predictions_file(target, run, name, split)]
     if accelerator.is_main_process:
         write_cards(run)
     return record, written
@@ -179,76 +224,31 @@ def scoring_accelerator() -> "Accelerator":
     return Accelerator()
 
 
-def report(
-    run: Annotated[
-        Path, typer.Argument(help="a run folder, or a checkpoint that was trained elsewhere")
-    ],
-    split: Annotated[
-        str | None,
-        typer.Option(help="split that was evaluated; the recipe's `report` if not given"),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="page to write; RUN/report.<task>.<split>.html if not given")
-    ] = None,
-    other: OtherRun = None,
-    data: Annotated[
-        Path | None, typer.Option(help="prepared data, if moved, or if no recipe names them")
-    ] = None,
-) -> None:
-    """Write one HTML page about the errors of a run.
-
-    Shows scores by kind of question, calibration, confusions, the 50 most confident mistakes with
-    their pictures, learning curves, recipe and provenance, from the record and the predictions that
-    `evaluate` wrote.
-    """
-    from vle_bench.evaluation.outputs import refuse_existing
-
-    if output is not None:
-        refuse_existing(output)
-    quiet_libraries()
-    from vle_bench.analysis.report import write_report
-    from vle_bench.evaluation.published_checkpoint import evaluation_folder
-
-    folder = evaluation_folder(run)
-    other_folder = None if other is None else evaluation_folder(other)
-    print(f"written: {write_report(folder, split, output, other_folder, data)}")
-
-
 def predict(
-    checkpoint: checkpoints.Checkpoint,
+    checkpoint: Checkpoint,
     split: Annotated[str, typer.Option(help="split to answer; it needs no labels")],
     output: Annotated[Path, typer.Option(help="results file to write; must not exist yet")],
-    recipe: checkpoints.RecipeOption = None,
-    data: checkpoints.DataOption = None,
+    recipe: RecipeOption = None,
+    data: DataOption = None,
     other: OtherRun = None,
     precision: Precision = None,
-    task: checkpoints.TaskOption = None,
-    max_text_length: checkpoints.LengthOption = None,
-    resize: checkpoints.ResizeOption = None,
+    task: TaskOption = None,
+    max_text_length: LengthOption = None,
+    resize: ResizeOption = None,
 ) -> None:
     """Answer a split in the official submission format.
 
     VCR's file holds the answers of one checkpoint and the rationales of another: `predict Q2A
     --with QA2R`. A run of vcr_joint has both.
     """
-    from vle_bench.evaluation.outputs import refuse_existing
-
     refuse_existing(output)
-    request = checkpoints.requested(checkpoint, recipe, data, split)
+    asked = Asked(task, max_text_length, resize.value if resize else None)
+    request = requested(checkpoint, recipe, data, split, precision, asked)
     quiet_libraries()
     from vle_bench.evaluation.evaluate import predict_checkpoint
 
-    count, source = predict_checkpoint(
-        checkpoint,
-        request.data_root,
-        split,
-        output,
-        accelerator=scoring_accelerator(),
-        other=other,
-        num_workers=request.num_workers,
-        precision=precision,
-        asked=checkpoints.asked_of(task, max_text_length, resize, None),
-    )
+    accelerator = scoring_accelerator()
+    count, source = predict_checkpoint(request, output, accelerator=accelerator, other=other)
     if is_first_process():
         print(f"written: {output} ({count:,} answers, each question of {split} once)")
         whole = SOURCES[source].server_split
@@ -256,12 +256,76 @@ def predict(
             print(f"The server only accepts complete files: --split {whole} answers every question")
 
 
+def requested(
+    checkpoint: Path,
+    recipe: str | None,
+    data: Path | None,
+    split: str | None,
+    precision: str | None,
+    asked: Asked,
+) -> Request:
+    """Take data and split from the command line, or from a recipe.
+
+    Args:
+        recipe: None: the recipe of the training run, if there is one.
+
+    Raises:
+        RequestError: the checkpoint does not exist, or nothing names the data or the split.
+    """
+    from vle_bench.recipe.load import load_recipe
+    from vle_bench.recipe.schema import TrainGroup
+
+    if not checkpoint.is_dir():
+        on_hub = len(checkpoint.parts) == 2 and not checkpoint.is_absolute()  # OWNER/MODEL
+        target = f"checkpoints/{checkpoint.name}"
+        fetch = f"; of the hub: `hf download {checkpoint} --local-dir {target}`"
+        raise RequestError(f"{checkpoint}: no such folder{fetch * on_hub}")
+    places = (checkpoint / "recipe.yaml", checkpoint.parent / "recipe.yaml")
+    source = recipe or next((str(path) for path in places if path.is_file()), None)
+    loaded = None if source is None else load_recipe(source, [])
+    root = data or (Path(loaded.data.root) if loaded else None)
+    chosen = split or (loaded.data.report if loaded else None)
+    if root is None or chosen is None:
+        options = (("--data DIR", root), ("--split S", chosen))
+        missing = " and ".join(name for name, value in options if value is None)
+        raise RequestError(f"{checkpoint}: no recipe.yaml beside it: name {missing}, or --recipe")
+    workers = TrainGroup.model_fields["num_workers"].default
+    if loaded is not None:
+        workers = loaded.train.num_workers
+    return Request(checkpoint, root, chosen, workers, precision=precision, asked=asked)
+
+
+def published_lines(model: str, source: str, task: str) -> list[str]:
+    """One line for each figure of a model in published.yaml, on a task of a dataset.
+
+    Raises:
+        RequestError: published.yaml has no such model.
+    """
+    from vle_bench.leaderboard.published import load_published, not_among
+
+    published = load_published(Path("leaderboards"))
+    names = [one.name for one in published.models]
+    if model not in names:
+        raise RequestError(f"--published: {not_among(model, 'models', names)}")
+    tasks = within(task) if task else ()  # published tables have no Q2AR of METER and VLE
+    lines = []
+    for score in published.scores:
+        if (score.model, score.data) != (model, source) or score.task not in tasks:
+            continue
+        document = published.sources[score.source]
+        where = f"{document.document}, {document.table}" if document.table else document.document
+        notes = "".join(f"; {published.marks[mark].text.rstrip('.')}" for mark in score.marks)
+        figure = f"{score.task} on {score.split}, {score.metric}: {score.value}"
+        lines.append(f"published  {model}, {figure}   ({where}{notes})")
+    return lines or [f"published  {model}: nothing of {task} on {source}"]
+
+
 def print_record(record: "Record") -> None:
     """Print the scores of a record, overall and by kind of question, and what limits them."""
     from vle_bench.evaluation.record import precision_of
 
-    source = record.data["source"]
-    print(f"\n{record.model['name']} on {record.split} of {source}, {record.n:,} examples")
+    where = f"{record.split} of {record.data_name}"
+    print(f"\n{record.model['name']} on {where}, {record.n:,} examples")
     print_rows([(name, m.value, m.interval, m.n) for name, m in record.metrics.items()])
     for kind, groups in record.breakdown.items():
         print(f"by {kind}")
@@ -271,10 +335,12 @@ def print_record(record: "Record") -> None:
     if record.kind == "elsewhere":
         splits = ", ".join(record.training_splits) or "unknown splits (--trained-on): not ranked"
         print(f"trained elsewhere, on {splits}; {settings_of(record)}")
-        soft_score = CATALOGUE[record.task].label_metric
-        if soft_score and record.processes and soft_score not in record.metrics:
-            print(f"{soft_score} is left out: the data's label map is not the checkpoint's, which")
-            print("the accuracy does not need")
+    soft_score = CATALOGUE[record.task].label_metric
+    if soft_score and record.processes and soft_score not in record.metrics:
+        print(f"{soft_score} is left out: the data's label map is not the checkpoint's, which")
+        print("the accuracy does not need")
+    if record.transferred:
+        print(f"trained on {record.trained_on}: never ranked among models of this data")
     if record.contaminated:
         shared = f"{record.split} shares images with the training splits"
         print(f"contaminated: {shared}; this score is never ranked")
@@ -288,36 +354,3 @@ def settings_of(record: "Record") -> str:
     asked = f" (asked for: {model['asked']})" if "asked" in model else ""
     length = f"texts of at most {model['max_text_length']} tokens"
     return f"{length}, pictures: {model['pictures']}{asked}"
-
-
-def compare(
-    run_a: Annotated[Path, typer.Argument(help="a run folder")],
-    run_b: Annotated[Path, typer.Argument(help="another, evaluated on the same questions")],
-    split: Annotated[
-        str | None,
-        typer.Option(help="split that both were evaluated on; the recipes' `report` if not given"),
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="prepared data, if moved")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="print one JSON object, fractions unrounded")
-    ] = False,
-) -> None:
-    """Test whether two runs differ.
-
-    Prints the difference, B minus A on the same questions, with a 95 % interval from a paired
-    bootstrap over images, McNemar's exact test for VCR, the same by kind of question, and the
-    examples that changed most, from the records and predictions that `evaluate` wrote.
-    """
-    from vle_bench.analysis.compare import compare_runs, comparison_lines
-    from vle_bench.evaluation.published_checkpoint import evaluation_folder
-
-    comparison = compare_runs(evaluation_folder(run_a), evaluation_folder(run_b), split, data)
-    for run, record in zip(comparison.runs, comparison.records, strict=True):
-        if record.contaminated:
-            trained = f"{run} was trained on images of {record.split}"
-            warning = f"CONTAMINATED: {trained}; its gain there does not carry over to other data"
-            print(warning, file=sys.stderr if as_json else sys.stdout)
-    if as_json:
-        print(json.dumps(comparison.as_json()))  # ASCII, whatever the terminal's encoding
-    else:
-        print("\n".join(comparison_lines(comparison)))

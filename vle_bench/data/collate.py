@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     # The GPU check runs where this library is missing.
     from datasets import Dataset
 
-Batch = dict[str, Any]  # tensors, ids and lists by name
+
+class Batch(TypedDict):
+    """The ids of the examples, and the model's tensors by name."""
+
+    ids: list[int | str]
+    inputs: dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -70,13 +75,13 @@ class QuestionCollator:
         return {"ids": rows["question_id"], "inputs": inputs}
 
     def _pictures(self, image_rows: np.ndarray) -> list[Image.Image]:
-        found = self.images[image_rows.tolist()]
+        stored = self.images[image_rows.tolist()]
         pictures = [
-            decode(b, name) for b, name in zip(found["bytes"], found["file_name"], strict=True)
+            decode(b, name) for b, name in zip(stored["bytes"], stored["file_name"], strict=True)
         ]
         if self.augment is not None and not self.augment.one_a_question:
             pictures = [
-                self.augment(p, i) for p, i in zip(pictures, found["image_id"], strict=True)
+                self.augment(p, i) for p, i in zip(pictures, stored["image_id"], strict=True)
             ]
         return pictures
 
@@ -132,11 +137,11 @@ class ChoiceCollator:
 
     def pictures(self, chosen: NDArray[np.int64]) -> Any:
         """Return pixel_values, object_patch_mask and object_mask of rows (N,) of `images`."""
-        found = self.images[chosen.tolist()]
+        stored = self.images[chosen.tolist()]
         pictures = [
-            decode(b, name) for b, name in zip(found["bytes"], found["file_name"], strict=True)
+            decode(b, name) for b, name in zip(stored["bytes"], stored["file_name"], strict=True)
         ]
-        boxes = [np.array(b, dtype=np.float64).reshape(-1, 4) for b in found["boxes"]]
+        boxes = [np.array(b, dtype=np.float64).reshape(-1, 4) for b in stored["boxes"]]
         return self.processor(images=pictures, boxes=boxes)
 
     def encode(self, record: JsonObject) -> list[Encoding]:
@@ -161,12 +166,12 @@ class ChoiceCollator:
                 )
         return choices
 
-    def _labels(self, rows: Batch) -> torch.Tensor | None:
+    def _labels(self, rows: JsonObject) -> torch.Tensor | None:
         columns = {"q2a": rows["answer_label"], "qa2r": rows["rationale_label"]}
-        found = [columns[part] for part in self.parts if part in columns]
-        if len(found) != len(self.parts) or any(
-            label is None for column in found for label in column
+        labels_of_parts = [columns[part] for part in self.parts if part in columns]
+        if len(labels_of_parts) != len(self.parts) or any(
+            label is None for column in labels_of_parts for label in column
         ):
             return None
-        labels = torch.tensor(found).T
-        return labels[:, 0].contiguous() if len(found) == 1 else labels.contiguous()
+        labels = torch.tensor(labels_of_parts).T
+        return labels[:, 0].contiguous() if len(labels_of_parts) == 1 else labels.contiguous()

@@ -1,4 +1,4 @@
-"""Processes that load batches."""
+"""The examples of each batch, as functions of (seed, epoch) alone; and processes that load them."""
 
 import atexit
 import multiprocessing
@@ -6,24 +6,75 @@ import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from vle_bench.errors import RequestError, RunFailed
 
+Indices = NDArray[np.int64]
+P = TypeVar("P")
+T = TypeVar("T")
+
+
+def grouped_order(image_rows: Indices, seed: int, epoch: int, questions_per_image: int) -> Indices:
+    """Shuffle questions so that those of one image stand together.
+
+    The questions of an image are shuffled and cut into groups of at most `questions_per_image`; the
+    groups are shuffled.
+    With 1 this is a plain shuffle of the questions (the published way).
+
+    Args:
+        image_rows: (questions,) the image of each.
+    """
+    rng = np.random.default_rng((seed, epoch))
+    shuffled = rng.permutation(len(image_rows))
+    by_image = shuffled[np.argsort(image_rows[shuffled], kind="stable")]
+    rows = image_rows[by_image]
+    starts = np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]])
+    place = np.arange(len(rows)) - np.repeat(
+        starts, np.diff(np.r_[starts, len(rows)])
+    )  # place within its image
+    group = np.cumsum(place % questions_per_image == 0) - 1
+    key = rng.permutation(group[-1] + 1 if len(group) else 0)[group]
+    return by_image[np.argsort(key, kind="stable")]
+
+
+def image_batches(image_rows: Indices, batch_size: int) -> list[Indices]:
+    """Return every question once, in order, in batches of whole images: each image is encoded once.
+
+    A batch has at most `batch_size` questions, unless a single image has more.
+
+    Args:
+        image_rows: (questions,) the image of each.
+    """
+    order = np.argsort(image_rows, kind="stable")
+    rows = image_rows[order]
+    ends = np.r_[
+        0, np.flatnonzero(rows[1:] != rows[:-1]) + 1, len(rows)
+    ]  # of nothing, then of each image
+    batches, start = [], 0
+    while start < len(rows):
+        fitting = ends[np.searchsorted(ends, start + batch_size, side="right") - 1]
+        end = fitting if fitting > start else ends[np.searchsorted(ends, start, side="right")]
+        batches.append(order[start:end])
+        start = end
+    return batches
+
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Generic[P, T]):
     """Collate in a worker process, and hand a named error over as a value.
 
     DataLoader would raise it in the main process with the worker's traceback as its message.
     """
 
-    collate: Callable[[Any], Any]
+    collate: Callable[[P], T]
 
-    def __call__(self, part: Any) -> Any:
+    def __call__(self, part: P) -> T | RequestError | RunFailed:
         try:
             return self.collate(part)
         except (RequestError, RunFailed) as error:
@@ -31,8 +82,8 @@ class Outcome:
 
 
 def load_batches(
-    parts: Sequence[Any], collate: Callable[[Any], Any], num_workers: int, *, pinned: bool
-) -> Iterator[Any]:
+    parts: Sequence[P], collate: Callable[[P], T], num_workers: int, *, pinned: bool
+) -> Iterator[T]:
     """Collate the parts in order, ahead of their use where there are workers.
 
     Args:
@@ -44,10 +95,10 @@ def load_batches(
         RunFailed: a worker process has died.
         RequestError: as `collate` raises it.
     """
-    loader: DataLoader[Any] = DataLoader(
+    loader: DataLoader[P] = DataLoader(
         parts,  # type: ignore[arg-type]  # DataLoader takes any sequence
         batch_size=None,
-        collate_fn=Outcome(collate),
+        collate_fn=Outcome(collate),  # type: ignore[arg-type]  # of one part: batch_size is None
         num_workers=min(num_workers, max(0, len(parts) - 1)),
         worker_init_fn=in_loader,
         pin_memory=pinned,

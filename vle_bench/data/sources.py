@@ -1,11 +1,14 @@
-"""The datasets, one row each with every fact that the package uses. Imports no torch."""
+"""The datasets, one row each with every fact that the package uses, and the names of their splits.
 
-import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+Imports no torch.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 Form = Literal["vqa", "vcr", "retrieval"]
+RESULTS = ("question_id", "answer")  # of VQA v2
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,8 @@ class Source:
         aliases: names that stand for several tables of a prepared folder. A table of the same name
             takes precedence.
         images_of: split → splits that have the same images, in addition to the aliases.
+        pictures: split → the splits of VQA v2 whose pictures it is about, in whole or in part; a
+            model trained on one dataset and scored on another may have seen them.
         sized: splits of known size (`split_sizes` of published.yaml).
         published: splits of published figures. `unstated`: the document does not say which, so no
             table may mix the figure with others.
@@ -27,7 +32,9 @@ class Source:
         prepare: `module:function(official, output, choices, options)` that prepares the official
             files and returns the manifest; "": cannot be prepared here.
         summary: `module:function(manifest)` that yields the lines that `prepare` prints.
-        options: options of `vle-bench prepare` that only some datasets take.
+        check: `module:function(official, choices)` that prints what `prepare --check` asks for.
+        options: options of `vle-bench prepare` that only some datasets take; SPEC: the user's file
+            or YAML, in place of the folder of official files.
         made: the official files are drawn, or come with a package; nothing is downloaded.
         archives: `module:function(output, given)` that returns the official archives to download
             to `output`; `given` holds the `archive_options` that the user gave. "": no download.
@@ -39,6 +46,9 @@ class Source:
         server_split: the split whose complete file the challenge's server wants, whichever part it
             scores.
         server_sizes: number of questions of each split that only the server can score.
+        kinds: columns by which the accuracy is broken down, beside types of question and answer.
+        results: keys of a question's id and of its answer in the official results file, which is a
+            list; without a key of the id it is an object of records by id.
     """
 
     title: str
@@ -47,11 +57,13 @@ class Source:
     unlabelled: tuple[str, ...] = ()
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     images_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    pictures: Mapping[str, str] = field(default_factory=dict)
     sized: tuple[str, ...] = ()
     published: tuple[str, ...] = ()
     metrics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     prepare: str = ""
     summary: str = ""
+    check: str = ""
     options: tuple[str, ...] = ()
     made: bool = False
     archives: str = ""
@@ -62,10 +74,18 @@ class Source:
     num_answers: int = 0
     server_split: str | None = None
     server_sizes: Mapping[str, int] = field(default_factory=dict)
+    kinds: tuple[str, ...] = ()
+    results: tuple[str, str] = RESULTS
 
 
 _VQA_SUMMARY = "vle_bench.data.prepare.vqa_summary:lines"
 _VCR_SUMMARY = "vle_bench.data.prepare.vcr_summary:lines"
+_BY_NAME = "vle_bench.data.prepare.by_name"
+_LABEL_OPTIONS = ("--label-map", "--published-targets")
+_VQAV2 = (
+    *("train", "val-minival", "minival", "val", "trainval", "vg", "vg-minival"),
+    *("test-dev", "test"),
+)
 _RECALL = dict.fromkeys(("text_retrieval", "image_retrieval"), ("recall_at_1",))
 
 SOURCES: dict[str, Source] = {
@@ -87,14 +107,15 @@ SOURCES: dict[str, Source] = {
     "vqav2": Source(
         title="VQA v2",
         form="vqa",
-        splits=("train", "val-minival", "minival", "val", "trainval", "vg", "vg-minival"),
-        unlabelled=("test-dev", "test"),
+        splits=_VQAV2[:-2],
+        unlabelled=_VQAV2[-2:],
         aliases={"val": ("val-minival", "minival"), "trainval": ("train", "val")},
         images_of={
             "vg": ("train", "val-minival"),  # Visual Genome's questions are about COCO images
             "vg-minival": ("minival",),
             "test": ("test-dev", "test-rest"),
         },
+        pictures={name: name for name in _VQAV2},
         sized=("train", "val", "test", "test-dev"),
         published=("test-dev", "test-std"),
         metrics={"vqa": ("accuracy", "accuracy_yes_no", "accuracy_number", "accuracy_other")},
@@ -136,12 +157,142 @@ SOURCES: dict[str, Source] = {
         image_size=(96, 96),
         questions_per_image=(3,),
     ),
+    "own": Source(
+        title="own data",
+        form="vqa",
+        splits=("train", "val", "test"),  # a test split may have no labels; its manifest says
+        prepare="vle_bench.data.prepare.own.prepare:prepare",
+        summary="vle_bench.data.prepare.own.summary:lines",
+        check="vle_bench.data.prepare.own.summary:check",
+        options=("SPEC", "--check", "--label-map"),
+        num_answers=1_000,
+    ),
+    # Official sizes and metrics: docs/datasets.md
+    "okvqa": Source(
+        title="OK-VQA",
+        form="vqa",
+        splits=("train", "val"),
+        sized=("train", "val"),
+        pictures={"train": "train", "val": "val"},
+        prepare=f"{_BY_NAME}:okvqa",
+        summary=_VQA_SUMMARY,
+        options=_LABEL_OPTIONS,
+        archives=f"{_BY_NAME}:okvqa_archives",
+        num_answers=2000,
+    ),
+    "vizwiz": Source(
+        title="VizWiz-VQA",
+        form="vqa",
+        splits=("train", "val"),
+        unlabelled=("test",),
+        sized=("train", "val"),
+        prepare=f"{_BY_NAME}:vizwiz",
+        summary=_VQA_SUMMARY,
+        results=("image", "answer"),
+        options=_LABEL_OPTIONS,
+        image_size=(1080, 1440),
+        num_answers=3000,
+    ),
+    "textvqa": Source(
+        title="TextVQA",
+        form="vqa",
+        splits=("train", "val"),
+        unlabelled=("test",),
+        sized=("train", "val"),
+        prepare=f"{_BY_NAME}:textvqa",
+        summary=_VQA_SUMMARY,
+        options=_LABEL_OPTIONS,
+        image_size=(1024, 768),
+        questions_per_image=(1, 2),
+        num_answers=4000,
+    ),
+    "advqa": Source(
+        title="AdVQA",
+        form="vqa",
+        splits=("val",),
+        unlabelled=("test-dev",),
+        pictures={"val": "val", "test-dev": "test"},
+        prepare=f"{_BY_NAME}:advqa",
+        summary=_VQA_SUMMARY,
+        options=_LABEL_OPTIONS,
+        questions_per_image=(2,),
+        num_answers=3129,
+    ),
+    "vqa-rephrasings": Source(
+        title="VQA-Rephrasings",
+        form="vqa",
+        splits=("val",),
+        pictures={"val": "val"},
+        prepare=f"{_BY_NAME}:rephrasings",
+        summary=_VQA_SUMMARY,
+        options=_LABEL_OPTIONS,
+        questions_per_image=(4,),
+        num_answers=3129,
+    ),
+    "vqa-cp-v2": Source(
+        title="VQA-CP v2",
+        form="vqa",
+        splits=("train", "test"),
+        pictures={"train": "train+val", "test": "train+val"},
+        prepare=f"{_BY_NAME}:cp_v2",
+        summary=_VQA_SUMMARY,
+        options=_LABEL_OPTIONS,
+        questions_per_image=(3, 4),
+        num_answers=3129,
+    ),
+    "gqa": Source(
+        title="GQA",
+        form="vqa",
+        splits=("train", "val", "testdev"),
+        unlabelled=("test", "challenge", "submission"),
+        sized=("train", "val", "testdev"),
+        # Half of Visual Genome's pictures are COCO's; those of testdev are others.
+        pictures={"train": "train+val", "val": "train+val"},
+        prepare=f"{_BY_NAME}:gqa",
+        summary=_VQA_SUMMARY,
+        kinds=("structural", "semantic", "form"),
+        results=("questionId", "prediction"),
+        options=("--label-map",),
+        archives=f"{_BY_NAME}:gqa_archives",
+        image_size=(500, 375),
+        questions_per_image=(13,),  # 943,000 about 72,140 images
+        num_answers=1878,
+        server_split="submission",
+    ),
+    "aokvqa": Source(
+        title="A-OKVQA",
+        form="vqa",
+        splits=("train", "val"),
+        unlabelled=("test",),
+        # COCO 2017 has divided the same pictures in another way.
+        pictures={"train": "train+val", "val": "train+val", "test": "test"},
+        prepare=f"{_BY_NAME}:aokvqa",
+        summary=_VQA_SUMMARY,
+        results=("", "direct_answer"),
+        options=("--label-map",),
+        num_answers=2000,
+    ),
     # Karpathy's test splits, 1,000 and 5,000 images; published figures only.
     "flickr30k": Source("Flickr30K", "retrieval", published=("test",), metrics=_RECALL),
     "coco": Source("COCO", "retrieval", published=("test",), metrics=_RECALL),
 }
 
+SOURCES["aokvqa-choices"] = replace(
+    SOURCES["aokvqa"],
+    title="A-OKVQA, multiple choice",
+    prepare=f"{_BY_NAME}:aokvqa_choices",
+    results=("", "multiple_choice"),
+)
+
+OWN_FORMS: tuple[Form, ...] = ("vqa",)  # of data that users bring; the first if none is named
+
 DOWNLOADED = tuple(name for name, source in SOURCES.items() if source.archives)
+# Datasets by name with test questions that `check-submission` reads
+CHECKED = tuple(
+    name
+    for name, source in SOURCES.items()
+    if source.unlabelled and source.prepare.startswith(_BY_NAME)
+)
 PREPARED = tuple(name for name, source in SOURCES.items() if source.prepare)
 ALIASES = {name: parts for source in SOURCES.values() for name, parts in source.aliases.items()}
 IMAGES_OF = ALIASES | {
@@ -154,7 +305,71 @@ def prepared_of(form: Form) -> tuple[str, ...]:
     return tuple(name for name in PREPARED if SOURCES[name].form == form)
 
 
-def load(address: str) -> Any:
-    """Import the object that a row names as `module:attribute`."""
-    module, _, name = address.partition(":")
-    return getattr(importlib.import_module(module), name)
+def wrong_split(split: str, source: str) -> str | None:
+    """Describe why names alone forbid to train on a split or to score it; None if they do not."""
+    labelled, unlabelled = SOURCES[source].splits, SOURCES[source].unlabelled
+    for name in names(split):
+        if name in unlabelled:
+            return f"{name} of {source} has no labels; `vle-bench predict` writes the answers to it"
+        if name not in labelled:
+            return f"{name!r} is no split of {source}; there are {', '.join(labelled)}"
+    parts = tables(split, set(labelled) - set(SOURCES[source].aliases))
+    return (
+        f"{split} names a split twice, and so every question in it"
+        if len(set(parts)) != len(parts)
+        else None
+    )
+
+
+def names(split: str) -> list[str]:
+    """Split `train+val-minival` → [train, val-minival]; `+` joins, a minus is part of a name."""
+    return [name.strip() for name in split.split("+")]
+
+
+def tables(split: str, existing: set[str]) -> list[str]:
+    """Return the tables of a composed split, in order; an unknown name stands for itself.
+
+    Args:
+        existing: the tables of a prepared folder.
+    """
+    parts = []
+    for name in names(split):
+        parts += (
+            [name]
+            if name in existing or name not in ALIASES
+            else tables("+".join(ALIASES[name]), existing)
+        )
+    return parts
+
+
+def atoms(split: str) -> frozenset[str]:
+    """Return the smallest sets of images that a composed split consists of."""
+    sets: set[str] = set()
+    for name in names(split):
+        sets |= atoms("+".join(IMAGES_OF[name])) if name in IMAGES_OF else {name}
+    return frozenset(sets)
+
+
+def overlap(one: str, other: str) -> bool:
+    """Return whether two splits may share an image, as far as their names tell."""
+    return bool(atoms(one) & atoms(other))
+
+
+def seen(source: str, split: str, trained_on: str, training_splits: Iterable[str]) -> bool:
+    """Return whether a model may have been trained on pictures of a split, by their names.
+
+    Args:
+        source, split: what is scored.
+        trained_on: the dataset of the training.
+    """
+    splits = "+".join(training_splits)
+    if source == trained_on:
+        return overlap(split, splits)
+    scored, trained = pictures_of(source, split), pictures_of(trained_on, splits)
+    return bool(scored and trained) and overlap(scored, trained)
+
+
+def pictures_of(source: str, split: str) -> str:
+    """Return the splits of VQA v2 whose pictures a split is about; empty if there are none."""
+    pictures = SOURCES[source].pictures if source in SOURCES else {}
+    return "+".join(pictures[name] for name in names(split) if name in pictures)

@@ -44,6 +44,8 @@ QUESTIONS = pa.schema(
         ("answerable", pa.bool_()),
     ]
 )
+# A column of official records whose image ids are made from the names of the files
+IMAGE_FILE = "image_file"
 # Boxes (K, 4): x1, y1, x2, y2 in pixels of the stored picture, one for each of the K objects; a
 # box may lie outside.
 VCR_IMAGES = pa.schema(

@@ -1,4 +1,4 @@
-"""Tokenizers with the normaliser of their files, which transformers 5 drops for DeBERTa.
+"""Tokenizers: loaded with the normaliser of their files, or trained for a model from scratch.
 
 DebertaV2Tokenizer of transformers 5 takes only the vocabulary of a file and adds a normaliser of
 its own (NFC and one kind of space). The published models were trained with SentencePiece's rules
@@ -6,6 +6,10 @@ its own (NFC and one kind of space). The published models were trained with Sent
 spm.model and in the tokenizer.json of transformers 4.
 """
 
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,7 @@ from transformers import AutoTokenizer, DebertaV2Tokenizer, PreTrainedTokenizerB
 from transformers.convert_slow_tokenizer import SentencePieceExtractor
 from transformers.utils import cached_file
 
+SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
 _FILE = "tokenizer.json"
 _DONE = "_as_in_its_file"
 _NONE_IF_MISSING = {
@@ -30,7 +35,7 @@ _JOINS = r"\p{M}\u200c\u200d\uff9e\uff9f\u0e33\u0eb3"
 _MOST_MARKS = 3  # that compose with one letter in SentencePiece's rules, as in ᾄ
 
 
-def load_tokenizer(source: str | Path, **kwargs: Any) -> Any:
+def load_tokenizer(source: str | Path, **kwargs: Any) -> PreTrainedTokenizerBase:
     """Load a tokenizer as `AutoTokenizer.from_pretrained` does, with the normaliser of its file."""
     hub = {key: value for key, value in kwargs.items() if key in _HUB and value is not None}
     return as_in_its_file(AutoTokenizer.from_pretrained(str(source), **kwargs), **hub)
@@ -106,3 +111,29 @@ def sentencepiece_rules(spec: Any) -> list[normalizers.Normalizer]:
     if spec.remove_extra_whitespaces:
         rules += [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Replace(Regex("^ | $"), "")]
     return rules
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> DebertaV2Tokenizer:
+    """Build a Unigram model of the frequent words of `texts`; other words are spelt by characters.
+
+    The piece probabilities are the words' frequencies, where Unigram training would end if every
+    word were kept. Its pruning would split the rarer words and make questions twice as long. The
+    order of the texts does not matter.
+    """
+    words: Counter[str] = Counter()
+    characters: Counter[str] = Counter("▁")
+    for text in texts:
+        pieces_of_text = re.findall(r"\w+|[^\w\s]", text)
+        words.update(f"▁{word}" for word in pieces_of_text if word.isalnum())
+        characters.update("".join(pieces_of_text))
+    singles = sorted(set(characters))
+    room = max(0, vocab_size - len(SPECIAL) - len(singles))
+    frequent = sorted(words.items(), key=lambda item: (-item[1], item[0]))[:room]
+    total = sum(words.values()) or 1
+    pieces = [(word, math.log(count / total)) for word, count in frequent]
+    # A character costs more than any word, so that only words without a piece are spelt.
+    rare = math.log(1 / total) - 1
+    vocabulary = (
+        [(token, 0.0) for token in SPECIAL] + pieces + [(character, rare) for character in singles]
+    )
+    return DebertaV2Tokenizer(vocab=vocabulary, unk_id=SPECIAL.index("[UNK]"))

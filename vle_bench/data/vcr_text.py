@@ -6,13 +6,16 @@ choice is shortened by itself.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vle_bench.data.official.vcr import Record, bad_record, check_record
 from vle_bench.errors import RequestError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Task = Literal["q2a", "qa2r"]
 # What "person" is called in a text: the n-th person of a record's objects is NAMES[n mod 15].
@@ -42,7 +45,7 @@ Token = tuple[int, int]  # input id, fusion type
 
 def encode_record(
     record: Record,
-    tokenizer: Any,
+    tokenizer: "PreTrainedTokenizerBase",
     task: Task,
     max_length: int = 80,
     answer: int | None = None,
@@ -139,7 +142,7 @@ def is_private(word: str) -> bool:
     return any("\ue000" <= c <= "\uf8ff" or c >= "\U000f0000" for c in word)
 
 
-def _word_ids(words: Iterable[str], tokenizer: Any) -> dict[str, list[int]]:
+def _word_ids(words: Iterable[str], tokenizer: "PreTrainedTokenizerBase") -> dict[str, list[int]]:
     """Tokenise each word by itself after a space, with one call for a whole record."""
     distinct = list(dict.fromkeys(words))
     if not distinct:
@@ -153,7 +156,7 @@ def _word_ids(words: Iterable[str], tokenizer: Any) -> dict[str, list[int]]:
 def _encode(
     text: list[list[Piece]],
     ids: Mapping[str, list[int]],
-    tokenizer: Any,
+    tokenizer: "PreTrainedTokenizerBase",
     max_length: int,
 ) -> Encoding:
     """Encode one choice, given as pieces of question, (answer,) choice; see `encode_record`."""
@@ -218,7 +221,7 @@ def pad_choices(
     if len(counts) != 1 or len(patches) != 1:
         raise ValueError(
             "one number of choices and of patches in a batch is expected, "
-            f"{sorted(counts)} and {sorted(patches)} came"
+            f"not {sorted(counts)} and {sorted(patches)}"
         )
     encodings = [encoding for choices in questions for encoding in choices]
     size = (len(questions), counts.pop())

@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from vle_bench.data.vcr_text import object_names
 from vle_bench.json_files import Row
-from vle_bench.metrics.sums import add
+from vle_bench.metrics.numbers import add
 
 KINDS = {"q2a": "answer", "qa2r": "rationale"}
 

@@ -1,15 +1,22 @@
-"""The precision of scoring: the one of the training, unless another is asked for."""
+"""The device and the precision of training and scoring."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils.environment import parse_flag_from_env
 
 from vle_bench.errors import RequestError
 
-PRECISIONS = ("fp32", "bf16", "fp16")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def device_name(accelerator: Accelerator) -> str:
+    """Return the GPU's name, or the number of CPU threads, on which rounding depends."""
+    if accelerator.device.type == "cuda":
+        return torch.cuda.get_device_name(accelerator.device)
+    threads = torch.get_num_threads()
+    return f"cpu, {threads} thread{'s' * (threads > 1)}"
 
 
 def on_gpu() -> bool:
@@ -37,46 +44,19 @@ def precision_name(mixed_precision: str) -> str:
     return "fp32" if mixed_precision == "no" else mixed_precision
 
 
-def trained_precision(training: dict[str, Any] | None) -> str | None:
-    """The precision of a training, resolved from the recipe's `auto`.
-
-    Args:
-        training: the content of training.json; None for a checkpoint that was not trained here.
-
-    Returns:
-        `fp32`, `bf16` or `fp16`; None where an earlier version wrote training.json without it.
-
-    Raises:
-        RequestError: another value.
-    """
-    precision = training["progress"].get("precision") if training else None
-    if precision is not None and precision not in PRECISIONS:
-        raise RequestError(
-            f"training.json: progress.precision: {precision!r} is none of {', '.join(PRECISIONS)}"
-        )
-    return precision
-
-
-def trained_tf32(training: dict[str, Any] | None) -> bool:
-    """Whether a training allowed TF32 (the recipe's train.tf32); see `trained_precision`."""
-    return bool(training and training["progress"].get("tf32"))
-
-
-def scoring_precision(
-    training: dict[str, Any] | None, chosen: str | None, device: torch.device
-) -> str:
+def scoring_precision(trained: str | None, chosen: str | None, device: torch.device) -> str:
     """`chosen`, else the precision of the training, else `fp32`.
 
     Args:
-        training: see `trained_precision`.
+        trained: None where it is not known.
         chosen: the option --precision; None where it was not given.
 
     Raises:
         RequestError: no such precision, or fp16 on a device that does not compute in it.
     """
-    if chosen is not None and chosen not in PRECISIONS:
-        raise RequestError(f"--precision: {chosen!r} is none of {', '.join(PRECISIONS)}")
-    precision = chosen or trained_precision(training) or "fp32"
+    if chosen is not None and chosen not in DTYPES:
+        raise RequestError(f"--precision: {chosen!r} is none of {', '.join(DTYPES)}")
+    precision = chosen or trained or "fp32"
     if precision == "fp16" and device.type == "cpu":
         why = "" if chosen else ", in which the checkpoint was trained,"
         raise RequestError(f"--precision: fp16{why} needs a GPU; a CPU takes bf16 or fp32")

@@ -6,25 +6,28 @@ it too.
 """
 
 import hashlib
-import json
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from pydantic import ValidationError
 
+from vle_bench.atomic import file_sha256
 from vle_bench.data.label_map import read_label_map
-from vle_bench.data.sources import SOURCES
-from vle_bench.data.splits import names
-from vle_bench.digests import file_sha256
-from vle_bench.errors import RequestError
+from vle_bench.data.sources import SOURCES, names
+from vle_bench.errors import RequestError, first_line
+from vle_bench.evaluation.record import Training, first_problems
+from vle_bench.evaluation.request import Asked, name_of
+from vle_bench.json_files import JsonObject
 from vle_bench.models import pretrained
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.convert.checkpoints import read_config
 from vle_bench.models.vle.processing import Resize, VLEProcessor
+from vle_bench.strict_yaml import read_group
 from vle_bench.tasks import load_task
+from vle_bench.tasks.base import Settings
 from vle_bench.tasks.catalogue import CATALOGUE, SCORED
 
 # In the order in which transformers looks for them; an index names the files of split weights.
@@ -36,47 +39,6 @@ WEIGHTS = (
 )
 CHANNELS = 3
 SHORTEST = 4  # tokens that a text must have room for: both ends and a word of question and answer
-RESULTS = Path(
-    "results"
-)  # of checkpoints from elsewhere, in the current folder: nothing is written into theirs
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Settings given on the command line for a checkpoint from elsewhere; None: as in its folder.
-
-    Args:
-        task: needed only where config.json names no architecture.
-        max_text_length: tokens.
-        resize: how a picture becomes the model's square; see `VLEProcessor`.
-        trained_on: splits of the data, such as `train+val`; None: not known.
-    """
-
-    task: str | None = None
-    max_text_length: int | None = None
-    resize: Resize | None = None
-    trained_on: str | None = None
-
-    def refuse(self, folder: Path, task: str) -> None:
-        """A run of ours knows all of this; only its task may be named again."""
-        if self.task not in (None, task):
-            raise RequestError(f"{folder}: was trained for {task}, not for --task {self.task}")
-        given = {
-            "--max-text-length": self.max_text_length,
-            "--resize": self.resize,
-            "--trained-on": self.trained_on,
-        }
-        if named := [name for name, value in given.items() if value is not None]:
-            said = f"whose {pretrained.TRAINING_FILE} says it"
-            raise RequestError(f"{folder}: a checkpoint of vle-bench, {said}; leave {named[0]} out")
-
-    def changes(self) -> str:
-        """Name the settings that differ from the folder's, for the record; empty if none do."""
-        given = {"resize": self.resize, "max_text_length": self.max_text_length}
-        return ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)
-
-
-AS_SAVED = Asked()
 
 
 def is_elsewhere(path: Path) -> bool:
@@ -84,63 +46,66 @@ def is_elsewhere(path: Path) -> bool:
     return not (pretrained.resolve(path) / pretrained.TRAINING_FILE).is_file()
 
 
-def name_of(folder: Path) -> str:
-    """Return the folder's name without characters that records refuse.
-
-    A snapshot in the hub's cache has the name of its repository.
-    """
-    path = folder.resolve()
-    if path.parent.name == "snapshots" and path.parent.parent.name.startswith("models--"):
-        path = Path(path.parent.parent.name.split("--")[-1])
-    return re.sub(r"[^\w.-]+", "-", path.name, flags=re.ASCII).strip("-._") or "checkpoint"
-
-
-def evaluation_folder(path: Path) -> Path:
-    """Return the folder of a checkpoint's records and predictions.
-
-    It is the folder of its run, or `results/NAME` for a checkpoint from elsewhere.
-
-    Args:
-        path: a run, a checkpoint folder, or such a folder of records itself.
-    """
-    for run in (path, path.parent):
-        if (run / "recipe.yaml").is_file():
-            return run
-    return RESULTS / name_of(path) if (path / "config.json").is_file() else path
-
-
 def task_asked(path: Path, asked: Asked) -> str:
     """The task of a checkpoint, ours or from elsewhere, without loading it."""
     folder = pretrained.resolve(path)
     if is_elsewhere(folder):
         return task_of(folder, read_config(folder / "config.json"), asked.task)
-    training = pretrained.read_json(folder / pretrained.TRAINING_FILE)
-    if not isinstance(training, dict) or not isinstance(training.get("task"), str):
-        raise RequestError(f"{folder / pretrained.TRAINING_FILE}: names no task")
-    return str(training["task"])
+    return read_training(folder).task
 
 
-def refuse_anothers(output: Path, sha256: str, files: str) -> None:
-    """Refuse to overwrite the record of another checkpoint of the same name.
+def read_training(folder: Path) -> Training:
+    """Read training.json of a checkpoint of ours, checked before anything is computed."""
+    path = folder / pretrained.TRAINING_FILE
+    content = pretrained.read_json(path)
+    if isinstance(content, dict) and "inputs" not in content:
+        raise RequestError(f"{path}: written by an earlier version; train again")
+    try:
+        training = Training.model_validate(content)
+    except ValidationError as error:
+        problems = first_problems(error)
+        raise RequestError(f"{path}: not as `train` writes it: {problems}") from error
+    if training.task not in CATALOGUE:
+        raise RequestError(f"{path}: task: {training.task!r} is none of {', '.join(CATALOGUE)}")
+    return training
+
+
+def trained_on(folder: Path, training: Training) -> dict[str, str]:
+    """Return which data a checkpoint of ours was trained on; empty if that is not known.
+
+    Earlier versions did not say it in training.json, but in the recipe of the run.
+    """
+    recipe = folder.parent / "recipe.yaml"
+    if training.data or not recipe.is_file():
+        return training.data
+    return {"source": str(read_group(recipe)["data"]["source"])}
+
+
+@dataclass(frozen=True)
+class Described:
+    """What the files beside the weights say of a checkpoint.
 
     Args:
-        sha256: of the weights.
-        files: see `pretrained.files_sha256`.
+        inputs: see `Task.inputs`.
+        training_splits: empty if they are not known.
+        model: its name and, trained elsewhere, its settings, as the record holds them.
     """
-    if not output.is_file():
-        return
-    try:
-        model = json.loads(output.read_text(encoding="utf-8"))["model"]
-        there = model.get("checkpoint_sha256"), model.get("files_sha256", files)
-    except (ValueError, KeyError, TypeError, AttributeError):
-        there = None, None
-    if there != (sha256, files):
-        other = "not of this checkpoint" if there[0] != sha256 else "of other files beside it"
-        raise RequestError(f"{output}: there already, and {other}; name another file with --output")
+
+    task: str
+    inputs: Settings
+    training_splits: list[str]
+    model: JsonObject
+
+    @classmethod
+    def of(cls, training: Training) -> "Described":
+        """Describe a checkpoint of ours."""
+        inputs = training.inputs.model_dump(exclude_unset=True)
+        model = {"name": training.recipe["name"]}
+        return cls(training.task, inputs, training.training_splits, model)
 
 
-def described(folder: Path, asked: Asked) -> tuple[dict[str, Any], VLEProcessor]:
-    """Return the content that training.json would have, and the processor.
+def described(folder: Path, asked: Asked) -> tuple[Described, VLEProcessor]:
+    """Describe a checkpoint from elsewhere, and return its processor.
 
     Raises:
         RequestError: no task, no pictures' or texts' settings, or such as do not fit the model.
@@ -152,17 +117,14 @@ def described(folder: Path, asked: Asked) -> tuple[dict[str, Any], VLEProcessor]
     assert published is not None  # SCORED holds the tasks that have one
     limits = [published, int(processor.tokenizer.model_max_length)]
     length = text_length(folder, config, limits, asked.max_text_length)
-    model = {"max_text_length": length, "alignment": "on"}
-    about = {"name": name_of(folder), "max_text_length": length, "pictures": pictures_of(processor)}
-    return {
-        "task": task,
-        "inputs": load_task(task).inputs(model, config.num_token_types),
-        "recipe": {},
-        "seed": None,
-        "progress": {},
-        "training_splits": sorted(set(names(asked.trained_on))) if asked.trained_on else [],
-        "model": about | ({"asked": changes} if (changes := asked.changes()) else {}),
-    }, processor
+    inputs = load_task(task).inputs(
+        {"max_text_length": length, "alignment": "on"}, config.num_token_types
+    )
+    splits = sorted(set(names(asked.trained_on))) if asked.trained_on else []
+    model = {"name": name_of(folder), "max_text_length": length, "pictures": pictures_of(processor)}
+    if changes := asked.changes():
+        model["asked"] = changes
+    return Described(task, inputs, splits, model), processor
 
 
 def check_splits(asked: Asked, source: str) -> None:
@@ -185,24 +147,24 @@ def task_of(folder: Path, config: VLEConfig, asked: str | None) -> str:
             f"{folder / 'config.json'}: architectures: a list of class names is expected, not "
             f"{named!r}"
         )
-    found = [tasks[name] for name in named if name in tasks]
+    own = [tasks[name] for name in named if name in tasks]
     if asked is not None and asked not in SCORED:
         raise RequestError(f"--task {asked}: not among {', '.join(SCORED)}")
-    if named and not found:
+    if named and not own:
         raise RequestError(
             f"{folder / 'config.json'}: architectures: {', '.join(named)} answers no question that "
             f"can be scored; {', '.join(tasks)} do"
         )
-    if found and asked not in (None, found[0]):
+    if own and asked not in (None, own[0]):
         raise RequestError(
-            f"{folder / 'config.json'}: architectures: {named[0]} is for {found[0]}, not for "
+            f"{folder / 'config.json'}: architectures: {named[0]} is for {own[0]}, not for "
             f"--task {asked}"
         )
-    if not found and asked is None:
+    if not own and asked is None:
         raise RequestError(
             f"{folder / 'config.json'}: names no architecture; --task says it: {', '.join(SCORED)}"
         )
-    return found[0] if found else str(asked)
+    return own[0] if own else str(asked)
 
 
 def processor_of(folder: Path, config: VLEConfig, resize: Resize | None) -> VLEProcessor:
@@ -261,9 +223,9 @@ def check_picture(path: Path, processor: VLEProcessor, expected: tuple[int, int,
         shape = tuple(processor(images=picture, text="a")["pixel_values"].shape[1:])
     # Others' files may hold anything, and each library raises errors of its own.
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise RequestError(
-            f"{path}: with it and the tokenizer nothing becomes the model's input: {reason[0]}"
+            f"{path}: with it and the tokenizer nothing becomes the model's input: "
+            f"{first_line(error)}"
         ) from error
     if shape != expected:
         raise RequestError(

@@ -1,28 +1,28 @@
 """The result record: scores, data, checkpoint and code. Every table is rendered from records."""
 
 import hashlib
-import json
+import importlib.metadata
+import platform
 import re
+import subprocess
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
 
-from vle_bench import json_files
+from vle_bench import __version__
 from vle_bench.errors import RequestError
+from vle_bench.json_files import JsonObject, loads, reading
+from vle_bench.tasks.predictions import Id
 
-SCHEMA_VERSION = 4  # 2: breakdown; 3: experiment, expect, ids_sha256; 4: precision
-
-
+# 2: breakdown; 3: experiment, expect, ids_sha256; 4: precision; 5: training_data
+SCHEMA_VERSION = 5
 ROUNDING = 1e-9  # of a mean that is summed in another order
-
 # Names that become parts of file names
 NAME, PARTS = r"[A-Za-z0-9][\w.-]*", r"[\w.-]+( \+ [\w.-]+)*"
 NAMES = rf"{NAME}( \+ {NAME})*"
-
 _PRECISION = "(fp32|bf16|fp16)"
-
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Whole = Annotated[int, Field(strict=True, ge=0)]
 
@@ -81,24 +81,26 @@ class Record(Group):
     # name, parameters, checkpoint_sha256, files_sha256 (config.json and the processor's files),
     # resize (how a picture became the model's square). Trained elsewhere: also max_text_length,
     # pictures, and `asked`, the settings that were not those of its folder.
-    model: dict[str, Any]
-    data: dict[str, str]  # source, manifest_hash
+    model: JsonObject
+    data: dict[str, str]  # source, manifest_hash; name of one's own data; metric
+    # The same of the data that the model was trained on; empty if they are not known
+    training_data: dict[str, str] = {}
     # Resolved; two joined runs of different precision have both. None: not known.
     precision: Annotated[str, Field(pattern=rf"^{_PRECISION}( \+ {_PRECISION})?$")] | None = None
     seed: Whole | None = None
-    code: dict[str, Any]  # version, commit, clean
+    code: JsonObject  # version, commit, clean
     libraries: dict[str, str]
     device: str
     processes: Whole
     batch_size: Whole
     seconds: Annotated[float, Field(ge=0)]
     # steps, seconds, precision, score on the split that picked the checkpoint
-    training: dict[str, Any] = {}
+    training: JsonObject = {}
     command: str
 
     @model_validator(mode="before")
     @classmethod
-    def known_version(cls, values: Any) -> Any:
+    def known_version(cls, values: object) -> object:
         version = values.get("schema_version") if isinstance(values, dict) else None
         if isinstance(version, int) and version > SCHEMA_VERSION:
             raise ValueError(
@@ -119,9 +121,7 @@ class Record(Group):
             self.check_checkpoint()
         elif self.seed is None:
             raise ValueError("seed: the record of a run has one")
-        for key, value in self.recipe.items():
-            if not re.fullmatch(NAMES if key == "name" else PARTS, value):
-                raise ValueError(f"recipe.{key}: {value!r} is no name")
+        check_names(self.recipe, NAMES)
         parameters = self.model.get("parameters", 1)
         if isinstance(parameters, bool) or not isinstance(parameters, int) or parameters < 1:
             raise ValueError(f"model.parameters: {parameters!r} is no number of parameters")
@@ -193,9 +193,27 @@ class Record(Group):
         return self.kind == "elsewhere" and not self.training_splits
 
     @property
+    def data_name(self) -> str:
+        """What the scored data are called: the user's name for their own, else the dataset's."""
+        return self.data.get("name", self.data["source"])
+
+    @property
+    def trained_on(self) -> str:
+        """What the data of the training are called; empty if they are not known."""
+        return self.training_data.get("name", self.training_data.get("source", ""))
+
+    @property
+    def transferred(self) -> bool:
+        """Whether the model was trained on another dataset than it was scored on."""
+        return bool(self.training_data) and not same_dataset(self.training_data, self.data)
+
+    @property
     def ranked(self) -> bool:
-        """Whether the score is of images that the model has not seen."""
-        return not self.contaminated and not self.of_unknown_training
+        """Whether the score is of images that the model has not seen, after training on the data.
+
+        A model that was trained on another dataset is never ranked among those of this one.
+        """
+        return not self.contaminated and not self.of_unknown_training and not self.transferred
 
 
 class Progress(Group):
@@ -208,6 +226,8 @@ class Progress(Group):
     seconds: Annotated[float, Field(ge=0)] = 0
     split: str | None = None
     score: Fraction | None = None
+    precision: Literal["fp32", "bf16", "fp16"] | None = None
+    tf32: bool = False
 
 
 class Inputs(Group):
@@ -230,6 +250,8 @@ class Training(Group):
     expect: Expect | None = None
     seed: Whole
     inputs: Inputs
+    data_root: str
+    data: dict[str, str] = {}  # source, manifest_hash and name; earlier versions did not say
     training_splits: list[str]
     progress: Progress
 
@@ -237,10 +259,20 @@ class Training(Group):
     def names_a_recipe(self) -> "Training":
         if missing := {"name", "hash"} - self.recipe.keys():
             raise ValueError(f"recipe has no {min(missing)!r}")
-        for key, value in self.recipe.items():
-            if not re.fullmatch(NAME if key == "name" else PARTS, value):
-                raise ValueError(f"recipe.{key}: {value!r} is no name")
+        check_names(self.recipe, NAME)
         return self
+
+
+def check_names(recipe: dict[str, str], name: str) -> None:
+    """Refuse a recipe's name or digests that cannot become parts of file names."""
+    for key, value in recipe.items():
+        if not re.fullmatch(name if key == "name" else PARTS, value):
+            raise ValueError(f"recipe.{key}: {value!r} is no name")
+
+
+def same_dataset(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Return whether two `data` are of one dataset, prepared in whichever way."""
+    return all(one.get(key) == other.get(key) for key in ("source", "name"))
 
 
 def flattered(record: Record) -> bool:
@@ -280,39 +312,70 @@ def load_record(path: Path) -> Record:
     Raises:
         RequestError: no such file, not JSON, or no valid record; names the file and the key.
     """
-    try:
+    with reading(path):
         content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise RequestError(f"{path}: no such result record") from error
-    except OSError as error:  # no permission, a folder
-        raise RequestError(f"{path}: no result record: {error}") from error
     return parse_record(content, path)
 
 
 def parse_record(content: bytes, path: Path) -> Record:
     """Parse the bytes of a record file; `path` is what errors name."""
+    with reading(path):
+        values = loads(content.decode("utf-8-sig"))
     try:
-        text = content.decode("utf-8-sig")
-        return Record.model_validate(json_files.loads(text, parse_constant=refuse_constant))
-    except json.JSONDecodeError as error:
-        raise RequestError(f"{path}: not JSON, it ends or breaks at line {error.lineno}") from error
+        return Record.model_validate(values)
     except ValidationError as error:
-        problems = [invalid_key(details) for details in error.errors()]
-        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise RequestError(f"{path}: {'; '.join(problems[:3])}{more}") from error
-    except ValueError as error:  # not UTF-8, NaN
-        raise RequestError(f"{path}: no result record: {error}") from error
+        raise RequestError(f"{path}: {first_problems(error)}") from error
 
 
-def refuse_constant(name: str) -> None:
-    """Refuse NaN and infinities, as the `parse_constant` of a JSON parser."""
-    raise ValueError(f"{name} is no figure")
+def first_problems(error: ValidationError) -> str:
+    """Return pydantic's first errors as `dotted.key: message; ...`, on one line."""
+    problems = []
+    for details in error.errors():
+        key = ".".join(map(str, details["loc"]))
+        message = details["msg"].removeprefix("Value error, ")
+        if details["type"] == "extra_forbidden":
+            message = "unknown field"
+        problems.append(f"{key}: {message}" if key else message)
+    more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+    return "; ".join(problems[:3]) + more
 
 
-def invalid_key(details: ErrorDetails) -> str:
-    """Return one of pydantic's errors as `dotted.key: message`."""
-    key = ".".join(map(str, details["loc"]))
-    message = details["msg"].removeprefix("Value error, ")
-    if details["type"] == "extra_forbidden":
-        message = "unknown field"
-    return f"{key}: {message}" if key else message
+LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "numpy", "pillow")
+
+
+def ids_digest(ids: Iterable[Id]) -> str:
+    """Return the SHA-256 of a split's ids in order, one a line: equal for the same examples."""
+    return hashlib.sha256("".join(f"{i}\n" for i in sorted(ids)).encode()).hexdigest()
+
+
+def code_version() -> JsonObject:
+    """Return version and commit of the checkout; the commit of an installed package is None."""
+    root = Path(__file__).parents[2]
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(root), *arguments],
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=10,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    top = git("rev-parse", "--show-toplevel")
+    # An installed package may lie inside the repository of another project, whose commit says
+    # nothing about this code.
+    if top is None or Path(top).resolve() != root.resolve():
+        return {"version": __version__, "commit": None, "clean": None}
+    status = git("status", "--porcelain")
+    return {"version": __version__, "commit": git("rev-parse", "HEAD"), "clean": status == ""}
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that can change a score."""
+    return {"python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in LIBRARIES
+    }

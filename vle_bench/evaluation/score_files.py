@@ -2,10 +2,10 @@
 
 import csv
 import io
+import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,20 +13,39 @@ from numpy.typing import NDArray
 from vle_bench.data.official.vcr import CHOICES, COLUMNS
 from vle_bench.data.official.vqa import annotation_records, records
 from vle_bench.errors import RequestError
-from vle_bench.json_files import jsonl_records, reading
-from vle_bench.metrics.vcr import check_ids, vcr_accuracy
-from vle_bench.metrics.vqa import lack_ids, numbered, vqa_accuracy
+from vle_bench.json_files import JsonObject, jsonl_records, reading
+from vle_bench.metrics.vcr import VCRAccuracy, check_ids, vcr_accuracy
+from vle_bench.metrics.vqa import VQAAccuracies, lack_ids, numbered, vqa_accuracy
+
+SHOWN = 5  # ids or records with the same problem in one line
+# VQA.loadRes (GT-Vision-Lab/VQA, vqa.py) compares sets of ids, and its index by id keeps the last
+# record of each. A set holds 11 and 11.0 as one.
+REPEATED = "question ids more than once; the official reader scores the last answer of each"
+NOT_WHOLE = (
+    "question ids are not written as whole numbers; the official reader takes each for the number "
+    "that it equals"
+)
 
 
-def score_vqa_files(questions: Path, annotations: Path, predictions: Path) -> dict[str, Any]:
+class ScoredFiles(VQAAccuracies):
+    """The accuracies, and what was read beside them.
+
+    Args:
+        image_of: question id -> image id.
+        numbered: number of questions whose answers had no `answer_id`.
+        notes: see `read_results`.
+    """
+
+    image_of: dict[int, int]
+    numbered: int
+    notes: list[str]
+
+
+def score_vqa_files(questions: Path, annotations: Path, predictions: Path) -> ScoredFiles:
     """Compute the official accuracy of a results file.
 
     Each file is read once, so that a pipe will do. Answers without `answer_id` are numbered by
     their place.
-
-    Returns:
-        The result of `vqa_accuracy`, `image_of`: question id -> image id, and `numbered`: the
-        number of questions with such answers.
     """
     asked = set()
     for number, record in enumerate(records(questions, "questions", {"question_id": int})):
@@ -44,40 +63,65 @@ def score_vqa_files(questions: Path, annotations: Path, predictions: Path) -> di
             f"{questions} and {annotations}: {len(different)} question ids are in one of them "
             f"only, such as {min(different)}"
         )
-    given: dict[int, str] = {}
-    try:
-        rows = records(predictions, None, {"question_id": int, "answer": str})
-    except RequestError as error:
-        way_out = "; `vle-bench check-submission vqa` says which the official reader takes, and how"
-        raise RequestError(f"{error}{way_out if 'question_id: ' in str(error) else ''}") from error
-    for number, record in enumerate(rows):
-        if record["question_id"] in given:
-            raise RequestError(
-                f"{predictions}: record {number}: question_id {record['question_id']} a second "
-                "time; the official reader scores the last answer of each: leave the others out"
-            )
-        given[record["question_id"]] = record["answer"]
+    given, notes = read_results(predictions)
     try:
         scores = vqa_accuracy(given, truths)
     except RequestError as error:
         raise RequestError(f"{predictions}: {error}") from error
     image_of = {record["question_id"]: record["image_id"] for record in truths}
-    return scores | {"image_of": image_of, "numbered": len(without_ids)}
+    return {**scores, "image_of": image_of, "numbered": len(without_ids), "notes": notes}
 
 
-def score_vcr_files(annotations: Path, predictions: Path) -> dict[str, Any]:
-    """Compute the accuracies of a leaderboard file against an official file with labels.
+def read_results(path: Path) -> tuple[dict[int, str], list[str]]:
+    """Read a VQA results file: question id -> answer, as the official reader takes it.
 
     Returns:
-        The result of `vcr_accuracy`.
+        The answers, and a line for each thing that the official reader takes in its own way.
     """
+    given: dict[int, str] = {}
+    odd, repeated = [], set()
+    for number, record in enumerate(records(path, None, {"answer": str})):
+        if "question_id" not in record:
+            raise RequestError(f"{path}: record {number}: has no 'question_id'")
+        written = record["question_id"]
+        question_id = whole(written)
+        if question_id is None:
+            raise RequestError(
+                f"{path}: record {number}: question_id: {written!r} is not a whole number"
+            )
+        if type(written) is not int:
+            odd.append(f"record {number} ({json.dumps(written)} for {question_id})")
+        if question_id in given:
+            repeated.add(question_id)
+        given[question_id] = record["answer"]
+    notes = []
+    if odd:
+        notes.append(f"{len(odd):,} {NOT_WHOLE}: {first_of(odd)}")
+    if repeated:
+        notes.append(f"{len(repeated):,} {REPEATED}: {first_of(sorted(repeated))}")
+    return given, notes
+
+
+def whole(question_id: object) -> int | None:
+    """Return the whole number that an id equals, as Python compares: 11.0 is 11, true is 1."""
+    if isinstance(question_id, int):
+        return int(question_id)
+    return int(question_id) if isinstance(question_id, float) and question_id.is_integer() else None
+
+
+def first_of(items: Sequence[object]) -> str:
+    """List the first items."""
+    return ", ".join(map(str, items[:SHOWN])) + (", ..." if len(items) > SHOWN else "")
+
+
+def score_vcr_files(annotations: Path, predictions: Path) -> VCRAccuracy:
+    """Compute the accuracies of a leaderboard file against an official file with labels."""
     labels, scores = read_labels(annotations), read_leaderboard(predictions)
     if not labels:
         raise RequestError(f"{annotations}: has no records")
     check_ids(str(predictions), scores, labels)
-    answers = {
-        annot_id: int(row[:CHOICES].argmax()) for annot_id, row in scores.items()
-    }  # a tie goes to the lowest index
+    # A tie goes to the lowest index.
+    answers = {annot_id: int(row[:CHOICES].argmax()) for annot_id, row in scores.items()}
     rationales = {}
     for annot_id, (right, _) in labels.items():
         after_right_answer = CHOICES * (1 + right)
@@ -87,7 +131,7 @@ def score_vcr_files(annotations: Path, predictions: Path) -> dict[str, Any]:
     return vcr_accuracy(answers, rationales, labels)
 
 
-def annotated(path: Path) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+def annotated(path: Path) -> Iterator[tuple[str, str, JsonObject]]:
     """Iterate over (place in the file, annot_id, record) of an official JSON-lines file."""
     for number, record in jsonl_records(path):
         place, annot_id = f"{path}: line {number}", record.get("annot_id")
@@ -110,7 +154,7 @@ def read_labels(path: Path) -> dict[str, tuple[int, int]]:
     return labels
 
 
-def _label(record: Mapping[str, Any], key: str, name: str) -> int:
+def _label(record: JsonObject, key: str, name: str) -> int:
     if key not in record:
         raise RequestError(f"{name}: has no {key!r}; the test split has no labels to score against")
     label = record[key]
@@ -129,7 +173,7 @@ def read_leaderboard(path: Path, text: str | None = None) -> dict[str, NDArray[n
     for number, cells in _csv_rows(path, text):
         name = f"{path}: line {number}"
         if len(cells) != len(COLUMNS):
-            raise RequestError(f"{name}: {len(COLUMNS)} columns are expected, {len(cells)} came")
+            raise RequestError(f"{name}: {len(COLUMNS)} columns are expected, not {len(cells)}")
         annot_id = cells[0]
         if annot_id in scores:
             raise RequestError(f"{name}: annot_id {annot_id!r} a second time")
@@ -166,11 +210,11 @@ def _csv_rows(path: Path, text: str | None) -> Iterator[tuple[int, list[str]]]:
 
 def _header_problem(header: list[str]) -> str:
     if len(header) != len(COLUMNS):
-        return f"{len(COLUMNS)} columns are expected, {len(header)} came"
+        return f"{len(COLUMNS)} columns are expected, not {len(header)}"
     wrong = next(
         i for i, (ours, theirs) in enumerate(zip(COLUMNS, header, strict=True)) if ours != theirs
     )
-    return f"column {wrong + 1}: {COLUMNS[wrong]!r} is expected, {header[wrong][:40]!r} came"
+    return f"column {wrong + 1}: {COLUMNS[wrong]!r} is expected, not {header[wrong][:40]!r}"
 
 
 def _score(cell: str, name: str) -> float:

@@ -1,7 +1,6 @@
 """A record of the VQA challenge server's scores: only it has the answers of test-dev."""
 
 import hashlib
-import json
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -12,34 +11,25 @@ from vle_bench import atomic
 from vle_bench.data.prepared import check_whole
 from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.evaluate import Loaded, load, record_of
-from vle_bench.evaluation.published_checkpoint import AS_SAVED, Asked, refuse_anothers
-from vle_bench.evaluation.record import Record, refuse_constant
+from vle_bench.evaluation.evaluate import Loaded, load, record_of, refuse_another
+from vle_bench.evaluation.record import Record
+from vle_bench.evaluation.request import Request
 from vle_bench.json_files import loads, reading
+from vle_bench.metrics.numbers import Figure
 from vle_bench.tasks.predictions import Scores
 
 OVERALL, ANSWER_TYPES = "overall", ("yes/no", "number", "other")
 
 
 def record_server_result(
-    folder: Path,
-    data_root: Path,
-    split: str,
-    file: Path,
-    output: Path,
-    *,
-    accelerator: Accelerator,
-    precision: str | None = None,
-    asked: Asked = AS_SAVED,
+    request: Request, file: Path, output: Path, *, accelerator: Accelerator
 ) -> Record:
     """Write the record of a checkpoint on a split from the server's result file.
 
     No model is run.
 
     Args:
-        folder: the checkpoint whose answers were submitted, or its run.
-        precision: of the predictions; the one of the training if not given.
-        asked: see `evaluate.load`.
+        request: the checkpoint whose answers were submitted, and the precision of the predictions.
         file: `[{"test-dev": {"yes/no": 87.44, "number": 50.2, "other": 62.38, "overall": 71.32}}]`,
             in percent.
 
@@ -48,38 +38,24 @@ def record_server_result(
             checkpoint's task on this data.
     """
     started = time.monotonic()
-    check_split(split)
+    check_split(request.split)
     with reading(file):
         content = file.read_bytes()  # once: it may be a pipe
-    figures = read_result(file, split, content)
-    loaded = load(
-        folder,
-        data_root,
-        split,
-        labelled=False,
-        accelerator=accelerator,
-        precision=precision,
-        asked=asked,
-    )
-    if loaded.elsewhere:
-        refuse_anothers(output, loaded.sha256, loaded.files_sha256)
-    ids = scored_ids(loaded, folder, data_root, split)
+    figures = read_result(file, request.split, content)
+    loaded = load(request, accelerator, labelled=False)
+    if loaded.training is None:
+        refuse_another(output, loaded)
+    ids = scored_ids(loaded)
+    overall: Figure = {"value": figures[OVERALL], "interval": None, "n": len(ids)}
     scores = Scores(
         n=len(ids),
-        metrics={loaded.task.primary_metric: {"value": figures[OVERALL], "n": len(ids)}},
+        metrics={loaded.task.primary_metric: overall},
         per_answer_type={name: figures[name] for name in ANSWER_TYPES if name in figures},
     )
-    record = record_of(
-        loaded,
-        split,
-        scores,
-        ids,
-        device="the challenge's server",
-        processes=0,
-        batch_size=0,
-        started=started,
-        data={"server_result_sha256": hashlib.sha256(content).hexdigest()},
-    )
+    record = record_of(loaded, scores, ids, accelerator=accelerator, started=started)
+    digest = {"server_result_sha256": hashlib.sha256(content).hexdigest()}
+    server = {"device": "the challenge's server", "processes": 0, "batch_size": 0}
+    record = record.model_copy(update={"data": record.data | digest, **server})
     if accelerator.is_main_process:
         atomic.write_json(output, record.model_dump(mode="json"))
     return record
@@ -94,24 +70,25 @@ def check_split(split: str) -> None:
         )
 
 
-def scored_ids(loaded: Loaded, folder: Path, data_root: Path, split: str) -> list[int]:
+def scored_ids(loaded: Loaded) -> list[int]:
     """Return the ids of the questions that the server has scored: all of the split.
 
     Raises:
         RequestError: no server scores the data, or questions are missing.
     """
-    source = loaded.data.manifest.source
+    source, split = loaded.data.manifest.source, loaded.request.split
     size = SOURCES[source].server_sizes.get(split)
     if size is None:
         raise RequestError(
-            f"{folder}: of task {loaded.task.name} on {source}, whose {split} no server scores"
+            f"{loaded.request.checkpoint}: of task {loaded.task.name} on {source}, whose {split} "
+            "no server scores"
         )
     check_whole(loaded.data, split)
     ids: list[int] = loaded.data.questions(split)["question_id"]
     if len(ids) != size:
         raise RequestError(
-            f"{data_root}: has {len(ids):,} questions of {split}, the server {size:,}; prepare "
-            "all of them"
+            f"{loaded.request.data_root}: has {len(ids):,} questions of {split}, the server "
+            f"{size:,}; prepare all of them"
         )
     return ids
 
@@ -120,14 +97,7 @@ def read_result(file: Path, split: str, given: bytes) -> dict[str, float]:
     """Parse the bytes of a result file: fractions by type of answer and `overall` of one phase."""
     with reading(file):
         text = given.decode("utf-8-sig")
-    try:
-        content = loads(
-            text, parse_float=Decimal, parse_int=Decimal, parse_constant=refuse_constant
-        )
-    except json.JSONDecodeError as error:
-        raise RequestError(f"{file}: not JSON, it ends or breaks at line {error.lineno}") from error
-    except (ValueError, RecursionError) as error:
-        raise RequestError(f"{file}: no result of the server: {error}") from error
+        content = loads(text, parse_float=Decimal, parse_int=Decimal)
     entries = content if isinstance(content, list) else [content]
     if not entries or not all(isinstance(entry, dict) for entry in entries):
         raise RequestError(

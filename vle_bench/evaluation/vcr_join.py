@@ -4,14 +4,14 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
 
 from vle_bench import atomic
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.evaluate import breakdown_of
-from vle_bench.evaluation.record import SCHEMA_VERSION, Metric, Record, load_record
+from vle_bench.evaluation.published_checkpoint import read_training
+from vle_bench.evaluation.record import SCHEMA_VERSION, Record, load_record
+from vle_bench.json_files import JsonObject
 from vle_bench.models import pretrained
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Task
@@ -88,8 +88,7 @@ def trained_on(run: Path, record: Record) -> Path:
             f"{run}: of a checkpoint from elsewhere: --data DIR names the prepared data that it "
             "was scored on"
         )
-    training = pretrained.read_json(pretrained.resolve(run) / pretrained.TRAINING_FILE)
-    return Path(training["data_root"])
+    return Path(read_training(pretrained.resolve(run)).data_root)
 
 
 def joined_record(records: list[Record], task: Task, scores: Scores, seconds: float) -> Record:
@@ -98,57 +97,55 @@ def joined_record(records: list[Record], task: Task, scores: Scores, seconds: fl
     ours = all(record.kind == "run" for record in records)
     keys = [key for key in first.recipe if key in second.recipe]
     known = all(record.training_splits for record in records)  # else nothing is known of the whole
-    training: dict[str, Any] = {"seconds": sum(r.training.get("seconds", 0) for r in records)}
+    training: JsonObject = {"seconds": sum(r.training.get("seconds", 0) for r in records)}
     for key in ("split", "precision"):
         if (value := in_common(record.training.get(key) for record in records)) is not None:
             training[key] = value
-    return first.model_copy(
-        update={
-            "schema_version": SCHEMA_VERSION,
-            "task": JOINED,
-            "task_version": task.version,
-            "primary_metric": task.primary_metric,
-            "expect": None,
-            "metrics": {name: Metric(**metric) for name, metric in scores.metrics.items()},
-            "breakdown": breakdown_of(scores),
-            "kind": "run" if ours else "elsewhere",
-            "seed": first.seed if ours else None,
-            "recipe": {key: " + ".join(r.recipe[key] for r in records) for key in keys}
-            if ours
-            else {},
-            "training_splits": sorted({name for r in records for name in r.training_splits})
-            if known
-            else [],
-            "contaminated": any(record.contaminated for record in records),
-            "model": joined_model(records),
-            "precision": in_common(record.precision for record in records),
-            "training": training,
-            "seconds": seconds,
-            "command": " ".join(["vle-bench", *sys.argv[1:]]),
-        }
-    )
+    changes = {
+        "schema_version": SCHEMA_VERSION,
+        "task": JOINED,
+        "task_version": task.version,
+        "primary_metric": task.primary_metric,
+        "expect": None,
+        "metrics": scores.metrics,
+        "breakdown": scores.breakdown,
+        "kind": "run" if ours else "elsewhere",
+        "seed": first.seed if ours else None,
+        "recipe": {key: joined_text(r.recipe[key] for r in records) for key in keys if ours},
+        "training_splits": sorted({name for r in records for name in r.training_splits if known}),
+        "training_data": next(
+            (r.training_data for r in records if r.transferred), first.training_data
+        ),
+        "contaminated": any(record.contaminated for record in records),
+        "model": joined_model(records),
+        "precision": in_common(record.precision for record in records),
+        "training": training,
+        "seconds": seconds,
+        "command": " ".join(["vle-bench", *sys.argv[1:]]),
+    }
+    return Record.model_validate(first.model_dump() | changes)
 
 
-def joined_model(records: list[Record]) -> dict[str, Any]:
+def joined_model(records: list[Record]) -> JsonObject:
     """Return what a joined record says of the two models."""
     models = [record.model for record in records]
-    model = {
-        "name": " + ".join(model["name"] for model in models),
-        "parameters": sum(model["parameters"] for model in models),
-        "checkpoint_sha256": " + ".join(model["checkpoint_sha256"] for model in models),
-        **(
-            {"files_sha256": " + ".join(model["files_sha256"] for model in models)}
-            if all("files_sha256" in model for model in models)
-            else {}
-        ),
-        "resize": " + ".join(dict.fromkeys(model.get("resize", "unknown") for model in models)),
+    joined: JsonObject = {
+        key: joined_text(model[key] for model in models)
+        for key in ("name", "checkpoint_sha256", "files_sha256")
+        if all(key in model for model in models)
     }
-    if all("files_sha256" in one for one in models):
-        model["files_sha256"] = " + ".join(one["files_sha256"] for one in models)
-    if any("asked" in one for one in models):
+    joined["parameters"] = sum(model["parameters"] for model in models)
+    joined["resize"] = joined_text(
+        dict.fromkeys(model.get("resize", "unknown") for model in models)
+    )
+    if any("asked" in model for model in models):
         elsewhere = [record.model for record in records if record.kind == "elsewhere"]
-        model["asked"] = " + ".join(one.get("asked", "as published") for one in elsewhere)
-    return model
+        joined["asked"] = joined_text(model.get("asked", "as published") for model in elsewhere)
+    return joined
+
+
+def joined_text(values: Iterable[str]) -> str:
+    return " + ".join(values)
 
 
 def in_common(values: Iterable[str | None]) -> str | None:

@@ -23,13 +23,12 @@ from vle_bench.leaderboard.tables import (
     show_parameters,
     sources,
 )
-from vle_bench.metrics.rounding import rounded
+from vle_bench.metrics.numbers import rounded
+from vle_bench.metrics.vqa import IN_WORDS
 from vle_bench.tasks.catalogue import JOINED, within
 
 RETRIEVAL = {"text_retrieval": "TR", "image_retrieval": "IR"}
-
 RETRIEVED = {"flickr30k": "Flickr30k", "coco": "COCO"}
-
 # Data, split, task and metric of a published figure
 Place = tuple[str, str, str, str]
 
@@ -262,6 +261,46 @@ def shapes_vcr_table(groups: list[tuple[Record, ...]]) -> Table:
     )
 
 
+def own_tables(groups: list[tuple[Record, ...]]) -> list[Table]:
+    """A table for each split of each of the users' own data, best first.
+
+    Data of one name that were prepared from other rows are other data.
+    """
+    places: dict[tuple[str, ...], list[tuple[Record, ...]]] = {}
+    for group in groups:
+        first = group[0]
+        place = (first.data_name, first.data["manifest_hash"], first.split)
+        places.setdefault(place, []).append(group)
+    tables = []
+    for (name, digest, split), own in sorted(places.items()):
+        first = own[0][0]
+        rows = tuple(
+            Row(
+                "measured",
+                (
+                    Cell(name_of(group)),
+                    score_cell(Experiment(group, group[0].primary_metric)),
+                    Cell(Experiment(group, group[0].primary_metric).show_seeds()),
+                    Cell(show_parameters(group[0].model.get("parameters"))),
+                ),
+            )
+            for group in own
+        )
+        metric = first.data["metric"]
+        tables.append(
+            Table(
+                f"{name}-{split}-{digest[:8]}",
+                f"{name}, {split}",
+                f"{name}, {split}: {first.n:,} questions. Percent, {metric}: {IN_WORDS[metric]}. "
+                f"Manifest {digest[:8]}.",
+                (Column("Recipe"), Column("Score", True), Column("Seeds"), Column("Params", True)),
+                rows,
+                measured_notes(own),
+            )
+        )
+    return tables
+
+
 def pages(
     published: Published, records: Iterable[Record], shipped: frozenset[str] = frozenset()
 ) -> list[Page]:
@@ -282,6 +321,7 @@ def pages(
     shapes = without_halves(of("shapes-vcr", *within(JOINED)))
     easy = [g for g in of("easy-vqa", "vqa") if g[0].split == "test"]
     titles = {"vqa": "VQA"} | {task: f"VCR {part}" for task, part in VCR_PARTS.items()}
+    own = own_tables([group for group in groups if "name" in group[0].data])
     return [
         Page(
             "comparison",
@@ -294,4 +334,5 @@ def pages(
         Page(
             "demo", "The demo's data", (easy_vqa_table(published, easy), shapes_vcr_table(shapes))
         ),
+        *([Page("own", "Your own data", tuple(own))] if own else []),
     ]

@@ -71,12 +71,16 @@ ELSEWHERE = Footnote(
 )
 
 UNKNOWN = Footnote(
-    "¿", "nobody has said what it was trained on; it may be the split itself: not ranked."
+    "¿", "what it was trained on is not known, and may be the split itself: not ranked."
+)
+
+TRANSFERRED = Footnote(
+    "⇄",
+    "trained on another dataset, named beside it: never ranked among the models of this one.",
 )
 
 # Metric of VQA v2 -> answer type
 TYPES = {"accuracy_yes_no": "yes/no", "accuracy_number": "number", "accuracy_other": "other"}
-
 VCR_PARTS = {"vcr_q2a": "Q2A", "vcr_qa2r": "QA2R", "vcr_q2ar": "Q2AR"}
 
 
@@ -155,6 +159,7 @@ def measured_notes(groups: Iterable[tuple[Record, ...]]) -> tuple[Footnote, ...]
         *[DIRTY] * dirty,
         *[ELSEWHERE] * elsewhere,
         *[UNKNOWN] * unknown,
+        *[TRANSFERRED] * any(group[0].transferred for group in groups),
     )
 
 
@@ -169,8 +174,10 @@ def name_of(group: tuple[Record, ...]) -> str:
     signs = CONTAMINATED.sign * first.contaminated + FLATTERED.sign * picked_on_reported(group)
     signs += DIRTY.sign * Experiment(group, first.primary_metric).dirty
     signs += ELSEWHERE.sign * (first.kind == "elsewhere") + UNKNOWN.sign * first.of_unknown_training
+    trained = f"trained on {first.trained_on}" if first.transferred else ""
+    signs += TRANSFERRED.sign * first.transferred
     short = " + ".join(part[:8] for part in first.identity.split(" + "))
-    return " ".join(filter(None, (f"{first.title} ({short})", precision_of(first), signs)))
+    return " ".join(filter(None, (f"{first.title} ({short})", trained, precision_of(first), signs)))
 
 
 def parts_of(group: tuple[Record, ...]) -> dict[str, Experiment]:

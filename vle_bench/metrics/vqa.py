@@ -1,13 +1,13 @@
-"""The official VQA accuracy, bug for bug (GT-Vision-Lab/VQA, `vqaEval.py`)."""
+"""The official VQA accuracy, bug for bug (GT-Vision-Lab/VQA, `vqaEval.py`), and plainer ones."""
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict
 
 from vle_bench.errors import RequestError
-from vle_bench.metrics.sums import mean
+from vle_bench.metrics.numbers import mean
 
 Record = Mapping[str, Any]
 Answer = dict[str, Any]
@@ -22,11 +22,15 @@ def clean(answer: str) -> str:
 _clean = lru_cache(maxsize=1 << 17)(clean)
 
 
-def normalize_answer(answer: str) -> str:
+def normalize_answer(answer: str, contractions: Mapping[str, str] | None = None) -> str:
     """Apply `clean` and normalise punctuation, digits, articles and contractions.
 
     The official program does this if the annotators differ.
+
+    Args:
+        contractions: word -> replacement; the official table if not given.
     """
+    table = CONTRACTIONS if contractions is None else contractions
     text = clean(answer)
     spaced = _DIGIT_COMMA.search(text) is not None
     result = text
@@ -35,7 +39,7 @@ def normalize_answer(answer: str) -> str:
         result = result.replace(mark, "" if delete else " ")
     result = _PERIOD.sub("", result, count=MAX_PERIODS)
     words = (_NUMBERS.get(word, word) for word in result.lower().split())
-    return " ".join(CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
+    return " ".join(table.get(word, word) for word in words if word not in _ARTICLES)
 
 
 _normal = lru_cache(maxsize=1 << 17)(normalize_answer)
@@ -91,19 +95,65 @@ def in_vocabulary(label: int, label_ids: Sequence[int], label_scores: Sequence[f
     )
 
 
-def vqa_accuracy(predictions: Mapping[int, str], annotations: Sequence[Record]) -> dict[str, Any]:
-    """Return the official accuracy of a split.
+def exact_accuracy(prediction: str, answers: Sequence[Record]) -> float:
+    """Return 1 for a prediction that equals one of the answers, both normalised, else 0."""
+    return float(_matches(prediction, answers) > 0)
 
-    Fractions in 0..1: overall, by answer type, by question type and per question.
+
+def soft_accuracy(prediction: str, answers: Sequence[Record]) -> float:
+    """Return min(1, n / 3), n answers equal to the prediction, all normalised.
+
+    The official accuracy leaves one annotator out at a time and needs ten; this is its plain form
+    for any number of answers, as A-OKVQA's direct answers are scored.
+    """
+    return min(1.0, _matches(prediction, answers) / 3)
+
+
+def _matches(prediction: str, answers: Sequence[Record]) -> int:
+    read = _normal(prediction)
+    return sum(_normal(record["answer"]) == read for record in answers)
+
+
+OFFICIAL, EXACT, SOFT = "vqa", "exact", "soft"
+Accuracy = Callable[[str, Sequence[Record]], float]  # prediction, annotators' answers → 0..1
+# The accuracy of a question by the name that a manifest and a record give to it, for any data;
+# `metrics.answers` has those of single datasets too.
+ACCURACIES: dict[str, Accuracy] = {
+    OFFICIAL: question_accuracy,
+    EXACT: exact_accuracy,
+    SOFT: soft_accuracy,
+}
+
+IN_WORDS = {
+    OFFICIAL: "the official accuracy of VQA v2, ten answers a question",
+    EXACT: "equal to the answer, both normalised",
+    SOFT: "min(1, n / 3), n equal answers, all normalised",
+}
+
+
+class VQAAccuracies(TypedDict):
+    """Fractions in 0..1, and the number of questions."""
+
+    accuracy: float
+    per_answer_type: dict[str, float]
+    per_question_type: dict[str, float]
+    n: int
+    per_question: dict[int, float]
+
+
+def vqa_accuracy(
+    predictions: Mapping[int, str],
+    annotations: Sequence[Record],
+    accuracy: Accuracy = question_accuracy,
+) -> VQAAccuracies:
+    """Return the accuracy of a split: the official one, or another.
 
     Raises:
         RequestError: the ids of the predictions are not those of the annotations.
     """
     check_ids(predictions, [record["question_id"] for record in annotations])
     per_question = {
-        record["question_id"]: question_accuracy(
-            predictions[record["question_id"]], record["answers"]
-        )
+        record["question_id"]: accuracy(predictions[record["question_id"]], record["answers"])
         for record in annotations
     }
     by_answer_type, by_question_type = defaultdict(list), defaultdict(list)
@@ -184,11 +234,7 @@ yall'd've=y'all'd've y'alld've=y'all'd've y'all'dve=y'all'd've youd=you'd youd'v
 you'dve=you'd've youll=you'll youre=you're youve=you've
 """
 CONTRACTIONS = dict(pair.split("=") for pair in _CONTRACTED.split())
-
-
 NUMBER_OF_ANSWERS = 10  # official: every question was answered by ten people
-
-
 NUMBERED = "answers without answer_id are numbered by their place"
 
 

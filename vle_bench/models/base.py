@@ -4,7 +4,7 @@ No module outside of the model's own package names a submodule of it. A model th
 here implements `Predictor`; a model that is fine-tuned here implements `TrainableModel`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -21,7 +21,10 @@ class Predictor(Protocol):
 
 @runtime_checkable
 class TrainableModel(Predictor, Protocol):
-    """A model that the training loop can fine-tune."""
+    """A model that the training loop can fine-tune; also a `torch.nn.Module`."""
+
+    def modules(self) -> Iterator[nn.Module]: ...
+    def parameters(self) -> Iterator[nn.Parameter]: ...
 
     def head_parameters(self) -> list[nn.Parameter]:
         """Return the parameters outside of the encoder: the group of `train.lr_mult_head`."""

@@ -8,12 +8,11 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
+from vle_bench import strict_yaml
 from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
-from vle_bench.json_files import loads
-from vle_bench.recipe import strict_yaml
+from vle_bench.json_files import JsonObject, read_json
 from vle_bench.recipe.load import default_run_folder, load_recipe, shipped_recipes
 from vle_bench.recipe.schema import DataGroup, Recipe
 
@@ -52,11 +51,11 @@ def missing_inputs(recipe: Recipe) -> list[str]:
     return missing
 
 
-def read_manifest(root: Path) -> dict[str, Any]:
+def read_manifest(root: Path) -> JsonObject:
     """Read the manifest of prepared data; {} for a damaged one, which opening the data refuses."""
     try:
-        manifest = loads((root / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        manifest = read_json(root / "manifest.json")
+    except RequestError:
         return {}
     return manifest if isinstance(manifest, dict) else {}
 

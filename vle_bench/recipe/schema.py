@@ -2,17 +2,17 @@
 
 import math
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from vle_bench.data.sources import PREPARED, SOURCES
-from vle_bench.data.splits import overlap, wrong_split
+from vle_bench import strict_yaml
+from vle_bench.data.sources import PREPARED, SOURCES, overlap, wrong_split
 from vle_bench.errors import RequestError
-from vle_bench.model_bounds import MOST_WORDS
-from vle_bench.recipe import strict_yaml
+from vle_bench.json_files import JsonObject
+from vle_bench.model_bounds import MOST_WORDS, check_config
 from vle_bench.recipe.keys import digest, experiment_values, hashed, without_dropped
-from vle_bench.recipe.model_config import check_config
+from vle_bench.strict_yaml import Group, shortened
 from vle_bench.tasks.catalogue import CATALOGUE, TRAINED, foreign_keys
 
 # Upper bounds of counts: far beyond any use, and small enough that a mistyped number does not start
@@ -33,12 +33,6 @@ if TYPE_CHECKING:
 else:
     SourceName = Literal[PREPARED]
     TaskName = Literal[TRAINED]
-
-
-class Group(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 class FirstStage(Group):
@@ -74,6 +68,11 @@ class DataGroup(Group):
     allow_contaminated: bool = False
     """Let `evaluate` and `report` share images with `train`. The record is marked, never ranked."""
 
+    @property
+    def questions_together(self) -> int | None:
+        """How many questions of an image stay together at most; None: all of them."""
+        return 1 if self.grouping == "question" else self.questions_per_image
+
     @model_validator(mode="after")
     def splits_exist(self) -> "DataGroup":
         wrong = {
@@ -108,7 +107,7 @@ class TokenizerGroup(Group):
 class ModelGroup(Group):
     checkpoint: str | None = None
     """Folder to start from (`from_pretrained`), or null for a model from scratch."""
-    config: dict[str, Any] | None = None
+    config: JsonObject | None = None
     """VLEConfig values of a model from scratch, or null to start from a checkpoint."""
     tokenizer: TokenizerGroup = Field(default_factory=TokenizerGroup)
     """For a model from scratch; a checkpoint brings its own."""
@@ -285,7 +284,7 @@ class Recipe(Group):
 
     @model_validator(mode="before")
     @classmethod
-    def dropped_keys_changed_nothing(cls, values: Any) -> Any:
+    def dropped_keys_changed_nothing(cls, values: object) -> object:
         return without_dropped(values) if isinstance(values, dict) else values
 
     @property
@@ -333,9 +332,3 @@ def nearest_divisors(number: int, wanted: int) -> str:
     divisors = sorted({*small, *(number // d for d in small)})
     below = [d for d in divisors if d <= wanted][-1:]
     return " or ".join(map(str, below + [d for d in divisors if d > wanted][:1]))
-
-
-def shortened(value: object) -> str:
-    """Write a value as Python does, in at most 200 characters."""
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:200]}..."

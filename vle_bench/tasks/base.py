@@ -15,16 +15,15 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 from transformers import ProcessorMixin as Processor
 
+from vle_bench.data.collate import Batch
 from vle_bench.data.loader import load_batches
 from vle_bench.data.prepared import PreparedData as Data
-from vle_bench.errors import RunFailed
+from vle_bench.errors import RunFailed, first_of
 from vle_bench.progress import Bar
 from vle_bench.tasks.predictions import Id, Prediction, Scores
 
-Batch = dict[str, Any]  # {"ids": ids, "inputs": {name: tensor}}
 Settings = dict[str, Any]  # a group of a recipe, or the `inputs` of a checkpoint
 Collate = Callable[[NDArray[np.int64]], Batch]
-SHOWN = 8  # ids in an error message
 
 
 class Task(Protocol):
@@ -57,6 +56,10 @@ class Task(Protocol):
 
     def open(self, root: Path) -> Data:
         """Open a prepared folder; raises RequestError for one of another kind of data."""
+        ...
+
+    def for_data(self, data: Data) -> "Task":
+        """Return the task that scores with the metric that these data ask for."""
         ...
 
     def check(self, data: Data, split: str, inputs: Settings) -> None:
@@ -237,10 +240,8 @@ def logits_of(model: torch.nn.Module, batch: Batch, device: torch.device) -> tor
 def refuse_broken(split: str, ids: Sequence[Id], examples: int) -> None:
     """Stop if logits are not finite: any answer that is read from them would be made up."""
     if ids:
-        first = ", ".join(map(str, ids[:SHOWN]))
-        more = f" and {len(ids) - SHOWN:,} more" if len(ids) > SHOWN else ""
         raise RunFailed(
             f"{split}: the logits of {len(ids):,} of {examples:,} examples are not finite (NaN or "
-            f"infinite): {first}{more}; nothing was scored or written; the weights are damaged, or "
-            "overflow in 16 bits and not in fp32"
+            f"infinite): {first_of(ids)}; nothing was scored or written; the weights are damaged, "
+            "or overflow in 16 bits and not in fp32"
         )

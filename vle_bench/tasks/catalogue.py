@@ -2,8 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING
 
 from vle_bench.data.sources import Form
+
+if TYPE_CHECKING:
+    from vle_bench.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -150,3 +155,9 @@ def within(task: str) -> tuple[str, ...]:
     own = CATALOGUE[task]
     others = [name for name, facts in CATALOGUE.items() if facts.parts and facts.form == own.form]
     return tuple(name for name in others if {*CATALOGUE[name].parts} <= {*own.parts}) or (task,)
+
+
+def load_task(name: str) -> "Task":
+    """Import a task by its name in the catalogue. Only now is torch imported."""
+    task: Task = resolve_name(CATALOGUE[name].implementation)
+    return task

@@ -19,11 +19,11 @@ from transformers import PreTrainedTokenizerBase
 
 from vle_bench.data.augment import Draws
 from vle_bench.data.collate import WIDTH, ChoiceCollator, Part
+from vle_bench.data.loader import grouped_order, image_batches
 from vle_bench.data.official.vcr import CHOICES, COLUMNS
 from vle_bench.data.prepared import PreparedData, open_prepared
-from vle_bench.data.samplers import grouped_order, image_batches
 from vle_bench.data.sources import SOURCES, prepared_of
-from vle_bench.data.tokenizer import train_tokenizer
+from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.data.vcr_text import FIRST_OBJECT_TYPE, object_names, tagged
 from vle_bench.errors import RequestError
 from vle_bench.metrics.bootstrap import figure, figures
@@ -65,6 +65,9 @@ class VCR:
             known = " or ".join(prepared_of("vcr"))
             raise RequestError(f"{root}: holds prepared {source}, {self.name} needs {known}")
         return data
+
+    def for_data(self, data: PreparedData) -> Task:
+        return self
 
     def check(self, data: PreparedData, split: str, inputs: Settings) -> None:
         """Check before training that the model has a type for every object that a choice tags.

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from vle_bench.data.augment import Draws
 from vle_bench.data.collate import Part
+from vle_bench.data.loader import image_batches
 from vle_bench.data.masking import SecondStageCollator
 from vle_bench.data.prepared import PreparedData
-from vle_bench.data.samplers import image_batches
 from vle_bench.errors import RequestError
 from vle_bench.metrics.bootstrap import figure
 from vle_bench.tasks.base import Collate, Processor, Settings, Task

@@ -1,8 +1,9 @@
 """Visual question answering as classification over the frequent answers (VQA v2, easy-VQA)."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +16,53 @@ from transformers import PreTrainedTokenizerBase
 from vle_bench.data.augment import Augmentation
 from vle_bench.data.collate import QuestionCollator
 from vle_bench.data.images import Views
+from vle_bench.data.loader import grouped_order, image_batches
 from vle_bench.data.prepared import PreparedData, open_prepared
-from vle_bench.data.samplers import grouped_order, image_batches
-from vle_bench.data.tokenizer import train_tokenizer
+from vle_bench.data.sources import RESULTS, SOURCES
+from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.errors import RequestError
+from vle_bench.metrics.answers import ALL_ACCURACIES
 from vle_bench.metrics.bootstrap import figure, figures
-from vle_bench.metrics.vqa import in_vocabulary, vqa_accuracy
+from vle_bench.metrics.consensus import LARGEST, group_consensus
+from vle_bench.metrics.numbers import Figure
+from vle_bench.metrics.vqa import OFFICIAL, in_vocabulary, normalize_answer, vqa_accuracy
 from vle_bench.tasks.base import Collate, Processor, Settings, Task, predict_in_batches
 from vle_bench.tasks.catalogue import IN_VOCABULARY
 from vle_bench.tasks.predictions import Id, Prediction, Row, Scores, by_id, is_probability
 
+CHOICES = "choices"  # the column of the answers among which a question's is
+REPHRASING_OF = "rephrasing_of"  # the column of the question that one asks in another way
+
 
 @dataclass(frozen=True)
 class VQA:
+    """Choose an answer of the label map.
+
+    Args:
+        metric: the accuracy of a question, one of `ALL_ACCURACIES`.
+        kinds: columns of the questions by which the accuracy is broken down, beside their types.
+        results: see `Source`.
+        choices: id → the answers among which a question's is; empty: any answer of the label map.
+    """
+
     name: str = "vqa"
     version: int = 1
     primary_metric: str = "accuracy"
     architecture: str = "VLEForVQA"
     num_token_types: int | None = None
     submitted_with: str | None = None
+    metric: str = OFFICIAL
+    kinds: tuple[str, ...] = ()
+    results: tuple[str, str] = RESULTS
+    choices: Mapping[Id, Sequence[str]] = field(default_factory=dict)
 
-    predict = predict_in_batches
+    def predict(
+        self, model: torch.nn.Module, data: PreparedData, split: str, **settings: Any
+    ) -> list[Prediction]:
+        questions, choices = data.questions(split), {}
+        if CHOICES in questions.column_names:
+            choices = dict(zip(questions["question_id"], questions[CHOICES], strict=True))
+        return predict_in_batches(replace(self, choices=choices), model, data, split, **settings)
 
     def open(self, root: Path) -> PreparedData:
         data = open_prepared(root)
@@ -45,6 +72,12 @@ class VQA:
                 f"{root}: holds prepared {source}, which has no answers to choose from for vqa"
             )
         return data
+
+    def for_data(self, data: PreparedData) -> Task:
+        row, metric = SOURCES.get(data.manifest.source), data.manifest.metric or OFFICIAL
+        if row is None:
+            return replace(self, metric=metric)
+        return replace(self, metric=metric, kinds=row.kinds, results=row.results)
 
     def check(self, data: PreparedData, split: str, inputs: Settings) -> None:
         return None
@@ -97,6 +130,8 @@ class VQA:
         Args:
             logits: (questions, labels).
         """
+        if self.choices:
+            return self.choose(logits, ids, labels)
         highest, best = logits.float().max(-1)
         scores = highest.sigmoid()
         return [
@@ -104,18 +139,41 @@ class VQA:
             for i, label, score in zip(ids, best.tolist(), scores.tolist(), strict=True)
         ]
 
+    def choose(
+        self, logits: torch.Tensor, ids: Sequence[Id], labels: list[str]
+    ) -> list[Prediction]:
+        """Read the most probable of each question's choices.
+
+        A choice that is not in the label map cannot be chosen; if none is, the first one is.
+        """
+        classes = {answer: label for label, answer in enumerate(labels)}
+        predictions = []
+        for i, row in zip(ids, logits.float().cpu(), strict=True):
+            found = {c: classes.get(c, classes.get(normalize_answer(c))) for c in self.choices[i]}
+            known = {c: row[label].item() for c, label in found.items() if label is not None}
+            answer = max(known, key=known.__getitem__) if known else self.choices[i][0]
+            score = torch.tensor(known[answer]).sigmoid().item() if known else 0.0
+            predictions.append(Prediction(i, {"answer": answer, "score": round(score, 6)}))
+        return predictions
+
     def for_submission(self) -> Task:
         return self
 
     def submission(self, predictions: list[Prediction], questions: Dataset) -> str:
-        """Write the official results file, `[{"question_id": int, "answer": str}]`, ordered by id.
+        """Write the official results file, ordered by id.
+
+        A list of `{"question_id": int, "answer": str}`, or of the keys that `results` names; or an
+        object of records by id if it names no key of the id. Ids are those of the official files.
 
         Raises:
             RunFailed: the predictions are not one for each question.
         """
-        ids = sorted(questions["question_id"])
-        predicted = by_id(predictions, ids)
-        rows = [{"question_id": i, "answer": predicted[i]["answer"]} for i in ids]
+        own = questions["question_id"]
+        official = dict(zip(own, questions[id_column(questions)], strict=True))
+        predicted = by_id(predictions, own)
+        name, answer = self.results
+        answered = [(official[i], {answer: predicted[i]["answer"]}) for i in sorted(own)]
+        rows = [{name: i, **record} for i, record in answered] if name else dict(answered)
         return json.dumps(rows) + "\n"
 
     def wrong(self, prediction: Prediction) -> str | None:
@@ -130,7 +188,9 @@ class VQA:
         return None if is_probability(score) else f"score: {score!r} is no probability"
 
     def score(self, predictions: list[Prediction], questions: Dataset) -> Scores:
-        """Compute the official accuracy and its breakdown, with 95 % intervals over images.
+        """Compute the accuracy of `metric` and its breakdown, with 95 % intervals over images.
+
+        Questions that were asked in several ways have consensus scores too.
 
         Beside it `soft_score_in_vocabulary`, which METER and VLE report while they train: the mean
         soft target of the class predicted. Questions without an answer in the vocabulary count as
@@ -138,28 +198,57 @@ class VQA:
         `label`: those of a model whose classes are not the data's.
         """
         columns = ["question_type", "answer_type", "answers", "label_ids", "label_scores"]
+        columns += [c for c in (*self.kinds, REPHRASING_OF) if c in questions.column_names]
         table = questions.select_columns(["question_id", "image_id", *columns]).to_list()
         annotations = [row | {"answers": numbered_answers(row["answers"])} for row in table]
         answers: dict[Any, str] = {one.id: one["answer"] for one in predictions}
-        result = vqa_accuracy(answers, annotations)
-        scores = np.array([result["per_question"][row["question_id"]] for row in table])
+        result = vqa_accuracy(answers, annotations, ALL_ACCURACIES[self.metric])
+        per_example: dict[Id, float] = {
+            i: result["per_question"][i] for i in questions["question_id"]
+        }
+        scores = np.array(list(per_example.values()))
         images = np.array([row["image_id"] for row in table])
-        metrics = {"accuracy": {**figure(scores, images), "value": result["accuracy"]}}
+        overall: Figure = {**figure(scores, images), "value": result["accuracy"]}
+        metrics = {"accuracy": overall}
         open_ended = np.array([row["answer_type"] != "yes/no" for row in table])
         if open_ended.any():
             metrics["accuracy_not_yes_no"] = figure(scores[open_ended], images[open_ended])
         if all("label" in one.values for one in predictions):
             metrics[IN_VOCABULARY] = figure(soft_scores(predictions, table), images)
-        kinds = {name: [row[name] for row in table] for name in ("answer_type", "question_type")}
+        if REPHRASING_OF in columns:
+            metrics |= consensus(table, per_example)
+        names = ("answer_type", "question_type", *self.kinds)
+        kinds = {name: [row[name] for row in table] for name in names}
         return Scores(
             n=result["n"],
             metrics=metrics,
             breakdown={name: figures(scores, images, values) for name, values in kinds.items()},
-            per_example=result["per_question"],
+            per_example=per_example,
             kinds=kinds,
             per_answer_type=result["per_answer_type"],
             per_question_type=result["per_question_type"],
         )
+
+
+def id_column(questions: Dataset) -> str:
+    """Return the column of the ids that the official files have."""
+    return "official_id" if "official_id" in questions.column_names else "question_id"
+
+
+def consensus(table: list[Row], scores: Mapping[Id, float]) -> dict[str, Figure]:
+    """Return CS(k) of the questions that were asked in several ways, with intervals over images."""
+    groups: dict[int, list[Row]] = defaultdict(list)
+    for row in table:
+        groups[row[REPHRASING_OF]].append(row)
+    whole = [group for group in groups.values() if len(group) >= LARGEST]
+    if not whole:
+        return {}
+    shares = [group_consensus([scores[row["question_id"]] for row in group]) for group in whole]
+    images = np.array([group[0]["image_id"] for group in whole])
+    return {
+        f"consensus_{k}": figure(np.array([share[k] for share in shares]), images)
+        for k in range(1, LARGEST + 1)
+    }
 
 
 def numbered_answers(answers: list[str]) -> list[Row]:

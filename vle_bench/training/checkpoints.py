@@ -1,18 +1,19 @@
 """Training states, `checkpoints/step-00000500/`: written complete or not at all, and verified."""
 
-import json
 import random
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import gather_object
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -20,16 +21,38 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.optim.lr_scheduler import LambdaLR
 
 from vle_bench import atomic
-from vle_bench.digests import file_sha256
-from vle_bench.errors import RequestError, RunFailed
+from vle_bench.atomic import file_sha256
+from vle_bench.errors import RequestError, RunFailed, first_line
+from vle_bench.json_files import JsonObject, read_json
 from vle_bench.training.optim import AverageWeights
 
 MODEL, STATE, PROGRESS, MANIFEST = "model.safetensors", "state.pt", "progress.json", "manifest.json"
 
 # Whole tensors on the CPU, however the weights are wrapped or sharded.
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+
+
+class Progress(TypedDict):
+    """The plain values of a training state.
+
+    `losses` are those since the last line of the log, `made_on` what the last bits depend on.
+    """
+
+    step: int
+    samples: int
+    best: float
+    last: float
+    losses: list[float]
+    training_seconds: float
+    seconds: float
+    log_bytes: int
+    threads: int
+    made_on: dict[str, str | int | bool]
+    recipe: JsonObject
+    data_manifest_hash: str
 
 
 def name(step: int) -> str:
@@ -39,19 +62,19 @@ def name(step: int) -> str:
 
 def gather(
     accelerator: Accelerator,
-    model: Any,
-    optimizer: Any,
-    schedule: Any,
+    model: nn.Module,
+    optimizer: AcceleratedOptimizer,
+    schedule: LambdaLR,
     average: AverageWeights | None,
-) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+) -> tuple[dict[str, torch.Tensor], JsonObject]:
     """Collect the full training state, for `save`.
 
     Returns:
         The weights; and the state of the optimizer, schedule, EMA, gradient scaler and the random
         number generators of every process.
     """
-    weights: Any = get_model_state_dict(model, options=WHOLE)
-    return weights, {
+    weights = get_model_state_dict(model, options=WHOLE)
+    return cast(dict[str, torch.Tensor], weights), {
         "optimizer": get_optimizer_state_dict(model, optimizer.optimizer, options=WHOLE),
         "schedule": schedule.state_dict(),
         "average": average.state_dict() if average else None,
@@ -63,16 +86,16 @@ def gather(
 def put_back(
     path: Path,
     accelerator: Accelerator,
-    model: Any,
-    optimizer: Any,
-    schedule: Any,
+    model: nn.Module,
+    optimizer: AcceleratedOptimizer,
+    schedule: LambdaLR,
     average: AverageWeights | None,
 ) -> None:
     """Load a training state; raises RequestError if it is of another model."""
-    own: dict[str, Any] = get_model_state_dict(model)
-    weights: dict[str, Any] = {**read_model(path, {key: value.shape for key, value in own.items()})}
+    own = cast(dict[str, torch.Tensor], get_model_state_dict(model))
+    weights = read_model(path, {key: value.shape for key, value in own.items()})
     state = torch.load(path / STATE, map_location="cpu", weights_only=True)
-    set_model_state_dict(model, weights, options=WHOLE)
+    set_model_state_dict(model, dict(weights), options=WHOLE)
     set_optimizer_state_dict(model, optimizer.optimizer, state["optimizer"], options=WHOLE)
     schedule.load_state_dict(state["schedule"])
     if average:
@@ -87,8 +110,8 @@ def put_back(
 def save(
     folder: Path,
     model: dict[str, torch.Tensor],
-    state: dict[str, Any],
-    progress: dict[str, Any],
+    state: JsonObject,
+    progress: Progress,
     keep: int,
 ) -> None:
     """Write the state of `progress["step"]`, then remove all but the `keep` newest up to it.
@@ -96,7 +119,6 @@ def save(
     Args:
         folder: the run's `checkpoints/`.
         state: see `gather`; must load with `weights_only`.
-        progress: plain values; must have `step`.
 
     Raises:
         RunFailed: the state cannot be written. Earlier states are untouched.
@@ -122,7 +144,7 @@ def save(
         before = names(folder)
         usable = f"{before[-1]} before it is whole" if before else "there is none before it"
         raise RunFailed(
-            f"{path}: cannot be written: {str(error).splitlines()[0]} ({free(folder)} free); "
+            f"{path}: cannot be written: {first_line(error)} ({free(folder)} free); "
             f"{usable}; make room and go on with --resume"
         ) from error
     for old in [other for other in names(folder) if other <= path.name][:-keep]:
@@ -166,15 +188,15 @@ def newest(folder: Path) -> tuple[Path | None, list[str]]:
 
 def damage(path: Path) -> str | None:
     """Say what is wrong with a state; None if every file has the content that was written."""
+    if not (path / MANIFEST).is_file():
+        return f"{MANIFEST} is missing"
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(path / MANIFEST)
         files = {
             name: (manifest[name]["bytes"], manifest[name]["sha256"])
             for name in (MODEL, STATE, PROGRESS)
         }
-    except FileNotFoundError:
-        return f"{MANIFEST} is missing"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (RequestError, KeyError, TypeError):
         return f"{MANIFEST} cannot be read"
     for name, (size, digest) in files.items():
         file = path / name
@@ -187,9 +209,9 @@ def damage(path: Path) -> str | None:
     return None
 
 
-def read_progress(path: Path) -> dict[str, Any]:
+def read_progress(path: Path) -> Progress:
     """Read the plain values of a training state."""
-    progress: dict[str, Any] = json.loads((path / PROGRESS).read_text(encoding="utf-8"))
+    progress: Progress = read_json(path / PROGRESS)
     return progress
 
 
@@ -208,7 +230,7 @@ def read_model(path: Path, shapes: dict[str, torch.Size]) -> dict[str, torch.Ten
     return load_file(path / MODEL)
 
 
-def random_state() -> dict[str, Any]:
+def random_state() -> JsonObject:
     """State of every generator that this process uses, in types that load with `weights_only`."""
     numpy: Any = np.random.get_state(legacy=True)
     return {
@@ -219,7 +241,7 @@ def random_state() -> dict[str, Any]:
     }
 
 
-def set_random_state(state: dict[str, Any]) -> None:
+def set_random_state(state: JsonObject) -> None:
     """Load what `random_state` returned."""
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])

@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch.utils.deterministic
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
 
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.precision import on_gpu, set_tf32, training_precision
+from vle_bench.models.base import TrainableModel
+from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
 from vle_bench.training.launch import check_launch
 
 if TYPE_CHECKING:
@@ -127,10 +132,13 @@ def deterministic() -> Iterator[None]:
 
 
 def prepare(
-    accelerator: Accelerator, model: Any, optimizer: torch.optim.Optimizer, compiled: bool
-) -> tuple[Any, Any]:
+    accelerator: Accelerator,
+    model: VLEPreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    compiled: bool,
+) -> tuple[nn.Module, AcceleratedOptimizer]:
     """Move the model to its device or devices, and compile its layers if asked to."""
-    model = model.to(accelerator.device)
+    model.to(accelerator.device)
     if accelerator.is_fsdp2:
         plugin = accelerator.state.fsdp_plugin
         classes = {type(layer).__name__ for layer in model.shard_layers()}
@@ -140,11 +148,11 @@ def prepare(
         plugin.mixed_precision_policy = None
     if compiled:
         compile_layers(model)
-    prepared: tuple[Any, Any] = accelerator.prepare(model, optimizer)
+    prepared: tuple[nn.Module, AcceleratedOptimizer] = accelerator.prepare(model, optimizer)
     return prepared
 
 
-def checkpoint_activations(model: Any) -> None:
+def checkpoint_activations(model: PreTrainedModel) -> None:
     """Recompute activations in the backward pass.
 
     transformers 5.23 renamed the call; 5.20 has the old name only.
@@ -153,7 +161,7 @@ def checkpoint_activations(model: Any) -> None:
     (new_name or model.gradient_checkpointing_enable)()
 
 
-def compile_layers(model: Any, **options: Any) -> None:
+def compile_layers(model: TrainableModel, **options: str) -> None:
     """Compile each layer on its own: layers of a kind share their code, so 12 take as long as one.
 
     The whole model in one graph took more than three minutes on 16 cores. The raised limit keeps
@@ -189,7 +197,7 @@ def clip_gradients(accelerator: Accelerator, model: nn.Module, max_norm: float |
         is 0 with fp16, where the scaler skips steps that overflow, so that only the loss can tell.
     """
     fp16 = accelerator.mixed_precision == "fp16"
-    norm: Any
+    norm: Tensor | float | None
     if max_norm is None and accelerator.distributed_type in UNSHARDED and not fp16:
         # Clipping to infinity would read and write every gradient once more, to multiply it by 1.
         norm = torch.nn.utils.get_total_norm(
@@ -200,8 +208,8 @@ def clip_gradients(accelerator: Accelerator, model: nn.Module, max_norm: float |
         norm = accelerator.clip_grad_norm_(model.parameters(), limit)
     if fp16 or norm is None:
         norm = 0.0
-    # A DTensor where the weights are sharded.
-    norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    if isinstance(norm, DTensor):  # the weights are sharded
+        norm = norm.full_tensor()
     return torch.as_tensor(norm, dtype=torch.float32, device=accelerator.device)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 from vle_bench.errors import RequestError
-from vle_bench.json_files import loads
+from vle_bench.json_files import loads, reading
 
 # Variable → (key of the configuration file, values that change nothing, key of the recipe).
 HYPER_PARAMETERS: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -142,12 +142,10 @@ def meet_on_cpu(environment: MutableMapping[str, str]) -> None:
 
 def deepspeed_problems(file: str) -> list[str]:
     """List the keys of a DeepSpeed file that a recipe decides."""
-    try:
+    with reading(f"{file}: deepspeed_config_file"):
         values = loads(Path(file).read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise RequestError(
-            f"{file}: deepspeed_config_file: cannot be read as JSON: {error}"
-        ) from error
+    if not isinstance(values, dict):
+        raise RequestError(f"{file}: deepspeed_config_file: not an object of keys and values")
     problems = [
         f"{file}: {key}: a configuration names hardware only; {place} has it"
         for key, place in DEEPSPEED_KEYS.items()

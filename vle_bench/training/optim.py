@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
+
+from vle_bench.json_files import JsonObject
+from vle_bench.models.base import TrainableModel
 
 
 class AverageWeights:
@@ -48,7 +50,7 @@ class AverageWeights:
             weight.copy_(average)
             average.copy_(held)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, list[Tensor]]:
         """Return whole averages on the CPU; every process has to call this."""
         return {
             "averages": [
@@ -57,7 +59,7 @@ class AverageWeights:
         }
 
     @torch.no_grad()
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, list[Tensor]]) -> None:
         """Load what `state_dict` returned."""
         for average, saved in zip(self.averages, state["averages"], strict=True):
             # All processes hold the same `saved`, so nothing is sent.
@@ -76,13 +78,13 @@ NORMS = (nn.LayerNorm,)
 
 
 def parameter_groups(
-    model: Any,
+    model: TrainableModel,
     learning_rate: float,
     lr_mult_head: float,
     lr_mult_cross_modal: float,
     weight_decay: float,
     layer_decay: float | None = None,
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Group parameters into head, cross-modal layers and the rest, with and without weight decay.
 
     The model itself names these parts (`head_parameters`, `cross_modal_parameters`,

@@ -8,7 +8,8 @@ from accelerate.utils import DistributedType
 
 from vle_bench import atomic
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.provenance import device_name, library_versions
+from vle_bench.evaluation.precision import device_name
+from vle_bench.evaluation.record import library_versions
 from vle_bench.recipe.keys import changed_keys
 from vle_bench.training import checkpoints
 from vle_bench.training.batches import Batch
@@ -41,7 +42,7 @@ def save_state(run: Run) -> None:
     log = run.folder / "log.jsonl"
     if log.is_file() and run.accelerator.is_main_process:
         atomic.flush(log)
-    progress = {
+    progress: checkpoints.Progress = {
         "step": run.step,
         "samples": run.samples,
         "best": run.best,

@@ -1,38 +1,34 @@
 """A training run: what it holds, how it is built from a recipe, and how it describes itself."""
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import DistributedType, set_seed
-from numpy.typing import NDArray
+from datasets import Dataset
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedTokenizerBase
 
 from vle_bench import models
-from vle_bench.data.prepared import PreparedData, check_labelled
-from vle_bench.data.samplers import questions_together
+from vle_bench.data.prepared import PreparedData
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.precision import precision_name
-from vle_bench.evaluation.provenance import device_name
+from vle_bench.evaluation.precision import device_name, precision_name
 from vle_bench.models import pretrained
+from vle_bench.models.base import TrainableModel
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.convert.converted import few, not_finite
+from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
 from vle_bench.models.vle.processing import VLEProcessor
-from vle_bench.recipe.preflight import wrong_targets
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
-from vle_bench.tasks.base import Task
-from vle_bench.training import batches, engine
+from vle_bench.tasks.base import Settings, Task
+from vle_bench.training import batches, engine, feed
 from vle_bench.training.optim import (
     AverageWeights,
     learning_rate_schedule,
@@ -43,7 +39,7 @@ from vle_bench.training.optim import (
 MIB = 2**20
 
 # A model, its processor, and how many of its parameters no checkpoint held.
-Built = tuple[Any, VLEProcessor, int]
+Built = tuple[VLEPreTrainedModel, VLEProcessor, int]
 
 
 @dataclass
@@ -69,7 +65,7 @@ class Run:
     accelerator: Accelerator
     task: Task
     data: PreparedData
-    questions: Any
+    questions: Dataset
     model: nn.Module
     processor: VLEProcessor
     optimizer: AcceleratedOptimizer
@@ -78,7 +74,7 @@ class Run:
     steps_per_epoch: int
     total_steps: int
     stage_steps: int
-    inputs: dict[str, Any]
+    inputs: Settings
     average: AverageWeights | None = None
     new_parameters: int = 0
     step: int = 0
@@ -92,41 +88,22 @@ class Run:
     log_bytes: int = 0
 
     @property
-    def bare_model(self) -> Any:
+    def bare_model(self) -> VLEPreTrainedModel:
         """The model without the wrappers of Accelerate and torch.compile."""
-        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        model: VLEPreTrainedModel = self.accelerator.unwrap_model(
+            self.model, keep_torch_compile=False
+        )
+        return model
 
     def steps(self, start: int = 0) -> Iterator[batches.Step]:
         """Load the run's steps from `start` on, without end; see `batches.steps`."""
-        recipe, accelerator = self.recipe, self.accelerator
-        data, seed, task = recipe.data, recipe.train.seed, self.task
-        together = questions_together(data.grouping, data.questions_per_image)
-        per_image = together or len(self.questions)
-        batches_of = partial(
-            batches.epoch_batches,
-            order=lambda epoch: task.training_order(self.questions, seed, epoch, per_image),
-            batch_size=recipe.train.batch_size,
-            parts=self.accumulation * accelerator.num_processes,
+        accelerator = self.accelerator
+        return feed.Feed(
+            self.recipe, self.task, self.data, self.questions, self.processor, self.inputs
+        ).steps(
+            accumulation=self.accumulation,
             stage_steps=self.stage_steps,
-            stage=first_stage_of(recipe, self.questions),
-        )
-        augment = recipe.augment.model_dump() | {"one_a_question": data.grouping == "question"}
-
-        def collate_of(epoch: int) -> batches.Collate:
-            return task.collator(
-                self.questions,
-                self.data.images,
-                self.processor,
-                self.data.labels,
-                self.inputs,
-                task.augmentation(augment, seed, epoch),
-            )
-
-        return batches.steps(
-            batches_of,
-            collate_of,
             start=start,
-            num_workers=recipe.train.num_workers,
             pinned=accelerator.device.type == "cuda",
             process=accelerator.process_index,
             processes=accelerator.num_processes,
@@ -134,7 +111,7 @@ class Run:
 
     def model_inputs(self, batch: batches.Batch) -> dict[str, Tensor]:
         """Move the tensors of a micro-batch to the device, padded if the model is compiled."""
-        inputs: dict[str, Tensor] = batch["inputs"]
+        inputs = batch["inputs"]
         if self.recipe.train.compile:
             pad_token_id = self.processor.tokenizer.pad_token_id
             inputs = batches.padded_text(inputs, self.inputs["max_text_length"], pad_token_id)
@@ -163,7 +140,8 @@ def build(
         torch.set_num_threads(max(1, min(torch.get_num_threads(), cores)))
     set_seed(train.seed)
     task = load_task(recipe.task)
-    data = open_data(recipe, task)
+    data = feed.open_data(recipe, task)
+    task = task.for_data(data)
     questions = data.questions(recipe.data.train)
     model, processor, new_parameters = (build_model or model_of)(recipe, task, data)
     inputs = task.inputs(recipe.model.model_dump(), model.config.num_token_types)
@@ -172,13 +150,13 @@ def build(
     if train.gradient_checkpointing:
         engine.checkpoint_activations(model)
     optimizer = adamw(recipe, model)
-    model, optimizer = engine.prepare(accelerator, model, optimizer, train.compile)
+    wrapped, optimizer = engine.prepare(accelerator, model, optimizer, train.compile)
     if accelerator.num_processes > 1:
         # The common seed gave all processes the same weights. From here on each has its own, or all
         # would drop the same units.
         set_seed(train.seed, device_specific=True)
-    average = AverageWeights(model.parameters(), train.ema) if train.ema else None
-    steps_per_epoch, total_steps, stage_steps = lengths(recipe, task, questions)
+    average = AverageWeights(wrapped.parameters(), train.ema) if train.ema else None
+    steps_per_epoch, total_steps, stage_steps = feed.lengths(recipe, task, questions)
     schedule = learning_rate_schedule(
         optimizer, train.schedule, total_steps, train.warmup_fraction, restart=stage_steps
     )
@@ -189,7 +167,7 @@ def build(
         task,
         data,
         questions,
-        model,
+        wrapped,
         processor,
         optimizer,
         schedule,
@@ -203,51 +181,7 @@ def build(
     )
 
 
-def open_data(recipe: Recipe, task: Task) -> PreparedData:
-    """Open the prepared data of a recipe; raises RequestError if they do not fit it."""
-    data = task.open(Path(recipe.data.root))
-    for split in (recipe.data.train, recipe.data.evaluate, recipe.data.report):
-        check_labelled(data, split)
-    if problem := wrong_targets(recipe.data, data.manifest.targets):
-        raise RequestError(problem)
-    # Refuses unknown types of question before anything is written.
-    if stage := first_stage_of(recipe, data.questions(recipe.data.train)):
-        stage(0)
-    return data
-
-
-def first_stage_of(recipe: Recipe, questions: Any) -> Callable[[int], NDArray[np.bool_]] | None:
-    """Bind `batches.first_stage` to a recipe: epoch → mask of questions; None without a stage."""
-    settings, data = recipe.data.first_stage, recipe.data
-    if settings is None:
-        return None
-    types = questions["question_type"]
-
-    def mask(epoch: int) -> NDArray[np.bool_]:
-        try:
-            return batches.first_stage(
-                types, settings.question_types, settings.other_share, recipe.train.seed, epoch
-            )
-        except ValueError as error:
-            raise RequestError(
-                f"data.first_stage.question_types: {data.train} in {data.root}: {error}"
-            ) from error
-
-    return mask
-
-
-def lengths(recipe: Recipe, task: Task, questions: Any) -> tuple[int, int, int]:
-    """Count the steps of an epoch, of the run, and of its first stage."""
-    train, stage = recipe.train, recipe.data.first_stage
-    usable = len(task.training_order(questions, train.seed, 0, 1))
-    if not usable:
-        raise RequestError(f"data.train: {recipe.data.train} has no questions to learn from")
-    steps_per_epoch = math.ceil(usable / train.batch_size)
-    total = train.max_steps or math.ceil(train.epochs * steps_per_epoch)
-    return steps_per_epoch, total, round(stage.fraction * total) if stage else 0
-
-
-def adamw(recipe: Recipe, model: Any) -> torch.optim.AdamW:
+def adamw(recipe: Recipe, model: TrainableModel) -> torch.optim.AdamW:
     """Create the optimizer with the learning rates of a recipe."""
     train = recipe.train
     groups = parameter_groups(
@@ -271,27 +205,15 @@ def model_of(recipe: Recipe, task: Task, data: PreparedData) -> Built:
     """
     if recipe.model.checkpoint is not None:
         return from_checkpoint(recipe, task, data, Path(recipe.model.checkpoint))
-    tokenizer = task.tokenizer(data, recipe.data.train, recipe.model.tokenizer.vocab_size)
-    # The schema asks for either a checkpoint or a config.
-    values = dict(recipe.model.config or {})
-    values["text_config"] = {
-        **values["text_config"],
-        "vocab_size": len(tokenizer),
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    values["vision_config"] = {**values["vision_config"], "image_size": recipe.model.image_size}
-    return from_config(recipe, task, VLEConfig(**values, **label_maps(data)), tokenizer)
+    return from_config(recipe, task, *feed.from_scratch(recipe, task, data))
 
 
-def from_config(recipe: Recipe, task: Task, config: VLEConfig, tokenizer: Any) -> Built:
+def from_config(
+    recipe: Recipe, task: Task, config: VLEConfig, tokenizer: PreTrainedTokenizerBase
+) -> Built:
     """Build a model with random weights."""
     model = getattr(models, task.architecture)(config)
-    processor = VLEProcessor.from_parts(
-        tokenizer,
-        recipe.model.image_size,
-        config.vision_config.patch_size,
-        recipe.model.resize or "squash",
-    )
+    processor = feed.new_processor(recipe, config, tokenizer)
     return model, processor, sum(p.numel() for p in model.parameters())
 
 
@@ -307,25 +229,13 @@ def from_checkpoint(recipe: Recipe, task: Task, data: PreparedData, checkpoint: 
         new_head=wanted.new_head,
         image_size=wanted.image_size,
         num_token_types=pretrained.at_least_token_types(folder, task.num_token_types),
-        **label_maps(data),
+        **feed.label_maps(data),
     )
     if damaged := not_finite(model.named_parameters()):
         raise RequestError(
             f"{folder}: weights that are not finite (NaN or infinite): {few(damaged)}"
         )
-    processor = pretrained.load_processor(folder, wanted.image_size, wanted.resize)
-    processor.patch_size = model.config.vision_config.patch_size
-    return model, processor, new
-
-
-def label_maps(data: PreparedData) -> dict[str, Any]:
-    """The configuration values that name the answers; empty for a task without fixed answers."""
-    if not data.labels:
-        return {}
-    return {
-        "id2label": dict(enumerate(data.labels)),
-        "label2id": {answer: i for i, answer in enumerate(data.labels)},
-    }
+    return model, feed.saved_processor(recipe, folder, model.config), new
 
 
 def refuse_other_answers(folder: Path, data: PreparedData) -> None:

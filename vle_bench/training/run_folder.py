@@ -5,21 +5,22 @@ import shlex
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from vle_bench import atomic
-from vle_bench.digests import file_sha256
+from vle_bench.atomic import file_sha256
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import load_record
+from vle_bench.json_files import JsonObject, read_json
 from vle_bench.models import pretrained
 from vle_bench.recipe.keys import LAYOUT, changed_keys
-from vle_bench.recipe.load import load_recipe, recipe_of
+from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import Recipe
+from vle_bench.strict_yaml import validated
 from vle_bench.training import checkpoints
 
 
 def take(
-    stack: ExitStack, recipe: dict[str, Any], folder: Path, result: Path, resume: bool
+    stack: ExitStack, recipe: JsonObject, folder: Path, result: Path, resume: bool
 ) -> str | None:
     """Lock the run folder and decide where to start.
 
@@ -73,21 +74,21 @@ def recipe_of_state(path: Path) -> Recipe:
     values = checkpoints.read_progress(path)["recipe"]
     if "resize" not in values["model"] and values["model"].get("checkpoint"):
         values = {**values, "model": {**values["model"], "resize": "squash"}}
-    return recipe_of(values, str(path / checkpoints.PROGRESS))
+    return validated(Recipe, values, str(path / checkpoints.PROGRESS))
 
 
 def finished(folder: Path, result: Path) -> bool:
     """Tell whether all steps are done and the record is of the weights that represent the run."""
     if not result.is_file() or not (folder / "last" / pretrained.TRAINING_FILE).is_file():
         return False
-    progress = pretrained.read_json(folder / "last" / pretrained.TRAINING_FILE)["progress"]
+    progress = read_json(folder / "last" / pretrained.TRAINING_FILE)["progress"]
     weights = folder / pretrained.selection(folder)[0] / "model.safetensors"
     if progress["step"] != progress["steps"] or not weights.is_file():
         return False
     return bool(load_record(result).model["checkpoint_sha256"] == file_sha256(weights))
 
 
-def refuse_other_recipe(folder: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+def refuse_other_recipe(folder: Path, old: JsonObject, new: JsonObject) -> None:
     """Refuse to resume a run by a recipe that decides another result; raises RequestError.
 
     Other changed keys are printed.

@@ -8,20 +8,23 @@ import time
 from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from accelerate.utils import gather_object
 
 from vle_bench import atomic
-from vle_bench.data.splits import names
-from vle_bench.errors import Interrupted, RequestError, RunFailed
-from vle_bench.evaluation.evaluate import EVALUATION_BATCH_SIZE, evaluate_checkpoint
+from vle_bench.data.sources import names
+from vle_bench.errors import Interrupted, RequestError, RunFailed, first_of
+from vle_bench.evaluation.evaluate import evaluate_checkpoint
 from vle_bench.evaluation.precision import precision_name
 from vle_bench.evaluation.record import Record, load_record
+from vle_bench.evaluation.request import EVALUATION_BATCH_SIZE, Request
+from vle_bench.json_files import JsonObject
 from vle_bench.models import pretrained
 from vle_bench.progress import Bar
 from vle_bench.recipe.schema import Recipe
+from vle_bench.tasks.predictions import Id
 from vle_bench.training import checkpoints, engine, run_folder
 from vle_bench.training.batches import Batch
 from vle_bench.training.processes import (
@@ -36,7 +39,7 @@ from vle_bench.training.run import Run, build, describe, summary
 from vle_bench.training.run_folder import command_to_resume
 
 # The step, the ids of this process's examples, and (2,) the loss and the norm of the gradients.
-Unchecked = tuple[int, list[Any], torch.Tensor]
+Unchecked = tuple[int, list[Id], torch.Tensor]
 
 
 def train(recipe: Recipe, folder: Path, resume: bool = False) -> Record:
@@ -65,12 +68,14 @@ def train(recipe: Recipe, folder: Path, resume: bool = False) -> Record:
             fit(run, stop)
             stop.saved = stopped(run, "by a signal")
             record = evaluate_checkpoint(
-                folder,
-                Path(recipe.data.root),
-                recipe.data.report,
+                Request(
+                    folder,
+                    Path(recipe.data.root),
+                    recipe.data.report,
+                    num_workers=recipe.train.num_workers,
+                ),
                 result,
                 accelerator=run.accelerator,
-                num_workers=recipe.train.num_workers,
             )
         if run.accelerator.is_main_process:
             print(summary(run), flush=True)
@@ -232,12 +237,11 @@ def checked_losses(run: Run, unchecked: list[Unchecked]) -> list[float]:
     return [loss for loss, _ in means]
 
 
-def diverged(run: Run, step: int, ids: list[Any], loss: float, norm: float) -> NoReturn:
+def diverged(run: Run, step: int, ids: list[Id], loss: float, norm: float) -> NoReturn:
     """Stop a run that diverged; best/, last/ and the training states stay as they are."""
     if not run.accelerator.is_main_process:
         exit_after_main(1)
     rate = learning_rate(run, step)
-    shown = ", ".join(map(str, ids[:8])) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
     kept = [f"{name}/" for name in ("best", "last") if (run.folder / name).is_dir()]
     kept += [f"checkpoints/{name}/" for name in checkpoints.names(run.folder / "checkpoints")[-1:]]
     entry = {
@@ -250,7 +254,7 @@ def diverged(run: Run, step: int, ids: list[Any], loss: float, norm: float) -> N
     atomic.write_json(run.folder / "diverged.json", entry)
     raise RunFailed(
         f"diverged: loss {loss}, gradient norm {norm} at step {step}, learning rate {rate:.3g}; "
-        f"the examples of that step: {shown} (all in {run.folder / 'diverged.json'}); "
+        f"the examples of that step: {first_of(ids)} (all in {run.folder / 'diverged.json'}); "
         + (f"kept: {', '.join(kept)}" if kept else "nothing saved")
     )
 
@@ -344,7 +348,7 @@ def save_checkpoints(run: Run, score: float) -> None:
     run.best = max(run.best, score)
 
 
-def training_facts(run: Run, score: float) -> dict[str, Any]:
+def training_facts(run: Run, score: float) -> JsonObject:
     """Return the content of training.json: what a result record repeats of a checkpoint."""
     recipe = run.recipe
     progress = {
@@ -366,6 +370,7 @@ def training_facts(run: Run, score: float) -> dict[str, Any]:
         "seed": recipe.train.seed,
         "inputs": run.inputs,
         "data_root": recipe.data.root,
+        "data": run.data.manifest.identity,
         "training_splits": sorted(names(recipe.data.train)),
         "progress": progress,
     }

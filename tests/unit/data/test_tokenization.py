@@ -12,8 +12,7 @@ from tokenizers import Tokenizer, normalizers
 from transformers import AutoProcessor, AutoTokenizer, DebertaV2Tokenizer
 
 from vle_bench.data.prepare.vqa_summary import load_tokenizer as load_for_preparation
-from vle_bench.data.tokenization import load_tokenizer
-from vle_bench.data.tokenizer import train_tokenizer
+from vle_bench.data.tokenization import load_tokenizer, train_tokenizer
 from vle_bench.data.vcr_text import encode_record
 from vle_bench.models import VLEConfig, VLEForVQA, VLEProcessor, pretrained
 
@@ -185,3 +184,34 @@ def test_words_of_a_vcr_record(reference):
     ):
         expected = [piece for each in words for piece in reference.encode(f" {each}")]
         assert choice["input_ids"] == [1, *expected, 2, *reference.encode(f" {word}"), 2]
+
+
+@pytest.fixture(scope="module")
+def questions():
+    """All questions of easy-VQA."""
+    easy_vqa = pytest.importorskip("easy_vqa")
+    return sorted(set(easy_vqa.get_train_questions()[0]) | set(easy_vqa.get_test_questions()[0]))
+
+
+def test_a_word_is_a_token(questions):
+    tokenizer = train_tokenizer(questions, 100)
+    assert len(tokenizer) <= 100
+    for text in questions:
+        assert len(tokenizer.tokenize(text)) == len(text.replace("?", " ?").split()), text
+
+
+def test_saved_and_loaded_it_gives_the_same_ids(questions, tmp_path):
+    tokenizer = train_tokenizer(questions, 100)
+    tokenizer.save_pretrained(tmp_path)
+    again = type(tokenizer).from_pretrained(str(tmp_path))
+    assert again(questions).input_ids == tokenizer(questions).input_ids
+    assert tokenizer.unk_token_id not in set().union(*tokenizer(questions).input_ids)
+
+
+def test_too_small_a_vocabulary_spells_words(questions):
+    tokenizer = train_tokenizer(questions, 45)
+    pieces = tokenizer.tokenize(questions[0])
+    assert (
+        len(pieces) > len(questions[0].split())
+        and "".join(pieces).replace("▁", " ").strip() == questions[0]
+    )

@@ -13,9 +13,9 @@ from accelerate import Accelerator
 from PIL import Image
 
 from vle_bench.data.collate import QuestionCollator
+from vle_bench.data.loader import image_batches
 from vle_bench.data.prepared import check_labelled, check_whole
-from vle_bench.data.samplers import image_batches
-from vle_bench.data.tokenizer import train_tokenizer
+from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluation.vcr_join import in_common
 from vle_bench.metrics.vqa import in_vocabulary

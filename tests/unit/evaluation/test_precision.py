@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from tests.miniature.in_process import run
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.precision import autocast, scoring_precision
-from vle_bench.evaluation.record import load_record
+from vle_bench.evaluation.record import SCHEMA_VERSION, load_record
 from vle_bench.models import pretrained
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -59,35 +59,22 @@ def scores(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def progress(precision):
-    return {"progress": {"precision": precision}}
-
-
 def test_the_training_decides_unless_another_precision_is_asked_for():
-    assert (
-        scoring_precision(progress("bf16"), None, GPU)
-        == scoring_precision(progress("bf16"), None, CPU)
-        == "bf16"
-    )
-    assert scoring_precision(progress("fp16"), None, GPU) == "fp16"
-    assert scoring_precision(progress("bf16"), "fp32", GPU) == "fp32"
-    assert (
-        scoring_precision(None, None, GPU)
-        == scoring_precision({"progress": {}}, None, GPU)
-        == "fp32"
-    )
-    for training, chosen, message in (
+    assert scoring_precision("bf16", None, GPU) == scoring_precision("bf16", None, CPU) == "bf16"
+    assert scoring_precision("fp16", None, GPU) == "fp16"
+    assert scoring_precision("bf16", "fp32", GPU) == "fp32"
+    assert scoring_precision(None, None, GPU) == "fp32"
+    for trained, chosen, message in (
         (
-            progress("fp16"),
+            "fp16",
             None,
             "fp16, in which the checkpoint was trained, needs a GPU; a CPU takes bf16 or fp32",
         ),
-        (progress("bf16"), "fp16", "fp16 needs a GPU"),
+        ("bf16", "fp16", "fp16 needs a GPU"),
         (None, "auto", "'auto' is none of fp32, bf16, fp16"),
-        (progress("int8"), None, "progress.precision: 'int8' is none of"),
     ):
         with pytest.raises(RequestError, match=message):
-            scoring_precision(training, chosen, CPU)
+            scoring_precision(trained, chosen, CPU)
 
 
 def test_the_context_computes_in_the_precision():
@@ -101,7 +88,7 @@ def test_the_context_computes_in_the_precision():
 def test_evaluate_scores_as_the_training_did(work, tmp_path, precision):
     trained = load_record(work / "runs" / precision / "results" / "vqa.test.json")
     assert (
-        trained.schema_version == 4
+        trained.schema_version == SCHEMA_VERSION
         and trained.precision == trained.training["precision"] == precision
     )
     again = tmp_path / "results" / "again.json"

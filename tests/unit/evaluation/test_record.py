@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.provenance import ids_digest
-from vle_bench.evaluation.record import SCHEMA_VERSION, load_record, precision_of
+from vle_bench.evaluation.record import SCHEMA_VERSION, ids_digest, load_record, precision_of
 
 VERSIONS = Path(__file__).parents[2] / "golden" / "records"
 
@@ -110,11 +109,11 @@ def test_what_is_wrong_with_one_from_elsewhere_is_named(
             r"metrics\.accuracy\.mean: unknown field",
         ),
         (
-            lambda v: v.update(schema_version=5),
-            "schema_version 5 is newer than what this version reads, 4; update vle-bench",
+            lambda v: v.update(schema_version=6),
+            "schema_version 6 is newer than what this version reads, 5; update vle-bench",
         ),
-        (lambda v: v["metrics"]["accuracy"].update(value=float("nan")), "NaN is no figure"),
-        (lambda v: v["training"].update(seconds=float("inf")), "Infinity is no figure"),
+        (lambda v: v["metrics"]["accuracy"].update(value=float("nan")), "NaN is no JSON number"),
+        (lambda v: v["training"].update(seconds=float("inf")), "Infinity is no JSON number"),
         (
             lambda v: v["metrics"]["accuracy"].update(value=98.5),
             r"metrics\.accuracy\.value: .*less than or equal to 1",
@@ -144,11 +143,11 @@ def test_what_is_wrong_is_named(tmp_path: Path, edit: Any, says: str) -> None:
 
 def test_files_that_are_no_records(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
-    with pytest.raises(RequestError, match="no such result record"):
+    with pytest.raises(RequestError, match="no such file"):
         load_record(path)
     for content, says in (
-        (b'{"n": 1', "not JSON, it ends or breaks at line 1"),
-        (b"\xff\xfe", "no result record"),
+        (b'{"n": 1', "broken or cut-off JSON at line 1, column 8"),
+        (b"\xff\xfe", "not UTF-8 text"),
         (b"[]", "valid"),
     ):
         path.write_bytes(content)

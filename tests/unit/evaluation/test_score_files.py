@@ -238,14 +238,49 @@ def test_a_label_map_is_read_once(pipe, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("ids", "message"),
+    ("rows", "notes"),
     [
-        ((1, 1), "question_id 1 a second time; the official reader scores the last answer of each"),
-        ((1.0,), "question_id: 1.0 is not a whole number; `vle-bench check-submission vqa` says"),
+        ([(1, "no"), (2, "yes"), (1, "yes")], ["1 question ids more than once; {last}: 1"]),
+        ([(1, "yes"), (2, "yes"), (1, "no")], ["1 question ids more than once; {last}: 1"]),
+        (
+            [(1.0, "yes"), (2, "no")],
+            ["1 question ids are not written {number}: record 0 (1.0 for 1)"],
+        ),
+        (
+            [(2, "yes"), (True, "yes"), (1, "no"), (2.0, "no")],
+            [
+                "2 question ids are not written {number}: record 1 (true for 1), record 3 (2.0 for 2)",
+                "2 question ids more than once; {last}: 1, 2",
+            ],
+        ),
+        ([(1, "yes"), (2, "no")], []),
     ],
 )
-def test_what_the_official_reader_takes_and_this_does_not_is_said(tmp_path, ids, message):
+def test_scores_what_the_official_reader_takes_and_says_so(tmp_path, rows, notes):
+    """`score vqa` and `check-submission vqa` say the same of the same file, and neither refuses it."""
+    files = write(tmp_path, contents([question(1), question(2)]))
+    results = [{"question_id": i, "answer": answer} for i, answer in rows]
+    files[2].write_text(json.dumps(results), encoding="utf-8")
+    index = dict(rows)  # as the official reader's: equal keys are one, and the last one counts
+    expected = sum(index[i] == "yes" for i in (1, 2)) / 2
+    out, errors = run("score", "vqa", *options(files), "--json", cwd=tmp_path)
+    assert json.loads(out)["accuracy"] == expected and json.loads(out)["n"] == 2
+    number = "as whole numbers; the official reader takes each for the number that it equals"
+    last = "the official reader scores the last answer of each"
+    expected = [note.format(number=number, last=last) for note in notes]
+    assert errors.splitlines() == [f"{files[2]}: {note}" for note in expected]
+    out, errors = run("check-submission", "vqa", files[2], "--questions", files[0], cwd=tmp_path)
+    assert errors.splitlines() == [f"{files[2]}: warning: {note}" for note in expected]
+    assert "fine" in out and "reject" not in out + errors
+
+
+@pytest.mark.parametrize("written", ["1", 1.5, None, [1]])
+def test_ids_that_the_official_reader_does_not_take_are_refused(tmp_path, written):
     files = write(tmp_path, contents([question(1)]))
-    rows = [{"question_id": i, "answer": "yes"} for i in ids]
-    files[2].write_text(json.dumps(rows), encoding="utf-8")
+    results = [{"question_id": written, "answer": "yes"}]
+    files[2].write_text(json.dumps(results), encoding="utf-8")
+    message = f"record 0: question_id: {written!r} is not a whole number"
     assert message in run("score", "vqa", *options(files), cwd=tmp_path, code=2)[1]
+    check = ("check-submission", "vqa", files[2], "--questions", files[0])
+    errors = run(*check, cwd=tmp_path, code=1)[1]
+    assert f"question_id is not a whole number: record 0 ({written!r})" in errors

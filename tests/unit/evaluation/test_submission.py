@@ -9,9 +9,10 @@ from typer.testing import CliRunner
 from vle_bench.cli import app
 from vle_bench.data.official.vcr import COLUMNS
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.submission import LAST_COUNTS, check_vcr_submission, check_vqa_submission
+from vle_bench.evaluation.submission import check_vcr_submission, check_vqa_submission
 
 IDS = [11, 12, 13, 14, 15, 16, 17, 18]
+LAST_COUNTS = "the official reader scores the last answer of each"
 GOOD = [{"question_id": i, "answer": "yes"} for i in IDS]
 
 
@@ -183,7 +184,7 @@ ROWS = [[f"test-{i}", *[0.25] * 20] for i in range(8)]
         (
             [["test-0", *[0.25] * 19], *ROWS[1:]],
             COLUMNS,
-            ["line 2: 21 columns are expected, 20 came"],
+            ["line 2: 21 columns are expected, not 20"],
         ),
         (
             [["test-0", "x", *[0.25] * 19], *ROWS[1:]],
@@ -198,7 +199,7 @@ ROWS = [[f"test-{i}", *[0.25] * 20] for i in range(8)]
         (
             ROWS,
             COLUMNS[::-1],
-            ["line 1: column 1: 'annot_id' is expected, 'rationale_conditioned_on_a3_3' came"],
+            ["line 1: column 1: 'annot_id' is expected, not 'rationale_conditioned_on_a3_3'"],
         ),
     ],
 )

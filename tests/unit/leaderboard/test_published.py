@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from vle_bench import strict_yaml
 from vle_bench.data.prepare.shapes_vcr import QUESTIONS
 from vle_bench.errors import RequestError
 from vle_bench.leaderboard.published import Pretraining, Published, Score, load_published
-from vle_bench.recipe import strict_yaml
 from vle_bench.recipe.load import load_recipe, shipped_recipes
 
 SHIPPED = Path(__file__).parents[3] / "leaderboards"
@@ -268,6 +268,15 @@ def test_numbers_of_questions() -> None:
         ("vcr", "val"): 26534,
         ("vcr", "test"): 25263,
         ("easy-vqa", "test"): 9673,
+        ("okvqa", "train"): 9009,
+        ("okvqa", "val"): 5046,
+        ("textvqa", "train"): 34602,
+        ("textvqa", "val"): 5000,
+        ("vizwiz", "train"): 20523,
+        ("vizwiz", "val"): 4319,
+        ("gqa", "train"): 943000,
+        ("gqa", "val"): 132062,
+        ("gqa", "testdev"): 12578,
         **{("shapes-vcr", split): n for split, n in QUESTIONS.items()},
     }
 

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.provenance import ids_digest
-from vle_bench.evaluation.record import load_record
+from vle_bench.evaluation.record import ids_digest, load_record
 from vle_bench.leaderboard.experiments import experiments
 from vle_bench.leaderboard.points import drawings
 from vle_bench.leaderboard.published import load_published
@@ -405,7 +404,7 @@ def test_a_record_is_taken_in_once_and_never_replaced(tmp_path: Path) -> None:
         json.dumps(record("vqav2", "minival", 0.771, seconds=7.0, command="again")),
         encoding="utf-8",
     )
-    assert add_record(run, root, if_new=True) == (target, ["there already, with the same figures"])
+    assert add_record(run, root, if_new=True) == (target, ["exists already, with the same figures"])
     assert load_record(target).command == "vle-bench train"
     assert "77.10" in page(root, "comparison")
     (run / "results" / "vqa.minival.json").write_text(
@@ -479,7 +478,7 @@ def test_a_record_is_taken_in_once_and_never_replaced(tmp_path: Path) -> None:
         ),
         ({"seed": 5, "n": 5000, "colour": "red"}, "colour: unknown field"),
         ({"seed": 5, "n": 5000, "schema_version": 99}, "newer than what this version reads"),
-        ({"seed": 5, "n": 5000, "seconds": float("nan")}, "NaN is no figure"),
+        ({"seed": 5, "n": 5000, "seconds": float("nan")}, "NaN is no JSON number"),
     ],
 )
 def test_what_is_refused_is_named_and_nothing_is_written(

@@ -12,7 +12,14 @@ from vle_bench.data.prepare.targets import soft_target
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.score_files import score_vqa_files
 from vle_bench.metrics.bootstrap import interval
-from vle_bench.metrics.vqa import CONTRACTIONS, normalize_answer, question_accuracy, vqa_accuracy
+from vle_bench.metrics.vqa import (
+    CONTRACTIONS,
+    exact_accuracy,
+    normalize_answer,
+    question_accuracy,
+    soft_accuracy,
+    vqa_accuracy,
+)
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vqa_accuracy"
 FILES = [GOLDEN / f"{name}.json" for name in ("questions", "annotations", "results")]
@@ -236,10 +243,9 @@ def test_ids_must_be_equal():
         ('[{"question_id": 1}]', r"record 0 \(question_id 1\): has no 'answer'"),
         ('[{"question_id": 1, "answer": 3}]', "answer: 3 is not a string"),
         ('[{"question_id": NaN, "answer": "a"}]', "NaN is no JSON number"),
-        (
-            '[{"question_id": 1, "answer": "a"}, {"question_id": 1, "answer": "b"}]',
-            "question_id 1 a second time",
-        ),
+        ('[{"answer": "a"}]', "record 0: has no 'question_id'"),
+        ('[{"question_id": "1", "answer": "a"}]', "record 0: question_id: '1' is not a whole"),
+        ('[{"question_id": 1.5, "answer": "a"}]', "record 0: question_id: 1.5 is not a whole"),
     ],
 )
 def test_bad_predictions_get_one_line(tmp_path, content, message):
@@ -288,3 +294,34 @@ def test_interval_draws_whole_images():
     assert narrow == interval(scores, np.arange(1000))
     assert 0.45 < narrow[0] < 0.5 < narrow[1] < 0.55
     assert wide[1] - wide[0] > 3 * (narrow[1] - narrow[0])
+
+
+def numbered_records(*answers):
+    return [{"answer": answer, "answer_id": i} for i, answer in enumerate(answers)]
+
+
+def test_exact_and_soft_accuracy_normalise_and_count():
+    two = numbered_records("The Red", "red.", "blue", "Two")
+    assert [exact_accuracy(p, two) for p in ("red", "2", "blue", "green")] == [1, 1, 1, 0]
+    assert soft_accuracy("a red", two) == pytest.approx(2 / 3)
+    assert soft_accuracy("blue", two) == pytest.approx(1 / 3)
+    assert soft_accuracy("green", two) == 0
+    # Three of ten: 1 here, and 0.9 officially, which leaves one annotator out at a time.
+    ten = numbered_records(*["red"] * 3, *["blue"] * 7)
+    assert soft_accuracy("red", ten) == 1.0
+    assert question_accuracy("red", ten) == pytest.approx(0.9)
+
+
+def test_a_split_is_scored_with_the_metric_that_is_asked_for():
+    annotations = [
+        {
+            "question_id": 1,
+            "question_type": "what",
+            "answer_type": "other",
+            "answers": numbered_records("Red", "red", "blue"),
+        }
+    ]
+    assert vqa_accuracy({1: "the red"}, annotations, exact_accuracy)["accuracy"] == 1.0
+    assert vqa_accuracy({1: "the red"}, annotations, soft_accuracy)["accuracy"] == pytest.approx(
+        2 / 3
+    )

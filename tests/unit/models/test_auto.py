@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vle_bench.data.tokenizer import train_tokenizer
+from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.models import VLEConfig, VLEForVQA, VLEProcessor
 
 ROOT = Path(__file__).parents[3]

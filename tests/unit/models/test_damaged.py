@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from tests.miniature.in_process import run
-from vle_bench.data.tokenizer import train_tokenizer
+from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.evaluate import own_training
+from vle_bench.evaluation.published_checkpoint import read_training
 from vle_bench.models import VLEConfig, VLEForVQA
 from vle_bench.models.pretrained import check_vocabulary, load_model, load_processor, read_json
 from vle_bench.models.vle.convert.checkpoints import read_checkpoint
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.load import load_recipe
-from vle_bench.recipe.strict_yaml import read_group
+from vle_bench.strict_yaml import read_group
 
 TRAINING = {
     "task": "vqa",
@@ -35,7 +35,7 @@ def saved(folder, values):
 
 
 def test_a_training_is_read_as_it_was_saved(tmp_path):
-    assert own_training(saved(tmp_path, TRAINING)) == TRAINING
+    assert read_training(saved(tmp_path, TRAINING)).model_dump(exclude_unset=True) == TRAINING
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,7 @@ def test_a_training_is_read_as_it_was_saved(tmp_path):
         ({"progress": {"step": "1"}}, "progress.step: "),
         ({"progress": {"score": float("nan")}}, "NaN is no JSON number"),
         ({"progress": None}, "progress: "),
+        ({"progress": {"precision": "int8"}}, "progress.precision: .*'fp32', 'bf16' or 'fp16'"),
         ({"seed": -1}, "seed: "),
         ({"training_splits": "train"}, "training_splits: "),
         ({"task": "chess"}, "task: 'chess' is none of vqa, "),
@@ -57,14 +58,14 @@ def test_a_training_is_read_as_it_was_saved(tmp_path):
 )
 def test_a_damaged_training_file_is_named_with_its_key(tmp_path, changes, message):
     with pytest.raises(RequestError, match=message) as error:
-        own_training(saved(tmp_path, TRAINING | changes))
+        read_training(saved(tmp_path, TRAINING | changes))
     assert str(tmp_path / "training.json") in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("values", [None, [], "text"])
 def test_a_training_file_of_another_kind_is_named(tmp_path, values):
     with pytest.raises(RequestError, match="training.json: not as `train` writes it"):
-        own_training(saved(tmp_path, values))
+        read_training(saved(tmp_path, values))
 
 
 @pytest.mark.parametrize(

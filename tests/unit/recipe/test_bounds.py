@@ -268,7 +268,7 @@ def test_configurations_that_are_fine_load():
     ],
 )
 def test_the_picture_size_of_a_processor(value, message, tmp_path):
-    from vle_bench.data.tokenizer import train_tokenizer
+    from vle_bench.data.tokenization import train_tokenizer
 
     VLEProcessor.from_parts(train_tokenizer(["what is it?"], 64), 32, 8).save_pretrained(tmp_path)
     (file,) = (

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from PIL import Image
 
 from vle_bench.data.official.vcr import COLUMNS
-from vle_bench.data.tokenizer import train_tokenizer
+from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.data.vcr_text import encode_record
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.models import VLEConfig, VLEForVCRJoint, VLEForVCRQ2A, VLEForVCRQA2R

@@ -8,8 +8,8 @@ from PIL import Image
 
 from vle_bench.data.augment import Augmentation
 from vle_bench.data.images import decode
-from vle_bench.data.samplers import grouped_order
-from vle_bench.data.tokenizer import train_tokenizer
+from vle_bench.data.loader import grouped_order
+from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.errors import RequestError
 
 ROWS = np.random.default_rng(0).integers(0, 50, 500)

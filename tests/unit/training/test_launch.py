@@ -99,7 +99,7 @@ def test_hyper_parameters_in_a_configuration_are_refused_by_key(tmp_path, monkey
         ({"ACCELERATE_MIXED_PRECISION": "fp8"}, "mixed_precision: fp8 .*train.precision"),
         (
             {"ACCELERATE_DEEPSPEED_CONFIG_FILE": "nowhere.json"},
-            "nowhere.json: deepspeed_config_file: cannot be read",
+            "nowhere.json: deepspeed_config_file: no such file",
         ),
     ],
 )
@@ -238,3 +238,10 @@ def test_processes_without_a_gpu_are_told_to_meet_on_the_cpu(monkeypatch):
     on_gpus: dict[str, str] = {"WORLD_SIZE": "2"}
     meet_on_cpu(on_gpus)
     assert on_gpus == {"WORLD_SIZE": "2"}
+
+
+def test_a_deepspeed_file_that_is_no_object_is_refused(tmp_path):
+    file = tmp_path / "zero.json"
+    file.write_text("[]", encoding="utf-8")
+    with pytest.raises(RequestError, match="zero.json: deepspeed_config_file: not an object"):
+        check_launch({"ACCELERATE_DEEPSPEED_CONFIG_FILE": str(file)})

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from vle_bench import models
-from vle_bench.data.tokenizer import train_tokenizer
+from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.errors import RequestError
 from vle_bench.models import VLEForVQA, pretrained
 from vle_bench.models.vle.processing import VLEProcessor

@@ -7,9 +7,9 @@ import pytest
 from accelerate.state import AcceleratorState
 
 from vle_bench.analysis.model_card import write_cards
+from vle_bench.atomic import file_sha256
 from vle_bench.data.prepare.easy_vqa import prepare_easy_vqa
 from vle_bench.data.prepare.manifest import Choices
-from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import Record, load_record, picked_on
 from vle_bench.models import pretrained

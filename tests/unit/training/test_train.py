@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from PIL import Image
 
-from vle_bench.data.tokenizer import train_tokenizer
+from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluation.precision import training_precision
 from vle_bench.models import VLEForVQA, VLEProcessor, pretrained
@@ -19,7 +19,8 @@ from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
 from vle_bench.training.batches import epoch_batches, first_stage, steps
-from vle_bench.training.run import first_stage_of, model_of
+from vle_bench.training.feed import first_stage_of
+from vle_bench.training.run import model_of
 from vle_bench.training.train import check_trackers, checked_losses
 
 

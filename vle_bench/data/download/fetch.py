@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vle_bench import __version__, atomic
-from vle_bench.digests import file_sha256
+from vle_bench.atomic import file_sha256
 from vle_bench.errors import RunFailed
 from vle_bench.progress import Bar, in_words
 
@@ -161,12 +161,12 @@ def whole_length(url: str, response: http.client.HTTPResponse) -> int:
     """
     if response.headers.get_content_type() == "text/html":
         raise RunFailed(
-            f"{url}: a web page came in place of the archive (does the network ask for a login?)"
+            f"{url}: a web page in place of the archive (does the network ask for a login?)"
         )
     length = response.headers.get("Content-Length", "")
     if not length.isdecimal():
         raise RunFailed(
-            f"{url}: the server tells no size, so a cut-off file could not be told from a whole one"
+            f"{url}: the server gives no size, so that a cut-off file would pass for a whole one"
         )
     return int(length)
 

@@ -1,6 +1,6 @@
 """Read VQA v2's questions and annotations files to one table in the order of the question ids."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from vle_bench.metrics.vqa import NUMBER_OF_ANSWERS, lack_ids
 
 OnBad = Literal["error", "skip"]
 Kinds = Mapping[str, type]  # field → its type
+Complete = Callable[[JsonObject], JsonObject]
 ANSWER_TYPES = ("yes/no", "number", "other")
 ANSWER_ROWS = 5_000
 
@@ -30,6 +31,7 @@ class BadRecords:
         seen: question ids of bad records, so that the other half of such a record is not reported.
         outside_coco: number of Visual Genome's questions about images that are not COCO's.
         numbered: number of questions whose answers had no answer_id and were numbered.
+        unscored: number of questions that are left out as the official program does not score them.
     """
 
     policy: OnBad = "error"
@@ -37,6 +39,7 @@ class BadRecords:
     seen: set[int] = field(default_factory=set)
     outside_coco: int = 0
     numbered: int = 0
+    unscored: int = 0
 
     def add(self, path: Path, name: str, problem: str, record: object = None) -> None:
         """Add a record of a file; `record` may have ids."""
@@ -64,6 +67,7 @@ class BadRecords:
             "listed": self.listed,
             "outside_coco": self.outside_coco,
             "numbered": self.numbered,
+            "unscored": self.unscored,
         }
 
     def add_all(self, note: JsonObject) -> None:
@@ -71,6 +75,7 @@ class BadRecords:
         self.listed += note["listed"]
         self.outside_coco += note["outside_coco"]
         self.numbered += note["numbered"]
+        self.unscored += note["unscored"]
 
 
 def id_in(record: object, key: str) -> int | None:
@@ -79,19 +84,30 @@ def id_in(record: object, key: str) -> int | None:
     return value if type(value) is int and abs(value) < 2**63 else None
 
 
-def read_official(questions: Path, annotations: Path | None, bad: BadRecords) -> pa.Table:
+def read_official(
+    questions: Path,
+    annotations: Path | None,
+    bad: BadRecords,
+    keys: tuple[str | None, str | None] = ("questions", "annotations"),
+    complete: Complete | None = None,
+) -> pa.Table:
     """Read questions and their annotations to the columns of OFFICIAL.
 
     Every question must have one annotation about the same image, and no annotation may be left.
     Needs about as much memory as the table (200 bytes a question), not as the JSON.
+
+    Args:
+        keys: of the lists in the two files; None: the file is the list.
+        complete: adds what a dataset's annotations lack of VQA v2's before they are checked.
     """
-    asked = table(questions, questions_of(questions, bad), ASKED, bad)
+    asked = table(questions, questions_of(questions, bad, keys[0]), ASKED, bad)
     if not len(asked):
         raise RequestError(f"{questions}: no question")
     if annotations is None:
         nulls = [pa.nulls(len(asked), type=f.type) for f in list(OFFICIAL)[len(ASKED) :]]
         return pa.Table.from_arrays([*asked.columns, *nulls], schema=OFFICIAL)
-    truths = table(annotations, annotations_of(annotations, bad), TRUTHS, bad)
+    records = annotations_of(annotations, bad, keys[1], complete)
+    truths = table(annotations, records, TRUTHS, bad)
     return join(questions, asked, annotations, truths, bad)
 
 
@@ -110,19 +126,37 @@ def one_answer(
     }
 
 
-def questions_of(path: Path, bad: BadRecords) -> Iterator[JsonObject]:
-    for number, record in enumerate(stream(path, "questions")):
-        problem = problem_of(record, QUESTION) or (
-            None if record["question"].strip() else "question: empty"
-        )
-        if problem:
+def questions_of(
+    path: Path, bad: BadRecords, key: str | None = "questions"
+) -> Iterator[JsonObject]:
+    for number, record in enumerate(stream(path, key)):
+        if problem := problem_of_question(record):
             bad.add(path, record_name(number, record), problem, record)
         else:
             yield {name: record[name] for name in ASKED.names}
 
 
-def annotations_of(path: Path, bad: BadRecords) -> Iterator[JsonObject]:
-    for number, record in enumerate(stream(path, "annotations")):
+def problem_of_question(
+    record: Any, fields: Kinds | None = None, key: str = "question"
+) -> str | None:
+    """Describe what is wrong with a question.
+
+    Args:
+        fields: those of VQA v2 if not given.
+        key: the field of the question's text.
+    """
+    problem = problem_of(record, QUESTION if fields is None else fields)
+    return problem or (None if record[key].strip() else f"{key}: empty")
+
+
+def annotations_of(
+    path: Path,
+    bad: BadRecords,
+    key: str | None = "annotations",
+    complete: Complete | None = None,
+) -> Iterator[JsonObject]:
+    for number, given in enumerate(stream(path, key)):
+        record = given if complete is None or not isinstance(given, dict) else complete(given)
         if problem := problem_of_annotation(record):
             bad.add(path, record_name(number, record), problem, record)
         else:
@@ -265,7 +299,7 @@ def problem_of(record: object, fields: Kinds) -> str | None:
     return None
 
 
-KIND_NAMES = {int: "whole number", str: "string", list: "list"}
+KIND_NAMES = {int: "whole number", str: "string", list: "list", dict: "object"}
 QUESTION = {"question_id": int, "image_id": int, "question": str}
 # Scoring needs no majority answer, and OK-VQA's official annotations have none.
 SCORED = {

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from vle_bench import atomic
 from vle_bench.data.prepare.manifest import AS_USUAL, Choices, Options, keep_official
-from vle_bench.data.prepare.questions import Split, prepare_questions
+from vle_bench.data.prepare.questions import prepare_questions
+from vle_bench.data.prepare.split import Split
 from vle_bench.data.prepare.vqav2 import coco_name, held_out
 from vle_bench.data.prepared import Manifest
 from vle_bench.errors import RequestError

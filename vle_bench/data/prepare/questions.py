@@ -1,13 +1,9 @@
 """Prepare official files of VQA form; every dataset of questions and answers uses this module."""
 
-import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +12,7 @@ import pyarrow.compute as pc
 from vle_bench import atomic
 from vle_bench.data.label_map import labels_digest, read_label_map
 from vle_bench.data.official.visual_genome import ID_OFFSET
-from vle_bench.data.official.vqa import BadRecords, only_within, read_official
+from vle_bench.data.official.vqa import BadRecords, only_within
 from vle_bench.data.prepare.fingerprint import fingerprint, stamp
 from vle_bench.data.prepare.manifest import (
     AS_USUAL,
@@ -27,62 +23,28 @@ from vle_bench.data.prepare.manifest import (
     remove_others,
 )
 from vle_bench.data.prepare.shards import (
-    Problem,
     Source,
     described,
     image_error,
     images_only,
     plan,
+    turned_of,
     write_shards,
 )
+from vle_bench.data.prepare.split import Ids, Official, Rows, Splits, image_file
 from vle_bench.data.prepare.targets import with_targets
 from vle_bench.data.prepare.vocabulary import never_given, vocabulary
-from vle_bench.data.prepare.vqa_summary import length_report, load_tokenizer, split_report
+from vle_bench.data.prepare.vqa_summary import count, length_report, load_tokenizer, split_report
 from vle_bench.data.prepared import SCHEMA_VERSION, Manifest
-from vle_bench.data.tables import OFFICIAL, ROWS_A_BATCH, map_table, write_table
+from vle_bench.data.tables import ROWS_A_BATCH, map_table, write_table
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, read_json
 
 # To be raised when the official files are read in another way, so that an unfinished run's tables
 # of them are read anew.
-OFFICIAL_CHECKS = 3
+OFFICIAL_CHECKS = 4
 NAMED_ANSWERS = 5  # of a label map that are never given, in the report
 MAX_TEXT_LENGTH = 50  # METER's and VLE's, for VQA
-
-Ids = np.ndarray[Any, np.dtype[np.int64]]  # image ids, each once, sorted
-Rows = np.ndarray[Any, np.dtype[np.bool_]]  # which questions of its files belong to a split
-Official = dict[tuple[Path, ...], pa.Table]  # a split's files → their records
-Choose = Callable[[Ids, dict[str, Ids]], Iterable[int]]
-
-
-@dataclass(frozen=True)
-class Split:
-    """One split: official files, its images' paths, and which of them belong to it.
-
-    Args:
-        image_path: maps an image id to its file; None: the images are those of earlier splits.
-        choose: maps the image ids of the files and the ids of each earlier split to this split's.
-        vocabulary: its majority answers make up the label map.
-        read: reads the files to the columns of OFFICIAL.
-        extra: additional training questions, kept only if their answer is in the vocabulary.
-        within: another split that must contain every question of this one unchanged.
-    """
-
-    questions: Path
-    annotations: Path | None
-    image_path: Callable[[int], Path] | None
-    choose: Choose = lambda ids, before: ids
-    vocabulary: bool = False
-    read: Callable[[Path, Path | None, BadRecords], pa.Table] = read_official
-    extra: bool = False
-    within: str | None = None
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        return (self.questions,) if self.annotations is None else (self.questions, self.annotations)
-
-
-Splits = dict[str, Split]
 
 
 def prepare_questions(
@@ -92,6 +54,8 @@ def prepare_questions(
     min_count: int,
     choices: Choices = AS_USUAL,
     made_from: JsonObject | None = None,
+    normalised: bool = True,
+    metric: str | None = None,
 ) -> Manifest:
     """Write prepared data to `output`, completely or not at all, and return the manifest.
 
@@ -102,6 +66,8 @@ def prepare_questions(
         min_count: minimum number of normalised majority answers in the splits with `vocabulary`
             for an answer to become a class.
         made_from: parameters that generated the official files, see `fingerprint`.
+        normalised: the classes are normalised answers; False: answers as they were given.
+        metric: see `Manifest`.
     """
     if choices.tokenizer is not None:
         load_tokenizer(choices.tokenizer)  # its errors should come before the work
@@ -116,8 +82,10 @@ def prepare_questions(
         work = start_or_resume(folder, splits, choices)
         official, bad = read_all(work, splits, choices)
         rows = rows_of_splits(splits, official)
-        labels = given or counted_labels(splits, official, rows, min_count)
-        images, shards, bad_images = write_images(folder, work, splits, official, rows, choices)
+        labels = given or counted_labels(splits, official, rows, min_count, normalised)
+        images, shards, bad_images, turned = write_images(
+            folder, work, splits, official, rows, choices
+        )
         counts, report, left_out = write_questions(
             folder, splits, official, rows, images, labels, choices
         )
@@ -137,28 +105,20 @@ def prepare_questions(
             | write_labels(folder, labels)
             | {n: described(folder / n) for n in tables},
             images=list(shards),
+            turned=turned,
             labels=described_labels(labels, choices, min_count),
             targets="published" if choices.published_targets else "normalised",
             report=report,
             left_out=left_out,
             inputs=request.as_inputs(left_out),
             notes=remarks(labels, bad, choices),
+            metric=metric,
         )
         return finish(folder, manifest)
 
 
 def official_files(splits: Splits) -> list[Path]:
     return sorted({path for split in splits.values() for path in split.files})
-
-
-def image_file(splits: Splits, bad: Problem) -> Path:
-    """Return the path of an image that was left out."""
-    paths = (
-        split.image_path(bad["image_id"])
-        for split in splits.values()
-        if split.image_path is not None
-    )
-    return next((path for path in paths if path.name == bad["file"]), Path(bad["file"]))
 
 
 def lengths_of(output: Path, choices: Choices, name: str) -> JsonObject:
@@ -180,7 +140,8 @@ def write_labels(folder: Path, labels: list[str]) -> JsonObject:
 
 def remarks(labels: list[str], bad: BadRecords, choices: Choices) -> JsonObject | None:
     """Return the notes of the manifest; None if there is nothing to remark."""
-    notes: JsonObject = {"numbered": bad.numbered} if bad.numbered else {}
+    counts = {"numbered": bad.numbered, "unscored": bad.unscored}
+    notes: JsonObject = {name: number for name, number in counts.items() if number}
     looked_up_as_given = choices.label_map is None or choices.published_targets
     if not looked_up_as_given and (foreign := never_given(labels)):
         notes["never_given"] = {"count": len(foreign), "first": foreign[:NAMED_ANSWERS]}
@@ -264,7 +225,7 @@ def read_all(work: Path, splits: Splits, choices: Choices) -> tuple[Official, Ba
         if not note.is_file():
             bad = BadRecords(choices.on_bad_record)
             table = split.read(split.questions, split.annotations, bad)
-            write_table(path, OFFICIAL, iter(table.to_batches()))
+            write_table(path, table.schema, iter(table.to_batches()))
             del table
             atomic.write_json(note, bad.as_json())
         official[split.files] = map_table(path)
@@ -339,7 +300,7 @@ def rows_of_splits(splits: Splits, official: Official) -> dict[str, Rows]:
 
 
 def counted_labels(
-    splits: Splits, official: Official, rows: dict[str, Rows], min_count: int
+    splits: Splits, official: Official, rows: dict[str, Rows], min_count: int, normalised: bool
 ) -> list[str]:
     """Count the majority answers of the splits with `vocabulary`."""
     counts: Counter[str] = Counter()
@@ -348,7 +309,7 @@ def counted_labels(
             answers = official[split.files]["multiple_choice_answer"].filter(pa.array(rows[name]))
             for answer in pc.value_counts(answers).to_pylist():
                 counts[answer["values"]] += answer["counts"]
-    return vocabulary(counts, min_count)
+    return vocabulary(counts, min_count, normalised)
 
 
 def write_images(
@@ -358,19 +319,17 @@ def write_images(
     official: Official,
     rows: dict[str, Rows],
     choices: Choices,
-) -> tuple[Ids, JsonObject, list[JsonObject]]:
+) -> tuple[Ids, JsonObject, list[JsonObject], int]:
     """Store every image that a question asks about, once, by id.
 
     Returns:
-        the ids in the order of the rows, {shard: {"bytes", "sha256"}}, and the unreadable images.
+        the ids in the order of the rows, {shard: {"bytes", "sha256"}}, the unreadable images, and
+        the number of those that were turned.
     """
     paths: dict[int, str] = {}
     for name, split in splits.items():
-        if split.image_path is None:
-            continue
-        image_ids = official[split.files]["image_id"].to_numpy()[rows[name]]
-        for image_id in np.unique(image_ids).tolist():
-            path = str(split.image_path(image_id))
+        for image_id, file in split.image_paths(official[split.files], rows[name]):
+            path = str(file)
             if (first := paths.setdefault(image_id, path)) != path:
                 raise RequestError(f"image_id {image_id} stands for two files, {first} and {path}")
     images = (Source(image_id, paths[image_id]) for image_id in sorted(paths))
@@ -384,16 +343,4 @@ def write_images(
     bad_ids = [image["image_id"] for image in all_bad]
     ids = np.setdiff1d(np.fromiter(paths, np.int64, len(paths)), bad_ids)
     files = {shard.name: note["file"] for shard, note in zip(shards, notes, strict=True)}
-    return ids, files, all_bad
-
-
-def count(questions: pa.Table, labelled: bool) -> JsonObject:
-    """Return a split's entry in the manifest; `answerable`: with an answer in the vocabulary."""
-    ids = questions["question_id"].to_pylist()
-    return {
-        "questions": len(ids),
-        "images": len(pc.unique(questions["image_id"])),
-        "labelled": labelled,
-        "answerable": pc.sum(questions["answerable"]).as_py() or 0,
-        "ids_sha256": hashlib.sha256(json.dumps(ids).encode()).hexdigest(),
-    }
+    return ids, files, all_bad, turned_of(notes)

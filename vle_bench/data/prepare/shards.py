@@ -1,7 +1,6 @@
 """Image files → Arrow shards, checked by several processes, to bytes of the images only."""
 
 import hashlib
-import json
 import multiprocessing
 import os
 import signal
@@ -18,14 +17,15 @@ from typing import TypeVar
 import pyarrow as pa
 
 from vle_bench import atomic
+from vle_bench.atomic import file_sha256
 from vle_bench.data import images as pictures
 from vle_bench.data.tables import IMAGES, record_batches, write_table
-from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.json_files import JsonObject
+from vle_bench.json_files import JsonObject, read_json
 from vle_bench.progress import Bar
 
 SHARD_BYTES = 500_000_000
+TURNED = "turned"  # key of the counts: images that were turned as their EXIF orientation says
 IMAGES_A_BATCH = 100  # 16 MB of COCO's images are held at a time
 Problem = JsonObject  # file, image_id, problem
 T = TypeVar("T")
@@ -126,13 +126,18 @@ def write_shards(
     Returns:
         a note of each shard: `file` ({"bytes", "sha256"}), `bad` (images left out) and `counts`.
     """
-    found = []
+    shard_notes = []
     write = partial(finished_or_written, folder, notes, table)
     with Bar("images", sum(len(shard.images) for shard in shards)) as bar:
         for shard, note in zip(shards, in_processes(write, shards, workers), strict=True):
-            found.append(note)
+            shard_notes.append(note)
             bar.advance(len(shard.images))
-    return found
+    return shard_notes
+
+
+def turned_of(notes: Iterable[JsonObject]) -> int:
+    """Count the stored images that were turned as their EXIF orientation says."""
+    return sum(note["counts"][TURNED] for note in notes)
 
 
 def image_error(bad: Problem) -> RequestError:
@@ -180,14 +185,15 @@ def finished_or_written(folder: Path, notes: Path, table: Table, shard: Shard) -
     """Return the note of a shard, {"stamp", "file", "bad", "counts"}; write the shard if needed."""
     path, note_path = folder / shard.name, notes / f"{shard.name}.json"
     try:
-        note: JsonObject = json.loads(note_path.read_text(encoding="utf-8"))
+        note: JsonObject = read_json(note_path)
         if (
             note["stamp"] == shard.stamp
             and path.stat().st_size == note["file"]["bytes"]
             and table.takes_over(note["bad"])
+            and TURNED in note["counts"]  # shards of versions that did not count are read again
         ):
             return note
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, RequestError, KeyError, TypeError):
         pass
     bad: list[Problem] = []
     counts: JsonObject = {}
@@ -217,9 +223,12 @@ def none_or_skipped(skip: bool, bad: list[Problem]) -> bool:
 def image_rows(
     skip: bool, shard: Shard, bad: list[Problem], counts: JsonObject
 ) -> Iterator[JsonObject]:
+    counts[TURNED] = 0
     for image in shard.images:
-        if (found := image_row(image, bad, skip)) is not None:
-            yield found[0]
+        if (stored := image_row(image, bad, skip)) is not None:
+            row, orientation = stored
+            counts[TURNED] += orientation != 1
+            yield row
 
 
 def image_row(image: Source, bad: list[Problem], skip: bool) -> tuple[JsonObject, int] | None:

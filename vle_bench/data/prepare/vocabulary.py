@@ -6,11 +6,12 @@ from vle_bench.data.prepare.targets import normal
 from vle_bench.errors import RequestError
 
 
-def vocabulary(answers: Counter[str], min_count: int) -> list[str]:
-    """Count normalised majority answers; the frequent ones by (count descending, answer)."""
+def vocabulary(answers: Counter[str], min_count: int, normalised: bool = True) -> list[str]:
+    """Count majority answers, normalised or as given; the frequent ones by (count descending,
+    answer)."""
     counts: Counter[str] = Counter()
     for answer, number in answers.items():
-        counts[normal(answer)] += number
+        counts[normal(answer) if normalised else answer] += number
     labels = [
         label
         for label, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))

@@ -12,7 +12,8 @@ from vle_bench.data.download.archives import Archive
 from vle_bench.data.official.visual_genome import read_visual_genome
 from vle_bench.data.official.vqa import problem_of, record_name
 from vle_bench.data.prepare.manifest import AS_USUAL, Choices, Options
-from vle_bench.data.prepare.questions import Choose, Split, prepare_questions
+from vle_bench.data.prepare.questions import prepare_questions
+from vle_bench.data.prepare.split import Choose, Split
 from vle_bench.data.prepare.targets import normal
 from vle_bench.data.prepared import Manifest
 from vle_bench.errors import RequestError

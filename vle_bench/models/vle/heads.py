@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.utils import ModelOutput
 
-from vle_bench.models.vle.checks import check_range, check_shape
 from vle_bench.models.vle.configuration import VLEConfig
-from vle_bench.models.vle.modeling import VLEModel
+from vle_bench.models.vle.modeling import VLEModel, check_range, check_shape
 from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
 
 

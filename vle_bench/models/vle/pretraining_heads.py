@@ -10,10 +10,9 @@ from torch.nn import functional as F
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
-from vle_bench.models.vle.checks import check_range, check_shape
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.heads import VLEClassifierOutput, classifier, in_float32
-from vle_bench.models.vle.modeling import VLEModel
+from vle_bench.models.vle.modeling import VLEModel, check_range, check_shape
 from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
 
 IGNORED = -100  # label of a position that does not count, as in torch's cross_entropy

@@ -14,13 +14,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from typer.testing import CliRunner
 
+from vle_bench.atomic import file_sha256
 from vle_bench.cli.app import app, main
 from vle_bench.data.download import archives
 from vle_bench.data.download.archives import Archive, download
 from vle_bench.data.download.unpack import unpack
 from vle_bench.data.prepare import vqav2
 from vle_bench.data.prepare.vqav2 import VQAV2
-from vle_bench.digests import file_sha256
 from vle_bench.errors import RequestError, RunFailed
 
 NOISE = os.urandom(300_000)
@@ -253,7 +253,7 @@ def test_longer_than_told(server, tmp_path):
 
 def test_no_size_told(server, tmp_path):
     server.tells_size = False
-    assert "tells no size" in failure(server, tmp_path)
+    assert "gives no size" in failure(server, tmp_path)
 
 
 def test_a_login_page_does_not_cost_the_part(server, tmp_path):

@@ -6,7 +6,8 @@ from collections import Counter
 import pytest
 
 from vle_bench.data.prepare.easy_vqa import prepare_easy_vqa, question_type, write_official
-from vle_bench.data.prepare.questions import Split, prepare_questions
+from vle_bench.data.prepare.questions import prepare_questions
+from vle_bench.data.prepare.split import Split
 from vle_bench.data.prepare.vocabulary import vocabulary
 from vle_bench.data.prepare.vqav2 import held_out
 from vle_bench.data.prepared import open_prepared

@@ -3,10 +3,12 @@
 import hashlib
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.miniature.vqav2 import change, write_visual_genome, write_vqav2
 from vle_bench.data.official.visual_genome import ID_OFFSET
@@ -95,6 +97,20 @@ def test_odd_images(prepared):
     for split in ("train", "val", "test"):
         rows = data.questions(split)
         assert [data.images[row]["image_id"] for row in rows["image_row"]] == list(rows["image_id"])
+
+
+def test_images_with_an_exif_orientation_are_counted(official, prepared):
+    """One a folder of images has a mark; Pillow counts them, in files that several shards hold."""
+    pictures = [Image.open(path) for path in sorted(official.rglob("*.jpg"))]
+    turned = sum(picture.getexif().get(0x0112, 1) != 1 for picture in pictures)
+    manifest = open_prepared(prepared).manifest
+    assert manifest.turned == turned == 3 and len(manifest.images) > 3
+    line = (
+        "images turned as their EXIF orientation says: 3; the published programs leave such images"
+    )
+    assert line in "\n".join(lines(manifest))
+    earlier = replace(manifest, turned=None)  # of a version that did not count
+    assert "EXIF" not in "\n".join(lines(earlier))
 
 
 def test_targets_of_both_kinds(official, prepared, tmp_path):

@@ -1,0 +1,232 @@
+"""What a recipe feeds its model: prepared data, the processor, and the batches of each step.
+
+Everything here works without a model, so that it can be looked at before anything is trained.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from vle_bench.data.prepared import PreparedData, check_labelled
+from vle_bench.errors import RequestError
+from vle_bench.json_files import JsonObject
+from vle_bench.models import pretrained
+from vle_bench.models.vle.configuration import VLEConfig
+from vle_bench.models.vle.convert.checkpoints import read_config
+from vle_bench.models.vle.processing import VLEProcessor
+from vle_bench.recipe.preflight import wrong_targets
+from vle_bench.recipe.schema import Recipe
+from vle_bench.tasks.base import Settings, Task
+from vle_bench.training import batches
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The batches that a recipe makes of its data.
+
+    Args:
+        questions: the table of the training split.
+        inputs: see `Task.inputs`.
+    """
+
+    recipe: Recipe
+    task: Task
+    data: PreparedData
+    questions: Dataset
+    processor: VLEProcessor
+    inputs: Settings
+
+    def collator(self, epoch: int) -> batches.Collate:
+        """Return the function that collates a micro-batch of an epoch of training, augmented."""
+        augment = self.recipe.augment.model_dump()
+        augment |= {"one_a_question": self.recipe.data.grouping == "question"}
+        return self.task.collator(
+            self.questions,
+            self.data.images,
+            self.processor,
+            self.data.labels,
+            self.inputs,
+            self.task.augmentation(augment, self.recipe.train.seed, epoch),
+        )
+
+    def steps(
+        self,
+        collate_of: Callable[[int], batches.Collate] | None = None,
+        *,
+        accumulation: int,
+        stage_steps: int,
+        start: int = 0,
+        pinned: bool = False,
+        process: int = 0,
+        processes: int = 1,
+    ) -> Iterator[batches.Step]:
+        """Load the steps of a run from `start` on, without end; see `batches.steps`.
+
+        Args:
+            collate_of: replaces `collator`.
+            accumulation: micro-batches that each process accumulates for one global batch.
+            stage_steps: number of steps in the first stage of the data; 0 for none.
+        """
+        data, seed = self.recipe.data, self.recipe.train.seed
+        per_image = data.questions_together or len(self.questions)
+        batches_of = partial(
+            batches.epoch_batches,
+            order=lambda epoch: self.task.training_order(self.questions, seed, epoch, per_image),
+            batch_size=self.recipe.train.batch_size,
+            parts=accumulation * processes,
+            stage_steps=stage_steps,
+            stage=first_stage_of(self.recipe, self.questions),
+        )
+        return batches.steps(
+            batches_of,
+            collate_of or self.collator,
+            start=start,
+            num_workers=self.recipe.train.num_workers,
+            pinned=pinned,
+            process=process,
+            processes=processes,
+        )
+
+
+def of_recipe(recipe: Recipe, task: Task, data: PreparedData) -> Feed:
+    """Build what a run of the recipe would read, without its weights.
+
+    Raises:
+        RequestError: the checkpoint cannot be read.
+    """
+    if recipe.model.checkpoint is None:
+        config, tokenizer = from_scratch(recipe, task, data)
+        processor, types = new_processor(recipe, config, tokenizer), config.num_token_types
+    else:
+        folder = pretrained.resolve(Path(recipe.model.checkpoint))
+        config = read_config(folder / "config.json")
+        processor = saved_processor(recipe, folder, config)
+        types = max(config.num_token_types, task.num_token_types or 0)
+    inputs = task.inputs(recipe.model.model_dump(), types)
+    return Feed(recipe, task, data, data.questions(recipe.data.train), processor, inputs)
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Tell whether a run folder has a checkpoint, with the processor that its model reads with."""
+    return any((run / name / "config.json").is_file() for name in pretrained.selection(run))
+
+
+def of_run(recipe: Recipe, task: Task, data: PreparedData, run: Path) -> Feed:
+    """Return what a run reads, by the processor and the `inputs` that it saved.
+
+    Raises:
+        RequestError: its checkpoint cannot be read, or has other answers than the data.
+    """
+    folder = pretrained.resolve(run)
+    training = pretrained.read_json(folder / pretrained.TRAINING_FILE)
+    if not isinstance(training, dict) or "inputs" not in training:
+        raise RequestError(
+            f"{folder / pretrained.TRAINING_FILE}: written by an earlier version; train again"
+        )
+    if data.labels and data.labels != (labels := pretrained.load_labels(folder)):
+        raise RequestError(
+            f"{data.root}: its label map ({len(data.labels)} answers) is not the one of {folder} "
+            f"({len(labels)}): the data are not those that the run was trained on"
+        )
+    processor = pretrained.load_processor(folder)
+    questions = data.questions(recipe.data.train)
+    return Feed(recipe, task, data, questions, processor, training["inputs"])
+
+
+def open_data(recipe: Recipe, task: Task) -> PreparedData:
+    """Open the prepared data of a recipe; raises RequestError if they do not fit it."""
+    data = task.open(Path(recipe.data.root))
+    for split in (recipe.data.train, recipe.data.evaluate, recipe.data.report):
+        check_labelled(data, split)
+    if problem := wrong_targets(recipe.data, data.manifest.targets):
+        raise RequestError(problem)
+    # Refuses unknown types of question before anything is written.
+    first_stage_of(recipe, data.questions(recipe.data.train))
+    return data
+
+
+def first_stage_of(recipe: Recipe, questions: Dataset) -> Callable[[int], NDArray[np.bool_]] | None:
+    """Bind `batches.first_stage` to a recipe: epoch → mask of questions; None without a stage.
+
+    Raises:
+        RequestError: no question has one of the types that the recipe names.
+    """
+    stage, data = recipe.data.first_stage, recipe.data
+    if stage is None:
+        return None
+    types = np.asarray(questions["question_type"])
+    if unknown := sorted(set(stage.question_types) - set(types)):
+        raise RequestError(
+            f"data.first_stage.question_types: {data.train} in {data.root}: no question has the "
+            f"type {', '.join(unknown)}; there are {', '.join(sorted(set(types))[:8])}"
+        )
+    return partial(
+        batches.first_stage, types, stage.question_types, stage.other_share, recipe.train.seed
+    )
+
+
+def lengths(recipe: Recipe, task: Task, questions: Dataset) -> tuple[int, int, int]:
+    """Count the steps of an epoch, of the run, and of its first stage."""
+    train, stage = recipe.train, recipe.data.first_stage
+    usable = len(task.training_order(questions, train.seed, 0, 1))
+    if not usable:
+        raise RequestError(f"data.train: {recipe.data.train} has no questions to learn from")
+    steps_per_epoch = math.ceil(usable / train.batch_size)
+    total = train.max_steps or math.ceil(train.epochs * steps_per_epoch)
+    return steps_per_epoch, total, round(stage.fraction * total) if stage else 0
+
+
+def label_maps(data: PreparedData) -> JsonObject:
+    """The configuration values that name the answers; empty for a task without fixed answers."""
+    if not data.labels:
+        return {}
+    return {
+        "id2label": dict(enumerate(data.labels)),
+        "label2id": {answer: i for i, answer in enumerate(data.labels)},
+    }
+
+
+def from_scratch(
+    recipe: Recipe, task: Task, data: PreparedData
+) -> tuple[VLEConfig, PreTrainedTokenizerBase]:
+    """Return the configuration of a model from scratch, and its tokenizer.
+
+    The tokenizer is trained on the training split.
+    """
+    tokenizer = task.tokenizer(data, recipe.data.train, recipe.model.tokenizer.vocab_size)
+    # The schema asks for either a checkpoint or a config.
+    values = dict(recipe.model.config or {})
+    values["text_config"] = {
+        **values["text_config"],
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    values["vision_config"] = {**values["vision_config"], "image_size": recipe.model.image_size}
+    return VLEConfig(**values, **label_maps(data)), tokenizer
+
+
+def new_processor(
+    recipe: Recipe, config: VLEConfig, tokenizer: PreTrainedTokenizerBase
+) -> VLEProcessor:
+    """Return the processor of a model without a checkpoint."""
+    return VLEProcessor.from_parts(
+        tokenizer,
+        recipe.model.image_size,
+        config.vision_config.patch_size,
+        recipe.model.resize or "squash",
+    )
+
+
+def saved_processor(recipe: Recipe, folder: Path, config: VLEConfig) -> VLEProcessor:
+    """Return the processor of a checkpoint folder, with the recipe's size of pictures."""
+    wanted = recipe.model
+    processor = pretrained.load_processor(folder, wanted.image_size, wanted.resize)
+    processor.patch_size = config.vision_config.patch_size
+    return processor
