@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +134,13 @@ class Bench:
         """Run one training step or one evaluation batch."""
         published = way == "published"
         context = published_way(self.model, MAX_TEXT[self.work.kind], 0) if published else None
+        precision = torch.autocast("cpu", dtype=torch.bfloat16, enabled=way == "bf16")
         with context or nullcontext():
             if not training:
-                with torch.no_grad(), autocast(CPU, "bf16" if way == "bf16" else "fp32"):
+                with torch.no_grad(), precision:
                     self.model(**{k: v for k, v in self.inputs.items() if k != "labels"})
                 return
-            with autocast(CPU, "bf16" if way == "bf16" else "fp32"):
+            with precision:
                 loss = self.model(**self.inputs).loss
             loss.backward()
             if not published:
@@ -155,13 +157,15 @@ class Bench:
         """Time every way, `rounds` times in turn; only once after `end`, by `time.monotonic`."""
         self.model.train(training)
         results = {way: Measured() for way in WAYS}
-        for way in WAYS[1:]:  # the first step makes AdamW's moments
-            self.call(training, way)
-        for number in range(rounds):
-            if number and time.monotonic() > end:
-                break
-            for way in WAYS[:: 1 if number % 2 else -1]:
-                results[way].add(lambda way=way: self.call(training, way))  # type: ignore[misc]
+        # Evaluation casts the weights to bf16 once, not once a batch; see `predict_in_batches`.
+        with nullcontext() if training else autocast(CPU, "bf16"):
+            for way in WAYS[1:]:  # the first step makes AdamW's moments
+                self.call(training, way)
+            for number in range(rounds):
+                if number and time.monotonic() > end:
+                    break
+                for way in WAYS[:: 1 if number % 2 else -1]:
+                    results[way].add(partial(self.call, training, way))
         return results
 
     def gflop(self, training: bool) -> float:
