@@ -249,7 +249,7 @@ def refuse_other_answers(folder: Path, data: PreparedData) -> None:
         )
 
 
-def describe(run: Run) -> None:
+def announce(run: Run) -> None:
     """Print what is about to run."""
     recipe, accelerator = run.recipe, run.accelerator
     train, world = recipe.train, accelerator.num_processes

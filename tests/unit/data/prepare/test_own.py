@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.miniature.own import FORMATS, easy_rows, export, write_lines
+from vle_bench.data import from_dataset
 from vle_bench.data.prepare.fingerprint import Standing
 from vle_bench.data.prepare.manifest import AS_USUAL, Choices
 from vle_bench.data.prepare.own.check import number_of
@@ -364,3 +365,33 @@ def test_numbers_of_ids():
     assert [number_of(text) for text in ("0", "17", "999999999999999999")] == [0, 17, 10**18 - 1]
     others = [number_of(text) for text in ("007", "q-1", "-1", "1000000000000000000", "１")]
     assert all(2**62 <= number < 2**63 for number in others) and len(set(others)) == len(others)
+
+
+def test_a_dataset_of_python_is_prepared_as_its_files_are(tmp_path, monkeypatch):
+    import datasets
+
+    rows = easy_rows(30)
+    reference = prepare(str(export(rows, "csv", tmp_path / "a")), tmp_path / "b", AS_USUAL, {})
+    theirs = [{"img": r["image"], "q": r["question"], "gold": [r["answer"]]} for r in rows]
+    dataset = datasets.Dataset.from_list(theirs)
+    columns = {"image": "img", "question": "q", "answers": "gold"}
+    data = from_dataset(dataset, tmp_path / "paths", columns=columns)
+    pictures = dataset.cast_column("img", datasets.Image())
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    other = from_dataset(pictures, columns=columns)
+    assert other.root.parent == tmp_path / "cache" / "vle-bench"
+    assert from_dataset(pictures, columns=columns).root == other.root
+    shares = {"train": 0.6, "val": 0.4}
+    assert from_dataset(pictures, columns=columns, splits=shares).root != other.root
+    for name in ("label_map.json", "questions-train.arrow"):
+        digests = {one.manifest.files[name]["sha256"] for one in (data, other)}
+        assert digests == {reference.files[name]["sha256"]}
+    parts = datasets.DatasetDict(
+        train=dataset.select(range(200)), validation=dataset.select(range(200, len(dataset)))
+    )
+    with pytest.raises(RequestError, match=r"^dataset \(validation\): row .*: its picture is in "):
+        from_dataset(parts, tmp_path / "parts", columns=columns)
+    skipped = from_dataset(parts, tmp_path / "parts", columns=columns, choices=SKIP)
+    assert list(skipped.manifest.splits) == ["train", "val"]
+    with pytest.raises(RequestError, match="^dataset: columns.imag: unknown key; nearest"):
+        from_dataset(dataset, columns={"imag": "img"})
