@@ -55,7 +55,7 @@ def once(pairs: list[tuple[str, object]]) -> JsonObject:
     if len(record) < len(pairs):
         names = [name for name, _ in pairs]
         double = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {double!r} stands twice in one object")
+        raise ValueError(f"the key {double!r} occurs twice in one object")
     return record
 
 
@@ -243,7 +243,7 @@ def _member(text: _Text, path: Path, key: str) -> Iterator[object]:
     if text.next() == "{":
         for name in _keys(text):
             if name in seen:
-                raise ValueError(f"the key {name!r} stands twice in one object")
+                raise ValueError(f"the key {name!r} occurs twice in one object")
             seen.add(name)
             if name != key:
                 text.value()

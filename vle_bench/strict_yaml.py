@@ -29,7 +29,7 @@ class Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                    None, None, f"the key {key.value!r} occurs twice", key.start_mark
                 )
             seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
@@ -158,7 +158,7 @@ def validated(
         return schema.model_validate(values)
     except ValidationError as error:
         known = dict.fromkeys(dotted_keys(values), file) if origins is None else origins
-        lines = [line for one in error.errors() for line in describe(one, schema, known, file)]
+        lines = [line for one in error.errors() for line in explained(one, schema, known, file)]
         raise RequestError("\n".join(dict.fromkeys(lines))) from error
 
 
@@ -195,7 +195,7 @@ def nearest_key(dotted: str, schema: type[BaseModel]) -> str:
     return max(valid_keys(schema), key=likeness)
 
 
-def describe(
+def explained(
     problem: ErrorDetails, schema: type[BaseModel], origins: Mapping[str, str], file: str
 ) -> list[str]:
     """Turn an error of pydantic into lines `file: dotted.key: message; nearest valid key`."""

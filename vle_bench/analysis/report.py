@@ -127,7 +127,7 @@ def alerts(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
     if record.of_unknown_training:
         yield (
             "Not ranked",
-            f"Nobody has said what it was trained on, which may be {record.split} itself "
+            f"What it was trained on is not known, and may be {record.split} itself "
             "(--trained-on).",
         )
     if record.contaminated:

@@ -101,7 +101,7 @@ def message(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError):
         return f"{error.filename or 'a file'}: {error.strerror or error}"
-    return f"{type(error).__name__}: {error} (a defect of ours? --debug shows where)"
+    return f"{type(error).__name__}: {error} (a defect of vle-bench? --debug shows where)"
 
 
 def status(error: Exception) -> int:

@@ -47,7 +47,7 @@ def read_label_map(path: Path) -> list[str]:
     answers_vqa.txt), or {"answer": ..., "label": index} a line (BEiT-3's answer2label.txt).
 
     Raises:
-        RequestError: an index that is missing or stands twice, an answer twice, or another content.
+        RequestError: an index that is missing or occurs twice, an answer twice, or another content.
     """
     if path.suffix.lower() not in (".txt", ".jsonl"):
         return checked(path, answers_of_content(path, read_json(path)))
@@ -179,7 +179,7 @@ def checked(path: Path, labels: Unchecked) -> list[str]:
         if not isinstance(label, str):
             raise RequestError(f"{path}: {label!r} is not a string")
         if label in answers:
-            raise RequestError(f"{path}: the answer {label!r} stands there twice")
+            raise RequestError(f"{path}: the answer {label!r} occurs twice")
         if re.search("[\ud800-\udfff]", label):
             raise RequestError(
                 f"{path}: the answer {label!r} has half of a surrogate pair, which is no text"

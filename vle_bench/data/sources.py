@@ -287,12 +287,10 @@ SOURCES["aokvqa-choices"] = replace(
 OWN_FORMS: tuple[Form, ...] = ("vqa",)  # of data that users bring; the first if none is named
 
 DOWNLOADED = tuple(name for name, source in SOURCES.items() if source.archives)
-# Datasets by name with test questions that `check-submission` reads
-CHECKED = tuple(
-    name
-    for name, source in SOURCES.items()
-    if source.unlabelled and source.prepare.startswith(_BY_NAME)
-)
+# Datasets of VQA's form without published figures here, and those with test questions among them,
+# whose results files `check-submission` reads
+FURTHER = tuple(name for name, source in SOURCES.items() if source.prepare.startswith(_BY_NAME))
+CHECKED = tuple(name for name in FURTHER if SOURCES[name].unlabelled)
 PREPARED = tuple(name for name, source in SOURCES.items() if source.prepare)
 ALIASES = {name: parts for source in SOURCES.values() for name, parts in source.aliases.items()}
 IMAGES_OF = ALIASES | {

@@ -221,7 +221,7 @@ def pad_choices(
     if len(counts) != 1 or len(patches) != 1:
         raise ValueError(
             "one number of choices and of patches in a batch is expected, "
-            f"{sorted(counts)} and {sorted(patches)} came"
+            f"not {sorted(counts)} and {sorted(patches)}"
         )
     encodings = [encoding for choices in questions for encoding in choices]
     size = (len(questions), counts.pop())

@@ -271,7 +271,7 @@ def refuse_another(record: Path, loaded: Loaded) -> None:
     if model.get("checkpoint_sha256") != loaded.sha256:
         other = "not of this checkpoint"
     elif model.get("files_sha256", loaded.files_sha256) != loaded.files_sha256:
-        other = "of other files beside it"
+        other = "of other files beside the weights"
     elif there.data.get("manifest_hash", loaded.data.manifest.hash) != loaded.data.manifest.hash:
         other = f"of other data than {loaded.request.data_root}"
     else:
@@ -287,7 +287,7 @@ def refuse_another(record: Path, loaded: Loaded) -> None:
             return
         old, new = pairs[differing[0]]
         other = f"of another {differing[0]} ({old}, not {new})"
-    raise RequestError(f"{record}: there already, and {other}; name another file with --output")
+    raise RequestError(f"{record}: exists already and is {other}; name another file with --output")
 
 
 def record_of(

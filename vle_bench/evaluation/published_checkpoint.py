@@ -112,6 +112,11 @@ def described(folder: Path, asked: Asked) -> tuple[Described, VLEProcessor]:
     """
     config = read_config(folder / "config.json")
     task = task_of(folder, config, asked.task)
+    if asked.resize == "published-vcr" and not CATALOGUE[task].boxes:
+        raise RequestError(
+            f"--resize: published-vcr differs from crop in its boxes, and task {task} has none; "
+            "take crop"
+        )
     processor = processor_of(folder, config, asked.resize)
     published = CATALOGUE[task].text_length
     assert published is not None  # SCORED holds the tasks that have one
@@ -147,24 +152,24 @@ def task_of(folder: Path, config: VLEConfig, asked: str | None) -> str:
             f"{folder / 'config.json'}: architectures: a list of class names is expected, not "
             f"{named!r}"
         )
-    found = [tasks[name] for name in named if name in tasks]
+    own = [tasks[name] for name in named if name in tasks]
     if asked is not None and asked not in SCORED:
         raise RequestError(f"--task {asked}: not among {', '.join(SCORED)}")
-    if named and not found:
+    if named and not own:
         raise RequestError(
             f"{folder / 'config.json'}: architectures: {', '.join(named)} answers no question that "
             f"can be scored; {', '.join(tasks)} do"
         )
-    if found and asked not in (None, found[0]):
+    if own and asked not in (None, own[0]):
         raise RequestError(
-            f"{folder / 'config.json'}: architectures: {named[0]} is for {found[0]}, not for "
+            f"{folder / 'config.json'}: architectures: {named[0]} is for {own[0]}, not for "
             f"--task {asked}"
         )
-    if not found and asked is None:
+    if not own and asked is None:
         raise RequestError(
             f"{folder / 'config.json'}: names no architecture; --task says it: {', '.join(SCORED)}"
         )
-    return found[0] if found else str(asked)
+    return own[0] if own else str(asked)
 
 
 def processor_of(folder: Path, config: VLEConfig, resize: Resize | None) -> VLEProcessor:

@@ -207,8 +207,8 @@ def refuse_other_data(record: Path, there: Record, data_root: Path) -> None:
     before = there.data.get("manifest_hash")
     if isinstance(now, dict) and before not in (None, now.get("hash")):
         raise RequestError(
-            f"{record}: there already, and of other data than {data_root}; name another file with "
-            "--output"
+            f"{record}: exists already and is of other data than {data_root}; name another file "
+            "with --output"
         )
 
 

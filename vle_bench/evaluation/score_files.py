@@ -15,7 +15,7 @@ from vle_bench.data.official.vqa import annotation_records, records
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, jsonl_records, reading
 from vle_bench.metrics.vcr import VCRAccuracy, check_ids, vcr_accuracy
-from vle_bench.metrics.vqa import VQAAccuracies, lack_ids, numbered, vqa_accuracy
+from vle_bench.metrics.vqa import VQAAccuracies, lack_ids, numbered, vqa_accuracy, whole
 
 SHOWN = 5  # ids or records with the same problem in one line
 # VQA.loadRes (GT-Vision-Lab/VQA, vqa.py) compares sets of ids, and its index by id keeps the last
@@ -102,13 +102,6 @@ def read_results(path: Path) -> tuple[dict[int, str], list[str]]:
     return given, notes
 
 
-def whole(question_id: object) -> int | None:
-    """Return the whole number that an id equals, as Python compares: 11.0 is 11, true is 1."""
-    if isinstance(question_id, int):
-        return int(question_id)
-    return int(question_id) if isinstance(question_id, float) and question_id.is_integer() else None
-
-
 def first_of(items: Sequence[object]) -> str:
     """List the first items."""
     return ", ".join(map(str, items[:SHOWN])) + (", ..." if len(items) > SHOWN else "")
@@ -173,7 +166,7 @@ def read_leaderboard(path: Path, text: str | None = None) -> dict[str, NDArray[n
     for number, cells in _csv_rows(path, text):
         name = f"{path}: line {number}"
         if len(cells) != len(COLUMNS):
-            raise RequestError(f"{name}: {len(COLUMNS)} columns are expected, {len(cells)} came")
+            raise RequestError(f"{name}: {len(COLUMNS)} columns are expected, not {len(cells)}")
         annot_id = cells[0]
         if annot_id in scores:
             raise RequestError(f"{name}: annot_id {annot_id!r} a second time")
@@ -210,11 +203,11 @@ def _csv_rows(path: Path, text: str | None) -> Iterator[tuple[int, list[str]]]:
 
 def _header_problem(header: list[str]) -> str:
     if len(header) != len(COLUMNS):
-        return f"{len(COLUMNS)} columns are expected, {len(header)} came"
+        return f"{len(COLUMNS)} columns are expected, not {len(header)}"
     wrong = next(
         i for i, (ours, theirs) in enumerate(zip(COLUMNS, header, strict=True)) if ours != theirs
     )
-    return f"column {wrong + 1}: {COLUMNS[wrong]!r} is expected, {header[wrong][:40]!r} came"
+    return f"column {wrong + 1}: {COLUMNS[wrong]!r} is expected, not {header[wrong][:40]!r}"
 
 
 def _score(cell: str, name: str) -> float:

@@ -160,7 +160,7 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
     check_record(path, record, {}, published)
     for place, other in others.items() if if_new else ():
         if record.model_dump(exclude=CIRCUMSTANCES) == other.model_dump(exclude=CIRCUMSTANCES):
-            return place, ["there already, with the same figures"]
+            return place, ["exists already, with the same figures"]
     check_record(path, record, others, published)
     if target.exists():
         raise RequestError(f"{target}: another record is there, and records are never replaced")
@@ -169,7 +169,7 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
     marks += ["marked: its split picked the checkpoint too"] * flattered(record)
     marks += ["marked: trained elsewhere"] * (record.kind == "elsewhere")
     marks += [
-        "not ranked: nobody has said what it was trained on (`evaluate --trained-on`)"
+        "not ranked: what it was trained on is not known (`evaluate --trained-on`)"
     ] * record.of_unknown_training
     marks += ["marked: its code had changes that are in no commit"] * (
         record.code.get("clean") is False

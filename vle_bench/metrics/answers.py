@@ -9,7 +9,14 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from vle_bench.metrics.numbers import mean
-from vle_bench.metrics.vqa import ACCURACIES, CONTRACTIONS, Accuracy, Record, normalize_answer
+from vle_bench.metrics.vqa import (
+    ACCURACIES,
+    CONTRACTIONS,
+    IN_WORDS,
+    Accuracy,
+    Record,
+    normalize_answer,
+)
 
 ENOUGH = 3  # annotators with the same answer make it fully right
 
@@ -92,4 +99,11 @@ ALL_ACCURACIES: dict[str, Accuracy] = ACCURACIES | {
     "textvqa": _of_records(textvqa),
     "multiple_choice": _of_records(multiple_choice),
     "direct_answer": _of_records(direct_answer),
+}
+ALL_IN_WORDS = IN_WORDS | {
+    "gqa": "equal to the one right answer, character by character",
+    "vizwiz": "VQA v2's accuracy of the normalised answer, the annotators' as they stand",
+    "textvqa": "VQA v2's accuracy, all answers normalised",
+    "multiple_choice": "the right choice",
+    "direct_answer": "min(1, n / 3), n equal direct answers, as they stand",
 }

@@ -43,16 +43,20 @@ def shipped_recipes() -> dict[str, Path]:
     return {p.relative_to(root).as_posix(): p for p in files}
 
 
+def shipped_recipe(name: str) -> Path | None:
+    """Find a shipped recipe; `recipes/` before and `.yaml` after its name may be left out."""
+    name = name.removeprefix("./").removeprefix("recipes/").removesuffix(".yaml")
+    return shipped_recipes().get(f"{name}.yaml")
+
+
 def find_recipe(path: str) -> Path:
     """Find a recipe by its file or its name; raises RequestError if there is none."""
     if Path(path).is_file():
         return Path(path)
-    shipped = shipped_recipes()
-    name = path.removeprefix("./").removeprefix("recipes/")
-    for candidate in (name, f"{name}.yaml"):
-        if candidate in shipped:
-            return shipped[candidate]
-    nearest = f"; nearest shipped recipe: recipes/{closest(name, list(shipped))}" if shipped else ""
+    if (shipped := shipped_recipe(path)) is not None:
+        return shipped
+    known = list(shipped_recipes())
+    nearest = f"; nearest shipped recipe: recipes/{closest(path, known)}" if known else ""
     raise RequestError(f"{path}: no such recipe{nearest}")
 
 
@@ -74,14 +78,12 @@ def read_with_bases(file: Path, below: tuple[Path, ...]) -> tuple[JsonObject, di
         return values, dict.fromkeys(dotted_keys(values), str(file))
     base_file = file.parent / str(base)
     if not base_file.is_file():
-        shipped = shipped_recipes()
-        name = str(base).removeprefix("recipes/")
-        named = shipped.get(name) or shipped.get(f"{name}.yaml")
-        if not isinstance(base, str) or named is None:
+        shipped = shipped_recipe(base) if isinstance(base, str) else None
+        if shipped is None:
             raise RequestError(
                 f"{file}: extends: no such file: {base_file}, and no shipped recipe of that name"
             )
-        base_file = named
+        base_file = shipped
     base_values, origins = read_with_bases(base_file, (*below, file.resolve()))
     return merge(base_values, values), {**origins, **dict.fromkeys(dotted_keys(values), str(file))}
 

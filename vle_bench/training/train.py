@@ -35,7 +35,7 @@ from vle_bench.training.processes import (
     stop_on_signals,
 )
 from vle_bench.training.resume import restore, save_state
-from vle_bench.training.run import Run, build, describe, summary
+from vle_bench.training.run import Run, announce, build, summary
 from vle_bench.training.run_folder import command_to_resume
 
 # The step, the ids of this process's examples, and (2,) the loss and the norm of the gradients.
@@ -105,7 +105,7 @@ def begin(run: Run, state: str | None) -> None:
     if run.accelerator.is_main_process:
         run_folder.tidy(run.folder, run.log_bytes)
         atomic.write_text(run.folder / "recipe.yaml", recipe.to_yaml())
-        describe(run)
+        announce(run)
     run.accelerator.wait_for_everyone()
 
 

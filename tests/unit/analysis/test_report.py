@@ -10,7 +10,14 @@ import pytest
 from accelerate import Accelerator
 from PIL import Image
 
-from tests.miniature.run import HOSTILE, prepare_miniature_vcr, prepare_vqa, vcr_run, vqa_run
+from tests.miniature.run import (
+    HOSTILE,
+    prepare_miniature_vcr,
+    prepare_vqa,
+    vcr_run,
+    vqa_run,
+    write_training,
+)
 from tests.miniature.vcr import BOXES, OTHER_SIZE, OUTSIDE, SIZE
 from vle_bench.analysis import vcr, vqa
 from vle_bench.analysis.report import write_report
@@ -20,7 +27,6 @@ from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import load_record, precision_of
 from vle_bench.evaluation.vcr_join import join_vcr
 from vle_bench.metrics.numbers import percent
-from vle_bench.models import pretrained
 from vle_bench.pages.html import render_template
 from vle_bench.tasks.catalogue import CATALOGUE
 from vle_bench.tasks.predictions import Prediction
@@ -372,20 +378,7 @@ def joined_runs(folder, data):
     q2a, qa2r = (vcr_run(folder / name, data, f"vcr_{name}") for name in ("q2a", "qa2r"))
     (q2a / "best").mkdir()
     (q2a / "best" / "config.json").write_text("{}", encoding="utf-8")
-    (q2a / "best" / pretrained.TRAINING_FILE).write_text(
-        json.dumps(
-            {
-                "task": "vcr_q2a",
-                "recipe": {"name": "small", "hash": "0" * 16},
-                "seed": 0,
-                "inputs": {"max_text_length": 24},
-                "data_root": str(data),
-                "training_splits": ["train"],
-                "progress": {},
-            }
-        ),
-        encoding="utf-8",
-    )
+    write_training(q2a / "best", data, "vcr_q2a")
     (q2a / "best" / "model.safetensors").write_bytes(b"")
     return (
         q2a,

@@ -69,7 +69,7 @@ def check_official_record(record: Record) -> None:
     check_record(record)
     for key in ("answer_choices", "rationale_choices"):
         if len(record[key]) != CHOICES:
-            raise bad_record(record, f"{key}: {CHOICES} are expected, {len(record[key])} came")
+            raise bad_record(record, f"{key}: {CHOICES} are expected, not {len(record[key])}")
         if [] in record[key]:
             raise bad_record(record, f"{key}[{record[key].index([])}]: empty")
     if not record["question"]:
@@ -95,10 +95,10 @@ def check_metadata(record: Record, metadata: Record) -> None:
             "metadata: names: not the record's objects; is it the metadata of another image?",
         )
     if not isinstance(boxes, list) or len(boxes) != len(objects):
-        came = len(boxes) if isinstance(boxes, list) else short(boxes)
+        given = len(boxes) if isinstance(boxes, list) else short(boxes)
         raise bad_record(
             record,
-            f"metadata: boxes: one for each of {len(objects)} objects is expected, {came} came",
+            f"metadata: boxes: one for each of {len(objects)} objects is expected, not {given}",
         )
     for i, box in enumerate(boxes):
         if not isinstance(box, list) or len(box) not in (4, 5) or not all(map(_is_finite, box)):

@@ -20,7 +20,7 @@ def read_visual_genome(
 ) -> pa.Table:
     """Read the questions about images with a `coco_id` to the columns of OFFICIAL.
 
-    The one answer stands there ten times, as if all ten people had given it.
+    The one answer is repeated ten times, as if all ten people had given it.
 
     Args:
         question_answers: `question_answers.json`: [{"id": image, "qas": [{"qa_id", "question",

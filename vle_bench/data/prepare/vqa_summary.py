@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from vle_bench.data.prepared import Manifest
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject
+from vle_bench.metrics.answers import ALL_IN_WORDS
 from vle_bench.metrics.vqa import NUMBERED
 
 if TYPE_CHECKING:
@@ -112,6 +113,8 @@ def lines(manifest: Manifest) -> Iterator[str]:
         )
     assert manifest.labels is not None
     count, digest = manifest.labels["count"], manifest.labels["sha256"]
+    if manifest.metric is not None and manifest.name is None:
+        yield f"scored with {manifest.metric}: {ALL_IN_WORDS[manifest.metric]}"
     yield f"vocabulary   {count:>9,} answers    sha256 {digest[:16]}"
     yield from notes_lines(manifest.notes or {})
     yield from turned_lines(manifest)
