@@ -9,9 +9,9 @@ from pathlib import Path
 
 from vle_bench import atomic
 from vle_bench.data.label_map import labels_digest
+from vle_bench.data.pixels import PREFIX
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.shards import Problem
-from vle_bench.data.pixels import PREFIX
 from vle_bench.data.prepared import SCHEMA_VERSION, Manifest, damage, read_manifest
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, read_json
