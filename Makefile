@@ -120,8 +120,10 @@ chain = $(if $(1),$(1) $(call bases,$(1),$(2)))
 files = $(call chain,$(firstword $(wildcard $(call recipe,$(1)) $(HERE)$(call recipe,$(1)))))
 named = $(firstword $(foreach file,$(call files,$(1)),$(shell sed -n 's/^name: *\([^ ]*\).*/\1/p' $(file))))
 run = $(or $(RUN),runs/$(call named,$(1)))
+# The dataset of a recipe, which it states or takes from those that it extends. `expect` has a source too, in capitals.
+source = $(firstword $(foreach file,$(call files,$(1)),$(shell sed -n 's/^[^\#]*\bsource: *\([a-z][a-z0-9-]*\).*/\1/p' $(file))))
 # VQA v2 has a server, which wants the answers to test2015 in a file.
-has_server = $(if $(call files,$(1)),$(shell grep -lE '^[^\#]*\bsource: *vqav2' $(call files,$(1))))
+has_server = $(filter vqav2,$(call source,$(1)))
 
 TRAIN = $(PYTHON) -m accelerate.commands.launch $(LAUNCH) -m vle_bench train
 EVALUATE = $(PYTHON) -m accelerate.commands.launch $(LAUNCH) -m vle_bench evaluate

@@ -38,5 +38,16 @@ class Interrupted(Exception):
         self.signal = signal
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of a library's message; the kind of the error if it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def first_of(items: Sequence[object], most: int = 8, separator: str = ", ") -> str:
+    """Name the first items of a list, and count the others."""
+    more = f" and {len(items) - most:,} more" if len(items) > most else ""
+    return separator.join(map(str, items[:most])) + more
+
+
 def closest(word: str, candidates: Sequence[str]) -> str:
     return max(candidates, key=lambda c: difflib.SequenceMatcher(None, c, word).ratio())

@@ -12,12 +12,11 @@ from typing import Any, NoReturn, TextIO
 
 from vle_bench.errors import RequestError
 
-Row = dict[str, Any]  # a JSON object, or a row of prepared data
-
 CHUNK = 1 << 22  # characters read at a time
 LONGEST = 1 << 20  # characters of a record at most; the longest official ones have a few thousand
 SPACE = " \t\n\r"
 JsonObject = dict[str, Any]
+Row = JsonObject  # of prepared data
 SHOWN = 60  # characters of a wrong value that an error shows
 
 
@@ -50,13 +49,13 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def once(pairs: list[tuple[str, Any]]) -> JsonObject:
+def once(pairs: list[tuple[str, object]]) -> JsonObject:
     """Make an object of pairs; ValueError for a double key, of which Python would keep the last."""
     record = dict(pairs)
     if len(record) < len(pairs):
         names = [name for name, _ in pairs]
         double = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {double!r} stands twice in one object")
+        raise ValueError(f"the key {double!r} occurs twice in one object")
     return record
 
 
@@ -160,7 +159,7 @@ class _Text:
         self.place += 1
         return character
 
-    def value(self) -> Any:
+    def value(self) -> object:
         """Consume a whole value."""
         self.next()
         self.fill()
@@ -171,7 +170,7 @@ class _Text:
             raise ValueError(error.msg) from error
         return value
 
-    def values(self) -> Iterator[Any]:
+    def values(self) -> Iterator[object]:
         """Consume a list, value by value."""
         self.take("[")
         if self.next() == "]":
@@ -238,13 +237,13 @@ def _keys(text: _Text) -> Iterator[str]:
         more = text.take(",}") == ","
 
 
-def _member(text: _Text, path: Path, key: str) -> Iterator[Any]:
+def _member(text: _Text, path: Path, key: str) -> Iterator[object]:
     """Yield the list under one key of an object; other keys are skipped."""
     seen: set[str] = set()
     if text.next() == "{":
         for name in _keys(text):
             if name in seen:
-                raise ValueError(f"the key {name!r} stands twice in one object")
+                raise ValueError(f"the key {name!r} occurs twice in one object")
             seen.add(name)
             if name != key:
                 text.value()

@@ -1,16 +1,20 @@
-"""YAML without its traps: 1e-5 is a number, yes is a word, and a key occurs once.
+"""YAML without its traps, and schemas of its groups of keys.
 
-Errors name the file and the line.
+1e-5 is a number, yes is a word, and a key occurs once. Errors name the file, and the line or key.
 """
 
+import difflib
 import itertools
 import re
+from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
-from vle_bench.errors import RequestError
+from vle_bench.errors import RequestError, first_line
 
 
 class Loader(yaml.SafeLoader):
@@ -18,12 +22,14 @@ class Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(
+        self, node: yaml.MappingNode, deep: bool = False
+    ) -> dict[Hashable, object]:
         seen = set()
         for key, _ in node.value:
             if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} stands twice", key.start_mark
+                    None, None, f"the key {key.value!r} occurs twice", key.start_mark
                 )
             seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
@@ -36,7 +42,7 @@ class Dumper(yaml.SafeDumper):
         first: list(rules) for first, rules in yaml.SafeDumper.yaml_implicit_resolvers.items()
     }
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: object) -> bool:
         return True
 
 
@@ -101,7 +107,7 @@ def parse(text: str) -> Any:
     return content
 
 
-def dump(value: Any) -> str:
+def dump(value: object) -> str:
     """Write YAML that `parse` reads back."""
     return yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=120)
 
@@ -119,9 +125,112 @@ def read_group(file: Path) -> dict[str, Any]:
         )
         raise RequestError(f"{file}: line {line}: {error.problem}{way_out}") from error
     except (yaml.YAMLError, ValueError, OSError) as error:
-        raise RequestError(f"{file}: not a YAML file: {str(error).splitlines()[0]}") from error
+        raise RequestError(f"{file}: not a YAML file: {first_line(error)}") from error
     except RecursionError as error:
         raise RequestError(f"{file}: not a recipe: its values are nested too deeply") from error
     if not isinstance(values, dict):
         raise RequestError(f"{file}: not a group of keys (`key: value` lines)")
     return values
+
+
+class Group(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+G = TypeVar("G", bound=Group)
+
+
+def validated(
+    schema: type[G], values: dict[str, Any], file: str, origins: Mapping[str, str] | None = None
+) -> G:
+    """Check the values of a file against its schema.
+
+    Args:
+        file: where they were read.
+        origins: the file of each dotted key, where it is not `file`.
+
+    Raises:
+        RequestError: a line for every problem: file, dotted key, message, nearest valid key.
+    """
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        known = dict.fromkeys(dotted_keys(values), file) if origins is None else origins
+        lines = [line for one in error.errors() for line in explained(one, schema, known, file)]
+        raise RequestError("\n".join(dict.fromkeys(lines))) from error
+
+
+def dotted_keys(values: Mapping[str, object], prefix: str = "") -> list[str]:
+    """List the dotted keys of groups of values, each group before its keys."""
+    keys = []
+    for key, value in values.items():
+        keys.append(f"{prefix}{key}")
+        if isinstance(value, dict):
+            keys += dotted_keys(value, f"{prefix}{key}.")
+    return keys
+
+
+def valid_keys(group: type[BaseModel], prefix: str = "") -> list[str]:
+    """List the dotted keys of the schema, each group before its keys."""
+    keys = []
+    for name, field in group.model_fields.items():
+        keys.append(prefix + name)
+        types = (field.annotation, *getattr(field.annotation, "__args__", ()))
+        inner = next((t for t in types if isinstance(t, type) and issubclass(t, Group)), None)
+        if inner is not None:
+            keys += valid_keys(inner, f"{prefix}{name}.")
+    return keys
+
+
+def nearest_key(dotted: str, schema: type[BaseModel]) -> str:
+    """Find the valid key most like a wrong one, preferably of the same group."""
+    parent, _, last = dotted.rpartition(".")
+
+    def likeness(key: str) -> float:
+        group, _, name = key.rpartition(".")
+        return difflib.SequenceMatcher(None, name, last).ratio() + 0.2 * (group == parent)
+
+    return max(valid_keys(schema), key=likeness)
+
+
+def explained(
+    problem: ErrorDetails, schema: type[BaseModel], origins: Mapping[str, str], file: str
+) -> list[str]:
+    """Turn an error of pydantic into lines `file: dotted.key: message; nearest valid key`."""
+
+    def line(dotted: str, message: str) -> str:
+        # A missing key belongs to the file of its group.
+        group = dotted
+        while group and group not in origins:
+            group = group.rpartition(".")[0]
+        return f"{origins.get(group, file)}: " + (f"{dotted}: " if dotted else "") + message
+
+    known = {*valid_keys(schema), *origins}
+    parts = [str(p) for p in problem["loc"]]
+    if problem["type"] == "extra_forbidden":
+        unknown = ".".join(parts)
+        return [line(unknown, f"unknown key; nearest valid key: {nearest_key(unknown, schema)}")]
+    if problem["type"] == "missing":
+        return [line(".".join(parts), "this key is needed")]
+    # pydantic appends the branch of a union, or the index in a list.
+    while parts and ".".join(parts) not in known:
+        parts.pop()
+    dotted, message = ".".join(parts), problem["msg"].removeprefix("Value error, ")
+    if problem["type"] != "value_error":
+        given = shortened(problem["input"])
+        return [line(dotted, f"{message[:1].lower()}{message[1:]}, not {given}")]
+    # Checks of our own: a line for each problem, some with their key in front.
+    lines = []
+    for text in message.splitlines():
+        key, _, rest = text.partition(": ")
+        own_key = key in known or key.startswith("model.")
+        lines.append(line(key, rest) if own_key else line(dotted, text))
+    return lines
+
+
+def shortened(value: object) -> str:
+    """Write a value as Python does, in at most 200 characters."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vle_bench.data.prepared import open_prepared
+
 ROOT = Path(__file__).parents[2]
 DEVELOP = (ROOT / "docs" / "develop.md").read_text(encoding="utf-8")
 COMMANDS = (
@@ -107,6 +109,7 @@ def test_the_dataset_and_the_task_train_and_are_scored(work: Path) -> None:
     shown = run(*COMMANDS, folder=work)
     assert "written: data/pets" in shown and "vqa-exact.yaml: valid, hash" in shown
     assert "# missing" not in shown
+    assert "val                  4 questions" in shown and " 75.00 %" in shown
     run_folder = work / "runs" / "pets-vqa-exact"
     record = json.loads((run_folder / "results" / "vqa_exact.val.json").read_text(encoding="utf-8"))
     assert record["n"] == 4 and list(record["metrics"]) == ["exact"]
@@ -115,13 +118,34 @@ def test_the_dataset_and_the_task_train_and_are_scored(work: Path) -> None:
         .read_text(encoding="utf-8")
         .splitlines()
     )
-    truths = [
-        truth["answer"]
-        for truth in json.loads((work / "pets" / "val.json").read_text(encoding="utf-8"))
-    ]
-    rows = sorted(map(json.loads, lines), key=lambda row: row["id"])
-    exact = np.mean([row["answer"] == truth for row, truth in zip(rows, truths, strict=True)])
+    questions = open_prepared(work / "data" / "pets").questions("val")
+    truths = dict(zip(questions["question_id"], questions["multiple_choice_answer"], strict=True))
+    answers = {row["id"]: row["answer"] for row in map(json.loads, lines)}
+    assert answers.keys() == truths.keys()
+    exact = np.mean([answers[i] == truth for i, truth in truths.items()])
     assert record["metrics"]["exact"]["value"] == exact
+
+
+def test_the_prepared_tables_hold_every_column(work: Path) -> None:
+    data = open_prepared(work / "data" / "pets")
+    assert data.labels == ["no", "blue", "green", "red"]
+    train, val = (data.questions(name).to_list() for name in ("train", "val"))
+    for rows, colors in ((train, ("red", "blue", "green")), (val, ("white", "red"))):
+        names = {row["image_id"]: row for row in data.images}
+        asked = {
+            (names[r["image_id"]]["file_name"], r["question"]): r["multiple_choice_answer"]
+            for r in rows
+        }
+        assert asked == {
+            (f"{color}.png", question): answer
+            for color in colors
+            for question, answer in (("what color?", color), ("is there a cat?", "no"))
+        }
+        assert all(row["answers"] == [row["multiple_choice_answer"]] * 10 for row in rows)
+        assert all(data.images[r["image_row"]]["image_id"] == r["image_id"] for r in rows)
+    labels = {row["multiple_choice_answer"]: row["label_ids"] for row in (*train, *val)}
+    assert labels == {"no": [0], "blue": [1], "green": [2], "red": [3], "white": []}
+    assert {row["answer_type"] for row in train} == {"yes/no", "other"}
 
 
 def test_a_wrong_record_of_the_dataset_is_one_line(work: Path) -> None:
@@ -131,7 +155,13 @@ def test_a_wrong_record_of_the_dataset_is_one_line(work: Path) -> None:
         json.dumps([*records, {"image": "red.png"}]), encoding="utf-8"
     )
     shown = run("prepare pets --source broken --output data/broken", folder=work, code=2)
-    assert "val.json: record 4:" in shown and "Traceback" not in shown
+    assert "val.json: record 4: has no 'question'" in shown and "Traceback" not in shown
+    assert not (work / "data" / "broken").exists()
+    (work / "broken" / "val.json").write_text(
+        json.dumps([{"image": "red.png", "question": " ", "answer": "no"}]), encoding="utf-8"
+    )
+    shown = run("prepare pets --source broken --output data/broken", folder=work, code=2)
+    assert "val.json: record 0: question: empty" in shown
 
 
 def test_every_package_and_module_is_on_a_floor() -> None:

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from tests.miniature.in_process import run
-from tests.miniature.run import prepare_miniature_vcr, vcr_run
+from tests.miniature.run import prepare_miniature_vcr, vcr_run, write_training
 from tests.miniature.vqav2 import write_vqav2
 from vle_bench.atomic import file_sha256
 from vle_bench.data.prepare import shapes_vcr
@@ -162,9 +162,7 @@ def test_a_joint_record_of_other_runs_is_not_replaced(tmp_path):
         folder = vcr_run(tmp_path / name, data, task)
         (folder / "best").mkdir()
         (folder / "best/config.json").write_text("{}", encoding="utf-8")
-        (folder / "best/training.json").write_text(
-            json.dumps({"data_root": str(data)}), encoding="utf-8"
-        )
+        write_training(folder / "best", data, task)
     path = tmp_path / "other/results/vcr_qa2r.val.json"
     path.write_text(path.read_text(encoding="utf-8").replace("c0ffee", "bad"), encoding="utf-8")
     for _ in range(2):
@@ -300,3 +298,18 @@ def test_easy_vqas_files_are_never_written_over_others(tmp_path):
     assert files(tmp_path / "theirs") == made and not (tmp_path / "b").exists()
     run(*command, 12, "--output", "b", cwd=tmp_path)
     assert files(tmp_path / "theirs") == made
+
+
+def test_a_record_of_other_data_is_not_replaced(work):
+    """The same weights on other questions of the same split are another score."""
+    prepare_vqav2(write_vqav2(work / "other", val=7), work / "others")
+    before = files(work / "runs")
+    command = ("evaluate", "runs/a", "--data", "others")
+    _, error = run(*command, cwd=work, code=2)
+    assert error == (
+        "vle-bench: runs/a/results/vqa.minival.json: exists already and is of other data than others; "
+        "name another file with --output\n"
+    )
+    assert files(work / "runs") == before
+    run(*command, "--output", "x.json", cwd=work)
+    run("evaluate", "runs/a", "--data", "data", cwd=work)

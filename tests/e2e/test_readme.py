@@ -15,7 +15,8 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionConfig, CLIPVisionModel, DebertaV2Config, DebertaV2Model
 
-from tests.miniature import in_process
+from tests.miniature import by_name, in_process
+from tests.miniature.own import easy_rows, export
 from tests.miniature.vcr import write_vcr
 from tests.miniature.vqav2 import write_vqav2
 from vle_bench.data.prepare.shapes_vcr import prepare_shapes_vcr
@@ -29,7 +30,17 @@ ROOT = Path(__file__).parents[2]
 MAKEFILE = ROOT / "Makefile"
 METER = ROOT / "tests" / "golden" / "meter"
 # In the order in which a reader needs them: later commands use the files of earlier ones.
-NAMES = ("vqa", "vcr", "runs", "leaderboards", "speed", "convert", "develop")
+NAMES = (
+    "own-data",
+    "vqa",
+    "vcr",
+    "datasets",
+    "runs",
+    "leaderboards",
+    "speed",
+    "convert",
+    "develop",
+)
 DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in NAMES)]
 README = DOCUMENTS[0].read_text(encoding="utf-8")
 FEW_STEPS = (
@@ -117,8 +128,11 @@ def work(tmp_path_factory):
     execute(
         [*VLE, "prepare", "easy-vqa", "--output", "data/easy-vqa", "--limit-images", "40"], folder
     )
+    export(easy_rows(30), "csv", folder)
     write_vqav2(folder / "data" / "vqav2-official", val=4)
     write_vcr(folder / "data" / "vcr-official", 2, 2, 2)
+    for name, write in by_name.WRITERS.items():
+        write(folder / "data" / f"{name}-official")
     for name, blank in (("shapes-vcr", False), ("shapes-vcr-blank", True)):
         prepare_shapes_vcr(
             folder / "data" / name, 0, questions={"train": 64, "val": 16, "test": 4}, blank=blank
@@ -126,13 +140,13 @@ def work(tmp_path_factory):
     (folder / "predictions.json").write_text("[]", encoding="utf-8")
     (folder / "leaderboards").mkdir()
     published = (ROOT / "leaderboards" / "published.yaml").read_text(encoding="utf-8")
-    # VCR's val is the miniature's here
+    # The sizes of splits that are scored are the miniatures' here
     val = (folder / "data" / "vcr-official" / "val.jsonl").read_text(encoding="utf-8")
-    questions = len(val.splitlines())
-    assert "split: val, n: 26_534" in published
-    (folder / "leaderboards" / "published.yaml").write_text(
-        published.replace("split: val, n: 26_534", f"split: val, n: {questions}"), encoding="utf-8"
-    )
+    sizes = {"split: val, n: 26_534": len(val.splitlines()), "split: testdev, n: 12_578": 6}
+    for size, number in sizes.items():
+        assert size in published
+        published = published.replace(size, f"{size.split(' n:')[0]} n: {number}")
+    (folder / "leaderboards" / "published.yaml").write_text(published, encoding="utf-8")
     write_encoders(folder / "checkpoints")
     return folder
 
@@ -167,7 +181,8 @@ def check_pip(parts, work):
 def check_download(parts, work):
     """tests/unit/data/download runs it; here it is what a recipe without its data says."""
     if "--list" in parts:
-        assert "train2014.zip" in execute([*VLE, *parts[1:]], work)
+        wanted = {"vqav2": "train2014.zip", "gqa": "questions1.2.zip"}[parts[2]]
+        assert wanted in execute([*VLE, *parts[1:]], work)
         return
     shipped = {"vqav2": "vqa/vle-base", "vcr": "vcr/vle-base-q2a"}[parts[2]]
     assert shlex.join(parts) in preflight.data_commands(load_recipe(shipped).data)
@@ -187,7 +202,7 @@ def finetune(parts, work):
         return
     recipe = load_recipe(next(p for p in parts if p.startswith("RECIPE=")).removeprefix("RECIPE="))
     assert f"written: runs/{recipe.name}/" in make(parts, work, MINIATURE)
-    if recipe.task == "vqa":
+    if recipe.data.source == "vqav2":
         answers = (work / "runs" / recipe.name / "vqa_test.json").read_text(encoding="utf-8")
         assert len(json.loads(answers)) > 0
 
@@ -222,9 +237,10 @@ def score_predictions(parts, work):
 
 def predict(parts, work):
     shown = execute([*VLE, *parts[1:]], work)
-    assert "each question of test once" in shown
-    unlabelled = [*VLE, "evaluate", "runs/vle-base-vqa", "--split", "test"]
-    assert "'test' has no labels" in execute(unlabelled, work, code=2)
+    split = parts[parts.index("--split") + 1]
+    assert f"each question of {split} once" in shown
+    unlabelled = [*VLE, "evaluate", parts[2], "--split", split]
+    assert f"{split!r} has no labels" in execute(unlabelled, work, code=2)
 
 
 def record_server_result(parts, work):
@@ -267,6 +283,11 @@ def convert(parts, work):
     assert (work / parts[parts.index("--output") + 1] / "model.safetensors").is_file()
 
 
+def train_own(parts, work):
+    few = [*FEW_STEPS.split(), "train.num_workers=0"]
+    assert "written: runs/own-vle-tiny/" in execute([*VLE, *parts[1:], *few], work)
+
+
 def run_vle_bench(parts, work):
     small = ["--limit-images", "40"] if parts[1:3] == ["prepare", "easy-vqa"] else []
     assert execute([*VLE, *parts[1:], *small], work).strip()
@@ -282,6 +303,7 @@ HOW = [
     (r"make finetune ", finetune),
     (r"make vcr-base$", finetune_vcr),
     (r"make score-", score_published),
+    (r"vle-bench train recipes/own/", train_own),
     (r"vle-bench score vqa ", score_predictions),
     (r"vle-bench predict ", predict),
     (r"vle-bench evaluate .* --server-result ", record_server_result),
@@ -321,7 +343,8 @@ def test_python(work):
         for block in blocks(document, "python")
     ]
     shown = [execute([sys.executable, "-c", program], work) for program in programs]
-    assert len(shown) == 3 and "'answer':" in shown[-1] and "'score':" in shown[-1]
+    assert "'labelled': True" in shown[0]  # own-data.md
+    assert len(shown) == 4 and "'answer':" in shown[-1] and "'score':" in shown[-1]
 
 
 def test_every_link_leads_to_a_file():

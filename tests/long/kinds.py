@@ -18,9 +18,12 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from tests.miniature.by_name import WRITERS
 from tests.miniature.vcr import write_vcr
 from tests.miniature.vqav2 import write_vqav2
 from vle_bench.cli.app import main
+from vle_bench.data.prepare.by_name import LAYOUTS, official_questions
+from vle_bench.data.sources import CHECKED, SOURCES
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -399,7 +402,43 @@ class Checkpoints(Kind):
         )
 
 
+class ByName(Kind):
+    """`prepare` of the datasets by name, and `check-submission` of their results files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.asked: dict[str, Path] = {}  # results file -> the questions that it answers
+        for name, write in WRITERS.items():
+            write(folder / name)
+        files = sorted(folder.rglob("*.json"))
+        for name in CHECKED:
+            split, (id_key, answer) = SOURCES[name].unlabelled[-1], SOURCES[name].results
+            questions = folder / name / LAYOUTS[name].splits[split].questions
+            ids, _ = official_questions(name, questions)
+            rows = [{id_key: i, answer: "cab"} for i in ids] if id_key else None
+            content = {i: {answer: "cab"} for i in ids} if rows is None else rows
+            (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+            files.append(folder / f"{name}.json")
+            self.asked[f"{name}.json"] = questions
+        super().__init__(folder, [str(path.relative_to(folder)) for path in files])
+
+    def run(self, name: str, number: int) -> Outcome:
+        if name in self.asked:
+            source, questions = Path(name).stem, self.asked[name]
+            return command(
+                "check-submission", source, name, "--questions", questions, cwd=self.folder
+            )
+        source = Path(name).parts[0]
+        outcome = command(
+            "prepare", source, "--source", source, "--output", "outputs/data", cwd=self.folder
+        )
+        if outcome.code == 0:
+            manifest = (self.outputs / "data" / "manifest.json").read_text(encoding="utf-8")
+            outcome.score = json.loads(manifest)["hash"]
+        return outcome
+
+
 KINDS: dict[str, type[Kind]] = {
+    "by-name": ByName,
     "recipes": Recipes,
     "vqa": VQA,
     "vcr": VCR,

@@ -267,4 +267,5 @@ WRITERS = {
     "vqa-cp-v2": write_cp_v2,
     "gqa": write_gqa,
     "aokvqa": write_aokvqa,
+    "aokvqa-choices": write_aokvqa,
 }

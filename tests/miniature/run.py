@@ -152,3 +152,17 @@ def vcr_run(folder: Path, root: Path, task: str, **changes: Any) -> Path:
     return write_run(
         folder, "demo/vcr-q2a-tiny", [*VCR, f"task={task}"], root, vcr_rows(root, parts), changes
     )
+
+
+def write_training(checkpoint: Path, data: Path, task: str) -> None:
+    """Write the training.json of a checkpoint that was trained on `data`."""
+    training = {
+        "task": task,
+        "recipe": {"name": "small", "hash": "0" * 16},
+        "seed": 0,
+        "inputs": {"max_text_length": 24},
+        "data_root": str(data),
+        "training_splits": ["train"],
+        "progress": {},
+    }
+    (checkpoint / "training.json").write_text(json.dumps(training), encoding="utf-8")

@@ -128,3 +128,19 @@ def test_no_python_at_all_is_said(make):
         done.returncode == 2
         and 'no Python of 3.10 3.11 3.12 3.13 is found: PYTHONS="' in done.stdout + done.stderr
     )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "writes"),
+    [
+        ("vqa/vle-base", True),
+        ("vqa/meter-base-vle", True),
+        ("gqa/vle-base", False),
+        ("vcr/vle-base-q2a", False),
+    ],
+)
+def test_the_servers_file_is_that_of_vqa_v2(make, recipe, writes):
+    """Other recipes extend those of VQA v2, whose `source` is not theirs."""
+    done = make("finetune", f"RECIPE={recipe}", python3_12="3.12")
+    assert done.returncode == 0, done.stderr
+    assert ("vqa_test.json" in done.stdout) is writes

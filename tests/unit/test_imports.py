@@ -28,7 +28,6 @@ FLOOR = {
     "atomic": 1,
     "json_files": 1,
     "model_bounds": 1,
-    "strict_schema": 1,
     "strict_yaml": 1,
     "errors": 0,
     "progress": 0,

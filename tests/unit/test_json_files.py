@@ -107,7 +107,7 @@ def test_a_key_that_stands_twice_is_refused_by_every_reader(tmp_path, read):
     """Python's own reader keeps the last value without a word, and a score would follow from it."""
     path = tmp_path / "file.json"
     path.write_text(TWICE, encoding="utf-8")
-    with pytest.raises(RequestError, match=r"file\.json.*the key 'a' stands twice") as caught:
+    with pytest.raises(RequestError, match=r"file\.json.*the key 'a' occurs twice") as caught:
         read(path)
     assert "\n" not in str(caught.value)
 
@@ -115,13 +115,13 @@ def test_a_key_that_stands_twice_is_refused_by_every_reader(tmp_path, read):
 def test_a_key_twice_within_a_record(tmp_path, pieces):
     path = tmp_path / "a.json"
     path.write_text('{"x": [{"id": 1}, {"id": 2, "id": 3}]}', encoding="utf-8")
-    with pytest.raises(RequestError, match="the key 'id' stands twice"):
+    with pytest.raises(RequestError, match="the key 'id' occurs twice"):
         list(stream(path, "x"))
 
 
 def test_a_manifest_with_a_key_twice_is_refused(tmp_path):
     (tmp_path / "manifest.json").write_text(TWICE, encoding="utf-8")
-    with pytest.raises(RequestError, match=r"manifest\.json: the key 'a' stands twice"):
+    with pytest.raises(RequestError, match=r"manifest\.json: the key 'a' occurs twice"):
         open_prepared(tmp_path)
 
 
@@ -140,7 +140,7 @@ def test_a_message_is_not_longer_than_can_be_read(kind):
         (b'{"id"', "broken or cut-off JSON at line 1, column 6: Expecting"),
         (b'{"id": "\xff"}', "not UTF-8 text (byte 8)"),
         (b"[" * 100_000, "JSON nested too deep"),
-        (b'{"id": {"a": 1, "a": 1}}', "the key 'a' stands twice in one object"),
+        (b'{"id": {"a": 1, "a": 1}}', "the key 'a' occurs twice in one object"),
         (b'{"id": -Infinity}', "-Infinity is no JSON number"),
         (b'{"id": ' + b"9" * 5000 + b"}", "Exceeds the limit (4300 digits)"),
     ],

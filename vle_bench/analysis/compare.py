@@ -10,22 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vle_bench.analysis.read import Evaluation, read_evaluation, task_and_split
-from vle_bench.analysis.vcr_cards import LABELS, TEXTS, object_labels
+from vle_bench.analysis.vcr import LABELS, TEXTS, object_labels
 from vle_bench.data.vcr_text import spoken
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import Record
 from vle_bench.json_files import Row
+from vle_bench.metrics.numbers import percent, percent_range, signed
 from vle_bench.metrics.paired import METHOD, RESAMPLES, Difference, McNemar, differences, mcnemar
-from vle_bench.metrics.rounding import percent, percent_range, signed
 from vle_bench.progress import Bar
 from vle_bench.tasks import load_task
 from vle_bench.tasks.catalogue import CATALOGUE, REPORTED
 from vle_bench.tasks.predictions import Prediction
 
 MOST_CHANGED = 20
-
 READING_STEPS = 2  # that `read_evaluation` counts on its bar
-
 Mask = NDArray[np.bool_]
 
 
@@ -244,7 +242,7 @@ def comparison_lines(comparison: Comparison) -> list[str]:
     """The comparison as the command prints it."""
     first = comparison.records[0]
     lines = [
-        f"{first.task} on {first.split} of {first.data['source']}: {first.n:,} questions on "
+        f"{first.task} on {first.split} of {first.data_name}: {first.n:,} questions on "
         f"{comparison.images:,} images, percent",
         *run_lines(comparison),
         "",

@@ -14,7 +14,6 @@ from vle_bench.pages.html import Grid, GridCell, data_address
 
 # Longest side of a picture on the page, in pixels; fifty photographs then take about 2 MB.
 LONGEST_SIDE = 480
-
 # Pixels. A drawn picture of at most this size is enlarged without blurring.
 TINY = 200
 
@@ -59,10 +58,14 @@ class Picture:
     height: int
 
 
-def embedded(image: Image.Image) -> Picture:
-    """A picture, made smaller if it is large; its width and height stay the original ones."""
+def embedded(image: Image.Image, longest: int = LONGEST_SIDE) -> Picture:
+    """A picture, made smaller if it is large; its width and height stay the original ones.
+
+    Args:
+        longest: longest side of the embedded picture, in pixels.
+    """
     small = image.copy()
-    small.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+    small.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     tiny = max(image.size) <= TINY
     content = io.BytesIO()
     small.save(content, "WEBP", quality=80, lossless=tiny)

@@ -207,7 +207,7 @@ def score_again(
     except (RequestError, RunFailed) as error:
         raise RequestError(f"{where}: not the questions of the split: {error}; {again}") from error
     for name, metric in record.metrics.items():
-        value = scores.metrics.get(name, {}).get("value", math.nan)
+        value = scores.metrics[name]["value"] if name in scores.metrics else math.nan
         if not math.isclose(value, metric.value, rel_tol=0, abs_tol=ROUNDING):
             raise RequestError(
                 f"{where}: differ, {name} is {value} and {metric.value} in the record; {again}"

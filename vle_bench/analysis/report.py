@@ -11,11 +11,10 @@ from vle_bench.analysis.examples import Examples
 from vle_bench.analysis.read import Curves, Evaluation, read_curves, read_evaluation
 from vle_bench.data.images import decode
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.record import picked_on, precision_of
-from vle_bench.json_files import Row
+from vle_bench.evaluation.record import Metric, picked_on, precision_of
 from vle_bench.metrics.bootstrap import figures
 from vle_bench.metrics.error_analysis import calibration, confident_mistakes
-from vle_bench.metrics.rounding import percent, percent_range
+from vle_bench.metrics.numbers import Figure, percent, percent_range
 from vle_bench.pages.charts import line_chart, reliability_diagram
 from vle_bench.pages.html import Grid, GridCell, plain_grid, write_page
 from vle_bench.progress import Bar, track
@@ -23,7 +22,6 @@ from vle_bench.tasks.catalogue import CATALOGUE
 from vle_bench.tasks.vcr import natural
 
 MOST_MISTAKES = 50
-
 MOST_GROUPS = 12  # of a kind that are shown unfolded
 
 RESIZES = {
@@ -115,7 +113,7 @@ def introduction(evaluation: Evaluation) -> str:
     else:
         trained = (
             f"trained by the recipe {record.recipe['name']} on {splits} of "
-            f"{record.data['source']} (seed {record.seed}{steps})"
+            f"{record.data_name} (seed {record.seed}{steps})"
         )
     return (
         f"A model{size}, {trained}, answers the {record.n:,} questions of {record.split}. "
@@ -129,7 +127,7 @@ def alerts(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
     if record.of_unknown_training:
         yield (
             "Not ranked",
-            f"Nobody has said what it was trained on, which may be {record.split} itself "
+            f"What it was trained on is not known, and may be {record.split} itself "
             "(--trained-on).",
         )
     if record.contaminated:
@@ -155,33 +153,32 @@ def scores_table(evaluation: Evaluation) -> Grid:
     """Every metric, the primary one first."""
     metrics = evaluation.record.metrics
     names = sorted(metrics, key=lambda name: name != evaluation.record.primary_metric)
-    rows = [figure_row(name.replace("_", " "), metrics[name].model_dump()) for name in names]
+    rows = [figure_row(name.replace("_", " "), metrics[name]) for name in names]
     return plain_grid("Percent", ["metric", *FIGURE_COLUMNS], rows)
 
 
-def figure_row(name: str, figure: Row) -> list[str | GridCell]:
+def figure_row(name: str, figure: Metric) -> list[str | GridCell]:
     """A row of a figure as a record holds it; the bar below the name leaves room on a phone."""
-    interval = figure["interval"]
     return [
-        GridCell(name, bar=(figure["value"], interval)),
-        percent(figure["value"]),
-        GridCell(percent_range(interval, "–"), {"class": "nowrap"}),
-        "–" if figure["n"] is None else f"{figure['n']:,}",
+        GridCell(name, bar=(figure.value, figure.interval)),
+        percent(figure.value),
+        GridCell(percent_range(figure.interval, "–"), {"class": "nowrap"}),
+        "–" if figure.n is None else f"{figure.n:,}",
     ]
 
 
-def named(kinds: Mapping[str, Mapping[str, Row]]) -> Iterator[tuple[str, Mapping[str, Row]]]:
+def named(kinds: Mapping[str, Mapping[str, Figure]]) -> Iterator[tuple[str, Mapping[str, Figure]]]:
     """Kinds of questions with the names that the page gives them."""
     for kind, groups in kinds.items():
         yield kind.replace("_", " "), groups
 
 
-def kind_tables(kind: str, groups: Mapping[str, Row]) -> tuple[Grid, Grid | None]:
+def kind_tables(kind: str, groups: Mapping[str, Figure]) -> tuple[Grid, Grid | None]:
     """A table of the groups of a kind, and one of the less frequent groups if there are many."""
     order = sorted(groups, key=natural)
     if len(groups) > MOST_GROUPS:
         order.sort(key=lambda name: -groups[name]["n"])
-    rows = [figure_row(name, groups[name]) for name in order]
+    rows = [figure_row(name, Metric(**groups[name])) for name in order]
     frequent, rest = (
         plain_grid(f"By {kind}", [kind, *FIGURE_COLUMNS], part)
         for part in (rows[:MOST_GROUPS], rows[MOST_GROUPS:])
@@ -193,16 +190,16 @@ def calibrations(examples: Examples) -> list[tuple[str, Markup, float, Grid]]:
     """Title, diagram, expected calibration error and table of bins."""
     parts = []
     for number, (title, pair) in enumerate(examples.calibrated.items()):
-        result = calibration(*pair)
+        error, bins = calibration(*pair)
         rows = [
             [f"{b['low']:.1f} to {b['high']:.1f}", f"{b['n']:,}"]
-            + [percent(b[key]) if b["n"] else "–" for key in ("confidence", "score")]
-            for b in result["bins"]
+            + ["–" if mean is None else percent(mean) for mean in (b["confidence"], b["score"])]
+            for b in bins
         ]
         columns = ["confidence", "questions", "mean confidence, %", "mean score, %"]
-        diagram = reliability_diagram(f"calibration-{number}", title, result["bins"])
+        diagram = reliability_diagram(f"calibration-{number}", title, bins)
         table = plain_grid(f"{title}: bins", columns, rows)
-        parts.append((title, diagram, result["error"], table))
+        parts.append((title, diagram, error, table))
     return parts
 
 
@@ -268,7 +265,7 @@ def provenance(evaluation: Evaluation) -> dict[str, str]:
         "device": f"{record.device}; {processes}, batch {record.batch_size}",
         "precision": precision_of(record) or "unknown",
         "seed": "not known" if record.seed is None else str(record.seed),
-        "data": f"{data['source']}, {evaluation.data.root}, manifest {data['manifest_hash']}",
+        "data": f"{record.data_name}, {evaluation.data.root}, manifest {data['manifest_hash']}",
         "training splits": ", ".join(record.training_splits) or "not known",
         "contaminated": "yes" if record.contaminated else "no",
         "recipe": f"{record.recipe['name']}, hash {record.recipe['hash']}"

@@ -17,7 +17,6 @@ from vle_bench.tasks.predictions import Prediction, Scores
 from vle_bench.tasks.vcr import length_group
 
 FREQUENT = 12  # answers in the confusion table
-
 OTHER = "other"
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,6 +18,7 @@ from vle_bench.bench.setup import model_builder, with_synthetic_data
 from vle_bench.bench.time_shares import Marks, watched
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluation.precision import DTYPES, device_name, precision_name
+from vle_bench.json_files import JsonObject
 from vle_bench.progress import Bar
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks.base import logits_of
@@ -33,7 +33,6 @@ SHARED_STEPS = 2  # steps in which the parts are timed
 # Rows of the square matrices whose product measures the peak.
 PRODUCT_ON_CPU, PRODUCT_ON_GPU = 2048, 8192
 PRODUCTS = 10
-
 # Names of ways to run a model, each with a function that returns a context in which it runs so.
 Ways = Mapping[str, Callable[[], AbstractContextManager[None]]]
 
@@ -45,7 +44,7 @@ def run_bench(
     *,
     synthetic: str | None = None,
     naive: bool = False,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Time `count` optimizer steps and as many evaluation batches of a recipe.
 
     Batches are loaded in this process, between the timed steps. The time of the parts of a step is
@@ -59,7 +58,7 @@ def run_bench(
         RequestError: the recipe cannot be measured like this.
         RunFailed: there is too little memory.
     """
-    check(recipe, count, evaluation_batch_size, naive)
+    check_options(recipe, count, evaluation_batch_size, naive)
     train = recipe.train.model_copy(update={"num_workers": 0, "trackers": []})
     measured = recipe.model_copy(update={"train": train})
     with tempfile.TemporaryDirectory() as folder:
@@ -98,7 +97,7 @@ def enough_memory(recipe: Recipe) -> Iterator[None]:
         ) from error
 
 
-def check(recipe: Recipe, count: int, evaluation_batch_size: int, naive: bool) -> None:
+def check_options(recipe: Recipe, count: int, evaluation_batch_size: int, naive: bool) -> None:
     """Refuse options that cannot be measured; raises RequestError."""
     for option, value in (("--steps", count), ("--evaluation-batch-size", evaluation_batch_size)):
         if value < 1:
@@ -114,7 +113,7 @@ def check(recipe: Recipe, count: int, evaluation_batch_size: int, naive: bool) -
 
 def measure(
     run: Run, count: int, evaluation_batch_size: int, synthetic: str | None, naive: bool
-) -> dict[str, Any]:
+) -> JsonObject:
     """Measure training and evaluation of a run in every way; returns the report."""
     device, train = run.accelerator.device, run.recipe.train
     precision = precision_name(run.accelerator.mixed_precision)
@@ -125,14 +124,14 @@ def measure(
     total = len(ways) * 2 * count + (WARM_UP + len(ways) - 1) + len(ways) + SHARED_STEPS
     with Bar(f"bench {run.recipe.name}", total) as bar:
         before = matmul_peak(device, DTYPES[precision])
-        parts = {
-            "training": training(run, ways, count, bar),
-            "evaluation": evaluation(run, ways, count, evaluation_batch_size, bar),
-        }
+        parts = {"training": training(run, ways, count, bar)}
+        # The outer context keeps 16-bit weights from batch to batch, as in `predict_in_batches`.
+        with run.accelerator.autocast():
+            parts["evaluation"] = evaluation(run, ways, count, evaluation_batch_size, bar)
         shares = time_shares(run, bar)
         # Twice, since other programs may have been busy the first time.
         peak = max(before, matmul_peak(device, DTYPES[precision]))
-    report: dict[str, Any] = {
+    report: JsonObject = {
         "task": run.task.name,
         "device": device_name(run.accelerator),
         "precision": precision,
@@ -154,9 +153,9 @@ def measure(
     return report
 
 
-def compared(ways: Ways, parts: Mapping[str, Measured], peak: float, device: str) -> dict[str, Any]:
+def compared(ways: Ways, parts: Mapping[str, Measured], peak: float, device: str) -> JsonObject:
     """Report on training and evaluation in our way, and under `naive` in the published one."""
-    report: dict[str, Any] = {}
+    report: JsonObject = {}
     for name in ways:
         speeds = {part: done.report(name, peak, device) for part, done in parts.items()}
         speeds["training"]["peak_memory_gib"] = parts["training"].ways[name].peak / 2**30

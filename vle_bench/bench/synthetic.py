@@ -1,21 +1,20 @@
 """Synthetic prepared data in the shapes of the real ones, to measure speed without any data."""
 
-import hashlib
 import io
 import itertools
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
 from vle_bench import atomic
-from vle_bench.atomic import file_sha256
 from vle_bench.data.official.vcr import CHOICES
-from vle_bench.data.prepared import SCHEMA_VERSION
+from vle_bench.data.prepare.shards import described
+from vle_bench.data.prepared import SCHEMA_VERSION, Manifest
 from vle_bench.data.sources import SOURCES
 from vle_bench.data.tables import (
     IMAGES,
@@ -25,6 +24,7 @@ from vle_bench.data.tables import (
     record_batches,
     write_table,
 )
+from vle_bench.json_files import Row
 
 # Tokens are words here. Assumptions of ours: a question of VQA v2 has 6 to 12 beside [CLS] and
 # [SEP], of VCR 5 to 9; the texts of VCR's Q2A have 20 to 60 in all, most near 28; rationales 8 to
@@ -65,54 +65,37 @@ def write_synthetic(
     """
     folder.mkdir(parents=True, exist_ok=True)
     vcr = SOURCES[source].form == "vcr"
-    asked: list[tuple[str, list[dict[str, Any]]]] = []
-    images: list[dict[str, Any]] = []
+    make_question = vcr_question if vcr else vqa_question
+    tables: dict[str, list[Row]] = {}
+    images: list[Row] = []
     for number, (split, count) in enumerate(splits.items()):
         rng = np.random.default_rng((seed, number))
         counts = list(image_counts(source, count, (together or {}).get(split)))
         rows = list(image_rows(rng, source, len(counts), FIRST_ID * (number + 1)))
-        of_image = np.repeat(np.arange(len(rows)), counts)
-        questions = vcr_question if vcr else vqa_question
-        asked.append(
-            (
-                f"questions-{split}.arrow",
-                [
-                    questions(
-                        rng, source, f"{split}-{n}", rows[i]["image_id"], len(images) + int(i)
-                    )
-                    for n, i in enumerate(of_image)
-                ],
-            )
-        )
+        tables[f"questions-{split}.arrow"] = [
+            make_question(rng, source, f"{split}-{n}", rows[i]["image_id"], len(images) + int(i))
+            for n, i in enumerate(np.repeat(np.arange(len(rows)), counts))
+        ]
         images += rows
-    save(folder / "images.arrow", VCR_IMAGES if vcr else IMAGES, images)
-    for name, table in asked:
-        save(folder / name, VCR_QUESTIONS if vcr else QUESTIONS, table)
-    names = ["images.arrow", *(name for name, _ in asked)]
+    write_rows(folder / "images.arrow", VCR_IMAGES if vcr else IMAGES, images)
+    for name, questions in tables.items():
+        write_rows(folder / name, VCR_QUESTIONS if vcr else QUESTIONS, questions)
     if not vcr:
-        atomic.write_json(
-            folder / "label_map.json",
-            {"answers": [f"answer {i}" for i in range(SOURCES[source].num_answers)]},
-        )
-        names.append("label_map.json")
-    files = {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
-        for name in names
-    }
-    manifest = {
-        "schema_version": SCHEMA_VERSION,
-        "source": source,
-        "images": ["images.arrow"],
-        "files": files,
-        "splits": {
-            split: {"questions": count, "labelled": True} for split, count in splits.items()
-        },
-    }
-    digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-    atomic.write_json(folder / "manifest.json", manifest | {"hash": digest})
+        answers = [f"answer {i}" for i in range(SOURCES[source].num_answers)]
+        atomic.write_json(folder / "label_map.json", {"answers": answers})
+    names = ["images.arrow", *tables, *([] if vcr else ["label_map.json"])]
+    manifest = Manifest(
+        schema_version=SCHEMA_VERSION,
+        source=source,
+        splits={split: {"questions": n, "labelled": True} for split, n in splits.items()},
+        files={name: described(folder / name) for name in names},
+        images=["images.arrow"],
+    )
+    manifest = replace(manifest, hash=manifest.content_hash())
+    atomic.write_json(folder / "manifest.json", manifest.as_json())
 
 
-def save(path: Path, schema: pa.Schema, rows: list[dict[str, Any]]) -> None:
+def write_rows(path: Path, schema: pa.Schema, rows: list[Row]) -> None:
     """Write an Arrow table."""
     write_table(path, schema, record_batches(iter(rows), schema))
 
@@ -132,9 +115,7 @@ def image_counts(source: str, questions: int, together: int | None = None) -> It
             questions -= part
 
 
-def image_rows(
-    rng: np.random.Generator, source: str, images: int, first_id: int
-) -> Iterator[dict[str, Any]]:
+def image_rows(rng: np.random.Generator, source: str, images: int, first_id: int) -> Iterator[Row]:
     """Yield rows of the images table.
 
     The encoded images repeat after `PICTURES_DRAWN`, which does not change the time that they take.
@@ -185,7 +166,7 @@ def length(rng: np.random.Generator, limits: tuple[int, int, int]) -> int:
 
 def vqa_question(
     rng: np.random.Generator, source: str, name: str, image_id: int, image_row: int
-) -> dict[str, Any]:
+) -> Row:
     count = int(rng.integers(VQA_WORDS[0], VQA_WORDS[1] + 1))
     answers = rng.choice(SOURCES[source].num_answers, 3, replace=False)
     number = image_id * 1000 + int(name.rpartition("-")[2])
@@ -206,7 +187,7 @@ def vqa_question(
 
 def vcr_question(
     rng: np.random.Generator, source: str, name: str, image_id: int, image_row: int
-) -> dict[str, Any]:
+) -> Row:
     question = text(
         rng, int(rng.integers(VCR_QUESTION_WORDS[0], VCR_QUESTION_WORDS[1] + 1)), [0, 1]
     )

@@ -14,6 +14,7 @@ from vle_bench.cli.data import download, prepare
 from vle_bench.cli.environment import env
 from vle_bench.cli.evaluate import evaluate, predict
 from vle_bench.cli.leaderboard import reproduce, table
+from vle_bench.cli.look import look
 from vle_bench.cli.train import bench, convert, demo, train, validate
 from vle_bench.errors import Interrupted, RequestError, RunFailed
 
@@ -56,6 +57,7 @@ COMMANDS = (
     (predict, "predict runs/vle-base-vqa --split test --output vqa_test.json"),
     (download, "download vqav2 --output data/vqav2-official"),
     (prepare, "prepare easy-vqa --output data/easy-vqa"),
+    (look, "look recipes/demo/vqa-tiny.yaml --split val"),
     (convert, "convert meter_clip16_224_roberta_pretrain.ckpt --output meter-base"),
     (validate, "validate recipes/vqa/vle-base.yaml train.batch_size=512"),
     (table, "table --add runs/vle-base-vqa"),
@@ -99,7 +101,7 @@ def message(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError):
         return f"{error.filename or 'a file'}: {error.strerror or error}"
-    return f"{type(error).__name__}: {error} (a defect of ours? --debug shows where)"
+    return f"{type(error).__name__}: {error} (a defect of vle-bench? --debug shows where)"
 
 
 def status(error: Exception) -> int:

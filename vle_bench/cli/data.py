@@ -24,6 +24,20 @@ Official = Annotated[
         help="folder of the official files; easy-vqa and shapes-vcr write them there",
     ),
 ]
+Spec = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[SPEC]",
+        help="own: a data file (.csv, .tsv, .json, .jsonl, .parquet), a folder, "
+        "hub:owner/name[@revision], or a YAML that names one; see docs/own-data.md",
+    ),
+]
+Check = Annotated[
+    bool,
+    typer.Option(
+        "--check", help="own: print examples, counts and every problem, and write nothing"
+    ),
+]
 Seed = Annotated[
     int | None,
     typer.Option(
@@ -142,8 +156,10 @@ def download(
 
 def prepare(
     source: Annotated[str, typer.Argument(help=", ".join(PREPARED))],
-    output: Annotated[Path, typer.Option(help="folder for the prepared data")],
+    spec: Spec = None,
+    output: Annotated[Path | None, typer.Option(help="folder for the prepared data")] = None,
     official: Official = None,
+    check: Check = False,
     seed: Seed = None,
     limit_images: LimitImages = None,
     workers: Workers = 1,
@@ -163,6 +179,8 @@ def prepare(
     500 MB of images.
     """
     options = {
+        "SPEC": spec,
+        "--check": check or None,
         "--limit-images": limit_images,
         "--label-map": label_map,
         "--published-targets": published_targets or None,
@@ -170,7 +188,7 @@ def prepare(
         "--vg-image-data": vg_image_data,
         "--seed": seed,
     }
-    check_request(source, official, options)
+    check_request(source, official, output, options)
     from vle_bench.data.prepare.fingerprint import Standing
     from vle_bench.data.prepare.manifest import Choices
 
@@ -183,7 +201,11 @@ def prepare(
         tokenizer,
         max_text_length,
     )
-    manifest = resolve_name(SOURCES[source].prepare)(official, output, choices, options)
+    given = official if spec is None else spec
+    if check:
+        resolve_name(SOURCES[source].check)(given, choices)
+        return
+    manifest = resolve_name(SOURCES[source].prepare)(given, output, choices, options)
     finished = isinstance(manifest, Standing)  # by an earlier command
     if finished:
         print(f"{output}: everything is there, nothing to do")
@@ -194,8 +216,10 @@ def prepare(
         print(f"the official files: {official}")
 
 
-def check_request(source: str, official: Path | None, options: dict[str, Any]) -> None:
-    """Refuse an unknown dataset, options of other datasets, and a missing --source."""
+def check_request(
+    source: str, official: Path | None, output: Path | None, options: dict[str, Any]
+) -> None:
+    """Refuse an unknown dataset, options of other datasets, and missing places."""
     if source not in PREPARED:
         raise RequestError(
             f"prepare: no dataset is called {source!r}; choose one of {', '.join(PREPARED)}"
@@ -204,5 +228,13 @@ def check_request(source: str, official: Path | None, options: dict[str, Any]) -
     foreign = [o for o, value in options.items() if value is not None and o not in row.options]
     if foreign:
         raise RequestError(f"prepare {source}: {', '.join(foreign)}: not for this source")
-    if official is None and not row.made:
+    if "SPEC" in row.options:
+        if official is not None or options["SPEC"] is None:
+            raise RequestError(
+                f"prepare {source}: a data file, a folder or a YAML is expected: "
+                f"`vle-bench prepare {source} data.csv --output DIR`"
+            )
+    elif official is None and not row.made:
         raise RequestError(f"prepare {source}: --source names the folder of the official files")
+    if output is None and not options["--check"]:
+        raise RequestError(f"prepare {source}: --output names the folder for the prepared data")

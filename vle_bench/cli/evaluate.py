@@ -17,6 +17,7 @@ from vle_bench.evaluation.request import (
     check_record_output,
     evaluation_folder,
     predictions_file,
+    record_file,
     refuse_existing,
 )
 from vle_bench.tasks.catalogue import CATALOGUE, JOINED, SCORED, within
@@ -174,17 +175,31 @@ def score(
 ) -> tuple["Record", list[Path]]:
     """Score one checkpoint, or record the server's scores: the record, and the files written."""
     from vle_bench.analysis.model_card import write_cards
+    from vle_bench.data.prepared import read_manifest
     from vle_bench.evaluation.evaluate import evaluate_checkpoint
-    from vle_bench.evaluation.published_checkpoint import is_elsewhere, task_asked
+    from vle_bench.evaluation.published_checkpoint import (
+        is_elsewhere,
+        read_training,
+        task_asked,
+        trained_on,
+    )
+    from vle_bench.evaluation.record import same_dataset
     from vle_bench.evaluation.server_result import record_server_result
     from vle_bench.models.pretrained import resolve
 
     checkpoint, split = request.checkpoint, request.split
     run, name = evaluation_folder(checkpoint), task_asked(checkpoint, request.asked)
-    target = output or run / "results" / f"{name}.{split}.json"
+    other_data = None
+    if not is_elsewhere(checkpoint):
+        trained = trained_on(resolve(checkpoint), read_training(resolve(checkpoint)))
+        manifest = request.data_root / "manifest.json"  # opening the data says if it is missing
+        data = read_manifest(manifest).identity if manifest.is_file() else trained
+        if trained and not same_dataset(trained, data):
+            other_data = data.get("name", data["source"])
+    target = output or record_file(run, name, split, other_data)
     if not is_elsewhere(checkpoint):
         weights = resolve(checkpoint) / "model.safetensors"
-        check_record_output(target, run, weights, name, split)
+        check_record_output(target, run, weights, name, request)
     accelerator = scoring_accelerator()
     if server_result is not None:
         record = record_server_result(request, server_result, target, accelerator=accelerator)
@@ -309,8 +324,8 @@ def print_record(record: "Record") -> None:
     """Print the scores of a record, overall and by kind of question, and what limits them."""
     from vle_bench.evaluation.record import precision_of
 
-    source = record.data["source"]
-    print(f"\n{record.model['name']} on {record.split} of {source}, {record.n:,} examples")
+    where = f"{record.split} of {record.data_name}"
+    print(f"\n{record.model['name']} on {where}, {record.n:,} examples")
     print_rows([(name, m.value, m.interval, m.n) for name, m in record.metrics.items()])
     for kind, groups in record.breakdown.items():
         print(f"by {kind}")
@@ -320,10 +335,12 @@ def print_record(record: "Record") -> None:
     if record.kind == "elsewhere":
         splits = ", ".join(record.training_splits) or "unknown splits (--trained-on): not ranked"
         print(f"trained elsewhere, on {splits}; {settings_of(record)}")
-        soft_score = CATALOGUE[record.task].label_metric
-        if soft_score and record.processes and soft_score not in record.metrics:
-            print(f"{soft_score} is left out: the data's label map is not the checkpoint's, which")
-            print("the accuracy does not need")
+    soft_score = CATALOGUE[record.task].label_metric
+    if soft_score and record.processes and soft_score not in record.metrics:
+        print(f"{soft_score} is left out: the data's label map is not the checkpoint's, which")
+        print("the accuracy does not need")
+    if record.transferred:
+        print(f"trained on {record.trained_on}: never ranked among models of this data")
     if record.contaminated:
         shared = f"{record.split} shares images with the training splits"
         print(f"contaminated: {shared}; this score is never ranked")

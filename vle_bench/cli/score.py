@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vle_bench.cli.environment import print_rows
+from vle_bench.data.sources import CHECKED, SOURCES
 from vle_bench.errors import RunFailed
 
 if TYPE_CHECKING:
@@ -46,28 +47,27 @@ def score_vqa(
     if per_question is not None:
         refuse_existing(per_question, "--per-question")
     result = score_vqa_files(questions, annotations, predictions)
-    accuracies, image_of = result.pop("per_question"), result.pop("image_of")
-    if count := result.pop("numbered"):
+    accuracies = result["per_question"]
+    if count := result["numbered"]:
         print(f"{annotations}: {NUMBERED} ({count:,} questions)", file=sys.stderr)
-    for note in result.pop("notes"):
+    for note in result["notes"]:
         print(f"{predictions}: {note}", file=sys.stderr)
     if per_question is not None:
         atomic.write_json(per_question, {str(i): value for i, value in accuracies.items()})
         print(f"written: {per_question}", file=sys.stderr if as_json else sys.stdout)
     if as_json:
-        print(json.dumps(result))
+        fields = ("accuracy", "per_answer_type", "per_question_type", "n")
+        print(json.dumps({name: value for name, value in result.items() if name in fields}))
         return
     import numpy as np
 
     from vle_bench.metrics.bootstrap import interval
 
-    images = np.array([image_of[i] for i in accuracies])
+    images = np.array([result["image_of"][i] for i in accuracies])
     bounds = interval(np.array(list(accuracies.values())), images)
     print_rows([("accuracy", result["accuracy"], bounds, result["n"])])
-    for kind in ("per_answer_type", "per_question_type"):
-        print_rows(
-            [(f"  {name}", value, None, None) for name, value in sorted(result[kind].items())]
-        )
+    for kind in (result["per_answer_type"], result["per_question_type"]):
+        print_rows([(f"  {name}", value, None, None) for name, value in sorted(kind.items())])
 
 
 @score_app.command(
@@ -87,11 +87,11 @@ def score_vcr(
     from vle_bench.evaluation.score_files import score_vcr_files
 
     result = score_vcr_files(annotations, predictions)
-    del result["per_record"]
+    fractions = {"q2a": result["q2a"], "qa2r": result["qa2r"], "q2ar": result["q2ar"]}
     if as_json:
-        print(json.dumps(result))
+        print(json.dumps({**fractions, "n": result["n"]}))
         return
-    print_rows([(name, result[name], None, result["n"]) for name in ("q2a", "qa2r", "q2ar")])
+    print_rows([(name, value, None, result["n"]) for name, value in fractions.items()])
 
 
 @check_app.command(
@@ -133,6 +133,31 @@ def check_submission_vcr(
     from vle_bench.evaluation.submission import check_vcr_submission
 
     print_findings(file, annotations, check_vcr_submission(file, annotations))
+
+
+def add_check_of(source: str) -> None:
+    """Add `check-submission SOURCE` for a dataset whose test questions have no labels."""
+
+    def check(
+        file: Annotated[Path, typer.Argument(help="results file")],
+        questions: Annotated[Path, typer.Option(help="official file of the questions")],
+    ) -> None:
+        from vle_bench.evaluation.submission import check_submission_of
+
+        print_findings(file, questions, check_submission_of(file, source, questions))
+
+    title = SOURCES[source].title
+    check.__doc__ = f"""Check ids and answers of a results file of {title}.
+
+    The exit status is 0 for a file that the server accepts, 1 for one that it rejects, and 2 for
+    one that cannot be read.
+    """
+    example = f"Example: vle-bench check-submission {source} results.json --questions Q.json"
+    check_app.command(source, epilog=example)(check)
+
+
+for checked in CHECKED:
+    add_check_of(checked)
 
 
 def print_findings(file: Path, expected: Path, findings: "Findings") -> None:

@@ -14,7 +14,7 @@ def box_array(boxes: ArrayLike) -> NDArray[np.float64]:
     if array.size == 0:
         return np.zeros((0, 4))
     if array.ndim != 2 or array.shape[1] < 4:
-        raise ValueError(f"boxes: the shape (K, 4) is expected, {array.shape} came")
+        raise ValueError(f"boxes: the shape (K, 4) is expected, not {array.shape}")
     array = array[:, :4]
     for wrong, reason in (
         (~np.isfinite(array).all(1), "a coordinate is not finite"),

@@ -197,10 +197,10 @@ class ChoiceCollator:
 
     def _labels(self, rows: JsonObject) -> torch.Tensor | None:
         columns = {"q2a": rows["answer_label"], "qa2r": rows["rationale_label"]}
-        found = [columns[part] for part in self.parts if part in columns]
-        if len(found) != len(self.parts) or any(
-            label is None for column in found for label in column
+        labels_of_parts = [columns[part] for part in self.parts if part in columns]
+        if len(labels_of_parts) != len(self.parts) or any(
+            label is None for column in labels_of_parts for label in column
         ):
             return None
-        labels = torch.tensor(found).T
-        return labels[:, 0].contiguous() if len(found) == 1 else labels.contiguous()
+        labels = torch.tensor(labels_of_parts).T
+        return labels[:, 0].contiguous() if len(labels_of_parts) == 1 else labels.contiguous()

@@ -115,7 +115,7 @@ def read(source: object, name: str, timeout: float = TIMEOUT) -> Image.Image:
         return _from_array(source, name)
     raise ValueError(
         f"{name}: a Pillow image, a path, an address or a numpy array is expected, "
-        f"{type(source).__name__} came"
+        f"not {type(source).__name__}"
     )
 
 
@@ -211,14 +211,14 @@ def _eight_bit(values: np.ndarray) -> np.ndarray:
 
 def _from_array(array: np.ndarray, name: str) -> Image.Image:
     if array.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"{name}: an array of uint8 or uint16 is expected, {array.dtype} came")
+        raise ValueError(f"{name}: an array of uint8 or uint16 is expected, not {array.dtype}")
     if (
         array.size == 0
         or array.ndim not in (2, 3)
         or (array.ndim == 3 and array.shape[2] not in (1, 3, 4))
     ):
         raise ValueError(
-            f"{name}: an array (H, W) or (H, W, 1, 3 or 4) is expected, {array.shape} came"
+            f"{name}: an array (H, W) or (H, W, 1, 3 or 4) is expected, not {array.shape}"
         )
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]

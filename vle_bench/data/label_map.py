@@ -3,13 +3,13 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from vle_bench.errors import RequestError
 from vle_bench.json_files import parse, read_json, reading
 
-Unchecked = list[Any]  # the entries of a file that should be answers
+Unchecked = Sequence[object]  # the entries of a file that should be answers
 
 
 def labels_digest(labels: list[str]) -> str:
@@ -47,7 +47,7 @@ def read_label_map(path: Path) -> list[str]:
     answers_vqa.txt), or {"answer": ..., "label": index} a line (BEiT-3's answer2label.txt).
 
     Raises:
-        RequestError: an index that is missing or stands twice, an answer twice, or another content.
+        RequestError: an index that is missing or occurs twice, an answer twice, or another content.
     """
     if path.suffix.lower() not in (".txt", ".jsonl"):
         return checked(path, answers_of_content(path, read_json(path)))
@@ -65,7 +65,7 @@ def read_label_map(path: Path) -> list[str]:
     return checked(path, [line.strip() for line in lines])
 
 
-def one_value(path: Path, text: str) -> Any:
+def one_value(path: Path, text: str) -> object:
     """Return the list or object that a whole text is; None for lines, also for a single record."""
     if text.lstrip()[:1] not in ("[", "{"):
         return None
@@ -86,7 +86,7 @@ def answers_of_records(path: Path, lines: list[str]) -> Unchecked:
         return in_order(
             path, "the file", [(value["answer"], value["label"]) for _, value in values]
         )
-    answers: Unchecked = []
+    answers: list[object] = []
     for number, value in values:
         answer = value.get("answer") if isinstance(value, dict) and "label" not in value else value
         if not isinstance(answer, str):
@@ -96,7 +96,7 @@ def answers_of_records(path: Path, lines: list[str]) -> Unchecked:
     return answers
 
 
-def answers_of_content(path: Path, content: Any) -> Unchecked:
+def answers_of_content(path: Path, content: object) -> Unchecked:
     if not isinstance(content, dict | list) or not content:
         raise RequestError(
             f"{path}: no label map: a list of answers, or an object with answers, label2id or "
@@ -105,11 +105,11 @@ def answers_of_content(path: Path, content: Any) -> Unchecked:
     if isinstance(content, list):
         return content
     if isinstance(content.get("answers"), list):
-        labels = checked(path, content["answers"])
-        if content.get("sha256", labels_digest(labels)) != labels_digest(labels):
+        answers = checked(path, content["answers"])
+        if content.get("sha256", labels_digest(answers)) != labels_digest(answers):
             raise RequestError(f"{path}: answers: not those that its sha256 was computed of")
-        return labels
-    named = {
+        return answers
+    named: dict[str, Unchecked] = {
         name: by_index(path, name, content[name])
         for name in INDEX_TO_ANSWER
         if isinstance(content.get(name), dict | list)
@@ -131,7 +131,7 @@ def answers_of_content(path: Path, content: Any) -> Unchecked:
         return in_order(path, "the file", answers_first)
     labels = by_index(path, "the file", content)
     if (
-        all(re.fullmatch(r"\d{1,9}", label) for label in labels)
+        all(re.fullmatch(r"\d{1,9}", str(label)) for label in labels)
         and in_order(path, "the file", answers_first) != labels
     ):
         raise RequestError(
@@ -141,19 +141,19 @@ def answers_of_content(path: Path, content: Any) -> Unchecked:
     return labels
 
 
-def by_index(path: Path, name: str, content: Unchecked | dict[str, Any]) -> Unchecked:
+def by_index(path: Path, name: str, content: list[object] | dict[str, object]) -> Unchecked:
     """Read a list of answers, or {index: answer}."""
     if isinstance(content, list):
         return content
     return in_order(path, name, [(label, index) for index, label in content.items()])
 
 
-def in_order(path: Path, name: str, pairs: list[tuple[Any, Any]]) -> Unchecked:
+def in_order(path: Path, name: str, pairs: list[tuple[object, object]]) -> Unchecked:
     """Sort (answer, index) pairs; the indices must be 0..n-1, as numbers or as keys of JSON."""
-    numbered: dict[int, Any] = {}
+    numbered: dict[int, object] = {}
     for label, index in pairs:
         number = (
-            int(index)
+            int(str(index))
             if re.fullmatch(r"\d{1,9}", str(index)) and not isinstance(index, bool)
             else None
         )
@@ -174,21 +174,21 @@ def in_order(path: Path, name: str, pairs: list[tuple[Any, Any]]) -> Unchecked:
 
 
 def checked(path: Path, labels: Unchecked) -> list[str]:
-    seen = set()
+    answers: dict[str, None] = {}  # in their order
     for label in labels:
         if not isinstance(label, str):
             raise RequestError(f"{path}: {label!r} is not a string")
-        if label in seen:
-            raise RequestError(f"{path}: the answer {label!r} stands there twice")
+        if label in answers:
+            raise RequestError(f"{path}: the answer {label!r} occurs twice")
         if re.search("[\ud800-\udfff]", label):
             raise RequestError(
                 f"{path}: the answer {label!r} has half of a surrogate pair, which is no text"
             )
-        seen.add(label)
-    if not labels:
+        answers[label] = None
+    if not answers:
         raise RequestError(f"{path}: has no answer")
-    if all(label == f"LABEL_{i}" for i, label in enumerate(labels)):
+    if all(label == f"LABEL_{i}" for i, label in enumerate(answers)):
         raise RequestError(
             f"{path}: its labels are transformers' place holders (LABEL_0, ...), not answers"
         )
-    return labels
+    return list(answers)

@@ -6,7 +6,7 @@ import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from torch.utils.data import DataLoader
 from vle_bench.errors import RequestError, RunFailed
 
 Indices = NDArray[np.int64]
+P = TypeVar("P")
+T = TypeVar("T")
 
 
 def grouped_order(image_rows: Indices, seed: int, epoch: int, questions_per_image: int) -> Indices:
@@ -64,15 +66,15 @@ def image_batches(image_rows: Indices, batch_size: int) -> list[Indices]:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Generic[P, T]):
     """Collate in a worker process, and hand a named error over as a value.
 
     DataLoader would raise it in the main process with the worker's traceback as its message.
     """
 
-    collate: Callable[[Any], Any]
+    collate: Callable[[P], T]
 
-    def __call__(self, part: Any) -> Any:
+    def __call__(self, part: P) -> T | RequestError | RunFailed:
         try:
             return self.collate(part)
         except (RequestError, RunFailed) as error:
@@ -80,8 +82,8 @@ class Outcome:
 
 
 def load_batches(
-    parts: Sequence[Any], collate: Callable[[Any], Any], num_workers: int, *, pinned: bool
-) -> Iterator[Any]:
+    parts: Sequence[P], collate: Callable[[P], T], num_workers: int, *, pinned: bool
+) -> Iterator[T]:
     """Collate the parts in order, ahead of their use where there are workers.
 
     Args:
@@ -93,10 +95,10 @@ def load_batches(
         RunFailed: a worker process has died.
         RequestError: as `collate` raises it.
     """
-    loader: DataLoader[Any] = DataLoader(
+    loader: DataLoader[P] = DataLoader(
         parts,  # type: ignore[arg-type]  # DataLoader takes any sequence
         batch_size=None,
-        collate_fn=Outcome(collate),
+        collate_fn=Outcome(collate),  # type: ignore[arg-type]  # of one part: batch_size is None
         num_workers=min(num_workers, max(0, len(parts) - 1)),
         worker_init_fn=in_loader,
         pin_memory=pinned,

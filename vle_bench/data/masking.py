@@ -2,11 +2,11 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
 
 from vle_bench.data.augment import Draws, id_number
 from vle_bench.data.collate import Batch, ChoiceCollator
@@ -84,7 +84,10 @@ class SecondStageCollator:
 
 
 def mask_words(
-    input_ids: list[int], tokenizer: Any, words: NDArray[np.int64], rng: np.random.Generator
+    input_ids: list[int],
+    tokenizer: PreTrainedTokenizerBase,
+    words: NDArray[np.int64],
+    rng: np.random.Generator,
 ) -> tuple[list[int], NDArray[np.int64]]:
     """Mask 15 % of the tokens except [CLS] and [SEP], at least one; also return the positions."""
     ids = np.array(input_ids)

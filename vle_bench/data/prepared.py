@@ -16,7 +16,7 @@ from vle_bench.metrics.answers import ALL_ACCURACIES
 SCHEMA_VERSION = 2
 REQUIRED = ("source", "splits", "files", "images", "hash")
 # The hash covers the prepared content alone: not how it was made, nor what was left out.
-NOT_HASHED = ("hash", "name", "report", "left_out", "inputs", "notes")
+NOT_HASHED = ("hash", "name", "turned", "report", "left_out", "inputs", "notes")
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Manifest:
             None: VQA v2's.
         hash: SHA-256 of the fields above.
         name: what the user calls their own data; None for a dataset of `sources`.
+        turned: number of images with an EXIF orientation, which were turned as it says; None for
+            data of versions that did not count them.
         report: split → statistics of the preparation (for VCR under `splits`), among them how many
             questions the split lacks: `left_out_with_their_image` because their image is missing
             or unreadable, `left_out_as_bad_records` because the record is wrong.
@@ -52,6 +54,7 @@ class Manifest:
     metric: str | None = None
     hash: str = ""
     name: str | None = None
+    turned: int | None = None
     report: JsonObject = field(default_factory=dict)
     left_out: JsonObject = field(default_factory=dict)
     inputs: JsonObject | None = None
@@ -61,6 +64,12 @@ class Manifest:
         """Return the fields that are given."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Which data these are: `source`, `manifest_hash` and, for one's own data, `name`."""
+        name = {} if self.name is None else {"name": self.name}
+        return {"source": self.source, **name, "manifest_hash": self.hash}
 
     def content_hash(self) -> str:
         """Return the SHA-256 of the prepared content."""
@@ -159,15 +168,6 @@ def damage(root: Path, manifest: Manifest) -> str | None:
         if name not in manifest.images and file_sha256(path) != file["sha256"]:
             return f"{path}: not what was prepared, its SHA-256 is another"
     return None
-
-
-def check_labels(labels: list[str], data: PreparedData) -> None:
-    """Refuse data with another label map than the checkpoint's `labels`."""
-    if labels != data.labels:
-        raise RequestError(
-            f"{data.root}: its label map ({len(data.labels)} answers) is not the checkpoint's "
-            f"({len(labels)}); prepare the data with the same label map"
-        )
 
 
 def check_labelled(data: PreparedData, split: str) -> None:

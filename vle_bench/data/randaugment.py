@@ -113,7 +113,7 @@ def rand_augment(
         magnitude: 0 to 30.
     """
     if not 0 <= magnitude <= LARGEST_MAGNITUDE:
-        raise ValueError(f"magnitude: 0 to {LARGEST_MAGNITUDE} is expected, {magnitude} came")
+        raise ValueError(f"magnitude: 0 to {LARGEST_MAGNITUDE} is expected, not {magnitude}")
     for index in rng.integers(len(OPERATIONS), size=operations):
         apply, low, high, either_way = OPERATIONS[index]
         negated = (

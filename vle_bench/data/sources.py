@@ -3,8 +3,8 @@
 Imports no torch.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Form = Literal["vqa", "vcr", "retrieval"]
@@ -23,6 +23,8 @@ class Source:
         aliases: names that stand for several tables of a prepared folder. A table of the same name
             takes precedence.
         images_of: split → splits that have the same images, in addition to the aliases.
+        pictures: split → the splits of VQA v2 whose pictures it is about, in whole or in part; a
+            model trained on one dataset and scored on another may have seen them.
         sized: splits of known size (`split_sizes` of published.yaml).
         published: splits of published figures. `unstated`: the document does not say which, so no
             table may mix the figure with others.
@@ -30,7 +32,9 @@ class Source:
         prepare: `module:function(official, output, choices, options)` that prepares the official
             files and returns the manifest; "": cannot be prepared here.
         summary: `module:function(manifest)` that yields the lines that `prepare` prints.
-        options: options of `vle-bench prepare` that only some datasets take.
+        check: `module:function(official, choices)` that prints what `prepare --check` asks for.
+        options: options of `vle-bench prepare` that only some datasets take; SPEC: the user's file
+            or YAML, in place of the folder of official files.
         made: the official files are drawn, or come with a package; nothing is downloaded.
         archives: `module:function(output, given)` that returns the official archives to download
             to `output`; `given` holds the `archive_options` that the user gave. "": no download.
@@ -53,11 +57,13 @@ class Source:
     unlabelled: tuple[str, ...] = ()
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     images_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    pictures: Mapping[str, str] = field(default_factory=dict)
     sized: tuple[str, ...] = ()
     published: tuple[str, ...] = ()
     metrics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     prepare: str = ""
     summary: str = ""
+    check: str = ""
     options: tuple[str, ...] = ()
     made: bool = False
     archives: str = ""
@@ -76,6 +82,10 @@ _VQA_SUMMARY = "vle_bench.data.prepare.vqa_summary:lines"
 _VCR_SUMMARY = "vle_bench.data.prepare.vcr_summary:lines"
 _BY_NAME = "vle_bench.data.prepare.by_name"
 _LABEL_OPTIONS = ("--label-map", "--published-targets")
+_VQAV2 = (
+    *("train", "val-minival", "minival", "val", "trainval", "vg", "vg-minival"),
+    *("test-dev", "test"),
+)
 _RECALL = dict.fromkeys(("text_retrieval", "image_retrieval"), ("recall_at_1",))
 
 SOURCES: dict[str, Source] = {
@@ -97,14 +107,15 @@ SOURCES: dict[str, Source] = {
     "vqav2": Source(
         title="VQA v2",
         form="vqa",
-        splits=("train", "val-minival", "minival", "val", "trainval", "vg", "vg-minival"),
-        unlabelled=("test-dev", "test"),
+        splits=_VQAV2[:-2],
+        unlabelled=_VQAV2[-2:],
         aliases={"val": ("val-minival", "minival"), "trainval": ("train", "val")},
         images_of={
             "vg": ("train", "val-minival"),  # Visual Genome's questions are about COCO images
             "vg-minival": ("minival",),
             "test": ("test-dev", "test-rest"),
         },
+        pictures={name: name for name in _VQAV2},
         sized=("train", "val", "test", "test-dev"),
         published=("test-dev", "test-std"),
         metrics={"vqa": ("accuracy", "accuracy_yes_no", "accuracy_number", "accuracy_other")},
@@ -146,12 +157,23 @@ SOURCES: dict[str, Source] = {
         image_size=(96, 96),
         questions_per_image=(3,),
     ),
+    "own": Source(
+        title="own data",
+        form="vqa",
+        splits=("train", "val", "test"),  # a test split may have no labels; its manifest says
+        prepare="vle_bench.data.prepare.own.prepare:prepare",
+        summary="vle_bench.data.prepare.own.summary:lines",
+        check="vle_bench.data.prepare.own.summary:check",
+        options=("SPEC", "--check", "--label-map"),
+        num_answers=1_000,
+    ),
     # Official sizes and metrics: docs/datasets.md
     "okvqa": Source(
         title="OK-VQA",
         form="vqa",
         splits=("train", "val"),
         sized=("train", "val"),
+        pictures={"train": "train", "val": "val"},
         prepare=f"{_BY_NAME}:okvqa",
         summary=_VQA_SUMMARY,
         options=_LABEL_OPTIONS,
@@ -163,7 +185,7 @@ SOURCES: dict[str, Source] = {
         form="vqa",
         splits=("train", "val"),
         unlabelled=("test",),
-        sized=("train", "val", "test"),
+        sized=("train", "val"),
         prepare=f"{_BY_NAME}:vizwiz",
         summary=_VQA_SUMMARY,
         results=("image", "answer"),
@@ -176,7 +198,7 @@ SOURCES: dict[str, Source] = {
         form="vqa",
         splits=("train", "val"),
         unlabelled=("test",),
-        sized=("train", "val", "test"),
+        sized=("train", "val"),
         prepare=f"{_BY_NAME}:textvqa",
         summary=_VQA_SUMMARY,
         options=_LABEL_OPTIONS,
@@ -189,6 +211,7 @@ SOURCES: dict[str, Source] = {
         form="vqa",
         splits=("val",),
         unlabelled=("test-dev",),
+        pictures={"val": "val", "test-dev": "test"},
         prepare=f"{_BY_NAME}:advqa",
         summary=_VQA_SUMMARY,
         options=_LABEL_OPTIONS,
@@ -199,6 +222,7 @@ SOURCES: dict[str, Source] = {
         title="VQA-Rephrasings",
         form="vqa",
         splits=("val",),
+        pictures={"val": "val"},
         prepare=f"{_BY_NAME}:rephrasings",
         summary=_VQA_SUMMARY,
         options=_LABEL_OPTIONS,
@@ -209,7 +233,7 @@ SOURCES: dict[str, Source] = {
         title="VQA-CP v2",
         form="vqa",
         splits=("train", "test"),
-        sized=("train", "test"),
+        pictures={"train": "train+val", "test": "train+val"},
         prepare=f"{_BY_NAME}:cp_v2",
         summary=_VQA_SUMMARY,
         options=_LABEL_OPTIONS,
@@ -222,6 +246,8 @@ SOURCES: dict[str, Source] = {
         splits=("train", "val", "testdev"),
         unlabelled=("test", "challenge", "submission"),
         sized=("train", "val", "testdev"),
+        # Half of Visual Genome's pictures are COCO's; those of testdev are others.
+        pictures={"train": "train+val", "val": "train+val"},
         prepare=f"{_BY_NAME}:gqa",
         summary=_VQA_SUMMARY,
         kinds=("structural", "semantic", "form"),
@@ -238,7 +264,8 @@ SOURCES: dict[str, Source] = {
         form="vqa",
         splits=("train", "val"),
         unlabelled=("test",),
-        sized=("train", "val", "test"),
+        # COCO 2017 has divided the same pictures in another way.
+        pictures={"train": "train+val", "val": "train+val", "test": "test"},
         prepare=f"{_BY_NAME}:aokvqa",
         summary=_VQA_SUMMARY,
         results=("", "direct_answer"),
@@ -250,7 +277,20 @@ SOURCES: dict[str, Source] = {
     "coco": Source("COCO", "retrieval", published=("test",), metrics=_RECALL),
 }
 
+SOURCES["aokvqa-choices"] = replace(
+    SOURCES["aokvqa"],
+    title="A-OKVQA, multiple choice",
+    prepare=f"{_BY_NAME}:aokvqa_choices",
+    results=("", "multiple_choice"),
+)
+
+OWN_FORMS: tuple[Form, ...] = ("vqa",)  # of data that users bring; the first if none is named
+
 DOWNLOADED = tuple(name for name, source in SOURCES.items() if source.archives)
+# Datasets of VQA's form without published figures here, and those with test questions among them,
+# whose results files `check-submission` reads
+FURTHER = tuple(name for name, source in SOURCES.items() if source.prepare.startswith(_BY_NAME))
+CHECKED = tuple(name for name in FURTHER if SOURCES[name].unlabelled)
 PREPARED = tuple(name for name, source in SOURCES.items() if source.prepare)
 ALIASES = {name: parts for source in SOURCES.values() for name, parts in source.aliases.items()}
 IMAGES_OF = ALIASES | {
@@ -284,30 +324,50 @@ def names(split: str) -> list[str]:
     return [name.strip() for name in split.split("+")]
 
 
-def tables(split: str, there: set[str]) -> list[str]:
+def tables(split: str, existing: set[str]) -> list[str]:
     """Return the tables of a composed split, in order; an unknown name stands for itself.
 
     Args:
-        there: the tables of a prepared folder.
+        existing: the tables of a prepared folder.
     """
-    found = []
+    parts = []
     for name in names(split):
-        found += (
+        parts += (
             [name]
-            if name in there or name not in ALIASES
-            else tables("+".join(ALIASES[name]), there)
+            if name in existing or name not in ALIASES
+            else tables("+".join(ALIASES[name]), existing)
         )
-    return found
+    return parts
 
 
 def atoms(split: str) -> frozenset[str]:
     """Return the smallest sets of images that a composed split consists of."""
-    found: set[str] = set()
+    sets: set[str] = set()
     for name in names(split):
-        found |= atoms("+".join(IMAGES_OF[name])) if name in IMAGES_OF else {name}
-    return frozenset(found)
+        sets |= atoms("+".join(IMAGES_OF[name])) if name in IMAGES_OF else {name}
+    return frozenset(sets)
 
 
 def overlap(one: str, other: str) -> bool:
     """Return whether two splits may share an image, as far as their names tell."""
     return bool(atoms(one) & atoms(other))
+
+
+def seen(source: str, split: str, trained_on: str, training_splits: Iterable[str]) -> bool:
+    """Return whether a model may have been trained on pictures of a split, by their names.
+
+    Args:
+        source, split: what is scored.
+        trained_on: the dataset of the training.
+    """
+    splits = "+".join(training_splits)
+    if source == trained_on:
+        return overlap(split, splits)
+    scored, trained = pictures_of(source, split), pictures_of(trained_on, splits)
+    return bool(scored and trained) and overlap(scored, trained)
+
+
+def pictures_of(source: str, split: str) -> str:
+    """Return the splits of VQA v2 whose pictures a split is about; empty if there are none."""
+    pictures = SOURCES[source].pictures if source in SOURCES else {}
+    return "+".join(pictures[name] for name in names(split) if name in pictures)

@@ -35,7 +35,7 @@ _JOINS = r"\p{M}\u200c\u200d\uff9e\uff9f\u0e33\u0eb3"
 _MOST_MARKS = 3  # that compose with one letter in SentencePiece's rules, as in ᾄ
 
 
-def load_tokenizer(source: str | Path, **kwargs: Any) -> Any:
+def load_tokenizer(source: str | Path, **kwargs: Any) -> PreTrainedTokenizerBase:
     """Load a tokenizer as `AutoTokenizer.from_pretrained` does, with the normaliser of its file."""
     hub = {key: value for key, value in kwargs.items() if key in _HUB and value is not None}
     return as_in_its_file(AutoTokenizer.from_pretrained(str(source), **kwargs), **hub)
@@ -123,9 +123,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> DebertaV2Tokenizer
     words: Counter[str] = Counter()
     characters: Counter[str] = Counter("▁")
     for text in texts:
-        found = re.findall(r"\w+|[^\w\s]", text)
-        words.update(f"▁{word}" for word in found if word.isalnum())
-        characters.update("".join(found))
+        pieces_of_text = re.findall(r"\w+|[^\w\s]", text)
+        words.update(f"▁{word}" for word in pieces_of_text if word.isalnum())
+        characters.update("".join(pieces_of_text))
     singles = sorted(set(characters))
     room = max(0, vocab_size - len(SPECIAL) - len(singles))
     frequent = sorted(words.items(), key=lambda item: (-item[1], item[0]))[:room]

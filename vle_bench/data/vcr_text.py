@@ -7,13 +7,16 @@ choice is shortened by itself.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vle_bench.data.official.vcr import Record, bad_record, check_record
 from vle_bench.errors import RequestError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Task = Literal["q2a", "qa2r"]
 # What "person" is called in a text: the n-th person of a record's objects is NAMES[n mod 15].
@@ -46,7 +49,7 @@ WordIds = dict[str, list[int]]  # word → its token ids
 
 def encode_record(
     record: Record,
-    tokenizer: Any,
+    tokenizer: "PreTrainedTokenizerBase",
     task: Task,
     max_length: int = 80,
     answer: int | None = None,
@@ -148,7 +151,7 @@ def is_private(word: str) -> bool:
     return PRIVATE.search(word) is not None
 
 
-def _add_word_ids(ids: WordIds, words: Iterable[str], tokenizer: Any) -> None:
+def _add_word_ids(ids: WordIds, words: Iterable[str], tokenizer: "PreTrainedTokenizerBase") -> None:
     """Add the ids of new words, each tokenised by itself after a space, with one call for all."""
     if len(ids) > MOST_WORDS:
         ids.clear()
@@ -233,7 +236,7 @@ def pad_choices(
     if len(counts) != 1 or len(patches) != 1:
         raise ValueError(
             "one number of choices and of patches in a batch is expected, "
-            f"{sorted(counts)} and {sorted(patches)} came"
+            f"not {sorted(counts)} and {sorted(patches)}"
         )
     encodings = [encoding for choices in questions for encoding in choices]
     size = (len(questions), counts.pop())

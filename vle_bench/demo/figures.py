@@ -16,11 +16,8 @@ from vle_bench.pages.figures import png
 from vle_bench.pages.palette import LIGHT
 
 WRONG, RIGHT = LIGHT["red"], LIGHT["green"]
-
 TAGGED, UNTAGGED = LIGHT["blue"], LIGHT["grey"]
-
 FONT = 9
-
 SHEET_COLUMNS = 4
 
 

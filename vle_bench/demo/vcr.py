@@ -7,7 +7,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from rich.table import Table
 
-from vle_bench.analysis.vcr_cards import LABELS, TEXTS
+from vle_bench.analysis.vcr import LABELS, TEXTS
 from vle_bench.data.images import decode
 from vle_bench.data.prepare.shapes_vcr import prepare_shapes_vcr
 from vle_bench.data.prepared import open_prepared
@@ -24,13 +24,12 @@ from vle_bench.demo.runs import (
 )
 from vle_bench.evaluation.record import Record, load_record
 from vle_bench.evaluation.vcr_join import join_vcr
-from vle_bench.metrics.rounding import percent, plus_minus
+from vle_bench.metrics.numbers import percent, plus_minus
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks.catalogue import JOINED
 from vle_bench.tasks.predictions import read_predictions
 
 RECIPES = {"q2a": "demo/vcr-q2a-tiny", "qa2r": "demo/vcr-qa2r-tiny"}
-
 BLANK = "-blank"  # suffix of the same data with grey pictures
 
 # Suffix of run folders -> overrides, suffix of the data, name in the table
@@ -41,9 +40,7 @@ KINDS: dict[str, tuple[list[str], str, str]] = {
 }
 
 COLUMNS = ["", "Q2A", "QA2R", "Q2AR"]
-
 CHANCE = 25.0  # percent, of four choices
-
 SHEET = 8  # questions on the sheet
 
 

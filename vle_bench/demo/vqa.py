@@ -21,15 +21,13 @@ from vle_bench.demo.runs import (
 from vle_bench.evaluation.record import Record, load_record, picked_on
 from vle_bench.json_files import Row
 from vle_bench.leaderboard.published import load_published
-from vle_bench.metrics.rounding import plus_minus
+from vle_bench.metrics.numbers import plus_minus
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks.predictions import read_predictions
 
 # "not yes/no" are 2,537 of the 9,673 questions
 COLUMNS = ["", "all questions", "not yes/no"]
-
 METRICS = ("accuracy", "accuracy_not_yes_no")
-
 SHEET = 16  # pictures on the contact sheet
 
 

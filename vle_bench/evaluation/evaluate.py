@@ -11,8 +11,8 @@ import torch
 from accelerate import Accelerator
 
 from vle_bench import atomic
-from vle_bench.data.prepared import check_labelled, check_labels, check_whole
-from vle_bench.data.sources import overlap
+from vle_bench.data.prepared import check_labelled, check_whole
+from vle_bench.data.sources import seen
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluation import published_checkpoint
 from vle_bench.evaluation.precision import autocast, device_name, scoring_precision, set_tf32
@@ -20,6 +20,7 @@ from vle_bench.evaluation.published_checkpoint import (
     Described,
     is_elsewhere,
     read_training,
+    trained_on,
 )
 from vle_bench.evaluation.record import (
     SCHEMA_VERSION,
@@ -28,12 +29,13 @@ from vle_bench.evaluation.record import (
     code_version,
     ids_digest,
     library_versions,
+    same_dataset,
 )
 from vle_bench.evaluation.request import (
     Request,
     evaluation_folder,
     predictions_file,
-    refuse_anothers,
+    to_be_replaced,
 )
 from vle_bench.models import pretrained
 from vle_bench.models.vle.convert.converted import few, not_finite
@@ -41,6 +43,8 @@ from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Data, Task
 from vle_bench.tasks.predictions import Id, Prediction, Scores, write_predictions
+
+NOT_KNOWN = "not known"  # the training data of a checkpoint of an earlier version
 
 
 @dataclass(frozen=True)
@@ -125,14 +129,20 @@ def load(request: Request, accelerator: Accelerator, *, labelled: bool) -> Loade
 
 
 def answers(folder: Path, data: Data, training: Training | None) -> list[str]:
-    """Return the checkpoint's answers by class, which are the data's if it was trained here."""
+    """Return the checkpoint's own answers by class, which may differ from the data's."""
     if not data.labels:
         return []
     if training is None:
         return published_checkpoint.answers(folder)
-    labels = pretrained.load_labels(folder)
-    check_labels(labels, data)
-    return labels
+    return pretrained.load_labels(folder)
+
+
+def training_data(loaded: Loaded) -> dict[str, str]:
+    """Return which data a checkpoint was trained on; empty if they can be taken for these."""
+    if loaded.training is None:
+        return {}
+    unknown = {} if loaded.labels == loaded.data.labels else {"source": NOT_KNOWN}
+    return trained_on(loaded.folder, loaded.training) or unknown
 
 
 def predict_split(loaded: Loaded, task: Task, accelerator: Accelerator) -> list[Prediction]:
@@ -224,7 +234,7 @@ def evaluate_checkpoint(request: Request, output: Path, *, accelerator: Accelera
     loaded = load(request, accelerator, labelled=True)
     task, split = loaded.task, request.split
     if loaded.training is None:
-        refuse_anothers(output, loaded.sha256, loaded.files_sha256)
+        refuse_another(output, loaded)
     predictions = predict_split(loaded, task, accelerator)
     scores = task.score(predictions, loaded.data.questions(split))
     ids = [one.id for one in predictions]
@@ -234,6 +244,50 @@ def evaluate_checkpoint(request: Request, output: Path, *, accelerator: Accelera
         write_predictions(predictions_file(output, run, task.name, split), predictions)
         atomic.write_json(output, record.model_dump(mode="json"))
     return record
+
+
+def was_seen(
+    data: dict[str, str], split: str, trained: dict[str, str], training_splits: list[str]
+) -> bool:
+    """Return whether the model may have been trained on pictures of the split, by their names."""
+    if trained and trained["source"] == data["source"] and not same_dataset(trained, data):
+        return False  # two of one's own, whose splits have the same names
+    source = trained.get("source", data["source"])
+    return seen(data["source"], split, source, training_splits)
+
+
+def refuse_another(record: Path, loaded: Loaded) -> None:
+    """Refuse to replace the record of another evaluation of a checkpoint from elsewhere.
+
+    Only the same files, data, settings and precision may be evaluated again: else two scores would
+    have one place, and the first would be lost without a word.
+
+    Raises:
+        RequestError: names the first difference.
+    """
+    if (there := to_be_replaced(record)) is None:
+        return
+    model = there.model
+    if model.get("checkpoint_sha256") != loaded.sha256:
+        other = "not of this checkpoint"
+    elif model.get("files_sha256", loaded.files_sha256) != loaded.files_sha256:
+        other = "of other files beside the weights"
+    elif there.data.get("manifest_hash", loaded.data.manifest.hash) != loaded.data.manifest.hash:
+        other = f"of other data than {loaded.request.data_root}"
+    else:
+        length = "max_text_length"
+        pairs = {
+            "split": (there.split, loaded.request.split),
+            "precision": (there.precision, loaded.precision),
+            "resize": (model.get("resize"), loaded.processor.resize),
+            length: (model.get(length), loaded.described.model.get(length)),
+        }
+        differing = [name for name, (old, new) in pairs.items() if old not in (None, new)]
+        if not differing:
+            return
+        old, new = pairs[differing[0]]
+        other = f"of another {differing[0]} ({old}, not {new})"
+    raise RequestError(f"{record}: exists already and is {other}; name another file with --output")
 
 
 def record_of(
@@ -248,13 +302,9 @@ def record_of(
     """
     training, described, task = loaded.training, loaded.described, loaded.task
     split, manifest = loaded.request.split, loaded.data.manifest
-    data = {
-        "source": manifest.source,
-        "name": manifest.name,
-        "targets": manifest.targets,
-        "metric": manifest.metric,
-        "manifest_hash": manifest.hash,
-    }
+    more = {"targets": manifest.targets, "metric": manifest.metric}
+    data = manifest.identity | {key: value for key, value in more.items() if value is not None}
+    trained = training_data(loaded)
     return Record(
         kind="elsewhere" if training is None else "run",
         schema_version=SCHEMA_VERSION,
@@ -273,7 +323,8 @@ def record_of(
         seed=training.seed if training else None,
         training=training.progress.model_dump(exclude_unset=True) if training else {},
         training_splits=described.training_splits,
-        contaminated=overlap(split, "+".join(described.training_splits)),
+        training_data=trained,
+        contaminated=was_seen(data, split, trained, described.training_splits),
         model={
             **described.model,
             "parameters": sum(p.numel() for p in loaded.model.parameters()),
@@ -281,7 +332,7 @@ def record_of(
             "files_sha256": loaded.files_sha256,
             "resize": loaded.processor.resize,
         },
-        data={key: value for key, value in data.items() if value is not None},
+        data=data,
         precision=loaded.precision,
         code=code_version(),
         libraries=library_versions(),

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from vle_bench.atomic import file_sha256
 from vle_bench.data.label_map import read_label_map
 from vle_bench.data.sources import SOURCES, names
-from vle_bench.errors import RequestError
+from vle_bench.errors import RequestError, first_line
 from vle_bench.evaluation.record import Training, first_problems
 from vle_bench.evaluation.request import Asked, name_of
 from vle_bench.json_files import JsonObject
@@ -25,6 +25,7 @@ from vle_bench.models import pretrained
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.convert.checkpoints import read_config
 from vle_bench.models.vle.processing import Resize, VLEProcessor
+from vle_bench.strict_yaml import read_group
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Settings
 from vle_bench.tasks.catalogue import CATALOGUE, SCORED
@@ -69,6 +70,17 @@ def read_training(folder: Path) -> Training:
     return training
 
 
+def trained_on(folder: Path, training: Training) -> dict[str, str]:
+    """Return which data a checkpoint of ours was trained on; empty if that is not known.
+
+    Earlier versions did not say it in training.json, but in the recipe of the run.
+    """
+    recipe = folder.parent / "recipe.yaml"
+    if training.data or not recipe.is_file():
+        return training.data
+    return {"source": str(read_group(recipe)["data"]["source"])}
+
+
 @dataclass(frozen=True)
 class Described:
     """What the files beside the weights say of a checkpoint.
@@ -100,6 +112,11 @@ def described(folder: Path, asked: Asked) -> tuple[Described, VLEProcessor]:
     """
     config = read_config(folder / "config.json")
     task = task_of(folder, config, asked.task)
+    if asked.resize == "published-vcr" and not CATALOGUE[task].boxes:
+        raise RequestError(
+            f"--resize: published-vcr differs from crop in its boxes, and task {task} has none; "
+            "take crop"
+        )
     processor = processor_of(folder, config, asked.resize)
     published = CATALOGUE[task].text_length
     assert published is not None  # SCORED holds the tasks that have one
@@ -135,24 +152,24 @@ def task_of(folder: Path, config: VLEConfig, asked: str | None) -> str:
             f"{folder / 'config.json'}: architectures: a list of class names is expected, not "
             f"{named!r}"
         )
-    found = [tasks[name] for name in named if name in tasks]
+    own = [tasks[name] for name in named if name in tasks]
     if asked is not None and asked not in SCORED:
         raise RequestError(f"--task {asked}: not among {', '.join(SCORED)}")
-    if named and not found:
+    if named and not own:
         raise RequestError(
             f"{folder / 'config.json'}: architectures: {', '.join(named)} answers no question that "
             f"can be scored; {', '.join(tasks)} do"
         )
-    if found and asked not in (None, found[0]):
+    if own and asked not in (None, own[0]):
         raise RequestError(
-            f"{folder / 'config.json'}: architectures: {named[0]} is for {found[0]}, not for "
+            f"{folder / 'config.json'}: architectures: {named[0]} is for {own[0]}, not for "
             f"--task {asked}"
         )
-    if not found and asked is None:
+    if not own and asked is None:
         raise RequestError(
             f"{folder / 'config.json'}: names no architecture; --task says it: {', '.join(SCORED)}"
         )
-    return found[0] if found else str(asked)
+    return own[0] if own else str(asked)
 
 
 def processor_of(folder: Path, config: VLEConfig, resize: Resize | None) -> VLEProcessor:
@@ -211,9 +228,9 @@ def check_picture(path: Path, processor: VLEProcessor, expected: tuple[int, int,
         shape = tuple(processor(images=picture, text="a")["pixel_values"].shape[1:])
     # Others' files may hold anything, and each library raises errors of its own.
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise RequestError(
-            f"{path}: with it and the tokenizer nothing becomes the model's input: {reason[0]}"
+            f"{path}: with it and the tokenizer nothing becomes the model's input: "
+            f"{first_line(error)}"
         ) from error
     if shape != expected:
         raise RequestError(

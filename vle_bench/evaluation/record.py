@@ -5,7 +5,7 @@ import importlib.metadata
 import platform
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,13 +16,13 @@ from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, loads, reading
 from vle_bench.tasks.predictions import Id
 
-SCHEMA_VERSION = 4  # 2: breakdown; 3: experiment, expect, ids_sha256; 4: precision
+# 2: breakdown; 3: experiment, expect, ids_sha256; 4: precision; 5: training_data
+SCHEMA_VERSION = 5
 ROUNDING = 1e-9  # of a mean that is summed in another order
 # Names that become parts of file names
 NAME, PARTS = r"[A-Za-z0-9][\w.-]*", r"[\w.-]+( \+ [\w.-]+)*"
 NAMES = rf"{NAME}( \+ {NAME})*"
 _PRECISION = "(fp32|bf16|fp16)"
-
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Whole = Annotated[int, Field(strict=True, ge=0)]
 
@@ -82,7 +82,9 @@ class Record(Group):
     # resize (how a picture became the model's square). Trained elsewhere: also max_text_length,
     # pictures, and `asked`, the settings that were not those of its folder.
     model: JsonObject
-    data: dict[str, str]  # source, manifest_hash
+    data: dict[str, str]  # source, manifest_hash; name of one's own data; metric
+    # The same of the data that the model was trained on; empty if they are not known
+    training_data: dict[str, str] = {}
     # Resolved; two joined runs of different precision have both. None: not known.
     precision: Annotated[str, Field(pattern=rf"^{_PRECISION}( \+ {_PRECISION})?$")] | None = None
     seed: Whole | None = None
@@ -191,9 +193,27 @@ class Record(Group):
         return self.kind == "elsewhere" and not self.training_splits
 
     @property
+    def data_name(self) -> str:
+        """What the scored data are called: the user's name for their own, else the dataset's."""
+        return self.data.get("name", self.data["source"])
+
+    @property
+    def trained_on(self) -> str:
+        """What the data of the training are called; empty if they are not known."""
+        return self.training_data.get("name", self.training_data.get("source", ""))
+
+    @property
+    def transferred(self) -> bool:
+        """Whether the model was trained on another dataset than it was scored on."""
+        return bool(self.training_data) and not same_dataset(self.training_data, self.data)
+
+    @property
     def ranked(self) -> bool:
-        """Whether the score is of images that the model has not seen."""
-        return not self.contaminated and not self.of_unknown_training
+        """Whether the score is of images that the model has not seen, after training on the data.
+
+        A model that was trained on another dataset is never ranked among those of this one.
+        """
+        return not self.contaminated and not self.of_unknown_training and not self.transferred
 
 
 class Progress(Group):
@@ -231,6 +251,7 @@ class Training(Group):
     seed: Whole
     inputs: Inputs
     data_root: str
+    data: dict[str, str] = {}  # source, manifest_hash and name; earlier versions did not say
     training_splits: list[str]
     progress: Progress
 
@@ -247,6 +268,11 @@ def check_names(recipe: dict[str, str], name: str) -> None:
     for key, value in recipe.items():
         if not re.fullmatch(name if key == "name" else PARTS, value):
             raise ValueError(f"recipe.{key}: {value!r} is no name")
+
+
+def same_dataset(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
+    """Return whether two `data` are of one dataset, prepared in whichever way."""
+    return all(one.get(key) == other.get(key) for key in ("source", "name"))
 
 
 def flattered(record: Record) -> bool:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from vle_bench.atomic import file_sha256
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.record import load_record
-from vle_bench.json_files import JsonObject
+from vle_bench.evaluation.record import Record, load_record
+from vle_bench.json_files import read_json
 from vle_bench.tasks.catalogue import CATALOGUE, JOINED
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 CHECKPOINTS = ("best", "last")  # the two of a run folder
 # Of checkpoints from elsewhere, in the current folder: nothing is written into theirs.
 RESULTS = Path("results")
+NO_NAME = r"[^\w.-]+"  # characters that records refuse in names
 EVALUATION_BATCH_SIZE = 128
 
 
@@ -98,7 +99,7 @@ def name_of(folder: Path) -> str:
     path = folder.resolve()
     if path.parent.name == "snapshots" and path.parent.parent.name.startswith("models--"):
         path = Path(path.parent.parent.name.split("--")[-1])
-    return re.sub(r"[^\w.-]+", "-", path.name, flags=re.ASCII).strip("-._") or "checkpoint"
+    return re.sub(NO_NAME, "-", path.name, flags=re.ASCII).strip("-._") or "checkpoint"
 
 
 def evaluation_folder(path: Path) -> Path:
@@ -113,6 +114,16 @@ def evaluation_folder(path: Path) -> Path:
         if (run / "recipe.yaml").is_file():
             return run
     return RESULTS / name_of(path) if (path / "config.json").is_file() else path
+
+
+def record_file(run: Path, task: str, split: str, other_data: str | None) -> Path:
+    """Return the record of an evaluation that is given no other file.
+
+    Args:
+        other_data: the name of the data if they are not those that the model was trained on.
+    """
+    data = "" if other_data is None else f"@{re.sub(NO_NAME, '-', other_data, flags=re.ASCII)}"
+    return run / "results" / f"{task}.{split}{data}.json"
 
 
 def is_own(record: Path, run: Path, task: str, split: str) -> bool:
@@ -131,8 +142,10 @@ def predictions_file(record: Path, run: Path, task: str, split: str) -> Path:
     return record.with_name(f"{record.stem}.predictions.jsonl")
 
 
-def check_record_output(record: Path, run: Path, weights: Path, task: str, split: str) -> None:
-    """Refuse to replace the record, or the predictions, of other weights.
+def check_record_output(
+    record: Path, run: Path, weights: Path, task: str, request: Request
+) -> None:
+    """Refuse to replace the record, or the predictions, of other weights or other data.
 
     In a run folder an evaluation of the same weights may be repeated, and may replace the record of
     weights that the run has since replaced. Anywhere else nothing is replaced.
@@ -144,12 +157,13 @@ def check_record_output(record: Path, run: Path, weights: Path, task: str, split
     Raises:
         RequestError: a file is in the way.
     """
-    if not is_own(record, run, task, split):
+    if not is_own(record, run, task, request.split):
         refuse_existing(record)
-        refuse_existing(predictions_file(record, run, task, split))
-    elif record.exists() and weights.is_file():
-        before = to_be_replaced(record).get("checkpoint_sha256")
+        refuse_existing(predictions_file(record, run, task, request.split))
+    elif (there := to_be_replaced(record)) and weights.is_file():
+        before = there.model.get("checkpoint_sha256")
         if before == file_sha256(weights):
+            refuse_other_data(record, there, request.data_root)
             return
         others = [run / name / weights.name for name in CHECKPOINTS]
         kept = [
@@ -186,26 +200,22 @@ def check_joined_output(record: Path, run: Path, other: Path, split: str) -> Non
             )
 
 
-def refuse_anothers(output: Path, sha256: str, files: str) -> None:
-    """Refuse to overwrite the record of another checkpoint from elsewhere of the same name.
-
-    Args:
-        sha256: of the weights.
-        files: see `pretrained.files_sha256`.
-    """
-    if model := to_be_replaced(output):
-        same_weights = model.get("checkpoint_sha256") == sha256
-        if not same_weights or model.get("files_sha256", files) != files:
-            other = "of other files beside it" if same_weights else "not of this checkpoint"
-            raise RequestError(
-                f"{output}: there already, and {other}; name another file with --output"
-            )
+def refuse_other_data(record: Path, there: Record, data_root: Path) -> None:
+    """Refuse to replace the record of other data; a folder that is no prepared data passes."""
+    manifest = data_root / "manifest.json"
+    now = read_json(manifest) if manifest.is_file() else None
+    before = there.data.get("manifest_hash")
+    if isinstance(now, dict) and before not in (None, now.get("hash")):
+        raise RequestError(
+            f"{record}: exists already and is of other data than {data_root}; name another file "
+            "with --output"
+        )
 
 
-def to_be_replaced(record: Path) -> JsonObject:
-    """Return `model` of the record that an evaluation would replace; empty if there is none."""
+def to_be_replaced(record: Path) -> Record | None:
+    """Return the record that an evaluation would replace; None if there is none."""
     try:
-        return load_record(record).model if record.exists() else {}
+        return load_record(record) if record.exists() else None
     except RequestError as error:
         raise RequestError(
             f"{error}; name another file with --output, or remove this one"

@@ -4,9 +4,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,9 @@ from numpy.typing import NDArray
 from vle_bench.data.official.vcr import CHOICES, COLUMNS
 from vle_bench.data.official.vqa import annotation_records, records
 from vle_bench.errors import RequestError
-from vle_bench.json_files import jsonl_records, reading
-from vle_bench.metrics.vcr import check_ids, vcr_accuracy
-from vle_bench.metrics.vqa import lack_ids, numbered, vqa_accuracy
+from vle_bench.json_files import JsonObject, jsonl_records, reading
+from vle_bench.metrics.vcr import VCRAccuracy, check_ids, vcr_accuracy
+from vle_bench.metrics.vqa import VQAAccuracies, lack_ids, numbered, vqa_accuracy, whole
 
 SHOWN = 5  # ids or records with the same problem in one line
 # VQA.loadRes (GT-Vision-Lab/VQA, vqa.py) compares sets of ids, and its index by id keeps the last
@@ -28,15 +27,25 @@ NOT_WHOLE = (
 )
 
 
-def score_vqa_files(questions: Path, annotations: Path, predictions: Path) -> dict[str, Any]:
+class ScoredFiles(VQAAccuracies):
+    """The accuracies, and what was read beside them.
+
+    Args:
+        image_of: question id -> image id.
+        numbered: number of questions whose answers had no `answer_id`.
+        notes: see `read_results`.
+    """
+
+    image_of: dict[int, int]
+    numbered: int
+    notes: list[str]
+
+
+def score_vqa_files(questions: Path, annotations: Path, predictions: Path) -> ScoredFiles:
     """Compute the official accuracy of a results file.
 
     Each file is read once, so that a pipe will do. Answers without `answer_id` are numbered by
     their place.
-
-    Returns:
-        The result of `vqa_accuracy`, `image_of`: question id -> image id, `numbered`: the number of
-        questions with such answers, and `notes` of `read_results`.
     """
     asked = set()
     for number, record in enumerate(records(questions, "questions", {"question_id": int})):
@@ -60,7 +69,7 @@ def score_vqa_files(questions: Path, annotations: Path, predictions: Path) -> di
     except RequestError as error:
         raise RequestError(f"{predictions}: {error}") from error
     image_of = {record["question_id"]: record["image_id"] for record in truths}
-    return scores | {"image_of": image_of, "numbered": len(without_ids), "notes": notes}
+    return {**scores, "image_of": image_of, "numbered": len(without_ids), "notes": notes}
 
 
 def read_results(path: Path) -> tuple[dict[int, str], list[str]]:
@@ -93,31 +102,19 @@ def read_results(path: Path) -> tuple[dict[int, str], list[str]]:
     return given, notes
 
 
-def whole(question_id: object) -> int | None:
-    """Return the whole number that an id equals, as Python compares: 11.0 is 11, true is 1."""
-    if isinstance(question_id, int):
-        return int(question_id)
-    return int(question_id) if isinstance(question_id, float) and question_id.is_integer() else None
-
-
 def first_of(items: Sequence[object]) -> str:
     """List the first items."""
     return ", ".join(map(str, items[:SHOWN])) + (", ..." if len(items) > SHOWN else "")
 
 
-def score_vcr_files(annotations: Path, predictions: Path) -> dict[str, Any]:
-    """Compute the accuracies of a leaderboard file against an official file with labels.
-
-    Returns:
-        The result of `vcr_accuracy`.
-    """
+def score_vcr_files(annotations: Path, predictions: Path) -> VCRAccuracy:
+    """Compute the accuracies of a leaderboard file against an official file with labels."""
     labels, scores = read_labels(annotations), read_leaderboard(predictions)
     if not labels:
         raise RequestError(f"{annotations}: has no records")
     check_ids(str(predictions), scores, labels)
-    answers = {
-        annot_id: int(row[:CHOICES].argmax()) for annot_id, row in scores.items()
-    }  # a tie goes to the lowest index
+    # A tie goes to the lowest index.
+    answers = {annot_id: int(row[:CHOICES].argmax()) for annot_id, row in scores.items()}
     rationales = {}
     for annot_id, (right, _) in labels.items():
         after_right_answer = CHOICES * (1 + right)
@@ -127,7 +124,7 @@ def score_vcr_files(annotations: Path, predictions: Path) -> dict[str, Any]:
     return vcr_accuracy(answers, rationales, labels)
 
 
-def annotated(path: Path) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+def annotated(path: Path) -> Iterator[tuple[str, str, JsonObject]]:
     """Iterate over (place in the file, annot_id, record) of an official JSON-lines file."""
     for number, record in jsonl_records(path):
         place, annot_id = f"{path}: line {number}", record.get("annot_id")
@@ -150,7 +147,7 @@ def read_labels(path: Path) -> dict[str, tuple[int, int]]:
     return labels
 
 
-def _label(record: Mapping[str, Any], key: str, name: str) -> int:
+def _label(record: JsonObject, key: str, name: str) -> int:
     if key not in record:
         raise RequestError(f"{name}: has no {key!r}; the test split has no labels to score against")
     label = record[key]
@@ -169,7 +166,7 @@ def read_leaderboard(path: Path, text: str | None = None) -> dict[str, NDArray[n
     for number, cells in _csv_rows(path, text):
         name = f"{path}: line {number}"
         if len(cells) != len(COLUMNS):
-            raise RequestError(f"{name}: {len(COLUMNS)} columns are expected, {len(cells)} came")
+            raise RequestError(f"{name}: {len(COLUMNS)} columns are expected, not {len(cells)}")
         annot_id = cells[0]
         if annot_id in scores:
             raise RequestError(f"{name}: annot_id {annot_id!r} a second time")
@@ -206,11 +203,11 @@ def _csv_rows(path: Path, text: str | None) -> Iterator[tuple[int, list[str]]]:
 
 def _header_problem(header: list[str]) -> str:
     if len(header) != len(COLUMNS):
-        return f"{len(COLUMNS)} columns are expected, {len(header)} came"
+        return f"{len(COLUMNS)} columns are expected, not {len(header)}"
     wrong = next(
         i for i, (ours, theirs) in enumerate(zip(COLUMNS, header, strict=True)) if ours != theirs
     )
-    return f"column {wrong + 1}: {COLUMNS[wrong]!r} is expected, {header[wrong][:40]!r} came"
+    return f"column {wrong + 1}: {COLUMNS[wrong]!r} is expected, not {header[wrong][:40]!r}"
 
 
 def _score(cell: str, name: str) -> float:

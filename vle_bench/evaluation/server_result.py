@@ -11,10 +11,11 @@ from vle_bench import atomic
 from vle_bench.data.prepared import check_whole
 from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.evaluate import Loaded, load, record_of
+from vle_bench.evaluation.evaluate import Loaded, load, record_of, refuse_another
 from vle_bench.evaluation.record import Record
-from vle_bench.evaluation.request import Request, refuse_anothers
+from vle_bench.evaluation.request import Request
 from vle_bench.json_files import loads, reading
+from vle_bench.metrics.numbers import Figure
 from vle_bench.tasks.predictions import Scores
 
 OVERALL, ANSWER_TYPES = "overall", ("yes/no", "number", "other")
@@ -43,11 +44,12 @@ def record_server_result(
     figures = read_result(file, request.split, content)
     loaded = load(request, accelerator, labelled=False)
     if loaded.training is None:
-        refuse_anothers(output, loaded.sha256, loaded.files_sha256)
+        refuse_another(output, loaded)
     ids = scored_ids(loaded)
+    overall: Figure = {"value": figures[OVERALL], "interval": None, "n": len(ids)}
     scores = Scores(
         n=len(ids),
-        metrics={loaded.task.primary_metric: {"value": figures[OVERALL], "n": len(ids)}},
+        metrics={loaded.task.primary_metric: overall},
         per_answer_type={name: figures[name] for name in ANSWER_TYPES if name in figures},
     )
     record = record_of(loaded, scores, ids, accelerator=accelerator, started=started)

@@ -5,11 +5,14 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vle_bench.data.official.vcr import CHOICES
 from vle_bench.data.official.vqa import records_of
+from vle_bench.data.prepare.by_name import official_questions
+from vle_bench.data.sources import RESULTS, SOURCES
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.score_files import (
     NOT_WHOLE,
@@ -17,9 +20,9 @@ from vle_bench.evaluation.score_files import (
     annotated,
     first_of,
     read_leaderboard,
-    whole,
 )
 from vle_bench.json_files import read_json, reading
+from vle_bench.metrics.vqa import whole
 from vle_bench.tasks.predictions import Id, Row
 
 SUM_TOLERANCE = 1e-3  # files are written with as few as four decimals
@@ -83,29 +86,69 @@ def check_vqa_submission(path: Path, questions: Path) -> Findings:
         record["question_id"]
         for record in records_of(questions, questions_file, "questions", {"question_id": int})
     ]
-    content = read_json(path)
-    findings = Findings()
-    if not isinstance(content, list):
-        names: dict[type, str] = {dict: "an object", str: "a string"}
-        kind = names.get(type(content), repr(content))
-        findings.problems.append(
-            f'the file is {kind}, not a list of {{"question_id": ..., "answer": ...}}'
-        )
-        return findings
-    findings.count = len(content)
-    objects = [(n, record) for n, record in enumerate(content) if isinstance(record, dict)]
-    findings.reject(
-        [n for n, record in enumerate(content) if not isinstance(record, dict)],
-        "records that are no objects",
-    )
-    ids = check_question_ids(findings, objects)
-    check_answers(findings, objects)
-    findings.check_ids(ids, asked, "question id", repeated=REPEATED)
+    findings = check_results(path, asked, RESULTS)
     if questions_file.get("data_subtype") == "test-dev2015":
         findings.warnings.append(
             f"{questions} holds test-dev only; the server wants every question of test2015, for "
             "test-dev too"
         )
+    return findings
+
+
+def check_submission_of(path: Path, source: str, questions: Path) -> Findings:
+    """Check a results file of a dataset by name against the official file that it answers.
+
+    Raises:
+        RequestError: a file that cannot be read, or a questions file of another dataset.
+    """
+    ids, choices = official_questions(source, questions)
+    id_key, answer_key = results = SOURCES[source].results
+    findings, content = check_results(path, ids, results), read_json(path)
+    if choices is not None and isinstance(content, dict) and not id_key:
+        among = dict(zip(ids, choices, strict=True))
+        given = {i: row.get(answer_key) for i, row in content.items() if isinstance(row, dict)}
+        wrong = [i for i, answer in given.items() if i in among and answer not in among[i]]
+        findings.reject(wrong, "answers that are none of the question's choices")
+    return findings
+
+
+def check_results(path: Path, asked: Collection[Id], results: tuple[str, str]) -> Findings:
+    """Check that a results file has one answer for each question.
+
+    Args:
+        asked: the ids of the questions, all of them numbers or all of them strings.
+        results: see `Source`.
+    """
+    id_key, answer_key = results
+    content = read_json(path)
+    findings = Findings()
+    form = f'a list of {{"{id_key}": ..., "{answer_key}": ...}}'
+    if not id_key:
+        form = f'an object of {{"{answer_key}": ...}} by id of the question'
+    if not isinstance(content, list if id_key else dict):
+        names: dict[type, str] = {dict: "an object", str: "a string", list: "a list"}
+        kind = names.get(type(content), repr(content))
+        findings.problems.append(f"the file is {kind}, not {form}")
+        return findings
+    findings.count = len(content)
+    rows: list[tuple[Any, Any]]
+    rows = list(content.items() if isinstance(content, dict) else enumerate(content))
+    objects = [(n, record) for n, record in rows if isinstance(record, dict)]
+    findings.reject(
+        [n for n, record in rows if not isinstance(record, dict)], "records that are no objects"
+    )
+    ids: list[Any]
+    if not id_key:
+        ids = list(content)
+    elif all(type(i) is int for i in asked):
+        ids = check_question_ids(findings, objects)
+    else:
+        wrong = [n for n, record in objects if not isinstance(record.get(id_key), str)]
+        findings.reject([f"record {n}" for n in wrong], f"records whose {id_key} is not a string")
+        ids = [record[id_key] for _, record in objects if isinstance(record.get(id_key), str)]
+    check_answers(findings, objects, id_key, answer_key)
+    repeated = REPEATED if id_key == RESULTS[0] else f"{id_key}s more than once"
+    findings.check_ids(ids, asked, "question id", repeated=repeated)
     return findings
 
 
@@ -134,28 +177,29 @@ def check_question_ids(findings: Findings, objects: list[tuple[int, Row]]) -> li
     return [number for number in numbers if number is not None]
 
 
-def check_answers(findings: Findings, objects: list[tuple[int, Row]]) -> None:
+def check_answers(
+    findings: Findings, objects: list[tuple[Any, Row]], id_key: str, answer_key: str
+) -> None:
     """Check that every record has an answer, a string."""
+
+    def name(number: object, record: Row) -> str:
+        given = record.get(id_key)
+        return str(given) if type(given) in (int, str) else f"record {number}"
+
     findings.reject(
-        [_name(n, record) for n, record in objects if "answer" not in record],
-        "records without an answer",
+        [name(n, record) for n, record in objects if answer_key not in record],
+        f"records without {'an answer' if answer_key == RESULTS[1] else answer_key}",
     )
     findings.reject(
-        [_name(n, r) for n, r in objects if not isinstance(r.get("answer", ""), str)],
+        [name(n, r) for n, r in objects if not isinstance(r.get(answer_key, ""), str)],
         "answers that are not strings",
     )
     empty = [
-        _name(n, record)
+        name(n, record)
         for n, record in objects
-        if isinstance(answer := record.get("answer"), str) and not answer.strip()
+        if isinstance(answer := record.get(answer_key), str) and not answer.strip()
     ]
     findings.warn(empty, "answers are empty")
-
-
-def _name(number: int, record: Row) -> str:
-    return (
-        str(record["question_id"]) if type(record.get("question_id")) is int else f"record {number}"
-    )
 
 
 def check_vcr_submission(path: Path, annotations: Path) -> Findings:

@@ -113,6 +113,9 @@ def joined_record(records: list[Record], task: Task, scores: Scores, seconds: fl
         "seed": first.seed if ours else None,
         "recipe": {key: joined_text(r.recipe[key] for r in records) for key in keys if ours},
         "training_splits": sorted({name for r in records for name in r.training_splits if known}),
+        "training_data": next(
+            (r.training_data for r in records if r.transferred), first.training_data
+        ),
         "contaminated": any(record.contaminated for record in records),
         "model": joined_model(records),
         "precision": in_common(record.precision for record in records),

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
+from vle_bench.data.sources import FURTHER, SOURCES
 from vle_bench.evaluation.record import Record
 from vle_bench.leaderboard.experiments import Experiment, experiments
 from vle_bench.leaderboard.markup import Cell, Column, Kind, Page, Row, Table
@@ -23,13 +24,13 @@ from vle_bench.leaderboard.tables import (
     show_parameters,
     sources,
 )
-from vle_bench.metrics.rounding import rounded
+from vle_bench.metrics.answers import ALL_IN_WORDS
+from vle_bench.metrics.numbers import rounded
+from vle_bench.metrics.vqa import OFFICIAL
 from vle_bench.tasks.catalogue import JOINED, within
 
 RETRIEVAL = {"text_retrieval": "TR", "image_retrieval": "IR"}
-
 RETRIEVED = {"flickr30k": "Flickr30k", "coco": "COCO"}
-
 # Data, split, task and metric of a published figure
 Place = tuple[str, str, str, str]
 
@@ -262,6 +263,47 @@ def shapes_vcr_table(groups: list[tuple[Record, ...]]) -> Table:
     )
 
 
+def tables_by_data(groups: list[tuple[Record, ...]]) -> list[Table]:
+    """A table for each split of each dataset, best first.
+
+    Users' own data of one name that were prepared from other rows are other data.
+    """
+    places: dict[tuple[str, ...], list[tuple[Record, ...]]] = {}
+    for group in groups:
+        first = group[0]
+        digest = first.data["manifest_hash"][:8] if "name" in first.data else ""
+        places.setdefault((first.data_name, digest, first.split), []).append(group)
+    tables = []
+    for (name, digest, split), own in sorted(places.items()):
+        first = own[0][0]
+        title = name if digest else SOURCES[name].title
+        rows = tuple(
+            Row(
+                "measured",
+                (
+                    Cell(name_of(group)),
+                    score_cell(Experiment(group, group[0].primary_metric)),
+                    Cell(Experiment(group, group[0].primary_metric).show_seeds()),
+                    Cell(show_parameters(group[0].model.get("parameters"))),
+                ),
+            )
+            for group in own
+        )
+        metric = first.data.get("metric", OFFICIAL)
+        tables.append(
+            Table(
+                "-".join(filter(None, (name, split, digest))),
+                f"{title}, {split}",
+                f"{title}, {split}: {first.n:,} questions. Percent, {metric}: "
+                f"{ALL_IN_WORDS[metric]}." + (f" Manifest {digest}." if digest else ""),
+                (Column("Recipe"), Column("Score", True), Column("Seeds"), Column("Params", True)),
+                rows,
+                measured_notes(own),
+            )
+        )
+    return tables
+
+
 def pages(
     published: Published, records: Iterable[Record], shipped: frozenset[str] = frozenset()
 ) -> list[Page]:
@@ -282,6 +324,8 @@ def pages(
     shapes = without_halves(of("shapes-vcr", *within(JOINED)))
     easy = [g for g in of("easy-vqa", "vqa") if g[0].split == "test"]
     titles = {"vqa": "VQA"} | {task: f"VCR {part}" for task, part in VCR_PARTS.items()}
+    own = tables_by_data([group for group in groups if "name" in group[0].data])
+    further = tables_by_data([group for group in groups if group[0].data["source"] in FURTHER])
     return [
         Page(
             "comparison",
@@ -294,4 +338,6 @@ def pages(
         Page(
             "demo", "The demo's data", (easy_vqa_table(published, easy), shapes_vcr_table(shapes))
         ),
+        *([Page("datasets", "Further datasets", tuple(further))] if further else []),
+        *([Page("own", "Your own data", tuple(own))] if own else []),
     ]

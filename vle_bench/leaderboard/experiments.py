@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from vle_bench.evaluation.record import Expect, Record
-from vle_bench.metrics.rounding import percent, plus_minus, signed
+from vle_bench.metrics.numbers import percent, plus_minus, signed
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,7 @@ def experiments(records: Iterable[Record]) -> list[tuple[Record, ...]]:
             record.split,
             record.data["source"],
             record.data["manifest_hash"],
+            record.transferred,
             record.primary_metric,
             record.contaminated,
             record.of_unknown_training,

@@ -1,12 +1,12 @@
-"""A table as a value, and as Markdown and CSV."""
+"""A table as a value, and as Markdown, CSV and LaTeX."""
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 NOTHING = "–"
-
 Kind = Literal["published", "baseline", "measured"]
 
 
@@ -131,3 +131,79 @@ def comma_separated(table: Table) -> str:
             ]
         )
     return text.getvalue()
+
+
+# Characters that LaTeX reads otherwise or does not have
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "†": r"\textdagger{}",
+    "‡": r"\textdaggerdbl{}",
+    "§": r"\S{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+    "×": r"$\times$",
+    "→": r"$\rightarrow$",
+    "¶": r"\P{}",
+    "‖": r"$\|$",
+    "⁰": "$^0$",
+    "‼": "!!",
+    "◊": r"$\diamond$",
+    "△": r"$\triangle$",
+    "◦": r"$\circ$",
+    "¿": r"\textquestiondown{}",
+    # after the end of a line, a bracket would be read as its option
+    "[": "{[}",
+}
+
+
+FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+
+
+def latex(table: Table, note: str) -> str:
+    """A `table` environment with footnotes; it needs booktabs and graphicx.
+
+    A table that is wider than the text is made smaller.
+    """
+    align = "".join("r" if column.numeric else "l" for column in table.columns)
+    lines = [
+        f"% {note}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{latex_text(f'{table.title}. {table.lead}')}}}",
+        rf"\label{{tab:{table.name.replace('_', '-')}}}",
+        FIT,
+        rf"\begin{{tabular}}{{{align}}}",
+        r"\toprule",
+        latex_line([column.title for column in table.columns]),
+        r"\midrule",
+    ]
+    for before, row in zip((None, *table.rows), table.rows, strict=False):
+        if before is not None and before.kind != row.kind:
+            lines.append(r"\midrule")
+        lines.append(latex_line([cell.text for cell in row.cells]))
+    lines += [r"\bottomrule", r"\end{tabular}}"]
+    notes = [f"{footnote.sign} {footnote.text}".strip() for footnote in table.footnotes]
+    if table.sources:
+        notes.append(f"Sources: {'; '.join(source.title for source in table.sources)}.")
+    if notes:
+        lines.append(r"\par\smallskip\footnotesize")
+    lines += [latex_text(line) + r"\\" for line in notes]
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def latex_text(text: str) -> str:
+    return "".join(SPECIAL.get(character, character) for character in text)
+
+
+def latex_line(cells: Sequence[str]) -> str:
+    return " & ".join(latex_text(cell) for cell in cells) + r" \\"

@@ -16,10 +16,8 @@ from vle_bench.leaderboard.markup import NOTHING, Cell, Column, Kind, Page, Row,
 from vle_bench.pages import html
 
 SCRIPT = Path(__file__).parent / "page.js"
-
 # The marks of the figures, which differ without colour too.
 SIGNS: dict[Kind, str] = {"published": "○", "baseline": "△", "measured": "◆"}
-
 LONG = 12  # letters; a longer text may be broken into lines, a figure never
 
 

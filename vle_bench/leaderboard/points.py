@@ -9,7 +9,6 @@ from vle_bench.leaderboard.tables import COMPARED, Compared, parts_of
 from vle_bench.pages.scatter import Point
 
 FEWEST = 3  # points that make a figure
-
 AXES = {"parameters": "parameters", "pretraining": "image-text pairs of the pre-training"}
 
 

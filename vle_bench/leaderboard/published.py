@@ -15,13 +15,10 @@ from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError, closest
 
 PACKAGE = Path(__file__).parents[1]
-
 # A mapping as YAML gives it
 Values = dict[str, Any]
-
 # pydantic's names for the branches of `Model.pretraining`
 UNION = ["Pretraining", "literal['unknown']"]
-
 FIGURE = re.compile(r"\d+(\.\d+)?")
 
 # The names that published.yaml may give; a type checker cannot read them from the rows.
@@ -58,11 +55,8 @@ def as_printed(value: object) -> Decimal:
 
 
 Percent = Annotated[Decimal, Field(ge=0, le=100), BeforeValidator(as_printed)]
-
 Text = Annotated[str, Field(min_length=1)]
-
 Count = Annotated[int, Field(ge=1)]
-
 Keys = Annotated[tuple[Text, ...], Field(strict=False)]
 
 

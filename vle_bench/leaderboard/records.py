@@ -5,7 +5,14 @@ from pathlib import Path
 from vle_bench import atomic, strict_yaml
 from vle_bench.data.sources import PREPARED, SOURCES, names, overlap
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.record import Record, flattered, ids_digest, load_record, parse_record
+from vle_bench.evaluation.record import (
+    Record,
+    flattered,
+    ids_digest,
+    load_record,
+    parse_record,
+    same_dataset,
+)
 from vle_bench.evaluation.request import predictions_file
 from vle_bench.json_files import reading
 from vle_bench.leaderboard.published import Published, load_published
@@ -55,7 +62,8 @@ def check_record(
         )
     if unknown := set(names(split)) - {*row.splits, *row.unlabelled}:
         raise RequestError(f"{path}: {source} has no split {min(unknown)!r}")
-    if overlap(split, "+".join(record.training_splits)) and not record.contaminated:
+    shared = not record.transferred and overlap(split, "+".join(record.training_splits))
+    if shared and not record.contaminated:
         trained = ", ".join(record.training_splits)
         raise RequestError(
             f"{path}: contaminated is false, but {split} shares images with what was trained on: "
@@ -97,7 +105,7 @@ def same_run(one: Record, other: Record) -> bool:
 
     Scores in two precisions are two runs; a record that does not tell its precision may be of any.
     """
-    if (one.task, one.split, one.data["source"]) != (other.task, other.split, other.data["source"]):
+    if (one.task, one.split) != (other.task, other.split) or not same_dataset(one.data, other.data):
         return False
     pairs = zip(precisions(one), precisions(other), strict=True)
     if any(None not in pair and pair[0] != pair[1] for pair in pairs):
@@ -152,7 +160,7 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
     check_record(path, record, {}, published)
     for place, other in others.items() if if_new else ():
         if record.model_dump(exclude=CIRCUMSTANCES) == other.model_dump(exclude=CIRCUMSTANCES):
-            return place, ["there already, with the same figures"]
+            return place, ["exists already, with the same figures"]
     check_record(path, record, others, published)
     if target.exists():
         raise RequestError(f"{target}: another record is there, and records are never replaced")
@@ -161,7 +169,7 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
     marks += ["marked: its split picked the checkpoint too"] * flattered(record)
     marks += ["marked: trained elsewhere"] * (record.kind == "elsewhere")
     marks += [
-        "not ranked: nobody has said what it was trained on (`evaluate --trained-on`)"
+        "not ranked: what it was trained on is not known (`evaluate --trained-on`)"
     ] * record.of_unknown_training
     marks += ["marked: its code had changes that are in no commit"] * (
         record.code.get("clean") is False

@@ -7,7 +7,7 @@ from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import Expect, Record, load_record, precision_of
 from vle_bench.leaderboard.experiments import Experiment, experiments
-from vle_bench.metrics.rounding import percent, percent_range
+from vle_bench.metrics.numbers import percent, percent_range
 from vle_bench.recipe.load import default_run_folder, load_recipe
 from vle_bench.recipe.schema import Recipe
 

@@ -8,8 +8,15 @@ VQA-Rephrasings use too, is `metrics.vqa.question_accuracy`.
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from vle_bench.metrics.sums import mean
-from vle_bench.metrics.vqa import ACCURACIES, CONTRACTIONS, Accuracy, Record, normalize_answer
+from vle_bench.metrics.numbers import mean
+from vle_bench.metrics.vqa import (
+    ACCURACIES,
+    CONTRACTIONS,
+    IN_WORDS,
+    Accuracy,
+    Record,
+    normalize_answer,
+)
 
 ENOUGH = 3  # annotators with the same answer make it fully right
 
@@ -23,6 +30,11 @@ def leave_one_out(answer: str, truths: Sequence[str]) -> float:
 
 def gqa(prediction: str, answers: Sequence[str]) -> float:
     """Compare with the one right answer, character by character (GQA, `eval.py`)."""
+    return float(prediction == answers[0])
+
+
+def multiple_choice(prediction: str, answers: Sequence[str]) -> float:
+    """Compare with the right choice, character by character (A-OKVQA, `eval_predictions.py`)."""
     return float(prediction == answers[0])
 
 
@@ -85,5 +97,13 @@ ALL_ACCURACIES: dict[str, Accuracy] = ACCURACIES | {
     "gqa": _of_records(gqa),
     "vizwiz": _of_records(vizwiz),
     "textvqa": _of_records(textvqa),
+    "multiple_choice": _of_records(multiple_choice),
     "direct_answer": _of_records(direct_answer),
+}
+ALL_IN_WORDS = IN_WORDS | {
+    "gqa": "equal to the one right answer, character by character",
+    "vizwiz": "VQA v2's accuracy of the normalised answer, the annotators' as they stand",
+    "textvqa": "VQA v2's accuracy, all answers normalised",
+    "multiple_choice": "the right choice",
+    "direct_answer": "min(1, n / 3), n equal direct answers, as they stand",
 }

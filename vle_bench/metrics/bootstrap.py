@@ -2,16 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vle_bench.metrics.sums import mean
+from vle_bench.metrics.numbers import Figure, mean
 
 
-def figure(scores: NDArray[np.floating], groups: NDArray[np.integer]) -> dict[str, Any]:
-    """Return the mean of scores (examples,) with its interval and their number, as in a record."""
+def figure(scores: NDArray[np.floating], groups: NDArray[np.integer]) -> Figure:
+    """Return the figure of scores (examples,)."""
     return {
         "value": mean(scores.tolist()),
         "interval": list(interval(scores, groups)),
@@ -21,7 +20,7 @@ def figure(scores: NDArray[np.floating], groups: NDArray[np.integer]) -> dict[st
 
 def figures(
     scores: NDArray[np.floating], groups: NDArray[np.integer], kinds: Sequence[str]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Figure]:
     """Return `figure` of the examples of each kind; kinds: (examples,)."""
     names = np.array(kinds)
     return {
@@ -47,9 +46,7 @@ def interval(
     sums = on_grid(np.bincount(index, scores), len(counts))  # as many images are drawn as there are
     rng = np.random.default_rng(seed)
     means = np.empty(resamples)
-    for i in range(
-        resamples
-    ):  # one row at a time: a matrix of resamples × images would not fit for VQA v2
+    for i in range(resamples):  # a matrix of resamples × images would not fit for VQA v2
         weights = np.bincount(rng.integers(0, len(sums), len(sums)), minlength=len(sums))
         means[i] = weights @ sums / (weights @ counts)
     low, high = np.quantile(means, (0.025, 0.975))

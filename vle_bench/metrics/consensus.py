@@ -8,7 +8,7 @@ Consistency for Robust Visual Question Answering, 2019, section 3.2).
 from collections.abc import Iterable, Sequence
 from math import comb
 
-from vle_bench.metrics.sums import mean
+from vle_bench.metrics.numbers import mean
 
 LARGEST = 4  # an original question and its three rephrasings
 

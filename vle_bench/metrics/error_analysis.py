@@ -2,20 +2,30 @@
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from typing import Any, TypeVar
+from typing import TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vle_bench.metrics.sums import add
+from vle_bench.metrics.numbers import add
 
 BINS = 10
 Id = TypeVar("Id", int, str)
 
 
+class Bin(TypedDict):
+    """A bin of confidence; the means of an empty one are None."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float | None
+    score: float | None
+
+
 def calibration(
     confidence: NDArray[np.floating], score: NDArray[np.floating], bins: int = BINS
-) -> dict[str, Any]:
+) -> tuple[float, list[Bin]]:
     """Compare confidence with score in bins of equal width.
 
     A bin includes its lower end, the last one also 1. The expected calibration error is the mean
@@ -27,8 +37,7 @@ def calibration(
         score: (examples,) in 0..1, what the answer was worth.
 
     Returns:
-        {"error", "bins": [{"low", "high", "n", "confidence", "score"}]}; the means of an empty bin
-        are None.
+        The error and the bins.
 
     Raises:
         ValueError: no example, or a figure outside 0..1.
@@ -39,20 +48,19 @@ def calibration(
     edges = np.arange(bins + 1) / bins
     index = np.searchsorted(edges[1:-1], confidence, side="right")
     counts = np.bincount(index, minlength=bins)
-    sums = {
-        "confidence": np.bincount(index, confidence, minlength=bins),
-        "score": np.bincount(index, score, minlength=bins),
-    }
-    found: list[dict[str, Any]] = [
-        {"low": float(edges[k]), "high": float(edges[k + 1]), "n": int(n)}
+    confidences = np.bincount(index, confidence, minlength=bins)
+    scores = np.bincount(index, score, minlength=bins)
+    filled: list[Bin] = [
+        {
+            "low": float(edges[k]),
+            "high": float(edges[k + 1]),
+            "n": int(n),
+            "confidence": float(confidences[k] / n) if n else None,
+            "score": float(scores[k] / n) if n else None,
+        }
         for k, n in enumerate(counts)
     ]
-    for k, one in enumerate(found):
-        one.update(
-            {name: float(total[k] / one["n"]) if one["n"] else None for name, total in sums.items()}
-        )
-    error = add(np.abs(sums["confidence"] - sums["score"]).tolist()) / len(score)
-    return {"error": error, "bins": found}
+    return add(np.abs(confidences - scores).tolist()) / len(score), filled
 
 
 def most_frequent(values: Sequence[str], most: int) -> list[str]:

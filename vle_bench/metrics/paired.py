@@ -3,13 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import comb
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vle_bench.metrics.bootstrap import on_grid
-from vle_bench.metrics.sums import mean
+from vle_bench.metrics.numbers import mean
 
 RESAMPLES, SEED = 10_000, 0
 # Cells of the matrix of resamples × images in memory; VQA v2's validation has 40,504 images.
@@ -39,7 +38,7 @@ class Difference:
     def value(self) -> float:
         return self.b - self.a
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         return {
             "n": self.n,
             "a": self.a,
@@ -84,13 +83,13 @@ def differences(
     for weights in draws(count, seed, resamples):
         parts.append(weights @ columns)
         advance(len(weights))
-    drawn, found = np.concatenate(parts), []
+    drawn, results = np.concatenate(parts), []
     for g, mask in enumerate(groups):
-        there = drawn[:, len(groups) + g] > 0
-        means = drawn[there, g] / drawn[there, len(groups) + g]
+        present = drawn[:, len(groups) + g] > 0
+        means = drawn[present, g] / drawn[present, len(groups) + g]
         several = np.count_nonzero(sizes[:, g]) > 1
         low, high = np.quantile(means, (0.025, 0.975)).tolist()
-        found.append(
+        results.append(
             Difference(
                 int(mask.sum()),
                 mean(a[mask].tolist()),
@@ -99,7 +98,7 @@ def differences(
                 p_value(means) if several else None,
             )
         )
-    return found
+    return results
 
 
 def draws(count: int, seed: int, resamples: int) -> Iterator[NDArray[np.float64]]:

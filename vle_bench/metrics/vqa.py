@@ -4,13 +4,21 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from numbers import Integral
+from typing import Any, TypedDict
 
 from vle_bench.errors import RequestError
-from vle_bench.metrics.sums import mean
+from vle_bench.metrics.numbers import mean
 
 Record = Mapping[str, Any]
 Answer = dict[str, Any]
+
+
+def whole(value: object) -> int | None:
+    """Return the whole number that an id equals, as Python compares: 11.0 is 11, true is 1."""
+    if isinstance(value, Integral):
+        return int(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
 def clean(answer: str) -> str:
@@ -124,15 +132,29 @@ ACCURACIES: dict[str, Accuracy] = {
     SOFT: soft_accuracy,
 }
 
+IN_WORDS = {
+    OFFICIAL: "the official accuracy of VQA v2, ten answers a question",
+    EXACT: "equal to the answer, both normalised",
+    SOFT: "min(1, n / 3), n equal answers, all normalised",
+}
+
+
+class VQAAccuracies(TypedDict):
+    """Fractions in 0..1, and the number of questions."""
+
+    accuracy: float
+    per_answer_type: dict[str, float]
+    per_question_type: dict[str, float]
+    n: int
+    per_question: dict[int, float]
+
 
 def vqa_accuracy(
     predictions: Mapping[int, str],
     annotations: Sequence[Record],
     accuracy: Accuracy = question_accuracy,
-) -> dict[str, Any]:
+) -> VQAAccuracies:
     """Return the accuracy of a split: the official one, or another.
-
-    Fractions in 0..1: overall, by answer type, by question type and per question.
 
     Raises:
         RequestError: the ids of the predictions are not those of the annotations.
@@ -220,11 +242,7 @@ yall'd've=y'all'd've y'alld've=y'all'd've y'all'dve=y'all'd've youd=you'd youd'v
 you'dve=you'd've youll=you'll youre=you're youve=you've
 """
 CONTRACTIONS = dict(pair.split("=") for pair in _CONTRACTED.split())
-
-
 NUMBER_OF_ANSWERS = 10  # official: every question was answered by ten people
-
-
 NUMBERED = "answers without answer_id are numbered by their place"
 
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from vle_bench import atomic, models
 from vle_bench.atomic import file_sha256
 from vle_bench.data.label_map import labels_digest, read_label_map
-from vle_bench.errors import RequestError, RunFailed
+from vle_bench.errors import RequestError, RunFailed, first_line
 from vle_bench.json_files import read_json as read_json
-from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
+from vle_bench.models.vle.pretrained_model import LoadingInfo, VLEPreTrainedModel
 from vle_bench.models.vle.processing import Resize, VLEProcessor
 
 TRAINING_FILE = "training.json"
@@ -53,7 +53,7 @@ def save(
             atomic.write_json(partial / TRAINING_FILE, training)
     except (OSError, SafetensorError) as error:  # SafetensorError: the disk is full
         raise RunFailed(
-            f"{folder}: cannot be written: {_one_line(error)}; "
+            f"{folder}: cannot be written: {first_line(error)}; "
             "free some space and continue with --resume"
         ) from error
 
@@ -146,7 +146,7 @@ def read_processor(folder: Path) -> VLEProcessor:
     # tokenizers raises a bare Exception, a value of a wrong type may raise anything.
     except Exception as error:
         raise RequestError(
-            f"{folder}: no processor can be loaded from it: {_one_line(error)}"
+            f"{folder}: no processor can be loaded from it: {first_line(error)}"
         ) from error
 
 
@@ -174,7 +174,7 @@ def load_processor(
     # tokenizers raises a bare Exception, a value of a wrong type may raise anything.
     except Exception as error:
         raise RequestError(
-            f"{folder}: no processor can be loaded from it: {_one_line(error)}"
+            f"{folder}: no processor can be loaded from it: {first_line(error)}"
         ) from error
 
 
@@ -245,10 +245,10 @@ def load_counting_new(
 
 def _from_pretrained(
     folder: Path, architecture: str, head_may_be_new: bool, config: Mapping[str, object]
-) -> tuple[VLEPreTrainedModel, dict[str, Any]]:
+) -> tuple[VLEPreTrainedModel, LoadingInfo]:
     """Call `from_pretrained` and turn its many errors into a RequestError that names the folder."""
     try:
-        loaded: tuple[VLEPreTrainedModel, dict[str, Any]] = getattr(
+        loaded: tuple[VLEPreTrainedModel, LoadingInfo] = getattr(
             models, architecture
         ).from_pretrained(
             str(folder),
@@ -268,11 +268,13 @@ def _from_pretrained(
     except (TypeError, AttributeError, LookupError, ArithmeticError) as error:
         kind = type(error).__name__
         raise RequestError(
-            f"{folder / 'config.json'}: no {architecture} can be built: {kind}: {_one_line(error)}"
+            f"{folder / 'config.json'}: no {architecture} can be built: {kind}: {first_line(error)}"
         ) from error
     # A damaged config.json may fail anywhere.
     except Exception as error:
-        raise RequestError(f"{folder}: the weights cannot be loaded: {_one_line(error)}") from error
+        raise RequestError(
+            f"{folder}: the weights cannot be loaded: {first_line(error)}"
+        ) from error
     return loaded
 
 
@@ -282,8 +284,3 @@ def at_least_token_types(folder: Path, wanted: int | None) -> int | None:
         return None
     trained: int = read_json(folder / "config.json").get("num_token_types", 0)
     return max(wanted, trained)
-
-
-def _one_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

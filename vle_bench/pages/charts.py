@@ -2,20 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import matplotlib
+import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
+from numpy.typing import ArrayLike
 
-from vle_bench.metrics.sums import mean
+from vle_bench.metrics.error_analysis import Bin
+from vle_bench.metrics.numbers import mean
 from vle_bench.pages.figures import svg
 from vle_bench.pages.palette import LIGHT
 
 Points = Sequence[tuple[float, float]]
-
 Layout = Literal["constrained"] | None
 
 # Curves in turn: colour, dashes. Neighbours differ in both.
@@ -30,10 +32,10 @@ CURVES = (
 
 # Curves with more points are drawn as means of neighbours, to keep the page small.
 MOST_POINTS = 300
-
 # Curves with at most so many points get a dot at each.
 DOTTED = 40
-
+# Bars of a histogram, and the whole numbers on either side of its middle at least.
+MOST_BARS, FEWEST_PLACES = 30, 3
 # Pixels. The text of a chart this wide is as large on a phone as the page's own small print.
 WIDTH, HEIGHT = 350, 240
 
@@ -64,16 +66,6 @@ STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "vle-bench",
 }
-
-
-class Bin(TypedDict):
-    """A bin of confidence, as `metrics.error_analysis.calibration` gives it."""
-
-    low: float
-    high: float
-    n: int
-    confidence: float | None
-    score: float | None
 
 
 def styled(font_size: int = 11) -> AbstractContextManager[None]:
@@ -186,6 +178,40 @@ def reliability_diagram(name: str, title: str, bins: Sequence[Bin]) -> Markup:
             axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
         figure.legend(loc="outside lower left", ncols=2, columnspacing=1, handlelength=1.5)
         return svg(figure, name, f"{title}: score in each bin of confidence. {summary}")
+
+
+def histogram(
+    name: str, title: str, values: ArrayLike, x_label: str, limit: float | None = None
+) -> Markup:
+    """Bars of how many values there are of each size.
+
+    Args:
+        name: unique on the page.
+        values: whole numbers, at least one.
+        limit: drawn as a line.
+    """
+    numbers = np.asarray(values)
+    low, high = int(numbers.min()), int(numbers.max())
+    width = max(1, -(-(high - low + 1) // MOST_BARS))
+    edges = np.arange(low, high + width + 1, width) - 0.5
+    counts, _ = np.histogram(numbers, edges)
+    with styled():
+        figure = new_figure(WIDTH, HEIGHT)
+        axes = figure.subplots()
+        axes.bar(edges[:-1] + width / 2, counts, 0.9 * width, color=LIGHT["blue"])
+        if limit is not None:
+            axes.axvline(limit + 0.5, color=LIGHT["orange"], linestyle="--")
+        if high - low < FEWEST_PLACES:
+            middle = (low + high) // 2
+            axes.set_xlim(middle - FEWEST_PLACES, middle + FEWEST_PLACES)
+        axes.set_xlabel(x_label)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+        median = number(float(np.median(numbers)))
+        line = f", with a line at the limit of {number(limit)}" if limit is not None else ""
+        described = f"{title}: {number(low)} to {number(high)}, median {median}{line}"
+        return svg(figure, name, described)
 
 
 def thin(points: Points) -> Points:

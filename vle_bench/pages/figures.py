@@ -18,7 +18,6 @@ from vle_bench.pages.palette import LIGHT, variables
 
 # Fonts as wide as DejaVu Sans, for which matplotlib lays the text out.
 FONTS = "'DejaVu Sans', Verdana, Geneva, sans-serif"
-
 SVG = "http://www.w3.org/2000/svg"
 
 

@@ -6,6 +6,7 @@ escaped, unless it is Markup.
 
 import base64
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,14 +15,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from vle_bench import atomic
-from vle_bench.metrics.rounding import percent, percent_range
+from vle_bench.metrics.numbers import percent, percent_range
 from vle_bench.pages.palette import variables
 
 HERE = Path(__file__).parent
-
+MOST_COUNTED = 15  # values of a column that a table of counts names
 # Control characters, private use, half a surrogate pair: no font has a glyph for them.
 NO_GLYPH = {"Cc", "Co", "Cs"}
-
 # Characters that turn the direction of the text after them.
 TURNING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A)}
 
@@ -71,6 +71,27 @@ def plain_grid(caption: str, head: Sequence[str], rows: Sequence[Sequence[str | 
         for cells in rows
     ]
     return Grid([GridCell(name) for name in head], grid_rows, caption, {"aria-label": caption})
+
+
+def count_grid(title: str, counted: str, values: Sequence[str], most: int = MOST_COUNTED) -> Grid:
+    """A table of the most frequent values with their counts and shares, and of all others as one.
+
+    Args:
+        counted: what a value belongs to, in the plural.
+    """
+    counts = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
+    rows = counts[:most]
+    if rest := counts[most:]:
+        rows.append((f"{len(rest):,} others", sum(count for _, count in rest)))
+    cells: list[list[str | GridCell]] = [
+        [
+            GridCell(name, bar=(count / len(values), None)),
+            f"{count:,}",
+            percent(count / len(values), 1),
+        ]
+        for name, count in rows
+    ]
+    return plain_grid(f"{title[:1].upper()}{title[1:]}", [title, counted, "%"], cells)
 
 
 def visible(value: object) -> object:

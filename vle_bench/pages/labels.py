@@ -16,16 +16,12 @@ from numpy.typing import NDArray
 
 # Between a mark's centre and its name, in pixels, for a mark of radius 5.
 REACH = 9
-
 # Farthest distance of a name from its mark; a line leads to a name that is not beside it.
 FARTHEST = 120
-
 # With more points than these, nobody follows a line.
 CROWD = 80
-
 # How often names without room are tried again, before the others.
 ATTEMPTS = 4
-
 # Height above and depth below the line that the letters stand on, as parts of the font size.
 ASCENT, DESCENT = 0.8, 0.25
 

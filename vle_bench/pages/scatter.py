@@ -33,11 +33,8 @@ class Point:
 
 
 BOARD = (720, 440)  # pixels of a scatter plot
-
 AXES_BOX = (48, 52, 706, 364)  # left, bottom, right, top of its axes, y upwards
-
 FONT = 13
-
 RADIUS = 5  # pixels of a mark
 
 # A ring and a diamond, which differ without colour too.

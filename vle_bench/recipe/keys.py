@@ -4,7 +4,8 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+
+from vle_bench.json_files import JsonObject
 
 # Keys that change nothing about a run's weights, scores and record. A folder of data may have
 # moved: its content is known by the hash of its manifest.
@@ -31,7 +32,7 @@ DROPPED = {
 }
 
 
-def without_dropped(values: Mapping[str, Any]) -> dict[str, Any]:
+def without_dropped(values: JsonObject) -> JsonObject:
     """Remove the keys of former versions from the groups of a recipe.
 
     Raises:
@@ -55,7 +56,7 @@ def without_dropped(values: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def hashed(values: Mapping[str, Any]) -> dict[str, Any]:
+def hashed(values: JsonObject) -> JsonObject:
     """Return the values that a recipe's hash is computed of, group by group."""
     kept = {key: dict(v) if isinstance(v, dict) else v for key, v in values.items()}
     for key, unchanged in ADDED.items():
@@ -68,7 +69,7 @@ def hashed(values: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def experiment_values(values: Mapping[str, Any]) -> dict[str, Any]:
+def experiment_values(values: JsonObject) -> dict[str, object]:
     """Return the dotted keys that define an experiment: no seed, no layout, no harmless ones."""
     return {
         key: value
@@ -77,22 +78,24 @@ def experiment_values(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def digest(values: Mapping[str, Any]) -> str:
+def digest(values: Mapping[str, object]) -> str:
     """Hash values to 16 hexadecimal digits."""
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     """Turn groups of keys into dotted keys."""
-    dotted: dict[str, Any] = {}
+    dotted: dict[str, object] = {}
     for key, value in values.items():
         inner = flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
         dotted |= inner
     return dotted
 
 
-def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def changed_keys(
+    old: Mapping[str, object], new: Mapping[str, object]
+) -> tuple[list[str], list[str]]:
     """Compare two groups of values.
 
     Returns:

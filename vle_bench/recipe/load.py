@@ -1,16 +1,15 @@
 """Read a recipe file with its bases and overrides, and check it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
-from pydantic import ValidationError
 
 from vle_bench import strict_yaml
 from vle_bench.errors import RequestError, closest
+from vle_bench.json_files import JsonObject
 from vle_bench.recipe.schema import Recipe
-from vle_bench.strict_schema import describe, dotted_keys, shortened
+from vle_bench.strict_yaml import dotted_keys, shortened, validated
 
 COMMAND_LINE = "command line"
 PACKAGE = Path(__file__).parents[1]
@@ -30,26 +29,7 @@ def load_recipe(path: str, overrides: Sequence[str] = ()) -> Recipe:
     values, origins = read_with_bases(file, ())
     for override in overrides:
         apply_override(values, origins, override)
-    return recipe_of(values, str(file), origins)
-
-
-def recipe_of(
-    values: dict[str, Any], file: str, origins: Mapping[str, str] | None = None
-) -> Recipe:
-    """Check the values of a recipe; raises RequestError as `load_recipe` does.
-
-    Args:
-        file: where they were read.
-        origins: the file of each dotted key, where it is not `file`.
-    """
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        known = dict.fromkeys(dotted_keys(values), file) if origins is None else origins
-        lines = [
-            line for problem in error.errors() for line in describe(problem, Recipe, known, file)
-        ]
-        raise RequestError("\n".join(dict.fromkeys(lines))) from error
+    return validated(Recipe, values, str(file), origins)
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -63,20 +43,24 @@ def shipped_recipes() -> dict[str, Path]:
     return {p.relative_to(root).as_posix(): p for p in files}
 
 
+def shipped_recipe(name: str) -> Path | None:
+    """Find a shipped recipe; `recipes/` before and `.yaml` after its name may be left out."""
+    name = name.removeprefix("./").removeprefix("recipes/").removesuffix(".yaml")
+    return shipped_recipes().get(f"{name}.yaml")
+
+
 def find_recipe(path: str) -> Path:
     """Find a recipe by its file or its name; raises RequestError if there is none."""
     if Path(path).is_file():
         return Path(path)
-    shipped = shipped_recipes()
-    name = path.removeprefix("./").removeprefix("recipes/")
-    for candidate in (name, f"{name}.yaml"):
-        if candidate in shipped:
-            return shipped[candidate]
-    nearest = f"; nearest shipped recipe: recipes/{closest(name, list(shipped))}" if shipped else ""
+    if (shipped := shipped_recipe(path)) is not None:
+        return shipped
+    known = list(shipped_recipes())
+    nearest = f"; nearest shipped recipe: recipes/{closest(path, known)}" if known else ""
     raise RequestError(f"{path}: no such recipe{nearest}")
 
 
-def read_with_bases(file: Path, below: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
+def read_with_bases(file: Path, below: tuple[Path, ...]) -> tuple[JsonObject, dict[str, str]]:
     """Read a file and the files that it extends.
 
     Args:
@@ -94,19 +78,17 @@ def read_with_bases(file: Path, below: tuple[Path, ...]) -> tuple[dict[str, Any]
         return values, dict.fromkeys(dotted_keys(values), str(file))
     base_file = file.parent / str(base)
     if not base_file.is_file():
-        shipped = shipped_recipes()
-        name = str(base).removeprefix("recipes/")
-        named = shipped.get(name) or shipped.get(f"{name}.yaml")
-        if not isinstance(base, str) or named is None:
+        shipped = shipped_recipe(base) if isinstance(base, str) else None
+        if shipped is None:
             raise RequestError(
                 f"{file}: extends: no such file: {base_file}, and no shipped recipe of that name"
             )
-        base_file = named
+        base_file = shipped
     base_values, origins = read_with_bases(base_file, (*below, file.resolve()))
     return merge(base_values, values), {**origins, **dict.fromkeys(dotted_keys(values), str(file))}
 
 
-def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def merge(base: JsonObject, over: JsonObject) -> JsonObject:
     """Merge two groups of values; those of `over` replace those of `base`."""
     both = {
         k: merge(base[k], v)
@@ -116,7 +98,7 @@ def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return {**base, **over, **both}
 
 
-def apply_override(values: dict[str, Any], origins: dict[str, str], override: str) -> None:
+def apply_override(values: JsonObject, origins: dict[str, str], override: str) -> None:
     """Apply one `dotted.key=value` to `values` and `origins`, in place."""
     dotted, equals, text = override.partition("=")
     *groups, last = dotted.strip().split(".")

@@ -2,16 +2,17 @@
 
 import math
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from vle_bench import strict_yaml
 from vle_bench.data.sources import PREPARED, SOURCES, overlap, wrong_split
 from vle_bench.errors import RequestError
+from vle_bench.json_files import JsonObject
 from vle_bench.model_bounds import MOST_WORDS, check_config
 from vle_bench.recipe.keys import digest, experiment_values, hashed, without_dropped
-from vle_bench.strict_schema import Group, shortened
+from vle_bench.strict_yaml import Group, shortened
 from vle_bench.tasks.catalogue import CATALOGUE, TRAINED, foreign_keys
 
 # Upper bounds of counts: far beyond any use, and small enough that a mistyped number does not start
@@ -109,7 +110,7 @@ class TokenizerGroup(Group):
 class ModelGroup(Group):
     checkpoint: str | None = None
     """Folder to start from (`from_pretrained`), or null for a model from scratch."""
-    config: dict[str, Any] | None = None
+    config: JsonObject | None = None
     """VLEConfig values of a model from scratch, or null to start from a checkpoint."""
     tokenizer: TokenizerGroup = Field(default_factory=TokenizerGroup)
     """For a model from scratch; a checkpoint brings its own."""
@@ -286,7 +287,7 @@ class Recipe(Group):
 
     @model_validator(mode="before")
     @classmethod
-    def dropped_keys_changed_nothing(cls, values: Any) -> Any:
+    def dropped_keys_changed_nothing(cls, values: object) -> object:
         return without_dropped(values) if isinstance(values, dict) else values
 
     @property

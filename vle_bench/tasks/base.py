@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,13 +19,12 @@ from vle_bench.data.collate import Batch
 from vle_bench.data.loader import load_batches
 from vle_bench.data.pixels import PixelStore, choose
 from vle_bench.data.prepared import PreparedData as Data
-from vle_bench.errors import RunFailed
+from vle_bench.errors import RunFailed, first_of
 from vle_bench.progress import Bar
 from vle_bench.tasks.predictions import Id, Prediction, Scores
 
 Settings = dict[str, Any]  # a group of a recipe, or the `inputs` of a checkpoint
 Collate = Callable[[NDArray[np.int64]], Batch]
-SHOWN = 8  # ids in an error message
 
 
 class Task(Protocol):
@@ -217,9 +216,14 @@ def predict_in_batches(
     was_training = model.training
     model.eval()
     loader = load_batches(batches, collate, num_workers, pinned=accelerator.device.type == "cuda")
-    with Bar(f"predict {split}", len(batches), enabled=accelerator.is_main_process) as bar:
+    context = autocast or accelerator.autocast
+    # Autocast forgets the 16-bit copies of the weights where its outermost context ends. One around
+    # all batches copies each weight once. FSDP2 must not keep copies of what it gathers.
+    outermost = nullcontext() if accelerator.is_fsdp2 else context()
+    bar = Bar(f"predict {split}", len(batches), enabled=accelerator.is_main_process)
+    with outermost, bar:
         for number, batch in enumerate(loader):
-            with (autocast or accelerator.autocast)():
+            with context():
                 logits = logits_of(model, batch, accelerator.device)
             if number < len(own):
                 predictions += task.predictions(logits, batch["ids"], labels)
@@ -248,10 +252,8 @@ def logits_of(model: torch.nn.Module, batch: Batch, device: torch.device) -> tor
 def refuse_broken(split: str, ids: Sequence[Id], examples: int) -> None:
     """Stop if logits are not finite: any answer that is read from them would be made up."""
     if ids:
-        first = ", ".join(map(str, ids[:SHOWN]))
-        more = f" and {len(ids) - SHOWN:,} more" if len(ids) > SHOWN else ""
         raise RunFailed(
             f"{split}: the logits of {len(ids):,} of {examples:,} examples are not finite (NaN or "
-            f"infinite): {first}{more}; nothing was scored or written; the weights are damaged, or "
-            "overflow in 16 bits and not in fp32"
+            f"infinite): {first_of(ids)}; nothing was scored or written; the weights are damaged, "
+            "or overflow in 16 bits and not in fp32"
         )

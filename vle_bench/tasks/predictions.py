@@ -8,10 +8,10 @@ from typing import Any
 
 from vle_bench import atomic
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.json_files import jsonl_records
+from vle_bench.json_files import Row, jsonl_records
+from vle_bench.metrics.numbers import Figure
 
 Id = int | str  # question_id of VQA, annot_id of VCR
-Row = dict[str, Any]  # a JSON object, or a row of a table
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Scores:
     """
 
     n: int
-    metrics: Mapping[str, Row]
-    breakdown: Mapping[str, Mapping[str, Row]] = field(default_factory=dict)
+    metrics: Mapping[str, Figure]
+    breakdown: Mapping[str, Mapping[str, Figure]] = field(default_factory=dict)
     per_example: Mapping[Id, float] = field(default_factory=dict)
     kinds: Mapping[str, Sequence[str]] = field(default_factory=dict)
     per_answer_type: Mapping[str, float] = field(default_factory=dict)
@@ -73,12 +73,12 @@ def by_id(predictions: Sequence[Prediction], ids: Sequence[Id]) -> dict[Id, Pred
     Raises:
         RunFailed: the predictions are not one for each of `ids`.
     """
-    found = {prediction.id: prediction for prediction in predictions}
-    if len(predictions) != len(found) or found.keys() != set(ids):
+    indexed = {prediction.id: prediction for prediction in predictions}
+    if len(predictions) != len(indexed) or indexed.keys() != set(ids):
         raise RunFailed(
             f"{len(predictions)} predictions are not one for each of the {len(ids)} questions"
         )
-    return found
+    return indexed
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:

@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,13 @@ from vle_bench.errors import RequestError
 from vle_bench.metrics.answers import ALL_ACCURACIES
 from vle_bench.metrics.bootstrap import figure, figures
 from vle_bench.metrics.consensus import LARGEST, group_consensus
-from vle_bench.metrics.vqa import OFFICIAL, in_vocabulary, vqa_accuracy
+from vle_bench.metrics.numbers import Figure
+from vle_bench.metrics.vqa import OFFICIAL, in_vocabulary, normalize_answer, vqa_accuracy
 from vle_bench.tasks.base import Collate, Processor, Settings, Task, predict_in_batches
 from vle_bench.tasks.catalogue import IN_VOCABULARY
 from vle_bench.tasks.predictions import Id, Prediction, Row, Scores, by_id, is_probability
 
+CHOICES = "choices"  # the column of the answers among which a question's is
 REPHRASING_OF = "rephrasing_of"  # the column of the question that one asks in another way
 
 
@@ -41,6 +43,7 @@ class VQA:
         metric: the accuracy of a question, one of `ALL_ACCURACIES`.
         kinds: columns of the questions by which the accuracy is broken down, beside their types.
         results: see `Source`.
+        choices: id → the answers among which a question's is; empty: any answer of the label map.
     """
 
     name: str = "vqa"
@@ -52,8 +55,15 @@ class VQA:
     metric: str = OFFICIAL
     kinds: tuple[str, ...] = ()
     results: tuple[str, str] = RESULTS
+    choices: Mapping[Id, Sequence[str]] = field(default_factory=dict)
 
-    predict = predict_in_batches
+    def predict(
+        self, model: torch.nn.Module, data: PreparedData, split: str, **settings: Any
+    ) -> list[Prediction]:
+        questions, choices = data.questions(split), {}
+        if CHOICES in questions.column_names:
+            choices = dict(zip(questions["question_id"], questions[CHOICES], strict=True))
+        return predict_in_batches(replace(self, choices=choices), model, data, split, **settings)
 
     def open(self, root: Path) -> PreparedData:
         data = open_prepared(root)
@@ -122,12 +132,31 @@ class VQA:
         Args:
             logits: (questions, labels).
         """
+        if self.choices:
+            return self.choose(logits, ids, labels)
         highest, best = logits.float().max(-1)
         scores = highest.sigmoid()
         return [
             Prediction(i, {"answer": labels[label], "label": label, "score": round(score, 6)})
             for i, label, score in zip(ids, best.tolist(), scores.tolist(), strict=True)
         ]
+
+    def choose(
+        self, logits: torch.Tensor, ids: Sequence[Id], labels: list[str]
+    ) -> list[Prediction]:
+        """Read the most probable of each question's choices.
+
+        A choice that is not in the label map cannot be chosen; if none is, the first one is.
+        """
+        classes = {answer: label for label, answer in enumerate(labels)}
+        predictions = []
+        for i, row in zip(ids, logits.float().cpu(), strict=True):
+            found = {c: classes.get(c, classes.get(normalize_answer(c))) for c in self.choices[i]}
+            known = {c: row[label].item() for c, label in found.items() if label is not None}
+            answer = max(known, key=known.__getitem__) if known else self.choices[i][0]
+            score = torch.tensor(known[answer]).sigmoid().item() if known else 0.0
+            predictions.append(Prediction(i, {"answer": answer, "score": round(score, 6)}))
+        return predictions
 
     def for_submission(self) -> Task:
         return self
@@ -145,8 +174,8 @@ class VQA:
         official = dict(zip(own, questions[id_column(questions)], strict=True))
         predicted = by_id(predictions, own)
         name, answer = self.results
-        found = [(official[i], {answer: predicted[i]["answer"]}) for i in sorted(own)]
-        rows = [{name: i, **record} for i, record in found] if name else dict(found)
+        answered = [(official[i], {answer: predicted[i]["answer"]}) for i in sorted(own)]
+        rows = [{name: i, **record} for i, record in answered] if name else dict(answered)
         return json.dumps(rows) + "\n"
 
     def wrong(self, prediction: Prediction) -> str | None:
@@ -176,23 +205,27 @@ class VQA:
         annotations = [row | {"answers": numbered_answers(row["answers"])} for row in table]
         answers: dict[Any, str] = {one.id: one["answer"] for one in predictions}
         result = vqa_accuracy(answers, annotations, ALL_ACCURACIES[self.metric])
-        scores = np.array([result["per_question"][row["question_id"]] for row in table])
+        per_example: dict[Id, float] = {
+            i: result["per_question"][i] for i in questions["question_id"]
+        }
+        scores = np.array(list(per_example.values()))
         images = np.array([row["image_id"] for row in table])
-        metrics = {"accuracy": {**figure(scores, images), "value": result["accuracy"]}}
+        overall: Figure = {**figure(scores, images), "value": result["accuracy"]}
+        metrics = {"accuracy": overall}
         open_ended = np.array([row["answer_type"] != "yes/no" for row in table])
         if open_ended.any():
             metrics["accuracy_not_yes_no"] = figure(scores[open_ended], images[open_ended])
         if all("label" in one.values for one in predictions):
             metrics[IN_VOCABULARY] = figure(soft_scores(predictions, table), images)
         if REPHRASING_OF in columns:
-            metrics |= consensus(table, result["per_question"])
+            metrics |= consensus(table, per_example)
         names = ("answer_type", "question_type", *self.kinds)
         kinds = {name: [row[name] for row in table] for name in names}
         return Scores(
             n=result["n"],
             metrics=metrics,
             breakdown={name: figures(scores, images, values) for name, values in kinds.items()},
-            per_example=result["per_question"],
+            per_example=per_example,
             kinds=kinds,
             per_answer_type=result["per_answer_type"],
             per_question_type=result["per_question_type"],
@@ -204,7 +237,7 @@ def id_column(questions: Dataset) -> str:
     return "official_id" if "official_id" in questions.column_names else "question_id"
 
 
-def consensus(table: list[Row], scores: Mapping[Id, float]) -> dict[str, Row]:
+def consensus(table: list[Row], scores: Mapping[Id, float]) -> dict[str, Figure]:
     """Return CS(k) of the questions that were asked in several ways, with intervals over images."""
     groups: dict[int, list[Row]] = defaultdict(list)
     for row in table:

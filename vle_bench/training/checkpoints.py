@@ -25,7 +25,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from vle_bench import atomic
 from vle_bench.atomic import file_sha256
-from vle_bench.errors import RequestError, RunFailed
+from vle_bench.errors import RequestError, RunFailed, first_line
 from vle_bench.json_files import JsonObject, read_json
 from vle_bench.training.optim import AverageWeights
 
@@ -144,7 +144,7 @@ def save(
         before = names(folder)
         usable = f"{before[-1]} before it is whole" if before else "there is none before it"
         raise RunFailed(
-            f"{path}: cannot be written: {str(error).splitlines()[0]} ({free(folder)} free); "
+            f"{path}: cannot be written: {first_line(error)} ({free(folder)} free); "
             f"{usable}; make room and go on with --resume"
         ) from error
     for old in [other for other in names(folder) if other <= path.name][:-keep]:

@@ -118,6 +118,33 @@ def of_recipe(recipe: Recipe, task: Task, data: PreparedData) -> Feed:
     return Feed(recipe, task, data, questions, processor, inputs, pixels)
 
 
+def has_checkpoint(run: Path) -> bool:
+    """Tell whether a run folder has a checkpoint, with the processor that its model reads with."""
+    return any((run / name / "config.json").is_file() for name in pretrained.selection(run))
+
+
+def of_run(recipe: Recipe, task: Task, data: PreparedData, run: Path) -> Feed:
+    """Return what a run reads, by the processor and the `inputs` that it saved.
+
+    Raises:
+        RequestError: its checkpoint cannot be read, or has other answers than the data.
+    """
+    folder = pretrained.resolve(run)
+    training = pretrained.read_json(folder / pretrained.TRAINING_FILE)
+    if not isinstance(training, dict) or "inputs" not in training:
+        raise RequestError(
+            f"{folder / pretrained.TRAINING_FILE}: written by an earlier version; train again"
+        )
+    if data.labels and data.labels != (labels := pretrained.load_labels(folder)):
+        raise RequestError(
+            f"{data.root}: its label map ({len(data.labels)} answers) is not the one of {folder} "
+            f"({len(labels)}): the data are not those that the run was trained on"
+        )
+    processor = pretrained.load_processor(folder)
+    questions = data.questions(recipe.data.train)
+    return Feed(recipe, task, data, questions, processor, training["inputs"])
+
+
 def open_data(recipe: Recipe, task: Task) -> PreparedData:
     """Open the prepared data of a recipe; raises RequestError if they do not fit it."""
     data = task.open(Path(recipe.data.root))

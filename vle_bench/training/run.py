@@ -20,7 +20,7 @@ from vle_bench import models
 from vle_bench.data.pixels import PixelStore
 from vle_bench.data.prepared import PreparedData
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.precision import device_name, precision_name
+from vle_bench.evaluation.precision import device_name, faster_on_cpu, precision_name
 from vle_bench.models import pretrained
 from vle_bench.models.base import TrainableModel
 from vle_bench.models.vle.configuration import VLEConfig
@@ -269,7 +269,7 @@ def refuse_other_answers(folder: Path, data: PreparedData) -> None:
         )
 
 
-def describe(run: Run) -> None:
+def announce(run: Run) -> None:
     """Print what is about to run."""
     recipe, accelerator = run.recipe, run.accelerator
     train, world = recipe.train, accelerator.num_processes
@@ -300,6 +300,8 @@ def describe(run: Run) -> None:
         print(f"pixels: {f'from {run.pixels.folder}' if run.pixels else run.pixels_note}")
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         print(engine.NO_STATES)
+    if hint := faster_on_cpu(train.precision):
+        print(hint)
     if train.compile:
         print(
             "compiling with the first steps, which takes minutes; "

@@ -13,8 +13,9 @@ from vle_bench.evaluation.record import load_record
 from vle_bench.json_files import JsonObject, read_json
 from vle_bench.models import pretrained
 from vle_bench.recipe.keys import LAYOUT, changed_keys
-from vle_bench.recipe.load import load_recipe, recipe_of
+from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import Recipe
+from vle_bench.strict_yaml import validated
 from vle_bench.training import checkpoints
 
 
@@ -73,7 +74,7 @@ def recipe_of_state(path: Path) -> Recipe:
     values = checkpoints.read_progress(path)["recipe"]
     if "resize" not in values["model"] and values["model"].get("checkpoint"):
         values = {**values, "model": {**values["model"], "resize": "squash"}}
-    return recipe_of(values, str(path / checkpoints.PROGRESS))
+    return validated(Recipe, values, str(path / checkpoints.PROGRESS))
 
 
 def finished(folder: Path, result: Path) -> bool:

@@ -15,7 +15,7 @@ from accelerate.utils import gather_object
 
 from vle_bench import atomic
 from vle_bench.data.sources import names
-from vle_bench.errors import Interrupted, RequestError, RunFailed
+from vle_bench.errors import Interrupted, RequestError, RunFailed, first_of
 from vle_bench.evaluation.evaluate import evaluate_checkpoint
 from vle_bench.evaluation.precision import precision_name
 from vle_bench.evaluation.record import Record, load_record
@@ -35,7 +35,7 @@ from vle_bench.training.processes import (
     stop_on_signals,
 )
 from vle_bench.training.resume import restore, save_state
-from vle_bench.training.run import Run, build, describe, summary
+from vle_bench.training.run import Run, announce, build, summary
 from vle_bench.training.run_folder import command_to_resume
 
 # The step, the ids of this process's examples, and (2,) the loss and the norm of the gradients.
@@ -105,7 +105,7 @@ def begin(run: Run, state: str | None) -> None:
     if run.accelerator.is_main_process:
         run_folder.tidy(run.folder, run.log_bytes)
         atomic.write_text(run.folder / "recipe.yaml", recipe.to_yaml())
-        describe(run)
+        announce(run)
     run.accelerator.wait_for_everyone()
 
 
@@ -242,7 +242,6 @@ def diverged(run: Run, step: int, ids: list[Id], loss: float, norm: float) -> No
     if not run.accelerator.is_main_process:
         exit_after_main(1)
     rate = learning_rate(run, step)
-    shown = ", ".join(map(str, ids[:8])) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
     kept = [f"{name}/" for name in ("best", "last") if (run.folder / name).is_dir()]
     kept += [f"checkpoints/{name}/" for name in checkpoints.names(run.folder / "checkpoints")[-1:]]
     entry = {
@@ -255,7 +254,7 @@ def diverged(run: Run, step: int, ids: list[Id], loss: float, norm: float) -> No
     atomic.write_json(run.folder / "diverged.json", entry)
     raise RunFailed(
         f"diverged: loss {loss}, gradient norm {norm} at step {step}, learning rate {rate:.3g}; "
-        f"the examples of that step: {shown} (all in {run.folder / 'diverged.json'}); "
+        f"the examples of that step: {first_of(ids)} (all in {run.folder / 'diverged.json'}); "
         + (f"kept: {', '.join(kept)}" if kept else "nothing saved")
     )
 
@@ -371,6 +370,7 @@ def training_facts(run: Run, score: float) -> JsonObject:
         "seed": recipe.train.seed,
         "inputs": run.inputs,
         "data_root": recipe.data.root,
+        "data": run.data.manifest.identity,
         "training_splits": sorted(names(recipe.data.train)),
         "progress": progress,
     }

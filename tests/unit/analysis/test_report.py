@@ -10,17 +10,23 @@ import pytest
 from accelerate import Accelerator
 from PIL import Image
 
-from tests.miniature.run import HOSTILE, prepare_miniature_vcr, prepare_vqa, vcr_run, vqa_run
+from tests.miniature.run import (
+    HOSTILE,
+    prepare_miniature_vcr,
+    prepare_vqa,
+    vcr_run,
+    vqa_run,
+    write_training,
+)
 from tests.miniature.vcr import BOXES, OTHER_SIZE, OUTSIDE, SIZE
-from vle_bench.analysis import vcr_cards, vqa
+from vle_bench.analysis import vcr, vqa
 from vle_bench.analysis.report import write_report
 from vle_bench.data.images import decode
 from vle_bench.data.prepared import open_prepared
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import load_record, precision_of
 from vle_bench.evaluation.vcr_join import join_vcr
-from vle_bench.metrics.rounding import percent
-from vle_bench.models import pretrained
+from vle_bench.metrics.numbers import percent
 from vle_bench.pages.html import render_template
 from vle_bench.tasks.catalogue import CATALOGUE
 from vle_bench.tasks.predictions import Prediction
@@ -228,7 +234,7 @@ def test_vcr_confidence_score_and_places_by_hand(vcr_page, vcr_data):
         table = next(
             table
             for name, table in page.tables.items()
-            if name.startswith(f"{vcr_cards.PART_TITLES[part]}. Place")
+            if name.startswith(f"{vcr.PART_TITLES[part]}. Place")
         )
         counts = np.zeros((4, 4), int)
         for row in rows:
@@ -253,7 +259,7 @@ def test_boxes_lie_over_the_picture_in_its_own_pixels(vcr_data):
     assert len(found) > OUTSIDE > OTHER_SIZE
     for stored in found:
         image = decode(stored["bytes"], "x")
-        scene = vcr_cards.scene(
+        scene = vcr.scene(
             image, stored, ["person1", "person2", "dog3", "chair4", "cellphone5"], [0, 4]
         )
         assert (scene.picture.width, scene.picture.height) == SIZE
@@ -287,7 +293,7 @@ def test_a_card_marks_the_choice_and_the_truth():
     }
     row = Prediction("val-1", {"q2a": 0, "q2a_scores": [0.7, 0.1, 0.15, 0.05]})
     image, stored = Image.new("RGB", SIZE), {"file_name": "x.jpg", "boxes": [[0, 0, 9, 9]] * 2}
-    values = vcr_cards.card([row], [record], ["q2a"], 0, image, stored)
+    values = vcr.card([row], [record], ["q2a"], 0, image, stored)
     card = render_template("analysis/card_vcr.html", card=values)
     assert re.findall(r'<li class="(\w*)">(.*?)</li>', card) == [
         (
@@ -304,7 +310,7 @@ def test_a_card_marks_the_choice_and_the_truth():
         ("", '<bdi>x</bdi> <span class="small">5.00&nbsp;%</span>'),
     ]
     chosen_right = Prediction("val-1", {**row.values, "q2a": 2})
-    right = vcr_cards.choices("q2a", chosen_right, record, ["person1", "dog2"])
+    right = vcr.choices("q2a", chosen_right, record, ["person1", "dog2"])
     assert [choice.mark for choice in right] == ["", "", "✓ chosen, right", ""]
 
 
@@ -372,9 +378,7 @@ def joined_runs(folder, data):
     q2a, qa2r = (vcr_run(folder / name, data, f"vcr_{name}") for name in ("q2a", "qa2r"))
     (q2a / "best").mkdir()
     (q2a / "best" / "config.json").write_text("{}", encoding="utf-8")
-    (q2a / "best" / pretrained.TRAINING_FILE).write_text(
-        json.dumps({"data_root": str(data)}), encoding="utf-8"
-    )
+    write_training(q2a / "best", data, "vcr_q2a")
     (q2a / "best" / "model.safetensors").write_bytes(b"")
     return (
         q2a,

@@ -80,8 +80,8 @@ def test_what_lies_outside():
             r"boxes\[2\]: a coordinate is not finite",
         ),
         ([(0, 0, float("inf"), 1)], r"boxes\[0\]: a coordinate is not finite"),
-        ([(0, 0, 1)], r"boxes: the shape \(K, 4\) is expected, \(1, 3\) came"),
-        ((0, 0, 1, 1), r"boxes: the shape \(K, 4\) is expected, \(4,\) came"),
+        ([(0, 0, 1)], r"boxes: the shape \(K, 4\) is expected, not \(1, 3\)"),
+        ((0, 0, 1, 1), r"boxes: the shape \(K, 4\) is expected, not \(4,\)"),
     ],
 )
 def test_refused_boxes(boxes, message):

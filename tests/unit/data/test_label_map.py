@@ -45,7 +45,7 @@ def test_forms(tmp_path, content):
         ({"yes": 0, "no": -1}, "the index of 'no' is -1, not a whole number"),
         ({"yes": 0, "no": 1.0}, "the index of 'no' is 1.0"),
         ({"yes": False}, "the index of 'yes' is False"),
-        ({"id2label": {"0": "yes", "1": "yes"}}, "the answer 'yes' stands there twice"),
+        ({"id2label": {"0": "yes", "1": "yes"}}, "the answer 'yes' occurs twice"),
         ({"id2label": {"0": "yes", "one": "no"}}, "the index of 'no' is 'one'"),
         ({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}, "place holders"),
         ({"id2label": {"0": "yes"}, "label2id": {"no": 0}}, "id2label and label2id contradict"),
@@ -55,7 +55,7 @@ def test_forms(tmp_path, content):
         ),
         ({"0": "1", "1": "2", "2": "0"}, "which are the answers and which the indices"),
         ({"0": "yes", "2": "no"}, "index 1 is missing"),
-        ({"answers": ["yes", "yes"]}, "'yes' stands there twice"),
+        ({"answers": ["yes", "yes"]}, "'yes' occurs twice"),
         ({"answers": ["yes", 2]}, "2 is not a string"),
         ({"answers": []}, "has no answer"),
         ({"answers": ["yes", "\ud83e"]}, r"the answer '\\ud83e' has half of a surrogate pair"),
@@ -67,7 +67,7 @@ def test_forms(tmp_path, content):
         ),
         ({}, "no label map"),
         ([], "no label map"),
-        (["yes", "no", "yes"], "'yes' stands there twice"),
+        (["yes", "no", "yes"], "'yes' occurs twice"),
         (["yes", 2], "2 is not a string"),
         (["yes", "\ud800"], "half of a surrogate pair"),
     ],
@@ -113,7 +113,7 @@ def test_an_answer_may_hold_what_parts_lines_elsewhere(tmp_path):
     ("name", "text", "message"),
     [
         ("a.txt", b"yes\n\nno\n", "line 2: empty"),
-        ("a.txt", b"yes\nno\nyes\n", "'yes' stands there twice"),
+        ("a.txt", b"yes\nno\nyes\n", "'yes' occurs twice"),
         ("a.txt", b"", "line 1: empty"),
         ("a.txt", b"caf\xe9\n", "not UTF-8 text"),
         ("a.txt", LINES[:-5].encode(), "line 3: broken or cut-off JSON"),
@@ -156,5 +156,5 @@ def test_lines_that_are_refused(tmp_path, name, text, message):
 )
 def test_a_key_that_stands_twice_is_named(tmp_path, name, content):
     (tmp_path / name).write_text(content, encoding="utf-8")
-    with pytest.raises(RequestError, match=f"{name}: .*the key '(yes|answers?)' stands twice"):
+    with pytest.raises(RequestError, match=f"{name}: .*the key '(yes|answers?)' occurs twice"):
         read_label_map(tmp_path / name)

@@ -173,7 +173,7 @@ def test_magnitude_goes_in_a_straight_line_from_low_to_high(monkeypatch):
     for seed in range(200):
         rand_augment(picture(), 2, 9, np.random.default_rng(seed))
     assert set(seen) == {9.0, -9.0} and len(seen) == 400 and 150 < seen.count(9.0) < 250
-    with pytest.raises(ValueError, match="0 to 30 is expected, 31 came"):
+    with pytest.raises(ValueError, match="0 to 30 is expected, not 31"):
         rand_augment(picture(), 1, 31, np.random.default_rng(0))
 
 

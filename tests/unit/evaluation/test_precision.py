@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from tests.miniature.in_process import run
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.precision import autocast, scoring_precision
-from vle_bench.evaluation.record import load_record
+from vle_bench.evaluation.record import SCHEMA_VERSION, load_record
 from vle_bench.models import pretrained
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -88,7 +88,7 @@ def test_the_context_computes_in_the_precision():
 def test_evaluate_scores_as_the_training_did(work, tmp_path, precision):
     trained = load_record(work / "runs" / precision / "results" / "vqa.test.json")
     assert (
-        trained.schema_version == 4
+        trained.schema_version == SCHEMA_VERSION
         and trained.precision == trained.training["precision"] == precision
     )
     again = tmp_path / "results" / "again.json"

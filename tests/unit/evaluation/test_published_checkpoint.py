@@ -32,6 +32,7 @@ from tests.miniature.vqav2 import change, write
 from vle_bench.atomic import file_sha256
 from vle_bench.cli.evaluate import published_lines
 from vle_bench.data.prepare.manifest import Choices
+from vle_bench.data.prepare.vcr import prepare_vcr
 from vle_bench.data.prepare.vqav2 import prepare_vqav2, published_vocabulary
 from vle_bench.data.prepared import open_prepared
 from vle_bench.data.sources import SOURCES
@@ -368,11 +369,12 @@ def vcr(tmp_path_factory):
     return root
 
 
-def plain_choices(root: Path, task: str) -> dict[str, int]:
-    """annot_id → the choice of a forward pass for each choice by itself."""
+def plain_choices(root: Path, task: str, resize: str = "crop") -> dict[str, list[float]]:
+    """annot_id → the logits of a forward pass for each choice by itself."""
     folder = root / "hub" / f"tiny-{task}"
     model = VCR[task].from_pretrained(folder).eval()
     processor = VLEProcessor.from_folder(folder)
+    processor.set_size(SIZE, resize)
     processor.patch_size = 8
     data = open_prepared(root / "data")
     chosen = {}
@@ -400,7 +402,7 @@ def plain_choices(root: Path, task: str) -> dict[str, int]:
                         ),
                     ).logits.item()
                 )
-        chosen[row["annot_id"]] = int(np.argmax(logits))
+        chosen[row["annot_id"]] = logits
     return chosen
 
 
@@ -408,7 +410,7 @@ def plain_choices(root: Path, task: str) -> dict[str, int]:
 def test_vcr_is_scored_as_by_the_model_itself(vcr, task):
     record = load_record(vcr / "results" / f"tiny-{task}" / "results" / f"{task}.val.json")
     part = task.removeprefix("vcr_")
-    chosen = plain_choices(vcr, task)
+    chosen = {i: int(np.argmax(logits)) for i, logits in plain_choices(vcr, task).items()}
     assert {
         row["id"]: row[part] for row in predictions(vcr, f"tiny-{task}", f"{task}.val")
     } == chosen
@@ -464,8 +466,13 @@ def test_the_tables_take_such_records_and_mark_them(work):
     run(*command, cwd=work)
     first = work / "results" / "vle-tiny-for-vqa" / "results" / "vqa.minival.json"
     digest = load_record(first).identity[:8]
-    assert "marked: trained elsewhere; not ranked: nobody has said" in run(*add, cwd=work)[0]
-    run(*command, "--trained-on", "train", "--resize", "squash", cwd=work)
+    assert (
+        "marked: trained elsewhere; not ranked: what it was trained on is not known"
+        in run(*add, cwd=work)[0]
+    )
+    asked = ("--trained-on", "train", "--resize", "squash", "--output", "squash.json")
+    run(*command, *asked, cwd=work)
+    add = tuple(part.replace("results/vle-tiny-for-vqa", "squash.json") for part in add)
     assert "marked: trained elsewhere" in run(*add, cwd=work)[0]
     files = sorted(path.name for path in (work / "boards" / "results" / "vqa").iterdir())
     assert f"vle-tiny-for-vqa.minival.elsewhere.{digest}.json" in files and len(files) == 2
@@ -707,7 +714,7 @@ def test_another_checkpoint_of_the_same_name_overwrites_nothing(work):
     torch.save(state, folder / "pytorch_model.bin")
     _, said = evaluate(work, code=2)
     assert (
-        "results/vle-tiny-for-vqa/results/vqa.val.json: there already, and not of this checkpoint; name another"
+        "results/vle-tiny-for-vqa/results/vqa.val.json: exists already and is not of this checkpoint; name another"
         in said
     )
 
@@ -721,7 +728,10 @@ def test_other_files_beside_the_same_weights_are_another_checkpoint(work):
     folder = work / "hub" / "vle-tiny-for-vqa"
     edit("preprocessor_config.json", image_mean=[0.1, 0.2, 0.3])(folder)
     _, said = evaluate(work, code=2)
-    assert "vqa.val.json: there already, and of other files beside it; name another" in said
+    assert (
+        "vqa.val.json: exists already and is of other files beside the weights; name another"
+        in said
+    )
     evaluate(work, "--output", "other.json")
     second = load_record(work / "other.json")
     assert first.model["checkpoint_sha256"] == second.model["checkpoint_sha256"]
@@ -733,10 +743,68 @@ def test_other_files_beside_the_same_weights_are_another_checkpoint(work):
     assert earlier.identity == first.model["checkpoint_sha256"]
 
 
+def test_other_settings_and_other_data_overwrite_nothing(asked, work):
+    """The same weights scored in another way are another score: the first must not be lost."""
+    evaluate(work)
+    path = work / "results" / "vle-tiny-for-vqa" / "results" / "vqa.val.json"
+    rows = work / "results" / "vle-tiny-for-vqa" / "predictions" / "vqa.val.jsonl"
+    before = path.read_bytes(), rows.read_bytes()
+    for arguments, other in (
+        (("--resize", "squash"), "of another resize (crop, not squash)"),
+        (("--precision", "bf16"), "of another precision (fp32, not bf16)"),
+        (("--max-text-length", "9"), "of another max_text_length (50, not 9)"),
+    ):
+        said = evaluate(work, *arguments, code=2)[1]
+        assert (
+            f"vqa.val.json: exists already and is {other}; name another file with --output" in said
+        )
+    choices = Choices(label_map=work / "hub" / "vle-tiny-for-vqa" / "config.json")
+    prepare_vqav2(asked / "official", work / "shared", choices)
+    command = ("evaluate", "hub/vle-tiny-for-vqa", "--data")
+    said = run(*command, "shared", "--split", "val", cwd=work, code=2)[1]
+    assert "exists already and is of other data than shared; name" in said
+    said = run(*command, "data", "--split", "train", "--output", path, cwd=work, code=2)[1]
+    assert "and of another split (val, not train); name" in said
+    assert (path.read_bytes(), rows.read_bytes()) == before
+    evaluate(work)  # the same again is the same
+    assert rows.read_bytes() == before[1]
+
+
 def test_the_three_ways_of_pictures_can_be_asked_for(work):
-    for way in ("squash", "crop", "published-vcr"):
+    for way in ("squash", "crop"):
         evaluate(work, "--resize", way, "--output", f"{way}.json")
         assert load_record(work / f"{way}.json").model["resize"] == way
+    said = evaluate(work, "--resize", "published-vcr", "--output", "x.json", code=2)[1]
+    assert "--resize: published-vcr differs from crop in its boxes, and task vqa has none" in said
+
+
+def test_the_three_ways_of_pictures_and_boxes_in_vcr(vcr, tmp_path):
+    """On wide pictures that are not of one colour each way has logits of its own, the model's."""
+    shutil.copytree(vcr / "hub", tmp_path / "hub")
+    shutil.copytree(vcr / "official", tmp_path / "official")
+    random = np.random.default_rng(0)
+    for path in (tmp_path / "official" / "vcr1images").rglob("*.jpg"):
+        pixels = random.integers(0, 256, (40, 160, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path, "PNG")
+        metadata = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        write(path.with_suffix(".json"), metadata | {"width": 160, "height": 40})
+    prepare_vcr(tmp_path / "official", tmp_path / "data")
+    found = {}
+    for way in ("squash", "crop", "published-vcr"):
+        command = ("evaluate", "hub/tiny-vcr_q2a", "--data", "data", "--split", "val")
+        run(*command, "--resize", way, "--output", f"{way}.json", cwd=tmp_path)
+        assert load_record(tmp_path / f"{way}.json").model["resize"] == way
+        lines = (tmp_path / f"{way}.predictions.jsonl").read_text(encoding="utf-8").splitlines()
+        found[way] = {row["id"]: row["q2a_scores"] for row in map(json.loads, lines)}
+        by_hand = plain_choices(tmp_path, "vcr_q2a", way)
+        for annot_id, logits in by_hand.items():
+            expected = torch.tensor(logits).softmax(0).tolist()
+            assert found[way][annot_id] == pytest.approx(expected, abs=1e-5)
+    for one, other in (("squash", "crop"), ("squash", "published-vcr"), ("crop", "published-vcr")):
+        tagged = [
+            i for i in found[one] if found[one][i] != pytest.approx(found[other][i], abs=1e-4)
+        ]
+        assert len(tagged) > 5, (one, other)
 
 
 @pytest.mark.parametrize(
@@ -748,7 +816,7 @@ def test_a_key_that_stands_twice_is_named(work, name):
     key = next(iter(json.loads(text)))
     path.write_text(text.replace("{", f'{{"{key}": 1, ', 1), encoding="utf-8")
     _, said = evaluate(work, code=2)
-    assert f"{name}: " in said and f"the key '{key}' stands twice" in said
+    assert f"{name}: " in said and f"the key '{key}' occurs twice" in said
 
 
 def test_shards_have_one_digest(work):
@@ -927,7 +995,10 @@ def test_every_make_target_evaluates_and_prints_what_was_published(target, tmp_p
 
 
 def test_a_run_of_ours_says_itself_how_it_is_asked(work):
-    """The same weights with a training.json are a run: other data may be named, pictures and texts may not."""
+    """The same weights with a training.json are a run: other data may be named, pictures and texts may not.
+
+    Its answers are its own label map. Where nothing says which data they are from, it is never ranked.
+    """
     twin, folder = work / "hub" / "vle-tiny-for-vqa", work / "runs" / "mine" / "best"
     processor = VLEProcessor.from_folder(twin)
     training = {
@@ -941,7 +1012,12 @@ def test_a_run_of_ours_says_itself_how_it_is_asked(work):
     }
     pretrained.save(folder, VLEForVQA.from_pretrained(twin), processor, ANSWERS, training)
     command = ("evaluate", "runs/mine/best", "--data", "data", "--split", "val")
-    assert "is not the checkpoint's (17)" in run(*command, cwd=work, code=2)[1]
+    shown = run(*command, cwd=work)[0]
+    assert "the data's label map is not the checkpoint's" in shown
+    assert "trained on not known: never ranked" in shown
+    record = load_record(work / "results" / "best" / "results" / "vqa.val.json")
+    assert list(record.metrics)[0] == "accuracy" and not record.ranked
+    assert "soft_score_in_vocabulary" not in record.metrics
     for option, value in (
         ("--resize", "crop"),
         ("--max-text-length", "9"),

@@ -184,7 +184,7 @@ ROWS = [[f"test-{i}", *[0.25] * 20] for i in range(8)]
         (
             [["test-0", *[0.25] * 19], *ROWS[1:]],
             COLUMNS,
-            ["line 2: 21 columns are expected, 20 came"],
+            ["line 2: 21 columns are expected, not 20"],
         ),
         (
             [["test-0", "x", *[0.25] * 19], *ROWS[1:]],
@@ -199,7 +199,7 @@ ROWS = [[f"test-{i}", *[0.25] * 20] for i in range(8)]
         (
             ROWS,
             COLUMNS[::-1],
-            ["line 1: column 1: 'annot_id' is expected, 'rationale_conditioned_on_a3_3' came"],
+            ["line 1: column 1: 'annot_id' is expected, not 'rationale_conditioned_on_a3_3'"],
         ),
     ],
 )

@@ -3,7 +3,6 @@
 import csv
 import io
 
-from vle_bench.leaderboard.latex import latex
 from vle_bench.leaderboard.markup import (
     Cell,
     Citation,
@@ -13,6 +12,7 @@ from vle_bench.leaderboard.markup import (
     Row,
     Table,
     comma_separated,
+    latex,
     markdown,
 )
 

@@ -268,6 +268,15 @@ def test_numbers_of_questions() -> None:
         ("vcr", "val"): 26534,
         ("vcr", "test"): 25263,
         ("easy-vqa", "test"): 9673,
+        ("okvqa", "train"): 9009,
+        ("okvqa", "val"): 5046,
+        ("textvqa", "train"): 34602,
+        ("textvqa", "val"): 5000,
+        ("vizwiz", "train"): 20523,
+        ("vizwiz", "val"): 4319,
+        ("gqa", "train"): 943000,
+        ("gqa", "val"): 132062,
+        ("gqa", "testdev"): 12578,
         **{("shapes-vcr", split): n for split, n in QUESTIONS.items()},
     }
 
@@ -424,7 +433,7 @@ FIRST = '{model: CoCa, data: vqav2, task: vqa, split: test-dev, value: "82.3", s
         (
             "n: 500, source: shapes-vcr",
             "n: 500, source: shapes",
-            "split_sizes.10.source (shapes-vcr): 'shapes' is not among the sources",
+            "split_sizes.19.source (shapes-vcr): 'shapes' is not among the sources",
         ),
         (
             FIRST,

@@ -404,7 +404,7 @@ def test_a_record_is_taken_in_once_and_never_replaced(tmp_path: Path) -> None:
         json.dumps(record("vqav2", "minival", 0.771, seconds=7.0, command="again")),
         encoding="utf-8",
     )
-    assert add_record(run, root, if_new=True) == (target, ["there already, with the same figures"])
+    assert add_record(run, root, if_new=True) == (target, ["exists already, with the same figures"])
     assert load_record(target).command == "vle-bench train"
     assert "77.10" in page(root, "comparison")
     (run / "results" / "vqa.minival.json").write_text(

@@ -15,31 +15,21 @@ from vle_bench.metrics.error_analysis import (
 
 def test_calibration_by_hand():
     confidence, score = np.array([0.1, 0.15, 0.6, 0.65, 1.0]), np.array([0.0, 1.0, 1.0, 0.3, 1.0])
-    found = calibration(confidence, score)
-    assert [b["n"] for b in found["bins"]] == [
-        0,
-        2,
-        0,
-        0,
-        0,
-        0,
-        2,
-        0,
-        0,
-        1,
-    ]  # 0.1 and 0.6 belong to the bins they open, 1 to the last
-    second, seventh, last = (found["bins"][k] for k in (1, 6, 9))
+    error, bins = calibration(confidence, score)
+    assert [b["n"] for b in bins] == [0, 2, 0, 0, 0, 0, 2, 0, 0, 1]
+    # 0.1 and 0.6 belong to the bins they open, 1 to the last
+    second, seventh, last = (bins[k] for k in (1, 6, 9))
     assert (second["confidence"], second["score"]) == pytest.approx((0.125, 0.5))
     assert (seventh["confidence"], seventh["score"]) == pytest.approx((0.625, 0.65))
     assert (last["confidence"], last["score"]) == (1, 1)
-    assert found["bins"][0] == {"low": 0.0, "high": 0.1, "n": 0, "confidence": None, "score": None}
+    assert bins[0] == {"low": 0.0, "high": 0.1, "n": 0, "confidence": None, "score": None}
     # (2 × |0.125 − 0.5| + 2 × |0.625 − 0.65| + 0) / 5
-    assert found["error"] == pytest.approx((2 * 0.375 + 2 * 0.025) / 5)
+    assert error == pytest.approx((2 * 0.375 + 2 * 0.025) / 5)
 
 
 def test_every_tenth_opens_its_bin():
     tenths = np.arange(10) / 10
-    assert [b["n"] for b in calibration(tenths, np.zeros(10))["bins"]] == [1] * 10
+    assert [b["n"] for b in calibration(tenths, np.zeros(10))[1]] == [1] * 10
 
 
 @pytest.mark.parametrize("wrong", [[], [-0.1], [1.1], [math.nan]])

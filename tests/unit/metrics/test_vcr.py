@@ -131,8 +131,8 @@ def changed(place, cell):
         ([], r"leaderboard.csv: 1 annot_ids missing \('v-1'\)"),
         ([row("v-1"), row("v-2")], r"leaderboard.csv: 1 annot_ids unknown \('v-2'\)"),
         ([row("v-1"), row("v-1")], "line 3: annot_id 'v-1' a second time"),
-        ([row("v-1")[:-1]], "line 2: 21 columns are expected, 20 came"),
-        ([row("v-1") + [0]], "line 2: 21 columns are expected, 22 came"),
+        ([row("v-1")[:-1]], "line 2: 21 columns are expected, not 20"),
+        ([row("v-1") + [0]], "line 2: 21 columns are expected, not 22"),
         ([changed(3, "high")], r"line 2 \(annot_id 'v-1'\): answer_2: 'high' is not a number"),
         ([changed(3, "")], "answer_2: '' is not a number"),
         ([changed(9, "nan")], "rationale_conditioned_on_a1_0: 'nan' is not finite"),
@@ -149,10 +149,10 @@ def test_bad_predictions_get_one_line(write, rows, message):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        (COLUMNS[:-1], "line 1: 21 columns are expected, 20 came"),
+        (COLUMNS[:-1], "line 1: 21 columns are expected, not 20"),
         (
             (*COLUMNS[:2], COLUMNS[3], COLUMNS[2], *COLUMNS[4:]),
-            "line 1: column 3: 'answer_1' is expected, 'answer_2' came",
+            "line 1: column 3: 'answer_1' is expected, not 'answer_2'",
         ),
     ],
 )
@@ -218,4 +218,4 @@ def test_command(write):
     predictions.write_text("annot_id\n", encoding="utf-8")
     refused = command(*arguments)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == f"vle-bench: {predictions}: line 1: 21 columns are expected, 1 came\n"
+    assert refused.stderr == f"vle-bench: {predictions}: line 1: 21 columns are expected, not 1\n"

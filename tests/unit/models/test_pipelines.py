@@ -248,7 +248,7 @@ def test_a_long_text_in_front_of_roberta(folders, images):
             r"^inputs\[1\]: image \(none\.png\): cannot be read",
         ),
         ("none.png", None, "expected an image and a text"),
-        ([0, b"x"], "a", r"^inputs\[1\]: image: .* bytes came"),
+        ([0, b"x"], "a", r"^inputs\[1\]: image: .* not bytes"),
     ],
 )
 @pytest.mark.parametrize("batch_size", [1, 2])

@@ -272,12 +272,12 @@ def test_a_broken_file_is_named_with_its_place(squash, tmp_path, kind, reason):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (b"bytes", "a Pillow image, a path, an address or a numpy array is expected, bytes came"),
-        (None, "NoneType came"),
-        (np.zeros((4, 4, 3)), "an array of uint8 or uint16 is expected, float64 came"),
-        (np.zeros((3, 5, 6), np.uint8), r"an array \(H, W\) .* is expected, \(3, 5, 6\) came"),
-        (np.zeros((0, 4, 3), np.uint8), r"\(0, 4, 3\) came"),
-        (np.zeros(4, np.uint8), r"\(4,\) came"),
+        (b"bytes", "a Pillow image, a path, an address or a numpy array is expected, not bytes"),
+        (None, "not NoneType"),
+        (np.zeros((4, 4, 3)), "an array of uint8 or uint16 is expected, not float64"),
+        (np.zeros((3, 5, 6), np.uint8), r"an array \(H, W\) .* is expected, not \(3, 5, 6\)"),
+        (np.zeros((0, 4, 3), np.uint8), r"not \(0, 4, 3\)"),
+        (np.zeros(4, np.uint8), r"not \(4,\)"),
     ],
 )
 def test_what_is_no_image(squash, source, message):

@@ -165,7 +165,7 @@ def test_a_test_record_needs_no_label(pipes):
         ({"metadata": None}, "has objects: `metadata` with their boxes is expected"),
         (
             {"metadata": {"boxes": [[0, 0, 1, 1]]}},
-            "metadata: boxes: one for each of 6 objects is expected, 1 came",
+            "metadata: boxes: one for each of 6 objects is expected, not 1",
         ),
         (
             {"metadata": {"boxes": [[float("nan"), 0, 1, 1]] * 6}},

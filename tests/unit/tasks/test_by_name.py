@@ -2,16 +2,22 @@
 
 import itertools
 import json
+import math
 import random
 from collections import defaultdict
+from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 
 from tests.miniature.by_name import GQA_TYPES, WRITERS
 from tests.miniature.vqav2 import write
 from vle_bench.data.prepare.by_name import LAYOUTS, prepare_named
 from vle_bench.data.prepare.manifest import AS_USUAL
 from vle_bench.data.prepared import open_prepared
+from vle_bench.metrics.answers import multiple_choice
+from vle_bench.tasks import vqa
 from vle_bench.tasks.predictions import Prediction
 from vle_bench.tasks.vqa import VQA_TASK, id_column
 
@@ -160,6 +166,8 @@ def test_other_data_have_no_consensus(tmp_path):
         ("aokvqa", "cab", 1.0),
         ("aokvqa", "taxi", 2 / 3),  # no annotator is left out
         ("aokvqa", "Cab", 0.0),  # compared as given
+        ("aokvqa-choices", "cab", 1.0),
+        ("aokvqa-choices", "train", 0.0),
         ("okvqa", "two", average([1.0, 0.0] * 3)),
         ("vqa-cp-v2", "red", average([0.0, 1.0] * 4)),
     ],
@@ -182,6 +190,10 @@ RESULTS = {
     "advqa": ("test-dev", [{"question_id": 770, "answer": "770!"}]),
     "gqa": ("submission", [{"questionId": "0300", "prediction": "0300!"}]),
     "aokvqa": ("test", {"22MexNkBPpdZGX6sxbxte0": {"direct_answer": "22MexNkBPpdZGX6sxbxte0!"}}),
+    "aokvqa-choices": (
+        "test",
+        {"22MexNkBPpdZGX6sxbxte0": {"multiple_choice": "22MexNkBPpdZGX6sxbxte0!"}},
+    ),
 }
 
 
@@ -202,3 +214,45 @@ def test_the_results_file_has_the_official_form_and_ids(name, tmp_path):
 def test_data_with_vqa_v2s_metric_and_file_have_its_task(tmp_path):
     _, task = prepared("okvqa", WRITERS["okvqa"](tmp_path / "official"), tmp_path / "data")
     assert task == VQA_TASK
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_multiple_choice(seed):
+    """The most probable choice of the label map, against a search through all of them."""
+    rng = np.random.default_rng(seed)
+    labels = [f"answer {n}" for n in range(30)] + ["2"]
+    choices, right = {}, {}
+    for n in range(QUESTIONS):
+        among = [*rng.choice(labels[:-1], 3, replace=False).tolist(), f"unknown {n}"]
+        choices[n] = [str(answer) for answer in rng.permutation(among)]
+        right[n] = choices[n][int(rng.integers(4))]
+    choices[0] = ["red", "blue"]  # neither is in the label map
+    choices[1] = ["two", "answer 1"]  # known in its normalised form
+    logits = torch.tensor(rng.normal(size=(QUESTIONS, len(labels))), dtype=torch.float32)
+    logits[1, -1] = 9.0
+    predictions = replace(VQA_TASK, choices=choices).predictions(logits, [*choices], labels)
+    hits = []
+    for n, prediction in enumerate(predictions):
+        best, highest = choices[n][0], -math.inf
+        for choice in choices[n]:
+            if choice in labels and float(logits[n][labels.index(choice)]) > highest:
+                best, highest = choice, float(logits[n][labels.index(choice)])
+        best = "two" if n == 1 else best
+        assert prediction.id == n and prediction["answer"] == best
+        assert "label" not in prediction.values and VQA_TASK.wrong(prediction) is None
+        hits.append(1.0 if best == right[n] else 0.0)
+        assert multiple_choice(prediction["answer"], [right[n]]) == hits[-1]
+    assert predictions[0].values == {"answer": "red", "score": 0.0}
+    assert 0.15 < average(hits) < 0.5
+
+
+def test_a_question_is_predicted_among_its_own_choices(tmp_path, monkeypatch):
+    official = WRITERS["aokvqa-choices"](tmp_path / "official")
+    data, task = prepared("aokvqa-choices", official, tmp_path / "data")
+    monkeypatch.setattr(vqa, "predict_in_batches", lambda task, *_, **__: task.choices)
+    questions = data.questions("test")
+    assert task.predict(None, data, "test") == dict(
+        zip(questions["question_id"], questions["choices"], strict=True)
+    )
+    direct, task = prepared("aokvqa", official, tmp_path / "direct")
+    assert task.predict(None, direct, "test") == {}

@@ -29,7 +29,7 @@ def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     [
         (b'{"id": 1', r"x.jsonl: line 1: broken or cut-off JSON at column"),
         (b'{"id": 1}\n\xff\xfe', "x.jsonl: line 2: not UTF-8 text"),
-        (b'{"id": 1, "id": 2}', "x.jsonl: line 1: .*the key 'id' stands twice"),
+        (b'{"id": 1, "id": 2}', "x.jsonl: line 1: .*the key 'id' occurs twice"),
         (b"[1]", r"x.jsonl: line 1: \[1\] is not an object"),
         (b'{"answer": "x"}', r"prediction 1 \(id None\): an id is expected"),
         (b'{"id": [1]}', r"prediction 1 \(id \[1\]\): an id is expected"),

@@ -24,6 +24,7 @@ from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.data.vcr_text import encode_record
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluation.evaluate import predict_checkpoint
+from vle_bench.evaluation.request import Request
 from vle_bench.models import (
     VLEConfig,
     VLEForITM,
@@ -600,7 +601,7 @@ def test_fine_tuning_starts_from_the_second_stage(root, processor, tmp_path, cap
         match="vcr_second_stage: answers no question, so there is no file for a leaderboard; .*RUN",
     ):
         predict_checkpoint(
-            stage, root, "val", tmp_path / "file.csv", accelerator=Accelerator(cpu=True)
+            Request(stage, root, "val"), tmp_path / "file.csv", accelerator=Accelerator(cpu=True)
         )
     assert not (tmp_path / "file.csv").exists()
 

@@ -2,12 +2,14 @@
 
 import math
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import get_polynomial_decay_schedule_with_warmup
 
+from vle_bench.data.prepared import Manifest
 from vle_bench.recipe.load import load_recipe, shipped_recipes
 from vle_bench.training.optim import learning_rate_schedule, warmup_steps
 
@@ -68,6 +70,25 @@ def test_decay_of_norms(both, recipe, part, figure):
         r"\n#\s+", " ", COMMENTS
     )
     assert round(sum(both[1])) == pytest.approx(6350, abs=2)
+
+
+def test_decay_of_the_head_norm_in_vcr():
+    """The recipe's own steps and rate: 5 epochs of 212,923 questions in batches of 128."""
+    loaded = load_recipe("vcr/vle-base-q2a").train
+    steps = int(212_923 // loaded.batch_size * loaded.epochs)
+    warmup = warmup_steps(steps, loaded.warmup_fraction)
+    assert round(steps, -2) == 8_300
+    factors = [min(k / warmup, (steps - k) / (steps - warmup)) for k in range(steps)]
+    rate = loaded.learning_rate * loaded.lr_mult_head
+    left = math.prod(1 - rate * factor * loaded.weight_decay for factor in factors)
+    assert f"{100 * (1 - left):.1f} %" == "2.1 %"
+    text = shipped_recipes()["vcr/vle-base-q2a.yaml"].read_text(encoding="utf-8")
+    assert "the head's norm: 2.1 %" in text
+
+
+def test_the_count_of_turned_images_is_where_the_recipe_says():
+    assert "`turned` in manifest.json" in COMMENTS
+    assert "turned" in {field.name for field in fields(Manifest)}
 
 
 def published_step(gradient, step, lr=1.0, betas=(0.9, 0.98), eps=1e-8):

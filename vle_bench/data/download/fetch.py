@@ -161,12 +161,12 @@ def whole_length(url: str, response: http.client.HTTPResponse) -> int:
     """
     if response.headers.get_content_type() == "text/html":
         raise RunFailed(
-            f"{url}: a web page came in place of the archive (does the network ask for a login?)"
+            f"{url}: a web page in place of the archive (does the network ask for a login?)"
         )
     length = response.headers.get("Content-Length", "")
     if not length.isdecimal():
         raise RunFailed(
-            f"{url}: the server tells no size, so a cut-off file could not be told from a whole one"
+            f"{url}: the server gives no size, so that a cut-off file would pass for a whole one"
         )
     return int(length)
 

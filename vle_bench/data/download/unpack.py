@@ -127,7 +127,7 @@ def members(path: Path, content: zipfile.ZipFile, holds: Sequence[str]) -> list[
     name, times = Counter(info.filename.casefold() for info in infos).most_common(1)[0]
     if times > 1:
         raise RunFailed(
-            f"{path}: nothing was unpacked, because the entry {name!r} stands there {times} times"
+            f"{path}: nothing was unpacked, because the entry {name!r} occurs {times} times"
         )
     if (size := sum(info.file_size for info in infos)) > MOST_GROWTH * path.stat().st_size:
         raise RunFailed(f"{path}: nothing was unpacked, because it claims to hold {in_words(size)}")
@@ -159,11 +159,7 @@ def entry_problem(info: zipfile.ZipInfo) -> str | None:
 
 def crc(path: Path) -> int:
     value = 0
-    for block in file_blocks(path):
-        value = zlib.crc32(block, value)
-    return value
-
-
-def file_blocks(path: Path) -> Iterator[bytes]:
     with open(path, "rb") as file:
-        yield from iter(lambda: file.read(BLOCK), b"")
+        while block := file.read(BLOCK):
+            value = zlib.crc32(block, value)
+    return value

@@ -150,10 +150,10 @@ def read_one_file(
                 else:
                     yield made
 
-        found = table(questions, rows(), schema, bad)
-        if not len(found) and not bad.listed:
+        rows_of_file = table(questions, rows(), schema, bad)
+        if not len(rows_of_file) and not bad.listed:
             raise RequestError(f"{questions}: no question")
-        return found
+        return rows_of_file
 
     return read
 
@@ -243,37 +243,51 @@ def of_gqa(record: JsonObject, labelled: bool) -> JsonObject | str:
     return ids | name | {"question": record["question"], **truth}
 
 
-CHOICE_COLUMNS = (
-    pa.field("choices", pa.list_(pa.string())),
-    pa.field("right_choice", pa.int64()),
-)
+CHOICES = pa.field("choices", pa.list_(pa.string()))  # of which a model gives one
 
 
 def of_aokvqa(record: JsonObject, labelled: bool) -> JsonObject | str | None:
-    """A question with four choices and ten direct answers.
+    """A question with ten direct answers.
 
     None for a question that is to be scored and whose direct answers are too different to be: the
     official program leaves those marked as difficult out.
     """
-    fields: Kinds = {"question_id": str, "image_id": int, "question": str, "choices": list}
+    fields: Kinds = {"question_id": str, "image_id": int, "question": str}
     if problem := problem_of_question(record, fields):
         return problem
-    if not all(isinstance(choice, str) for choice in record["choices"]):
-        return "choices: not all of them are strings"
-    truth = UNLABELLED | {"right_choice": None}
+    truth = UNLABELLED
     if labelled:
-        if problem := problem_of(record, {"direct_answers": list, "correct_choice_idx": int}):
+        if problem := problem_of(record, {"direct_answers": list}):
             return problem
-        if record["correct_choice_idx"] not in range(len(record["choices"])):
-            return f"correct_choice_idx: {record['correct_choice_idx']} is none of the choices"
         if type(record.get("difficult_direct_answer")) is not bool:
             return "difficult_direct_answer: true or false is expected"
         if problem := ten({"answers": [{"answer": one} for one in record["direct_answers"]]}):
             return f"direct_{problem}"
-        truth = truths(record["direct_answers"])
-        truth |= {"right_choice": record["correct_choice_idx"]}
         if record["difficult_direct_answer"] and record.get("split") != "train":
             return None
+        truth = truths(record["direct_answers"])
+    return ids_of_aokvqa(record) | truth
+
+
+def of_aokvqa_choices(record: JsonObject, labelled: bool) -> JsonObject | str:
+    """A question with four choices, one of them right."""
+    fields: Kinds = {"question_id": str, "image_id": int, "question": str, "choices": list}
+    if problem := problem_of_question(record, fields):
+        return problem
+    choices = record["choices"]
+    if not choices or not all(isinstance(choice, str) for choice in choices):
+        return "choices: a list of strings is expected"
+    truth = UNLABELLED
+    if labelled:
+        if problem := problem_of(record, {"correct_choice_idx": int}):
+            return problem
+        right = record["correct_choice_idx"]
+        if right not in range(len(choices)):
+            return f"correct_choice_idx: {right} is none of the choices"
+        truth = truths([choices[right]] * NUMBER_OF_ANSWERS)
+    return ids_of_aokvqa(record) | {"choices": choices} | truth
+
+
+def ids_of_aokvqa(record: JsonObject) -> JsonObject:
     ids = {"question_id": numbered(record["question_id"]), "official_id": record["question_id"]}
-    asked = {name: record[name] for name in ("image_id", "question", "choices")}
-    return ids | asked | truth
+    return ids | {name: record[name] for name in ("image_id", "question")}

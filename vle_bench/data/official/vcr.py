@@ -25,8 +25,8 @@ def read_metadata(path: Path) -> Any:
 
 def annot_id_of(line: bytes) -> str | None:
     """Find the id in a line that is no JSON."""
-    found = re.search(rb'"annot_id": ?"([\w-]+)"', line)
-    return None if found is None else found[1].decode()
+    match = re.search(rb'"annot_id": ?"([\w-]+)"', line)
+    return None if match is None else match[1].decode()
 
 
 def check_record(record: Record, task: str = "qa2r") -> None:
@@ -69,7 +69,7 @@ def check_official_record(record: Record) -> None:
     check_record(record)
     for key in ("answer_choices", "rationale_choices"):
         if len(record[key]) != CHOICES:
-            raise bad_record(record, f"{key}: {CHOICES} are expected, {len(record[key])} came")
+            raise bad_record(record, f"{key}: {CHOICES} are expected, not {len(record[key])}")
         if [] in record[key]:
             raise bad_record(record, f"{key}[{record[key].index([])}]: empty")
     if not record["question"]:
@@ -95,10 +95,10 @@ def check_metadata(record: Record, metadata: Record) -> None:
             "metadata: names: not the record's objects; is it the metadata of another image?",
         )
     if not isinstance(boxes, list) or len(boxes) != len(objects):
-        came = len(boxes) if isinstance(boxes, list) else short(boxes)
+        given = len(boxes) if isinstance(boxes, list) else short(boxes)
         raise bad_record(
             record,
-            f"metadata: boxes: one for each of {len(objects)} objects is expected, {came} came",
+            f"metadata: boxes: one for each of {len(objects)} objects is expected, not {given}",
         )
     for i, box in enumerate(boxes):
         if not isinstance(box, list) or len(box) not in (4, 5) or not all(map(_is_finite, box)):
@@ -165,7 +165,7 @@ def bad_record(record: Record, problem: str) -> RequestError:
     )
 
 
-def _list(record: Record, key: str) -> list[Any]:
+def _list(record: Record, key: str) -> list[object]:
     if key not in record:
         raise bad_record(record, f"has no {key!r}")
     values = record[key]
@@ -174,7 +174,7 @@ def _list(record: Record, key: str) -> list[Any]:
     return values
 
 
-def _check_tokens(record: Record, key: str, tokens: Any, objects: int) -> None:
+def _check_tokens(record: Record, key: str, tokens: object, objects: int) -> None:
     if not isinstance(tokens, list):
         raise bad_record(record, f"{key}: {short(tokens)} is not a list of tokens")
     for token in tokens:
@@ -189,7 +189,7 @@ def _check_tokens(record: Record, key: str, tokens: Any, objects: int) -> None:
                 )
 
 
-def _is_finite(value: Any) -> bool:
+def _is_finite(value: object) -> bool:
     try:
         return (
             isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

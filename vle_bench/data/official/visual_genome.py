@@ -20,7 +20,7 @@ def read_visual_genome(
 ) -> pa.Table:
     """Read the questions about images with a `coco_id` to the columns of OFFICIAL.
 
-    The one answer stands there ten times, as if all ten people had given it.
+    The one answer is repeated ten times, as if all ten people had given it.
 
     Args:
         question_answers: `question_answers.json`: [{"id": image, "qas": [{"qa_id", "question",
@@ -35,7 +35,7 @@ def read_visual_genome(
 
 def coco_ids(image_data: Path, bad: BadRecords) -> dict[int, int]:
     """Map Visual Genome's image ids to COCO's."""
-    found = {}
+    ids = {}
     for number, record in enumerate(stream(image_data, None)):
         coco_id = record.get("coco_id") if isinstance(record, dict) else None
         problem = problem_of(record, {"image_id": int}) or (
@@ -44,8 +44,8 @@ def coco_ids(image_data: Path, bad: BadRecords) -> dict[int, int]:
         if problem:
             bad.add(image_data, f"record {number}", problem)
         elif coco_id is not None:
-            found[record["image_id"]] = coco_id
-    return found
+            ids[record["image_id"]] = coco_id
+    return ids
 
 
 def rows(path: Path, images: dict[int, int], bad: BadRecords) -> Iterator[JsonObject]:

@@ -136,10 +136,17 @@ def questions_of(
             yield {name: record[name] for name in ASKED.names}
 
 
-def problem_of_question(record: Any, fields: Kinds | None = None) -> str | None:
-    """Describe what is wrong with a question; `fields`: those of VQA v2 if not given."""
+def problem_of_question(
+    record: Any, fields: Kinds | None = None, key: str = "question"
+) -> str | None:
+    """Describe what is wrong with a question.
+
+    Args:
+        fields: those of VQA v2 if not given.
+        key: the field of the question's text.
+    """
     problem = problem_of(record, QUESTION if fields is None else fields)
-    return problem or (None if record["question"].strip() else "question: empty")
+    return problem or (None if record[key].strip() else f"{key}: empty")
 
 
 def annotations_of(

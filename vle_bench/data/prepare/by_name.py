@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -97,6 +98,17 @@ GQA_FILES = {
     "submission": "submission_all",
 }
 GQA_LABELLED = ("train", "val", "testdev")
+
+AOKVQA_HOME = "https://github.com/allenai/aokvqa"
+AOKVQA_FILES = {
+    split: Files(
+        f"aokvqa_v1p0_{split}.json",
+        None if split == "test" else f"aokvqa_v1p0_{split}.json",
+        (f"{split}2017",),
+        coco_2017,
+    )
+    for split in ("train", "val", "test")
+}
 
 LAYOUTS = {
     "okvqa": Layout(
@@ -197,21 +209,22 @@ LAYOUTS = {
         ),
     ),
     "aokvqa": Layout(
-        home="https://github.com/allenai/aokvqa",
-        splits={
-            split: Files(
-                f"aokvqa_v1p0_{split}.json",
-                None if split == "test" else f"aokvqa_v1p0_{split}.json",
-                (f"{split}2017",),
-                coco_2017,
-            )
-            for split in ("train", "val", "test")
-        },
-        read=further.read_one_file(
-            further.listed(None), further.of_aokvqa, [further.OFFICIAL_ID, *further.CHOICE_COLUMNS]
-        ),
+        home=AOKVQA_HOME,
+        splits=AOKVQA_FILES,
+        read=further.read_one_file(further.listed(None), further.of_aokvqa, [further.OFFICIAL_ID]),
         min_count=2,
         metric="direct_answer",
+        as_given=True,
+    ),
+    "aokvqa-choices": Layout(
+        home=AOKVQA_HOME,
+        splits=AOKVQA_FILES,
+        read=further.read_one_file(
+            further.listed(None),
+            further.of_aokvqa_choices,
+            [further.OFFICIAL_ID, further.CHOICES],
+        ),
+        metric="multiple_choice",
         as_given=True,
     ),
 }
@@ -286,6 +299,24 @@ def image_path(official: Path, files: Files) -> Callable[[int], Path] | None:
     return path
 
 
+def official_questions(name: str, questions: Path) -> tuple[list[Any], list[list[str]] | None]:
+    """Return the ids of the questions in an official file, as a results file must have them.
+
+    Returns:
+        the ids, numbers or strings, and the choices of each question; None if any answer will do.
+
+    Raises:
+        RequestError: the file cannot be read, is one of another dataset, or has a wrong record.
+    """
+    asked = LAYOUTS[name].read(questions, None, BadRecords())
+    ids = further.OFFICIAL_ID.name
+    choices = further.CHOICES.name
+    return (
+        asked[ids if ids in asked.column_names else "question_id"].to_pylist(),
+        asked[choices].to_pylist() if choices in asked.column_names else None,
+    )
+
+
 def archives_of(name: str, output: Path, given: Mapping[str, str]) -> Sequence[Archive]:
     """Return the official archives; all of them are public, so that `given` is empty."""
     return LAYOUTS[name].archives
@@ -293,5 +324,6 @@ def archives_of(name: str, output: Path, given: Mapping[str, str]) -> Sequence[A
 
 okvqa, vizwiz, textvqa = (partial(prepare_named, name) for name in ("okvqa", "vizwiz", "textvqa"))
 advqa, rephrasings = (partial(prepare_named, name) for name in ("advqa", "vqa-rephrasings"))
-cp_v2, gqa, aokvqa = (partial(prepare_named, name) for name in ("vqa-cp-v2", "gqa", "aokvqa"))
+cp_v2, gqa = (partial(prepare_named, name) for name in ("vqa-cp-v2", "gqa"))
+aokvqa, aokvqa_choices = (partial(prepare_named, name) for name in ("aokvqa", "aokvqa-choices"))
 okvqa_archives, gqa_archives = (partial(archives_of, name) for name in ("okvqa", "gqa"))

@@ -13,7 +13,7 @@ from vle_bench.data.pixels import PREFIX
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.shards import Problem
 from vle_bench.data.prepared import SCHEMA_VERSION, Manifest, damage, read_manifest
-from vle_bench.errors import RequestError
+from vle_bench.errors import RequestError, first_of
 from vle_bench.json_files import JsonObject, read_json
 
 NAMED = 3  # differences that an error names
@@ -70,9 +70,8 @@ class Fingerprint:
         manifest = read_manifest(output / "manifest.json")
         assert manifest.inputs is not None
         if changes := differences(manifest.inputs, self.as_inputs(manifest.left_out)):
-            more = f" and {len(changes) - NAMED} more" if len(changes) > NAMED else ""
             raise RequestError(
-                f"{output}: was prepared in another way ({'; '.join(changes[:NAMED])}{more}); "
+                f"{output}: was prepared in another way ({first_of(changes, NAMED, '; ')}); "
                 "remove the folder or give another --output"
             )
         if damage(output, manifest) is None:

@@ -1,6 +1,5 @@
 """Prepare official files of VQA form; every dataset of questions and answers uses this module."""
 
-import hashlib
 import json
 from collections import Counter
 from functools import partial
@@ -24,17 +23,19 @@ from vle_bench.data.prepare.manifest import (
     remove_others,
 )
 from vle_bench.data.prepare.shards import (
+    Problem,
     Source,
     described,
     image_error,
     images_only,
     plan,
+    turned_of,
     write_shards,
 )
 from vle_bench.data.prepare.split import Ids, Official, Rows, Splits, image_file
 from vle_bench.data.prepare.targets import with_targets
 from vle_bench.data.prepare.vocabulary import never_given, vocabulary
-from vle_bench.data.prepare.vqa_summary import length_report, load_tokenizer, split_report
+from vle_bench.data.prepare.vqa_summary import count, length_report, load_tokenizer, split_report
 from vle_bench.data.prepared import SCHEMA_VERSION, Manifest
 from vle_bench.data.tables import ROWS_A_BATCH, map_table, write_table
 from vle_bench.errors import RequestError
@@ -67,42 +68,37 @@ def prepare_questions(
             for an answer to become a class.
         made_from: parameters that generated the official files, see `fingerprint`.
         normalised: the classes are normalised answers; False: answers as they were given.
-        metric: see `Manifest`.
     """
     if choices.tokenizer is not None:
         load_tokenizer(choices.tokenizer)  # its errors should come before the work
     given = None if choices.label_map is None else read_label_map(choices.label_map)
-    files = official_files(splits)
-    request = fingerprint(source, files, choices, partial(image_file, splits), made_from, given)
+    file_of = partial(image_file, splits)
+    request = fingerprint(source, official_files(splits), choices, file_of, made_from, given)
     if (standing := request.finished(output, splits)) is not None:
-        lengths = partial(lengths_of, output, choices)
-        request.count_again(output, standing, standing.report, lengths)
+        request.count_again(output, standing, standing.report, partial(lengths_of, output, choices))
         return standing
     with atomic.resumed_folder(output, FINISHED_SHARDS) as folder:
         work = start_or_resume(folder, splits, choices)
         official, bad = read_all(work, splits, choices)
         rows = rows_of_splits(splits, official)
         labels = given or counted_labels(splits, official, rows, min_count, normalised)
-        images, shards, bad_images = write_images(folder, work, splits, official, rows, choices)
+        images, shards, bad_images, turned = write_images(folder, splits, official, rows, choices)
         counts, report, left_out = write_questions(
             folder, splits, official, rows, images, labels, choices
         )
         for name in splits:
             lost = bad_questions(name, splits, official, rows, bad)
             report[name]["left_out_as_bad_records"] = lost
-        left_out["records"] = bad.listed
-        left_out["images"] = [{**image, "file": Path(image["file"]).name} for image in bad_images]
-        if "visual_genome" in left_out:
-            left_out["visual_genome"]["outside_coco"] = bad.outside_coco
-        tables = [f"questions-{name}.arrow" for name in splits]
+        list_left_out(left_out, bad, bad_images)
+        tables = (folder / f"questions-{name}.arrow" for name in splits)
+        files = shards | write_labels(folder, labels) | {p.name: described(p) for p in tables}
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             source=source,
             splits=counts,
-            files=shards
-            | write_labels(folder, labels)
-            | {n: described(folder / n) for n in tables},
+            files=files,
             images=list(shards),
+            turned=turned,
             labels=described_labels(labels, choices, min_count),
             targets="published" if choices.published_targets else "normalised",
             report=report,
@@ -112,6 +108,14 @@ def prepare_questions(
             metric=metric,
         )
         return finish(folder, manifest)
+
+
+def list_left_out(left_out: JsonObject, bad: BadRecords, images: list[Problem]) -> None:
+    """Add the wrong records and the unreadable images to what the manifest lists, in place."""
+    left_out["records"] = bad.listed
+    left_out["images"] = [{**image, "file": Path(image["file"]).name} for image in images]
+    if "visual_genome" in left_out:
+        left_out["visual_genome"]["outside_coco"] = bad.outside_coco
 
 
 def official_files(splits: Splits) -> list[Path]:
@@ -311,16 +315,16 @@ def counted_labels(
 
 def write_images(
     folder: Path,
-    work: Path,
     splits: Splits,
     official: Official,
     rows: dict[str, Rows],
     choices: Choices,
-) -> tuple[Ids, JsonObject, list[JsonObject]]:
+) -> tuple[Ids, JsonObject, list[JsonObject], int]:
     """Store every image that a question asks about, once, by id.
 
     Returns:
-        the ids in the order of the rows, {shard: {"bytes", "sha256"}}, and the unreadable images.
+        the ids in the order of the rows, {shard: {"bytes", "sha256"}}, the unreadable images, and
+        the number of those that were turned.
     """
     paths: dict[int, str] = {}
     for name, split in splits.items():
@@ -333,22 +337,10 @@ def write_images(
     skip = choices.on_bad_image == "skip"
     if missing and not skip:
         raise image_error(missing[0])
-    notes = write_shards(folder, work, shards, choices.workers, images_only(skip))
+    notes = write_shards(folder, folder / WORK, shards, choices.workers, images_only(skip))
     unreadable = [bad for note in notes for bad in note["bad"]]
     all_bad = sorted([*missing, *unreadable], key=lambda image: image["image_id"])
     bad_ids = [image["image_id"] for image in all_bad]
     ids = np.setdiff1d(np.fromiter(paths, np.int64, len(paths)), bad_ids)
     files = {shard.name: note["file"] for shard, note in zip(shards, notes, strict=True)}
-    return ids, files, all_bad
-
-
-def count(questions: pa.Table, labelled: bool) -> JsonObject:
-    """Return a split's entry in the manifest; `answerable`: with an answer in the vocabulary."""
-    ids = questions["question_id"].to_pylist()
-    return {
-        "questions": len(ids),
-        "images": len(pc.unique(questions["image_id"])),
-        "labelled": labelled,
-        "answerable": pc.sum(questions["answerable"]).as_py() or 0,
-        "ids_sha256": hashlib.sha256(json.dumps(ids).encode()).hexdigest(),
-    }
+    return ids, files, all_bad, turned_of(notes)

@@ -318,10 +318,10 @@ def _choices(
 
 def _source(candidates: list[int], index: int, rng: Random) -> int:
     """Return another question than `index`."""
-    found = rng.choice(candidates) if candidates else -1
-    if found == index:
-        found = candidates[candidates.index(index) - 1]
-    return found if found != index else -1
+    chosen = rng.choice(candidates) if candidates else -1
+    if chosen == index:
+        chosen = candidates[candidates.index(index) - 1]
+    return chosen if chosen != index else -1
 
 
 def _untagged(tokens: Tokens) -> str:

@@ -25,6 +25,7 @@ from vle_bench.json_files import JsonObject, read_json
 from vle_bench.progress import Bar
 
 SHARD_BYTES = 500_000_000
+TURNED = "turned"  # key of the counts: images that were turned as their EXIF orientation says
 IMAGES_A_BATCH = 100  # 16 MB of COCO's images are held at a time
 Problem = JsonObject  # file, image_id, problem
 T = TypeVar("T")
@@ -125,13 +126,18 @@ def write_shards(
     Returns:
         a note of each shard: `file` ({"bytes", "sha256"}), `bad` (images left out) and `counts`.
     """
-    found = []
+    shard_notes = []
     write = partial(finished_or_written, folder, notes, table)
     with Bar("images", sum(len(shard.images) for shard in shards)) as bar:
         for shard, note in zip(shards, in_processes(write, shards, workers), strict=True):
-            found.append(note)
+            shard_notes.append(note)
             bar.advance(len(shard.images))
-    return found
+    return shard_notes
+
+
+def turned_of(notes: Iterable[JsonObject]) -> int:
+    """Count the stored images that were turned as their EXIF orientation says."""
+    return sum(note["counts"][TURNED] for note in notes)
 
 
 def image_error(bad: Problem) -> RequestError:
@@ -184,6 +190,7 @@ def finished_or_written(folder: Path, notes: Path, table: Table, shard: Shard) -
             note["stamp"] == shard.stamp
             and path.stat().st_size == note["file"]["bytes"]
             and table.takes_over(note["bad"])
+            and TURNED in note["counts"]  # shards of versions that did not count are read again
         ):
             return note
     except (OSError, RequestError, KeyError, TypeError):
@@ -216,9 +223,12 @@ def none_or_skipped(skip: bool, bad: list[Problem]) -> bool:
 def image_rows(
     skip: bool, shard: Shard, bad: list[Problem], counts: JsonObject
 ) -> Iterator[JsonObject]:
+    counts[TURNED] = 0
     for image in shard.images:
-        if (found := image_row(image, bad, skip)) is not None:
-            yield found[0]
+        if (stored := image_row(image, bad, skip)) is not None:
+            row, orientation = stored
+            counts[TURNED] += orientation != 1
+            yield row
 
 
 def image_row(image: Source, bad: list[Problem], skip: bool) -> tuple[JsonObject, int] | None:

@@ -25,6 +25,7 @@ from vle_bench.data.prepare.manifest import (
     finish,
 )
 from vle_bench.data.prepare.shards import (
+    TURNED,
     Problem,
     Shard,
     Source,
@@ -34,6 +35,7 @@ from vle_bench.data.prepare.shards import (
     image_row,
     plan,
     problem,
+    turned_of,
     write_shards,
 )
 from vle_bench.data.prepare.vcr_records import (
@@ -83,23 +85,23 @@ def archives(output: Path, given: Mapping[str, str]) -> Sequence[Archive]:
     Raises:
         RequestError: an archive is missing; the lines say how to get it.
     """
-    found = []
+    chosen: list[Archive] = []
     for archive, option in zip(VCR, ("--annotations", "--images"), strict=True):
         place = given.get(option)
         if place is None:
             if not is_unpacked(archive, output) and not archive.path(output).is_file():
                 missing = f"{archive.name} is not in {output}, and no {option} says where it is"
                 raise RequestError("\n".join([f"download vcr: {missing}", *archive_lines(output)]))
-            found.append(archive)
+            chosen.append(archive)
         elif place.startswith(("http://", "https://")):
-            found.append(replace(archive, url=place))
+            chosen.append(replace(archive, url=place))
         elif Path(place).is_file():
-            found.append(replace(archive, file=Path(place)))
+            chosen.append(replace(archive, file=Path(place)))
         else:
             raise RequestError(
                 f"download vcr: {option} {place}: no such file, and no URL with http:// or https://"
             )
-    return found
+    return chosen
 
 
 def archive_lines(output: Path | None) -> list[str]:
@@ -170,6 +172,7 @@ def prepare_vcr(
             splits=counts,
             files=files | {table: described(folder / table) for table in tables},
             images=list(files),
+            turned=turned_of(notes),
             report={
                 "splits": report,
                 "images": sum_of_shards(note["counts"] for note in notes),
@@ -293,6 +296,7 @@ def image_rows(
     Wrong metadata make the records wrong that name them, not the image: the problem has the key
     `metadata`.
     """
+    counts[TURNED] = 0
     for image in shard.images:
         stored = image_row(image, bad, skip_images)
         if stored is None:
@@ -312,6 +316,7 @@ def image_rows(
             bad.append({**problem(image, reason), "metadata": metadata_fn})
             continue
         count_boxes(counts, boxes, row, metadata)
+        counts[TURNED] += orientation != 1
         yield {**row, "file_name": name, "boxes": boxes.tolist(), "class_names": record["objects"]}
 
 

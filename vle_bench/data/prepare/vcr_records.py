@@ -185,13 +185,13 @@ def in_order(records: list[JsonObject]) -> list[JsonObject]:
 
 
 def left_out_images(bad: dict[int, Problem], known: Known) -> list[JsonObject]:
-    found = []
+    images = []
     for number, problem_ in bad.items():
         if "metadata" not in problem_:
             name = known.ids[number]
             first = known.images[name]
             asked_by = f"{first.path.name}: line {first.line}: annot_id {first.annot_id}"
-            found.append(
+            images.append(
                 {
                     "file": name,
                     "image_id": number,
@@ -199,4 +199,4 @@ def left_out_images(bad: dict[int, Problem], known: Known) -> list[JsonObject]:
                     "problem": problem_["problem"],
                 }
             )
-    return sorted(found, key=lambda image: image["file"])
+    return sorted(images, key=lambda image: image["file"])

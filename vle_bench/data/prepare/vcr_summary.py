@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,12 +13,15 @@ from vle_bench.data.boxes import outside
 from vle_bench.data.official.vcr import CHOICES
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.shards import in_processes
-from vle_bench.data.prepare.vqa_summary import listed, load_tokenizer
+from vle_bench.data.prepare.vqa_summary import listed, load_tokenizer, turned_lines
 from vle_bench.data.prepared import Manifest
 from vle_bench.data.tables import map_table
 from vle_bench.data.vcr_text import encode_record, is_private
 from vle_bench.json_files import JsonObject
 from vle_bench.progress import Bar
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 RECORDS_AT_A_TIME = 1_000
 TASKS = {"q2a": "Q2A", "qa2r": "QA2R"}
@@ -53,7 +56,8 @@ def sum_of_shards(counts: Iterable[JsonObject]) -> JsonObject:
         "other_size": 0,
     }
     for shard in counts:
-        for name, value in shard.items():
+        for name in total:
+            value = shard.get(name, 0)
             total[name] = max(total[name], value) if name == "most_objects" else total[name] + value
     return total
 
@@ -69,10 +73,10 @@ def text_report(
     ]
     total: Counter[str] = Counter()
     with Bar(f"texts of {name}", questions) as bar:
-        for part, found in zip(
+        for part, counts in zip(
             parts, in_processes(count_part, parts, choices.workers if tokenizer else 1), strict=True
         ):
-            total.update(found)
+            total.update(counts)
             bar.advance(min(RECORDS_AT_A_TIME, questions - part[1]))
     report: JsonObject = {"private_use_tokens": total["private"]}
     if tokenizer is not None:
@@ -86,7 +90,7 @@ def count_part(part: Part) -> Counter[str]:
     """Count choices as they are encoded: 4 a question, but 16 rationales without a label."""
     path, start, tokenizer, length = part
     loaded = None if tokenizer is None else cached_tokenizer(tokenizer)
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for text in map_table(Path(path))["record"][start : start + RECORDS_AT_A_TIME].to_pylist():
         record = json.loads(text)
         tokens = (
@@ -98,7 +102,7 @@ def count_part(part: Part) -> Counter[str]:
             )
             for t in segment
         )
-        found["private"] += sum(isinstance(token, str) and is_private(token) for token in tokens)
+        counts["private"] += sum(isinstance(token, str) and is_private(token) for token in tokens)
         if loaded is not None:
             given = [None] if "answer_label" in record else range(CHOICES)
             encoded = {
@@ -110,13 +114,13 @@ def count_part(part: Part) -> Counter[str]:
                 ],
             }
             for task, choices in encoded.items():
-                found[task] += len(choices)
-                found[f"{task} shortened"] += sum(choice["shortened"] for choice in choices)
-    return found
+                counts[task] += len(choices)
+                counts[f"{task} shortened"] += sum(choice["shortened"] for choice in choices)
+    return counts
 
 
 @functools.cache
-def cached_tokenizer(folder: str) -> Any:
+def cached_tokenizer(folder: str) -> "PreTrainedTokenizerBase":
     return load_tokenizer(Path(folder))
 
 
@@ -143,6 +147,7 @@ def lines(manifest: Manifest) -> Iterator[str]:
         f"images of another size than their metadata say: {images['other_size']:,}; "
         "their boxes are scaled to the true size"
     )
+    yield from turned_lines(manifest)
     private = ", ".join(f"{name} {split['private_use_tokens']:,}" for name, split in splits.items())
     yield f"tokens with private-use characters, which encoding drops: {private}"
     yield from lengths(splits)

@@ -1,8 +1,10 @@
 """The report that `vle-bench prepare` prints for data of VQA form."""
 
+import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -11,11 +13,27 @@ import pyarrow.compute as pc
 from vle_bench.data.prepared import Manifest
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject
+from vle_bench.metrics.answers import ALL_IN_WORDS
 from vle_bench.metrics.vqa import NUMBERED
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 LONGEST = 3
 SHOWN = 10
 TEXTS_AT_A_TIME = 2_000
+
+
+def count(questions: pa.Table, labelled: bool) -> JsonObject:
+    """Return a split's entry in the manifest; `answerable`: with an answer in the vocabulary."""
+    ids = questions["question_id"].to_pylist()
+    return {
+        "questions": len(ids),
+        "images": len(pc.unique(questions["image_id"])),
+        "labelled": labelled,
+        "answerable": pc.sum(questions["answerable"]).as_py() or 0,
+        "ids_sha256": hashlib.sha256(json.dumps(ids).encode()).hexdigest(),
+    }
 
 
 def split_report(questions: pa.Table, labelled: bool) -> JsonObject:
@@ -57,7 +75,7 @@ def count_shortened(questions: pa.Table, tokenizer: Path, max_text_length: int) 
     )
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     if not folder.is_dir():  # transformers would look for a repository of that name
         raise RequestError(
             f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; --tokenizer "
@@ -95,19 +113,22 @@ def lines(manifest: Manifest) -> Iterator[str]:
         )
     assert manifest.labels is not None
     count, digest = manifest.labels["count"], manifest.labels["sha256"]
+    if manifest.metric is not None and manifest.name is None:
+        yield f"scored with {manifest.metric}: {ALL_IN_WORDS[manifest.metric]}"
     yield f"vocabulary   {count:>9,} answers    sha256 {digest[:16]}"
     yield from notes_lines(manifest.notes or {})
+    yield from turned_lines(manifest)
     yield from lengths({name: report[name] for name in manifest.splits})
     yield from what_is_left_out(left_out)
 
 
 def notes_lines(notes: JsonObject) -> Iterator[str]:
-    if found := notes.get("never_given"):
-        first = ", ".join(map(repr, found["first"])) + (
-            ", ..." if found["count"] > len(found["first"]) else ""
+    if never := notes.get("never_given"):
+        first = ", ".join(map(repr, never["first"])) + (
+            ", ..." if never["count"] > len(never["first"]) else ""
         )
         yield (
-            f"label map: {found['count']:,} answers are never a target, as no normalised answer "
+            f"label map: {never['count']:,} answers are never a target, as no normalised answer "
             f"equals them: {first}; "
             "--published-targets looks answers up as they were given"
         )
@@ -118,18 +139,27 @@ def notes_lines(notes: JsonObject) -> Iterator[str]:
         yield f"{number:,} questions are left out: the official program does not score them"
 
 
+def turned_lines(manifest: Manifest) -> Iterator[str]:
+    """Yield how many images have an EXIF orientation; none if `prepare` did not count them."""
+    if manifest.turned is not None:
+        yield (
+            f"images turned as their EXIF orientation says: {manifest.turned:,}; the published "
+            "programs leave such images as they are stored"
+        )
+
+
 def lengths(report: JsonObject) -> Iterator[str]:
-    found: dict[int, tuple[int, str]] = {}  # a question of test-dev is one of test too
+    longest: dict[int, tuple[int, str]] = {}  # a question of test-dev is one of test too
     for name in sorted(report):
         for question in report[name]["longest"]:
-            found.setdefault(question["question_id"], (-question["words"], name))
-    first = sorted((words, name, question_id) for question_id, (words, name) in found.items())[
+            longest.setdefault(question["question_id"], (-question["words"], name))
+    first = sorted((words, name, question_id) for question_id, (words, name) in longest.items())[
         :LONGEST
     ]
-    shown = ", ".join(
+    words_of = ", ".join(
         f"{-words} words ({name} {question_id})" for words, name, question_id in first
     )
-    yield f"longest questions: {shown}"
+    yield f"longest questions: {words_of}"
     shortened = {name: split for name, split in report.items() if "shortened" in split}
     for name, split in shortened.items():
         yield (
@@ -154,15 +184,17 @@ def what_is_left_out(left_out: JsonObject) -> Iterator[str]:
             f"left out: {len(images):,} images that cannot be read, and with them {questions:,} "
             "questions"
         )
-        yield from listed(
-            [f"{bad['file']} (image_id {bad['image_id']}): {bad['problem']}" for bad in images]
-        )
+        yield from listed([f"{bad['file']} ({asker(bad)}): {bad['problem']}" for bad in images])
     if records := left_out["records"]:
         yield f"left out: {len(records):,} bad records"
         yield from listed([f"{bad['file']}: {bad['record']}: {bad['problem']}" for bad in records])
 
 
-def listed(found: list[str]) -> Iterator[str]:
-    yield from (f"  {line}" for line in found[:SHOWN])
-    if len(found) > SHOWN:
-        yield f"  and {len(found) - SHOWN:,} more, in manifest.json under left_out"
+def asker(bad: JsonObject) -> str:
+    return bad.get("asked_by") or f"image_id {bad['image_id']}"
+
+
+def listed(problems: list[str]) -> Iterator[str]:
+    yield from (f"  {line}" for line in problems[:SHOWN])
+    if len(problems) > SHOWN:
+        yield f"  and {len(problems) - SHOWN:,} more, in manifest.json under left_out"

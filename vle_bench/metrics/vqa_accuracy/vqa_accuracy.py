@@ -2,14 +2,13 @@
 
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import datasets
 import evaluate
 
 from vle_bench.errors import RequestError
 from vle_bench.metrics import vqa
-from vle_bench.metrics.vqa import NUMBER_OF_ANSWERS, NUMBERED, lack_ids, numbered
+from vle_bench.metrics.vqa import NUMBER_OF_ANSWERS, NUMBERED, Record, lack_ids, numbered, whole
 
 _DESCRIPTION = """
 The accuracy of the VQA challenge, as the official evaluation program (github.com/GT-Vision-Lab/VQA,
@@ -67,45 +66,47 @@ REFERENCE = {"question_id": "int64", "question_type": "string", "answer_type": "
 ANSWER = {"answer_id": "int64", "answer": "string", "answer_confidence": "string"}
 
 
-def _values(kinds: Mapping[str, str]) -> dict[str, Any]:
+def _values(kinds: Mapping[str, str]) -> dict[str, datasets.Value]:
     return {name: datasets.Value(kind) for name, kind in kinds.items()}
 
 
-def _check_id(record: Mapping[str, Any], name: str, value: Any) -> None:
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+def _id(record: Record, name: str, value: object) -> int:
+    """Return an id as Arrow holds it, which would cut 1.7 to 1 and read "1" as a number."""
+    number = whole(value)
+    if number is None or not -(2**63) <= number < 2**63:
+        problem = "is not a whole number" if number is None else "has more than 64 bits"
         raise RequestError(
-            f"question_id {record['question_id']}: {name}: {value} has more than 64 bits; "
-            "number them anew"
+            f"question_id {record['question_id']}: {name}: {value!r} {problem}; number them anew"
         )
+    return number
 
 
-def _prediction(record: Mapping[str, Any]) -> dict[str, Any]:
-    _check_id(record, "question_id", record["question_id"])
-    if not isinstance(
-        record["answer"], str
-    ):  # a number would silently become its text, and the server refuses it
+def _prediction(record: Record) -> dict[str, object]:
+    question_id = _id(record, "question_id", record["question_id"])
+    # A number would silently become its text, and the server refuses it.
+    if not isinstance(record["answer"], str):
         raise RequestError(
             f"question_id {record['question_id']}: answer: {record['answer']!r} is not a string"
         )
-    return {name: record[name] for name in PREDICTION}
+    return {"question_id": question_id, "answer": record["answer"]}
 
 
-def _reference(record: Mapping[str, Any]) -> dict[str, Any]:
+def _reference(record: Record) -> dict[str, object]:
     if (count := len(record["answers"])) != NUMBER_OF_ANSWERS:
         raise RequestError(
             f"question_id {record['question_id']}: answers: {count} of them, "
             f"not {NUMBER_OF_ANSWERS}"
         )
     answers = [{name: answer.get(name) for name in ANSWER} for answer in record["answers"]]
-    for name, value in (
-        ("question_id", record["question_id"]),
-        *((("answer_id", a["answer_id"])) for a in answers),
-    ):
-        _check_id(record, name, value)
+    question_id = _id(record, "question_id", record["question_id"])
+    for answer in answers:
+        if answer["answer_id"] is not None:
+            answer["answer_id"] = _id(record, "answer_id", answer["answer_id"])
     if lack_ids(answers):
         warnings.warn(NUMBERED, stacklevel=2)  # shown once, however many records lack them
         answers = numbered(answers)
-    return {**{name: record[name] for name in REFERENCE}, "answers": answers}
+    kept = {name: record[name] for name in REFERENCE}
+    return {**kept, "question_id": question_id, "answers": answers}
 
 
 class VQAAccuracy(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types
@@ -128,9 +129,9 @@ class VQAAccuracy(evaluate.Metric):  # type: ignore[misc]  # evaluate has no typ
     def add_batch(
         self,
         *,
-        predictions: Iterable[Mapping[str, Any]],
-        references: Iterable[Mapping[str, Any]],
-        **kwargs: Any,
+        predictions: Iterable[Record],
+        references: Iterable[Record],
+        **kwargs: object,
     ) -> None:
         """Add official records; other fields are ignored."""
         chosen = {
@@ -139,20 +140,17 @@ class VQAAccuracy(evaluate.Metric):  # type: ignore[misc]  # evaluate has no typ
         }
         super().add_batch(**chosen, **kwargs)
 
-    def add(
-        self, *, prediction: Mapping[str, Any], reference: Mapping[str, Any], **kwargs: Any
-    ) -> None:
+    def add(self, *, prediction: Record, reference: Record, **kwargs: object) -> None:
         """Add one official record of each kind."""
         super().add(prediction=_prediction(prediction), reference=_reference(reference), **kwargs)
 
     def _compute(
-        self, predictions: Iterable[Mapping[str, Any]], references: Iterable[Mapping[str, Any]]
-    ) -> dict[str, Any]:
+        self, predictions: Iterable[Record], references: Iterable[Record]
+    ) -> dict[str, object]:
         given: dict[int, str] = {}
         for record in predictions:
             if record["question_id"] in given:
                 raise RequestError(f"question_id {record['question_id']} is predicted twice")
             given[record["question_id"]] = record["answer"]
         result = vqa.vqa_accuracy(given, list(references))
-        del result["per_question"]
-        return result
+        return {name: value for name, value in result.items() if name != "per_question"}

@@ -26,9 +26,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 from transformers import Pipeline
 
 from vle_bench.data import images as pictures
+from vle_bench.json_files import JsonObject
 from vle_bench.models.vle import vcr_pipeline
 from vle_bench.models.vle.heads import VLEForVQA
 from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
@@ -136,9 +138,11 @@ class ImageTextPipeline(_Pipeline):
         """Return the parts of the input that `postprocess` needs."""
         return {}
 
-    def _forward(self, input_tensors: dict[str, Any], **parameters: object) -> dict[str, object]:
-        kept = {name: value for name, value in input_tensors.items() if not hasattr(value, "shape")}
-        tensors = {name: value for name, value in input_tensors.items() if hasattr(value, "shape")}
+    def _forward(self, input_tensors: JsonObject, **parameters: object) -> dict[str, object]:
+        tensors = {
+            name: value for name, value in input_tensors.items() if isinstance(value, Tensor)
+        }
+        kept = {name: value for name, value in input_tensors.items() if name not in tensors}
         logits = self.model(**tensors).logits.float()
         names = kept.pop("name")
         vcr_pipeline.refuse_broken(self.task, logits, [names] if isinstance(names, str) else names)
@@ -162,7 +166,9 @@ class VQAPipeline(ImageTextPipeline):
             raise ValueError(f"top_k: expected 1 or more, got {top_k}")
         return preprocess, forward, {} if top_k is None else {"top_k": top_k}
 
-    def postprocess(self, model_outputs: dict[str, Any], top_k: int = 5) -> list[dict[str, object]]:
+    def postprocess(
+        self, model_outputs: dict[str, Tensor], top_k: int = 5
+    ) -> list[dict[str, object]]:
         # Rank by logits, as the task does: in float32 the sigmoid of every logit above 17 is 1.
         logits, best = model_outputs["logits"][0].sort(descending=True, stable=True)
         scores = logits.sigmoid()
@@ -178,7 +184,7 @@ class ITMPipeline(ImageTextPipeline):
 
     architecture = VLEForITM
 
-    def postprocess(self, model_outputs: dict[str, Any]) -> dict[str, float]:
+    def postprocess(self, model_outputs: dict[str, Tensor]) -> dict[str, float]:
         return {"score": model_outputs["logits"][0].softmax(-1)[1].item()}
 
 
@@ -190,7 +196,7 @@ class PBCPipeline(ImageTextPipeline):
     def _kept(self, picture: Image.Image) -> dict[str, object]:
         return {"picture": picture}
 
-    def postprocess(self, model_outputs: dict[str, Any]) -> dict[str, object]:
+    def postprocess(self, model_outputs: JsonObject) -> dict[str, object]:
         vision = self.model.config.vision_config
         side = vision.image_size // vision.patch_size
         scores = model_outputs["logits"][0].softmax(-1)[:, 1].reshape(side, side).numpy()

@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,14 @@ HEADS = (
 _VISION = re.compile(r"^(vle\.)?vision_model\.(?!vision_model\.)")
 
 METER_TEXT_MODELS = ("roberta",)  # a VLEConfig with this text encoder is METER
+
+
+class LoadingInfo(TypedDict):
+    """What `from_pretrained` of transformers says about the keys of a checkpoint."""
+
+    missing_keys: set[str]
+    unexpected_keys: set[str]
+    mismatched_keys: set[tuple[str, torch.Size, torch.Size]]
 
 
 class VLEPreTrainedModel(PreTrainedModel):
@@ -110,7 +118,7 @@ class VLEPreTrainedModel(PreTrainedModel):
         kwargs["save_original_format"] = False
         super().save_pretrained(save_directory, is_main_process, released, **kwargs)
 
-    def _account_for(self, info: Mapping[str, Any], source: str, head_may_differ: bool) -> None:
+    def _account_for(self, info: LoadingInfo, source: str, head_may_differ: bool) -> None:
         """Refuse weights that do not fit, and warn about a head that is new or left out.
 
         In a model of several heads, some may be complete in the file and others start afresh.

@@ -22,7 +22,8 @@ from transformers.models.auto.auto_factory import _BaseAutoModelClass
 from vle_bench.data import images
 from vle_bench.data.official.vcr import bad_record, check_metadata, picture_boxes, read_metadata
 from vle_bench.data.vcr_text import Task, encode_record, pad_choices
-from vle_bench.errors import RunFailed
+from vle_bench.errors import RunFailed, first_of
+from vle_bench.json_files import JsonObject
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.heads import VLEForMultipleChoice, VLEForVCRQ2A, VLEForVCRQA2R
 
@@ -133,7 +134,7 @@ class VCRPipeline(_Pipeline):
         )
         return {"pixel_values": features["pixel_values"], "question": question}
 
-    def _forward(self, input_tensors: dict[str, Any], **parameters: object) -> dict[str, object]:
+    def _forward(self, input_tensors: JsonObject, **parameters: object) -> dict[str, object]:
         pixels, questions = input_tensors["pixel_values"], input_tensors["question"]
         # With batch_size 1 the library does not collate.
         if isinstance(questions, tuple):
@@ -163,15 +164,14 @@ def refuse_broken(task: str, logits: torch.Tensor, names: Sequence[str]) -> None
     finite = logits.isfinite().flatten(1).all(1).tolist()
     broken = [str(name) for name, is_finite in zip(names, finite, strict=True) if not is_finite]
     if broken:
-        more = f" and {len(broken) - 8} more" if len(broken) > 8 else ""
         raise RunFailed(
             f"{task}: the logits of {len(broken)} of {len(names)} inputs are not finite "
-            f"(NaN or infinite): {', '.join(broken[:8])}{more}; "
+            f"(NaN or infinite): {first_of(broken)}; "
             "the weights are damaged, or overflow in 16 bits and not in float32"
         )
 
 
-def _boxes(record: dict[str, Any], metadata: Any, picture: Image.Image) -> NDArray[np.float64]:
+def _boxes(record: JsonObject, metadata: Any, picture: Image.Image) -> NDArray[np.float64]:
     """Return boxes (objects, 4) in pixels of the picture.
 
     The picture may have another size than the metadata says.

@@ -253,7 +253,7 @@ def test_longer_than_told(server, tmp_path):
 
 def test_no_size_told(server, tmp_path):
     server.tells_size = False
-    assert "tells no size" in failure(server, tmp_path)
+    assert "gives no size" in failure(server, tmp_path)
 
 
 def test_a_login_page_does_not_cost_the_part(server, tmp_path):

@@ -95,8 +95,8 @@ def test_records_that_cannot_be_encoded(path, value, message):
     [
         (["question"], [], "question: empty"),
         (["answer_choices", 0], [], r"answer_choices\[0\]: empty"),
-        (["answer_choices"], [["a"]] * 5, "answer_choices: 4 are expected, 5 came"),
-        (["rationale_choices"], [["a"]] * 3, "rationale_choices: 4 are expected, 3 came"),
+        (["answer_choices"], [["a"]] * 5, "answer_choices: 4 are expected, not 5"),
+        (["rationale_choices"], [["a"]] * 3, "rationale_choices: 4 are expected, not 3"),
         (["question", 2], [2], "question: the tag 2"),
     ],
 )
@@ -111,8 +111,8 @@ def test_records_that_are_not_official(path, value, message):
         (["width"], 0, "width: 0 is not a positive number"),
         (["height"], float("nan"), "height: nan is not"),
         (["names"], ["person", "dog"], "names: not the record's objects"),
-        (["boxes"], [[0, 0, 1, 1]], "boxes: one for each of 2 objects is expected, 1 came"),
-        (["boxes"], [[0, 0, 1, 1]] * 3, "boxes: one for each of 2 objects is expected, 3 came"),
+        (["boxes"], [[0, 0, 1, 1]], "boxes: one for each of 2 objects is expected, not 1"),
+        (["boxes"], [[0, 0, 1, 1]] * 3, "boxes: one for each of 2 objects is expected, not 3"),
         (["boxes", 1], [0, 0, 1], r"boxes\[1\]: \[0, 0, 1\] is not four or five finite numbers"),
         (["boxes", 1], [0, 0, 1, float("inf")], r"boxes\[1\]: .* is not four or five finite"),
         (["boxes", 0, 4], "0.9", r"boxes\[0\]: .* is not four or five finite"),

@@ -220,4 +220,4 @@ def test_vcr_says_how_many_questions_a_split_lacks(tmp_path):
     }
     assert (
         found == {"train": 0, "val": 2, "test": 0} and len(manifest.left_out["records"]) == 3
-    )  # one stands there twice
+    )  # one occurs twice

@@ -32,6 +32,7 @@ COUNTS = {  # questions, images, questions with an answer in the vocabulary
         "submission": (6, 2, 0),
     },
     "aokvqa": {"train": (4, 4, 4), "val": (3, 3, 3), "test": (4, 4, 0)},
+    "aokvqa-choices": {"train": (4, 4, 4), "val": (4, 4, 4), "test": (4, 4, 0)},
 }
 LABELS = {
     "okvqa": ["2", "red"],
@@ -42,8 +43,12 @@ LABELS = {
     "vqa-cp-v2": ["2", "red"],
     "gqa": ["red", "table", "yes"],
     "aokvqa": ["cab"],
+    "aokvqa-choices": ["cab"],
 }
-METRICS = {name: name for name in ("vizwiz", "textvqa", "gqa")} | {"aokvqa": "direct_answer"}
+METRICS = {name: name for name in ("vizwiz", "textvqa", "gqa")} | {
+    "aokvqa": "direct_answer",
+    "aokvqa-choices": "multiple_choice",
+}
 
 
 def prepared(name, folder, choices=AS_USUAL):
@@ -159,16 +164,28 @@ def test_answers_that_are_compared_as_given_are_classes_as_given(tmp_path):
     assert rows(data, "train")[0]["label_scores"] == [1.0]
 
 
-def test_aokvqa_has_choices_and_direct_answers(tmp_path):
+def test_aokvqa_has_direct_answers(tmp_path):
     data = prepared("aokvqa", tmp_path)
     for row in rows(data, "val"):
-        assert row["choices"][row["right_choice"]] == "cab" == row["multiple_choice_answer"]
+        assert row["multiple_choice_answer"] == "cab" and row["answers"][:3] == [
+            "ride",
+            "ride",
+            "bus",
+        ]
         assert file_of(data, row) == f"{row['image_id']:012d}.jpg"
+    assert "choices" not in data.questions("val").column_names
     assert data.manifest.notes == {"unscored": 1}  # the difficult one of val
     told = "1 questions are left out: the official program does not score them"
     assert told in list(lines(data.manifest))
-    test = rows(data, "test")[0]
-    assert test["right_choice"] is None and len(test["choices"]) == 4
+
+
+def test_aokvqa_has_choices(tmp_path):
+    data = prepared("aokvqa-choices", tmp_path)
+    for split in ("val", "test"):
+        for row in rows(data, split):
+            assert row["choices"] == ["skateboarder", "train", "delivery", "cab"]
+            assert row["answers"] == (["cab"] * 10 if split == "val" else None)
+    assert data.manifest.notes is None  # none is difficult for choices
 
 
 def test_one_split_alone(tmp_path):
@@ -266,7 +283,7 @@ WRONG = [
     ),
     ("gqa", "val_balanced_questions.json", put(answer=2), "answer: 2 is not a string"),
     (
-        "aokvqa",
+        "aokvqa-choices",
         "aokvqa_v1p0_val.json",
         put(correct_choice_idx=4),
         "correct_choice_idx: 4 is none of",
@@ -278,10 +295,10 @@ WRONG = [
         "direct_answers: 1 of them, not 10",
     ),
     (
-        "aokvqa",
+        "aokvqa-choices",
         "aokvqa_v1p0_val.json",
         put(choices=[1, "b"]),
-        "choices: not all of them are strings",
+        "choices: a list of strings is expected",
     ),
     (
         "aokvqa",

@@ -118,7 +118,7 @@ def test_test_dev_is_a_part_of_test(own, tmp_path, edit, problem):
 
 
 def test_each_split_says_how_many_questions_it_lacks(own, tmp_path):
-    """Two splits share the files of val; a question that stands twice is not lost."""
+    """Two splits share the files of val; a question that occurs twice is not lost."""
     (held,) = minival(range(1001, 1013))
 
     def spoil(content):

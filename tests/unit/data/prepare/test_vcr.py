@@ -147,7 +147,9 @@ def test_boxes_turn_with_the_picture(own, tmp_path, orientation, scale):
         json.dumps({**metadata, "width": 60 * scale, "height": 40 * scale, "boxes": boxes}),
         encoding="utf-8",
     )
-    prepare_vcr(own, tmp_path / "out")
+    manifest = prepare_vcr(own, tmp_path / "out")
+    assert manifest.turned == (orientation != 1)
+    assert f"EXIF orientation says: {manifest.turned};" in "\n".join(lines(manifest))
     row = rows_by_name(tmp_path / "out")[f"{stem('val', 0)}.jpg"]
     upright = np.asarray(ImageOps.exif_transpose(Image.open(path)))[:, :, 0] > 0
     rows, columns = upright.any(1).nonzero()[0], upright.any(0).nonzero()[0]

@@ -45,9 +45,9 @@ BAD = [
     (lambda r: r["answer_choices"].pop(), "answer_label: 3 is not a number of 0 to 2"),
     (
         lambda r: (r["answer_choices"].pop(), r.update(answer_label=0)),
-        "answer_choices: 4 are expected, 3 came",
+        "answer_choices: 4 are expected, not 3",
     ),
-    (lambda r: r["rationale_choices"].append(["e"]), "rationale_choices: 4 are expected, 5 came"),
+    (lambda r: r["rationale_choices"].append(["e"]), "rationale_choices: 4 are expected, not 5"),
     (lambda r: r["answer_choices"].__setitem__(2, []), "answer_choices[2]: empty"),
     (put(question=[]), "question: empty"),
     (put(answer_label=4), "answer_label: 4 is not a number of 0 to 3"),
@@ -193,7 +193,7 @@ METADATA = [
     (None, "no such file"),
     ("{", "broken or cut-off JSON at column 2"),
     ("[]", "[] is not an object"),
-    (lambda m: m["boxes"].pop(), "boxes: one for each of 5 objects is expected, 4 came"),
+    (lambda m: m["boxes"].pop(), "boxes: one for each of 5 objects is expected, not 4"),
     (
         box(1, float("nan"), 0, 1, 1),
         "NaN is no JSON number",

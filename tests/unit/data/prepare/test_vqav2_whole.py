@@ -3,12 +3,15 @@
 import hashlib
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.miniature.vqav2 import change, write_visual_genome, write_vqav2
+from vle_bench.data.official import vqa as official_vqa
 from vle_bench.data.official.visual_genome import ID_OFFSET
 from vle_bench.data.prepare import questions, shards
 from vle_bench.data.prepare.manifest import Choices
@@ -97,6 +100,20 @@ def test_odd_images(prepared):
         assert [data.images[row]["image_id"] for row in rows["image_row"]] == list(rows["image_id"])
 
 
+def test_images_with_an_exif_orientation_are_counted(official, prepared):
+    """One a folder of images has a mark; Pillow counts them, in files that several shards hold."""
+    pictures = [Image.open(path) for path in sorted(official.rglob("*.jpg"))]
+    turned = sum(picture.getexif().get(0x0112, 1) != 1 for picture in pictures)
+    manifest = open_prepared(prepared).manifest
+    assert manifest.turned == turned == 3 and len(manifest.images) > 3
+    line = (
+        "images turned as their EXIF orientation says: 3; the published programs leave such images"
+    )
+    assert line in "\n".join(lines(manifest))
+    earlier = replace(manifest, turned=None)  # of a version that did not count
+    assert "EXIF" not in "\n".join(lines(earlier))
+
+
 def test_targets_of_both_kinds(official, prepared, tmp_path):
     def targets(folder, k):
         data = open_prepared(folder)
@@ -150,9 +167,8 @@ def test_stopped_and_started_again(own, prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(
         shards, "write_table", lambda path, *rest: (written.append(path.name), write(path, *rest))
     )
-    monkeypatch.setattr(
-        questions, "read_official", None
-    )  # the tables of the official files are there
+    # The tables of the official files are there.
+    monkeypatch.setattr(official_vqa, "questions_of", None)
     prepare_vqav2(own, out, choices)
     assert len(written) == len(set(written)) == len(open_prepared(out).manifest.images)
     assert content(out) == content(prepared)

@@ -6,7 +6,6 @@ import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -15,7 +14,7 @@ from transformers import PreTrainedConfig
 
 from vle_bench import atomic, models
 from vle_bench.data.tokenization import load_tokenizer
-from vle_bench.errors import RequestError
+from vle_bench.errors import RequestError, first_line
 from vle_bench.json_files import read_json
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.convert.converted import Converted, few, not_finite, shared_prefix
@@ -40,7 +39,7 @@ class _NotLoaded:
 
 
 # Classes in Lightning's checkpoints (METER's published ones were written by version 1.3).
-_LIGHTNING_NAMES: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+_LIGHTNING_NAMES: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
     (stand_in, f"{package}.{name}")
     for package in ("pytorch_lightning", "lightning.pytorch")
     for name, stand_in in {
@@ -166,8 +165,7 @@ def read_checkpoint(path: Path) -> Mapping[str, object]:
         ) from error
     # A damaged file can fail anywhere in its reader.
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise RequestError(f"{path}: truncated or not a checkpoint: {reason[0]}") from error
+        raise RequestError(f"{path}: truncated or not a checkpoint: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise RequestError(
             f"{path}: expected a dictionary of tensors, got {type(content).__name__}"
@@ -175,24 +173,23 @@ def read_checkpoint(path: Path) -> Mapping[str, object]:
     return content
 
 
-def state_dict(content: Mapping[str, Any]) -> dict[str, Tensor]:
+def state_dict(content: Mapping[str, object]) -> dict[str, Tensor]:
     """Return the tensors of a checkpoint.
 
     Lightning keeps them under `state_dict`, DeepSpeed under `module`, a consolidated file at the
     top.
     """
-    inner = next(
-        (content[key] for key in ("state_dict", "module") if isinstance(content.get(key), dict)),
-        content,
-    )
-    other = [str(name) for name, value in inner.items() if not isinstance(value, Tensor)]
+    nested = [content.get(key) for key in ("state_dict", "module")]
+    inner = next((values for values in nested if isinstance(values, dict)), content)
+    tensors = {name: value for name, value in inner.items() if isinstance(value, Tensor)}
+    other = [str(name) for name in inner if name not in tensors]
     if other or not inner:
         raise RequestError(
             f"expected only tensors, got other values: {few(other)}"
             if other
             else "it contains no tensors"
         )
-    return dict(inner)
+    return tensors
 
 
 def _tokenizer_name(content: Mapping[str, object]) -> str:
@@ -318,9 +315,8 @@ def _processor(tokenizer: Path, config: VLEConfig) -> VLEProcessor:
         loaded = load_tokenizer(tokenizer, local_files_only=True)
     # Each tokenizer library has error types of its own.
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
         raise RequestError(
-            f"{tokenizer}: no tokenizer can be loaded from it: {reason[0]}"
+            f"{tokenizer}: no tokenizer can be loaded from it: {first_line(error)}"
         ) from error
     vocabulary = config.text_config.vocab_size
     if len(loaded) > vocabulary:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from vle_bench.errors import RequestError
+from vle_bench.json_files import JsonObject
 from vle_bench.models.vle.configuration import VLEConfig
 
 HEAD_WIDTH = 64  # of an attention head, in every published encoder and fusion
@@ -108,7 +109,7 @@ def infer_config(tensors: Mapping[str, Tensor], tokenizer: str = "") -> VLEConfi
 def _text_config(tensors: Mapping[str, Tensor], tokenizer: str) -> PreTrainedConfig:
     vocabulary, width = _shape(tensors, "text_model.embeddings.word_embeddings.weight")
     inner = _shape(tensors, "text_model.encoder.layer.0.intermediate.dense.weight")[0]
-    sizes: dict[str, Any] = {
+    sizes: JsonObject = {
         "vocab_size": vocabulary,
         "hidden_size": width,
         "num_hidden_layers": _layers(tensors, "text_model.encoder.layer."),
@@ -128,7 +129,7 @@ def _text_config(tensors: Mapping[str, Tensor], tokenizer: str) -> PreTrainedCon
     return BertConfig(**sizes, layer_norm_eps=1e-12, pad_token_id=0)
 
 
-def _deberta_settings(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+def _deberta_settings(tensors: Mapping[str, Tensor]) -> JsonObject:
     """Return DeBERTa-v3's settings (config.json of microsoft/deberta-v3-base and -large)."""
     normed = "text_model.encoder.LayerNorm.weight" in tensors
     own_key = "text_model.encoder.layer.0.attention.self.pos_key_proj.weight" in tensors

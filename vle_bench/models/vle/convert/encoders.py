@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from vle_bench.errors import RequestError
+from vle_bench.errors import RequestError, first_line
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.convert.converted import Converted, few, heads
 from vle_bench.models.vle.modeling import VLEModel
@@ -127,7 +127,7 @@ def _read_config(folder: Path) -> PreTrainedConfig:
         return config
     except (OSError, ValueError, KeyError) as error:
         raise RequestError(
-            f"{folder}: its config.json cannot be read: {str(error).strip().splitlines()[0]}"
+            f"{folder}: its config.json cannot be read: {first_line(error)}"
         ) from error
 
 
@@ -159,8 +159,9 @@ def _load(
         model, info = loaded
     # safetensors and pickle have error types of their own.
     except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise RequestError(f"{folder}: the weights cannot be loaded: {reason[0]}") from error
+        raise RequestError(
+            f"{folder}: the weights cannot be loaded: {first_line(error)}"
+        ) from error
     missing = [name for name in info["missing_keys"] if not name.startswith(may_be_new)]
     if missing:
         raise RequestError(f"{folder}: tensors are missing: {few(missing)}")

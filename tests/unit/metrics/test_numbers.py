@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,16 @@ import pytest
 from vle_bench.evaluation.score_files import score_vqa_files
 from vle_bench.metrics.bootstrap import interval, on_grid
 from vle_bench.metrics.error_analysis import calibration
+from vle_bench.metrics.numbers import (
+    add,
+    mean,
+    percent,
+    percent_range,
+    plus_minus,
+    rounded,
+    signed,
+)
 from vle_bench.metrics.paired import differences
-from vle_bench.metrics.sums import add, mean
 from vle_bench.metrics.vqa import _leave_one_out, question_accuracy
 
 ROOT = Path(__file__).parents[3]
@@ -95,7 +104,7 @@ def test_a_score_has_the_same_bits_whatever_sum_does(monkeypatch, version):
         lists = [{"answer": "yes" if i in YES else "no", "answer_id": [i]} for i in range(10)]
         assert question_accuracy("yes", lists) == 0.8999999999999998
         confidence = np.linspace(0.03, 0.99, 40)
-        assert calibration(confidence, 1 - confidence)["error"] == 0.4923076923076922
+        assert calibration(confidence, 1 - confidence)[0] == 0.4923076923076922
     finally:
         _leave_one_out.cache_clear()
 
@@ -185,3 +194,36 @@ def test_intervals_do_not_depend_on_the_order_in_which_images_are_added(monkeypa
     monkeypatch.setattr("vle_bench.metrics.bootstrap.on_grid", backwards)
     monkeypatch.setattr("vle_bench.metrics.paired.on_grid", backwards)
     assert before == (interval(a, images), differences(a, b, images, groups, resamples=200))
+
+
+@pytest.mark.parametrize(
+    ("fraction", "shown"),
+    [
+        (0.98145, "98.15"),  # printf rounds the binary digits behind it, 98.1449..., to 98.14
+        (0.98155, "98.16"),
+        (0.5, "50.00"),
+        (1.0, "100.00"),
+        (0.000049, "0.00"),
+        (0.00005, "0.01"),
+        (2 / 3, "66.67"),
+    ],
+)
+def test_half_goes_away_from_zero(fraction: float, shown: str) -> None:
+    assert percent(fraction) == shown
+
+
+def test_differences_have_a_sign() -> None:
+    assert [signed(Decimal(text), 2) for text in ("0.305", "-0.305", "0.004", "-0.004")] == [
+        "+0.31",
+        "−0.31",
+        "0.00",
+        "0.00",
+    ]
+    assert rounded(Decimal("-0.25"), 1) == "-0.3"
+
+
+def test_intervals_are_shown_in_percent() -> None:
+    assert percent_range((0.769, 0.77605)) == "76.90 to 77.61"
+    assert percent_range(None) == "" and percent_range(None, "–") == "–"
+    assert plus_minus(0.7741, (0.769, 0.776)) == "77.41 ± 0.35"
+    assert plus_minus(0.7741, None) == "77.41"

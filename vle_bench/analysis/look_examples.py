@@ -1,0 +1,222 @@
+"""One example as a model gets it, and its texts as tokens with what was cut off."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from datasets import Dataset
+from markupsafe import Markup
+
+from vle_bench.analysis.examples import Picture
+from vle_bench.analysis.look_pictures import Given, Object, Stored, Tensors, color
+from vle_bench.data.vcr_text import FIRST_OBJECT_TYPE
+from vle_bench.json_files import Row
+from vle_bench.pages.html import Grid
+
+# No text is longer, so that a collator with this limit shows what is cut off otherwise.
+UNLIMITED = 1_000_000
+# Markers of tokenizers for a token that begins a word: SentencePiece's and byte-level BPE's.
+WORD_STARTS = ("▁", "Ġ")
+
+TypedTokens = list[tuple[int, int]]  # id and fusion type of each token of a text
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of a text.
+
+    Args:
+        css: `cut` where the model does not get it, `special`, `unknown`, or the colour of the
+            object that it names.
+        type: fusion type; 0 for a word that names no object.
+        starts: it begins a word.
+    """
+
+    text: str
+    id: int
+    type: int
+    css: str
+    starts: bool
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text of an example.
+
+    Args:
+        cut: number of tokens that were cut off.
+        right: it is the right choice.
+    """
+
+    title: str
+    tokens: list[Token]
+    cut: int
+    right: bool = False
+
+    @property
+    def length(self) -> int:
+        """Number of tokens that the model gets."""
+        return len(self.tokens) - self.cut
+
+
+@dataclass(frozen=True)
+class Example:
+    """A card of the page.
+
+    Args:
+        said: title, words and whether it is the right choice; shown where there are no tokens.
+        targets: names and values.
+        views: augmented pictures with their captions.
+        problems: what the model does not get of it.
+    """
+
+    id: str
+    heading: str
+    about: str
+    stored: Stored
+    said: list[tuple[str, str, bool]]
+    targets: list[tuple[str, str]]
+    given: Given | None = None
+    texts: list[Text] = field(default_factory=list)
+    objects: list[Object] = field(default_factory=list)
+    views: list[tuple[str, Picture]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+class Form(Protocol):
+    """What the page shows of questions of one form of data; a module for each form."""
+
+    @property
+    def ID(self) -> str:
+        """Column of the id of a question."""
+        ...
+
+    @property
+    def NOT_TRAINED_ON(self) -> str:
+        """Why training leaves a question out."""
+        ...
+
+    def heading(self, row: Row) -> str:
+        """The question in words."""
+        ...
+
+    def about(self, row: Row) -> str:
+        """What else is known of it."""
+        ...
+
+    def names(self, row: Row) -> list[str]:
+        """Names of the objects of its picture."""
+        ...
+
+    def choices_of(self, collate: Any) -> Any:
+        """The collator that has the processor."""
+        ...
+
+    def tagged(self, row: Row, collate: Any) -> list[list[int]]:
+        """For each text the objects that get a token; without a collator, those of all texts."""
+        ...
+
+    def said(self, row: Row) -> list[tuple[str, str, bool]]:
+        """Title and words of the texts beside the heading, and whether they are right."""
+        ...
+
+    def titles(self, task: Any, inputs: Tensors) -> list[tuple[str, bool]]:
+        """The title of each text of an example, and whether it is the right choice."""
+        ...
+
+    def limits(self, inputs: Tensors) -> list[int]:
+        """For each text the one that is as long and has every word."""
+        ...
+
+    def targets(
+        self, row: Row, labels: list[str], task: Any = None, inputs: Tensors | None = None
+    ) -> list[tuple[str, str]]:
+        """Names and values of what the model is to answer."""
+        ...
+
+    def problems(self, row: Row) -> list[str]:
+        """What keeps the question out of the training."""
+        ...
+
+    def lengths(self, rows: list[Row], limited: Any, unlimited: Any) -> list[list[TypedTokens]]:
+        """The tokens of each text of these rows, as the model gets them and without a limit."""
+        ...
+
+    def charts(
+        self, questions: Dataset, images: Dataset, rows: Sequence[int]
+    ) -> list[tuple[str, Markup]]:
+        """Titles and histograms of a split; rows: of its images."""
+        ...
+
+    def tables(self, questions: Dataset, images: Dataset, rows: Sequence[int]) -> list[Grid]:
+        """Counts of the values of its columns."""
+        ...
+
+
+def token_rows(inputs: Tensors) -> list[TypedTokens]:
+    """Return id and type of each token of each text of a batch, without the padding."""
+    ids = inputs["input_ids"].flatten(0, -2)
+    mask = inputs["attention_mask"].flatten(0, -2).bool()
+    types = inputs.get("token_type_ids", torch.zeros_like(inputs["input_ids"])).flatten(0, -2)
+    return [
+        list(zip(i[m].tolist(), t[m].tolist(), strict=True))
+        for i, t, m in zip(ids, types, mask, strict=True)
+    ]
+
+
+def kept(shortened: Sequence[int], whole: Sequence[int]) -> list[bool]:
+    """Tell which tokens of a whole text are in the shortened one, which drops ends of segments.
+
+    Raises:
+        ValueError: the shortened text is none of the whole one.
+    """
+    flags: list[bool] = []
+    place = 0
+    for token in whole:
+        flags.append(place < len(shortened) and token == shortened[place])
+        place += flags[-1]
+    if place != len(shortened):
+        raise ValueError("a shortened text has other tokens than the whole one")
+    return flags
+
+
+def tokens_of(
+    tokenizer: Any,
+    text: Sequence[tuple[int, int]],
+    whole: Sequence[tuple[int, int]],
+    flags: Sequence[bool],
+    colors: dict[int, str],
+) -> list[Token]:
+    """Return the tokens of a text with those that were cut off.
+
+    Args:
+        text: id and type of each token that the model gets.
+        whole: of the text without a limit.
+        flags: which tokens of `whole` are in `text`, see `kept`.
+        colors: type → class of the object that it names.
+    """
+    rest = iter(text)
+    return [
+        token_of(tokenizer, *(next(rest) if there else one), not there, colors)
+        for one, there in zip(whole, flags, strict=True)
+    ]
+
+
+def token_of(tokenizer: Any, number: int, kind: int, cut: bool, colors: dict[int, str]) -> Token:
+    piece = tokenizer.convert_ids_to_tokens(number)
+    shown = tokenizer.convert_tokens_to_string([piece]).strip() or piece
+    if cut:
+        css = "cut"
+    elif number == tokenizer.unk_token_id:
+        css = "unknown"
+    elif number in tokenizer.all_special_ids:
+        css = "special"
+    else:
+        css = colors.get(kind, "")
+    return Token(shown, number, kind, css, piece.startswith(WORD_STARTS))
+
+
+def type_colors(indices: Sequence[int], tags: Sequence[int]) -> dict[int, str]:
+    """Map the types of a text to the colours of the objects that they stand for."""
+    return {FIRST_OBJECT_TYPE + i: color(tags.index(k)) for i, k in enumerate(indices)}

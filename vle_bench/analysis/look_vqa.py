@@ -1,0 +1,126 @@
+"""What the page of `vle-bench look` shows of VQA's questions."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from markupsafe import Markup
+
+from vle_bench.analysis.look_examples import TypedTokens, token_rows
+from vle_bench.analysis.look_pictures import Tensors
+from vle_bench.json_files import Row
+from vle_bench.pages.charts import histogram
+from vle_bench.pages.html import Grid, count_grid
+
+ID = "question_id"
+NOT_TRAINED_ON = "without an answer in the label map"  # why training leaves a question out
+
+
+def heading(row: Row) -> str:
+    """The question."""
+    return str(row["question"])
+
+
+def about(row: Row) -> str:
+    """The types of the question."""
+    return ", ".join(row[name] for name in ("answer_type", "question_type") if row[name])
+
+
+def names(row: Row) -> list[str]:
+    """Names of the objects of the picture: VQA knows none."""
+    return []
+
+
+def tagged(row: Row, collate: Any) -> list[list[int]]:
+    """Objects that each text names: none."""
+    return [[]]
+
+
+def said(row: Row) -> list[tuple[str, str, bool]]:
+    """Texts beside the heading: none."""
+    return []
+
+
+def titles(task: Any, inputs: Tensors) -> list[tuple[str, bool]]:
+    """The title of each text of an example, and whether it is the right choice."""
+    return [("question", False)]
+
+
+def limits(inputs: Tensors) -> list[int]:
+    """For each text the one that is as long and has every word."""
+    return [0]
+
+
+def targets(
+    row: Row, labels: list[str], task: Any = None, inputs: Tensors | None = None
+) -> list[tuple[str, str]]:
+    """The annotators' answers, and the soft targets that the loss gets."""
+    if row["answers"] is None:
+        return [("answers", "none: the split has no labels")]
+    counts = sorted(Counter[str](row["answers"]).items(), key=lambda item: (-item[1], item[0]))
+    given = ", ".join(f"{answer} × {count}" if count > 1 else answer for answer, count in counts)
+    if inputs is None:
+        pairs = list(zip(row["label_ids"] or [], row["label_scores"] or [], strict=True))
+    else:
+        scores = inputs["labels"][0]
+        pairs = [(i, float(scores[i])) for i in scores.nonzero().flatten().tolist()]
+    pairs.sort(key=lambda pair: -pair[1])
+    soft = ", ".join(f"{labels[i]} {score:.2f}" for i, score in pairs)
+    return [("annotators", given), ("target", soft or "none")]
+
+
+def problems(row: Row) -> list[str]:
+    """What keeps the question out of the training."""
+    if row["answers"] is None or row["answerable"]:
+        return []
+    return [
+        "None of its answers is in the label map: training leaves it out, and scoring counts it."
+    ]
+
+
+def choices_of(collate: Any) -> Any:
+    """The collator that has the processor: the task's."""
+    return collate
+
+
+def lengths(rows: list[Row], limited: Any, unlimited: Any) -> list[list[TypedTokens]]:
+    """The tokens of each text of these rows, as the model gets them and without a limit."""
+    texts = [row["question"] for row in rows]
+    return [
+        token_rows(dict(collate.processor(text=texts, max_length=collate.max_text_length)))
+        for collate in (limited, unlimited)
+    ]
+
+
+def charts(questions: Dataset, images: Dataset, rows: Sequence[int]) -> list[tuple[str, Markup]]:
+    """Histograms of the split.
+
+    Args:
+        rows: rows of the images that the split has.
+    """
+    words = [len(question.split()) for question in questions["question"]]
+    _, counts = np.unique(np.asarray(questions["image_row"]), return_counts=True)
+    drawn = (
+        ("words", "Words a question", words, "words"),
+        ("questions", "Questions a picture", counts, "questions"),
+    )
+    return [
+        (title, histogram(name, title, values, x_label)) for name, title, values, x_label in drawn
+    ]
+
+
+def tables(questions: Dataset, images: Dataset, rows: Sequence[int]) -> list[Grid]:
+    """The most frequent values of the columns that say what is asked and answered."""
+    columns = {
+        "multiple_choice_answer": "most frequent answer",
+        "answer_type": "type of answer",
+        "question_type": "type of question",
+    }
+    grids = []
+    for column, title in columns.items():
+        values = [value for value in questions[column] if value is not None]
+        if values:
+            grids.append(count_grid(title, "questions", values))
+    return grids

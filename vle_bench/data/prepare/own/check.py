@@ -1,0 +1,374 @@
+"""Rows of one's own data → checked rows of one Arrow table; every problem has its place."""
+
+import functools
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from vle_bench.data.official.vqa import OnBad
+from vle_bench.data.prepare.own.read import FILE_NAME, Table, cell_value
+from vle_bench.data.prepare.own.spec import Columns
+from vle_bench.data.prepare.targets import normal
+from vle_bench.errors import RequestError, closest
+from vle_bench.json_files import JsonObject, short
+
+ROWS = pa.schema(
+    [
+        ("question_id", pa.int64()),
+        ("image_id", pa.int64()),
+        ("question", pa.string()),
+        ("question_type", pa.string()),
+        ("answer_type", pa.string()),
+        ("multiple_choice_answer", pa.string()),
+        ("answers", pa.list_(pa.string())),
+        ("id", pa.string()),  # as given; null without a column of ids
+        ("group", pa.string()),
+        ("table", pa.int16()),  # which of the tables
+        ("row", pa.int64()),  # from 1
+    ]
+)
+FIRST_WORDS = frozenset(
+    "what who whom whose which where when why how is are was were do does did can could has have "
+    "had will would should".split()
+)
+CONFIDENCE = ("yes", "maybe", "no")  # of VQA v2 and VizWiz
+_SURROGATE = re.compile("[\ud800-\udfff]")
+HASHED = 1 << 62  # added to the number of an id that is none itself
+
+
+@dataclass
+class Problems:
+    """Collects what is wrong, or raises an error for the first.
+
+    Args:
+        on_record, on_image: `error` raises, `skip` leaves the record out and lists it.
+        records: `file`, `record` (row and column) and `problem` of each.
+        images: `file`, `asked_by` (file, row and column) and `problem` of each.
+        unanswered: number of rows left out for their picture.
+    """
+
+    on_record: OnBad = "error"
+    on_image: OnBad = "error"
+    records: list[JsonObject] = field(default_factory=list)
+    images: list[JsonObject] = field(default_factory=list)
+    unanswered: int = 0
+
+    def record(self, table: str, row: int, column: str, problem: str) -> None:
+        place = f"row {row}" + (f": {column}" if column else "")
+        if self.on_record == "error":
+            raise RequestError(
+                f"{table}: {place}: {problem}; --on-bad-record skip leaves such records out, "
+                "--check lists all"
+            )
+        self.records.append({"file": table, "record": place, "problem": problem})
+
+    def image(self, file: str, asked_by: str, problem: str) -> None:
+        if self.on_image == "error":
+            raise RequestError(
+                f"{asked_by}: {file}: {problem}; --on-bad-image skip leaves such pictures and "
+                "their questions out, --check lists all"
+            )
+        self.images.append({"file": file, "asked_by": asked_by, "problem": problem})
+
+    def lines(self) -> list[str]:
+        return [
+            *(f"{bad['file']}: {bad['record']}: {bad['problem']}" for bad in self.records),
+            *(f"{bad['asked_by']}: {bad['file']}: {bad['problem']}" for bad in self.images),
+        ]
+
+
+@dataclass
+class Pictures:
+    """The pictures that rows name; each content is stored once.
+
+    Args:
+        store: folder for pictures that come as bytes.
+        paths: image id → file.
+        asked_by: image id → the first place that names it.
+    """
+
+    store: Path
+    paths: dict[int, str] = field(default_factory=dict)
+    asked_by: dict[int, str] = field(default_factory=dict)
+    # (folder, path) → image id, or what is wrong with the picture
+    _known: dict[tuple[Path, str], int | str] = field(default_factory=dict)
+
+    def id_of(self, value: Any, table: Table, place: str) -> int | str:
+        """Return the id of a picture, made of its bytes, or what is wrong with it."""
+        if isinstance(value, dict):
+            value = value["path"] if value.get("bytes") is None else value["bytes"]
+        if isinstance(value, bytes):
+            return self._add(value, None, place)
+        asked = (table.folder, value)
+        if (known := self._known.get(asked)) is None:
+            known = self._known[asked] = self._read(table, value, place)
+        return known
+
+    def _read(self, table: Table, value: str, place: str) -> int | str:
+        path = table.folder / value
+        try:
+            if table.inside and not within(path, table.folder):
+                return "leaves the folder of the data"
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return f"no such file ({path}); `images` in a YAML says where paths start"
+        except (OSError, ValueError) as error:  # a zero byte in the name
+            return f"cannot be read ({getattr(error, 'strerror', None) or error})"
+        return self._add(content, path, place)
+
+    def _add(self, content: bytes, path: Path | None, place: str) -> int | str:
+        if not content:
+            return "an empty file"
+        digest = hashlib.sha256(content)
+        image_id = int.from_bytes(digest.digest()[:8], "big") >> 1
+        if image_id not in self.paths:
+            if path is None:
+                path = self.store / digest.hexdigest()
+                self.store.mkdir(exist_ok=True)
+                path.write_bytes(content)
+            self.paths[image_id] = str(path)
+            self.asked_by[image_id] = place
+        return image_id
+
+
+def within(path: Path, folder: Path) -> bool:
+    """Return whether a path stays inside a folder, links followed."""
+    return path.resolve().is_relative_to(folder.resolve())
+
+
+def resolve(table: Table, columns: Columns, labelled: bool) -> dict[str, str]:
+    """Return the columns of a table that are there, ours → theirs.
+
+    Raises:
+        RequestError: one that is needed or named is not there; names the nearest.
+    """
+    wanted: dict[str, str | None] = columns.model_dump()
+    named = columns.model_fields_set
+    if "image" not in named and "image" not in table.columns and FILE_NAME in table.columns:
+        wanted["image"] = FILE_NAME
+    if "answers" not in named and "answers" not in table.columns and "answer" in table.columns:
+        wanted["answers"] = "answer"
+    needed = {"image", "question", *(["answers"] if labelled else [])}
+    found = {}
+    for ours, theirs in wanted.items():
+        if theirs is not None and theirs in table.columns:
+            found[ours] = theirs
+        elif ours in needed or (ours in named and theirs is not None and ours != "answers"):
+            name = theirs or ours
+            nearest = closest(name, table.columns)
+            raise RequestError(
+                f"{table.name}: has no column {name!r} (columns.{ours}); nearest: {nearest!r}; "
+                f"a YAML with columns: {{{ours}: NAME}} names another"
+            )
+    return found
+
+
+def kind_of(value: Any) -> str:
+    """Name the type of a value as people do."""
+    match value:
+        case bool():
+            return "true or false"
+        case str():
+            return "text"
+        case int() | float():
+            return "a number"
+        case list():
+            return f"a list of {kind_of(value[0])}" if value else "a list"
+        case dict() if "bytes" in value or "path" in value:
+            return "a picture"
+        case dict():
+            return "an object"
+        case bytes():
+            return "bytes"
+    return type(value).__name__
+
+
+class Checker:
+    """Checks the rows of one table.
+
+    Args:
+        number: of the table, for the column `table`.
+        columns: see `resolve`.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        number: int,
+        columns: dict[str, str],
+        pictures: Pictures,
+        problems: Problems,
+    ) -> None:
+        self.table, self.number, self.columns = table, number, columns
+        self.pictures, self.problems = pictures, problems
+        self.kinds: dict[str, tuple[str, int]] = {}  # column → type of its first value, and the row
+
+    def rows(self) -> Iterator[JsonObject]:
+        """Yield the rows of ROWS that have no problem."""
+        for number, row in self.table.rows(list(self.columns.values())):
+            if isinstance(row, str):
+                self.problems.record(self.table.name, number, "", row)
+                continue
+            if (checked := self.checked(number, row)) is not None:
+                yield checked
+
+    def checked(self, number: int, row: JsonObject) -> JsonObject | None:
+        values: JsonObject = {}
+        for ours, theirs in self.columns.items():
+            value = row.get(theirs)
+            problem = self.of_another_kind(ours, value, number)
+            if problem is None:
+                try:
+                    values[ours] = READ[ours](value, self.table.cells)
+                except ValueError as error:
+                    problem = str(error)
+            if problem is not None:
+                self.problems.record(self.table.name, number, theirs, f"{short(value)}: {problem}")
+                return None
+        column = self.columns["image"]
+        place = f"{self.table.name}: row {number}: {column}"
+        image = self.pictures.id_of(values["image"], self.table, place)
+        if isinstance(image, str):
+            self.problems.image(shown(values["image"]), place, image)
+            self.problems.unanswered += 1
+            return None
+        answers = values.get("answers")
+        majority = None if answers is None else majority_of(answers)
+        question, own = values["question"], values.get("id")
+        return {
+            "question_id": number_of(f"{image} {question}" if own is None else own),
+            "image_id": image,
+            "question": question,
+            "question_type": values.get("question_type") or first_word(question),
+            "answer_type": values.get("answer_type") or answer_type(majority),
+            "multiple_choice_answer": majority,
+            "answers": answers,
+            "id": own,
+            "group": values.get("group"),
+            "table": self.number,
+            "row": number,
+        }
+
+    def of_another_kind(self, ours: str, value: Any, number: int) -> str | None:
+        """Say that a value is of another type than the first of its column."""
+        if value is None:
+            return None  # missing, which the reader of the column says
+        kind = kind_of(value)
+        first, row = self.kinds.setdefault(ours, (kind, number))
+        if kind == first or value == []:
+            return None
+        return f"{kind}, and row {row} has {first}"
+
+
+def shown(picture: Any) -> str:
+    """Return the path of a picture as it was given, or its number of bytes."""
+    if isinstance(picture, dict):
+        picture = picture.get("path") or picture.get("bytes")
+    return picture if isinstance(picture, str) else f"{len(picture):,} bytes"
+
+
+def text(value: Any, cells: bool = False) -> str:
+    """Return text that is not empty."""
+    if value is None:
+        raise ValueError("missing")
+    if not isinstance(value, str):
+        raise ValueError(f"{kind_of(value)}, not text")
+    if not value.strip():
+        raise ValueError("empty")
+    if not value.isascii() and _SURROGATE.search(value):
+        raise ValueError("half of a surrogate pair, which is no text")
+    return value
+
+
+def key(value: Any, cells: bool = False) -> str:
+    """Return an id or a group: text or a whole number, as text."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{kind_of(value)}, neither text nor a whole number")
+    return text(value)
+
+
+def kind_of_question(value: Any, cells: bool = False) -> str | None:
+    return None if value in (None, "") else key(value)
+
+
+def picture(value: Any, cells: bool = False) -> Any:
+    if isinstance(value, dict):
+        if not isinstance(value.get("bytes"), bytes) and not isinstance(value.get("path"), str):
+            raise ValueError("neither a path nor the bytes of a picture")
+        return value
+    return value if isinstance(value, bytes) else text(value)
+
+
+def answers_of(value: Any, cells: bool) -> list[str]:
+    """Return the answers of a question as a list of strings."""
+    if cells and isinstance(value, str):
+        value = cell_value(value)
+    if not isinstance(value, list):
+        return [text(value)]
+    if not value:
+        raise ValueError("an empty list")
+    return [one_answer(answer) for answer in value]
+
+
+def one_answer(answer: Any) -> str:
+    """Return the answer of {answer, confidence}, or the text itself."""
+    if not isinstance(answer, dict):
+        return text(answer)
+    confidence = answer.get("confidence", answer.get("answer_confidence"))
+    number = isinstance(confidence, int | float) and not isinstance(confidence, bool)
+    if confidence is not None and confidence not in CONFIDENCE:
+        if not number or not 0 <= confidence <= 1:
+            raise ValueError(
+                f"confidence {short(confidence)} is neither yes, maybe or no nor from 0 to 1"
+            )
+    return text(answer.get("answer"))
+
+
+READ: dict[str, Callable[[Any, bool], Any]] = {
+    "image": picture,
+    "question": text,
+    "answers": answers_of,
+    "id": key,
+    "group": key,
+    "question_type": kind_of_question,
+    "answer_type": kind_of_question,
+}
+
+
+def number_of(own: str) -> int:
+    """Return the number of an id: itself, or for other text 62 bits of its SHA-256 above those."""
+    if own.isdecimal() and own.isascii() and len(own) < 19 and (own[0] != "0" or own == "0"):
+        return int(own)
+    return HASHED | int.from_bytes(hashlib.sha256(own.encode()).digest()[:8], "big") >> 2
+
+
+def majority_of(answers: list[str]) -> str:
+    """Return the most frequent answer, normalised answers counted; the first of several."""
+    if len(answers) == 1:
+        return answers[0]
+    counts = Counter(map(normal, answers))
+    most = max(counts.values())
+    return next(answer for answer in answers if counts[normal(answer)] == most)
+
+
+def first_word(question: str) -> str:
+    word = question.split(maxsplit=1)[0].lower().strip("?,")
+    return word if word in FIRST_WORDS else "other"
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def answer_type(answer: str | None) -> str | None:
+    if answer is None:
+        return None
+    said = normal(answer)
+    if said in ("yes", "no"):
+        return "yes/no"
+    return "number" if re.fullmatch(r"-?\d+([.,]\d+)?", said) else "other"

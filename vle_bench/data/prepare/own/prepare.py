@@ -1,0 +1,394 @@
+"""Prepare one's own data: read, check, split and store them."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vle_bench import atomic
+from vle_bench.data.label_map import read_label_map
+from vle_bench.data.official.further import OFFICIAL_ID
+from vle_bench.data.prepare.fingerprint import Fingerprint, fingerprint, stamp
+from vle_bench.data.prepare.manifest import (
+    AS_USUAL,
+    FINISHED_SHARDS,
+    WORK,
+    Choices,
+    Options,
+    finish,
+    remove_others,
+)
+from vle_bench.data.prepare.own.check import ROWS, Checker, Pictures, Problems, resolve
+from vle_bench.data.prepare.own.read import Table, dataset_tables, split_tables, tables_of
+from vle_bench.data.prepare.own.spec import FRACTIONS, Spec, find, read_spec
+from vle_bench.data.prepare.own.splits import by_share, without_doubles, without_leaks
+from vle_bench.data.prepare.questions import (
+    MAX_TEXT_LENGTH,
+    count,
+    described_labels,
+    lengths_of,
+    write_labels,
+)
+from vle_bench.data.prepare.shards import (
+    Source,
+    described,
+    images_only,
+    plan,
+    turned_of,
+    write_shards,
+)
+from vle_bench.data.prepare.targets import TARGETS, with_targets
+from vle_bench.data.prepare.vocabulary import vocabulary
+from vle_bench.data.prepare.vqa_summary import length_report, load_tokenizer, split_report
+from vle_bench.data.prepared import SCHEMA_VERSION, Manifest, PreparedData, open_prepared
+from vle_bench.data.tables import OFFICIAL, ROWS_A_BATCH, map_table, record_batches, write_table
+from vle_bench.errors import RequestError
+from vle_bench.json_files import JsonObject, read_json
+from vle_bench.metrics.vqa import EXACT, NUMBER_OF_ANSWERS, SOFT
+from vle_bench.metrics.vqa import OFFICIAL as TEN
+from vle_bench.strict_yaml import validated
+
+SOURCE = "own"
+MEMORY = "dataset"  # what errors call a dataset that Python holds
+CHECKS = 1  # to be raised when rows are read in another way
+ROWS_IN_MEMORY = 5_000
+PICTURES = pa.schema([("image_id", pa.int64()), ("path", pa.string()), ("asked_by", pa.string())])
+
+
+@dataclass(frozen=True)
+class Own:
+    """One's own data, opened.
+
+    Args:
+        tables: by split, or a single one with the key "".
+        choices: with the label map of the spec.
+    """
+
+    spec: Spec
+    tables: dict[str, Table]
+    choices: Choices = AS_USUAL
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the tables, for errors."""
+        return [table.name for table in self.tables.values()]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of each split; empty for given splits."""
+        if "" not in self.tables:
+            return {}
+        return self.spec.splits.given() if self.spec.splits else FRACTIONS  # type: ignore[return-value]
+
+    @property
+    def splits(self) -> list[str]:
+        return list(self.shares or self.tables)
+
+
+def prepare(given: str, output: Path, choices: Choices, options: Options) -> Manifest:
+    return prepare_own(opened(given, choices), output)
+
+
+def opened(given: str, choices: Choices = AS_USUAL) -> Own:
+    """Open the data of a YAML, a file, a folder or the hub."""
+    spec, beside = read_spec(given)
+    if spec.answers.vocabulary is not None:
+        if choices.label_map is not None:
+            raise RequestError(
+                f"{given}: answers.vocabulary: --label-map names another; leave one out"
+            )
+        choices = replace(choices, label_map=find(spec.answers.vocabulary, beside))
+    return Own(spec, tables_of(spec, beside), choices)
+
+
+def from_dataset(
+    dataset: Any,
+    output: Path | str | None = None,
+    *,
+    columns: dict[str, str | None] | None = None,
+    choices: Choices = AS_USUAL,
+    **keys: Any,
+) -> PreparedData:
+    """Prepare a dataset of the `datasets` library and open it.
+
+    Args:
+        dataset: a Dataset, which is divided by shares, or a DatasetDict with train, validation or
+            val, and test.
+        output: folder of the prepared data, which a recipe names as `data.root`; None: a folder in
+            the library's cache.
+        columns: ours: theirs, see `Columns`.
+        keys: further keys of `Spec`: name, splits, answers, images.
+
+    Raises:
+        RequestError: as `vle-bench prepare own`.
+    """
+    values = {"source": MEMORY, "columns": columns or {}, **keys}
+    spec = validated(Spec, values, MEMORY)
+    own = Own(spec, split_tables(spec, dataset_tables(MEMORY, dataset)), choices)
+    if output is None:
+        import datasets
+
+        request = json.dumps([request_of(own, None).options, spec.name])
+        digest = hashlib.sha256(request.encode()).hexdigest()[:16]
+        output = Path(datasets.config.HF_DATASETS_CACHE) / "vle-bench" / digest
+    prepare_own(own, Path(output))
+    return open_prepared(Path(output))
+
+
+def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Manifest:
+    """Write prepared data to `output`, completely or not at all, and return the manifest.
+
+    The next run with the same files reuses what a killed one has finished: the rows that were
+    read, and shards of pictures. For data that are already complete, the manifest is a `Standing`.
+
+    Args:
+        problems: collects what is wrong; by the options if not given.
+    """
+    choices = own.choices
+    if choices.tokenizer is not None:
+        load_tokenizer(choices.tokenizer)  # its errors should come before the work
+    given = None if choices.label_map is None else read_label_map(choices.label_map)
+    problems = problems or Problems(choices.on_bad_record, choices.on_bad_image)
+    request = request_of(own, given)
+    if (standing := request.finished(output, own.splits)) is not None:
+        request.count_again(
+            output, standing, standing.report, lambda name: lengths_of(output, choices, name)
+        )
+        return standing
+    with atomic.resumed_folder(output, FINISHED_SHARDS) as folder:
+        work = start_or_resume(folder, request)
+        rows, pictures = read_rows(own, work, problems)
+        rows, split = with_splits(own, rows, problems)
+        metric = metric_of(own, rows)
+        labels = given or counted_labels(own, rows, split)
+        images, shards, turned = write_images(folder, work, rows, pictures, choices, problems)
+        kept = np.isin(rows["image_id"].to_numpy(), images)
+        problems.unanswered += int((~kept).sum())
+        rows, split = rows.filter(pa.array(kept)), split[kept]
+        check_whole_splits(own, split, problems)
+        parts = {
+            name: questions_of(rows, split == place, images, labels, metric)
+            for place, name in enumerate(own.splits)
+        }
+        for name, questions in parts.items():
+            batches = iter(questions.to_batches(ROWS_A_BATCH))
+            write_table(folder / f"questions-{name}.arrow", questions.schema, batches)
+        labelled = {n: q["answers"].null_count < len(q) for n, q in parts.items()}
+        left_out: JsonObject = {
+            "questions_of_images": problems.unanswered,
+            "records": problems.records,
+            "images": problems.images,
+        }
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            source=SOURCE,
+            splits={name: count(q, labelled[name]) for name, q in parts.items()},
+            files=shards
+            | write_labels(folder, labels)
+            | {n: described(folder / n) for n in (f"questions-{name}.arrow" for name in parts)},
+            images=list(shards),
+            turned=turned,
+            labels=described_labels(labels, choices, own.spec.answers.min_count),
+            targets="normalised",
+            metric=metric,
+            name=own.spec.name or output.name,
+            report={
+                name: split_report(q, labelled[name])
+                | length_report(q, choices.tokenizer, choices.max_text_length or MAX_TEXT_LENGTH)
+                for name, q in parts.items()
+            },
+            left_out=left_out,
+            inputs=request.as_inputs(left_out),
+        )
+        return finish(folder, manifest)
+
+
+def request_of(own: Own, labels: list[str] | None) -> Fingerprint:
+    """Return the fingerprint of a request: data files, the keys of the spec, and options."""
+    files = sorted({file for table in own.tables.values() for file in table.files})
+    request = fingerprint(SOURCE, [], own.choices, lambda bad: Path(bad["file"]), None, labels)
+    keys = own.spec.model_dump(mode="json", exclude={"name"})
+    options = {key: json.dumps(value) for key, value in keys.items()}
+    tables = [f"{table.name} {table.digest}".strip() for table in own.tables.values()]
+    return replace(
+        request,
+        files={str(file): stamp(file) for file in files},
+        options={**request.options, **options, "tables": json.dumps(tables)},
+    )
+
+
+def start_or_resume(folder: Path, request: Fingerprint) -> Path:
+    """Return the folder of intermediate files; those of another request are removed."""
+    inputs = json.dumps(
+        {"schema": SCHEMA_VERSION, "checks": CHECKS}
+        | {"files": request.files, "options": request.options}
+    )
+    work, note = folder / WORK, folder / WORK / "inputs.json"
+    if not note.is_file() or note.read_text(encoding="utf-8") != inputs:
+        remove_others(folder, set())
+        work.mkdir()
+        atomic.write_text(note, inputs)
+    return work
+
+
+def read_rows(own: Own, work: Path, problems: Problems) -> tuple[pa.Table, pa.Table]:
+    """Read every table once, to ROWS and PICTURES on disk."""
+    rows, pictures, note = work / "rows.arrow", work / "pictures.arrow", work / "read.json"
+    if note.is_file():
+        before = read_json(note)
+        problems.records += before["records"]
+        problems.images += before["images"]
+        problems.unanswered += before["unanswered"]
+        return map_table(rows), map_table(pictures)
+    found = Pictures(work / "pictures")
+    write_table(rows, ROWS, checked_batches(own, found, problems))
+    named = (
+        {"image_id": i, "path": path, "asked_by": found.asked_by[i]}
+        for i, path in found.paths.items()
+    )
+    write_table(pictures, PICTURES, record_batches(named, PICTURES, size=ROWS_IN_MEMORY))
+    atomic.write_json(
+        note,
+        {
+            "records": problems.records,
+            "images": problems.images,
+            "unanswered": problems.unanswered,
+        },
+    )
+    return map_table(rows), map_table(pictures)
+
+
+def checked_batches(own: Own, pictures: Pictures, problems: Problems) -> Iterator[pa.RecordBatch]:
+    # Columns that are missing are found before millions of rows are read.
+    columns = [
+        resolve(table, own.spec.columns, labelled=name != "test")
+        for name, table in own.tables.items()
+    ]
+    for number, (table, found) in enumerate(zip(own.tables.values(), columns, strict=True)):
+        checker = Checker(table, number, found, pictures, problems)
+        yield from record_batches(checker.rows(), ROWS, size=ROWS_IN_MEMORY)
+
+
+def with_splits(own: Own, rows: pa.Table, problems: Problems) -> tuple[pa.Table, Any]:
+    """Return the rows in the order of their ids, and the place of each one's split.
+
+    Of doubles and of what is in two splits, only the first is kept.
+    """
+    rows = rows.filter(pa.array(without_doubles(rows, own.names, problems)))
+    rows = rows.take(np.argsort(rows["question_id"].to_numpy(), kind="stable"))
+    if shares := own.shares:
+        by = own.spec.splits.by if own.spec.splits else None
+        split = by_share(rows, list(shares.values()), by)
+    else:
+        split = rows["table"].to_numpy().astype(np.int64)
+    keep = without_leaks(rows, split, own.splits, own.names, problems)
+    rows, split = rows.filter(pa.array(keep)).combine_chunks(), split[keep]
+    check_whole_splits(own, split, problems)
+    return rows, split
+
+
+def check_whole_splits(own: Own, split: Any, problems: Problems) -> None:
+    """Refuse a split of which nothing is left."""
+    counts = np.bincount(split, minlength=len(own.splits))
+    for name, questions in zip(own.splits, counts.tolist(), strict=True):
+        if questions:
+            continue
+        files = ", ".join(own.names)
+        lost = len(problems.records) + len(problems.images)
+        why = f", {lost:,} problems; --check lists them" if lost else ""
+        way_out = (
+            "; other shares, or a file for each split, help" if own.shares and not lost else ""
+        )
+        raise RequestError(
+            f"{files}: no question is left for the split {name!r} (of {int(counts.sum()):,} "
+            f"questions{why}){way_out}"
+        )
+
+
+def metric_of(own: Own, rows: pa.Table) -> str:
+    """Return the metric of the spec, or the one that the numbers of answers suggest.
+
+    Raises:
+        RequestError: the metric does not fit the answers of a question; names its row.
+    """
+    labelled = rows.filter(pc.is_valid(rows["answers"]))
+    numbers = pc.list_value_length(labelled["answers"]).to_numpy()
+    metric = own.spec.answers.metric
+    if metric is None:
+        if (numbers == 1).all():
+            return EXACT
+        return TEN if (numbers == NUMBER_OF_ANSWERS).all() else SOFT
+    if metric == TEN:
+        wrong, problem = numbers != NUMBER_OF_ANSWERS, f"takes {NUMBER_OF_ANSWERS} a question"
+    elif metric == EXACT:
+        wrong, problem = numbers != 1, "takes one a question"
+    else:
+        return str(metric)
+    if wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        table, row = labelled["table"][first].as_py(), labelled["row"][first].as_py()
+        raise RequestError(
+            f"{own.names[table]}: row {row}: {numbers[first]} answers; answers.metric: {metric} "
+            f"{problem}; soft takes any number"
+        )
+    return str(metric)
+
+
+def write_images(
+    folder: Path,
+    work: Path,
+    rows: pa.Table,
+    pictures: pa.Table,
+    choices: Choices,
+    problems: Problems,
+) -> tuple[Any, JsonObject, int]:
+    """Store the pictures that a question asks about, in the order of their ids.
+
+    Returns:
+        the ids in the order of the rows, {shard: {"bytes", "sha256"}}, and the number of pictures
+        that were turned.
+    """
+    asked = pictures.filter(pc.is_in(pictures["image_id"], pc.unique(rows["image_id"])))
+    asked = asked.sort_by("image_id")
+    shards, missing = plan((Source(**row) for row in asked.to_pylist()), choices.shard_bytes)
+    notes = write_shards(folder, work, shards, choices.workers, images_only(True))
+    bad = [*missing, *(bad for note in notes for bad in note["bad"])]
+    for picture in sorted(bad, key=lambda one: one["asked_by"]):
+        path = Path(picture["file"])
+        file = "its bytes" if path.is_relative_to(work) else picture["file"]
+        problems.image(file, picture["asked_by"], picture["problem"])
+    ids = np.setdiff1d(asked["image_id"].to_numpy(), [picture["image_id"] for picture in bad])
+    files = {shard.name: note["file"] for shard, note in zip(shards, notes, strict=True)}
+    return ids, files, turned_of(notes)
+
+
+def counted_labels(own: Own, rows: pa.Table, split: Any) -> list[str]:
+    """Count the majority answers of the training split, or of all without one."""
+    if "train" in own.splits:
+        rows = rows.filter(pa.array(split == own.splits.index("train")))
+    counts: Counter[str] = Counter()
+    for answer in pc.value_counts(rows["multiple_choice_answer"].drop_null()).to_pylist():
+        counts[answer["values"]] += answer["counts"]
+    return vocabulary(counts, own.spec.answers.min_count)
+
+
+def questions_of(
+    rows: pa.Table, chosen: Any, images: Any, labels: list[str], metric: str
+) -> pa.Table:
+    """Return the questions table of a split, with the ids as they were given if they are text."""
+    target = {label: number for number, label in enumerate(labels)}
+    columns = [*OFFICIAL.names]
+    ids = rows["id"].drop_null()
+    numbers = pc.match_substring_regex(ids, "^(0|[1-9][0-9]{0,17})$")
+    if len(ids) and not pc.all(numbers).as_py():
+        rows = rows.append_column(OFFICIAL_ID.name, rows["id"])
+        columns.append(OFFICIAL_ID.name)
+    own = rows.filter(pa.array(chosen)).select(columns)
+    return with_targets(own, images, target, False, False, TARGETS[metric])[0]

@@ -1,0 +1,56 @@
+"""The report that `vle-bench prepare own` prints."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from vle_bench.data.prepare import vqa_summary
+from vle_bench.data.prepare.manifest import Choices
+from vle_bench.data.prepare.own.check import Problems
+from vle_bench.data.prepare.own.prepare import opened, prepare_own
+from vle_bench.data.prepared import Manifest, open_prepared
+from vle_bench.errors import RequestError
+from vle_bench.metrics.vqa import IN_WORDS
+
+EXAMPLES = 3
+NAMELESS = "data"
+
+
+def lines(manifest: Manifest) -> Iterator[str]:
+    """Yield the lines of a manifest's report."""
+    assert manifest.metric is not None
+    yield f"{manifest.name}: scored with {manifest.metric}: {IN_WORDS[manifest.metric]}"
+    yield from vqa_summary.lines(manifest)
+
+
+def check(given: str, choices: Choices) -> None:
+    """Print examples, counts, the vocabulary's coverage and every problem; write nothing.
+
+    Raises:
+        RequestError: there are problems; nothing could be prepared without leaving them out.
+    """
+    own = opened(given, choices)
+    problems = Problems("skip", "skip")
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder) / (own.spec.name or NAMELESS)
+            manifest = prepare_own(own, output, problems)
+            print("\n".join([*examples(output, own.splits[0]), *lines(manifest)]))
+    finally:
+        for line in problems.lines():
+            print(line)
+    if count := len(problems.lines()):
+        raise RequestError(f"{given}: {count:,} problems; nothing was written")
+    print("no problems; nothing was written")
+
+
+def examples(root: Path, split: str) -> Iterator[str]:
+    """Yield the first questions of a split as the model gets them."""
+    data = open_prepared(root)
+    questions = data.questions(split)
+    for row in questions.select(range(min(EXAMPLES, len(questions)))):
+        image = data.images[row["image_row"]]
+        yield (
+            f"{row['question_id']}: {image['file_name']} ({image['width']} × {image['height']}): "
+            f"{row['question']} {row['answers']}"
+        )
