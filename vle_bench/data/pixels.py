@@ -118,9 +118,9 @@ def choose(
     Raises:
         RequestError: the wanted store is missing, damaged or does not fit.
     """
-    folders = sorted(path.parent for path in data.root.glob(f"{PREFIX}*/{FACTS}"))
+    folders = sorted(path.parent for path in Path(data.root).glob(f"{PREFIX}*/{FACTS}"))
     if wanted is not None:
-        folders = [data.root / wanted]
+        folders = [Path(data.root) / wanted]
     refused = []
     for folder in folders:
         store, problem = opened(folder, data, processor.transform, changed)
