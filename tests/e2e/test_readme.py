@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionConfig, CLIPVisionModel, DebertaV2Config, DebertaV2Model
 
 from tests.miniature import by_name, in_process
+from tests.miniature.own import easy_rows, export
 from tests.miniature.vcr import write_vcr
 from tests.miniature.vqav2 import write_vqav2
 from vle_bench.data.prepare.shapes_vcr import prepare_shapes_vcr
@@ -29,7 +30,17 @@ ROOT = Path(__file__).parents[2]
 MAKEFILE = ROOT / "Makefile"
 METER = ROOT / "tests" / "golden" / "meter"
 # In the order in which a reader needs them: later commands use the files of earlier ones.
-NAMES = ("vqa", "vcr", "datasets", "runs", "leaderboards", "speed", "convert", "develop")
+NAMES = (
+    "own-data",
+    "vqa",
+    "vcr",
+    "datasets",
+    "runs",
+    "leaderboards",
+    "speed",
+    "convert",
+    "develop",
+)
 DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in NAMES)]
 README = DOCUMENTS[0].read_text(encoding="utf-8")
 FEW_STEPS = (
@@ -117,6 +128,7 @@ def work(tmp_path_factory):
     execute(
         [*VLE, "prepare", "easy-vqa", "--output", "data/easy-vqa", "--limit-images", "40"], folder
     )
+    export(easy_rows(30), "csv", folder)
     write_vqav2(folder / "data" / "vqav2-official", val=4)
     write_vcr(folder / "data" / "vcr-official", 2, 2, 2)
     for name, write in by_name.WRITERS.items():
@@ -271,6 +283,11 @@ def convert(parts, work):
     assert (work / parts[parts.index("--output") + 1] / "model.safetensors").is_file()
 
 
+def train_own(parts, work):
+    few = [*FEW_STEPS.split(), "train.num_workers=0"]
+    assert "written: runs/own-vle-tiny/" in execute([*VLE, *parts[1:], *few], work)
+
+
 def run_vle_bench(parts, work):
     small = ["--limit-images", "40"] if parts[1:3] == ["prepare", "easy-vqa"] else []
     assert execute([*VLE, *parts[1:], *small], work).strip()
@@ -286,6 +303,7 @@ HOW = [
     (r"make finetune ", finetune),
     (r"make vcr-base$", finetune_vcr),
     (r"make score-", score_published),
+    (r"vle-bench train recipes/own/", train_own),
     (r"vle-bench score vqa ", score_predictions),
     (r"vle-bench predict ", predict),
     (r"vle-bench evaluate .* --server-result ", record_server_result),
@@ -325,7 +343,8 @@ def test_python(work):
         for block in blocks(document, "python")
     ]
     shown = [execute([sys.executable, "-c", program], work) for program in programs]
-    assert len(shown) == 3 and "'answer':" in shown[-1] and "'score':" in shown[-1]
+    assert "'labelled': True" in shown[0]  # own-data.md
+    assert len(shown) == 4 and "'answer':" in shown[-1] and "'score':" in shown[-1]
 
 
 def test_every_link_leads_to_a_file():

@@ -58,7 +58,7 @@ def run_bench(
         RequestError: the recipe cannot be measured like this.
         RunFailed: there is too little memory.
     """
-    check(recipe, count, evaluation_batch_size, naive)
+    check_options(recipe, count, evaluation_batch_size, naive)
     train = recipe.train.model_copy(update={"num_workers": 0, "trackers": []})
     measured = recipe.model_copy(update={"train": train})
     with tempfile.TemporaryDirectory() as folder:
@@ -97,7 +97,7 @@ def enough_memory(recipe: Recipe) -> Iterator[None]:
         ) from error
 
 
-def check(recipe: Recipe, count: int, evaluation_batch_size: int, naive: bool) -> None:
+def check_options(recipe: Recipe, count: int, evaluation_batch_size: int, naive: bool) -> None:
     """Refuse options that cannot be measured; raises RequestError."""
     for option, value in (("--steps", count), ("--evaluation-batch-size", evaluation_batch_size)):
         if value < 1:
@@ -124,10 +124,10 @@ def measure(
     total = len(ways) * 2 * count + (WARM_UP + len(ways) - 1) + len(ways) + SHARED_STEPS
     with Bar(f"bench {run.recipe.name}", total) as bar:
         before = matmul_peak(device, DTYPES[precision])
-        parts = {
-            "training": training(run, ways, count, bar),
-            "evaluation": evaluation(run, ways, count, evaluation_batch_size, bar),
-        }
+        parts = {"training": training(run, ways, count, bar)}
+        # The outer context keeps 16-bit weights from batch to batch, as in `predict_in_batches`.
+        with run.accelerator.autocast():
+            parts["evaluation"] = evaluation(run, ways, count, evaluation_batch_size, bar)
         shares = time_shares(run, bar)
         # Twice, since other programs may have been busy the first time.
         peak = max(before, matmul_peak(device, DTYPES[precision]))

@@ -77,9 +77,9 @@ def write_synthetic(
             for n, i in enumerate(np.repeat(np.arange(len(rows)), counts))
         ]
         images += rows
-    save(folder / "images.arrow", VCR_IMAGES if vcr else IMAGES, images)
+    write_rows(folder / "images.arrow", VCR_IMAGES if vcr else IMAGES, images)
     for name, questions in tables.items():
-        save(folder / name, VCR_QUESTIONS if vcr else QUESTIONS, questions)
+        write_rows(folder / name, VCR_QUESTIONS if vcr else QUESTIONS, questions)
     if not vcr:
         answers = [f"answer {i}" for i in range(SOURCES[source].num_answers)]
         atomic.write_json(folder / "label_map.json", {"answers": answers})
@@ -95,7 +95,7 @@ def write_synthetic(
     atomic.write_json(folder / "manifest.json", manifest.as_json())
 
 
-def save(path: Path, schema: pa.Schema, rows: list[Row]) -> None:
+def write_rows(path: Path, schema: pa.Schema, rows: list[Row]) -> None:
     """Write an Arrow table."""
     write_table(path, schema, record_batches(iter(rows), schema))
 

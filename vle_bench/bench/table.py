@@ -12,14 +12,14 @@ Report = JsonObject  # see `run_bench`
 
 def print_report(report: Report) -> None:
     """Print a report of `run_bench`."""
-    for line in described(report):
+    for line in heading(report):
         print(line)
     Console(width=100).print(results_table(report))
     for line in explained(report):
         print(line)
 
 
-def described(report: Report) -> list[str]:
+def heading(report: Report) -> list[str]:
     """Say what was measured, and on what."""
     data = report["data"]
     if report["synthetic_because"] is not None:
@@ -55,17 +55,17 @@ def results_table(report: Report) -> Table:
         "peak_memory_gib": ("peak memory, GiB", "{:.2f}".format),
     }
     for part in ("training", "evaluation"):
-        for key, (words, shown) in formats.items():
+        for key, (words, printed) in formats.items():
             own = report[part].get(key)
             if own is None:
                 continue
-            cells = [f"{part}, {words}", shown(own)]
+            cells = [f"{part}, {words}", printed(own)]
             if naive:
                 ratio = {
                     "samples_per_second": "ratio",
                     "cpu_seconds_per_step": "ratio_of_cpu_time",
                 }.get(key)
-                cells += [shown(naive[part][key]), f"{naive[part][ratio]:.2f}" if ratio else ""]
+                cells += [printed(naive[part][key]), f"{naive[part][ratio]:.2f}" if ratio else ""]
             table.add_row(*cells)
         table.add_section()
     return table

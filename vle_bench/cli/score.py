@@ -56,8 +56,8 @@ def score_vqa(
         atomic.write_json(per_question, {str(i): value for i, value in accuracies.items()})
         print(f"written: {per_question}", file=sys.stderr if as_json else sys.stdout)
     if as_json:
-        shown = ("accuracy", "per_answer_type", "per_question_type", "n")
-        print(json.dumps({name: value for name, value in result.items() if name in shown}))
+        fields = ("accuracy", "per_answer_type", "per_question_type", "n")
+        print(json.dumps({name: value for name, value in result.items() if name in fields}))
         return
     import numpy as np
 

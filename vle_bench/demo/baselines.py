@@ -1,10 +1,8 @@
 """Baselines that never see a picture: how much the questions and choices give away."""
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-
-from datasets import Dataset
 
 from vle_bench.data.vcr_text import object_names
 from vle_bench.json_files import Row
@@ -82,27 +80,3 @@ def words(
         for tag in token:
             yield names[tag]
             yield f"tag known: {tag in earlier}"
-
-
-def question_only_baselines(train: Dataset, test: Dataset) -> dict[str, float]:
-    """Accuracy on `test` of the most frequent answer, and of the best answer to each question text.
-
-    Args:
-        train, test: questions tables; easy-VQA's rules are learnt on its whole official training
-            set, train and val together.
-    """
-    frequent = Counter(train["multiple_choice_answer"]).most_common(1)[0][0]
-    by_text: dict[str, Counter[str]] = defaultdict(Counter)
-    for text, answer in zip(train["question"], train["multiple_choice_answer"], strict=True):
-        by_text[text][answer] += 1
-    rule = {text: counts.most_common(1)[0][0] for text, counts in by_text.items()}
-    rows = list(
-        zip(test["question"], test["multiple_choice_answer"], test["answer_type"], strict=True)
-    )
-    answered = [(rule.get(text) == answer, kind != "yes/no") for text, answer, kind in rows]
-    others = [correct for correct, is_other in answered if is_other]
-    return {
-        "most_frequent": sum(answer == frequent for _, answer, _ in rows) / len(rows),
-        "question_only": sum(correct for correct, _ in answered) / len(rows),
-        "question_only_not_yes_no": sum(others) / len(others),
-    }

@@ -112,6 +112,11 @@ def described(folder: Path, asked: Asked) -> tuple[Described, VLEProcessor]:
     """
     config = read_config(folder / "config.json")
     task = task_of(folder, config, asked.task)
+    if asked.resize == "published-vcr" and not CATALOGUE[task].boxes:
+        raise RequestError(
+            f"--resize: published-vcr differs from crop in its boxes, and task {task} has none; "
+            "take crop"
+        )
     processor = processor_of(folder, config, asked.resize)
     published = CATALOGUE[task].text_length
     assert published is not None  # SCORED holds the tasks that have one

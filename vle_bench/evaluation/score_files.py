@@ -15,7 +15,7 @@ from vle_bench.data.official.vqa import annotation_records, records
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, jsonl_records, reading
 from vle_bench.metrics.vcr import VCRAccuracy, check_ids, vcr_accuracy
-from vle_bench.metrics.vqa import VQAAccuracies, lack_ids, numbered, vqa_accuracy
+from vle_bench.metrics.vqa import VQAAccuracies, lack_ids, numbered, vqa_accuracy, whole
 
 SHOWN = 5  # ids or records with the same problem in one line
 # VQA.loadRes (GT-Vision-Lab/VQA, vqa.py) compares sets of ids, and its index by id keeps the last
@@ -100,13 +100,6 @@ def read_results(path: Path) -> tuple[dict[int, str], list[str]]:
     if repeated:
         notes.append(f"{len(repeated):,} {REPEATED}: {first_of(sorted(repeated))}")
     return given, notes
-
-
-def whole(question_id: object) -> int | None:
-    """Return the whole number that an id equals, as Python compares: 11.0 is 11, true is 1."""
-    if isinstance(question_id, int):
-        return int(question_id)
-    return int(question_id) if isinstance(question_id, float) and question_id.is_integer() else None
 
 
 def first_of(items: Sequence[object]) -> str:

@@ -20,9 +20,9 @@ from vle_bench.evaluation.score_files import (
     annotated,
     first_of,
     read_leaderboard,
-    whole,
 )
 from vle_bench.json_files import read_json, reading
+from vle_bench.metrics.vqa import whole
 from vle_bench.tasks.predictions import Id, Row
 
 SUM_TOLERANCE = 1e-3  # files are written with as few as four decimals

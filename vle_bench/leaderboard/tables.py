@@ -79,6 +79,9 @@ TRANSFERRED = Footnote(
     "trained on another dataset, named beside it: never ranked among the models of this one.",
 )
 
+# Marks of measured rows, in the order in which they are written
+MARKS = (CONTAMINATED, FLATTERED, DIRTY, ELSEWHERE, UNKNOWN, TRANSFERRED)
+
 # Metric of VQA v2 -> answer type
 TYPES = {"accuracy_yes_no": "yes/no", "accuracy_number": "number", "accuracy_other": "other"}
 VCR_PARTS = {"vcr_q2a": "Q2A", "vcr_qa2r": "QA2R", "vcr_q2ar": "Q2AR"}
@@ -145,22 +148,22 @@ def sources(published: Published, scores: Iterable[Score]) -> tuple[Citation, ..
 def measured_notes(groups: Iterable[tuple[Record, ...]]) -> tuple[Footnote, ...]:
     """The footnotes that explain measured rows; none if there are no such rows."""
     groups = list(groups)
-    if not groups:
-        return ()
-    dirty = any(Experiment(group, group[0].primary_metric).dirty for group in groups)
-    contaminated = any(group[0].contaminated for group in groups)
-    picked = any(picked_on_reported(group) for group in groups)
-    elsewhere = any(group[0].kind == "elsewhere" for group in groups)
-    unknown = any(group[0].of_unknown_training for group in groups)
-    return (
-        MEASURED,
-        *[CONTAMINATED] * contaminated,
-        *[FLATTERED] * picked,
-        *[DIRTY] * dirty,
-        *[ELSEWHERE] * elsewhere,
-        *[UNKNOWN] * unknown,
-        *[TRANSFERRED] * any(group[0].transferred for group in groups),
-    )
+    used = {note for group in groups for note in marks_of(group)}
+    return (MEASURED, *(note for note in MARKS if note in used)) if groups else ()
+
+
+def marks_of(group: tuple[Record, ...]) -> list[Footnote]:
+    """The marks of an experiment, in the order of `MARKS`."""
+    first = group[0]
+    holds: dict[Footnote, bool] = {
+        CONTAMINATED: first.contaminated,
+        FLATTERED: picked_on_reported(group),
+        DIRTY: Experiment(group, first.primary_metric).dirty,
+        ELSEWHERE: first.kind == "elsewhere",
+        UNKNOWN: first.of_unknown_training,
+        TRANSFERRED: first.transferred,
+    }
+    return [note for note in MARKS if holds[note]]
 
 
 def picked_on_reported(group: tuple[Record, ...]) -> bool:
@@ -171,11 +174,8 @@ def picked_on_reported(group: tuple[Record, ...]) -> bool:
 def name_of(group: tuple[Record, ...]) -> str:
     """Recipe or checkpoint, the digest that tells it from namesakes, precision, and marks."""
     first = group[0]
-    signs = CONTAMINATED.sign * first.contaminated + FLATTERED.sign * picked_on_reported(group)
-    signs += DIRTY.sign * Experiment(group, first.primary_metric).dirty
-    signs += ELSEWHERE.sign * (first.kind == "elsewhere") + UNKNOWN.sign * first.of_unknown_training
+    signs = "".join(note.sign for note in marks_of(group))
     trained = f"trained on {first.trained_on}" if first.transferred else ""
-    signs += TRANSFERRED.sign * first.transferred
     short = " + ".join(part[:8] for part in first.identity.split(" + "))
     return " ".join(filter(None, (f"{first.title} ({short})", trained, precision_of(first), signs)))
 

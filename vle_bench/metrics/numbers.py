@@ -39,16 +39,16 @@ def percent(fraction: float, decimals: int = 2) -> str:
 
 def rounded(value: Decimal, decimals: int) -> str:
     """Print a figure with so many decimals, half away from zero; zero has no sign."""
-    shown = value.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP)
-    return f"{abs(shown) if not shown else shown:f}"
+    figure = value.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP)
+    return f"{figure or abs(figure):f}"
 
 
 def signed(value: Decimal, decimals: int) -> str:
     """Print a difference: `+0.30`, `−0.30` with a true minus, `0.00`."""
-    shown = rounded(value, decimals)
-    return (
-        f"−{shown[1:]}" if shown.startswith("-") else shown if not Decimal(shown) else f"+{shown}"
-    )
+    text = rounded(value, decimals)
+    if text.startswith("-"):
+        return f"−{text[1:]}"
+    return f"+{text}" if Decimal(text) else text
 
 
 def percent_range(interval: Sequence[float] | None, missing: str = "") -> str:

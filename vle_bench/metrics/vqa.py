@@ -4,6 +4,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from numbers import Integral
 from typing import Any, TypedDict
 
 from vle_bench.errors import RequestError
@@ -11,6 +12,13 @@ from vle_bench.metrics.numbers import mean
 
 Record = Mapping[str, Any]
 Answer = dict[str, Any]
+
+
+def whole(value: object) -> int | None:
+    """Return the whole number that an id equals, as Python compares: 11.0 is 11, true is 1."""
+    if isinstance(value, Integral):
+        return int(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else None
 
 
 def clean(answer: str) -> str:

@@ -32,6 +32,7 @@ from tests.miniature.vqav2 import change, write
 from vle_bench.atomic import file_sha256
 from vle_bench.cli.evaluate import published_lines
 from vle_bench.data.prepare.manifest import Choices
+from vle_bench.data.prepare.vcr import prepare_vcr
 from vle_bench.data.prepare.vqav2 import prepare_vqav2, published_vocabulary
 from vle_bench.data.prepared import open_prepared
 from vle_bench.data.sources import SOURCES
@@ -368,11 +369,12 @@ def vcr(tmp_path_factory):
     return root
 
 
-def plain_choices(root: Path, task: str) -> dict[str, int]:
-    """annot_id → the choice of a forward pass for each choice by itself."""
+def plain_choices(root: Path, task: str, resize: str = "crop") -> dict[str, list[float]]:
+    """annot_id → the logits of a forward pass for each choice by itself."""
     folder = root / "hub" / f"tiny-{task}"
     model = VCR[task].from_pretrained(folder).eval()
     processor = VLEProcessor.from_folder(folder)
+    processor.set_size(SIZE, resize)
     processor.patch_size = 8
     data = open_prepared(root / "data")
     chosen = {}
@@ -400,7 +402,7 @@ def plain_choices(root: Path, task: str) -> dict[str, int]:
                         ),
                     ).logits.item()
                 )
-        chosen[row["annot_id"]] = int(np.argmax(logits))
+        chosen[row["annot_id"]] = logits
     return chosen
 
 
@@ -408,7 +410,7 @@ def plain_choices(root: Path, task: str) -> dict[str, int]:
 def test_vcr_is_scored_as_by_the_model_itself(vcr, task):
     record = load_record(vcr / "results" / f"tiny-{task}" / "results" / f"{task}.val.json")
     part = task.removeprefix("vcr_")
-    chosen = plain_choices(vcr, task)
+    chosen = {i: int(np.argmax(logits)) for i, logits in plain_choices(vcr, task).items()}
     assert {
         row["id"]: row[part] for row in predictions(vcr, f"tiny-{task}", f"{task}.val")
     } == chosen
@@ -769,9 +771,40 @@ def test_other_settings_and_other_data_overwrite_nothing(asked, work):
 
 
 def test_the_three_ways_of_pictures_can_be_asked_for(work):
-    for way in ("squash", "crop", "published-vcr"):
+    for way in ("squash", "crop"):
         evaluate(work, "--resize", way, "--output", f"{way}.json")
         assert load_record(work / f"{way}.json").model["resize"] == way
+    said = evaluate(work, "--resize", "published-vcr", "--output", "x.json", code=2)[1]
+    assert "--resize: published-vcr differs from crop in its boxes, and task vqa has none" in said
+
+
+def test_the_three_ways_of_pictures_and_boxes_in_vcr(vcr, tmp_path):
+    """On wide pictures that are not of one colour each way has logits of its own, the model's."""
+    shutil.copytree(vcr / "hub", tmp_path / "hub")
+    shutil.copytree(vcr / "official", tmp_path / "official")
+    random = np.random.default_rng(0)
+    for path in (tmp_path / "official" / "vcr1images").rglob("*.jpg"):
+        pixels = random.integers(0, 256, (40, 160, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path, "PNG")
+        metadata = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        write(path.with_suffix(".json"), metadata | {"width": 160, "height": 40})
+    prepare_vcr(tmp_path / "official", tmp_path / "data")
+    found = {}
+    for way in ("squash", "crop", "published-vcr"):
+        command = ("evaluate", "hub/tiny-vcr_q2a", "--data", "data", "--split", "val")
+        run(*command, "--resize", way, "--output", f"{way}.json", cwd=tmp_path)
+        assert load_record(tmp_path / f"{way}.json").model["resize"] == way
+        lines = (tmp_path / f"{way}.predictions.jsonl").read_text(encoding="utf-8").splitlines()
+        found[way] = {row["id"]: row["q2a_scores"] for row in map(json.loads, lines)}
+        by_hand = plain_choices(tmp_path, "vcr_q2a", way)
+        for annot_id, logits in by_hand.items():
+            expected = torch.tensor(logits).softmax(0).tolist()
+            assert found[way][annot_id] == pytest.approx(expected, abs=1e-5)
+    for one, other in (("squash", "crop"), ("squash", "published-vcr"), ("crop", "published-vcr")):
+        tagged = [
+            i for i in found[one] if found[one][i] != pytest.approx(found[other][i], abs=1e-4)
+        ]
+        assert len(tagged) > 5, (one, other)
 
 
 @pytest.mark.parametrize(

@@ -433,7 +433,7 @@ FIRST = '{model: CoCa, data: vqav2, task: vqa, split: test-dev, value: "82.3", s
         (
             "n: 500, source: shapes-vcr",
             "n: 500, source: shapes",
-            "split_sizes.10.source (shapes-vcr): 'shapes' is not among the sources",
+            "split_sizes.19.source (shapes-vcr): 'shapes' is not among the sources",
         ),
         (
             FIRST,

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import evaluate
+import numpy as np
 import pytest
 
 import vle_bench
@@ -147,3 +148,32 @@ def test_numbers_of_more_than_64_bits_are_named(metric):
             prediction={"question_id": 1, "answer": "yes"},
             reference=question(1, answers=answers),
         )
+
+
+@pytest.mark.parametrize("written", [1.7, "1", None])
+def test_ids_that_are_no_whole_numbers_are_named(metric, written):
+    """Arrow would cut 1.7 to 1 and read "1" as a number, and so score another question's answer."""
+    prediction, truth = {"question_id": 1, "answer": "yes"}, question(1)
+    message = f"question_id: {written!r} is not a whole number"
+    with pytest.raises(RequestError, match=message):
+        metric.add(prediction={**prediction, "question_id": written}, reference=truth)
+    with pytest.raises(RequestError, match=message):
+        metric.add(prediction=prediction, reference={**truth, "question_id": written})
+
+
+def test_answer_ids_are_whole_numbers(metric):
+    """Cut to whole numbers, two people would be one, and a third of the others' hits would go."""
+    answers = [{"answer_id": 1 + i / 10, "answer": "yes"} for i in range(10)]
+    with pytest.raises(RequestError, match=r"question_id 1: answer_id: 1.1 is not a whole number"):
+        metric.add(
+            prediction={"question_id": 1, "answer": "yes"},
+            reference=question(1, answers=answers),
+        )
+
+
+def test_an_id_is_the_number_that_it_equals(metric):
+    """As the official reader takes it, and numpy's numbers too."""
+    for written in (1.0, np.int64(1), True):
+        prediction = {"question_id": written, "answer": "yes"}
+        truth = question(1, answers=[{"answer_id": i, "answer": "yes"} for i in range(10)])
+        assert metric.compute(predictions=[prediction], references=[truth])["accuracy"] == 1

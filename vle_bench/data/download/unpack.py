@@ -159,11 +159,7 @@ def entry_problem(info: zipfile.ZipInfo) -> str | None:
 
 def crc(path: Path) -> int:
     value = 0
-    for block in file_blocks(path):
-        value = zlib.crc32(block, value)
-    return value
-
-
-def file_blocks(path: Path) -> Iterator[bytes]:
     with open(path, "rb") as file:
-        yield from iter(lambda: file.read(BLOCK), b"")
+        while block := file.read(BLOCK):
+            value = zlib.crc32(block, value)
+    return value

@@ -8,7 +8,7 @@ import evaluate
 
 from vle_bench.errors import RequestError
 from vle_bench.metrics import vqa
-from vle_bench.metrics.vqa import NUMBER_OF_ANSWERS, NUMBERED, Record, lack_ids, numbered
+from vle_bench.metrics.vqa import NUMBER_OF_ANSWERS, NUMBERED, Record, lack_ids, numbered, whole
 
 _DESCRIPTION = """
 The accuracy of the VQA challenge, as the official evaluation program (github.com/GT-Vision-Lab/VQA,
@@ -70,22 +70,25 @@ def _values(kinds: Mapping[str, str]) -> dict[str, datasets.Value]:
     return {name: datasets.Value(kind) for name, kind in kinds.items()}
 
 
-def _check_id(record: Record, name: str, value: object) -> None:
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+def _id(record: Record, name: str, value: object) -> int:
+    """Return an id as Arrow holds it, which would cut 1.7 to 1 and read "1" as a number."""
+    number = whole(value)
+    if number is None or not -(2**63) <= number < 2**63:
+        problem = "is not a whole number" if number is None else "has more than 64 bits"
         raise RequestError(
-            f"question_id {record['question_id']}: {name}: {value} has more than 64 bits; "
-            "number them anew"
+            f"question_id {record['question_id']}: {name}: {value!r} {problem}; number them anew"
         )
+    return number
 
 
 def _prediction(record: Record) -> dict[str, object]:
-    _check_id(record, "question_id", record["question_id"])
+    question_id = _id(record, "question_id", record["question_id"])
     # A number would silently become its text, and the server refuses it.
     if not isinstance(record["answer"], str):
         raise RequestError(
             f"question_id {record['question_id']}: answer: {record['answer']!r} is not a string"
         )
-    return {name: record[name] for name in PREDICTION}
+    return {"question_id": question_id, "answer": record["answer"]}
 
 
 def _reference(record: Record) -> dict[str, object]:
@@ -95,15 +98,15 @@ def _reference(record: Record) -> dict[str, object]:
             f"not {NUMBER_OF_ANSWERS}"
         )
     answers = [{name: answer.get(name) for name in ANSWER} for answer in record["answers"]]
-    for name, value in (
-        ("question_id", record["question_id"]),
-        *((("answer_id", a["answer_id"])) for a in answers),
-    ):
-        _check_id(record, name, value)
+    question_id = _id(record, "question_id", record["question_id"])
+    for answer in answers:
+        if answer["answer_id"] is not None:
+            answer["answer_id"] = _id(record, "answer_id", answer["answer_id"])
     if lack_ids(answers):
         warnings.warn(NUMBERED, stacklevel=2)  # shown once, however many records lack them
         answers = numbered(answers)
-    return {**{name: record[name] for name in REFERENCE}, "answers": answers}
+    kept = {name: record[name] for name in REFERENCE}
+    return {**kept, "question_id": question_id, "answers": answers}
 
 
 class VQAAccuracy(evaluate.Metric):  # type: ignore[misc]  # evaluate has no types

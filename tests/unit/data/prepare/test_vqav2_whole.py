@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.miniature.vqav2 import change, write_visual_genome, write_vqav2
+from vle_bench.data.official import vqa as official_vqa
 from vle_bench.data.official.visual_genome import ID_OFFSET
 from vle_bench.data.prepare import questions, shards
 from vle_bench.data.prepare.manifest import Choices
@@ -166,9 +167,8 @@ def test_stopped_and_started_again(own, prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(
         shards, "write_table", lambda path, *rest: (written.append(path.name), write(path, *rest))
     )
-    monkeypatch.setattr(
-        questions, "read_official", None
-    )  # the tables of the official files are there
+    # The tables of the official files are there.
+    monkeypatch.setattr(official_vqa, "questions_of", None)
     prepare_vqav2(own, out, choices)
     assert len(written) == len(set(written)) == len(open_prepared(out).manifest.images)
     assert content(out) == content(prepared)

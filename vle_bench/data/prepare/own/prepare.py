@@ -1,5 +1,6 @@
 """Prepare one's own data: read, check, split and store them."""
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from vle_bench.data.prepare.manifest import (
     remove_others,
 )
 from vle_bench.data.prepare.own.check import ROWS, Checker, Pictures, Problems, resolve
-from vle_bench.data.prepare.own.read import Table, tables_of
+from vle_bench.data.prepare.own.read import Table, dataset_tables, split_tables, tables_of
 from vle_bench.data.prepare.own.spec import FRACTIONS, Spec, find, read_spec
 from vle_bench.data.prepare.own.splits import by_share, without_doubles, without_leaks
 from vle_bench.data.prepare.questions import (
@@ -46,14 +47,16 @@ from vle_bench.data.prepare.shards import (
 from vle_bench.data.prepare.targets import TARGETS, with_targets
 from vle_bench.data.prepare.vocabulary import vocabulary
 from vle_bench.data.prepare.vqa_summary import length_report, load_tokenizer, split_report
-from vle_bench.data.prepared import SCHEMA_VERSION, Manifest
+from vle_bench.data.prepared import SCHEMA_VERSION, Manifest, PreparedData, open_prepared
 from vle_bench.data.tables import OFFICIAL, ROWS_A_BATCH, map_table, record_batches, write_table
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, read_json
 from vle_bench.metrics.vqa import EXACT, NUMBER_OF_ANSWERS, SOFT
 from vle_bench.metrics.vqa import OFFICIAL as TEN
+from vle_bench.strict_yaml import validated
 
 SOURCE = "own"
+MEMORY = "dataset"  # what errors call a dataset that Python holds
 CHECKS = 1  # to be raised when rows are read in another way
 ROWS_IN_MEMORY = 5_000
 PICTURES = pa.schema([("image_id", pa.int64()), ("path", pa.string()), ("asked_by", pa.string())])
@@ -103,6 +106,40 @@ def opened(given: str, choices: Choices = AS_USUAL) -> Own:
             )
         choices = replace(choices, label_map=find(spec.answers.vocabulary, beside))
     return Own(spec, tables_of(spec, beside), choices)
+
+
+def from_dataset(
+    dataset: Any,
+    output: Path | str | None = None,
+    *,
+    columns: dict[str, str | None] | None = None,
+    choices: Choices = AS_USUAL,
+    **keys: Any,
+) -> PreparedData:
+    """Prepare a dataset of the `datasets` library and open it.
+
+    Args:
+        dataset: a Dataset, which is divided by shares, or a DatasetDict with train, validation or
+            val, and test.
+        output: folder of the prepared data, which a recipe names as `data.root`; None: a folder in
+            the library's cache.
+        columns: ours: theirs, see `Columns`.
+        keys: further keys of `Spec`: name, splits, answers, images.
+
+    Raises:
+        RequestError: as `vle-bench prepare own`.
+    """
+    values = {"source": MEMORY, "columns": columns or {}, **keys}
+    spec = validated(Spec, values, MEMORY)
+    own = Own(spec, split_tables(spec, dataset_tables(MEMORY, dataset)), choices)
+    if output is None:
+        import datasets
+
+        request = json.dumps([request_of(own, None).options, spec.name])
+        digest = hashlib.sha256(request.encode()).hexdigest()[:16]
+        output = Path(datasets.config.HF_DATASETS_CACHE) / "vle-bench" / digest
+    prepare_own(own, Path(output))
+    return open_prepared(Path(output))
 
 
 def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Manifest:
@@ -179,10 +216,11 @@ def request_of(own: Own, labels: list[str] | None) -> Fingerprint:
     request = fingerprint(SOURCE, [], own.choices, lambda bad: Path(bad["file"]), None, labels)
     keys = own.spec.model_dump(mode="json", exclude={"name"})
     options = {key: json.dumps(value) for key, value in keys.items()}
+    tables = [f"{table.name} {table.digest}".strip() for table in own.tables.values()]
     return replace(
         request,
         files={str(file): stamp(file) for file in files},
-        options={**request.options, **options, "tables": json.dumps(own.names)},
+        options={**request.options, **options, "tables": json.dumps(tables)},
     )
 
 

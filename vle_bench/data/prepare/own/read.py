@@ -38,6 +38,7 @@ class Table:
         folder: where relative paths of pictures start.
         inside: the data may come from a stranger: no path may leave `folder`.
         cells: every value is text; a list is written as JSON.
+        digest: of the rows, where no file is remembered.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Table:
     folder: Path
     inside: bool = False
     cells: bool = False
+    digest: str = ""
 
 
 def tables_of(spec: Spec, beside: Path | None) -> dict[str, Table]:
@@ -55,24 +57,35 @@ def tables_of(spec: Spec, beside: Path | None) -> dict[str, Table]:
     Raises:
         RequestError: a file that is missing or of another form, or splits that contradict.
     """
+    if spec.source is None:
+        assert spec.splits is not None  # the spec is refused without both
+        files = spec.splits.given()
+        tables = {name: one_table(find(str(file), beside)) for name, file in files.items()}
+        return with_images(spec, tables, beside)
+    return split_tables(spec, source_tables(spec.source, beside), beside)
+
+
+def split_tables(spec: Spec, own: dict[str, Table], beside: Path | None = None) -> dict[str, Table]:
+    """Return the tables of a source that is open, as `tables_of` does."""
     splits = spec.splits
     named = {} if splits is None or splits.shares else splits.given()
-    if spec.source is None:
-        tables = {name: one_table(find(str(file), beside)) for name, file in named.items()}
-    else:
-        own = source_tables(spec.source, beside)
-        tables = chosen_splits(spec.source, own, {k: str(v) for k, v in named.items()})
-        if splits is not None and splits.shares and "" not in tables:
-            raise RequestError(
-                f"{spec.source}: has splits of its own ({', '.join(own)}); leave the shares of "
-                "splits out, or name its splits, such as splits: {train: train}"
-            )
-    if spec.images is not None:
-        folder = find(spec.images, beside)
-        if not folder.is_dir():
-            raise RequestError(f"{folder}: images: not a folder")
-        tables = {name: replace(table, folder=folder) for name, table in tables.items()}
-    return tables
+    tables = chosen_splits(str(spec.source), own, {k: str(v) for k, v in named.items()})
+    if splits is not None and splits.shares and "" not in tables:
+        raise RequestError(
+            f"{spec.source}: has splits of its own ({', '.join(own)}); leave the shares of "
+            "splits out, or name its splits, such as splits: {train: train}"
+        )
+    return with_images(spec, tables, beside)
+
+
+def with_images(spec: Spec, tables: dict[str, Table], beside: Path | None) -> dict[str, Table]:
+    """Let the paths of pictures start at `images`."""
+    if spec.images is None:
+        return tables
+    folder = find(spec.images, beside)
+    if not folder.is_dir():
+        raise RequestError(f"{folder}: images: not a folder")
+    return {name: replace(table, folder=folder) for name, table in tables.items()}
 
 
 def chosen_splits(source: str, own: dict[str, Table], named: dict[str, str]) -> dict[str, Table]:
@@ -216,25 +229,29 @@ def numbered(batches: Iterable[pa.RecordBatch | pa.Table]) -> Numbered:
     yield from enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), 1)
 
 
-def dataset_table(name: str, dataset: Any, files: tuple[Path, ...], folder: Path) -> Table:
+def dataset_table(name: str, dataset: Any, inside: Path | None) -> Table:
     """Return the table of a `datasets.Dataset`, whose pictures are not decoded."""
 
     def rows(wanted: list[str]) -> Numbered:
         chosen = dataset.select_columns(wanted).with_format("arrow")
         yield from numbered(chosen.iter(ROWS_AT_A_TIME))
 
-    return Table(name, dataset.column_names, rows, files, folder, inside=True)
+    digest = str(dataset._fingerprint)
+    columns: list[str] = dataset.column_names
+    return Table(name, columns, rows, (), inside or Path(), inside is not None, digest=digest)
 
 
-def dataset_tables(
-    name: str, dataset: Any, files: tuple[Path, ...], folder: Path
-) -> dict[str, Table]:
-    """Return the tables of a Dataset or of a DatasetDict."""
+def dataset_tables(name: str, dataset: Any, inside: Path | None = None) -> dict[str, Table]:
+    """Return the tables of a Dataset or of a DatasetDict.
+
+    Args:
+        inside: the folder that relative paths of pictures start from and may not leave; None: the
+            current folder, and any path.
+    """
     if not isinstance(dataset, dict):
-        return {"": dataset_table(name, dataset, files, folder)}
+        return {"": dataset_table(name, dataset, inside)}
     return {
-        split: dataset_table(f"{name} ({split})", part, files, folder)
-        for split, part in dataset.items()
+        split: dataset_table(f"{name} ({split})", part, inside) for split, part in dataset.items()
     }
 
 
@@ -242,7 +259,6 @@ def saved_tables(path: Path) -> dict[str, Table]:
     """Return the tables of a folder that `save_to_disk` wrote."""
     import datasets
 
-    files = tuple(sorted(file for file in path.rglob("*") if file.suffix in (".json", ".arrow")))
     try:
         dataset = datasets.load_from_disk(str(path))
     # The library raises whatever its readers raise.
@@ -250,7 +266,9 @@ def saved_tables(path: Path) -> dict[str, Table]:
         raise RequestError(
             f"{path}: cannot be read as a saved dataset: {first_line(error)}"
         ) from error
-    return dataset_tables(str(path), dataset, files, path)
+    files = tuple(sorted(file for file in path.rglob("*") if file.suffix in (".json", ".arrow")))
+    tables = dataset_tables(str(path), dataset, path)
+    return {split: replace(table, files=files, digest="") for split, table in tables.items()}
 
 
 def hub_tables(source: str) -> dict[str, Table]:
@@ -267,7 +285,7 @@ def hub_tables(source: str) -> dict[str, Table]:
             f"`hf download {name} --repo-type dataset --local-dir DIR` brings its files, and "
             "`source` names one of them, or a folder that save_to_disk wrote"
         ) from error
-    return dataset_tables(source, dataset, (), Path())
+    return dataset_tables(source, dataset, Path())
 
 
 def cell_value(text: str) -> Any:
