@@ -78,7 +78,9 @@ def test_training_has_the_same_bytes_with_a_store(tmp_path, name, source, resize
     assert weights[0] == weights[1]
     records = [
         json.loads(
-            (tmp_path / way / f"results/{recipe.task}.{recipe.data.report}.json").read_text()
+            (tmp_path / way / f"results/{recipe.task}.{recipe.data.report}.json").read_text(
+                encoding="utf-8"
+            )
         )
         for way in ("decoded", "stored")
     ]
@@ -139,14 +141,14 @@ def test_a_store_of_other_or_damaged_pixels_is_refused(tmp_path):
     array[-1, 0, 5, 5] ^= 1
     array.flush()
     assert choose(read.data, read.processor)[0] is not None
-    facts = json.loads((folder / FACTS).read_text())
-    (folder / FACTS).write_text(json.dumps({**facts, "images": "0" * 64}))
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    (folder / FACTS).write_text(json.dumps({**facts, "images": "0" * 64}), encoding="utf-8")
     assert "made of other pictures" in choose(read.data, read.processor)[1]
     with pytest.raises(RequestError, match="pixels-96-squash: was made of other pictures"):
         write_store(root, "96-squash", transform)
-    (folder / FACTS).write_text(json.dumps({"count": 3}))
+    (folder / FACTS).write_text(json.dumps({"count": 3}), encoding="utf-8")
     assert "pixels-96-squash: damaged" in choose(read.data, read.processor)[1]
-    (folder / FACTS).write_text(json.dumps(facts))
+    (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
     (folder / PIXELS).write_bytes((folder / PIXELS).read_bytes()[:-1])
     assert "pixels-96-squash: damaged" in choose(read.data, read.processor)[1]
 

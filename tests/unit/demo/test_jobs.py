@@ -43,11 +43,11 @@ def test_jobs_run_at_the_same_time_with_one_thread_each(root, tmp_path, capsys):
     assert len(weights) == 1
     shown = capsys.readouterr()
     assert "train: 6/6" in shown.err and "questions of train" not in shown.out + shown.err
-    assert "questions of train" in (tmp_path / "a.txt").read_text()
+    assert "questions of train" in (tmp_path / "a.txt").read_text(encoding="utf-8")
     with Jobs(1) as running:  # what is finished is not run again
         running.add(jobs[:1])
         running.finish(jobs[:1])
-    assert "this recipe was run here before" in (tmp_path / "a.txt").read_text()
+    assert "this recipe was run here before" in (tmp_path / "a.txt").read_text(encoding="utf-8")
 
 
 def test_a_failure_is_named_and_ends_the_others(root, tmp_path):
@@ -75,7 +75,7 @@ def test_a_signal_saves_the_runs_and_leaves_no_process(root, tmp_path):
     assert signal.getsignal(signal.SIGTERM) is before
     assert not any(process.is_alive() for _, process in running.running.values())
     assert list((tmp_path / "long" / "checkpoints").glob("step-*"))
-    assert "stopped by SIGTERM" in long.log.read_text()
+    assert "stopped by SIGTERM" in long.log.read_text(encoding="utf-8")
 
 
 def test_as_many_at_once_as_cores_and_memory_allow(monkeypatch):
