@@ -764,7 +764,7 @@ def test_other_settings_and_other_data_overwrite_nothing(asked, work):
     said = run(*command, "shared", "--split", "val", cwd=work, code=2)[1]
     assert "exists already and is of other data than shared; name" in said
     said = run(*command, "data", "--split", "train", "--output", path, cwd=work, code=2)[1]
-    assert "and of another split (val, not train); name" in said
+    assert "and is of another split (val, not train); name" in said
     assert (path.read_bytes(), rows.read_bytes()) == before
     evaluate(work)  # the same again is the same
     assert rows.read_bytes() == before[1]
