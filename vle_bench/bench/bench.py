@@ -124,10 +124,10 @@ def measure(
     total = len(ways) * 2 * count + (WARM_UP + len(ways) - 1) + len(ways) + SHARED_STEPS
     with Bar(f"bench {run.recipe.name}", total) as bar:
         before = matmul_peak(device, DTYPES[precision])
-        parts = {
-            "training": training(run, ways, count, bar),
-            "evaluation": evaluation(run, ways, count, evaluation_batch_size, bar),
-        }
+        parts = {"training": training(run, ways, count, bar)}
+        # The outer context keeps 16-bit weights from batch to batch, as in `predict_in_batches`.
+        with run.accelerator.autocast():
+            parts["evaluation"] = evaluation(run, ways, count, evaluation_batch_size, bar)
         shares = time_shares(run, bar)
         # Twice, since other programs may have been busy the first time.
         peak = max(before, matmul_peak(device, DTYPES[precision]))

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention
 
+from vle_bench.models.vle.dropout import Dropout
 from vle_bench.models.vle.layers import VLEAttentionProjections
 
 
@@ -18,8 +19,8 @@ def published_way(model: Any, max_text_length: int, pad_token_id: int) -> Iterat
     """Make a model run as its published program does, forward and backward.
 
     The image is encoded again for every question, in VCR for every choice. Every text is padded to
-    `max_text_length`, attention is not fused, DeBERTa looks at all relative positions, and the last
-    fusion layer computes all tokens.
+    `max_text_length`, attention is not fused, dropout is torch's, DeBERTa looks at all relative
+    positions, and the last fusion layer computes all tokens.
     """
     base = model.base_model
     encode = type(base).forward.__get__(base)
@@ -51,6 +52,7 @@ def published_way(model: Any, max_text_length: int, pad_token_id: int) -> Iterat
         module for module in base.modules() if isinstance(module, DisentangledSelfAttention)
     ]
     fusion = [module for module in base.modules() if isinstance(module, VLEAttentionProjections)]
+    dropouts: list[nn.Module] = [module for module in base.modules() if type(module) is Dropout]
     chosen = (
         [config._attn_implementation for config in configs],
         [module.eager for module in fusion],
@@ -61,6 +63,8 @@ def published_way(model: Any, max_text_length: int, pad_token_id: int) -> Iterat
             config._attn_implementation = "eager"
         for attention in fusion:
             attention.eager = True
+        for module in dropouts:
+            module.__class__ = nn.Dropout
         for module in deberta:
             module.forward = partial(DisentangledSelfAttention.forward, module)  # type: ignore[arg-type]
         yield
@@ -70,5 +74,7 @@ def published_way(model: Any, max_text_length: int, pad_token_id: int) -> Iterat
             config._attn_implementation = name
         for attention, eager in zip(fusion, chosen[1], strict=True):
             attention.eager = eager
+        for module in dropouts:
+            module.__class__ = Dropout
         for module in deberta:
             del module.forward

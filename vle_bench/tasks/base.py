@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -209,9 +209,14 @@ def predict_in_batches(
     was_training = model.training
     model.eval()
     loader = load_batches(batches, collate, num_workers, pinned=accelerator.device.type == "cuda")
-    with Bar(f"predict {split}", len(batches), enabled=accelerator.is_main_process) as bar:
+    context = autocast or accelerator.autocast
+    # Autocast forgets the 16-bit copies of the weights where its outermost context ends. One around
+    # all batches copies each weight once. FSDP2 must not keep copies of what it gathers.
+    outermost = nullcontext() if accelerator.is_fsdp2 else context()
+    bar = Bar(f"predict {split}", len(batches), enabled=accelerator.is_main_process)
+    with outermost, bar:
         for number, batch in enumerate(loader):
-            with (autocast or accelerator.autocast)():
+            with context():
                 logits = logits_of(model, batch, accelerator.device)
             if number < len(own):
                 predictions += task.predictions(logits, batch["ids"], labels)

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from vle_bench import models
 from vle_bench.data.prepared import PreparedData
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.precision import device_name, precision_name
+from vle_bench.evaluation.precision import device_name, faster_on_cpu, precision_name
 from vle_bench.models import pretrained
 from vle_bench.models.base import TrainableModel
 from vle_bench.models.vle.configuration import VLEConfig
@@ -278,6 +278,8 @@ def announce(run: Run) -> None:
     )
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         print(engine.NO_STATES)
+    if hint := faster_on_cpu(train.precision):
+        print(hint)
     if train.compile:
         print(
             "compiling with the first steps, which takes minutes; "

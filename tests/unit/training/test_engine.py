@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import vle_bench.training.train
 from vle_bench.cli.app import main
@@ -33,7 +34,7 @@ from vle_bench.training.engine import (
 from vle_bench.training.optim import AverageWeights
 from vle_bench.training.processes import Stop
 from vle_bench.training.resume import restore, save_state
-from vle_bench.training.run import build
+from vle_bench.training.run import build, describe
 from vle_bench.training.train import fit, optimizer_step, stopped, train
 
 pytestmark = pytest.mark.usefixtures("fresh_state")
@@ -228,6 +229,55 @@ def test_bf16_computes_the_loss_in_float32(root, tmp_path, whole, monkeypatch):
     } and figures.dtype == torch.float32
     assert figures[0, 0].item() == pytest.approx(whole[0, 0].item(), rel=2e-2)
     assert figures[0, 0].item() != whole[0, 0].item()
+
+
+@pytest.mark.parametrize(
+    ("precision", "has_amx", "hinted"),
+    [("auto", True, True), ("auto", False, False), ("fp32", True, False), ("bf16", True, False)],
+)
+def test_a_cpu_with_amx_is_told_what_bf16_would_bring(
+    root, tmp_path, monkeypatch, capsys, precision, has_amx, hinted
+):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx)
+    run = started(root, tmp_path, f"train.precision={precision}")
+    assert run.accelerator.mixed_precision == ("bf16" if precision == "bf16" else "no")
+    describe(run)
+    printed = capsys.readouterr().out
+    lines = [line for line in printed.splitlines() if "train.precision=bf16" in line]
+    assert len(lines) == hinted and all("AMX" in line and "as fast" in line for line in lines)
+
+
+def test_evaluation_casts_each_weight_to_bf16_once(root, tmp_path):
+    run = started(root, tmp_path, "train.precision=bf16")
+    weight = run.bare_model.vle.text_projection_layer.weight
+    casts = []
+
+    class Casts(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), options=None):
+            if "_to_copy" in str(function) and arguments[0].data_ptr() == weight.data_ptr():
+                casts.append(function)
+            return function(*arguments, **(options or {}))
+
+    def predicted(size):
+        return run.task.predict(
+            run.bare_model,
+            run.data,
+            "test",
+            processor=run.processor,
+            labels=run.data.labels,
+            accelerator=run.accelerator,
+            batch_size=size,
+            inputs=run.inputs,
+        )
+
+    with Casts():
+        first = predicted(32)
+        assert len(casts) == 1 and len(first) > 64
+        # The copies do not outlive an evaluation: weights change in training.
+        with torch.no_grad():
+            weight.neg_()
+        assert predicted(32) != first
+    assert len(casts) == 2
 
 
 def test_tf32_is_a_choice(root, tmp_path):

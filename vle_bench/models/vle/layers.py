@@ -11,6 +11,7 @@ from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from vle_bench.models.vle.configuration import VLEConfig
+from vle_bench.models.vle.dropout import Dropout, applies, attention, dropout
 
 
 def few_queries(queries: int, others: int, width: int, heads: int) -> bool:
@@ -52,27 +53,29 @@ class VLEAttentionProjections(nn.Module):
             (B, Q, D).
         """
         query = self._heads(self.query(hidden))  # (B, h, Q, d)
-        dropout = self.dropout if self.training else 0.0
+        p = self.dropout if self.training else 0.0
         on_cpu = hidden.device.type == "cpu"
         queries, others, width = hidden.shape[1], other.shape[1], hidden.shape[2]
         # On GPUs more than one query has not been measured against the fused kernels.
         few = queries == 1 or (on_cpu and few_queries(queries, others, width, self.num_heads))
         if few and not self.eager:
-            return self._of_few_queries(query, other, mask, dropout)
+            return self._of_few_queries(query, other, mask, p)
         key = self._heads(self.key(other))  # (B, h, L, d)
         value = self._heads(self.value(other))  # (B, h, L, d)
         # On a CPU torch has no fused kernel with dropout, and its fallback is slower than this.
-        if self.eager or (dropout and on_cpu):
-            scores = query * query.shape[-1] ** -0.5 @ key.transpose(-1, -2)  # (B, h, Q, L)
-            context = self._weights(scores, mask, dropout).to(value.dtype) @ value
+        if self.eager or (p and on_cpu):
+            query = query * query.shape[-1] ** -0.5
+            if 0 < p < 1 and not self.eager and applies(hidden):
+                context = attention(query, key, value, mask, p)
+            else:
+                scores = query @ key.transpose(-1, -2)  # (B, h, Q, L)
+                context = self._weights(scores, mask, p).to(value.dtype) @ value
         else:
-            context = F.scaled_dot_product_attention(
-                query, key, value, attn_mask=mask, dropout_p=dropout
-            )
+            context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=p)
         return context.transpose(1, 2).flatten(2)
 
     def _of_few_queries(
-        self, query: Tensor, other: Tensor, mask: Tensor | None, dropout: float
+        self, query: Tensor, other: Tensor, mask: Tensor | None, p: float
     ) -> Tensor:
         """Attend without the keys and values of all tokens of `other`.
 
@@ -91,7 +94,7 @@ class VLEAttentionProjections(nn.Module):
         moved = torch.einsum("bhqd,hde->bhqe", query, self.key.weight.view(heads))  # (B, h, Q, D)
         scores = moved.flatten(1, 2) @ other.transpose(1, 2)  # (B, h · Q, L)
         scores = scores.view(*moved.shape[:3], -1) + key_bias  # (B, h, Q, L)
-        weights = self._weights(scores, mask, dropout).to(other.dtype)
+        weights = self._weights(scores, mask, p).to(other.dtype)
         means = (weights.flatten(1, 2) @ other).view_as(moved)  # (B, h, Q, D)
         context = torch.einsum("bhqe,hde->bhqd", means, self.value.weight.view(heads))
         # Dropout changes the sum of the weights, so the bias is not simply added once.
@@ -99,11 +102,11 @@ class VLEAttentionProjections(nn.Module):
         context = context + weights.sum(-1, keepdim=True) * value_bias
         return context.transpose(1, 2).flatten(2)
 
-    @staticmethod
-    def _weights(scores: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    def _weights(self, scores: Tensor, mask: Tensor | None, p: float) -> Tensor:
         if mask is not None:
             scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        return F.dropout(scores.softmax(-1, dtype=torch.float32), dropout)
+        weights = scores.softmax(-1, dtype=torch.float32)
+        return F.dropout(weights, p) if self.eager else dropout(weights, p)
 
 
 class VLEResidual(nn.Module):
@@ -113,7 +116,7 @@ class VLEResidual(nn.Module):
         super().__init__()
         self.dense = nn.Linear(in_features, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
         normed: Tensor = self.LayerNorm(self.dropout(self.dense(hidden)) + residual)

@@ -13,6 +13,7 @@ from transformers.utils import ModelOutput
 
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.disentangled import use_short_text_attention
+from vle_bench.models.vle.dropout import use_cheap_dropout
 from vle_bench.models.vle.layers import VLECrossLayer, VLEPooler
 from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
 
@@ -45,6 +46,7 @@ class VLEModel(VLEPreTrainedModel):
         self.text_model = AutoModel.from_config(config.text_config, **options)
         if is_deberta:
             use_short_text_attention(self.text_model)
+        use_cheap_dropout(self.text_model)
         self.vision_model = CLIPVisionModel(config.vision_config)
         self.text_projection_layer = nn.Linear(config.text_config.hidden_size, width)
         self.image_projection_layer = nn.Linear(config.vision_config.hidden_size, width)
