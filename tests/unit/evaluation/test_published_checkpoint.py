@@ -61,15 +61,6 @@ MAKEFILE = Path(__file__).parents[3] / "Makefile"
 VCR = {"vcr_q2a": VLEForVCRQ2A, "vcr_qa2r": VLEForVCRQA2R}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Models this small spend their time on waking threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory):
     """A folder with `data`, the golden inputs as VQA v2, and `hub/vle-tiny-for-vqa`, the golden model as published."""
