@@ -217,7 +217,7 @@ class VQA:
             metrics[IN_VOCABULARY] = figure(soft_scores(predictions, table), images)
         if REPHRASING_OF in columns:
             metrics |= consensus(table, per_example)
-        names = ("answer_type", "question_type", *self.kinds)
+        names = ("answer_type", "question_type", *(k for k in self.kinds if k in columns))
         kinds = {name: [row[name] for row in table] for name in names}
         return Scores(
             n=result["n"],

@@ -298,9 +298,7 @@ def check_whole_splits(own: Own, split: Any, problems: Problems) -> None:
         files = ", ".join(own.names)
         lost = len(problems.records) + len(problems.images)
         why = f", {lost:,} problems; --check lists them" if lost else ""
-        way_out = (
-            "; other shares, or a file for each split, help" if own.shares and not lost else ""
-        )
+        way_out = "; larger shares, or a file for each split, help" if own.shares else ""
         raise RequestError(
             f"{files}: no question is left for the split {name!r} (of {int(counts.sum()):,} "
             f"questions{why}){way_out}"
