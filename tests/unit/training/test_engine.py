@@ -37,6 +37,7 @@ from vle_bench.training.resume import restore, save_state
 from vle_bench.training.run import build, describe
 from vle_bench.training.train import fit, optimizer_step, stopped, train
 
+pytestmark = pytest.mark.usefixtures("fresh_state")
 GOLDEN = Path(__file__).parents[2] / "golden" / "vle" / "VLEForVQA"
 # 361 questions: the sixth batch of 64 has 41. Dropout is 0 in this recipe.
 RECIPE = [
@@ -62,16 +63,6 @@ def root(tmp_path_factory):
     finally:
         sys.argv = arguments
     return folder
-
-
-@pytest.fixture(autouse=True)
-def fresh_state():
-    """Accelerate keeps the precision of the first Accelerator of a process."""
-    threads = torch.get_num_threads()
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    torch.set_num_threads(threads)
 
 
 def started(root, folder, *overrides):
