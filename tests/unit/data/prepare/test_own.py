@@ -315,7 +315,11 @@ def test_a_wrong_request_is_refused_in_one_line(here, keys, problem):
 def test_files_of_another_form(here):
     for name, content, problem in (
         ("a.json", '{"questions": []}', "a.json: has no column 'image'"),
-        ("a.csv", "image;question;answer\na;b;c\n", "nearest: 'image;question;answer'"),
+        (
+            "a.csv",
+            "image;question;answer\na;b;c\n",
+            "a.csv: its cells are divided by ';', not by ','",
+        ),
         ("a.csv", "", "a.csv: empty"),
         ("a.csv", "image,image\n", "a.csv: the column 'image' occurs twice"),
         ("a.parquet", "image,question", "a.parquet: "),
