@@ -177,9 +177,7 @@ def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Man
             name: questions_of(rows, split == place, images, labels, metric)
             for place, name in enumerate(own.splits)
         }
-        for name, questions in parts.items():
-            batches = iter(questions.to_batches(ROWS_A_BATCH))
-            write_table(folder / f"questions-{name}.arrow", questions.schema, batches)
+        tables = write_questions(folder, parts)
         labelled = {n: q["answers"].null_count < len(q) for n, q in parts.items()}
         left_out: JsonObject = {
             "questions_of_images": problems.unanswered,
@@ -190,24 +188,34 @@ def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Man
             schema_version=SCHEMA_VERSION,
             source=SOURCE,
             splits={name: count(q, labelled[name]) for name, q in parts.items()},
-            files=shards
-            | write_labels(folder, labels)
-            | {n: described(folder / n) for n in (f"questions-{name}.arrow" for name in parts)},
+            files=shards | write_labels(folder, labels) | tables,
             images=list(shards),
             turned=turned,
             labels=described_labels(labels, choices, own.spec.answers.min_count),
             targets="normalised",
             metric=metric,
             name=own.spec.name or output.name,
-            report={
-                name: split_report(q, labelled[name])
-                | length_report(q, choices.tokenizer, choices.max_text_length or MAX_TEXT_LENGTH)
-                for name, q in parts.items()
-            },
+            report={name: report_of(q, labelled[name], choices) for name, q in parts.items()},
             left_out=left_out,
             inputs=request.as_inputs(left_out),
         )
         return finish(folder, manifest)
+
+
+def write_questions(folder: Path, parts: dict[str, pa.Table]) -> JsonObject:
+    """Write the questions tables; returns {file: {"bytes", "sha256"}}."""
+    files: JsonObject = {}
+    for name, questions in parts.items():
+        path = folder / f"questions-{name}.arrow"
+        write_table(path, questions.schema, iter(questions.to_batches(ROWS_A_BATCH)))
+        files[path.name] = described(path)
+    return files
+
+
+def report_of(questions: pa.Table, labelled: bool, choices: Choices) -> JsonObject:
+    """Return the statistics of a split, see `Manifest`."""
+    length = choices.max_text_length or MAX_TEXT_LENGTH
+    return split_report(questions, labelled) | length_report(questions, choices.tokenizer, length)
 
 
 def request_of(own: Own, labels: list[str] | None) -> Fingerprint:
