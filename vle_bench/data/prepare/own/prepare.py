@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,10 @@ from vle_bench.data.prepare.own.read import Table, dataset_tables, split_tables,
 from vle_bench.data.prepare.own.spec import FRACTIONS, Spec, find, read_spec
 from vle_bench.data.prepare.own.splits import by_share, without_doubles, without_leaks
 from vle_bench.data.prepare.questions import (
-    MAX_TEXT_LENGTH,
     count,
     described_labels,
     lengths_of,
+    texts_of,
     write_labels,
 )
 from vle_bench.data.prepare.shards import (
@@ -46,7 +47,7 @@ from vle_bench.data.prepare.shards import (
 )
 from vle_bench.data.prepare.targets import TARGETS, with_targets
 from vle_bench.data.prepare.vocabulary import vocabulary
-from vle_bench.data.prepare.vqa_summary import length_report, load_tokenizer, split_report
+from vle_bench.data.prepare.vqa_summary import load_tokenizer, split_report
 from vle_bench.data.prepared import SCHEMA_VERSION, Manifest, PreparedData, open_prepared
 from vle_bench.data.tables import OFFICIAL, ROWS_A_BATCH, map_table, record_batches, write_table
 from vle_bench.errors import RequestError
@@ -158,9 +159,7 @@ def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Man
     problems = problems or Problems(choices.on_bad_record, choices.on_bad_image)
     request = request_of(own, given)
     if (standing := request.finished(output, own.splits)) is not None:
-        request.count_again(
-            output, standing, standing.report, lambda name: lengths_of(output, choices, name)
-        )
+        request.count_again(output, standing, standing.report, partial(lengths_of, output, choices))
         return standing
     with atomic.resumed_folder(output, FINISHED_SHARDS) as folder:
         work = start_or_resume(folder, request)
@@ -195,7 +194,9 @@ def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Man
             targets="normalised",
             metric=metric,
             name=own.spec.name or output.name,
-            report={name: report_of(q, labelled[name], choices) for name, q in parts.items()},
+            report={
+                n: split_report(q, labelled[n]) | texts_of(q, choices) for n, q in parts.items()
+            },
             left_out=left_out,
             inputs=request.as_inputs(left_out),
         )
@@ -210,12 +211,6 @@ def write_questions(folder: Path, parts: dict[str, pa.Table]) -> JsonObject:
         write_table(path, questions.schema, iter(questions.to_batches(ROWS_A_BATCH)))
         files[path.name] = described(path)
     return files
-
-
-def report_of(questions: pa.Table, labelled: bool, choices: Choices) -> JsonObject:
-    """Return the statistics of a split, see `Manifest`."""
-    length = choices.max_text_length or MAX_TEXT_LENGTH
-    return split_report(questions, labelled) | length_report(questions, choices.tokenizer, length)
 
 
 def request_of(own: Own, labels: list[str] | None) -> Fingerprint:
