@@ -434,3 +434,18 @@ def test_the_commands_that_a_recipe_names_prepare_its_data(name, tmp_path):
         update={"targets": "normalised" if targets == "published" else "published"}
     )
     assert f"data.targets={targets}" in wrong_targets(other, targets)
+
+
+@pytest.mark.parametrize("name", [name for name in LAYOUTS if LAYOUTS[name].archives])
+def test_the_archives_hold_what_prepare_reads(name, tmp_path):
+    layout = LAYOUTS[name]
+    held = {part.rstrip("/") for archive in layout.archives for part in archive.holds}
+    for files in layout.splits.values():
+        assert {files.questions, files.annotations or files.questions, *files.images} <= held
+    shown, _ = in_process.run("download", name, "--list", cwd=tmp_path)
+    assert [line.split()[0] for line in shown.splitlines()] == [one.url for one in layout.archives]
+
+
+def test_where_files_are_that_cannot_be_downloaded(tmp_path):
+    _, errors = in_process.run("download", "vizwiz", "--list", cwd=tmp_path, code=2)
+    assert "no archives of 'vizwiz' are known" in errors and "docs/datasets.md" in errors
