@@ -143,14 +143,14 @@ def test_clipping_reports_the_norm_before(root, tmp_path):
     weight = next(iter(run.model.parameters()))
     weight.grad = torch.full_like(weight, 2.0)
     expected = 2 * math.sqrt(weight.numel())
-    assert clip_gradients(run.accelerator, run.model, None).item() == pytest.approx(expected)
+    assert clip_gradients(run.accelerator, run.parameters, None).item() == pytest.approx(expected)
     assert torch.equal(
         weight.grad, torch.full_like(weight, 2.0)
     )  # None leaves them as they are, to the bit
-    assert clip_gradients(run.accelerator, run.model, 1.0).item() == pytest.approx(expected)
+    assert clip_gradients(run.accelerator, run.parameters, 1.0).item() == pytest.approx(expected)
     assert weight.grad.norm().item() == pytest.approx(1, rel=1e-4)
     weight.grad[0] = float("nan")
-    assert math.isnan(clip_gradients(run.accelerator, run.model, None).item())
+    assert math.isnan(clip_gradients(run.accelerator, run.parameters, None).item())
 
 
 def test_a_run_that_diverges_keeps_the_last_good_checkpoint(root, tmp_path):

@@ -34,6 +34,24 @@ class VLEModelOutput(ModelOutput):
     image_embeds: Tensor | None = None
 
 
+class PatchEmbedding(nn.Conv2d):
+    """CLIP's embedding of patches, which do not overlap, as one matrix product.
+
+    The libraries' convolutions take a tenth of a small model's step on CPUs for the same numbers.
+    """
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Embed images (N, 3, H, W) as (N, width, rows, columns); a remainder is left out."""
+        side = self.kernel_size[0]
+        images, channels, height, width = pixels.shape
+        rows, columns = height // side, width // side
+        whole = pixels[..., : rows * side, : columns * side]
+        patches = whole.reshape(images, channels, rows, side, columns, side)
+        patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3)  # (N, rows, columns, 3 · side²)
+        embedded = nn.functional.linear(patches, self.weight.flatten(1), self.bias)
+        return embedded.permute(0, 3, 1, 2)
+
+
 class VLEModel(VLEPreTrainedModel):
     """The encoder without a head, with the keys and widths of the released `hfl/vle-*` files."""
 
@@ -49,6 +67,7 @@ class VLEModel(VLEPreTrainedModel):
             use_short_text_attention(self.text_model)
         use_cheap_dropout(self.text_model)
         self.vision_model = CLIPVisionModel(config.vision_config)
+        self.vision_model.embeddings.patch_embedding.__class__ = PatchEmbedding
         self.text_projection_layer = nn.Linear(config.text_config.hidden_size, width)
         self.image_projection_layer = nn.Linear(config.vision_config.hidden_size, width)
         self.token_type_embeddings = nn.Embedding(config.num_token_types, width)
