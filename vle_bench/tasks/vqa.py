@@ -276,11 +276,11 @@ def consensus(table: list[Row], scores: Mapping[Id, float]) -> dict[str, Figure]
 def answerability(table: list[Row], predictions: list[Prediction]) -> dict[str, Figure]:
     """Return how well unanswerable questions are told; empty if there are none, or no predictions
     of a model that has the answer."""
-    told = {one.id: one.values.get(UNANSWERABLE) for one in predictions}
     truths = [bool(row[UNANSWERABLE]) for row in table]
-    scores = [told[row["question_id"]] for row in table]
-    if None in scores or not any(truths):
+    if not any(truths) or any(UNANSWERABLE not in one.values for one in predictions):
         return {}
+    told = {one.id: float(one[UNANSWERABLE]) for one in predictions}
+    scores = [told[row["question_id"]] for row in table]
     found = {"average_precision": average_precision(truths, scores), "f1": f1(truths, scores)}
     return {
         f"{UNANSWERABLE}_{name}": Figure(value=value, interval=None, n=len(table))
