@@ -1,6 +1,7 @@
 """One thread for each process of the tests, and the option that shows where their time goes."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -29,3 +30,16 @@ def pytest_configure(config: pytest.Config) -> None:
     shown = config.getoption("--cpu-durations")
     if shown:
         config.pluginmanager.register(CpuDurations(config, shown), "cpu-durations")
+
+
+@pytest.fixture
+def fresh_state() -> Iterator[None]:
+    """Accelerate keeps the precision of the first Accelerator of a process; every command starts one."""
+    import torch
+    from accelerate.state import AcceleratorState
+
+    threads = torch.get_num_threads()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    torch.set_num_threads(threads)

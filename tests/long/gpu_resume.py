@@ -138,7 +138,7 @@ def learn(
     with accelerator.autocast():
         loss = model(**batch).loss
     accelerator.backward(loss)
-    engine.clip_gradients(accelerator, model, 1.0)
+    engine.clip_gradients(accelerator, list(model.parameters()), 1.0)
     optimizer.step()
     schedule.step()
     optimizer.zero_grad(set_to_none=True)

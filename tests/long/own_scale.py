@@ -65,8 +65,10 @@ def main() -> None:
     start = time.monotonic()
     subprocess.run([*command, str(given.folder / "whole")], check=True)
     seconds = time.monotonic() - start
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    peak, processor = used.ru_maxrss / 1024, used.ru_utime + used.ru_stime
     print(f"{given.rows:,} rows, {given.pictures:,} pictures: {seconds:.1f} s, ", end="")
+    print(f"{processor:.1f} s of a processor, ", end="")
     print(f"{given.rows / seconds:,.0f} rows a second, {peak:,.0f} MiB in the largest process")
     for kill in range(given.kills):
         process = subprocess.Popen([*command, str(given.folder / "killed")])

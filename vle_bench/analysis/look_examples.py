@@ -205,7 +205,7 @@ def tokens_of(
 
 def token_of(tokenizer: Any, number: int, kind: int, cut: bool, colors: dict[int, str]) -> Token:
     piece = tokenizer.convert_ids_to_tokens(number)
-    shown = tokenizer.convert_tokens_to_string([piece]).strip() or piece
+    shown = tokenizer.convert_tokens_to_string([piece]).strip() or WORD_STARTS[0]
     if cut:
         css = "cut"
     elif number == tokenizer.unk_token_id:

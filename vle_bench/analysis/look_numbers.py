@@ -18,6 +18,7 @@ from vle_bench.data.sources import tables
 from vle_bench.metrics.numbers import percent
 from vle_bench.pages.charts import histogram
 from vle_bench.pages.html import Grid, GridCell, plain_grid
+from vle_bench.progress import track
 from vle_bench.recipe.schema import Recipe, batch_layout
 from vle_bench.training.batches import Collate, padded_text
 from vle_bench.training.feed import Feed, lengths
@@ -119,10 +120,11 @@ def first_steps(feed: Feed) -> list[list[MicroBatch]]:
         accumulation=batch_layout(train.batch_size, train.per_device_batch_size, 1),
         stage_steps=stage_steps,
     )
+    count = min(STEPS, total)
     # a micro-batch without questions stands in for one that a small data set does not fill
     return [
         [layout(len(batch["ids"]), batch["inputs"]) for batch in batches if batch["ids"]]
-        for _, _, batches in islice(steps, min(STEPS, total))
+        for _, _, batches in track(islice(steps, count), "first steps", count)
     ]
 
 
@@ -289,6 +291,9 @@ def picture_facts(sizes: NDArray[np.int64], processor: Any) -> list[Fact]:
     """
     width, height = processor.square
     facts = [Fact("pictures", f"{width} × {height} pixels for the model ({processor.resize})")]
+    if processor.patch_size and (rest := width % processor.patch_size):
+        words = f"the last {rest} pixels at the right and lower edge are in no whole patch"
+        facts.append(Fact("patches", words, lost=True))
     if not processor.image_processor.do_center_crop:
         ratios = sizes.max(1) / sizes.min(1)
         words = (

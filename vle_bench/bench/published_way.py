@@ -43,38 +43,25 @@ def published_way(model: Any, max_text_length: int, pad_token_id: int) -> Iterat
             **objects,
         )
 
+    parts = list(base.modules())
     # Each encoder has a configuration of its own. DeBERTa's is "eager" already.
-    encoders = [
-        m for m in base.modules() if isinstance(m, PreTrainedModel) and m.config is not base.config
+    encoders = [m for m in parts if isinstance(m, PreTrainedModel) and m.config is not base.config]
+    deberta = [m for m in parts if isinstance(m, DisentangledSelfAttention)]
+    changes: list[tuple[object, str, object]] = [
+        *((encoder.config, "_attn_implementation", "eager") for encoder in encoders),
+        *((m, "eager", True) for m in parts if isinstance(m, VLEAttentionProjections)),
+        *((m, "__class__", nn.Dropout) for m in parts if type(m) is Dropout),
     ]
-    configs = [encoder.config for encoder in encoders]
-    deberta: list[nn.Module] = [
-        module for module in base.modules() if isinstance(module, DisentangledSelfAttention)
-    ]
-    fusion = [module for module in base.modules() if isinstance(module, VLEAttentionProjections)]
-    dropouts: list[nn.Module] = [module for module in base.modules() if type(module) is Dropout]
-    chosen = (
-        [config._attn_implementation for config in configs],
-        [module.eager for module in fusion],
-    )
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
+    forwards = {m: partial(DisentangledSelfAttention.forward, m) for m in deberta}
     try:
-        base.forward = forward
-        for config in configs:
-            config._attn_implementation = "eager"
-        for attention in fusion:
-            attention.eager = True
-        for module in dropouts:
-            module.__class__ = nn.Dropout
-        for module in deberta:
-            module.forward = partial(DisentangledSelfAttention.forward, module)  # type: ignore[arg-type]
+        for owner, name, value in changes:
+            setattr(owner, name, value)
+        for module, way in {base: forward, **forwards}.items():
+            module.forward = way
         yield
     finally:
-        del base.forward
-        for config, name in zip(configs, chosen[0], strict=True):
-            config._attn_implementation = name
-        for attention, eager in zip(fusion, chosen[1], strict=True):
-            attention.eager = eager
-        for module in dropouts:
-            module.__class__ = Dropout
-        for module in deberta:
+        for owner, name, value in before:
+            setattr(owner, name, value)
+        for module in (base, *forwards):
             del module.forward

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vle_bench.data.sources import DOWNLOADED, PREPARED, SOURCES
+from vle_bench.data.sources import DOWNLOADED, FURTHER, PREPARED, SOURCES
 from vle_bench.errors import RequestError
 
 
@@ -126,6 +126,7 @@ def download(
     if source not in DOWNLOADED:
         raise RequestError(
             f"download: no archives of {source!r} are known; choose {' or '.join(DOWNLOADED)}"
+            + ("; docs/datasets.md says where its files are" if source in FURTHER else "")
         )
     row = SOURCES[source]
     options = {"--annotations": annotations, "--images": images}

@@ -170,17 +170,27 @@ def demo(
 
     VQA on the real easy-VQA: prepares, fine-tunes, evaluates on the official test set, prints the
     table and draws the pictures. VCR on drawn pictures: both tasks with the alignment of words and
-    boxes, without it, and without pictures.
+    boxes, without it, and without pictures. Each model is trained on one core, as many at a time
+    as there are; the output of each is in a file beside its run folder.
     """
     quiet_libraries()
-    if only != Half.vcr:
-        from vle_bench.demo.vqa import run_demo
+    from vle_bench.demo import vcr, vqa
+    from vle_bench.demo.jobs import Jobs, at_once
 
-        run_demo("recipes/demo/vqa-tiny.yaml", overrides or [], seeds, output_dir)
-    if only != Half.vqa:
-        from vle_bench.demo.vcr import run_vcr_demo
-
-        run_vcr_demo(overrides or [], output_dir)
+    with Jobs(at_once()) as running:
+        # VCR's pictures are drawn while VQA is training.
+        if only != Half.vcr:
+            own = vqa.plan(overrides or [], seeds, output_dir)
+            running.add(own)
+        if only != Half.vqa:
+            both = vcr.plan(overrides or [], output_dir)
+            running.add(vcr.longest_first(both))
+        if only != Half.vcr:
+            running.finish(own)
+            vqa.write_results(own, output_dir)
+        if only != Half.vqa:
+            running.finish(vcr.longest_first(both))
+            vcr.join_and_write(both, output_dir)
 
 
 Steps = Annotated[

@@ -54,7 +54,9 @@ class Augmentation:
             dy, dx = rng.integers(-self.shift, self.shift + 1, 2)
             rows = np.clip(np.arange(image.height) + dy, 0, image.height - 1)
             columns = np.clip(np.arange(image.width) + dx, 0, image.width - 1)
-            image = Image.fromarray(pixels[rows[:, None], columns])
+            moved = Image.fromarray(pixels.take(rows, axis=0).take(columns, axis=1))
+            moved.info = image.info
+            image = moved
         if self.randaugment is not None:
             image = rand_augment(image, *self.randaugment, rng)
         return image

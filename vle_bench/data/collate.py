@@ -1,8 +1,9 @@
 """Rows of prepared data → one batch of tensors, each image in it once."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
@@ -12,7 +13,8 @@ from PIL import Image
 
 from vle_bench.data.images import Views, decode
 from vle_bench.data.official.vcr import CHOICES
-from vle_bench.data.vcr_text import Encoding, encode_record, pad_choices
+from vle_bench.data.pixels import PixelStore, Transformed
+from vle_bench.data.vcr_text import Encoding, WordIds, encode_record, pad_choices
 from vle_bench.json_files import JsonObject
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ class QuestionCollator:
         num_labels: width of the soft targets; 0: none, to predict.
         augment: changes training pictures; None for evaluation. With one view a question, no
             picture is shared.
+        pixels: holds the pictures as the processor would make them; None: they are decoded.
     """
 
     questions: "Dataset"
@@ -45,6 +48,7 @@ class QuestionCollator:
     num_labels: int
     max_text_length: int
     augment: Views | None = None
+    pixels: PixelStore | None = None
 
     def __call__(self, indices: NDArray[np.int64]) -> Batch:
         """Return {"ids": question ids, "inputs": the model's tensors} of the questions (B,).
@@ -53,15 +57,23 @@ class QuestionCollator:
         """
         rows = self.questions[indices.tolist()]
         image_rows, image_index = np.unique(np.asarray(rows["image_row"]), return_inverse=True)
-        pictures = self._pictures(image_rows)
-        if self.augment is not None and self.augment.one_a_question:
+        images: list[Image.Image] | Transformed
+        if self.augment is None:
+            images = self._images(image_rows)
+        elif self.augment.one_a_question:
+            pictures = self._pictures(image_rows)
             ids = zip(rows["image_id"], rows["question_id"], strict=True)
-            pictures = [
+            images = [
                 self.augment(pictures[i], *both) for i, both in zip(image_index, ids, strict=True)
             ]
-            image_index = np.arange(len(pictures))
+            image_index = np.arange(len(images))
+        else:
+            # One view for all questions of an image, whose id is any of theirs.
+            id_of = dict(zip(image_index.tolist(), rows["image_id"], strict=True))
+            pictures = self._pictures(image_rows)
+            images = [self.augment(picture, id_of[i]) for i, picture in enumerate(pictures)]
         inputs = dict(
-            self.processor(images=pictures, text=rows["question"], max_length=self.max_text_length)
+            self.processor(images=images, text=rows["question"], max_length=self.max_text_length)
         )
         inputs["image_index"] = torch.from_numpy(image_index)
         if not self.num_labels:
@@ -74,16 +86,21 @@ class QuestionCollator:
                 inputs["labels"][row, labels] = torch.tensor(scores)
         return {"ids": rows["question_id"], "inputs": inputs}
 
-    def _pictures(self, image_rows: np.ndarray) -> list[Image.Image]:
-        stored = self.images[image_rows.tolist()]
-        pictures = [
-            decode(b, name) for b, name in zip(stored["bytes"], stored["file_name"], strict=True)
-        ]
-        if self.augment is not None and not self.augment.one_a_question:
-            pictures = [
-                self.augment(p, i) for p, i in zip(pictures, stored["image_id"], strict=True)
-            ]
-        return pictures
+    def _images(self, rows: NDArray[np.int64]) -> list[Image.Image] | Transformed:
+        """Return the pictures of rows (N,) of `images`, in whichever form costs least."""
+        return self.pixels.read(rows) if self.pixels else decoded(self.images[rows.tolist()])
+
+    def _pictures(self, rows: NDArray[np.int64]) -> list[Image.Image]:
+        """Return the same as pictures that can be changed."""
+        if self.pixels is not None:
+            return self.pixels.pictures(rows)
+        return decoded(self.images[rows.tolist()])
+
+
+def decoded(rows: Mapping[str, Any]) -> list[Image.Image]:
+    """Decode rows of an images table."""
+    files = zip(rows["bytes"], rows["file_name"], strict=True)
+    return [decode(content, name) for content, name in files]
 
 
 Part = Literal["q2a", "qa2r", "qa2r, every answer"]
@@ -100,6 +117,8 @@ class ChoiceCollator:
         parts: `q2a`, the answers; `qa2r`, the rationales after the right answer; `qa2r, every
             answer`, the rationales after each of the four answers.
         alignment: False: no object tokens, and types 0 for all words.
+        pixels: holds the pictures as the processor would make them; None: they are decoded.
+        known: the words that were tokenised before, with their ids.
     """
 
     questions: "Dataset"
@@ -108,6 +127,8 @@ class ChoiceCollator:
     parts: tuple[Part, ...]
     max_text_length: int
     alignment: bool
+    pixels: PixelStore | None = None
+    known: WordIds = field(default_factory=dict, repr=False, compare=False)
 
     def __call__(self, indices: NDArray[np.int64]) -> Batch:
         """Return {"ids": annot_ids, "inputs": tensors of the model} of the records `indices` (B,).
@@ -137,12 +158,19 @@ class ChoiceCollator:
 
     def pictures(self, chosen: NDArray[np.int64]) -> Any:
         """Return pixel_values, object_patch_mask and object_mask of rows (N,) of `images`."""
-        stored = self.images[chosen.tolist()]
-        pictures = [
-            decode(b, name) for b, name in zip(stored["bytes"], stored["file_name"], strict=True)
-        ]
-        boxes = [np.array(b, dtype=np.float64).reshape(-1, 4) for b in stored["boxes"]]
-        return self.processor(images=pictures, boxes=boxes)
+        if self.pixels is not None:
+            rows = self._boxes[chosen.tolist()]
+            images: list[Image.Image] | Transformed = self.pixels.read(chosen)
+        else:
+            rows = self.images[chosen.tolist()]
+            images = decoded(rows)
+        boxes = [np.array(b, dtype=np.float64).reshape(-1, 4) for b in rows["boxes"]]
+        return self.processor(images=images, boxes=boxes)
+
+    @cached_property
+    def _boxes(self) -> "Dataset":
+        """The images table without the files, which need not be read beside a pixel store."""
+        return self.images.select_columns(["boxes"])
 
     def encode(self, record: JsonObject) -> list[Encoding]:
         """Encode the choices of each part, one part after the other, see `encode_record`."""
@@ -156,6 +184,7 @@ class ChoiceCollator:
                     task,
                     self.max_text_length,
                     answer,
+                    self.known,
                 )
         if not self.alignment:
             for choice in choices:

@@ -5,6 +5,7 @@ names come from the record alone, the objects of a choice are numbered in ascend
 choice is shortened by itself.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -37,10 +38,13 @@ NAMES = (
     "Quinn",
 )
 FIRST_OBJECT_TYPE = 2  # 0 is text, 1 is the image
+MOST_WORDS = 100_000  # that are remembered with their ids: more than VCR has, some 30 MB
+PRIVATE = re.compile("[\ue000-\uf8ff\U000f0000-\U0010ffff]")
 
 Piece = tuple[str, int | None]  # a word, and the index of the object that it names
 Encoding = dict[str, Any]  # of a choice, see `encode_record`
 Token = tuple[int, int]  # input id, fusion type
+WordIds = dict[str, list[int]]  # word → its token ids
 
 
 def encode_record(
@@ -49,6 +53,7 @@ def encode_record(
     task: Task,
     max_length: int = 80,
     answer: int | None = None,
+    known: WordIds | None = None,
 ) -> list[Encoding]:
     """Encode every choice of a record; only `qa2r` without `answer` needs a label.
 
@@ -59,6 +64,7 @@ def encode_record(
         task: `q2a` scores the answers, `qa2r` the rationales after the question and one answer.
         max_length: most tokens of a choice, with [CLS] and [SEP].
         answer: `qa2r`: index of the answer before the rationales; by default the right one.
+        known: ids of words that this tokenizer has seen before; new words are added to it.
 
     Returns:
         For each of the C choices: `input_ids` (T,) and `token_type_ids` (T,), 0 or 2 + i for a word
@@ -78,8 +84,11 @@ def encode_record(
         choices = record["rationale_choices"]
     called = object_names(record["objects"])
     texts = [[_pieces(segment, called) for segment in (*before, choice)] for choice in choices]
-    ids = _word_ids((word for text in texts for segment in text for word, _ in segment), tokenizer)
-    return [_encode(text, ids, tokenizer, max_length) for text in texts]
+    ids = {} if known is None else known
+    words = (word for text in texts for segment in text for word, _ in segment)
+    _add_word_ids(ids, words, tokenizer)
+    special = tokenizer.cls_token_id, tokenizer.sep_token_id
+    return [_encode(text, ids, special, max_length) for text in texts]
 
 
 def object_names(objects: Sequence[str]) -> list[str]:
@@ -139,27 +148,32 @@ def _pieces(tokens: Sequence[str | list[int]], names: Sequence[str]) -> list[Pie
 
 def is_private(word: str) -> bool:
     """Return whether a word has private-use code points, which replace lost characters."""
-    return any("\ue000" <= c <= "\uf8ff" or c >= "\U000f0000" for c in word)
+    return PRIVATE.search(word) is not None
 
 
-def _word_ids(words: Iterable[str], tokenizer: "PreTrainedTokenizerBase") -> dict[str, list[int]]:
-    """Tokenise each word by itself after a space, with one call for a whole record."""
-    distinct = list(dict.fromkeys(words))
-    if not distinct:
-        return {}
-    encoded = tokenizer(
-        [f" {word}" for word in distinct], add_special_tokens=False, return_attention_mask=False
-    )
-    return dict(zip(distinct, encoded["input_ids"], strict=True))
+def _add_word_ids(ids: WordIds, words: Iterable[str], tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Add the ids of new words, each tokenised by itself after a space, with one call for all."""
+    if len(ids) > MOST_WORDS:
+        ids.clear()
+    new = [word for word in dict.fromkeys(words) if word not in ids]
+    if new:
+        encoded = tokenizer(
+            [f" {word}" for word in new], add_special_tokens=False, return_attention_mask=False
+        )
+        ids.update(zip(new, encoded["input_ids"], strict=True))
 
 
 def _encode(
     text: list[list[Piece]],
     ids: Mapping[str, list[int]],
-    tokenizer: "PreTrainedTokenizerBase",
+    special: tuple[int, int],
     max_length: int,
 ) -> Encoding:
-    """Encode one choice, given as pieces of question, (answer,) choice; see `encode_record`."""
+    """Encode one choice, given as pieces of question, (answer,) choice; see `encode_record`.
+
+    Args:
+        special: ids of [CLS] and [SEP].
+    """
     objects = sorted({index for segment in text for _, index in segment if index is not None})
     types: dict[int | None, int] = {index: FIRST_OBJECT_TYPE + i for i, index in enumerate(objects)}
     types[None] = 0
@@ -167,9 +181,10 @@ def _encode(
         [(i, types[index]) for word, index in segment for i in ids[word]] for segment in text
     ]
     shortened = shorten(segments, max_length - 1 - len(segments))
-    tokens = [(tokenizer.cls_token_id, 0)]
+    first, last = special
+    tokens = [(first, 0)]
     for segment in segments:
-        tokens += [*segment, (tokenizer.sep_token_id, 0)]
+        tokens += [*segment, (last, 0)]
     return {
         "input_ids": [i for i, _ in tokens],
         "token_type_ids": [t for _, t in tokens],

@@ -8,6 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from vle_bench.data.prepare.pixels import store_name, write_store
+from vle_bench.data.transform import Transform
 from vle_bench.evaluation.record import Record, load_record
 from vle_bench.pages.html import Grid, GridCell, GridRow, data_address, write_page
 from vle_bench.recipe.schema import Recipe
@@ -16,7 +18,7 @@ from vle_bench.training.train import train
 
 def run_once(recipe: Recipe, folder: Path) -> Record:
     """Train and evaluate, unless this very recipe was run to the end in `folder` before."""
-    result = folder / "results" / f"{recipe.task}.{recipe.data.report}.json"
+    result = result_of(recipe, folder)
     if result.exists() and load_record(result).recipe["hash"] == recipe.hash:
         print(
             f"{folder}: this recipe was run here before, showing its result; "
@@ -24,6 +26,18 @@ def run_once(recipe: Recipe, folder: Path) -> Record:
         )
         return load_record(result)
     return train(recipe, folder, resume=(folder / "recipe.yaml").exists())
+
+
+def result_of(recipe: Recipe, folder: Path) -> Path:
+    """Return the path of the record that a run of the recipe writes."""
+    return folder / "results" / f"{recipe.task}.{recipe.data.report}.json"
+
+
+def prepare_pixels(recipe: Recipe) -> None:
+    """Store the pictures of a recipe's prepared data as its model reads them, unless it is done."""
+    size, resize = recipe.model.image_size, recipe.model.resize or "squash"
+    transform = Transform.of_squares(size, resize)
+    write_store(Path(recipe.data.root), store_name(size, resize), transform)
 
 
 def print_table(table: Table) -> None:

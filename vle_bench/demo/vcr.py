@@ -14,8 +14,15 @@ from vle_bench.data.prepared import open_prepared
 from vle_bench.data.vcr_text import spoken, tagged
 from vle_bench.demo.baselines import majority_baseline, text_baseline
 from vle_bench.demo.figures import ChosenAnswer, choices_sheet, learning_curves
-from vle_bench.demo.runs import print_table, ruled_table, run_once, write_demo_page
-from vle_bench.evaluation.record import Record
+from vle_bench.demo.jobs import Job
+from vle_bench.demo.runs import (
+    prepare_pixels,
+    print_table,
+    result_of,
+    ruled_table,
+    write_demo_page,
+)
+from vle_bench.evaluation.record import Record, load_record
 from vle_bench.evaluation.vcr_join import join_vcr
 from vle_bench.metrics.numbers import percent, plus_minus
 from vle_bench.recipe.load import load_recipe
@@ -37,23 +44,37 @@ CHANCE = 25.0  # percent, of four choices
 SHEET = 8  # questions on the sheet
 
 
-def run_vcr_demo(overrides: list[str], folder: Path) -> None:
-    """Train each task with alignment, without it and without pictures, and write the results."""
+def plan(overrides: list[str], folder: Path) -> dict[str, dict[str, Job]]:
+    """Prepare the data; return a training of each task for each of `KINDS`."""
     roots = prepare(overrides)
-    records: dict[str, dict[str, Record]] = {}
-    for kind, (changes, data, name) in KINDS.items():
-        records[kind] = {}
+    jobs: dict[str, dict[str, Job]] = {}
+    for kind, (changes, data, _) in KINDS.items():
+        jobs[kind] = {}
         for task, recipe in RECIPES.items():
-            print(f"\n{task}: {name}", flush=True)
             named = [f"name=vcr-{task}-tiny{kind}", f"data.root={roots[data]}"]
             loaded = load_recipe(recipe, [*overrides, *changes, *named])
-            records[kind][task] = run_once(loaded, folder / f"vcr-{task}{kind}")
+            jobs[kind][task] = Job(loaded, folder / f"vcr-{task}{kind}")
+    return jobs
+
+
+def longest_first(jobs: Mapping[str, Mapping[str, Job]]) -> list[Job]:
+    """Order jobs so that no core waits long for the last one."""
+    return sorted((job for both in jobs.values() for job in both.values()), key=lambda j: -j.steps)
+
+
+def join_and_write(jobs: Mapping[str, Mapping[str, Job]], folder: Path) -> None:
+    """Join the two tasks of each kind, and write the results."""
+    records: dict[str, dict[str, Record]] = {}
+    for kind, both in jobs.items():
+        records[kind] = {
+            task: load_record(result_of(job.recipe, job.folder)) for task, job in both.items()
+        }
         output = folder / f"vcr-q2a{kind}" / "results" / f"{JOINED}.val.json"
         q2a, qa2r = (folder / f"vcr-{task}{kind}" for task in RECIPES)
         records[kind]["q2ar"] = join_vcr(
             q2a, qa2r, records[kind]["q2a"].split, output, accelerator=Accelerator()
         )
-    write_results(roots[""], folder, records)
+    write_results(Path(jobs[""]["q2a"].recipe.data.root), folder, records)
 
 
 def prepare(overrides: list[str]) -> dict[str, Path]:
@@ -64,6 +85,7 @@ def prepare(overrides: list[str]) -> dict[str, Path]:
         if not (path / "manifest.json").exists():
             print(f"drawing pictures and questions: {path}", flush=True)
             prepare_shapes_vcr(path, seed=0, blank=bool(kind))
+        prepare_pixels(load_recipe(RECIPES["q2a"], [*overrides, f"data.root={path}"]))
     return roots
 
 

@@ -1,6 +1,7 @@
 """`vle-bench demo`: prepare, train and evaluate on easy-VQA, with a table, pictures and a page."""
 
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -9,8 +10,15 @@ from vle_bench.data.images import decode
 from vle_bench.data.prepare.easy_vqa import prepare_easy_vqa
 from vle_bench.data.prepared import open_prepared
 from vle_bench.demo.figures import AnsweredQuestion, contact_sheet, learning_curves
-from vle_bench.demo.runs import print_table, ruled_table, run_once, write_demo_page
-from vle_bench.evaluation.record import Record, picked_on
+from vle_bench.demo.jobs import Job
+from vle_bench.demo.runs import (
+    prepare_pixels,
+    print_table,
+    result_of,
+    ruled_table,
+    write_demo_page,
+)
+from vle_bench.evaluation.record import Record, load_record, picked_on
 from vle_bench.json_files import Row
 from vle_bench.leaderboard.published import load_published
 from vle_bench.metrics.numbers import plus_minus
@@ -23,26 +31,36 @@ METRICS = ("accuracy", "accuracy_not_yes_no")
 SHEET = 16  # pictures on the contact sheet
 
 
-def run_demo(recipe_path: str, overrides: list[str], seeds: int, folder: Path) -> None:
-    """Prepare, train once a seed and evaluate; then write table, curves, sheet and index.html."""
-    recipe = load_recipe(recipe_path, overrides)
+RECIPE = "recipes/demo/vqa-tiny.yaml"
+
+
+def plan(overrides: list[str], seeds: int, folder: Path) -> list[Job]:
+    """Prepare the data; return what is to be trained, once a seed."""
+    recipe = load_recipe(RECIPE, overrides)
     root = Path(recipe.data.root)
     if not (root / "manifest.json").exists():
         print(f"preparing {recipe.data.source} in {root}", flush=True)
         prepare_easy_vqa(root)
+    prepare_pixels(recipe)
     first = recipe.train.seed
-    runs = {f"seed {seed}": folder / f"seed-{seed}" for seed in range(first, first + seeds)}
-    records = [
-        run_once(load_recipe(recipe_path, [*overrides, f"train.seed={seed}"]), run)
-        for seed, run in enumerate(runs.values(), first)
+    return [
+        Job(load_recipe(RECIPE, [*overrides, f"train.seed={seed}"]), folder / f"seed-{seed}")
+        for seed in range(first, first + seeds)
     ]
+
+
+def write_results(jobs: Sequence[Job], folder: Path) -> None:
+    """Print the table of trained models; write curves, sheet and index.html."""
+    recipe, root = jobs[0].recipe, Path(jobs[0].recipe.data.root)
+    records = [load_record(result_of(job.recipe, job.folder)) for job in jobs]
+    runs = {f"seed {job.recipe.train.seed}": job.folder for job in jobs}
     references = published_rows()
     rows = [*references, own_row(records)]
     print_table(results_table(rows, records[0].n))
     curve, sheet = folder / "learning-curve.png", folder / "contact-sheet.png"
     lines = {row[""]: float(row[COLUMNS[1]]) for row in references}
     learning_curves(runs, curve, dict(zip(METRICS, COLUMNS[1:], strict=True)), lines)
-    contact_sheet(sheet_examples(root, recipe.data.report, folder / f"seed-{first}"), sheet)
+    contact_sheet(sheet_examples(root, recipe.data.report, jobs[0].folder), sheet)
     write_demo_page(
         folder / "index.html",
         f"{recipe.name}: visual question answering on easy-VQA",

@@ -7,12 +7,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from vle_bench import strict_yaml
 from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError, closest
+from vle_bench.strict_yaml import Group, read_group
 
 PACKAGE = Path(__file__).parents[1]
 # A mapping as YAML gives it
@@ -58,12 +58,6 @@ Percent = Annotated[Decimal, Field(ge=0, le=100), BeforeValidator(as_printed)]
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 Keys = Annotated[tuple[Text, ...], Field(strict=False)]
-
-
-class Group(BaseModel):
-    """A mapping in published.yaml: no other keys, no conversions."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Mark(Group):
@@ -255,7 +249,7 @@ def load_published(root: Path) -> Published:
     file = next((f for p in places if (f := p / "published.yaml").is_file()), None)
     if file is None:
         raise RequestError(f"{root}: no published.yaml there")
-    values = strict_yaml.read_group(file)
+    values = read_group(file)
     try:
         return Published.model_validate(values)
     except ValidationError as error:

@@ -10,13 +10,14 @@ from vle_bench.json_files import JsonObject
 # Keys that change nothing about a run's weights, scores and record. A folder of data may have
 # moved: its content is known by the hash of its manifest.
 HARMLESS = re.compile(
-    r"train\.(num_workers|log_every|checkpoint_every|keep|trackers)|data\.root|expect(\..*)?"
+    r"train\.(num_workers|log_every|checkpoint_every|keep|trackers)|data\.(root|pixels)|expect(\..*)?"
 )
 # How the global batch is shared out: sums round differently, as on another number of processes.
 LAYOUT = re.compile(r"train\.per_device_batch_size")
 # Keys added after the first records. At these values they change nothing, so that they are left out
 # of the hashes of a recipe.
 ADDED = {
+    "data.pixels": None,
     "data.targets": "normalised",
     "model.new_head": False,
     "model.resize": None,

@@ -20,6 +20,7 @@ METER_URL = (
     "https://github.com/zdou0830/METER/releases/download/checkpoint/"
     "meter_clip16_288_roberta_pretrain.ckpt"
 )
+PUBLISHED_TARGETS = "--published-targets"  # the option of `prepare`
 
 
 def missing_inputs(recipe: Recipe) -> list[str]:
@@ -72,12 +73,14 @@ def wrong_targets(data: DataGroup, targets: str | None) -> str | None:
     prepared = targets or data.targets
     if prepared == data.targets:
         return None
+    problem = (
+        f"{data.root}: prepared with {prepared} targets, and data.targets asks for {data.targets}; "
+    )
+    if PUBLISHED_TARGETS not in SOURCES[data.source].options:
+        return f"{problem}data.targets={prepared}, as {data.source} is prepared in one way only"
     other = data.model_copy(update={"root": f"{data.root.rstrip('/')}-{data.targets}"})
     command = data_commands(other, official=f"{data.root.rstrip('/')}-official")[-1]
-    return (
-        f"{data.root}: prepared with {prepared} targets, and data.targets asks for {data.targets}; "
-        f"`{command}` and data.root={other.root}, or data.targets={prepared}"
-    )
+    return f"{problem}`{command}` and data.root={other.root}, or data.targets={prepared}"
 
 
 def data_commands(data: DataGroup, official: str | None = None) -> list[str]:
@@ -87,7 +90,8 @@ def data_commands(data: DataGroup, official: str | None = None) -> list[str]:
         official: folder of the official files; beside the prepared data if not given.
     """
     official = shlex.quote(official or f"{data.root.rstrip('/')}-official")
-    targets = " --published-targets" if data.targets == "published" else ""
+    asked = data.targets == "published" and PUBLISHED_TARGETS in SOURCES[data.source].options
+    targets = f" {PUBLISHED_TARGETS}" if asked else ""
     output = f"--output {shlex.quote(data.root)}{targets}"
     if SOURCES[data.source].made:
         return [f"vle-bench prepare {data.source} {output}"]

@@ -65,6 +65,9 @@ class DataGroup(Group):
     and VLE do (`prepare --published-targets`). Training on data of the other kind is refused."""
     first_stage: FirstStage | None = None
     """Start with some types of question only, if types interfere; null for all from the start."""
+    pixels: str | None = Field(None, pattern=r"^pixels-[\w.-]+$")
+    """Pixel store of `root` that `prepare --pixels` wrote, which has to fit. null: one that fits,
+    else the pictures are decoded. The pixels are the same."""
     allow_contaminated: bool = False
     """Let `evaluate` and `report` share images with `train`. The record is marked, never ranked."""
 

@@ -17,6 +17,7 @@ from transformers import ProcessorMixin as Processor
 
 from vle_bench.data.collate import Batch
 from vle_bench.data.loader import load_batches
+from vle_bench.data.pixels import PixelStore, choose
 from vle_bench.data.prepared import PreparedData as Data
 from vle_bench.errors import RunFailed, first_of
 from vle_bench.progress import Bar
@@ -114,8 +115,13 @@ class Task(Protocol):
         labels: list[str],
         inputs: Settings,
         augment: Any = None,
+        pixels: PixelStore | None = None,
     ) -> Collate:
-        """Return the function from indices of a micro-batch to its tensors."""
+        """Return the function from indices of a micro-batch to its tensors.
+
+        Args:
+            pixels: holds the pictures as the processor would make them; None: they are decoded.
+        """
         ...
 
     def predictions(
@@ -203,7 +209,8 @@ def predict_in_batches(
     # Every process makes as many passes: sharded weights are gathered from all of them in each.
     passes = math.ceil(len(all_batches) / accelerator.num_processes)
     batches = own + all_batches[:1] * (passes - len(own))
-    collate = task.collator(questions, data.images, processor, [], inputs)  # no targets
+    pixels, _ = choose(data, processor)
+    collate = task.collator(questions, data.images, processor, [], inputs, pixels=pixels)
     predictions: list[Prediction] = []
     broken: list[Id] = []  # examples with a logit that is NaN or infinite
     was_training = model.training

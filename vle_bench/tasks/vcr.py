@@ -21,6 +21,7 @@ from vle_bench.data.augment import Draws
 from vle_bench.data.collate import WIDTH, ChoiceCollator, Part
 from vle_bench.data.loader import grouped_order, image_batches
 from vle_bench.data.official.vcr import CHOICES, COLUMNS
+from vle_bench.data.pixels import PixelStore
 from vle_bench.data.prepared import PreparedData, open_prepared
 from vle_bench.data.sources import SOURCES, prepared_of
 from vle_bench.data.tokenization import train_tokenizer
@@ -98,17 +99,17 @@ class VCR:
         }
 
     def tokenizer(self, data: PreparedData, split: str, vocab_size: int) -> PreTrainedTokenizerBase:
-        records = map(json.loads, data.questions(split)["record"])
+        records = map(json.loads, data.questions(split)["record"][:])
         return train_tokenizer((text for one in records for text in texts_of(one)), vocab_size)
 
     def training_order(
         self, questions: Dataset, seed: int, epoch: int, per_image: int
     ) -> NDArray[np.int64]:
-        return grouped_order(np.asarray(questions["image_row"]), seed, epoch, per_image)
+        return grouped_order(np.asarray(questions["image_row"][:]), seed, epoch, per_image)
 
     def evaluation_batches(self, questions: Dataset, batch_size: int) -> list[NDArray[np.int64]]:
         texts = sum(WIDTH[part] for part in self.parts)
-        return image_batches(np.asarray(questions["image_row"]), max(1, batch_size // texts))
+        return image_batches(np.asarray(questions["image_row"][:]), max(1, batch_size // texts))
 
     def augmentation(self, settings: Settings, seed: int, epoch: int) -> Draws | None:
         return None
@@ -121,8 +122,9 @@ class VCR:
         labels: list[str],
         inputs: Settings,
         augment: None = None,
+        pixels: PixelStore | None = None,
     ) -> Collate:
-        return self.choices(questions, images, processor, self.parts, inputs)
+        return self.choices(questions, images, processor, self.parts, inputs, pixels)
 
     @staticmethod
     def choices(
@@ -131,10 +133,11 @@ class VCR:
         processor: Processor,
         parts: tuple[Part, ...],
         inputs: Settings,
+        pixels: PixelStore | None = None,
     ) -> ChoiceCollator:
         """Create a collator of these parts by the inputs of a recipe or of a checkpoint."""
         length, alignment = inputs["max_text_length"], inputs["alignment"]
-        return ChoiceCollator(questions, images, processor, parts, length, alignment)
+        return ChoiceCollator(questions, images, processor, parts, length, alignment, pixels)
 
     def predictions(
         self, logits: torch.Tensor, ids: Sequence[Id], labels: list[str]
@@ -173,7 +176,7 @@ class VCR:
         Raises:
             RunFailed: the predictions are not one for each question.
         """
-        ids = questions["annot_id"]
+        ids = questions["annot_id"][:]
         predicted = by_id(predictions, ids)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")

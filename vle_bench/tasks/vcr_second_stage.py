@@ -12,6 +12,7 @@ from vle_bench.data.augment import Draws
 from vle_bench.data.collate import Part
 from vle_bench.data.loader import image_batches
 from vle_bench.data.masking import SecondStageCollator
+from vle_bench.data.pixels import PixelStore
 from vle_bench.data.prepared import PreparedData
 from vle_bench.errors import RequestError
 from vle_bench.metrics.bootstrap import figure
@@ -39,14 +40,14 @@ class VCRSecondStage(VCR):
 
     def check(self, data: PreparedData, split: str, inputs: Settings) -> None:
         super().check(data, split, inputs)
-        if len(np.unique(np.asarray(data.questions(split)["image_row"]))) < 2:
+        if len(np.unique(np.asarray(data.questions(split)["image_row"][:]))) < 2:
             raise RequestError(
                 f"{data.root}: {split}: has a single picture; {self.name} needs another for texts "
                 "that do not match"
             )
 
     def evaluation_batches(self, questions: Dataset, batch_size: int) -> list[NDArray[np.int64]]:
-        return image_batches(np.asarray(questions["image_row"]), max(1, batch_size // TEXTS))
+        return image_batches(np.asarray(questions["image_row"][:]), max(1, batch_size // TEXTS))
 
     def augmentation(self, settings: Settings, seed: int, epoch: int) -> Draws:
         """Never None: seed and epoch decide which words are masked."""
@@ -60,14 +61,15 @@ class VCRSecondStage(VCR):
         labels: list[str],
         inputs: Settings,
         augment: Draws | None = None,
+        pixels: PixelStore | None = None,
     ) -> Collate:
         # Without an augmentation the seed is fixed: every evaluation masks the same words.
         draws = augment or Draws(seed=0, epoch=0)
         tokenizer = processor.tokenizer
         return SecondStageCollator(
-            self.choices(questions, images, processor, self.parts, inputs),
+            self.choices(questions, images, processor, self.parts, inputs, pixels),
             draws,
-            image_rows=np.unique(np.asarray(questions["image_row"])),
+            image_rows=np.unique(np.asarray(questions["image_row"][:])),
             words=np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids),
         )
 
@@ -104,7 +106,7 @@ class VCRSecondStage(VCR):
 
         Both have 95 % intervals from images drawn with replacement.
         """
-        ids, images = questions["annot_id"], np.asarray(questions["image_id"])
+        ids, images = questions["annot_id"][:], np.asarray(questions["image_id"][:])
         predicted = by_id(predictions, ids)
         masked = np.array([predicted[i]["mlm_masked"] for i in ids])
         right = np.array([predicted[i]["mlm_right"] for i in ids])

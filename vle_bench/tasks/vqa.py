@@ -17,6 +17,7 @@ from vle_bench.data.augment import Augmentation
 from vle_bench.data.collate import QuestionCollator
 from vle_bench.data.images import Views
 from vle_bench.data.loader import grouped_order, image_batches
+from vle_bench.data.pixels import PixelStore
 from vle_bench.data.prepared import PreparedData, open_prepared
 from vle_bench.data.sources import RESULTS, SOURCES
 from vle_bench.data.tokenization import train_tokenizer
@@ -86,19 +87,19 @@ class VQA:
         return {"max_text_length": model["max_text_length"]}
 
     def tokenizer(self, data: PreparedData, split: str, vocab_size: int) -> PreTrainedTokenizerBase:
-        return train_tokenizer(data.questions(split)["question"], vocab_size)
+        return train_tokenizer(data.questions(split)["question"][:], vocab_size)
 
     def training_order(
         self, questions: Dataset, seed: int, epoch: int, per_image: int
     ) -> NDArray[np.int64]:
         # A question without an answer in the vocabulary teaches nothing; it is scored all the same.
-        answerable = np.flatnonzero(np.asarray(questions["answerable"]))
+        answerable = np.flatnonzero(np.asarray(questions["answerable"][:]))
         return answerable[
-            grouped_order(np.asarray(questions["image_row"])[answerable], seed, epoch, per_image)
+            grouped_order(np.asarray(questions["image_row"][:])[answerable], seed, epoch, per_image)
         ]
 
     def evaluation_batches(self, questions: Dataset, batch_size: int) -> list[NDArray[np.int64]]:
-        return image_batches(np.asarray(questions["image_row"]), batch_size)
+        return image_batches(np.asarray(questions["image_row"][:]), batch_size)
 
     def augmentation(self, settings: Settings, seed: int, epoch: int) -> Views | None:
         chosen = Augmentation(**{one.name: settings[one.name] for one in fields(Augmentation)})
@@ -114,9 +115,10 @@ class VQA:
         labels: list[str],
         inputs: Settings,
         augment: Views | None = None,
+        pixels: PixelStore | None = None,
     ) -> Collate:
         return QuestionCollator(
-            questions, images, processor, len(labels), inputs["max_text_length"], augment
+            questions, images, processor, len(labels), inputs["max_text_length"], augment, pixels
         )
 
     def predictions(
@@ -168,7 +170,7 @@ class VQA:
         Raises:
             RunFailed: the predictions are not one for each question.
         """
-        own = questions["question_id"]
+        own = questions["question_id"][:]
         official = dict(zip(own, questions[id_column(questions)], strict=True))
         predicted = by_id(predictions, own)
         name, answer = self.results
@@ -217,7 +219,7 @@ class VQA:
             metrics[IN_VOCABULARY] = figure(soft_scores(predictions, table), images)
         if REPHRASING_OF in columns:
             metrics |= consensus(table, per_example)
-        names = ("answer_type", "question_type", *self.kinds)
+        names = ("answer_type", "question_type", *(k for k in self.kinds if k in columns))
         kinds = {name: [row[name] for row in table] for name in names}
         return Scores(
             n=result["n"],

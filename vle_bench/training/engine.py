@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -189,8 +189,14 @@ def whole_weights(accelerator: Accelerator, model: nn.Module) -> dict[str, Tenso
     return weights
 
 
-def clip_gradients(accelerator: Accelerator, model: nn.Module, max_norm: float | None) -> Tensor:
+def clip_gradients(
+    accelerator: Accelerator, parameters: Sequence[nn.Parameter], max_norm: float | None
+) -> Tensor:
     """Clip gradients to `max_norm` if given.
+
+    Args:
+        parameters: all of the model. To walk through its modules in every step takes a small model
+            longer than the norm itself.
 
     Returns:
         The norm before clipping (float32 scalar), which is not finite if training has diverged. It
@@ -200,12 +206,10 @@ def clip_gradients(accelerator: Accelerator, model: nn.Module, max_norm: float |
     norm: Tensor | float | None
     if max_norm is None and accelerator.distributed_type in UNSHARDED and not fp16:
         # Clipping to infinity would read and write every gradient once more, to multiply it by 1.
-        norm = torch.nn.utils.get_total_norm(
-            [p.grad for p in model.parameters() if p.grad is not None]
-        )
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
     else:
         limit = math.inf if max_norm is None else max_norm
-        norm = accelerator.clip_grad_norm_(model.parameters(), limit)
+        norm = accelerator.clip_grad_norm_(parameters, limit)
     if fp16 or norm is None:
         norm = 0.0
     if isinstance(norm, DTensor):  # the weights are sharded

@@ -14,6 +14,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from vle_bench.data.pixels import PixelStore, choose
 from vle_bench.data.prepared import PreparedData, check_labelled
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject
@@ -22,7 +23,7 @@ from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.convert.checkpoints import read_config
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.preflight import wrong_targets
-from vle_bench.recipe.schema import Recipe
+from vle_bench.recipe.schema import AugmentGroup, Recipe
 from vle_bench.tasks.base import Settings, Task
 from vle_bench.training import batches
 
@@ -34,6 +35,7 @@ class Feed:
     Args:
         questions: the table of the training split.
         inputs: see `Task.inputs`.
+        pixels: the pixel store that pictures are read from; None: they are decoded.
     """
 
     recipe: Recipe
@@ -42,6 +44,7 @@ class Feed:
     questions: Dataset
     processor: VLEProcessor
     inputs: Settings
+    pixels: PixelStore | None = None
 
     def collator(self, epoch: int) -> batches.Collate:
         """Return the function that collates a micro-batch of an epoch of training, augmented."""
@@ -54,6 +57,7 @@ class Feed:
             self.data.labels,
             self.inputs,
             self.task.augmentation(augment, self.recipe.train.seed, epoch),
+            self.pixels,
         )
 
     def steps(
@@ -110,7 +114,8 @@ def of_recipe(recipe: Recipe, task: Task, data: PreparedData) -> Feed:
         processor = saved_processor(recipe, folder, config)
         types = max(config.num_token_types, task.num_token_types or 0)
     inputs = task.inputs(recipe.model.model_dump(), types)
-    return Feed(recipe, task, data, data.questions(recipe.data.train), processor, inputs)
+    questions, (pixels, _) = data.questions(recipe.data.train), pixels_of(recipe, data, processor)
+    return Feed(recipe, task, data, questions, processor, inputs, pixels)
 
 
 def has_checkpoint(run: Path) -> bool:
@@ -152,6 +157,14 @@ def open_data(recipe: Recipe, task: Task) -> PreparedData:
     return data
 
 
+def pixels_of(
+    recipe: Recipe, data: PreparedData, processor: VLEProcessor
+) -> tuple[PixelStore | None, str]:
+    """Choose the pixel store of a recipe, see `choose`; raises RequestError if it does not fit."""
+    changed = recipe.augment != AugmentGroup()
+    return choose(data, processor, recipe.data.pixels, changed=changed)
+
+
 def first_stage_of(recipe: Recipe, questions: Dataset) -> Callable[[int], NDArray[np.bool_]] | None:
     """Bind `batches.first_stage` to a recipe: epoch → mask of questions; None without a stage.
 
@@ -161,7 +174,7 @@ def first_stage_of(recipe: Recipe, questions: Dataset) -> Callable[[int], NDArra
     stage, data = recipe.data.first_stage, recipe.data
     if stage is None:
         return None
-    types = np.asarray(questions["question_type"])
+    types = np.asarray(questions["question_type"][:])
     if unknown := sorted(set(stage.question_types) - set(types)):
         raise RequestError(
             f"data.first_stage.question_types: {data.train} in {data.root}: no question has the "

@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase
 
 from vle_bench import models
+from vle_bench.data.pixels import PixelStore
 from vle_bench.data.prepared import PreparedData
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.precision import device_name, faster_on_cpu, precision_name
@@ -51,6 +53,8 @@ class Run:
         accumulation: micro-batches that each process accumulates for one global batch.
         stage_steps: number of steps in the first stage of the data; 0 for none.
         inputs: see `Task.inputs`.
+        pixels: the pixel store that training reads; None: pictures are decoded.
+        pixels_note: why stores of the data are not used.
         average: moving average of the weights, if the recipe wants one.
         new_parameters: number of parameters that no checkpoint held.
         samples: number of questions trained on.
@@ -75,6 +79,8 @@ class Run:
     total_steps: int
     stage_steps: int
     inputs: Settings
+    pixels: PixelStore | None = None
+    pixels_note: str = ""
     average: AverageWeights | None = None
     new_parameters: int = 0
     step: int = 0
@@ -95,11 +101,22 @@ class Run:
         )
         return model
 
+    @cached_property
+    def parameters(self) -> list[nn.Parameter]:
+        """All parameters, in the order of the model."""
+        return list(self.model.parameters())
+
     def steps(self, start: int = 0) -> Iterator[batches.Step]:
         """Load the run's steps from `start` on, without end; see `batches.steps`."""
         accelerator = self.accelerator
         return feed.Feed(
-            self.recipe, self.task, self.data, self.questions, self.processor, self.inputs
+            self.recipe,
+            self.task,
+            self.data,
+            self.questions,
+            self.processor,
+            self.inputs,
+            self.pixels,
         ).steps(
             accumulation=self.accumulation,
             stage_steps=self.stage_steps,
@@ -147,6 +164,7 @@ def build(
     inputs = task.inputs(recipe.model.model_dump(), model.config.num_token_types)
     for split in {recipe.data.train, recipe.data.evaluate, recipe.data.report}:
         task.check(data, split, inputs)
+    pixels, pixels_note = feed.pixels_of(recipe, data, processor)
     if train.gradient_checkpointing:
         engine.checkpoint_activations(model)
     optimizer = adamw(recipe, model)
@@ -176,6 +194,8 @@ def build(
         total_steps,
         stage_steps,
         inputs,
+        pixels,
+        pixels_note,
         average,
         new_parameters,
     )
@@ -276,6 +296,8 @@ def announce(run: Run) -> None:
         f"{run.total_steps} steps, {warmup_steps(run.total_steps, train.warmup_fraction)} of them "
         f"warm-up; run folder {run.folder}"
     )
+    if run.pixels or run.pixels_note:
+        print(f"pixels: {f'from {run.pixels.folder}' if run.pixels else run.pixels_note}")
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         print(engine.NO_STATES)
     if hint := faster_on_cpu(train.precision):

@@ -212,7 +212,7 @@ def optimizer_step(run: Run, micro_batches: list[Batch], count: int) -> torch.Te
             share = loss * (len(batch["ids"]) / count * accelerator.num_processes)
             accelerator.backward(share * run.accumulation)
         total += share.detach()
-    norm = engine.clip_gradients(accelerator, run.model, settings.max_grad_norm)
+    norm = engine.clip_gradients(accelerator, run.parameters, settings.max_grad_norm)
     run.optimizer.step()
     run.schedule.step()
     run.optimizer.zero_grad(set_to_none=True)

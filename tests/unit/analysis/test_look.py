@@ -4,6 +4,7 @@ import json
 import re
 from html.parser import HTMLParser
 from itertools import islice
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -168,6 +169,25 @@ def test_the_tokens_cut_off_of_a_choice_are_those_that_encoding_drops(vcr_data):
             assert [token.id for token in text.tokens] == long["input_ids"]
             found += text.cut
     assert found > 90  # one of the rationales has ninety words
+
+
+def test_the_tokens_of_a_byte_level_tokenizer_are_readable():
+    pieces = {"<s>": 0, "<unk>": 1, "Ġfür": 2, "Ġ": 3, "What": 4}
+    names = list(pieces)
+    tokenizer = SimpleNamespace(
+        convert_ids_to_tokens=names.__getitem__,
+        convert_tokens_to_string=lambda parts: "".join(parts).replace("Ġ", " "),
+        unk_token_id=1,
+        all_special_ids=[0, 1],
+    )
+    shown = [one.token_of(tokenizer, i, 3 * (i == 2), i == 4, {3: "o1"}) for i in range(5)]
+    assert [(token.text, token.css, token.starts) for token in shown] == [
+        ("<s>", "special", False),
+        ("<unk>", "unknown", False),
+        ("für", "o1", True),
+        ("▁", "", True),
+        ("What", "cut", False),
+    ]
 
 
 def test_kept_tokens():
@@ -378,6 +398,9 @@ def test_the_facts_by_hand(vqa_data):
     # half of 2 × 1, none of 1 × 1
     _, cropped = picture_facts(np.array([[80, 40], [30, 30]]), read.processor)
     assert cropped.value == "25.0 % of a picture on average, 50.0 % at most" and cropped.lost
+    read.processor.patch_size = 30  # of 64 pixels
+    _, patches, _ = picture_facts(np.array([[80, 40]]), read.processor)
+    assert patches.value.startswith("the last 4 pixels") and patches.lost
 
 
 def test_the_lengths_by_hand(vqa_data):
@@ -443,6 +466,7 @@ def test_data_that_have_moved_are_named_with_a_recipe_or_a_run(vqa_data, tmp_pat
         (("DATA", "--ids", "1000,99999"), "'99999' is no question_id of train"),
         (("DATA", "--ids", "1099"), "nearest: 1009"),
         (("DATA", "--ids", "1001000"), "it is of val-minival: --split val-minival"),
+        (("DATA", "--ids", " ,"), "--ids: names no example"),
         (("DATA", "--split", "tset"), "has no split 'tset'; it has"),
         (("DATA", "train.seed=1"), "train.seed=1: a key of a recipe; name one with --recipe"),
         (("DATA", "--output", "there.html"), "there.html: exists already"),
@@ -474,6 +498,20 @@ def test_a_split_without_examples_is_refused(vqa_data, monkeypatch):
     monkeypatch.setattr(type(data), "questions", lambda self, split: empty)
     with pytest.raises(RequestError, match="split 'val' has no examples"):
         open_look(data, "val", None)
+
+
+def test_a_split_without_labels(vqa_data, vcr_data, tmp_path):
+    """Shown as it is predicted, except where the texts hold the right answer."""
+    for recipe, changes, root in (
+        ("demo/vqa-tiny", VQA, vqa_data),
+        ("demo/vcr-q2a-tiny", VCR, vcr_data),
+    ):
+        rows, page = written(opened(recipe, changes, root, "test"), tmp_path / "page.html")
+        assert page.content.count("none: the split has no labels") == len(rows) > 4
+        assert "no: the recipe trains on train" in page.content
+    for task in ("vcr_qa2r", "vcr_joint", "vcr_second_stage"):
+        with pytest.raises(RequestError, match=f"'test' has no labels, and the texts of {task} "):
+            opened("demo/vcr-q2a-tiny", [*VCR, f"task={task}"], vcr_data, "test")
 
 
 def test_a_damaged_picture_is_named_and_nothing_is_written(vqa_data, tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from vle_bench.evaluation.precision import autocast, scoring_precision
 from vle_bench.evaluation.record import SCHEMA_VERSION, load_record
 from vle_bench.models import pretrained
 
+pytestmark = pytest.mark.usefixtures("fresh_state")
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SMALL = [
     "data.first_stage=null",
@@ -23,16 +24,6 @@ SMALL = [
     "train.log_every=2",
     "train.num_workers=0",
 ]
-
-
-@pytest.fixture(autouse=True)
-def fresh_state():
-    """Accelerate keeps the precision of the first Accelerator of a process; every command starts one."""
-    threads = torch.get_num_threads()
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

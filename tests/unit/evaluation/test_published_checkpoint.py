@@ -61,15 +61,6 @@ MAKEFILE = Path(__file__).parents[3] / "Makefile"
 VCR = {"vcr_q2a": VLEForVCRQ2A, "vcr_qa2r": VLEForVCRQA2R}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Models this small spend their time on waking threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory):
     """A folder with `data`, the golden inputs as VQA v2, and `hub/vle-tiny-for-vqa`, the golden model as published."""
@@ -764,7 +755,7 @@ def test_other_settings_and_other_data_overwrite_nothing(asked, work):
     said = run(*command, "shared", "--split", "val", cwd=work, code=2)[1]
     assert "exists already and is of other data than shared; name" in said
     said = run(*command, "data", "--split", "train", "--output", path, cwd=work, code=2)[1]
-    assert "and of another split (val, not train); name" in said
+    assert "and is of another split (val, not train); name" in said
     assert (path.read_bytes(), rows.read_bytes()) == before
     evaluate(work)  # the same again is the same
     assert rows.read_bytes() == before[1]

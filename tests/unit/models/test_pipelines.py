@@ -22,15 +22,6 @@ TEXTS = ["what is this?", "a red shape", "is there a blue circle in the picture?
 CLASSES = {"vle-vqa": VLEForVQA, "vle-itm": VLEForITM, "vle-pbc": VLEForPBC}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Models this small spend their time on waking threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """task → a saved folder; "bare" → one of VLEModel."""

@@ -90,10 +90,12 @@ def rephrasings(questions: Path, annotations: Path, bad: BadRecords) -> Iterator
         if problem := problem_of_question(asked) or problem_of_rephrasing(asked):
             bad.add(questions, record_name(number, asked), problem, asked)
             continue
-        if problem := problem_of_annotation(truth) or other_ids(asked, truth, questions):
-            bad.add(annotations, record_name(number, truth), problem, asked)
-            continue
         original = asked.get("rephrasing_of")
+        question_id = asked["question_id"] + (0 if original is None else REPHRASED)
+        if problem := problem_of_annotation(truth) or other_ids(asked, truth, questions):
+            own = {**asked, "question_id": question_id}
+            bad.add(annotations, record_name(number, truth), problem, own)
+            continue
         given = {name: truth[name] for name in UNLABELLED} | {
             "answers": [one["answer"] for one in truth["answers"]]
         }
@@ -101,7 +103,7 @@ def rephrasings(questions: Path, annotations: Path, bad: BadRecords) -> Iterator
             {name: asked[name] for name in ASKED.names}
             | given
             | {
-                "question_id": asked["question_id"] + (0 if original is None else REPHRASED),
+                "question_id": question_id,
                 "rephrasing_of": asked["question_id"] if original is None else original,
             }
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from vle_bench import atomic
 from vle_bench.data.label_map import labels_digest
+from vle_bench.data.pixels import PREFIX
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.shards import Problem
 from vle_bench.data.prepared import SCHEMA_VERSION, Manifest, damage, read_manifest
@@ -101,7 +102,8 @@ class Fingerprint:
                 f"{output}: was prepared by an earlier version; remove the folder or give another "
                 "--output"
             )
-        return sorted({path.name for path in output.iterdir()} - known)
+        stores = {path.name for path in output.glob(f"{PREFIX}*")}  # made anew from the data
+        return sorted({path.name for path in output.iterdir()} - known - stores)
 
     def count_again(
         self,

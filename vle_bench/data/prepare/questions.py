@@ -123,7 +123,11 @@ def official_files(splits: Splits) -> list[Path]:
 
 
 def lengths_of(output: Path, choices: Choices, name: str) -> JsonObject:
-    questions = map_table(output / f"questions-{name}.arrow")
+    return texts_of(map_table(output / f"questions-{name}.arrow"), choices)
+
+
+def texts_of(questions: pa.Table, choices: Choices) -> JsonObject:
+    """Report the longest questions of a split, and with a tokenizer those that are shortened."""
     return length_report(questions, choices.tokenizer, choices.max_text_length or MAX_TEXT_LENGTH)
 
 
@@ -184,9 +188,7 @@ def write_questions(
         write_table(folder / f"questions-{name}.arrow", questions.schema, batches)
         labelled = split.annotations is not None
         counts[name] = count(questions, labelled)
-        report[name] = split_report(questions, labelled) | length_report(
-            questions, choices.tokenizer, choices.max_text_length or MAX_TEXT_LENGTH
-        )
+        report[name] = split_report(questions, labelled) | texts_of(questions, choices)
         report[name]["left_out_with_their_image"] = len(without_image)
         lost.append(without_image)
         unknown += len(chosen) - len(without_image) - len(questions)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from transformers.utils import ModelOutput
 
 from vle_bench.models.vle.configuration import VLEConfig
-from vle_bench.models.vle.modeling import VLEModel, check_range, check_shape
+from vle_bench.models.vle.modeling import VLEModel, check_tensor
 from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
 
 
@@ -78,7 +78,7 @@ class VLEForVQA(VLEPreTrainedModel):
         logits = in_float32(self.vqa_classifier, pooled)  # (B, num_labels)
         loss = None
         if labels is not None:
-            check_shape("labels", labels, tuple(logits.shape))
+            check_tensor("labels", labels, logits.shape)
             losses = F.binary_cross_entropy_with_logits(
                 logits.float(), labels.float(), reduction="none"
             )
@@ -128,9 +128,9 @@ class VLEForMultipleChoice(VLEPreTrainedModel):
             )
         questions, choices = input_ids.shape[:2]
         if image_index is None:
-            check_shape("pixel_values", pixel_values, (questions, *pixel_values.shape[1:]))
+            check_tensor("pixel_values", pixel_values, (questions, *pixel_values.shape[1:]))
             image_index = torch.arange(questions, device=input_ids.device)
-        check_shape("image_index", image_index, (questions,))
+        check_tensor("image_index", image_index, (questions,))
         every_choice = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
@@ -142,7 +142,7 @@ class VLEForMultipleChoice(VLEPreTrainedModel):
         flat = {}
         for name, value in every_choice.items():
             if value is not None:
-                check_shape(name, value, (questions, choices, *value.shape[2:]))
+                check_tensor(name, value, (questions, choices, *value.shape[2:]))
                 flat[name] = value.flatten(0, 1)  # (B · C, ...)
         image_index = image_index.repeat_interleave(choices)
         pooled = self.vle(
@@ -158,8 +158,7 @@ class VLEForMultipleChoice(VLEPreTrainedModel):
 
     def choice_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean cross-entropy () of logits (B, C) and labels (B,)."""
-        check_shape("labels", labels, (logits.shape[0],))
-        check_range("labels", labels, logits.shape[1])
+        check_tensor("labels", labels, (logits.shape[0],), logits.shape[1])
         return F.cross_entropy(logits.float(), labels)
 
 
@@ -195,8 +194,7 @@ class VLEForVCRJoint(VLEForMultipleChoice):
         return torch.cat(scores, 1).squeeze(-1)
 
     def choice_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        check_shape("labels", labels, (logits.shape[0], 2))
-        check_shape("logits", logits, (logits.shape[0], 2 * self.answers))
-        check_range("labels", labels, self.answers)
+        check_tensor("labels", labels, (logits.shape[0], 2), self.answers)
+        check_tensor("logits", logits, (logits.shape[0], 2 * self.answers))
         answers, rationales = logits.float().split(self.answers, 1)
         return F.cross_entropy(answers, labels[:, 0]) + F.cross_entropy(rationales, labels[:, 1])

@@ -4,6 +4,7 @@ Shapes: B texts, N images, T text tokens, P patches, K objects, S = 1 + P + K im
 width.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,24 @@ class VLEModelOutput(ModelOutput):
     image_embeds: Tensor | None = None
 
 
+class PatchEmbedding(nn.Conv2d):
+    """CLIP's embedding of patches, which do not overlap, as one matrix product.
+
+    The libraries' convolutions take a tenth of a small model's step on CPUs for the same numbers.
+    """
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Embed images (N, 3, H, W) as (N, width, rows, columns); a remainder is left out."""
+        side = self.kernel_size[0]
+        images, channels, height, width = pixels.shape
+        rows, columns = height // side, width // side
+        whole = pixels[..., : rows * side, : columns * side]
+        patches = whole.reshape(images, channels, rows, side, columns, side)
+        patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3)  # (N, rows, columns, 3 · side²)
+        embedded = nn.functional.linear(patches, self.weight.flatten(1), self.bias)
+        return embedded.permute(0, 3, 1, 2)
+
+
 class VLEModel(VLEPreTrainedModel):
     """The encoder without a head, with the keys and widths of the released `hfl/vle-*` files."""
 
@@ -48,6 +67,7 @@ class VLEModel(VLEPreTrainedModel):
             use_short_text_attention(self.text_model)
         use_cheap_dropout(self.text_model)
         self.vision_model = CLIPVisionModel(config.vision_config)
+        self.vision_model.embeddings.patch_embedding.__class__ = PatchEmbedding
         self.text_projection_layer = nn.Linear(config.text_config.hidden_size, width)
         self.image_projection_layer = nn.Linear(config.vision_config.hidden_size, width)
         self.token_type_embeddings = nn.Embedding(config.num_token_types, width)
@@ -83,14 +103,14 @@ class VLEModel(VLEPreTrainedModel):
         """
         vision, config = self.vision_model, self.config.vision_config
         shape = (len(pixel_values), config.num_channels, config.image_size, config.image_size)
-        check_shape("pixel_values", pixel_values, shape)
+        check_tensor("pixel_values", pixel_values, shape)
         if masked_patches is None or mask_embedding is None:
             hidden = vision(pixel_values).last_hidden_state
         else:
             embeddings = vision.embeddings
             pixel_values = pixel_values.to(embeddings.patch_embedding.weight.dtype)
             patches = embeddings.patch_embedding(pixel_values).flatten(2).transpose(1, 2)
-            check_shape("masked_patches", masked_patches, tuple(patches.shape[:2]))
+            check_tensor("masked_patches", masked_patches, patches.shape[:2])
             patches = torch.where(masked_patches.bool()[..., None], mask_embedding, patches)
             first = embeddings.class_embedding.expand(patches.shape[0], 1, -1)
             hidden = torch.cat([first, patches], 1) + embeddings.position_embedding.weight
@@ -202,18 +222,21 @@ class VLEModel(VLEPreTrainedModel):
         return VLEModelOutput(pooler_output=pooled, text_embeds=text, image_embeds=image)
 
 
-def check_shape(name: str, tensor: Tensor, expected: tuple[int, ...]) -> None:
-    """Raise a ValueError if the tensor does not have the expected shape."""
-    if tuple(tensor.shape) != expected:
-        raise ValueError(f"{name}: expected the shape {expected}, got {tuple(tensor.shape)}")
+def check_tensor(
+    name: str,
+    tensor: Tensor,
+    shape: Sequence[int],
+    end: int | None = None,
+    ignored: int | None = None,
+) -> None:
+    """Raise a ValueError for another shape, or for values outside of 0..end-1 except `ignored`.
 
-
-def check_range(name: str, tensor: Tensor, end: int, ignored: int | None = None) -> None:
-    """Raise a ValueError for values outside of 0..end-1, except `ignored`.
-
-    Checks only on the CPU: to look at values on a GPU would make the host wait for it.
+    Values are checked on the CPU only: to look at them on a GPU would make the host wait for it.
     """
-    if tensor.device.type != "cpu" or torch.compiler.is_compiling() or not tensor.numel():
+    if tuple(tensor.shape) != tuple(shape):
+        raise ValueError(f"{name}: expected the shape {tuple(shape)}, got {tuple(tensor.shape)}")
+    looks = tensor.device.type == "cpu" and not torch.compiler.is_compiling() and tensor.numel()
+    if end is None or not looks:
         return
     wrong = (tensor < 0) | (tensor >= end)
     if ignored is not None:
@@ -243,20 +266,17 @@ def check_inputs(
             raise ValueError(f"{name}: expected a tensor, got None")
     if input_ids.dim() != 2:
         raise ValueError(f"input_ids: expected (texts, tokens), got {tuple(input_ids.shape)}")
-    check_range("input_ids", input_ids, config.text_config.vocab_size)
-    texts = input_ids.shape[0]
-    if image_index is None and pixel_values.shape[0] != texts:
-        raise ValueError(
-            f"{texts} texts and {pixel_values.shape[0]} images: "
-            "image_index must say which image each text sees"
-        )
-    check_shape("attention_mask", attention_mask, tuple(input_ids.shape))
+    tokens, texts, images = input_ids.shape, len(input_ids), len(pixel_values)
+    check_tensor("input_ids", input_ids, tokens, config.text_config.vocab_size)
+    check_tensor("attention_mask", attention_mask, tokens)
     if image_index is not None:
-        check_shape("image_index", image_index, (texts,))
-        check_range("image_index", image_index, pixel_values.shape[0])
+        check_tensor("image_index", image_index, (texts,), images)
+    elif images != texts:
+        raise ValueError(
+            f"{texts} texts and {images} images: image_index must say which image each text sees"
+        )
     if token_type_ids is not None:
-        check_shape("token_type_ids", token_type_ids, tuple(input_ids.shape))
-        check_range("token_type_ids", token_type_ids, config.num_token_types)
+        check_tensor("token_type_ids", token_type_ids, tokens, config.num_token_types)
 
 
 def check_objects(
@@ -274,8 +294,7 @@ def check_objects(
             "object_patch_mask, object_mask (B, K) and object_token_type_ids (B, K): "
             "give all three or none"
         )
-    objects = object_patch_mask.shape[1]
-    check_shape("object_patch_mask", object_patch_mask, (texts, objects, config.num_patches))
-    check_shape("object_mask", object_mask, (texts, objects))
-    check_shape("object_token_type_ids", object_token_type_ids, (texts, objects))
-    check_range("object_token_type_ids", object_token_type_ids, config.num_token_types)
+    size, types = (texts, object_patch_mask.shape[1]), config.num_token_types
+    check_tensor("object_patch_mask", object_patch_mask, (*size, config.num_patches))
+    check_tensor("object_mask", object_mask, size)
+    check_tensor("object_token_type_ids", object_token_type_ids, size, types)

@@ -12,7 +12,7 @@ from transformers.activations import ACT2FN
 
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.heads import VLEClassifierOutput, classifier, in_float32
-from vle_bench.models.vle.modeling import VLEModel, check_range, check_shape
+from vle_bench.models.vle.modeling import VLEModel, check_tensor
 from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
 
 IGNORED = -100  # label of a position that does not count, as in torch's cross_entropy
@@ -62,8 +62,7 @@ class VLEForITM(VLEPreTrainedModel):
         logits = in_float32(self.itm_score, self.vle(**inputs, pooled_only=True).pooler_output)
         loss = None
         if labels is not None:
-            check_shape("labels", labels, (logits.shape[0],))
-            check_range("labels", labels, 2)
+            check_tensor("labels", labels, (logits.shape[0],), 2)
             loss = F.cross_entropy(logits.float(), labels)
         return VLEClassifierOutput(loss=loss, logits=logits)
 
@@ -91,10 +90,9 @@ class VLEForPBC(VLEPreTrainedModel):
         logits = in_float32(self.pbc_classifier, hidden[:, 1 : 1 + self.config.num_patches])
         loss = None
         if labels is not None:
-            check_shape("labels", labels, tuple(logits.shape[:2]))
-            check_range("labels", labels, 2, ignored=IGNORED)
+            check_tensor("labels", labels, logits.shape[:2], 2, ignored=IGNORED)
             if patch_mask is not None:
-                check_shape("patch_mask", patch_mask, tuple(labels.shape))
+                check_tensor("patch_mask", patch_mask, labels.shape)
             loss = token_loss(logits, labels, patch_mask)
         return VLEClassifierOutput(loss=loss, logits=logits)
 
@@ -137,8 +135,7 @@ class VLEForMPC(VLEPreTrainedModel):
         logits = in_float32(self.mpc_classifier, hidden[:, 1 : 1 + self.config.num_patches])
         loss = None
         if labels is not None:
-            check_shape("labels", labels, tuple(logits.shape[:2]))
-            check_range("labels", labels, logits.shape[-1], ignored=IGNORED)
+            check_tensor("labels", labels, logits.shape[:2], logits.shape[-1], ignored=IGNORED)
             loss = token_loss(logits, labels, masked_patches)
         return VLEClassifierOutput(loss=loss, logits=logits)
 
@@ -221,8 +218,7 @@ class VLEForMLM(VLEPreTrainedModel):
         logits = in_float32(self.mlm_score, self.vle(**inputs).text_embeds)
         loss = None
         if labels is not None:
-            check_shape("labels", labels, tuple(logits.shape[:2]))
-            check_range("labels", labels, logits.shape[-1], ignored=IGNORED)
+            check_tensor("labels", labels, logits.shape[:2], logits.shape[-1], ignored=IGNORED)
             loss = token_loss(logits, labels)
         return VLEClassifierOutput(loss=loss, logits=logits)
 
@@ -270,11 +266,10 @@ class VLEForVCRSecondStage(VLEForMLM):
         """
         questions = matches.shape[0]
         for name, value in {"image_index": image_index, **texts}.items():
-            check_shape(name, value, (questions, 2, *value.shape[2:]))
-        check_shape("masked_words", masked_words, tuple(masked_positions.shape))
-        vocabulary = self.config.text_config.vocab_size
-        check_range("masked_words", masked_words, vocabulary, ignored=IGNORED)
-        check_range("matches", matches, 2)
+            check_tensor(name, value, (questions, 2, *value.shape[2:]))
+        vocabulary, places = self.config.text_config.vocab_size, masked_positions.shape
+        check_tensor("masked_words", masked_words, places, vocabulary, ignored=IGNORED)
+        check_tensor("matches", matches, (questions,), 2)
         flat = {name: value.flatten(0, 1) for name, value in texts.items()}
         encoded = self.vle(pixel_values=pixel_values, image_index=image_index.flatten(), **flat)
         masked = encoded.text_embeds[::2]  # (B, T, D)

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 from torch import Tensor
 from transformers import (
     BatchFeature,
@@ -22,7 +21,9 @@ from transformers.image_processing_backends import PilBackend
 
 from vle_bench.data import boxes as box_mapping
 from vle_bench.data import images as pictures
+from vle_bench.data.pixels import Transformed
 from vle_bench.data.tokenization import as_in_its_file, load_tokenizer
+from vle_bench.data.transform import Transform, square_settings
 
 Resize = Literal["crop", "squash", "published-vcr"]
 
@@ -123,11 +124,7 @@ class VLEProcessor(ProcessorMixin):
 
     def set_size(self, image_size: int, resize: Resize) -> None:
         """Make squares of `image_size` pixels in this way; mean, deviation, resampling stay."""
-        square = {"height": image_size, "width": image_size}
-        cut = resize != "squash"
-        settings = self.image_processor.to_dict()
-        settings |= {"do_resize": True, "size": {"shortest_edge": image_size} if cut else square}
-        settings |= {"do_center_crop": cut, "crop_size": square}
+        settings = self.image_processor.to_dict() | square_settings(image_size, resize)
         self.image_processor = CLIPImageProcessorPil.from_dict(settings)
         self.boxes_as_squashed = resize == "published-vcr"
 
@@ -147,7 +144,7 @@ class VLEProcessor(ProcessorMixin):
         Args:
             images: one, or a list of: Pillow images of any mode, paths, arrays (H, W, 3) of uint8.
                 They are turned as their EXIF orientation says, transparency is dropped, 16 bits a
-                channel are scaled to 8.
+                channel are scaled to 8. Or pictures of a pixel store, which are used as they are.
             text: a text or a list of texts.
             boxes: for each image (K_i, 4), x1, y1, x2, y2 in pixels of the upright original; (0, 4)
                 if there are none.
@@ -181,13 +178,11 @@ class VLEProcessor(ProcessorMixin):
         if boxes is not None and images is None:
             raise ValueError("boxes need the images that they lie on")
         if images is not None:
-            sources = images if isinstance(images, list | tuple) else [images]
-            if not sources:
-                raise ValueError("images: expected at least one, got an empty list")
-            upright = [pictures.read(source, f"images[{i}]") for i, source in enumerate(sources)]
-            features["pixel_values"] = self._pixel_values(upright)
+            if not isinstance(images, Transformed):
+                images = self._transformed(images)
+            features["pixel_values"] = self._pixel_values(images.pixels)
             if boxes is not None:
-                masks, real, outside = self._objects(boxes, [image.size for image in upright])
+                masks, real, outside = self._objects(boxes, images.sizes)
                 features["object_patch_mask"], features["object_mask"] = masks, real
                 features.boxes_outside = outside
         return features
@@ -272,17 +267,26 @@ class VLEProcessor(ProcessorMixin):
         real = np.arange(most) < np.array([len(mask) for mask in masks])[:, None]
         return torch.from_numpy(padded), torch.from_numpy(real.astype(np.int64)), outside
 
-    def _pixel_values(self, images: list[Image.Image]) -> Tensor:
-        """Return the tensors of the image processor, in a third of its time.
+    @property
+    def transform(self) -> Transform:
+        """How pictures are resized and cropped."""
+        return Transform(self.image_processor)
 
-        One multiplication a batch instead of one an image, and no resize to the same size.
+    def _transformed(self, images: object) -> Transformed:
+        """Read one image or a list of them, and resize and crop them."""
+        sources = images if isinstance(images, list | tuple) else [images]
+        if not sources:
+            raise ValueError("images: expected at least one, got an empty list")
+        upright = [pictures.read(source, f"images[{i}]") for i, source in enumerate(sources)]
+        return Transformed(self.transform(upright), [image.size for image in upright])
+
+    def _pixel_values(self, whole: Tensor) -> Tensor:
+        """Rescale and normalise pixels (N, 3, H, W) of uint8, a batch at a time.
+
+        The image processor of transformers does the same for each image, in three times the time.
         """
         settings = self.image_processor
-        target = (settings.size.get("width"), settings.size.get("height"))
-        resize = settings.do_resize and any(image.size != target for image in images)
-        pixels: Tensor = settings(
-            images, do_resize=resize, do_rescale=False, do_normalize=False, return_tensors="pt"
-        )["pixel_values"].float()
+        pixels = whole.float()
         if settings.do_rescale:
             pixels *= settings.rescale_factor
         if settings.do_normalize:

@@ -1,10 +1,12 @@
 """The datasets by name, from miniatures in their official layouts: what is stored, and what is refused."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
+from tests.miniature import in_process
 from tests.miniature.by_name import COCO, WRITERS, write_gqa
 from tests.miniature.vqav2 import change
 from vle_bench.data.official.further import REPHRASED, numbered
@@ -15,6 +17,8 @@ from vle_bench.data.prepare.vqa_summary import lines
 from vle_bench.data.prepared import open_prepared
 from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
+from vle_bench.recipe.load import load_recipe
+from vle_bench.recipe.preflight import data_commands, wrong_targets
 
 COUNTS = {  # questions, images, questions with an answer in the vocabulary
     "okvqa": {"train": (6, 3, 6), "val": (6, 3, 6)},
@@ -402,3 +406,46 @@ def test_an_image_that_neither_folder_has_is_named(tmp_path):
     next((official / "val2014").glob("*42.jpg")).unlink()
     with pytest.raises(RequestError, match=r"000000000042.jpg: no such image \(image_id 42\)"):
         prepare_named("vqa-cp-v2", official, tmp_path / "data", AS_USUAL, {})
+
+
+def test_a_rephrasing_without_a_right_annotation_counts_as_lost(tmp_path):
+    """Its official id is that of another question, which is not lost."""
+    official = WRITERS["vqa-rephrasings"](tmp_path / "official")
+    file = official / "v2_mscoco_valrep2014_humans_og_annotations.json"
+    change(file, lambda content: content["annotations"][1].update(answers=[]))
+    skip = Choices(on_bad_record="skip")
+    manifest = prepare_named("vqa-rephrasings", official, tmp_path / "data", skip, {})
+    assert manifest.splits["val"]["questions"] == 15
+    assert manifest.report["val"]["left_out_as_bad_records"] == 1
+
+
+@pytest.mark.parametrize("name", [n for n in WRITERS if "train" in SOURCES[n].splits])
+def test_the_commands_that_a_recipe_names_prepare_its_data(name, tmp_path):
+    shipped = "aokvqa/vle-base-choices" if name == "aokvqa-choices" else f"{name}/vle-base"
+    data = load_recipe(shipped).data
+    assert data.source == name and data.root == f"data/{name}"
+    WRITERS[name](tmp_path / "data" / f"{name}-official")
+    command = shlex.split(data_commands(data)[-1])
+    shown, _ = in_process.run(*command[1:], cwd=tmp_path)
+    assert f"written: data/{name}" in shown
+    targets = open_prepared(tmp_path / "data" / name).manifest.targets
+    assert wrong_targets(data, targets) is None
+    other = data.model_copy(
+        update={"targets": "normalised" if targets == "published" else "published"}
+    )
+    assert f"data.targets={targets}" in wrong_targets(other, targets)
+
+
+@pytest.mark.parametrize("name", [name for name in LAYOUTS if LAYOUTS[name].archives])
+def test_the_archives_hold_what_prepare_reads(name, tmp_path):
+    layout = LAYOUTS[name]
+    held = {part.rstrip("/") for archive in layout.archives for part in archive.holds}
+    for files in layout.splits.values():
+        assert {files.questions, files.annotations or files.questions, *files.images} <= held
+    shown, _ = in_process.run("download", name, "--list", cwd=tmp_path)
+    assert [line.split()[0] for line in shown.splitlines()] == [one.url for one in layout.archives]
+
+
+def test_where_files_are_that_cannot_be_downloaded(tmp_path):
+    _, errors = in_process.run("download", "vizwiz", "--list", cwd=tmp_path, code=2)
+    assert "no archives of 'vizwiz' are known" in errors and "docs/datasets.md" in errors

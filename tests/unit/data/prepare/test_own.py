@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ from PIL import Image
 
 from tests.miniature.own import FORMATS, easy_rows, export, write_lines
 from vle_bench.data import from_dataset
+from vle_bench.data.prepare import shards
 from vle_bench.data.prepare.fingerprint import Standing
 from vle_bench.data.prepare.manifest import AS_USUAL, Choices
+from vle_bench.data.prepare.own import prepare as own_prepare
 from vle_bench.data.prepare.own.check import number_of
 from vle_bench.data.prepare.own.prepare import prepare
 from vle_bench.data.prepare.own.summary import check, lines
@@ -312,7 +315,11 @@ def test_a_wrong_request_is_refused_in_one_line(here, keys, problem):
 def test_files_of_another_form(here):
     for name, content, problem in (
         ("a.json", '{"questions": []}', "a.json: has no column 'image'"),
-        ("a.csv", "image;question;answer\na;b;c\n", "nearest: 'image;question;answer'"),
+        (
+            "a.csv",
+            "image;question;answer\na;b;c\n",
+            "a.csv: its cells are divided by ';', not by ','",
+        ),
         ("a.csv", "", "a.csv: empty"),
         ("a.csv", "image,image\n", "a.csv: the column 'image' occurs twice"),
         ("a.parquet", "image,question", "a.parquet: "),
@@ -395,3 +402,43 @@ def test_a_dataset_of_python_is_prepared_as_its_files_are(tmp_path, monkeypatch)
     assert list(skipped.manifest.splits) == ["train", "val"]
     with pytest.raises(RequestError, match="^dataset: columns.imag: unknown key; nearest"):
         from_dataset(dataset, columns={"imag": "img"})
+
+
+def test_stopped_and_started_again(here, monkeypatch):
+    """The rows are not read twice, finished shards stay, and the bytes are those of one go."""
+    given, small = spec(source=write(with_ids()), splits=HALVES), replace(AS_USUAL, shard_bytes=200)
+    whole, _ = prepared(given, "whole", small)
+    assert len(whole.images) > 3
+    put, written = shards.write_table, []
+
+    def stopping(path, *rest):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(path.name)
+        put(path, *rest)
+
+    monkeypatch.setattr(shards, "write_table", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        prepared(given, choices=small)
+    assert not Path("out").exists() and Path(".out.partial").is_dir()
+    monkeypatch.setattr(
+        shards, "write_table", lambda path, *rest: (written.append(path.name), put(path, *rest))
+    )
+    monkeypatch.setattr(own_prepare, "checked_batches", None)  # the rows are there
+    again, _ = prepared(given, choices=small)
+    assert again.files == whole.files and len(written) == len(whole.images)
+    assert not Path(".out.partial").exists()
+
+
+def test_the_picture_of_a_row_is_the_one_that_was_read(here):
+    """Two names of the same bytes are one picture; the questions of both are about it."""
+    Path("pictures/twin.png").write_bytes(Path("pictures/0.png").read_bytes())
+    rows = [*with_ids(), {**with_ids()[0], "image": "pictures/twin.png", "id": 99}]
+    _, data = prepared(spec(source=write(rows), splits=HALVES))
+    questions = data.questions("train+val")
+    assert len(data.images) == 12 and len(questions) == 13
+    image_of = dict(zip(questions["question_id"], questions["image_row"], strict=True))
+    assert image_of[0] == image_of[99]
+    for number, row in image_of.items():
+        name = "pictures/0.png" if number == 99 else f"pictures/{number}.png"
+        assert data.images[row]["bytes"] == Path(name).read_bytes()

@@ -1,5 +1,6 @@
 """Rows of one's own data → checked rows of one Arrow table; every problem has its place."""
 
+import functools
 import hashlib
 import re
 from collections import Counter
@@ -37,6 +38,7 @@ FIRST_WORDS = frozenset(
     "had will would should".split()
 )
 CONFIDENCE = ("yes", "maybe", "no")  # of VQA v2 and VizWiz
+_SURROGATE = re.compile("[\ud800-\udfff]")
 HASHED = 1 << 62  # added to the number of an id that is none itself
 
 
@@ -94,7 +96,8 @@ class Pictures:
     store: Path
     paths: dict[int, str] = field(default_factory=dict)
     asked_by: dict[int, str] = field(default_factory=dict)
-    _known: dict[str, int | str] = field(default_factory=dict)  # path → image id, or its problem
+    # (folder, path) → image id, or what is wrong with the picture
+    _known: dict[tuple[Path, str], int | str] = field(default_factory=dict)
 
     def id_of(self, value: Any, table: Table, place: str) -> int | str:
         """Return the id of a picture, made of its bytes, or what is wrong with it."""
@@ -102,16 +105,16 @@ class Pictures:
             value = value["path"] if value.get("bytes") is None else value["bytes"]
         if isinstance(value, bytes):
             return self._add(value, None, place)
-        path = table.folder / value
-        if table.inside and not within(path, table.folder):
-            return "leaves the folder of the data"
-        known = self._known.get(str(path))
-        if known is None:
-            known = self._known[str(path)] = self._read(path, place)
+        asked = (table.folder, value)
+        if (known := self._known.get(asked)) is None:
+            known = self._known[asked] = self._read(table, value, place)
         return known
 
-    def _read(self, path: Path, place: str) -> int | str:
+    def _read(self, table: Table, value: str, place: str) -> int | str:
+        path = table.folder / value
         try:
+            if table.inside and not within(path, table.folder):
+                return "leaves the folder of the data"
             content = path.read_bytes()
         except FileNotFoundError:
             return f"no such file ({path}); `images` in a YAML says where paths start"
@@ -278,7 +281,7 @@ def text(value: Any, cells: bool = False) -> str:
         raise ValueError(f"{kind_of(value)}, not text")
     if not value.strip():
         raise ValueError("empty")
-    if re.search("[\ud800-\udfff]", value):
+    if not value.isascii() and _SURROGATE.search(value):
         raise ValueError("half of a surrogate pair, which is no text")
     return value
 
@@ -342,7 +345,7 @@ READ: dict[str, Callable[[Any, bool], Any]] = {
 
 def number_of(own: str) -> int:
     """Return the number of an id: itself, or for other text 62 bits of its SHA-256 above those."""
-    if re.fullmatch(r"0|[1-9]\d{0,17}", own, re.ASCII):
+    if own.isdecimal() and own.isascii() and len(own) < 19 and (own[0] != "0" or own == "0"):
         return int(own)
     return HASHED | int.from_bytes(hashlib.sha256(own.encode()).digest()[:8], "big") >> 2
 
@@ -357,10 +360,11 @@ def majority_of(answers: list[str]) -> str:
 
 
 def first_word(question: str) -> str:
-    word = question.split()[0].lower().strip("?,")
+    word = question.split(maxsplit=1)[0].lower().strip("?,")
     return word if word in FIRST_WORDS else "other"
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def answer_type(answer: str | None) -> str | None:
     if answer is None:
         return None

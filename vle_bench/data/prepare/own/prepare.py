@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,10 @@ from vle_bench.data.prepare.own.read import Table, dataset_tables, split_tables,
 from vle_bench.data.prepare.own.spec import FRACTIONS, Spec, find, read_spec
 from vle_bench.data.prepare.own.splits import by_share, without_doubles, without_leaks
 from vle_bench.data.prepare.questions import (
-    MAX_TEXT_LENGTH,
     count,
     described_labels,
     lengths_of,
+    texts_of,
     write_labels,
 )
 from vle_bench.data.prepare.shards import (
@@ -46,7 +47,7 @@ from vle_bench.data.prepare.shards import (
 )
 from vle_bench.data.prepare.targets import TARGETS, with_targets
 from vle_bench.data.prepare.vocabulary import vocabulary
-from vle_bench.data.prepare.vqa_summary import length_report, load_tokenizer, split_report
+from vle_bench.data.prepare.vqa_summary import load_tokenizer, split_report
 from vle_bench.data.prepared import SCHEMA_VERSION, Manifest, PreparedData, open_prepared
 from vle_bench.data.tables import OFFICIAL, ROWS_A_BATCH, map_table, record_batches, write_table
 from vle_bench.errors import RequestError
@@ -158,9 +159,7 @@ def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Man
     problems = problems or Problems(choices.on_bad_record, choices.on_bad_image)
     request = request_of(own, given)
     if (standing := request.finished(output, own.splits)) is not None:
-        request.count_again(
-            output, standing, standing.report, lambda name: lengths_of(output, choices, name)
-        )
+        request.count_again(output, standing, standing.report, partial(lengths_of, output, choices))
         return standing
     with atomic.resumed_folder(output, FINISHED_SHARDS) as folder:
         work = start_or_resume(folder, request)
@@ -177,9 +176,7 @@ def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Man
             name: questions_of(rows, split == place, images, labels, metric)
             for place, name in enumerate(own.splits)
         }
-        for name, questions in parts.items():
-            batches = iter(questions.to_batches(ROWS_A_BATCH))
-            write_table(folder / f"questions-{name}.arrow", questions.schema, batches)
+        tables = write_questions(folder, parts)
         labelled = {n: q["answers"].null_count < len(q) for n, q in parts.items()}
         left_out: JsonObject = {
             "questions_of_images": problems.unanswered,
@@ -190,9 +187,7 @@ def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Man
             schema_version=SCHEMA_VERSION,
             source=SOURCE,
             splits={name: count(q, labelled[name]) for name, q in parts.items()},
-            files=shards
-            | write_labels(folder, labels)
-            | {n: described(folder / n) for n in (f"questions-{name}.arrow" for name in parts)},
+            files=shards | write_labels(folder, labels) | tables,
             images=list(shards),
             turned=turned,
             labels=described_labels(labels, choices, own.spec.answers.min_count),
@@ -200,14 +195,22 @@ def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Man
             metric=metric,
             name=own.spec.name or output.name,
             report={
-                name: split_report(q, labelled[name])
-                | length_report(q, choices.tokenizer, choices.max_text_length or MAX_TEXT_LENGTH)
-                for name, q in parts.items()
+                n: split_report(q, labelled[n]) | texts_of(q, choices) for n, q in parts.items()
             },
             left_out=left_out,
             inputs=request.as_inputs(left_out),
         )
         return finish(folder, manifest)
+
+
+def write_questions(folder: Path, parts: dict[str, pa.Table]) -> JsonObject:
+    """Write the questions tables; returns {file: {"bytes", "sha256"}}."""
+    files: JsonObject = {}
+    for name, questions in parts.items():
+        path = folder / f"questions-{name}.arrow"
+        write_table(path, questions.schema, iter(questions.to_batches(ROWS_A_BATCH)))
+        files[path.name] = described(path)
+    return files
 
 
 def request_of(own: Own, labels: list[str] | None) -> Fingerprint:
@@ -303,9 +306,7 @@ def check_whole_splits(own: Own, split: Any, problems: Problems) -> None:
         files = ", ".join(own.names)
         lost = len(problems.records) + len(problems.images)
         why = f", {lost:,} problems; --check lists them" if lost else ""
-        way_out = (
-            "; other shares, or a file for each split, help" if own.shares and not lost else ""
-        )
+        way_out = "; larger shares, or a file for each split, help" if own.shares else ""
         raise RequestError(
             f"{files}: no question is left for the split {name!r} (of {int(counts.sum()):,} "
             f"questions{why}){way_out}"

@@ -20,6 +20,7 @@ Row = dict[str, Any]
 Numbered = Iterator[tuple[int, Row | str]]  # number from 1, and a row or what is wrong with it
 ROWS_AT_A_TIME = 1000
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+OTHER_CUTS = ";\t|,"  # between cells, by other programs and in other countries
 METADATA = tuple(f"metadata{ending}" for ending in (".jsonl", ".csv", ".parquet"))
 FILE_NAME = "file_name"  # the column of pictures in an imagefolder's metadata
 # Names that the `datasets` library and its users give to our splits
@@ -169,6 +170,11 @@ def cells(path: Path) -> Table:
         header = next(lines(), None)
     if header is None:
         raise RequestError(f"{path}: empty")
+    if len(header) == 1 and (other := next((c for c in OTHER_CUTS if c in header[0]), None)):
+        raise RequestError(
+            f"{path}: its cells are divided by {other!r}, not by {delimiter!r}; save it as .csv "
+            "with commas or as .tsv with tabs"
+        )
     if double := [name for name in header if header.count(name) > 1]:
         raise RequestError(f"{path}: the column {double[0]!r} occurs twice in the header")
     return Table(str(path), header, rows, (path,), path.parent, cells=True)

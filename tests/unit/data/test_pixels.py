@@ -1,0 +1,213 @@
+"""Pixel stores: the same bytes as decoding, resumed, and refused where they do not fit."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from vle_bench.bench.synthetic import write_synthetic
+from vle_bench.data.pixels import FACTS, PIXELS, choose
+from vle_bench.data.prepare import pixels as writing
+from vle_bench.data.prepare.pixels import store_name, write_store
+from vle_bench.data.transform import Transform
+from vle_bench.errors import RequestError
+from vle_bench.recipe.load import load_recipe
+from vle_bench.tasks import load_task
+from vle_bench.training import feed
+from vle_bench.training.run import build
+from vle_bench.training.train import train
+
+SMALL = ["train.batch_size=8", "train.per_device_batch_size=4", "train.num_workers=0"]
+SMALL += ["data.first_stage=null", "train.max_steps=3", "train.evaluate_every=2"]
+PLAIN = ["augment.flip=false", "augment.transpose=false", "augment.shift=0"]
+SPLITS = {"train": 24, "val": 6, "test": 6}
+
+
+def data_of(tmp_path, source="shapes-vcr"):
+    root = tmp_path / source
+    write_synthetic(root, source, SPLITS, seed=0)
+    return root
+
+
+def recipe_of(root, name="demo/vcr-q2a-tiny", *more):
+    return load_recipe(name, [*SMALL, f"data.root={root}", *more])
+
+
+def read_of(recipe):
+    task = load_task(recipe.task)
+    return feed.of_recipe(recipe, task, feed.open_data(recipe, task))
+
+
+def batches_of(read, count=4):
+    steps = read.steps(accumulation=2, stage_steps=0)
+    return [batch for _ in range(count) for batch in next(steps)[2]]
+
+
+def same(left, right):
+    assert [batch["ids"] for batch in left] == [batch["ids"] for batch in right]
+    for one, other in zip(left, right, strict=True):
+        assert one["inputs"].keys() == other["inputs"].keys()
+        for name, value in one["inputs"].items():
+            assert torch.equal(value, other["inputs"][name]), name
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "resize", "more"),
+    [
+        ("demo/vcr-q2a-tiny", "shapes-vcr", "squash", []),
+        ("demo/vcr-qa2r-tiny", "shapes-vcr", "crop", ["model.resize=crop"]),
+        ("demo/vcr-q2a-tiny", "shapes-vcr", "published-vcr", ["model.resize=published-vcr"]),
+        ("demo/vqa-tiny", "easy-vqa", "crop", ["model.resize=crop", "model.image_size=48", *PLAIN]),
+        ("demo/vqa-tiny", "easy-vqa", "squash", []),  # augmented pictures of their own size
+    ],
+)
+def test_training_has_the_same_bytes_with_a_store(tmp_path, name, source, resize, more):
+    root = data_of(tmp_path, source)
+    recipe = recipe_of(root, name, *more)
+    train(recipe, tmp_path / "decoded")
+    decoded = batches_of(read_of(recipe))
+    size = recipe.model.image_size
+    assert write_store(root, store_name(size, resize), Transform.of_squares(size, resize))
+    assert build(recipe, tmp_path / "built").pixels is not None
+    same(batches_of(read_of(recipe)), decoded)
+    train(recipe, tmp_path / "stored")
+    weights = [
+        (tmp_path / way / "last/model.safetensors").read_bytes() for way in ("decoded", "stored")
+    ]
+    assert weights[0] == weights[1]
+    records = [
+        json.loads(
+            (tmp_path / way / f"results/{recipe.task}.{recipe.data.report}.json").read_text(
+                encoding="utf-8"
+            )
+        )
+        for way in ("decoded", "stored")
+    ]
+    assert records[0]["metrics"] == records[1]["metrics"]
+
+
+def test_nothing_is_decoded_but_the_pictures_that_are_compared(tmp_path, monkeypatch):
+    root = data_of(tmp_path)
+    recipe = recipe_of(root)
+    write_store(root, "96-squash", Transform.of_squares(96, "squash"))
+    read = read_of(recipe)
+    monkeypatch.setattr("vle_bench.data.collate.decode", None)  # a call would fail
+    assert batches_of(read)
+
+
+def test_augmentation_takes_only_pictures_that_were_not_resized(tmp_path):
+    root = data_of(tmp_path, "easy-vqa")
+    recipe = recipe_of(root, "demo/vqa-tiny", "model.image_size=32")
+    decoded = batches_of(read_of(recipe))
+    write_store(root, "32-squash", Transform.of_squares(32, "squash"))
+    read = read_of(recipe)
+    assert read.pixels is None
+    same(batches_of(read), decoded)
+    _, note = feed.pixels_of(recipe, read.data, read.processor)
+    assert "pixels-32-squash: augment changes the pictures before they are resized" in note
+    store, note = choose(read.data, read.processor)  # an evaluation does not augment
+    assert store is not None and note == ""
+    named = recipe_of(root, "demo/vqa-tiny", "model.image_size=32", "data.pixels=pixels-32-squash")
+    with pytest.raises(RequestError, match="data.pixels: .*pixels-32-squash: augment changes"):
+        read_of(named)
+
+
+def test_a_store_of_another_transform_is_refused_by_name(tmp_path):
+    root = data_of(tmp_path)
+    write_store(root, "64-squash", Transform.of_squares(64, "squash"))
+    write_store(root, "96-crop", Transform.of_squares(96, "crop"))
+    read = read_of(recipe_of(root))
+    assert read.pixels is None
+    _, note = choose(read.data, read.processor)
+    assert "pixels-64-squash: made for 64 × 64 pixels, squash" in note
+    assert "pixels-96-crop: made for 96 × 96 pixels, crop" in note
+    assert "reads 96 × 96 pixels, squash" in note
+    with pytest.raises(RequestError, match=r"data.pixels: .*pixels-96-crop: made for .* crop"):
+        read_of(recipe_of(root, "demo/vcr-q2a-tiny", "data.pixels=pixels-96-crop"))
+    with pytest.raises(RequestError, match="pixels-7-crop: no pixel store there"):
+        read_of(recipe_of(root, "demo/vcr-q2a-tiny", "data.pixels=pixels-7-crop"))
+
+
+def test_a_store_of_other_or_damaged_pixels_is_refused(tmp_path):
+    root = data_of(tmp_path)
+    transform = Transform.of_squares(96, "squash")
+    write_store(root, "96-squash", transform)
+    folder, read = root / "pixels-96-squash", read_of(recipe_of(root))
+    array = np.load(folder / PIXELS, mmap_mode="r+")
+    array[-1, 0, 5, 5] ^= 1
+    array.flush()
+    assert f"picture {len(array) - 1} has other pixels" in choose(read.data, read.processor)[1]
+    array[-1, 0, 5, 5] ^= 1
+    array.flush()
+    assert choose(read.data, read.processor)[0] is not None
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    (folder / FACTS).write_text(json.dumps({**facts, "images": "0" * 64}), encoding="utf-8")
+    assert "made of other pictures" in choose(read.data, read.processor)[1]
+    with pytest.raises(RequestError, match="pixels-96-squash: was made of other pictures"):
+        write_store(root, "96-squash", transform)
+    (folder / FACTS).write_text(json.dumps({"count": 3}), encoding="utf-8")
+    assert "pixels-96-squash: damaged" in choose(read.data, read.processor)[1]
+    (folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+    (folder / PIXELS).write_bytes((folder / PIXELS).read_bytes()[:-1])
+    assert "pixels-96-squash: damaged" in choose(read.data, read.processor)[1]
+
+
+def test_an_interrupted_store_goes_on_and_any_workers_write_the_same(tmp_path, monkeypatch):
+    root = data_of(tmp_path)
+    transform = Transform.of_squares(32, "crop")
+    monkeypatch.setattr(writing, "PICTURES", 4)
+    assert write_store(root, "32-crop", transform)
+    folder = root / "pixels-32-crop"
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert sorted(files) == ["pixels.npy", "sizes.npy", "store.json"]
+    assert not write_store(root, "32-crop", transform)  # it is complete
+    folder.rename(tmp_path / "first")
+    decode, calls = writing.decode, []
+
+    def interrupted(content, name):
+        calls.append(name)
+        if len(calls) == 7:  # of the second part; one call was for the shape
+            raise RequestError("interrupted")
+        return decode(content, name)
+
+    monkeypatch.setattr(writing, "decode", interrupted)
+    with pytest.raises(RequestError, match="interrupted"):
+        write_store(root, "32-crop", transform)
+    assert not folder.exists()
+    assert choose_nothing(root)
+    before = len(calls)
+    assert write_store(root, "32-crop", transform, workers=1)
+    count = len(np.load(folder / PIXELS))
+    assert len(calls) - before == count - 4  # the first part was kept
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+    folder.rename(tmp_path / "second")
+    monkeypatch.undo()
+    assert write_store(root, "32-crop", transform, workers=2)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+
+
+def choose_nothing(root):
+    return not list(root.glob("pixels-*/store.json"))
+
+
+def test_a_full_disk_is_named_before_anything_is_written(tmp_path, monkeypatch):
+    root = data_of(tmp_path)
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr(writing.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(RequestError, match="take 0.0 GB, and 0.0 GB of the disk are free"):
+        write_store(root, "96-squash", Transform.of_squares(96, "squash"))
+    assert choose_nothing(root) and not (root / "pixels-96-squash").exists()
+
+
+def test_a_process_opens_the_file_itself(tmp_path):
+    import pickle
+
+    root = data_of(tmp_path)
+    write_store(root, "96-squash", Transform.of_squares(96, "squash"))
+    read = read_of(recipe_of(root))
+    assert read.pixels is not None and len(read.pixels.pixels) > 0
+    sent = pickle.dumps(read.pixels)
+    assert len(sent) < 2000  # the path, not the pixels
+    rows = np.array([2, 0])
+    assert torch.equal(pickle.loads(sent).read(rows).pixels, read.pixels.read(rows).pixels)

@@ -1,0 +1,183 @@
+"""Pixel stores: the pictures of prepared data as a model reads them, mapped into memory.
+
+A store is a folder `pixels-<size>-<resize>` of prepared data, with `pixels.npy` (N, 3, H, W) and
+`sizes.npy` (N, 2), width and height of the upright pictures; row i is row i of the images table.
+`vle_bench.data.prepare.pixels` writes it. Its bytes are those that decoding and resizing give.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from vle_bench.data.images import UPRIGHT, decode
+from vle_bench.data.prepared import Manifest, PreparedData
+from vle_bench.data.transform import Transform
+from vle_bench.errors import RequestError
+from vle_bench.json_files import JsonObject, read_json
+
+PREFIX = "pixels-"
+FACTS, PIXELS, SIZES = "store.json", "pixels.npy", "sizes.npy"
+KEYS = ("transform", "images", "count", "as_decoded")
+SAMPLES = 5  # pictures that are decoded again when a store is opened
+
+
+@dataclass(frozen=True)
+class Transformed:
+    """Pictures that are resized and cropped already.
+
+    Args:
+        pixels: (N, 3, H, W) of uint8.
+        sizes: width and height of each upright original, which its boxes refer to.
+    """
+
+    pixels: torch.Tensor
+    sizes: list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class PixelStore:
+    """An opened store; a process that loads data opens the file itself.
+
+    Args:
+        facts: content of `store.json`: `transform` and `images` (what the pixels were made with
+            and of), `count`, and `as_decoded`, whether no picture was resized or cropped at all.
+    """
+
+    folder: Path
+    facts: JsonObject
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.folder, self.facts)
+
+    @property
+    def as_decoded(self) -> bool:
+        return bool(self.facts["as_decoded"])
+
+    @cached_property
+    def pixels(self) -> NDArray[np.uint8]:
+        array: NDArray[np.uint8] = np.load(self.folder / PIXELS, mmap_mode="r")
+        return array
+
+    @cached_property
+    def sizes(self) -> NDArray[np.int32]:
+        array: NDArray[np.int32] = np.load(self.folder / SIZES)
+        return array
+
+    def read(self, rows: NDArray[np.int64]) -> Transformed:
+        """Return the pictures of rows (N,) of the images table."""
+        sizes = [(int(width), int(height)) for width, height in self.sizes[rows]]
+        return Transformed(torch.from_numpy(self.pixels[rows]), sizes)
+
+    def pictures(self, rows: NDArray[np.int64]) -> list[Image.Image]:
+        """Return the decoded pictures of rows (N,), of a store that holds them `as_decoded`."""
+        found = []
+        for row in rows:
+            picture = Image.fromarray(np.ascontiguousarray(self.pixels[row].transpose(1, 2, 0)))
+            picture.info[UPRIGHT] = True
+            found.append(picture)
+        return found
+
+
+def images_digest(manifest: Manifest) -> str:
+    """Return a digest of the stored pictures of prepared data."""
+    shards = [(name, manifest.files[name]["sha256"]) for name in manifest.images]
+    return hashlib.sha256(json.dumps(shards).encode()).hexdigest()
+
+
+def in_words(transform: JsonObject) -> str:
+    """Describe a transform: size, way of resizing, resampling."""
+    if transform["crop_size"] is not None:
+        square, how = transform["crop_size"], "crop"
+    else:
+        square, how = transform["size"] or {}, "squash" if transform["size"] else "as they are"
+    size = f"{square.get('width')} × {square.get('height')} pixels, {how}"
+    return f"{size}, Pillow's resampling {transform['resample']}"
+
+
+def choose(
+    data: PreparedData, processor: Any, wanted: str | None = None, *, changed: bool = False
+) -> tuple[PixelStore | None, str]:
+    """Choose the pixel store of prepared data that holds exactly what a model would read.
+
+    Args:
+        processor: the model's, a VLEProcessor.
+        wanted: name of the folder; None: any that fits.
+        changed: augmentation changes the pictures before they are resized.
+
+    Returns:
+        The store or None, and a line that says why stores are not used; empty if there are none.
+
+    Raises:
+        RequestError: the wanted store is missing, damaged or does not fit.
+    """
+    folders = sorted(path.parent for path in Path(data.root).glob(f"{PREFIX}*/{FACTS}"))
+    if wanted is not None:
+        folders = [Path(data.root) / wanted]
+    refused = []
+    for folder in folders:
+        store, problem = opened(folder, data, processor.transform, changed)
+        if store is not None:
+            return store, ""
+        refused.append(problem)
+    if wanted is not None:
+        raise RequestError(f"data.pixels: {refused[0]}")
+    return None, "; ".join(f"not used: {problem}" for problem in refused)
+
+
+def opened(
+    folder: Path, data: PreparedData, transform: Transform, changed: bool
+) -> tuple[PixelStore | None, str]:
+    """Open a store if it fits; else return None and say what is wrong with it."""
+    again = f"remove {folder} and prepare it again"
+    if not (folder / FACTS).is_file():
+        return None, f"{folder}: no pixel store there; `vle-bench prepare ... --pixels` writes one"
+    try:
+        facts = read_json(folder / FACTS)
+        store = PixelStore(folder, {key: facts[key] for key in KEYS})
+        shape, sizes = store.pixels.shape, store.sizes.shape
+    except (RequestError, OSError, ValueError, KeyError, TypeError) as error:
+        return None, f"{folder}: damaged ({error}); {again}"
+    count = len(data.images)
+    if (
+        store.pixels.dtype != np.uint8
+        or len(shape) != 4
+        or (shape[0], sizes) != (count, (count, 2))
+    ):
+        return None, f"{folder}: damaged: its arrays are not those of {count:,} pictures; {again}"
+    if store.facts["images"] != images_digest(data.manifest):
+        return None, f"{folder}: made of other pictures than those of {data.root}; {again}"
+    if store.facts["transform"] != transform.settings:
+        made, needed = in_words(store.facts["transform"]), in_words(transform.settings)
+        return None, f"{folder}: made for {made}; this model reads {needed}"
+    if changed and not store.as_decoded:
+        return None, (
+            f"{folder}: augment changes the pictures before they are resized, so that training "
+            "decodes them"
+        )
+    if (row := differs(store, data, transform)) is not None:
+        return None, (
+            f"{folder}: picture {row} has other pixels than this machine decodes, as with another "
+            f"version of Pillow; {again}"
+        )
+    return store, ""
+
+
+def differs(store: PixelStore, data: PreparedData, transform: Transform) -> int | None:
+    """Decode a few pictures again; return the first row that the store has otherwise."""
+    rows = np.unique(np.linspace(0, len(data.images) - 1, SAMPLES).astype(np.int64))
+    for row in rows.tolist():
+        found = data.images[row]
+        picture = decode(found["bytes"], found["file_name"])
+        same = tuple(store.sizes[row]) == picture.size
+        fresh = transform([picture])[0].numpy()
+        if not same or not np.array_equal(fresh, store.pixels[row]):
+            return int(row)
+    return None
