@@ -117,7 +117,7 @@ class Pictures:
                 return "leaves the folder of the data"
             content = path.read_bytes()
         except FileNotFoundError:
-            return f"no such file ({path}); `images` in a YAML says where paths start"
+            return "no such file; `images` in a YAML says where paths start"
         except (OSError, ValueError) as error:  # a zero byte in the name
             return f"cannot be read ({getattr(error, 'strerror', None) or error})"
         return self._add(content, path, place)
@@ -235,7 +235,7 @@ class Checker:
         place = f"{self.table.name}: row {number}: {column}"
         image = self.pictures.id_of(values["image"], self.table, place)
         if isinstance(image, str):
-            self.problems.image(shown(values["image"]), place, image)
+            self.problems.image(shown(values["image"], self.table.folder), place, image)
             self.problems.unanswered += 1
             return None
         answers = values.get("answers")
@@ -266,11 +266,11 @@ class Checker:
         return f"{kind}, and row {row} has {first}"
 
 
-def shown(picture: Any) -> str:
-    """Return the path of a picture as it was given, or its number of bytes."""
+def shown(picture: Any, folder: Path) -> str:
+    """Return the file of a picture, or its number of bytes."""
     if isinstance(picture, dict):
         picture = picture.get("path") or picture.get("bytes")
-    return picture if isinstance(picture, str) else f"{len(picture):,} bytes"
+    return str(folder / picture) if isinstance(picture, str) else f"{len(picture):,} bytes"
 
 
 def text(value: Any, cells: bool = False) -> str:
