@@ -2,6 +2,7 @@
 minutes on two quiet cores.
 
     python -m tests.long.cpu_speed [--threads 2] [--rounds 2] [--only "VCR Q2A, 224"] [--json FILE]
+    python -m tests.long.cpu_speed --compiled --only "VCR Q2A, 224"     # needs a C++ compiler
 
 Each row is one micro-batch with random weights, real dropout and the optimizer's step. All ways
 take turns, and the fastest of the rounds counts. The published way is that of
@@ -39,6 +40,8 @@ from vle_bench.bench.bench import matmul_peak
 from vle_bench.bench.flops import BACKWARD, forward_flops
 from vle_bench.bench.published_way import published_way
 from vle_bench.evaluation.precision import autocast
+from vle_bench.training import engine
+from vle_bench.training.batches import padded_text
 
 WAYS = ("published", "fp32", "bf16")
 PEAK = Path("/proc/self/clear_refs")  # "5" sets VmHWM back (proc(5))
@@ -207,6 +210,65 @@ def line(figures: dict[str, Any]) -> str:
     return " | ".join(cells)
 
 
+def table(
+    works: list[Work], rounds: int, end: float, tiny: bool, peaks: dict[str, float]
+) -> list[dict[str, Any]]:
+    """Measure and print the rows of the table."""
+    rows = []
+    print(" | ".join((f"{'':<56}", "published", "fp32", "", "bf16", "")), flush=True)
+    for work in works:
+        bench = Bench(work, tiny)
+        for training in (False, True):
+            results = bench.measure(training, rounds, end)
+            rows.append(row(work, training, results, bench.gflop(training), peaks))
+            print(line(rows[-1]), flush=True)
+        del bench
+        gc.collect()
+    busy = min(one[way]["busy"] for one in rows for way in WAYS)
+    print(f"the process had at least {busy:.0%} of its threads' time; below 90 %, it was disturbed")
+    return rows
+
+
+def compiled(work: Work, rounds: int, tiny: bool) -> list[dict[str, Any]]:
+    """Time torch.compile, layer by layer as `train.compile` does it, beside the same code without.
+
+    The texts are padded to the lengths that a compiled model gets.
+    """
+    bench = Bench(work, tiny)
+    bench.inputs = padded_text(bench.inputs, MAX_TEXT[work.kind], 0)
+    engine.compile_layers(bench.model)
+    rows = []
+    for training in (False, True):
+        bench.model.train(training)
+        call = partial(bench.call, training, "fp32")
+        started = time.perf_counter()
+        call()
+        first = time.perf_counter() - started
+        eager, fast = Measured(), Measured()
+        for number in range(rounds + 1):
+            with torch.compiler.set_stance("force_eager"):
+                (eager if number else Measured()).add(call)
+            fast.add(call)
+        name = f"{work.name}, {'training' if training else 'evaluation'}"
+        rows.append(
+            {
+                "work": name,
+                "first_seconds": first,
+                "eager_seconds": eager.seconds,
+                "compiled_seconds": fast.seconds,
+                "ratio": eager.seconds / fast.seconds,
+                "ratio_of_cpu_seconds": eager.cpu_seconds / fast.cpu_seconds,
+            }
+        )
+        print(
+            f"{name}: first call {first:.0f} s, then {fast.seconds:.2f} s compiled and "
+            f"{eager.seconds:.2f} s without: {rows[-1]['ratio']:.2f} x "
+            f"({rows[-1]['ratio_of_cpu_seconds']:.2f} of CPU time)",
+            flush=True,
+        )
+    return rows
+
+
 def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     """Print the table; return its rows."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -215,6 +277,7 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     parser.add_argument("--minutes", type=float, default=10, help="one round each after that")
     parser.add_argument("--only", default="", help="rows whose name begins so")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--compiled", action="store_true", help="torch.compile instead")
     parser.add_argument("--tiny", action="store_true", help="the smallest model, to try this")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
@@ -226,18 +289,13 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
         + ", ".join(f"{name} {peak / 1e9:,.0f} GFLOP/s" for name, peak in peaks.items()),
         flush=True,
     )
-    print(" | ".join((f"{'':<56}", "published", "fp32", "", "bf16", "")), flush=True)
-    rows = []
-    for work in (w for w in WORKS if w.name.startswith(options.only)):
-        bench = Bench(work, options.tiny)
-        for training in (False, True):
-            results = bench.measure(training, options.rounds, end)
-            rows.append(row(work, training, results, bench.gflop(training), peaks))
-            print(line(rows[-1]), flush=True)
-        del bench
-        gc.collect()
-    busy = min(one[way]["busy"] for one in rows for way in WAYS)
-    print(f"the process had at least {busy:.0%} of its threads' time; below 90 %, it was disturbed")
+    rows: list[dict[str, Any]] = []
+    works = [work for work in WORKS if work.name.startswith(options.only)]
+    if options.compiled:
+        for work in works:
+            rows += compiled(work, options.rounds, options.tiny)
+    else:
+        rows = table(works, options.rounds, end, options.tiny, peaks)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return rows

@@ -25,6 +25,7 @@ from vle_bench.training.feed import Feed
 
 EXAMPLES = 24
 EPOCHS = 3  # of training whose views are shown
+AFTER_ANSWER = "qa2r"  # the part whose texts hold the right answer
 NEAR = 50  # ids that may be meant instead of an unknown one
 
 
@@ -70,7 +71,8 @@ def open_look(data: PreparedData, split: str | None, feed: Feed | None) -> Look:
     """Choose the split: the one that the recipe trains on if none is named.
 
     Raises:
-        RequestError: there is no such split, or it has no examples.
+        RequestError: there is no such split, it has no examples, or the texts of the recipe's task
+            hold right answers that the split does not have.
     """
     known = data.manifest.splits
     split = split or (feed.recipe.data.train if feed else "train" if "train" in known else "")
@@ -78,6 +80,13 @@ def open_look(data: PreparedData, split: str | None, feed: Feed | None) -> Look:
     questions = data.questions(split)
     if not len(questions):
         raise RequestError(f"{data.root}: split {split!r} has no examples")
+    labelled = all(known[name].get("labelled", True) for name in tables(split, set(known)))
+    if feed and not labelled and AFTER_ANSWER in getattr(feed.task, "parts", ()):
+        raise RequestError(
+            f"{data.root}: split {split!r} has no labels, and the texts of {feed.task.name} hold "
+            f"the right answer; `vle-bench look {data.root} --split {split}` shows it without a "
+            "recipe"
+        )
     return Look(data, split, questions, feed)
 
 

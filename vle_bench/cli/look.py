@@ -79,6 +79,8 @@ def look(
     data, feed = opened(asked)
     page = open_look(data, split, feed)
     wanted = [one.strip() for part in ids or [] for one in part.split(",") if one.strip()]
+    if ids and not wanted:
+        raise RequestError("--ids: names no example; ids are separated by commas")
     rows = chosen_examples(page, wanted, examples, seed)
     named = asked.recipe.name if asked.recipe and not asked.data else data.root.name
     place = asked.run if asked.run and not asked.data else None

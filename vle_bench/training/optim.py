@@ -95,12 +95,11 @@ def parameter_groups(
             has this factor on the rate of the next, the embeddings last (BEiT, `optim_factory.py`).
             Parameters that all layers share keep the full rate.
     """
-    exempt = {id(p) for m in model.modules() if isinstance(m, NORMS) for p in m.parameters()}
-    exempt |= {
+    exempt = {
         id(p)
         for m in model.modules()
         for name, p in m.named_parameters(recurse=False)
-        if name == "bias"
+        if name == "bias" or isinstance(m, NORMS)
     }
     factors = {id(p): ("rest", 1.0) for p in model.parameters()}
     for name, layers in model.encoder_layers().items() if layer_decay else ():
@@ -113,9 +112,8 @@ def parameter_groups(
     groups: dict[tuple[str, float, bool], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:
-            groups.setdefault((*factors[id(parameter)], id(parameter) not in exempt), []).append(
-                parameter
-            )
+            key = (*factors[id(parameter)], id(parameter) not in exempt)
+            groups.setdefault(key, []).append(parameter)
     return [
         {
             "name": part,

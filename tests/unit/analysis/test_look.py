@@ -466,6 +466,7 @@ def test_data_that_have_moved_are_named_with_a_recipe_or_a_run(vqa_data, tmp_pat
         (("DATA", "--ids", "1000,99999"), "'99999' is no question_id of train"),
         (("DATA", "--ids", "1099"), "nearest: 1009"),
         (("DATA", "--ids", "1001000"), "it is of val-minival: --split val-minival"),
+        (("DATA", "--ids", " ,"), "--ids: names no example"),
         (("DATA", "--split", "tset"), "has no split 'tset'; it has"),
         (("DATA", "train.seed=1"), "train.seed=1: a key of a recipe; name one with --recipe"),
         (("DATA", "--output", "there.html"), "there.html: exists already"),
@@ -497,6 +498,20 @@ def test_a_split_without_examples_is_refused(vqa_data, monkeypatch):
     monkeypatch.setattr(type(data), "questions", lambda self, split: empty)
     with pytest.raises(RequestError, match="split 'val' has no examples"):
         open_look(data, "val", None)
+
+
+def test_a_split_without_labels(vqa_data, vcr_data, tmp_path):
+    """Shown as it is predicted, except where the texts hold the right answer."""
+    for recipe, changes, root in (
+        ("demo/vqa-tiny", VQA, vqa_data),
+        ("demo/vcr-q2a-tiny", VCR, vcr_data),
+    ):
+        rows, page = written(opened(recipe, changes, root, "test"), tmp_path / "page.html")
+        assert page.content.count("none: the split has no labels") == len(rows) > 4
+        assert "no: the recipe trains on train" in page.content
+    for task in ("vcr_qa2r", "vcr_joint", "vcr_second_stage"):
+        with pytest.raises(RequestError, match=f"'test' has no labels, and the texts of {task} "):
+            opened("demo/vcr-q2a-tiny", [*VCR, f"task={task}"], vcr_data, "test")
 
 
 def test_a_damaged_picture_is_named_and_nothing_is_written(vqa_data, tmp_path, monkeypatch):

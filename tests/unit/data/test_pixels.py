@@ -9,10 +9,9 @@ import torch
 
 from tests.miniature.in_process import run
 from vle_bench.bench.synthetic import write_synthetic
-from vle_bench.data.pixels import FACTS, PIXELS, choose
+from vle_bench.data.pixels import FACTS, PIXELS, Transform, choose
 from vle_bench.data.prepare import pixels as writing
 from vle_bench.data.prepare.pixels import store_name, write_store
-from vle_bench.data.transform import Transform
 from vle_bench.errors import RequestError
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task

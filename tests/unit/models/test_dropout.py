@@ -17,6 +17,7 @@ from vle_bench.models.vle.dropout import (
     kept_scale,
 )
 from vle_bench.models.vle.layers import VLEAttentionProjections
+from vle_bench.training.engine import checkpoint_activations
 
 UNITS = 2**20
 
@@ -209,3 +210,20 @@ def test_long_attention_with_dropout_works_in_blocks(monkeypatch):
     assert calls == [1]
     one.eval()(hidden, hidden, None)
     assert calls == [1]
+
+
+def test_checkpointed_layers_draw_the_same_units_again():
+    config = small_config(32, 32, 8, 200, dropout=0.3)
+    torch.manual_seed(0)
+    model = models.VLEForVQA(config).train()
+    inputs = vqa_batch(config, 4, 0, shared=True)
+    results = []
+    for checkpointed in (False, True):
+        if checkpointed:
+            checkpoint_activations(model)
+        loss = training_loss(model, inputs)
+        gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+        results.append([loss, *gradients])
+    assert len(results[0]) == len(results[1]) > 60
+    for plain_one, again in zip(*results, strict=True):
+        torch.testing.assert_close(again, plain_one, rtol=1e-5, atol=1e-7)

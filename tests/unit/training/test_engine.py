@@ -34,7 +34,7 @@ from vle_bench.training.engine import (
 from vle_bench.training.optim import AverageWeights
 from vle_bench.training.processes import Stop
 from vle_bench.training.resume import restore, save_state
-from vle_bench.training.run import build, describe
+from vle_bench.training.run import announce, build
 from vle_bench.training.train import fit, optimizer_step, stopped, train
 
 pytestmark = pytest.mark.usefixtures("fresh_state")
@@ -241,7 +241,7 @@ def test_a_cpu_with_amx_is_told_what_bf16_would_bring(
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx)
     run = started(root, tmp_path, f"train.precision={precision}")
     assert run.accelerator.mixed_precision == ("bf16" if precision == "bf16" else "no")
-    describe(run)
+    announce(run)
     printed = capsys.readouterr().out
     lines = [line for line in printed.splitlines() if "train.precision=bf16" in line]
     assert len(lines) == hinted and all("AMX" in line and "as fast" in line for line in lines)
@@ -426,7 +426,13 @@ def test_a_run_with_an_average_goes_on_as_if_it_had_not_stopped(
         "train.ema=0.8",
     ]
     recipe = load_recipe(
-        "demo/vqa-tiny", [*RECIPE, *settings, "model.config.hidden_dropout_prob=0.1"]
+        "demo/vqa-tiny",
+        [
+            *RECIPE,
+            *settings,
+            "model.config.hidden_dropout_prob=0.1",
+            "model.config.attention_probs_dropout_prob=0.1",
+        ],
     )
     train(recipe, tmp_path / "whole")
     plain, calls = getattr(vle_bench.training.train, place), []

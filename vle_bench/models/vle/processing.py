@@ -21,9 +21,8 @@ from transformers.image_processing_backends import PilBackend
 
 from vle_bench.data import boxes as box_mapping
 from vle_bench.data import images as pictures
-from vle_bench.data.pixels import Transformed
+from vle_bench.data.pixels import Transform, Transformed, square_settings
 from vle_bench.data.tokenization import as_in_its_file, load_tokenizer
-from vle_bench.data.transform import Transform, square_settings
 
 Resize = Literal["crop", "squash", "published-vcr"]
 

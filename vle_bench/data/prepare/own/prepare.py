@@ -172,11 +172,11 @@ def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Man
         problems.unanswered += int((~kept).sum())
         rows, split = rows.filter(pa.array(kept)), split[kept]
         check_whole_splits(own, split, problems)
-        parts = {}
-        for place, name in enumerate(own.splits):
-            part = parts[name] = questions_of(rows, split == place, images, labels, metric)
-            batches = iter(part.to_batches(ROWS_A_BATCH))
-            write_table(folder / f"questions-{name}.arrow", part.schema, batches)
+        parts = {
+            name: questions_of(rows, split == place, images, labels, metric)
+            for place, name in enumerate(own.splits)
+        }
+        tables = write_questions(folder, parts)
         labelled = {n: q["answers"].null_count < len(q) for n, q in parts.items()}
         left_out: JsonObject = {
             "questions_of_images": problems.unanswered,
@@ -187,9 +187,7 @@ def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Man
             schema_version=SCHEMA_VERSION,
             source=SOURCE,
             splits={name: count(q, labelled[name]) for name, q in parts.items()},
-            files=shards
-            | write_labels(folder, labels)
-            | {n: described(folder / n) for n in (f"questions-{name}.arrow" for name in parts)},
+            files=shards | write_labels(folder, labels) | tables,
             images=list(shards),
             turned=turned,
             labels=described_labels(labels, choices, own.spec.answers.min_count),
@@ -203,6 +201,16 @@ def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Man
             inputs=request.as_inputs(left_out),
         )
         return finish(folder, manifest)
+
+
+def write_questions(folder: Path, parts: dict[str, pa.Table]) -> JsonObject:
+    """Write the questions tables; returns {file: {"bytes", "sha256"}}."""
+    files: JsonObject = {}
+    for name, questions in parts.items():
+        path = folder / f"questions-{name}.arrow"
+        write_table(path, questions.schema, iter(questions.to_batches(ROWS_A_BATCH)))
+        files[path.name] = described(path)
+    return files
 
 
 def request_of(own: Own, labels: list[str] | None) -> Fingerprint:
