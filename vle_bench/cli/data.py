@@ -252,8 +252,8 @@ def prepare(
 
 def store_pixels(root: Path, size: int, resize: str, workers: int) -> None:
     """Write a pixel store of prepared data, and say where it is."""
+    from vle_bench.data.pixels import Transform
     from vle_bench.data.prepare.pixels import store_name, write_store
-    from vle_bench.data.transform import Transform
 
     name = store_name(size, resize)
     folder = root / f"pixels-{name}"
