@@ -33,7 +33,7 @@ SAMPLES = 5  # pictures that are decoded again when a store is opened
 class Transform:
     """Resize and crop pictures as an image processor of transformers (Pillow backend) does."""
 
-    image_processor: Any
+    image_processor: CLIPImageProcessorPil
 
     @classmethod
     def of_squares(cls, image_size: int, resize: str) -> "Transform":
