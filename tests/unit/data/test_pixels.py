@@ -1,11 +1,13 @@
 """Pixel stores: the same bytes as decoding, resumed, and refused where they do not fit."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.miniature.in_process import run
 from vle_bench.bench.synthetic import write_synthetic
 from vle_bench.data.pixels import FACTS, PIXELS, Transform, choose
 from vle_bench.data.prepare import pixels as writing
@@ -210,3 +212,25 @@ def test_a_process_opens_the_file_itself(tmp_path):
     assert len(sent) < 2000  # the path, not the pixels
     rows = np.array([2, 0])
     assert torch.equal(pickle.loads(sent).read(rows).pixels, read.pixels.read(rows).pixels)
+
+
+def command(*arguments, status=0):
+    shown, errors = run(*arguments, cwd=Path.cwd(), code=status)
+    return errors if status else shown
+
+
+def test_the_command_writes_a_store_and_training_says_so(tmp_path):
+    root = tmp_path / "easy"
+    prepare = ["prepare", "easy-vqa", "--output", root, "--limit-images", 12]
+    squash = [*prepare, "--pixels", 64, "--pixels-resize", "squash"]
+    assert f"written: {root}/pixels-64-squash" in command(*squash)
+    assert f"{root}/pixels-64-squash: everything is there, nothing to do" in command(*squash)
+    assert f"written: {root}/pixels-32-crop" in command(*prepare, "--pixels", 32)
+    train = ["train", "demo/vqa-tiny", *SMALL, f"data.root={root}", "train.max_steps=1"]
+    other = [*train, "--output-dir", tmp_path / "other"]
+    train += ["--output-dir", tmp_path / "run"]
+    assert f"pixels: from {root}/pixels-64-squash" in command(*train)
+    wrong = command(*other, "data.pixels=pixels-32-crop", status=2)
+    assert "data.pixels: " in wrong and "made for 32 × 32 pixels, crop" in wrong
+    assert "reads 64 × 64 pixels, squash" in wrong and len(wrong.splitlines()) == 1
+    assert "goes with --pixels" in command(*prepare, "--pixels-resize", "crop", status=2)
