@@ -14,9 +14,8 @@ import pyarrow.parquet as pq
 
 from vle_bench.data.prepare.own.spec import HUB, SPLITS, Spec, find, hub_name
 from vle_bench.errors import RequestError, first_line
-from vle_bench.json_files import parse, reading, short, stream
+from vle_bench.json_files import Row, parse, reading, short, stream
 
-Row = dict[str, Any]
 Numbered = Iterator[tuple[int, Row | str]]  # number from 1, and a row or what is wrong with it
 ROWS_AT_A_TIME = 1000
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
@@ -313,7 +312,7 @@ def hub_tables(source: str) -> dict[str, Table]:
     return dataset_tables(source, dataset, Path())
 
 
-def cell_value(text: str) -> Any:
+def cell_value(text: str) -> object:
     """Return the value of a cell: a list if it is one in JSON, else the text.
 
     Raises:
