@@ -108,7 +108,8 @@ def test_a_model_is_scored_on_other_data_with_its_own_answers(work, runs):
     assert record.training_data["name"] == "csv" and record.training_splits == ["train"]
     assert record.transferred and not record.ranked and not record.contaminated
     # "RED" and "red" are one answer to the metric, so that the score is that of the own questions.
-    lines = path.with_name("vqa.val@shouted.predictions.jsonl").read_text(encoding="utf-8")
+    predictions = runs["csv"] / "predictions" / "vqa.val@shouted.jsonl"
+    lines = predictions.read_text(encoding="utf-8")
     predicted = {row["id"]: row["answer"] for row in map(json.loads, lines.splitlines())}
     truths = open_prepared(work / "data" / "shouted").questions("val")
     right = [
@@ -117,6 +118,12 @@ def test_a_model_is_scored_on_other_data_with_its_own_answers(work, runs):
     assert record.metrics["accuracy"].value == pytest.approx(sum(right) / len(right))
     # The run's own record of that split stays.
     assert load_record(runs["csv"] / "results" / "vqa.test.json").data["name"] == "csv"
+    run(*command, cwd=work)  # the same weights on the same data may be scored again
+    assert load_record(path).metrics == record.metrics
+    shown, _ = run("report", "runs/csv", "--split", "val", "--data", "data/shouted", cwd=work)
+    assert "written: runs/csv/report.vqa.val@shouted.html" in shown
+    both = ("compare", "runs/csv", "runs/shouted", "--split", "val", "--data", "data/shouted")
+    assert "vqa on val of shouted" in run(*both, cwd=work)[0]
     run("table", "--add", str(path.relative_to(work)), cwd=work)
     table = (work / "leaderboards" / "own.md").read_text(encoding="utf-8")
     rows = [line for line in table.splitlines() if "own-vle-tiny (" in line]

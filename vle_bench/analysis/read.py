@@ -6,9 +6,10 @@ from pathlib import Path
 
 from datasets import Dataset
 
-from vle_bench.data.prepared import PreparedData
+from vle_bench.data.prepared import PreparedData, read_manifest
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluation.record import ROUNDING, Record, ids_digest, load_record
+from vle_bench.evaluation.request import predictions_file, record_file
 from vle_bench.evaluation.vcr_join import evaluated
 from vle_bench.json_files import Row, jsonl_records
 from vle_bench.progress import Bar
@@ -69,14 +70,18 @@ def read_evaluation(
             f"{run} --with {other}: a run of {expected} is expected, not {' with '.join(tasks)}"
         )
     split = split or task_and_split(run, split)[1]
-    evaluations = [evaluated(folder, task, split) for folder, task in zip(runs, tasks, strict=True)]
+    evaluations = [
+        evaluated(folder, task, split, other_data(folder, task, split, moved))
+        for folder, task in zip(runs, tasks, strict=True)
+    ]
     for folder, task, (record, rows) in zip(runs, tasks, evaluations, strict=True):
         if (record.task, record.split) != (task, split):
             raise RequestError(
                 f"{folder / 'results'}: {task}.{split}.json is a record of {record.task} on "
                 f"{record.split}; evaluate again"
             )
-        check_rows(folder / "predictions" / f"{task}.{split}.jsonl", task, rows)
+        result = record_file(folder, task, split, other_data(folder, task, split, moved))
+        check_rows(predictions_file(result, folder, task, split), task, rows)
     record, rows = evaluations[0]
     if other is not None:
         record, rows = joined(run, other, split, evaluations)
@@ -86,6 +91,16 @@ def read_evaluation(
     scores = score_again(run, record, rows, data, questions)
     progress.advance()
     return Evaluation(runs, recipes, record, rows, data, questions.to_list(), scores)
+
+
+def other_data(run: Path, task: str, split: str, data: Path | None) -> str | None:
+    """Return the name of prepared data if the run was scored on them without training on them."""
+    manifest = None if data is None else data / "manifest.json"
+    if manifest is None or not manifest.is_file():
+        return None
+    identity = read_manifest(manifest).identity
+    name = identity.get("name", identity["source"])
+    return name if record_file(run, task, split, name).is_file() else None
 
 
 def read_recipe(run: Path) -> Recipe:

@@ -12,6 +12,7 @@ from vle_bench.analysis.read import Curves, Evaluation, read_curves, read_evalua
 from vle_bench.data.images import decode
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import Metric, picked_on, precision_of
+from vle_bench.evaluation.request import record_file
 from vle_bench.metrics.bootstrap import figures
 from vle_bench.metrics.error_analysis import calibration, confident_mistakes
 from vle_bench.metrics.numbers import Figure, percent, percent_range
@@ -60,7 +61,10 @@ def write_report(
         examples = examples_of(evaluation)
         progress.advance()
     record = evaluation.record
-    target = output or run / f"report.{record.task}.{record.split}.html"
+    result = record_file(
+        run, record.task, record.split, record.data_name if record.transferred else None
+    )
+    target = output or run / f"report.{result.stem}.html"
     count, mistakes = mistake_cards(evaluation, examples)
     missing_logs, drawings = curve_charts(evaluation.runs)
     own_kinds = {

@@ -1,6 +1,7 @@
 """`vle-bench bench`: speed of a recipe on this machine, also beside the published way to run it."""
 
 import itertools
+import os
 import resource
 import tempfile
 import time
@@ -12,10 +13,11 @@ from pathlib import Path
 import torch
 
 from vle_bench.bench.flops import BACKWARD
-from vle_bench.bench.measured import NAIVE, OURS, Measured, Timing
+from vle_bench.bench.measured import BF16, NAIVE, OURS, Measured, Timing
 from vle_bench.bench.published_way import published_way
 from vle_bench.bench.setup import model_builder, with_synthetic_data
 from vle_bench.bench.time_shares import Marks, watched
+from vle_bench.data.pixels import choose
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluation.precision import DTYPES, device_name, precision_name
 from vle_bench.json_files import JsonObject
@@ -33,6 +35,10 @@ SHARED_STEPS = 2  # steps in which the parts are timed
 # Rows of the square matrices whose product measures the peak.
 PRODUCT_ON_CPU, PRODUCT_ON_GPU = 2048, 8192
 PRODUCTS = 10
+# Of the seconds by the clock times the threads, the share of CPU seconds below which other programs
+# (or a machine with fewer free cores) have slowed a measurement down: threads that wait for each
+# other spin.
+UNDISTURBED = 0.8
 # Names of ways to run a model, each with a function that returns a context in which it runs so.
 Ways = Mapping[str, Callable[[], AbstractContextManager[None]]]
 
@@ -71,7 +77,7 @@ def run_bench(
             run = build(measured, Path(folder), builder)
             if run.accelerator.num_processes > 1:
                 raise RequestError("bench: measures one process; start it without a launcher")
-            report = measure(run, count, evaluation_batch_size, synthetic, naive)
+            report = measure(run, recipe, count, evaluation_batch_size, synthetic, naive)
     return {
         "recipe": recipe.name,
         "recipe_hash": recipe.hash,
@@ -112,25 +118,39 @@ def check_options(recipe: Recipe, count: int, evaluation_batch_size: int, naive:
 
 
 def measure(
-    run: Run, count: int, evaluation_batch_size: int, synthetic: str | None, naive: bool
+    run: Run,
+    recipe: Recipe,
+    count: int,
+    evaluation_batch_size: int,
+    synthetic: str | None,
+    naive: bool,
 ) -> JsonObject:
-    """Measure training and evaluation of a run in every way; returns the report."""
+    """Measure training and evaluation of a run in every way; returns the report.
+
+    Args:
+        recipe: as it was given; says how many processes load data.
+    """
     device, train = run.accelerator.device, run.recipe.train
     precision = precision_name(run.accelerator.mixed_precision)
     ways: dict[str, Callable[[], AbstractContextManager[None]]] = {OURS: nullcontext}
     if naive:
         length, padding = run.inputs["max_text_length"], run.processor.tokenizer.pad_token_id
         ways[NAIVE] = partial(published_way, run.bare_model, length, padding)
+    if device.type == "cpu" and precision == "fp32" and torch.cpu._is_amx_tile_supported():
+        ways[BF16] = in_bf16
     total = len(ways) * 2 * count + (WARM_UP + len(ways) - 1) + len(ways) + SHARED_STEPS
     with Bar(f"bench {run.recipe.name}", total) as bar:
-        before = matmul_peak(device, DTYPES[precision])
+        dtypes = {name: DTYPES["bf16" if name == BF16 else precision] for name in ways}
+        before = {name: matmul_peak(device, dtype) for name, dtype in dtypes.items()}
         parts = {"training": training(run, ways, count, bar)}
         # The outer context keeps 16-bit weights from batch to batch, as in `predict_in_batches`.
         with run.accelerator.autocast():
             parts["evaluation"] = evaluation(run, ways, count, evaluation_batch_size, bar)
         shares = time_shares(run, bar)
         # Twice, since other programs may have been busy the first time.
-        peak = max(before, matmul_peak(device, DTYPES[precision]))
+        peaks = {
+            name: max(before[name], matmul_peak(device, dtype)) for name, dtype in dtypes.items()
+        }
     report: JsonObject = {
         "task": run.task.name,
         "device": device_name(run.accelerator),
@@ -140,12 +160,17 @@ def measure(
         "steps": count,
         "questions_per_step": train.batch_size,
         "questions_per_micro_batch": train.per_device_batch_size,
-        "matmul_peak_tflop_per_second": peak / 1e12,
+        "matmul_peak_tflop_per_second": peaks[OURS] / 1e12,
         "training_time_shares": {
             k: seconds / sum(shares.values()) for k, seconds in shares.items()
         },
-        **compared(ways, parts, peak, device.type),
+        **compared(ways, parts, peaks, device.type),
     }
+    for part, done in parts.items():
+        computed, processes = report[part]["samples_per_second"], recipe.train.num_workers
+        report[part] |= done.loading_rates(computed, processes, os.cpu_count() or 1)
+    shares_of_threads = [report[part]["cpu_share_of_threads"] for part in parts]
+    report["disturbed"] = any(s is not None and s < UNDISTURBED for s in shares_of_threads)
     if not synthetic:
         seconds = run.total_steps * report["training"]["seconds_per_step"]
         report["steps_of_the_recipe"] = run.total_steps
@@ -153,20 +178,35 @@ def measure(
     return report
 
 
-def compared(ways: Ways, parts: Mapping[str, Measured], peak: float, device: str) -> JsonObject:
-    """Report on training and evaluation in our way, and under `naive` in the published one."""
+@contextmanager
+def in_bf16() -> Iterator[None]:
+    """Compute in bf16 on a CPU, as `train.precision=bf16` does."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        yield
+
+
+def compared(
+    ways: Ways, parts: Mapping[str, Measured], peaks: Mapping[str, float], device: str
+) -> JsonObject:
+    """Report on training and evaluation in our way, and under the names of the others in those.
+
+    `ratio` says how many times as fast ours is as the published way, and bf16 as ours.
+
+    Args:
+        peaks: FLOP/s of matrix products in the precision of each way.
+    """
     report: JsonObject = {}
     for name in ways:
-        speeds = {part: done.report(name, peak, device) for part, done in parts.items()}
+        speeds = {part: done.report(name, peaks[name], device) for part, done in parts.items()}
         speeds["training"]["peak_memory_gib"] = parts["training"].ways[name].peak / 2**30
         report |= speeds if name == OURS else {name: speeds}
     for part, done in parts.items():
-        loaded = done.samples / done.loading
-        report[part] |= {"loading_samples_per_second_per_process": loaded, **done.shapes()}
-        if NAIVE in ways:
-            on_cpu = device == "cpu"
-            report[NAIVE][part]["ratio"] = done.ratio("clock")
-            report[NAIVE][part]["ratio_of_cpu_time"] = done.ratio("process") if on_cpu else None
+        report[part] |= done.shapes()
+        for name in set(ways) - {OURS}:
+            power = -1 if name == BF16 else 1
+            by_clock, by_process = (done.ratio(clock, name) for clock in ("clock", "process"))
+            report[name][part]["ratio"] = by_clock**power
+            report[name][part]["ratio_of_cpu_time"] = by_process**power if device == "cpu" else None
     return report
 
 
@@ -197,7 +237,12 @@ def evaluation(run: Run, ways: Ways, count: int, batch_size: int, bar: Bar) -> M
     run.model.eval()
     questions = run.data.questions(run.recipe.data.evaluate)
     collate = run.task.collator(
-        questions, run.data.images, run.processor, run.data.labels, run.inputs
+        questions,
+        run.data.images,
+        run.processor,
+        run.data.labels,
+        run.inputs,
+        pixels=choose(run.data, run.processor)[0],
     )
     chosen = itertools.cycle(run.task.evaluation_batches(questions, batch_size))
     done = Measured({name: Timing() for name in ways})

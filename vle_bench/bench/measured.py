@@ -3,12 +3,14 @@
 import statistics
 from dataclasses import dataclass, field
 
+import torch
 from torch import nn
 
 from vle_bench.bench.flops import forward_flops
+from vle_bench.json_files import JsonObject
 from vle_bench.training.batches import Batch
 
-OURS, NAIVE = "ours", "naive"  # ways to run a model
+OURS, NAIVE, BF16 = "ours", "naive", "bf16"  # ways to run a model
 
 
 @dataclass
@@ -41,6 +43,9 @@ class Timing:
             "samples_per_second": rate,
             "seconds_per_step": samples / rate,
             "cpu_seconds_per_step": samples * statistics.median(self.process)
+            if device == "cpu"
+            else None,
+            "cpu_share_of_threads": sum(self.process) / sum(self.clock) / torch.get_num_threads()
             if device == "cpu"
             else None,
             "model_gflop_per_sample": flops / 1e9,
@@ -97,7 +102,29 @@ class Measured:
             "questions_per_batch": self.samples / self.repetitions,
         }
 
-    def ratio(self, clock: str) -> float:
-        """Return how many times as long the naive way takes, by the medians."""
-        naive, ours = getattr(self.ways[NAIVE], clock), getattr(self.ways[OURS], clock)
-        return float(statistics.median(naive) / statistics.median(ours))
+    def loading_rates(self, computed: float, processes: int, cores: int) -> JsonObject:
+        """Compare loading with computing.
+
+        Args:
+            computed: samples a second that the model computes.
+            processes: that load data in this recipe; 0: loading and computing take turns.
+            cores: of this machine, of which no more than that load at a time.
+
+        Returns:
+            Pictures and samples a second of one loading process, samples a second of all of them,
+            and which of the two bounds the recipe.
+        """
+        loaded = self.samples / self.loading
+        of_all = loaded * min(max(processes, 1), cores)
+        return {
+            "loading_samples_per_second_per_process": loaded,
+            "loading_images_per_second_per_process": self.images / self.loading,
+            "loading_samples_per_second": of_all,
+            "loading_processes": processes,
+            "bound_by": "loading" if of_all < computed else "computing",
+        }
+
+    def ratio(self, clock: str, way: str = NAIVE) -> float:
+        """Return how many times as long a way takes as ours, by the medians."""
+        other, ours = getattr(self.ways[way], clock), getattr(self.ways[OURS], clock)
+        return float(statistics.median(other) / statistics.median(ours))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.table import Table
 
+from vle_bench.bench.measured import BF16, NAIVE
 from vle_bench.json_files import JsonObject
 
 Report = JsonObject  # see `run_bench`
@@ -42,11 +43,12 @@ def heading(report: Report) -> list[str]:
 
 def results_table(report: Report) -> Table:
     """Compare speed and memory of the ways that were measured."""
-    naive = report.get("naive")
+    others = {NAIVE: "the published way", BF16: "in bf16"}
+    others = {name: title for name, title in others.items() if name in report}
     table = Table()
-    table.add_column("")
-    for name in ("ours", "the published way", "ratio") if naive else ("ours",):
-        table.add_column(name, justify="right")
+    columns = [column for title in others.values() for column in (title, "ratio")]
+    for name in ("", "ours", *columns):
+        table.add_column(name, justify="right" if name else "left")
     formats: dict[str, tuple[str, Callable[[float], str]]] = {
         "samples_per_second": ("samples/s", "{:.3g}".format),
         "seconds_per_step": ("seconds a step", "{:.3g}".format),
@@ -60,12 +62,10 @@ def results_table(report: Report) -> Table:
             if own is None:
                 continue
             cells = [f"{part}, {words}", printed(own)]
-            if naive:
-                ratio = {
-                    "samples_per_second": "ratio",
-                    "cpu_seconds_per_step": "ratio_of_cpu_time",
-                }.get(key)
-                cells += [printed(naive[part][key]), f"{naive[part][ratio]:.2f}" if ratio else ""]
+            ratio = {"samples_per_second": "ratio", "cpu_seconds_per_step": "ratio_of_cpu_time"}
+            for name in others:
+                speeds = report[name][part]
+                cells += [printed(speeds[key]), f"{speeds[ratio[key]]:.2f}" if key in ratio else ""]
             table.add_row(*cells)
         table.add_section()
     return table
@@ -77,11 +77,9 @@ def explained(report: Report) -> list[str]:
         f"{part} {share:.0%}" for part, share in report["training_time_shares"].items()
     )
     training, evaluation = report["training"], report["evaluation"]
-    loading = [part["loading_samples_per_second_per_process"] for part in (training, evaluation)]
     lines = [
         f"time of a training step that loads its batch itself: {shares}",
-        f"loading, samples/s of a process: {loading[0]:.3g} in training, {loading[1]:.3g} in "
-        "evaluation; the samples/s above have their batches ready",
+        *(loading_line(name, report[name]) for name in ("training", "evaluation")),
         f"model FLOPs of a sample: {training['model_gflop_per_sample']:.4g} GFLOP in training, "
         f"{evaluation['model_gflop_per_sample']:.4g} in evaluation; matrix-product peak here: "
         f"{report['matmul_peak_tflop_per_second']:.3g} TFLOP/s",
@@ -92,4 +90,32 @@ def explained(report: Report) -> list[str]:
             f"the recipe's {report['steps_of_the_recipe']:,} steps: {hours:.2f} hours "
             "where loading keeps up, without evaluation"
         )
+    if report["disturbed"]:
+        lines.append(disturbance(report))
     return lines
+
+
+def loading_line(name: str, part: Report) -> str:
+    """Set loading beside computing, and name which of them bounds training or evaluation."""
+    processes = part["loading_processes"]
+    how = f"{processes} process{'es' * (processes > 1)}" if processes else "the main process"
+    bound = part["bound_by"]
+    advice = "; `prepare --pixels` or more train.num_workers help" * (bound == "loading")
+    return (
+        f"{name}: computes {part['samples_per_second']:.3g} samples/s; {how} "
+        f"({part['loading_images_per_second_per_process']:.3g} pictures/s each) "
+        f"load{'s' * (processes < 2)} {part['loading_samples_per_second']:.3g} samples/s: "
+        f"bound by {bound} on this machine{advice}"
+    )
+
+
+def disturbance(report: Report) -> str:
+    """Say that other programs took part of the CPU time, and how much was left."""
+    shares = " and ".join(
+        f"{report[part]['cpu_share_of_threads']:.0%} in {part}"
+        for part in ("training", "evaluation")
+    )
+    return (
+        f"disturbed: of the seconds by the clock × threads this process had {shares}; other "
+        "programs took the rest, so that figures by the clock are too low; compare CPU seconds"
+    )

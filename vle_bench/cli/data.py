@@ -17,6 +17,11 @@ class OnBad(str, Enum):
     skip = "skip"
 
 
+class Resize(str, Enum):
+    crop = "crop"
+    squash = "squash"
+
+
 Official = Annotated[
     Path | None,
     typer.Option(
@@ -92,6 +97,25 @@ MaxTextLength = Annotated[
     int | None,
     typer.Option(
         min=4, max=4096, help="with --tokenizer: tokens that the model reads; 50, for vcr 80"
+    ),
+]
+
+
+Pixels = Annotated[
+    int | None,
+    typer.Option(
+        min=8,
+        max=2048,
+        metavar="N",
+        help="also store every picture decoded and resized to N × N, as a recipe with "
+        "model.image_size N reads it; 3 N² bytes a picture",
+    ),
+]
+PixelsResize = Annotated[
+    Resize | None,
+    typer.Option(
+        help="with --pixels: the recipe's model.resize (published-vcr has the pixels of crop); "
+        "if not given, crop, for vcr's form squash"
     ),
 ]
 
@@ -172,6 +196,8 @@ def prepare(
     vg_image_data: VisualGenomeImages = None,
     tokenizer: Tokenizer = None,
     max_text_length: MaxTextLength = None,
+    pixels: Pixels = None,
+    pixels_resize: PixelsResize = None,
 ) -> None:
     """Convert official files to Arrow tables.
 
@@ -190,6 +216,10 @@ def prepare(
         "--seed": seed,
     }
     check_request(source, official, output, options)
+    if pixels_resize is not None and pixels is None:
+        raise RequestError("prepare --pixels-resize: goes with --pixels N")
+    if check and pixels is not None:
+        raise RequestError("prepare --check: writes nothing, so --pixels has to wait")
     from vle_bench.data.prepare.fingerprint import Standing
     from vle_bench.data.prepare.manifest import Choices
 
@@ -213,8 +243,22 @@ def prepare(
     print("\n".join(resolve_name(SOURCES[source].summary)(manifest)))
     if not finished:
         print(f"written: {output}")
+    if pixels is not None and output is not None:
+        resize = pixels_resize or (Resize.squash if SOURCES[source].form == "vcr" else Resize.crop)
+        store_pixels(output, pixels, resize.value, workers)
     if official is not None and SOURCES[source].made:
         print(f"the official files: {official}")
+
+
+def store_pixels(root: Path, size: int, resize: str, workers: int) -> None:
+    """Write a pixel store of prepared data, and say where it is."""
+    from vle_bench.data.pixels import Transform
+    from vle_bench.data.prepare.pixels import store_name, write_store
+
+    name = store_name(size, resize)
+    folder = root / f"pixels-{name}"
+    written = write_store(root, name, Transform.of_squares(size, resize), workers)
+    print(f"written: {folder}" if written else f"{folder}: everything is there, nothing to do")
 
 
 def check_request(

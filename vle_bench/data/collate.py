@@ -1,15 +1,15 @@
 """Rows of prepared data → one batch of tensors, each image in it once."""
 
 import json
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from transformers import BatchFeature, ProcessorMixin
 
 from vle_bench.data.images import Views, decode
 from vle_bench.data.official.vcr import CHOICES
@@ -44,7 +44,7 @@ class QuestionCollator:
 
     questions: "Dataset"
     images: "Dataset"
-    processor: Callable[..., Any]
+    processor: ProcessorMixin
     num_labels: int
     max_text_length: int
     augment: Views | None = None
@@ -97,7 +97,7 @@ class QuestionCollator:
         return decoded(self.images[rows.tolist()])
 
 
-def decoded(rows: Mapping[str, Any]) -> list[Image.Image]:
+def decoded(rows: JsonObject) -> list[Image.Image]:
     """Decode rows of an images table."""
     files = zip(rows["bytes"], rows["file_name"], strict=True)
     return [decode(content, name) for content, name in files]
@@ -123,7 +123,7 @@ class ChoiceCollator:
 
     questions: "Dataset"
     images: "Dataset"
-    processor: Any
+    processor: ProcessorMixin
     parts: tuple[Part, ...]
     max_text_length: int
     alignment: bool
@@ -156,7 +156,7 @@ class ChoiceCollator:
             inputs["labels"] = labels
         return {"ids": rows["annot_id"], "inputs": inputs}
 
-    def pictures(self, chosen: NDArray[np.int64]) -> Any:
+    def pictures(self, chosen: NDArray[np.int64]) -> BatchFeature:
         """Return pixel_values, object_patch_mask and object_mask of rows (N,) of `images`."""
         if self.pixels is not None:
             rows = self._boxes[chosen.tolist()]
@@ -165,7 +165,8 @@ class ChoiceCollator:
             rows = self.images[chosen.tolist()]
             images = decoded(rows)
         boxes = [np.array(b, dtype=np.float64).reshape(-1, 4) for b in rows["boxes"]]
-        return self.processor(images=images, boxes=boxes)
+        features: BatchFeature = self.processor(images=images, boxes=boxes)
+        return features
 
     @cached_property
     def _boxes(self) -> "Dataset":

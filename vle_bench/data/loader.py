@@ -1,7 +1,9 @@
 """The examples of each batch, as functions of (seed, epoch) alone; and processes that load them."""
 
 import atexit
+import ctypes
 import multiprocessing
+import os
 import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -11,13 +13,14 @@ from typing import Generic, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
 from vle_bench.errors import RequestError, RunFailed
 
 Indices = NDArray[np.int64]
 P = TypeVar("P")
 T = TypeVar("T")
+SHOWN = 8  # rows in an error message
 
 
 def grouped_order(image_rows: Indices, seed: int, epoch: int, questions_per_image: int) -> Indices:
@@ -70,11 +73,19 @@ class Outcome(Generic[P, T]):
     """Collate in a worker process, and hand a named error over as a value.
 
     DataLoader would raise it in the main process with the worker's traceback as its message.
+
+    Args:
+        at_work: the process of each worker and the number of the part that it collates, in memory
+            that outlives it.
     """
 
     collate: Callable[[P], T]
+    at_work: "ctypes.Array[ctypes.c_longlong]"
 
-    def __call__(self, part: P) -> T | RequestError | RunFailed:
+    def __call__(self, numbered: tuple[int, P]) -> T | RequestError | RunFailed:
+        number, part = numbered
+        if (worker := get_worker_info()) is not None:
+            self.at_work[2 * worker.id : 2 * worker.id + 2] = [os.getpid(), number]
         try:
             return self.collate(part)
         except (RequestError, RunFailed) as error:
@@ -95,11 +106,14 @@ def load_batches(
         RunFailed: a worker process has died.
         RequestError: as `collate` raises it.
     """
-    loader: DataLoader[P] = DataLoader(
-        parts,  # type: ignore[arg-type]  # DataLoader takes any sequence
+    workers = min(num_workers, max(0, len(parts) - 1))
+    at_work = multiprocessing.RawArray(ctypes.c_longlong, 2 * max(1, workers))
+    loader: DataLoader[tuple[int, P]] = DataLoader(
+        list(enumerate(parts)),  # type: ignore[arg-type]  # DataLoader takes any sequence
         batch_size=None,
-        collate_fn=Outcome(collate),  # type: ignore[arg-type]  # of one part: batch_size is None
-        num_workers=min(num_workers, max(0, len(parts) - 1)),
+        # Of one part: batch_size is None.
+        collate_fn=Outcome(collate, at_work),  # type: ignore[arg-type]
+        num_workers=workers,
         worker_init_fn=in_loader,
         pin_memory=pinned,
         # The default generator would draw the workers' seeds from the numbers that dropout uses.
@@ -113,13 +127,23 @@ def load_batches(
             dead = re.search(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\)", str(error))
             if dead is None:
                 raise
+            pids = set(map(int, dead[1].split(",")))
+            numbers = [at_work[i + 1] for i in range(0, 2 * workers, 2) if at_work[i] in pids]
             raise RunFailed(
-                f"a process that loads pictures has died (pid {dead[1]}), as when memory runs out; "
+                f"a process that loads pictures has died (pid {dead[1]}), as when memory runs out"
+                f"{''.join(rows_in_words(parts[number]) for number in numbers)}; "
                 "train.num_workers=0 loads them in the main process"
             ) from error
         if isinstance(batch, Exception):
             raise batch
         yield batch
+
+
+def rows_in_words(part: object) -> str:
+    """Name the examples that a dead worker had begun with, by their rows in the split."""
+    rows = np.asarray(part).ravel().tolist()
+    more = f" and {len(rows) - SHOWN:,} more" if len(rows) > SHOWN else ""
+    return f", at rows {', '.join(map(str, rows[:SHOWN]))}{more} of the split (counted from 0)"
 
 
 def in_loader(worker: int) -> None:

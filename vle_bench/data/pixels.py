@@ -1,4 +1,4 @@
-"""Pixel stores: the pictures of prepared data as a model reads them, mapped into memory.
+"""Pictures as the squares that a model reads, and stores of them, mapped into memory.
 
 A store is a folder `pixels-<size>-<resize>` of prepared data, with `pixels.npy` (N, 3, H, W) and
 `sizes.npy` (N, 2), width and height of the upright pictures; row i is row i of the images table.
@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from transformers import CLIPImageProcessorPil
 
 from vle_bench.data.images import UPRIGHT, decode
 from vle_bench.data.prepared import Manifest, PreparedData
-from vle_bench.data.transform import Transform
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, read_json
 
@@ -27,6 +27,88 @@ PREFIX = "pixels-"
 FACTS, PIXELS, SIZES = "store.json", "pixels.npy", "sizes.npy"
 KEYS = ("transform", "images", "count", "as_decoded")
 SAMPLES = 5  # pictures that are decoded again when a store is opened
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Resize and crop pictures as an image processor of transformers (Pillow backend) does."""
+
+    image_processor: CLIPImageProcessorPil
+
+    @classmethod
+    def of_squares(cls, image_size: int, resize: str) -> "Transform":
+        """Return the transform of a new processor: squares of `image_size` pixels a side."""
+        return cls(CLIPImageProcessorPil(**square_settings(image_size, resize)))
+
+    @property
+    def settings(self) -> JsonObject:
+        """The settings that decide the pixels."""
+        own = self.image_processor
+        resize, cut = bool(own.do_resize), bool(own.do_center_crop)
+        return {
+            "size": {k: v for k, v in dict(own.size).items() if v} if resize else None,
+            "resample": int(own.resample) if resize else None,
+            "crop_size": {k: v for k, v in dict(own.crop_size).items() if v} if cut else None,
+        }
+
+    def resized(self, width: int, height: int) -> tuple[int, int] | None:
+        """Return the size to which a picture is resized, its longer side rounded down.
+
+        None for settings other than a height and width, or the shortest edge.
+        """
+        own = self.image_processor
+        if not own.do_resize:
+            return width, height
+        if own.size.get("width") and own.size.get("height"):
+            return own.size["width"], own.size["height"]
+        short = own.size.get("shortest_edge")
+        if not short or own.size.get("longest_edge"):
+            return None
+        if width <= height:
+            return short, int(short * height / width)
+        return int(short * width / height), short
+
+    def __call__(self, images: list[Image.Image]) -> torch.Tensor:
+        """Turn upright RGB pictures into pixels (N, 3, H, W) of uint8."""
+        squares = [self._square(image) for image in images]
+        shapes = {None if square is None else square.shape for square in squares}
+        if None in shapes or len(shapes) > 1:
+            pixels: torch.Tensor = self.image_processor(
+                images, do_rescale=False, do_normalize=False, return_tensors="pt"
+            )["pixel_values"]
+            return pixels
+        stacked = np.stack([square for square in squares if square is not None])  # (N, H, W, 3)
+        return torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 3, 1, 2)))
+
+    def _square(self, image: Image.Image) -> NDArray[np.uint8] | None:
+        """Resize and crop one picture to (H, W, 3): the bytes of the image processor, in less time.
+
+        None for what is left to it: unusual sizes, and crops beyond the picture.
+        """
+        own, size = self.image_processor, self.resized(*image.size)
+        if size is None:
+            return None
+        resized = image if size == image.size else image.resize(size, own.resample)
+        pixels: NDArray[np.uint8] = np.asarray(resized)
+        if not own.do_center_crop:
+            return pixels
+        height, width = own.crop_size["height"], own.crop_size["width"]
+        if width > size[0] or height > size[1]:
+            return None
+        left, top = (size[0] - width) // 2, (size[1] - height) // 2
+        return pixels[top : top + height, left : left + width]
+
+
+def square_settings(image_size: int, resize: str) -> JsonObject:
+    """Return an image processor's settings for squares; `resize` as `VLEProcessor` names it."""
+    square = {"height": image_size, "width": image_size}
+    cut = resize != "squash"
+    return {
+        "do_resize": True,
+        "size": {"shortest_edge": image_size} if cut else square,
+        "do_center_crop": cut,
+        "crop_size": square,
+    }
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from vle_bench.data.pixels import Transform
 from vle_bench.data.prepare.pixels import store_name, write_store
-from vle_bench.data.transform import Transform
 from vle_bench.evaluation.record import Record, load_record
 from vle_bench.pages.html import Grid, GridCell, GridRow, data_address, write_page
 from vle_bench.recipe.schema import Recipe

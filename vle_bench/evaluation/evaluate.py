@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 
 from vle_bench import atomic
+from vle_bench.data.pixels import choose
 from vle_bench.data.prepared import check_labelled, check_whole
 from vle_bench.data.sources import seen
 from vle_bench.errors import RequestError, RunFailed
@@ -155,6 +156,9 @@ def predict_split(loaded: Loaded, task: Task, accelerator: Accelerator) -> list[
         RunFailed: logits or weights are not finite.
     """
     set_tf32(loaded.training is not None and loaded.training.progress.tf32)
+    _, note = choose(loaded.data, loaded.processor)
+    if note and accelerator.is_main_process:
+        print(f"pixels: {note}", file=sys.stderr)
     predictions = task.predict(
         loaded.model,
         loaded.data,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 CHECKPOINTS = ("best", "last")  # the two of a run folder
 # Of checkpoints from elsewhere, in the current folder: nothing is written into theirs.
 RESULTS = Path("results")
+OTHER = "@"  # before the name of data that are not those of the training
 NO_NAME = r"[^\w.-]+"  # characters that records refuse in names
 EVALUATION_BATCH_SIZE = 128
 
@@ -122,23 +123,27 @@ def record_file(run: Path, task: str, split: str, other_data: str | None) -> Pat
     Args:
         other_data: the name of the data if they are not those that the model was trained on.
     """
-    data = "" if other_data is None else f"@{re.sub(NO_NAME, '-', other_data, flags=re.ASCII)}"
+    data = "" if other_data is None else f"{OTHER}{re.sub(NO_NAME, '-', other_data, flags=re.A)}"
     return run / "results" / f"{task}.{split}{data}.json"
 
 
 def is_own(record: Path, run: Path, task: str, split: str) -> bool:
-    """Return whether a record is the run folder's own record of that task and split."""
-    return (run / "results" / f"{task}.{split}.json").absolute() == record.absolute()
+    """Return whether a record is the run folder's own of that task and split, of any data."""
+    split_of = record.stem.partition(OTHER)[0]
+    return (run / "results").absolute() == record.parent.absolute() and (
+        record.suffix == ".json" and split_of == f"{task}.{split}"
+    )
 
 
 def predictions_file(record: Path, run: Path, task: str, split: str) -> Path:
     """Return the file of the predictions that a record is computed from.
 
     It is `predictions/<task>.<split>.jsonl` for the run folder's own record,
-    `results/<task>.<split>.json`, and `DIR/x.predictions.jsonl` for any other record `DIR/x.json`.
+    `results/<task>.<split>.json`, also with `@<data>` before the ending for other data than those
+    of the training, and `DIR/x.predictions.jsonl` for any other record `DIR/x.json`.
     """
     if is_own(record, run, task, split):
-        return run / "predictions" / f"{task}.{split}.jsonl"
+        return run / "predictions" / f"{record.stem}.jsonl"
     return record.with_name(f"{record.stem}.predictions.jsonl")
 
 

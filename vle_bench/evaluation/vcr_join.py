@@ -11,6 +11,7 @@ from vle_bench import atomic
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.published_checkpoint import read_training
 from vle_bench.evaluation.record import SCHEMA_VERSION, Record, load_record
+from vle_bench.evaluation.request import predictions_file, record_file
 from vle_bench.json_files import JsonObject
 from vle_bench.models import pretrained
 from vle_bench.tasks import load_task
@@ -154,14 +155,17 @@ def in_common(values: Iterable[str | None]) -> str | None:
     return None if None in distinct else " + ".join(value for value in distinct if value)
 
 
-def evaluated(run: Path, task: str, split: str) -> Evaluated:
+def evaluated(run: Path, task: str, split: str, other_data: str | None = None) -> Evaluated:
     """Read the record and the predictions that an evaluation left in a run folder.
+
+    Args:
+        other_data: see `record_file`.
 
     Raises:
         RequestError: one of the two is missing or damaged.
     """
-    result = run / "results" / f"{task}.{split}.json"
-    predictions = run / "predictions" / f"{task}.{split}.jsonl"
+    result = record_file(run, task, split, other_data)
+    predictions = predictions_file(result, run, task, split)
     for path in (result, predictions):
         if path.is_file():
             continue

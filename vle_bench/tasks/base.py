@@ -192,8 +192,7 @@ def predict_in_batches(
     """Predict every example of a split, one forward pass a batch.
 
     Args:
-        labels: the answers by class; empty for a task without classes.
-        inputs: see `Task.inputs`.
+        labels, inputs: the answers by class, none for a task without; and see `Task.inputs`.
         num_workers: processes that load pictures; 0: the main process loads them.
         autocast: the context that the model computes in; the accelerator's own if not given.
 

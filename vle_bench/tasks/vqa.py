@@ -22,6 +22,7 @@ from vle_bench.data.prepared import PreparedData, open_prepared
 from vle_bench.data.sources import RESULTS, SOURCES
 from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.errors import RequestError
+from vle_bench.metrics.answerability import average_precision, f1
 from vle_bench.metrics.answers import ALL_ACCURACIES
 from vle_bench.metrics.bootstrap import figure, figures
 from vle_bench.metrics.consensus import LARGEST, group_consensus
@@ -32,6 +33,8 @@ from vle_bench.tasks.catalogue import IN_VOCABULARY
 from vle_bench.tasks.predictions import Id, Prediction, Row, Scores, by_id, is_probability
 
 CHOICES = "choices"  # the column of the answers among which a question's is
+# The column of questions that have no answer; the answer that says so; the name of its probability
+UNANSWERABLE = "unanswerable"
 REPHRASING_OF = "rephrasing_of"  # the column of the question that one asks in another way
 
 
@@ -44,6 +47,7 @@ class VQA:
         kinds: columns of the questions by which the accuracy is broken down, beside their types.
         results: see `Source`.
         choices: id → the answers among which a question's is; empty: any answer of the label map.
+        unanswerable: predict too how probable the answer UNANSWERABLE is, if it is a class.
     """
 
     name: str = "vqa"
@@ -56,6 +60,7 @@ class VQA:
     kinds: tuple[str, ...] = ()
     results: tuple[str, str] = RESULTS
     choices: Mapping[Id, Sequence[str]] = field(default_factory=dict)
+    unanswerable: bool = False
 
     def predict(
         self, model: torch.nn.Module, data: PreparedData, split: str, **settings: Any
@@ -63,7 +68,9 @@ class VQA:
         questions, choices = data.questions(split), {}
         if CHOICES in questions.column_names:
             choices = dict(zip(questions["question_id"], questions[CHOICES], strict=True))
-        return predict_in_batches(replace(self, choices=choices), model, data, split, **settings)
+        unanswerable = UNANSWERABLE in questions.column_names
+        task = replace(self, choices=choices, unanswerable=unanswerable)
+        return predict_in_batches(task, model, data, split, **settings)
 
     def open(self, root: Path) -> PreparedData:
         data = open_prepared(root)
@@ -136,10 +143,15 @@ class VQA:
             return self.choose(logits, ids, labels)
         highest, best = logits.float().max(-1)
         scores = highest.sigmoid()
-        return [
+        predictions = [
             Prediction(i, {"answer": labels[label], "label": label, "score": round(score, 6)})
             for i, label, score in zip(ids, best.tolist(), scores.tolist(), strict=True)
         ]
+        if self.unanswerable and UNANSWERABLE in labels:
+            probabilities = logits[:, labels.index(UNANSWERABLE)].float().sigmoid().tolist()
+            for one, probability in zip(predictions, probabilities, strict=True):
+                one.values[UNANSWERABLE] = round(probability, 6)
+        return predictions
 
     def choose(
         self, logits: torch.Tensor, ids: Sequence[Id], labels: list[str]
@@ -186,13 +198,17 @@ class VQA:
             or type(values.get("label", 0)) is not int
         ):
             return "an id, an answer and its label are expected"
-        score = values.get("score")
-        return None if is_probability(score) else f"score: {score!r} is no probability"
+        for name in ("score", UNANSWERABLE):
+            value = values.get(name, 0 if name == UNANSWERABLE else None)
+            if not is_probability(value):
+                return f"{name}: {value!r} is no probability"
+        return None
 
     def score(self, predictions: list[Prediction], questions: Dataset) -> Scores:
         """Compute the accuracy of `metric` and its breakdown, with 95 % intervals over images.
 
-        Questions that were asked in several ways have consensus scores too.
+        Questions that were asked in several ways have consensus scores too, and those that may be
+        unanswerable the average precision and the F1 of telling them apart.
 
         Beside it `soft_score_in_vocabulary`, which METER and VLE report while they train: the mean
         soft target of the class predicted. Questions without an answer in the vocabulary count as
@@ -200,7 +216,9 @@ class VQA:
         `label`: those of a model whose classes are not the data's.
         """
         columns = ["question_type", "answer_type", "answers", "label_ids", "label_scores"]
-        columns += [c for c in (*self.kinds, REPHRASING_OF) if c in questions.column_names]
+        columns += [
+            c for c in (*self.kinds, REPHRASING_OF, UNANSWERABLE) if c in questions.column_names
+        ]
         table = questions.select_columns(["question_id", "image_id", *columns]).to_list()
         annotations = [row | {"answers": numbered_answers(row["answers"])} for row in table]
         answers: dict[Any, str] = {one.id: one["answer"] for one in predictions}
@@ -219,6 +237,8 @@ class VQA:
             metrics[IN_VOCABULARY] = figure(soft_scores(predictions, table), images)
         if REPHRASING_OF in columns:
             metrics |= consensus(table, per_example)
+        if UNANSWERABLE in columns:
+            metrics |= answerability(table, predictions)
         names = ("answer_type", "question_type", *(k for k in self.kinds if k in columns))
         kinds = {name: [row[name] for row in table] for name in names}
         return Scores(
@@ -250,6 +270,21 @@ def consensus(table: list[Row], scores: Mapping[Id, float]) -> dict[str, Figure]
     return {
         f"consensus_{k}": figure(np.array([share[k] for share in shares]), images)
         for k in range(1, LARGEST + 1)
+    }
+
+
+def answerability(table: list[Row], predictions: list[Prediction]) -> dict[str, Figure]:
+    """Return how well unanswerable questions are told; empty if there are none, or no predictions
+    of a model that has the answer."""
+    truths = [bool(row[UNANSWERABLE]) for row in table]
+    if not any(truths) or any(UNANSWERABLE not in one.values for one in predictions):
+        return {}
+    told = {one.id: float(one[UNANSWERABLE]) for one in predictions}
+    scores = [told[row["question_id"]] for row in table]
+    found = {"average_precision": average_precision(truths, scores), "f1": f1(truths, scores)}
+    return {
+        f"{UNANSWERABLE}_{name}": Figure(value=value, interval=None, n=len(table))
+        for name, value in found.items()
     }
 
 

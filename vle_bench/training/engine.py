@@ -78,6 +78,13 @@ def accelerator_for(settings: "TrainGroup", folder: Path) -> tuple[Accelerator, 
     return accelerator, accumulation
 
 
+def leave_cores(accelerator: Accelerator, processes: int) -> None:
+    """Leave a core to each process that loads data, for which threads on a CPU would compete."""
+    if accelerator.device.type == "cpu":
+        cores = (os.cpu_count() or 1) - processes
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), cores)))
+
+
 def check_deepspeed(settings: "TrainGroup") -> None:
     """Refuse what a run under DeepSpeed cannot do; raises RequestError."""
     if settings.ema is not None:

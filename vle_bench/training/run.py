@@ -1,6 +1,5 @@
 """A training run: what it holds, how it is built from a recipe, and how it describes itself."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -151,10 +150,7 @@ def build(
     """
     train = recipe.train
     accelerator, accumulation = engine.accelerator_for(train, folder)
-    if accelerator.device.type == "cpu":
-        # Otherwise torch's threads and the loading processes compete for the same cores.
-        cores = (os.cpu_count() or 1) - train.num_workers
-        torch.set_num_threads(max(1, min(torch.get_num_threads(), cores)))
+    engine.leave_cores(accelerator, train.num_workers)
     set_seed(train.seed)
     task = load_task(recipe.task)
     data = feed.open_data(recipe, task)

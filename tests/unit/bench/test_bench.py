@@ -11,9 +11,10 @@ from accelerate.state import AcceleratorState
 from vle_bench.bench import bench
 from vle_bench.bench.bench import enough_memory, in_turn, run_bench
 from vle_bench.bench.flops import forward_flops
-from vle_bench.bench.measured import NAIVE, OURS, Measured, Timing
+from vle_bench.bench.measured import BF16, NAIVE, OURS, Measured, Timing
 from vle_bench.bench.published_way import published_way
 from vle_bench.bench.setup import config_of, with_synthetic_data
+from vle_bench.bench.table import disturbance, explained, loading_line, results_table
 from vle_bench.bench.time_shares import PARTS, Marks, watched
 from vle_bench.cli.app import main
 from vle_bench.errors import RunFailed
@@ -447,3 +448,66 @@ def test_the_parts_are_told_apart(monkeypatch):
         and not model._forward_hooks
         and not model._forward_pre_hooks
     )
+
+
+def test_cpu_seconds_beside_the_clock_say_whether_a_run_was_disturbed():
+    torch.set_num_threads(2)
+    alone = Timing([1.0, 1.0, 2.0], [2.0, 2.0, 4.0])
+    assert alone.report(1, 1.0, 1.0, "cpu")["cpu_share_of_threads"] == 1.0
+    halved = Timing([1.0, 3.0], [1.0, 1.0])  # of 4 seconds × 2 threads
+    assert halved.report(1, 1.0, 1.0, "cpu")["cpu_share_of_threads"] == 0.25
+    assert halved.report(1, 1.0, 1.0, "cuda")["cpu_share_of_threads"] is None
+
+
+@pytest.mark.parametrize(("cpu_seconds", "disturbed"), [(0.5, True), (1.0, False)])
+def test_a_report_says_that_other_programs_disturbed_it(monkeypatch, cpu_seconds, disturbed):
+    def timed(run, way, work, timing):
+        work()
+        return 1.0, cpu_seconds
+
+    torch.set_num_threads(1)
+    monkeypatch.setattr(bench, "timed", timed)
+    report = run_bench(load_recipe("demo/vqa-tiny", SMALL), 1, 8, synthetic="asked for")
+    assert report["disturbed"] is disturbed
+    told = [line for line in explained(report) if line.startswith("disturbed")]
+    assert bool(told) is disturbed
+    if disturbed:
+        assert "50% in training and 50% in evaluation" in disturbance(report)
+
+
+def test_loading_is_set_beside_computing():
+    done = Measured({}, samples=100, images=20, loading=2.0)  # 50 samples/s and 10 pictures/s
+    many = done.loading_rates(computed=120, processes=4, cores=16)
+    assert many["loading_samples_per_second"] == 200 and many["bound_by"] == "computing"
+    assert many["loading_images_per_second_per_process"] == 10
+    few = done.loading_rates(computed=120, processes=4, cores=2)  # two of the four at a time
+    assert few["loading_samples_per_second"] == 100 and few["bound_by"] == "loading"
+    none = done.loading_rates(computed=40, processes=0, cores=2)
+    assert none["loading_samples_per_second"] == 50 and none["bound_by"] == "computing"
+    line = loading_line("training", {"samples_per_second": 120.0, **few})
+    assert line.startswith("training: computes 120 samples/s; 4 processes (10 pictures/s each) ")
+    assert "bound by loading on this machine; `prepare --pixels`" in line
+    assert "the main process (10 pictures/s each) loads 50 samples/s: bound by computing" in (
+        loading_line("evaluation", {"samples_per_second": 40.0, **none})
+    )
+
+
+@pytest.mark.parametrize("amx", [True, False])
+def test_both_precisions_are_shown_on_a_cpu_with_amx(monkeypatch, amx):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    dtypes = []
+    wrapped = bench.optimizer_step
+
+    def step(run, *arguments):
+        dtypes.append(torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu"))
+        return wrapped(run, *arguments)
+
+    monkeypatch.setattr(bench, "optimizer_step", step)
+    report = run_bench(load_recipe("demo/vqa-tiny", SMALL), 1, 8, synthetic="asked for")
+    assert report["precision"] == "fp32" and (BF16 in report) is amx
+    assert (torch.bfloat16 in dtypes) is amx and False in dtypes
+    titles = [column.header for column in results_table(report).columns]
+    assert titles == ["", "ours", *(["in bf16", "ratio"] if amx else [])]
+    for part in ("training", "evaluation") if amx else ():
+        rates = [report[BF16][part]["samples_per_second"], report[part]["samples_per_second"]]
+        assert report[BF16][part]["ratio"] == pytest.approx(rates[0] / rates[1])

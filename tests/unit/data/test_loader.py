@@ -31,6 +31,13 @@ def dying(part: list[int]) -> dict[str, Any]:
     return collate(part)
 
 
+def dying_at_the_long_one(part: list[int]) -> dict[str, Any]:
+    if len(part) > 8:
+        os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60)
+    return collate(part)
+
+
 @pytest.mark.parametrize("num_workers", [0, 1, 2, 8])
 def test_the_batches_do_not_depend_on_the_workers(num_workers: int) -> None:
     batches = list(load_batches(PARTS, collate, num_workers, pinned=False))
@@ -61,5 +68,14 @@ def test_a_refused_picture_is_one_line(num_workers: int) -> None:
 
 
 def test_a_dead_worker_is_named() -> None:
-    with pytest.raises(RunFailed, match=r"a process that loads pictures has died \(pid [\d, ]+\)"):
+    told = (
+        r"^a process that loads pictures has died \(pid \d+\), as when memory runs out, at rows 2 of "
+        r"the split \(counted from 0\); train.num_workers=0 "
+    )
+    started = time.monotonic()
+    with pytest.raises(RunFailed, match=told):
         list(load_batches(PARTS, dying, 2, pinned=False))
+    assert time.monotonic() - started < 30  # not a hang
+    long = [list(range(20)), [2], [3]]
+    with pytest.raises(RunFailed, match=r"at rows 0, 1, 2, 3, 4, 5, 6, 7 and 12 more of the split"):
+        list(load_batches(long, dying_at_the_long_one, 2, pinned=False))

@@ -1,16 +1,20 @@
 """Pixel stores: the same bytes as decoding, resumed, and refused where they do not fit."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from transformers import CLIPImageProcessorPil
 
+from tests.miniature.in_process import run
 from vle_bench.bench.synthetic import write_synthetic
-from vle_bench.data.pixels import FACTS, PIXELS, choose
+from vle_bench.data.pixels import FACTS, PIXELS, Transform, choose, square_settings
 from vle_bench.data.prepare import pixels as writing
 from vle_bench.data.prepare.pixels import store_name, write_store
-from vle_bench.data.transform import Transform
 from vle_bench.errors import RequestError
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task
@@ -211,3 +215,53 @@ def test_a_process_opens_the_file_itself(tmp_path):
     assert len(sent) < 2000  # the path, not the pixels
     rows = np.array([2, 0])
     assert torch.equal(pickle.loads(sent).read(rows).pixels, read.pixels.read(rows).pixels)
+
+
+def command(*arguments, status=0):
+    shown, errors = run(*arguments, cwd=Path.cwd(), code=status)
+    return errors if status else shown
+
+
+def test_the_command_writes_a_store_and_training_says_so(tmp_path):
+    root = tmp_path / "easy"
+    prepare = ["prepare", "easy-vqa", "--output", root, "--limit-images", 12]
+    squash = [*prepare, "--pixels", 64, "--pixels-resize", "squash"]
+    assert f"written: {root}/pixels-64-squash" in command(*squash)
+    assert f"{root}/pixels-64-squash: everything is there, nothing to do" in command(*squash)
+    assert f"written: {root}/pixels-32-crop" in command(*prepare, "--pixels", 32)
+    train = ["train", "demo/vqa-tiny", *SMALL, f"data.root={root}", "train.max_steps=1"]
+    other = [*train, "--output-dir", tmp_path / "other"]
+    train += ["--output-dir", tmp_path / "run"]
+    assert f"pixels: from {root}/pixels-64-squash" in command(*train)
+    wrong = command(*other, "data.pixels=pixels-32-crop", status=2)
+    assert "data.pixels: " in wrong and "made for 32 × 32 pixels, crop" in wrong
+    assert "reads 64 × 64 pixels, squash" in wrong and len(wrong.splitlines()) == 1
+    shutil.rmtree(root / "pixels-64-squash")
+    evaluated = run("evaluate", tmp_path / "run", "--split", "val", cwd=Path.cwd())
+    assert "pixels: not used: " in evaluated[1] and "pixels-32-crop: made for" in evaluated[1]
+    assert "goes with --pixels" in command(*prepare, "--pixels-resize", "crop", status=2)
+
+
+@pytest.mark.parametrize("resize", ["crop", "squash"])
+@pytest.mark.parametrize("resample", [2, 3])
+def test_a_transform_gives_the_bytes_of_the_image_processor(resize, resample):
+    rng = np.random.default_rng(0)
+    settings = {**square_settings(48, resize), "resample": resample}
+    processor = CLIPImageProcessorPil(**settings)
+    sizes = [(48, 48), (47, 48), (300, 20), (20, 300), *rng.integers(20, 200, (30, 2)).tolist()]
+    pictures = [
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        for width, height in sizes
+    ]
+    expected = processor(pictures, do_rescale=False, do_normalize=False, return_tensors="pt")
+    assert torch.equal(Transform(processor)(pictures), expected["pixel_values"])
+
+
+def test_a_crop_beyond_the_picture_is_left_to_the_image_processor():
+    settings = square_settings(48, "crop") | {"crop_size": {"height": 64, "width": 64}}
+    processor = CLIPImageProcessorPil(**settings)
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 90, 3), np.uint8))
+    pixels = Transform(processor)([picture])
+    expected = processor([picture], do_rescale=False, do_normalize=False, return_tensors="pt")
+    assert pixels.shape == (1, 3, 64, 64)
+    assert torch.equal(pixels, expected["pixel_values"])

@@ -256,3 +256,29 @@ def test_a_question_is_predicted_among_its_own_choices(tmp_path, monkeypatch):
     )
     direct, task = prepared("aokvqa", official, tmp_path / "direct")
     assert task.predict(None, direct, "test") == {}
+
+
+def test_unanswerable_questions(tmp_path):
+    """Of val's four questions the last is unanswerable; the model gives the answer a probability."""
+    data, task = prepared("vizwiz", WRITERS["vizwiz"](tmp_path / "official"), tmp_path / "data")
+    questions = data.questions("val")
+    assert [row["official_id"][-5] for row in questions if row["unanswerable"]] == ["3"]
+    assert data.questions("test")["unanswerable"] == [None] * 4
+    labels = ["red", "unanswerable"]
+    chances = {"0": 0.7, "1": 0.2, "2": 0.1, "3": 0.6}
+    asked = [row["official_id"][-5] for row in questions]
+    logits = torch.tensor([[2.0, math.log(chances[n] / (1 - chances[n]))] for n in asked])
+    ids = questions["question_id"]
+    predictions = replace(task, unanswerable=True).predictions(logits, ids, labels)
+    assert [one["unanswerable"] for one in predictions] == pytest.approx(
+        [chances[n] for n in asked], abs=1e-6
+    )
+    assert all(task.wrong(one) is None for one in predictions)
+    found = task.score(predictions, questions).metrics
+    assert found["unanswerable_average_precision"]["value"] == 0.5  # the second of two
+    assert found["unanswerable_f1"]["value"] == pytest.approx(2 / 3)
+    assert found["unanswerable_f1"]["n"] == 4
+    without = replace(task, unanswerable=True).predictions(logits, ids, ["red", "blue"])
+    assert not [name for name in task.score(without, questions).metrics if "unanswerable" in name]
+    broken = Prediction(1, {"answer": "red", "score": 0.5, "unanswerable": 2})
+    assert task.wrong(broken) == "unanswerable: 2 is no probability"

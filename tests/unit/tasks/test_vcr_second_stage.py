@@ -726,6 +726,7 @@ def test_every_process_makes_as_many_passes_and_together_they_predict_each_quest
             is_main_process=not rank,
             device=torch.device("cpu"),
             autocast=nullcontext,
+            is_fsdp2=False,
         )
         found = load_task(name).predict(
             model,

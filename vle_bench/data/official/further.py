@@ -30,6 +30,7 @@ from vle_bench.metrics.vqa import NUMBER_OF_ANSWERS
 
 OFFICIAL_ID = pa.field("official_id", pa.string())  # a question's id in the official files
 IMAGE = pa.field(IMAGE_FILE, pa.string())
+UNANSWERABLE = pa.field("unanswerable", pa.bool_())
 REPHRASING_OF = pa.field("rephrasing_of", pa.int64())
 NO_TYPE = "none of the above"  # VQA v2's name for questions of no type
 # Added to the ids of rephrasings, which are ten times the original's plus 0 to 3 and so may be the
@@ -180,16 +181,20 @@ def problem_of_image(name: str) -> str | None:
 
 
 def of_vizwiz(record: JsonObject, labelled: bool) -> JsonObject | str:
-    """An image with one question about it, and ten answers with their confidence."""
+    """An image with one question about it, ten answers, and whether it can be answered."""
     fields: Kinds = {"image": str, "question": str}
     if problem := problem_of_question(record, fields) or problem_of_image(record["image"]):
         return problem
-    truth = UNLABELLED
+    truth = UNLABELLED | {UNANSWERABLE.name: None}
     if labelled:
-        if problem := problem_of(record, {"answers": list, "answer_type": str}) or ten(record):
+        fields = {"answers": list, "answer_type": str, "answerable": int}
+        if problem := problem_of(record, fields) or ten(record):
             return problem
+        if record["answerable"] not in (0, 1):
+            return f"answerable: {record['answerable']} is neither 0 nor 1"
         texts = [one["answer"] for one in record["answers"]]
         truth = truths(texts) | {"answer_type": record["answer_type"]}
+        truth[UNANSWERABLE.name] = not record["answerable"]
     image = record["image"]
     ids = {"question_id": numbered(image), "image_id": numbered(image), "official_id": image}
     return ids | {IMAGE_FILE: image, "question": record["question"], **truth}

@@ -132,7 +132,9 @@ LAYOUTS = {
             for split in ("train", "val", "test")
         },
         read=further.read_one_file(
-            further.listed(None), further.of_vizwiz, [further.OFFICIAL_ID, further.IMAGE]
+            further.listed(None),
+            further.of_vizwiz,
+            [further.OFFICIAL_ID, further.IMAGE, further.UNANSWERABLE],
         ),
         metric="vizwiz",
         min_count=3,

@@ -165,7 +165,7 @@ def stamp(path: Path) -> list[int] | None:
     """Return size and date, by which a file counts as unchanged; None for a missing file."""
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # a zero byte in a name
         return None
     return [status.st_size, status.st_mtime_ns]
 

@@ -10,10 +10,9 @@ from numpy.lib.format import open_memmap
 
 from vle_bench import atomic
 from vle_bench.data.images import decode
-from vle_bench.data.pixels import FACTS, PIXELS, PREFIX, SIZES, images_digest
+from vle_bench.data.pixels import FACTS, PIXELS, PREFIX, SIZES, Transform, images_digest
 from vle_bench.data.prepare.shards import in_processes
 from vle_bench.data.prepared import PreparedData, open_prepared
-from vle_bench.data.transform import Transform
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, read_json
 from vle_bench.progress import Bar

@@ -3,17 +3,17 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from vle_bench.data.official.vqa import BadRecords, read_official
 from vle_bench.data.prepare.shards import Problem
 from vle_bench.data.tables import IMAGE_FILE
 
-Ids = np.ndarray[Any, np.dtype[np.int64]]  # image ids, each once, sorted
-Rows = np.ndarray[Any, np.dtype[np.bool_]]  # which questions of its files belong to a split
+Ids = NDArray[np.int64]  # image ids, each once, sorted
+Rows = NDArray[np.bool_]  # which questions of its files belong to a split
 Official = dict[tuple[Path, ...], pa.Table]  # a split's files → their records
 Choose = Callable[[Ids, dict[str, Ids]], Iterable[int]]
 

@@ -21,9 +21,8 @@ from transformers.image_processing_backends import PilBackend
 
 from vle_bench.data import boxes as box_mapping
 from vle_bench.data import images as pictures
-from vle_bench.data.pixels import Transformed
+from vle_bench.data.pixels import Transform, Transformed, square_settings
 from vle_bench.data.tokenization import as_in_its_file, load_tokenizer
-from vle_bench.data.transform import Transform, square_settings
 
 Resize = Literal["crop", "squash", "published-vcr"]
 
@@ -206,24 +205,14 @@ class VLEProcessor(ProcessorMixin):
         return left * x, top * y, crop_width * x, crop_height * y
 
     def _resized(self, width: int, height: int) -> tuple[int, int]:
-        """Return the size to which the image processor resizes a picture.
-
-        The longer side is rounded down.
-        """
-        settings = self.image_processor
-        size = settings.size
-        if not settings.do_resize:
-            return width, height
-        if size.get("width") and size.get("height"):
-            return size["width"], size["height"]
-        short = size.get("shortest_edge")
-        if not short or size.get("longest_edge"):
+        """Return the size to which the image processor resizes a picture."""
+        size = self.transform.resized(width, height)
+        if size is None:
             raise ValueError(
-                f"boxes can follow a resize to height and width or to shortest_edge, not to {size}"
+                "boxes can follow a resize to height and width or to shortest_edge, not to "
+                f"{self.image_processor.size}"
             )
-        if width <= height:
-            return short, int(short * height / width)
-        return int(short * width / height), short
+        return size
 
     def _grid(self, width: int, height: int) -> tuple[int, int]:
         """Return the rows and columns of patches of a picture."""

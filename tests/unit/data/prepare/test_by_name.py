@@ -237,6 +237,8 @@ WRONG = [
     ("vizwiz", "val.json", put(image="/etc/x.jpg"), "is not the name of a file"),
     ("vizwiz", "val.json", put(question=" "), "question: empty"),
     ("vizwiz", "train.json", drop("answers"), "has no 'answers'"),
+    ("vizwiz", "val.json", put(answerable=2), "answerable: 2 is neither 0 nor 1"),
+    ("vizwiz", "val.json", drop("answerable"), "has no 'answerable'"),
     ("vizwiz", "train.json", put(answers=[{"answer": "x"}] * 9), "answers: 9 of them, not 10"),
     (
         "vizwiz",

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -229,7 +230,7 @@ def changed(number, **values):
         (changed(2, id="x"), "my.jsonl: row 3: id: 'x': text, and row 1 has a number"),
         (changed(2, id=1.5), "my.jsonl: row 3: id: 1.5: a number, neither text nor a whole number"),
         (changed(2, image=""), "my.jsonl: row 3: image: '': empty"),
-        (changed(2, image="no.png"), "my.jsonl: row 3: image: no.png: no such file (no.png)"),
+        (changed(2, image="no.png"), "my.jsonl: row 3: image: no.png: no such file; `images`"),
         (changed(2, image="my.jsonl"), "my.jsonl: row 3: image: my.jsonl: cannot be read as an im"),
         ([{k: v for k, v in r.items() if k != "id"} for r in changed(3, **rows_of()[1])], "again"),
     ],
@@ -340,10 +341,26 @@ def test_a_downloaded_folder_may_not_name_files_outside(here):
         row = {"file_name": name, "question": "a?", "answer": "b"}
         write_lines(folder / "metadata.jsonl", [row])
         assert refused("folder").endswith(
-            f"row 1: file_name: {name}: leaves the folder of the data; --on-bad-image skip leaves "
+            f"row 1: file_name: {Path('folder') / name}: leaves the folder of the data; --on-bad-image skip leaves "
             "such pictures and their questions out, --check lists all"
         )
     outside.unlink()
+
+
+def test_a_picture_that_was_mended_makes_the_data_others(here):
+    given = spec(source=write(changed(2, image="new.png")), images="pictures", splits=HALVES)
+    rows = [{**row, "image": row["image"].removeprefix("pictures/")} for row in with_ids()]
+    rows[2]["image"], rows[3]["image"] = "new.png", "a\0b"
+    write(rows)
+    manifest, _ = prepared(given, choices=SKIP)
+    assert [bad["file"] for bad in manifest.left_out["images"]] == [
+        "pictures/new.png",
+        "pictures/a\0b",
+    ]
+    assert isinstance(prepared(given, choices=SKIP)[0], Standing)
+    Image.new("RGB", (9, 9)).save("pictures/new.png")
+    with pytest.raises(RequestError, match="pictures/new.png, which was left out, has changed"):
+        prepared(given, choices=SKIP)
 
 
 def test_a_hub_name_without_a_network_says_how_to_bring_it(here, monkeypatch):
@@ -442,3 +459,20 @@ def test_the_picture_of_a_row_is_the_one_that_was_read(here):
     for number, row in image_of.items():
         name = "pictures/0.png" if number == 99 else f"pictures/{number}.png"
         assert data.images[row]["bytes"] == Path(name).read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["parquet", "saved"])
+def test_a_damaged_binary_file_is_refused_in_one_line(here, kind):
+    """Arrow's readers end the process on some damaged files; others give errors of many lines."""
+    given = export(easy_rows(6), kind, here / kind)
+    path = next(given.glob("*.arrow")) if given.is_dir() else given
+    whole = path.read_bytes()
+    generator = random.Random(0)
+    for _ in range(8):
+        damaged = bytearray(whole)
+        for _ in range(8):
+            damaged[generator.randrange(len(damaged))] = generator.randrange(256)
+        path.write_bytes(bytes(damaged))
+        with pytest.raises(RequestError) as caught:
+            prepare(str(given), here / "out", AS_USUAL, {})
+        assert "\n" not in str(caught.value)

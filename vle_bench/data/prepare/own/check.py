@@ -117,7 +117,7 @@ class Pictures:
                 return "leaves the folder of the data"
             content = path.read_bytes()
         except FileNotFoundError:
-            return f"no such file ({path}); `images` in a YAML says where paths start"
+            return "no such file; `images` in a YAML says where paths start"
         except (OSError, ValueError) as error:  # a zero byte in the name
             return f"cannot be read ({getattr(error, 'strerror', None) or error})"
         return self._add(content, path, place)
@@ -155,10 +155,10 @@ def resolve(table: Table, columns: Columns, labelled: bool) -> dict[str, str]:
     if "answers" not in named and "answers" not in table.columns and "answer" in table.columns:
         wanted["answers"] = "answer"
     needed = {"image", "question", *(["answers"] if labelled else [])}
-    found = {}
+    resolved = {}
     for ours, theirs in wanted.items():
         if theirs is not None and theirs in table.columns:
-            found[ours] = theirs
+            resolved[ours] = theirs
         elif ours in needed or (ours in named and theirs is not None and ours != "answers"):
             name = theirs or ours
             nearest = closest(name, table.columns)
@@ -166,10 +166,10 @@ def resolve(table: Table, columns: Columns, labelled: bool) -> dict[str, str]:
                 f"{table.name}: has no column {name!r} (columns.{ours}); nearest: {nearest!r}; "
                 f"a YAML with columns: {{{ours}: NAME}} names another"
             )
-    return found
+    return resolved
 
 
-def kind_of(value: Any) -> str:
+def kind_of(value: object) -> str:
     """Name the type of a value as people do."""
     match value:
         case bool():
@@ -235,7 +235,7 @@ class Checker:
         place = f"{self.table.name}: row {number}: {column}"
         image = self.pictures.id_of(values["image"], self.table, place)
         if isinstance(image, str):
-            self.problems.image(shown(values["image"]), place, image)
+            self.problems.image(shown(values["image"], self.table.folder), place, image)
             self.problems.unanswered += 1
             return None
         answers = values.get("answers")
@@ -255,7 +255,7 @@ class Checker:
             "row": number,
         }
 
-    def of_another_kind(self, ours: str, value: Any, number: int) -> str | None:
+    def of_another_kind(self, ours: str, value: object, number: int) -> str | None:
         """Say that a value is of another type than the first of its column."""
         if value is None:
             return None  # missing, which the reader of the column says
@@ -266,14 +266,14 @@ class Checker:
         return f"{kind}, and row {row} has {first}"
 
 
-def shown(picture: Any) -> str:
-    """Return the path of a picture as it was given, or its number of bytes."""
+def shown(picture: Any, folder: Path) -> str:
+    """Return the file of a picture, or its number of bytes."""
     if isinstance(picture, dict):
         picture = picture.get("path") or picture.get("bytes")
-    return picture if isinstance(picture, str) else f"{len(picture):,} bytes"
+    return str(folder / picture) if isinstance(picture, str) else f"{len(picture):,} bytes"
 
 
-def text(value: Any, cells: bool = False) -> str:
+def text(value: object, cells: bool = False) -> str:
     """Return text that is not empty."""
     if value is None:
         raise ValueError("missing")
@@ -286,7 +286,7 @@ def text(value: Any, cells: bool = False) -> str:
     return value
 
 
-def key(value: Any, cells: bool = False) -> str:
+def key(value: object, cells: bool = False) -> str:
     """Return an id or a group: text or a whole number, as text."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
@@ -295,11 +295,11 @@ def key(value: Any, cells: bool = False) -> str:
     return text(value)
 
 
-def kind_of_question(value: Any, cells: bool = False) -> str | None:
+def kind_of_question(value: object, cells: bool = False) -> str | None:
     return None if value in (None, "") else key(value)
 
 
-def picture(value: Any, cells: bool = False) -> Any:
+def picture(value: object, cells: bool = False) -> Any:
     if isinstance(value, dict):
         if not isinstance(value.get("bytes"), bytes) and not isinstance(value.get("path"), str):
             raise ValueError("neither a path nor the bytes of a picture")
@@ -307,7 +307,7 @@ def picture(value: Any, cells: bool = False) -> Any:
     return value if isinstance(value, bytes) else text(value)
 
 
-def answers_of(value: Any, cells: bool) -> list[str]:
+def answers_of(value: object, cells: bool) -> list[str]:
     """Return the answers of a question as a list of strings."""
     if cells and isinstance(value, str):
         value = cell_value(value)
@@ -318,7 +318,7 @@ def answers_of(value: Any, cells: bool) -> list[str]:
     return [one_answer(answer) for answer in value]
 
 
-def one_answer(answer: Any) -> str:
+def one_answer(answer: object) -> str:
     """Return the answer of {answer, confidence}, or the text itself."""
     if not isinstance(answer, dict):
         return text(answer)

@@ -45,6 +45,7 @@ from vle_bench.data.prepare.shards import (
     turned_of,
     write_shards,
 )
+from vle_bench.data.prepare.split import Ids, Rows
 from vle_bench.data.prepare.targets import TARGETS, with_targets
 from vle_bench.data.prepare.vocabulary import vocabulary
 from vle_bench.data.prepare.vqa_summary import load_tokenizer, split_report
@@ -250,11 +251,11 @@ def read_rows(own: Own, work: Path, problems: Problems) -> tuple[pa.Table, pa.Ta
         problems.images += before["images"]
         problems.unanswered += before["unanswered"]
         return map_table(rows), map_table(pictures)
-    found = Pictures(work / "pictures")
-    write_table(rows, ROWS, checked_batches(own, found, problems))
+    seen = Pictures(work / "pictures")
+    write_table(rows, ROWS, checked_batches(own, seen, problems))
     named = (
-        {"image_id": i, "path": path, "asked_by": found.asked_by[i]}
-        for i, path in found.paths.items()
+        {"image_id": i, "path": path, "asked_by": seen.asked_by[i]}
+        for i, path in seen.paths.items()
     )
     write_table(pictures, PICTURES, record_batches(named, PICTURES, size=ROWS_IN_MEMORY))
     atomic.write_json(
@@ -269,17 +270,17 @@ def read_rows(own: Own, work: Path, problems: Problems) -> tuple[pa.Table, pa.Ta
 
 
 def checked_batches(own: Own, pictures: Pictures, problems: Problems) -> Iterator[pa.RecordBatch]:
-    # Columns that are missing are found before millions of rows are read.
+    # Missing columns are named before millions of rows are read.
     columns = [
         resolve(table, own.spec.columns, labelled=name != "test")
         for name, table in own.tables.items()
     ]
-    for number, (table, found) in enumerate(zip(own.tables.values(), columns, strict=True)):
-        checker = Checker(table, number, found, pictures, problems)
+    for number, (table, resolved) in enumerate(zip(own.tables.values(), columns, strict=True)):
+        checker = Checker(table, number, resolved, pictures, problems)
         yield from record_batches(checker.rows(), ROWS, size=ROWS_IN_MEMORY)
 
 
-def with_splits(own: Own, rows: pa.Table, problems: Problems) -> tuple[pa.Table, Any]:
+def with_splits(own: Own, rows: pa.Table, problems: Problems) -> tuple[pa.Table, Ids]:
     """Return the rows in the order of their ids, and the place of each one's split.
 
     Of doubles and of what is in two splits, only the first is kept.
@@ -297,7 +298,7 @@ def with_splits(own: Own, rows: pa.Table, problems: Problems) -> tuple[pa.Table,
     return rows, split
 
 
-def check_whole_splits(own: Own, split: Any, problems: Problems) -> None:
+def check_whole_splits(own: Own, split: Ids, problems: Problems) -> None:
     """Refuse a split of which nothing is left."""
     counts = np.bincount(split, minlength=len(own.splits))
     for name, questions in zip(own.splits, counts.tolist(), strict=True):
@@ -349,7 +350,7 @@ def write_images(
     pictures: pa.Table,
     choices: Choices,
     problems: Problems,
-) -> tuple[Any, JsonObject, int]:
+) -> tuple[Ids, JsonObject, int]:
     """Store the pictures that a question asks about, in the order of their ids.
 
     Returns:
@@ -370,7 +371,7 @@ def write_images(
     return ids, files, turned_of(notes)
 
 
-def counted_labels(own: Own, rows: pa.Table, split: Any) -> list[str]:
+def counted_labels(own: Own, rows: pa.Table, split: Ids) -> list[str]:
     """Count the majority answers of the training split, or of all without one."""
     if "train" in own.splits:
         rows = rows.filter(pa.array(split == own.splits.index("train")))
@@ -381,7 +382,7 @@ def counted_labels(own: Own, rows: pa.Table, split: Any) -> list[str]:
 
 
 def questions_of(
-    rows: pa.Table, chosen: Any, images: Any, labels: list[str], metric: str
+    rows: pa.Table, chosen: Rows, images: Ids, labels: list[str], metric: str
 ) -> pa.Table:
     """Return the questions table of a split, with the ids as they were given if they are text."""
     target = {label: number for number, label in enumerate(labels)}

@@ -14,9 +14,8 @@ import pyarrow.parquet as pq
 
 from vle_bench.data.prepare.own.spec import HUB, SPLITS, Spec, find, hub_name
 from vle_bench.errors import RequestError, first_line
-from vle_bench.json_files import parse, reading, short, stream
+from vle_bench.json_files import Row, parse, reading, short, stream
 
-Row = dict[str, Any]
 Numbered = Iterator[tuple[int, Row | str]]  # number from 1, and a row or what is wrong with it
 ROWS_AT_A_TIME = 1000
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
@@ -221,26 +220,45 @@ def json_table(path: Path) -> Table:
     return Table(str(path), list(first), rows, (path,), path.parent)
 
 
+@contextmanager
+def reading_arrow(name: Path | str) -> Iterator[None]:
+    """Turn errors of Arrow's readers, which have several lines, into a RequestError."""
+    try:
+        yield
+    except RequestError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise RequestError(f"{name}: cannot be read: {first_line(error)}") from error
+
+
 def parquet_table(path: Path) -> Table:
     def rows(wanted: list[str]) -> Numbered:
-        with reading(path), pq.ParquetFile(path) as file:
+        with reading_arrow(path), pq.ParquetFile(path) as file:
             yield from numbered(file.iter_batches(ROWS_AT_A_TIME, columns=wanted))
 
-    with reading(path), pq.ParquetFile(path) as file:
+    with reading_arrow(path), pq.ParquetFile(path) as file:
         columns = file.schema_arrow.names
     return Table(str(path), columns, rows, (path,), path.parent)
 
 
 def numbered(batches: Iterable[pa.RecordBatch | pa.Table]) -> Numbered:
-    yield from enumerate(chain.from_iterable(batch.to_pylist() for batch in batches), 1)
+    yield from enumerate(chain.from_iterable(map(sound_rows, batches)), 1)
+
+
+def sound_rows(batch: pa.RecordBatch | pa.Table) -> list[Row]:
+    """Return the rows of a batch; one from a damaged file would end the process without a word."""
+    batch.validate(full=True)
+    rows: list[Row] = batch.to_pylist()
+    return rows
 
 
 def dataset_table(name: str, dataset: Any, inside: Path | None) -> Table:
     """Return the table of a `datasets.Dataset`, whose pictures are not decoded."""
 
     def rows(wanted: list[str]) -> Numbered:
-        chosen = dataset.select_columns(wanted).with_format("arrow")
-        yield from numbered(chosen.iter(ROWS_AT_A_TIME))
+        with reading_arrow(name):
+            chosen = dataset.select_columns(wanted).with_format("arrow")
+            yield from numbered(chosen.iter(ROWS_AT_A_TIME))
 
     digest = str(dataset._fingerprint)
     columns: list[str] = dataset.column_names
@@ -294,7 +312,7 @@ def hub_tables(source: str) -> dict[str, Table]:
     return dataset_tables(source, dataset, Path())
 
 
-def cell_value(text: str) -> Any:
+def cell_value(text: str) -> object:
     """Return the value of a cell: a list if it is one in JSON, else the text.
 
     Raises:

@@ -112,10 +112,10 @@ class Spec(Group):
 
 def hub_name(source: str) -> tuple[str, str | None]:
     """Return repository and revision of `hub:owner/name@revision`."""
-    found = re.fullmatch(r"hub:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", source, re.ASCII)
-    if found is None:
+    match = re.fullmatch(r"hub:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", source, re.ASCII)
+    if match is None:
         raise ValueError(f"source: {source!r} is not of the form hub:owner/name[@revision]")
-    return found[1], found[2]
+    return match[1], match[2]
 
 
 def read_spec(given: str) -> tuple[Spec, Path | None]:
