@@ -416,6 +416,61 @@ def test_vcr_is_scored_as_by_the_model_itself(vcr, task):
     assert (record.training_splits, record.ranked) == (["train"], True)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--resize", "squash"),
+        ("--task", "vcr_q2a"),
+        ("--max-text-length", "20"),
+        ("--trained-on", "train"),
+        ("--precision", "fp32"),
+    ],
+)
+def test_options_of_one_checkpoint_are_refused_where_two_are_joined(vcr, given):
+    two = ("hub/tiny-vcr_q2a", "--with", "hub/tiny-vcr_qa2r", "--output", "both.json")
+    _, said = run("evaluate", *two, "--data", "data", "--split", "val", *given, cwd=vcr, code=2)
+    assert (
+        f"evaluate: {given[0]} goes with one checkpoint; --with joins finished evaluations" in said
+    )
+    assert "evaluate Q2A.json --with QA2R.json --output Q2AR.json" in said
+    assert not (vcr / "both.json").exists()
+
+
+def test_two_records_of_another_resize_are_joined(vcr, tmp_path):
+    on = ("--data", "data", "--split", "val")
+    files = {task: tmp_path / f"{task}.json" for task in VCR}
+    for task, file in files.items():
+        asked = ("--resize", "squash", "--output", file)
+        run("evaluate", f"hub/tiny-{task}", *on, *asked, cwd=vcr)
+    two, output = (files["vcr_q2a"], "--with", files["vcr_qa2r"]), tmp_path / "q2ar.json"
+    run("evaluate", *two, *on, "--output", output, cwd=vcr)
+    record = load_record(output)
+    assert record.task == "vcr_q2ar" and record.model["resize"] == "squash"
+    assert record.title == ("tiny-vcr_q2a + tiny-vcr_qa2r, resize squash + resize squash")
+    rows = [
+        [json.loads(line) for line in file.with_suffix(".predictions.jsonl").open(encoding="utf-8")]
+        for file in files.values()
+    ]
+    labels = {row["annot_id"]: row for row in open_prepared(vcr / "data").questions("val")}
+    q2a, qa2r = ({row["id"]: row for row in part} for part in rows)
+    right = [
+        q2a[i]["q2a"] == row["answer_label"] and qa2r[i]["qa2r"] == row["rationale_label"]
+        for i, row in labels.items()
+    ]
+    assert record.metrics["q2ar"].value == pytest.approx(np.mean(right))
+    for arguments, message in (
+        ((*two, *on, "--output", output), "exists already; name another file with --output"),
+        ((*two, *on), "a record is joined into the file that --output names"),
+        (
+            (two[2], "--with", two[0], *on, "--output", tmp_path / "x.json"),
+            "is of vcr_qa2r on val, not of vcr_q2a on val",
+        ),
+        ((*two, "--split", "val", "--output", tmp_path / "x.json"), "name --data DIR"),
+    ):
+        assert message in run("evaluate", *arguments, cwd=vcr, code=2)[1]
+    assert not (tmp_path / "x.json").exists()
+
+
 def test_two_vcr_checkpoints_are_joined_and_share_one_file(vcr):
     two = ("hub/tiny-vcr_q2a", "--with", "hub/tiny-vcr_qa2r")
     run("evaluate", *two, "--data", "data", "--split", "val", cwd=vcr)
