@@ -624,7 +624,16 @@ def placeholders(folder, label_map=None):
             [],
             "size.shortest_edge: expected 1 to 4096 pixels, not 0",
         ),
-        (edit("preprocessor_config.json", do_resize=[]), [], "preprocessor_config.json: "),
+        (
+            edit("preprocessor_config.json", do_resize=[]),
+            [],
+            "preprocessor_config.json: do_resize: true or false is expected, not []",
+        ),
+        (
+            edit("preprocessor_config.json", do_center_crop="no"),
+            [],
+            "preprocessor_config.json: do_center_crop: true or false is expected, not 'no'",
+        ),
         (
             edit("config.json", num_attention_heads=-1),
             [],
