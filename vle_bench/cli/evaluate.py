@@ -241,7 +241,7 @@ def scoring_accelerator() -> "Accelerator":
     """
     from accelerate import Accelerator
 
-    check_launch(os.environ)
+    check_launch(os.environ, scoring=True)
     return Accelerator()
 
 
@@ -377,4 +377,5 @@ def settings_of(record: "Record") -> str:
         return "joined by annot_id"
     asked = f" (asked for: {model['asked']})" if "asked" in model else ""
     length = f"texts of at most {model['max_text_length']} tokens"
-    return f"{length}, pictures: {model['pictures']}{asked}"
+    resize = f"{model['resize']} ({model['pictures']})" if "resize" in model else model["pictures"]
+    return f"{length}, pictures: {resize}{asked}"

@@ -134,7 +134,7 @@ def test_the_environment_does_not_decide(work, tmp_path, monkeypatch, command):
     _, error = run(*command, cwd=work, code=2)
     assert (
         "accelerate configuration: mixed_precision: fp16" in error
-        and "train.precision belongs in the recipe" in error
+        and "leave it out; `--precision` chooses one for the scoring" in error
     )
     assert not (work / "p.json").exists()
 

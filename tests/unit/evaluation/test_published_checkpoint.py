@@ -228,6 +228,13 @@ def test_the_crop_is_kept_and_a_squash_can_be_asked_for(evaluated, work):
         assert row["answer"] == ANSWERS[int(logits.argmax())]
 
 
+@pytest.mark.parametrize("way", ["crop", "squash"])
+def test_the_name_of_the_resize_is_printed_beside_the_sizes(work, way):
+    sizes = {"crop": "shorter side 32, centre 32 × 32", "squash": "squashed to 32 × 32"}[way]
+    shown = evaluate(work, "--resize", way)[0]
+    assert f"pictures: {way} ({sizes}) (asked for: resize {way})" in shown
+
+
 def test_the_settings_of_older_transformers_are_the_same(evaluated, work):
     """Released folders were saved by versions before 4.25: CLIPFeatureExtractor, and one number for a size."""
     old = {"image_processor_type": "CLIPFeatureExtractor", "size": SIZE, "crop_size": SIZE}
@@ -505,6 +512,22 @@ def test_the_report_tells_that_it_was_trained_elsewhere(evaluated):
     )
 
 
+def test_the_tables_take_the_folder_of_an_evaluated_checkpoint(work):
+    """As `report` and `predict` do; its records lie in results/NAME, not in it."""
+    (work / "boards").mkdir()
+    add = ("table", "--add", "hub/vle-tiny-for-vqa", "--root", "boards", "--format", "md")
+    folder = Path("results", "vle-tiny-for-vqa", "results")
+    _, error = run(*add, cwd=work, code=2)
+    assert f"hub/vle-tiny-for-vqa: no record of it in {folder}; `vle-bench evaluate" in error
+    command = ("evaluate", "hub/vle-tiny-for-vqa", "--data", "data", "--split")
+    run(*command, "minival", cwd=work)
+    assert "marked: trained elsewhere" in run(*add, cwd=work)[0]
+    assert len(list((work / "boards" / "results" / "vqa").iterdir())) == 1
+    run(*command, "val", cwd=work)
+    _, error = run(*add, cwd=work, code=2)
+    assert f"each is added by its path: {folder / 'vqa.minival.json'}, {folder}" in error
+
+
 def test_the_tables_take_such_records_and_mark_them(work):
     (work / "boards").mkdir()
     add = ("table", "--add", "results/vle-tiny-for-vqa", "--root", "boards", "--format", "md,csv")
@@ -656,7 +679,16 @@ def placeholders(folder, label_map=None):
             [],
             "size.shortest_edge: expected 1 to 4096 pixels, not 0",
         ),
-        (edit("preprocessor_config.json", do_resize=[]), [], "preprocessor_config.json: "),
+        (
+            edit("preprocessor_config.json", do_resize=[]),
+            [],
+            "preprocessor_config.json: do_resize: true or false is expected, not []",
+        ),
+        (
+            edit("preprocessor_config.json", do_center_crop="no"),
+            [],
+            "preprocessor_config.json: do_center_crop: true or false is expected, not 'no'",
+        ),
         (
             edit("config.json", num_attention_heads=-1),
             [],
@@ -1038,6 +1070,37 @@ def test_every_make_target_evaluates_and_prints_what_was_published(target, tmp_p
         assert f"evaluate checkpoints/{checkpoints[0]} --with checkpoints/{checkpoints[1]}" in shown
     if target == "meter-vqa":
         assert "--answers data/vqav2-official" in shown
+
+
+def planned(target, *settings):
+    """What make would run, line by line, and what it says on stderr."""
+    command = ["make", "-n", "-f", MAKEFILE, target, *settings, "VENV="]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
+    return done.stdout.replace("\\\n", " ").splitlines(), done.stderr
+
+
+@pytest.mark.parametrize("way", ["crop", "squash", "published-vcr"])
+def test_the_make_targets_try_another_resize_and_keep_its_record(way):
+    lines, _ = planned("score-vle-vcr-base", f"RESIZE={way}")
+    for task in VCR:
+        name = f"vle-base-for-{task.replace('_', '-')}"
+        file = f"results/{name}/{task}.val.{way}.json"
+        (line,) = [one for one in lines if f"evaluate checkpoints/{name}" in one]
+        assert line.startswith(f"test -f {file} || ")
+        assert line.endswith(f"--resize {way} --output {file}")
+    assert "--with" not in "".join(lines)  # it joins the records of the folders as they are
+    lines, said = planned("score-vle-vqa-base", f"RESIZE={way}")
+    if way == "published-vcr":
+        assert lines == [] and "RESIZE=published-vcr: it is none of crop squash" in said
+        return
+    scored = [one for one in lines if " evaluate checkpoints/" in one or " predict " in one]
+    assert len(scored) == 4 and all(f"--resize {way}" in one for one in scored)
+    assert len({one.split("--output ")[1].strip('" ') for one in scored}) == 4
+
+
+def test_a_misspelt_resize_is_refused_before_anything_is_fetched():
+    lines, said = planned("score-vle-vcr-large", "RESIZE=crops")
+    assert lines == [] and "RESIZE=crops: it is none of crop squash published-vcr" in said
 
 
 def test_a_run_of_ours_says_itself_how_it_is_asked(work):
