@@ -132,7 +132,7 @@ def test_the_record_claims_neither_recipe_nor_seed(evaluated):
         None,
         [],
     )
-    assert not record.contaminated and not record.ranked
+    assert record.contaminated is None and not record.ranked
     assert record.model["checkpoint_sha256"] == file_sha256(
         root / "hub" / "vle-tiny-for-vqa" / "pytorch_model.bin"
     )
@@ -575,6 +575,23 @@ def test_a_split_that_was_trained_on_is_contaminated(work):
         and record.training_splits == ["train", "val"]
         and "contaminated: val shares images" in shown
     )
+
+
+def test_what_it_was_trained_on_is_not_forgotten(work):
+    """The mark of a contaminated score must not go where the same checkpoint is scored again."""
+    path = work / "results" / "vle-tiny-for-vqa" / "results" / "vqa.val.json"
+    evaluate(work)
+    assert load_record(path).contaminated is None
+    evaluate(work, "--trained-on", "train+val")  # more is known now
+    before = path.read_bytes()
+    for again, now in (((), "unknown: no --trained-on"), (("--trained-on", "train"), "train")):
+        _, said = evaluate(work, *again, code=2)
+        assert (
+            f"vqa.val.json: exists already and is of another training_splits (train+val, not {now}); "
+            "name another file with --output" in said
+        )
+    assert path.read_bytes() == before
+    evaluate(work, "--trained-on", "val+train")  # the same again is the same
 
 
 def edit(name, **changes):
