@@ -166,7 +166,7 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
     if target.exists():
         raise RequestError(f"{target}: another record is there, and records are never replaced")
     atomic.write_bytes(target, content)
-    marks = ["marked contaminated: its split was trained on"] * record.contaminated
+    marks = ["marked contaminated: its split was trained on"] * bool(record.contaminated)
     marks += ["marked: its split picked the checkpoint too"] * flattered(record)
     marks += ["marked: trained elsewhere"] * (record.kind == "elsewhere")
     marks += [

@@ -156,7 +156,7 @@ def marks_of(group: tuple[Record, ...]) -> list[Footnote]:
     """The marks of an experiment, in the order of `MARKS`."""
     first = group[0]
     holds: dict[Footnote, bool] = {
-        CONTAMINATED: first.contaminated,
+        CONTAMINATED: bool(first.contaminated),
         FLATTERED: picked_on_reported(group),
         DIRTY: Experiment(group, first.primary_metric).dirty,
         ELSEWHERE: first.kind == "elsewhere",

@@ -132,7 +132,7 @@ def test_the_record_claims_neither_recipe_nor_seed(evaluated):
         None,
         [],
     )
-    assert not record.contaminated and not record.ranked
+    assert record.contaminated is None and not record.ranked
     assert record.model["checkpoint_sha256"] == file_sha256(
         root / "hub" / "vle-tiny-for-vqa" / "pytorch_model.bin"
     )
@@ -423,6 +423,61 @@ def test_vcr_is_scored_as_by_the_model_itself(vcr, task):
     assert (record.training_splits, record.ranked) == (["train"], True)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--resize", "squash"),
+        ("--task", "vcr_q2a"),
+        ("--max-text-length", "20"),
+        ("--trained-on", "train"),
+        ("--precision", "fp32"),
+    ],
+)
+def test_options_of_one_checkpoint_are_refused_where_two_are_joined(vcr, given):
+    two = ("hub/tiny-vcr_q2a", "--with", "hub/tiny-vcr_qa2r", "--output", "both.json")
+    _, said = run("evaluate", *two, "--data", "data", "--split", "val", *given, cwd=vcr, code=2)
+    assert (
+        f"evaluate: {given[0]} goes with one checkpoint; --with joins finished evaluations" in said
+    )
+    assert "evaluate Q2A.json --with QA2R.json --output Q2AR.json" in said
+    assert not (vcr / "both.json").exists()
+
+
+def test_two_records_of_another_resize_are_joined(vcr, tmp_path):
+    on = ("--data", "data", "--split", "val")
+    files = {task: tmp_path / f"{task}.json" for task in VCR}
+    for task, file in files.items():
+        asked = ("--resize", "squash", "--output", file)
+        run("evaluate", f"hub/tiny-{task}", *on, *asked, cwd=vcr)
+    two, output = (files["vcr_q2a"], "--with", files["vcr_qa2r"]), tmp_path / "q2ar.json"
+    run("evaluate", *two, *on, "--output", output, cwd=vcr)
+    record = load_record(output)
+    assert record.task == "vcr_q2ar" and record.model["resize"] == "squash"
+    assert record.title == ("tiny-vcr_q2a + tiny-vcr_qa2r, resize squash + resize squash")
+    rows = [
+        [json.loads(line) for line in file.with_suffix(".predictions.jsonl").open(encoding="utf-8")]
+        for file in files.values()
+    ]
+    labels = {row["annot_id"]: row for row in open_prepared(vcr / "data").questions("val")}
+    q2a, qa2r = ({row["id"]: row for row in part} for part in rows)
+    right = [
+        q2a[i]["q2a"] == row["answer_label"] and qa2r[i]["qa2r"] == row["rationale_label"]
+        for i, row in labels.items()
+    ]
+    assert record.metrics["q2ar"].value == pytest.approx(np.mean(right))
+    for arguments, message in (
+        ((*two, *on, "--output", output), "exists already; name another file with --output"),
+        ((*two, *on), "a record is joined into the file that --output names"),
+        (
+            (two[2], "--with", two[0], *on, "--output", tmp_path / "x.json"),
+            "is of vcr_qa2r on val, not of vcr_q2a on val",
+        ),
+        ((*two, "--split", "val", "--output", tmp_path / "x.json"), "name --data DIR"),
+    ):
+        assert message in run("evaluate", *arguments, cwd=vcr, code=2)[1]
+    assert not (tmp_path / "x.json").exists()
+
+
 def test_two_vcr_checkpoints_are_joined_and_share_one_file(vcr):
     two = ("hub/tiny-vcr_q2a", "--with", "hub/tiny-vcr_qa2r")
     run("evaluate", *two, "--data", "data", "--split", "val", cwd=vcr)
@@ -520,6 +575,23 @@ def test_a_split_that_was_trained_on_is_contaminated(work):
         and record.training_splits == ["train", "val"]
         and "contaminated: val shares images" in shown
     )
+
+
+def test_what_it_was_trained_on_is_not_forgotten(work):
+    """The mark of a contaminated score must not go where the same checkpoint is scored again."""
+    path = work / "results" / "vle-tiny-for-vqa" / "results" / "vqa.val.json"
+    evaluate(work)
+    assert load_record(path).contaminated is None
+    evaluate(work, "--trained-on", "train+val")  # more is known now
+    before = path.read_bytes()
+    for again, now in (((), "unknown: no --trained-on"), (("--trained-on", "train"), "train")):
+        _, said = evaluate(work, *again, code=2)
+        assert (
+            f"vqa.val.json: exists already and is of another training_splits (train+val, not {now}); "
+            "name another file with --output" in said
+        )
+    assert path.read_bytes() == before
+    evaluate(work, "--trained-on", "val+train")  # the same again is the same
 
 
 def edit(name, **changes):
@@ -1033,7 +1105,13 @@ def test_the_make_targets_try_another_resize_and_keep_its_record(way):
         (line,) = [one for one in lines if f"evaluate checkpoints/{name}" in one]
         assert line.startswith(f"test -f {file} || ")
         assert line.endswith(f"--resize {way} --output {file}")
-    assert "--with" not in "".join(lines)  # it joins the records of the folders as they are
+    (q2a, qa2r), q2ar = (
+        [f"results/vle-base-for-vcr-{t}/vcr_{t}.val.{way}.json" for t in ("q2a", "qa2r")],
+        f"results/vle-base-for-vcr-q2a/vcr_q2ar.val.{way}.json",
+    )
+    (line,) = [" ".join(one.split()) for one in lines if "--with" in one]
+    assert line.startswith(f"test -f {q2ar} || ")
+    assert f"evaluate {q2a} --with {qa2r} --output {q2ar} --data data/vcr --split val" in line
     lines, said = planned("score-vle-vqa-base", f"RESIZE={way}")
     if way == "published-vcr":
         assert lines == [] and "RESIZE=published-vcr: it is none of crop squash" in said
