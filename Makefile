@@ -225,7 +225,8 @@ define score-vqa
 	--output results/$(1)/vqa.test-dev.$(RESIZE).json)"
 endef
 
-# Trained on train alone (VLE README); its figures are of val. Q2AR joins the evaluations as the folders say only.
+# Trained on train alone (VLE README); its figures are of val.
+vcr_file = results/$(1)-for-vcr-$(if $(filter qa2r,$(2)),qa2r,q2a)/vcr_$(2).val.$(RESIZE).json
 define score-vcr
 	$(call ways,crop squash published-vcr)
 	$(call need_data,vcr,vcr)
@@ -233,8 +234,9 @@ define score-vcr
 	$(call fetch,$(1)-for-vcr-qa2r)
 	$(call score,$(1)-for-vcr-q2a,vcr_q2a,val,data/vcr,train,$(2))
 	$(call score,$(1)-for-vcr-qa2r,vcr_qa2r,val,data/vcr,train,$(2))
-	$(if $(RESIZE),,$(PYTHON) -m vle_bench evaluate checkpoints/$(1)-for-vcr-q2a --with checkpoints/$(1)-for-vcr-qa2r \
-	--data data/vcr --split val --published $(2))
+	$(if $(RESIZE),test -f $(call vcr_file,$(1),q2ar) || $(PYTHON) -m vle_bench evaluate $(call vcr_file,$(1),q2a) \
+	--with $(call vcr_file,$(1),qa2r) --output $(call vcr_file,$(1),q2ar),$(PYTHON) -m vle_bench evaluate \
+	checkpoints/$(1)-for-vcr-q2a --with checkpoints/$(1)-for-vcr-qa2r) --data data/vcr --split val --published $(2)
 endef
 
 HF = $(PYTHON) -m huggingface_hub.cli.hf

@@ -1106,7 +1106,13 @@ def test_the_make_targets_try_another_resize_and_keep_its_record(way):
         (line,) = [one for one in lines if f"evaluate checkpoints/{name}" in one]
         assert line.startswith(f"test -f {file} || ")
         assert line.endswith(f"--resize {way} --output {file}")
-    assert "--with" not in "".join(lines)  # it joins the records of the folders as they are
+    (q2a, qa2r), q2ar = (
+        [f"results/vle-base-for-vcr-{t}/vcr_{t}.val.{way}.json" for t in ("q2a", "qa2r")],
+        f"results/vle-base-for-vcr-q2a/vcr_q2ar.val.{way}.json",
+    )
+    (line,) = [" ".join(one.split()) for one in lines if "--with" in one]
+    assert line.startswith(f"test -f {q2ar} || ")
+    assert f"evaluate {q2a} --with {qa2r} --output {q2ar} --data data/vcr --split val" in line
     lines, said = planned("score-vle-vqa-base", f"RESIZE={way}")
     if way == "published-vcr":
         assert lines == [] and "RESIZE=published-vcr: it is none of crop squash" in said
