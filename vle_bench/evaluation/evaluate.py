@@ -293,8 +293,8 @@ def refuse_another(record: Path, loaded: Loaded) -> None:
         if (
             there.training_splits
         ):  # a record that did not know them may be replaced by one that does
-            splits = ("+".join(there.training_splits), "+".join(ours) or "unknown: no --trained-on")
-            pairs["training_splits"] = splits
+            splits = ("+".join(there.training_splits), "+".join(ours) or "left out")
+            pairs["--trained-on"] = splits
         differing = [name for name, (old, new) in pairs.items() if old not in (None, new)]
         if not differing:
             return

@@ -585,10 +585,10 @@ def test_what_it_was_trained_on_is_not_forgotten(work):
     assert load_record(path).contaminated is None
     evaluate(work, "--trained-on", "train+val")  # more is known now
     before = path.read_bytes()
-    for again, now in (((), "unknown: no --trained-on"), (("--trained-on", "train"), "train")):
+    for again, now in (((), "left out"), (("--trained-on", "train"), "train")):
         _, said = evaluate(work, *again, code=2)
         assert (
-            f"vqa.val.json: exists already and is of another training_splits (train+val, not {now}); "
+            f"vqa.val.json: exists already and is of another --trained-on (train+val, not {now}); "
             "name another file with --output" in said
         )
     assert path.read_bytes() == before
