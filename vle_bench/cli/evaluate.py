@@ -271,7 +271,8 @@ def predict(
     accelerator = scoring_accelerator()
     count, source = predict_checkpoint(request, output, accelerator=accelerator, other=other)
     if is_first_process():
-        print(f"written: {output} ({count:,} answers, each question of {split} once)")
+        answers = f"{count:,} answer" + "s" * (count != 1)
+        print(f"written: {output} ({answers}, each question of {split} once)")
         whole = SOURCES[source].server_split
         if whole is not None and split != whole:
             print(f"The server only accepts complete files: --split {whole} answers every question")

@@ -158,18 +158,23 @@ def predict_split(loaded: Loaded, task: Task, accelerator: Accelerator) -> list[
     _, note = choose(loaded.data, loaded.processor)
     if note and accelerator.is_main_process:
         print(f"pixels: {note}", file=sys.stderr)
-    predictions = task.predict(
-        loaded.model,
-        loaded.data,
-        loaded.request.split,
-        processor=loaded.processor,
-        labels=loaded.labels,
-        inputs=loaded.described.inputs,
-        accelerator=accelerator,
-        batch_size=loaded.request.batch_size,
-        num_workers=loaded.request.num_workers,
-        autocast=partial(autocast, accelerator.device, loaded.precision),
-    )
+    try:
+        predictions = task.predict(
+            loaded.model,
+            loaded.data,
+            loaded.request.split,
+            processor=loaded.processor,
+            labels=loaded.labels,
+            inputs=loaded.described.inputs,
+            accelerator=accelerator,
+            batch_size=loaded.request.batch_size,
+            num_workers=loaded.request.num_workers,
+            autocast=partial(autocast, accelerator.device, loaded.precision),
+        )
+    except RunFailed as error:
+        if names := not_finite(loaded.model.named_parameters()):
+            raise RunFailed(f"{error}; weights that are not finite: {few(names)}") from error
+        raise
     # tanh hides an infinite weight: the logits were finite.
     if names := not_finite(loaded.model.named_parameters()):
         raise RunFailed(

@@ -193,6 +193,19 @@ class Record(Group):
         return hashlib.sha256(f"{digest} {asked}".encode()).hexdigest() if asked else digest
 
     @property
+    def digests(self) -> str:
+        """The first digits of the digests that tell it from namesakes, to be read.
+
+        Of a run its recipe's; of a checkpoint from elsewhere `checkpoint_sha256`, and after a
+        stroke `files_sha256` if the record has it.
+        """
+        if self.kind == "run":
+            return " + ".join(part[:8] for part in self.identity.split(" + "))
+        both = [self.model[k] for k in ("checkpoint_sha256", "files_sha256") if k in self.model]
+        parts = zip(*(digests.split(" + ") for digests in both), strict=True)
+        return " + ".join("/".join(digest[:8] for digest in part) for part in parts)
+
+    @property
     def of_unknown_training(self) -> bool:
         """Whether the training splits are unknown; the scored split may be one of them."""
         return self.kind == "elsewhere" and not self.training_splits

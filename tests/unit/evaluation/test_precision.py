@@ -185,6 +185,7 @@ def test_logits_that_are_not_finite_are_never_scored(work, tmp_path, value):
             f"test: the logits of {record.n:,} of {record.n:,} examples are not finite (NaN or infinite): {first} and"
             in error
         )
+        assert "weights that are not finite: 1 (vqa_classifier.3.bias)" in error
         assert "Traceback" not in error
     assert not list(tmp_path.rglob("results/*")) and not list(tmp_path.rglob("predictions/*"))
     assert not (tmp_path / "p.json").exists()

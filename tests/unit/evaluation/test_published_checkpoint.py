@@ -535,6 +535,7 @@ def test_the_tables_take_such_records_and_mark_them(work):
     run(*command, cwd=work)
     first = work / "results" / "vle-tiny-for-vqa" / "results" / "vqa.minival.json"
     digest = load_record(first).identity[:8]
+    weights, beside = (load_record(first).model[f"{of}_sha256"] for of in ("checkpoint", "files"))
     assert (
         "marked: trained elsewhere; not ranked: what it was trained on is not known"
         in run(*add, cwd=work)[0]
@@ -547,7 +548,7 @@ def test_the_tables_take_such_records_and_mark_them(work):
     assert f"vle-tiny-for-vqa.minival.elsewhere.{digest}.json" in files and len(files) == 2
     page = (work / "boards" / "vqa_v2.md").read_text(encoding="utf-8")
     assert (
-        re.search(rf"\| vle-tiny-for-vqa \({digest}\) fp32 ◊?◦¿ \|", page)
+        re.search(rf"\| vle-tiny-for-vqa \({weights[:8]}/{beside[:8]}\) fp32 ◊?◦¿ \|", page)
         and "measured; trained elsewhere" in page
     )
     assert (
@@ -1196,8 +1197,9 @@ def test_two_are_compared(work):
     run("evaluate", "hub/other", "--data", "data", "--split", "val", "--resize", "squash", cwd=work)
     shown, _ = run("compare", "hub/vle-tiny-for-vqa", "hub/other", "--data", "data", cwd=work)
     digest = file_sha256(work / "hub" / "other" / "pytorch_model.bin")[:8]
+    beside = pretrained.files_sha256(work / "hub" / "vle-tiny-for-vqa")[:8]
     assert (
-        f"A: results/vle-tiny-for-vqa, checkpoint vle-tiny-for-vqa {digest}, trained elsewhere: accuracy 63.33"
+        f"A: results/vle-tiny-for-vqa, checkpoint vle-tiny-for-vqa {digest}/{beside}, trained elsewhere: accuracy 63.33"
         in shown
     )
     assert "B: results/other, checkpoint other, resize squash " in shown

@@ -34,6 +34,23 @@ def test_what_earlier_versions_lack_is_empty() -> None:
     assert (fourth.precision, precision_of(fourth)) == ("fp32", "fp32, trained in bf16")
 
 
+def test_the_digests_that_are_shown_are_those_of_the_record(tmp_path: Path) -> None:
+    """The same weights with other files beside them share the first of the two."""
+    assert load_record(changed(tmp_path, elsewhere)).digests == "abababab"
+    for digests, shown in (
+        (("12" * 32, "34" * 32), "12121212/34343434"),
+        (
+            (f"{'12' * 32} + {'56' * 32}", f"{'34' * 32} + {'78' * 32}"),
+            "12121212/34343434 + 56565656/78787878",
+        ),
+    ):
+        model = dict(zip(("checkpoint_sha256", "files_sha256"), digests, strict=True))
+        path = changed(tmp_path, lambda v, model=model: (elsewhere(v), v["model"].update(model)))
+        assert load_record(path).digests == shown
+    run = load_record(VERSIONS / "version-5.json")
+    assert run.digests == run.recipe["experiment"][:8]
+
+
 def test_a_run_of_unknown_data_may_have_seen_the_pictures(tmp_path: Path) -> None:
     unknown = {"training_data": {"source": "not known"}}
     record = load_record(changed(tmp_path, lambda values: values.update(unknown)))
