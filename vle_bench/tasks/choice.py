@@ -19,7 +19,7 @@ from vle_bench.data.official.further import OFFICIAL_ID
 from vle_bench.data.pixels import PixelStore
 from vle_bench.data.prepared import PreparedData, open_prepared
 from vle_bench.data.tokenization import train_tokenizer
-from vle_bench.errors import RequestError
+from vle_bench.errors import RequestError, RunFailed
 from vle_bench.metrics.bootstrap import figure, figures
 from vle_bench.tasks.base import Collate, Processor, Settings, Task, predict_in_batches
 from vle_bench.tasks.predictions import Id, Prediction, Scores, by_id, is_probability
@@ -144,10 +144,20 @@ class Choice:
         return None
 
     def score(self, predictions: list[Prediction], questions: Dataset) -> Scores:
-        """Compute the accuracy and its breakdown, with 95 % intervals from resampled images."""
+        """Compute the accuracy and its breakdown, with 95 % intervals from resampled images.
+
+        Raises:
+            RunFailed: the predictions are not one for each question, or of other choices.
+        """
         columns = ["question_id", "image_id", "question_type", "choices", "right_choice"]
         table = questions.select_columns(columns).to_list()
         predicted = by_id(predictions, [row["question_id"] for row in table])
+        for row in table:
+            if len(predicted[row["question_id"]]["scores"]) != len(row["choices"]):
+                raise RunFailed(
+                    f"question {row['question_id']}: its {len(row['choices'])} choices are not "
+                    "those that were predicted"
+                )
         hits = np.array(
             [float(predicted[row["question_id"]]["chosen"] == row["right_choice"]) for row in table]
         )
