@@ -214,6 +214,16 @@ def test_data_of_one_form_are_refused_by_tasks_of_another():
         load_task("choice").open(Path("open"))
 
 
+def test_folders_of_open_questions_are_recognised_as_before():
+    """Columns that they never read are no part of how they were prepared."""
+    manifest = prepare(spec(in_words(rows_of()), form="vqa"), Path("open"), AS_USUAL, {})
+    assert manifest.form is None and "form" not in manifest.as_json()
+    columns = json.loads(manifest.inputs["options"]["columns"])
+    assert [*columns] == [
+        *("image", "question", "answers", "id", "group", "question_type", "answer_type"),
+    ]
+
+
 def test_the_report_and_the_check(capsys):
     manifest = prepare(spec(rows_of()), Path("out"), AS_USUAL, {})
     counts = [split["choices"] for split in manifest.report.values()]
