@@ -199,29 +199,44 @@ define need_data
 	{ echo "data/$(1): no prepared data there: docs/$(2).md says how to make them" >&2; exit 2; }
 endef
 
+# RESIZE=crop|squash|published-vcr scores a published checkpoint with pictures made another way than its folder says, into a record
+# named after it; one that is there is kept. A wrong word is refused before anything is fetched.
+ways = $(if $(filter-out $(1),$(RESIZE)),$(error RESIZE=$(RESIZE): it is none of $(1)))
+define score
+	$(if $(RESIZE),test -f results/$(1)/$(2).$(3).$(RESIZE).json || \
+	)$(EVALUATE) checkpoints/$(1) --data $(4) --split $(3) --trained-on $(5) --published $(6)$(if $(RESIZE), --resize $(RESIZE) \
+	--output results/$(1)/$(2).$(3).$(RESIZE).json)
+endef
+
 # Score a published checkpoint on minival and val, write the server's file, print the published figures. Both splits were trained
 # on (VLE: train and val but for 1,000 unknown images, `write_vqa.py`; METER: all of both, its issue 11), so the scores are high
 # and never ranked. Compare the server's score of the file with the published one.
+server_file = results/$(1)/vqa_test$(if $(RESIZE),.$(RESIZE)).json
 define score-vqa
+	$(call ways,crop squash)
 	$(call need_data,vqav2,vqa)
 	$(2)
-	$(EVALUATE) checkpoints/$(1) --data data/vqav2 --split minival --trained-on train+val --published $(3)
-	$(EVALUATE) checkpoints/$(1) --data data/vqav2 --split val --trained-on train+val --published $(3)
-	test -f results/$(1)/vqa_test.json || \
-	$(PREDICT) checkpoints/$(1) --data data/vqav2 --split test --output results/$(1)/vqa_test.json
+	$(call score,$(1),vqa,minival,data/vqav2,train+val,$(3))
+	$(call score,$(1),vqa,val,data/vqav2,train+val,$(3))
+	test -f $(call server_file,$(1)) || \
+	$(PREDICT) checkpoints/$(1) --data data/vqav2 --split test$(if $(RESIZE), --resize $(RESIZE)) --output $(call server_file,$(1))
 	@echo "What the server answers: vle-bench evaluate checkpoints/$(1) --data data/vqav2 --split test-dev \
-	--server-result FILE --trained-on train+val --published $(3)"
+	--server-result FILE --trained-on train+val --published $(3)$(if $(RESIZE), --resize $(RESIZE) \
+	--output results/$(1)/vqa.test-dev.$(RESIZE).json)"
 endef
 
 # Trained on train alone (VLE README); its figures are of val.
+vcr_file = results/$(1)-for-vcr-$(if $(filter qa2r,$(2)),qa2r,q2a)/vcr_$(2).val.$(RESIZE).json
 define score-vcr
+	$(call ways,crop squash published-vcr)
 	$(call need_data,vcr,vcr)
 	$(call fetch,$(1)-for-vcr-q2a)
 	$(call fetch,$(1)-for-vcr-qa2r)
-	$(EVALUATE) checkpoints/$(1)-for-vcr-q2a --data data/vcr --split val --trained-on train --published $(2)
-	$(EVALUATE) checkpoints/$(1)-for-vcr-qa2r --data data/vcr --split val --trained-on train --published $(2)
-	$(PYTHON) -m vle_bench evaluate checkpoints/$(1)-for-vcr-q2a --with checkpoints/$(1)-for-vcr-qa2r --data data/vcr --split val \
-	--published $(2)
+	$(call score,$(1)-for-vcr-q2a,vcr_q2a,val,data/vcr,train,$(2))
+	$(call score,$(1)-for-vcr-qa2r,vcr_qa2r,val,data/vcr,train,$(2))
+	$(if $(RESIZE),test -f $(call vcr_file,$(1),q2ar) || $(PYTHON) -m vle_bench evaluate $(call vcr_file,$(1),q2a) \
+	--with $(call vcr_file,$(1),qa2r) --output $(call vcr_file,$(1),q2ar),$(PYTHON) -m vle_bench evaluate \
+	checkpoints/$(1)-for-vcr-q2a --with checkpoints/$(1)-for-vcr-qa2r) --data data/vcr --split val --published $(2)
 endef
 
 HF = $(PYTHON) -m huggingface_hub.cli.hf

@@ -40,13 +40,32 @@ def _reason(error: Exception) -> str:
         case OSError():
             return f"cannot be read: {error.strerror or error}"
         case UnicodeDecodeError():
-            return f"not UTF-8 text (byte {error.start})"
+            return f"not UTF-8 text (byte {error.start}){_other_format(error.object)}"
         case json.JSONDecodeError():
             place = f"line {error.lineno}, column {error.colno}"
             return f"broken or cut-off JSON at {place}: {error.msg}"
         case RecursionError():
             return "JSON nested too deep"
     return str(error)
+
+
+# First bytes of files that are taken for text → what they are, and the way out. UTF-32 is before
+# UTF-16, whose mark it begins with.
+_CONVERT = "begins with the byte order mark of {0}; `iconv -f {0} -t UTF-8` converts it"
+_OTHER_FORMATS = {
+    b"\xff\xfe\x00\x00": _CONVERT.format("UTF-32"),
+    b"\x00\x00\xfe\xff": _CONVERT.format("UTF-32"),
+    b"\xff\xfe": _CONVERT.format("UTF-16"),
+    b"\xfe\xff": _CONVERT.format("UTF-16"),
+    b"\x1f\x8b": "compressed by gzip; decompress it first, with `gunzip`",
+    b"PK\x03\x04": "a zip archive; unpack it first, with `unzip`",
+}
+
+
+def _other_format(content: bytes) -> str:
+    """Say what bytes that are no UTF-8 are; empty if that is not known."""
+    known = (what for first, what in _OTHER_FORMATS.items() if content.startswith(first))
+    return "".join(f": {what}" for what in [*known][:1])
 
 
 def once(pairs: list[tuple[str, object]]) -> JsonObject:

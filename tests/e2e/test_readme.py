@@ -17,6 +17,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, DebertaV2Config, Deb
 
 from tests.miniature import by_name, in_process
 from tests.miniature.own import choice_rows, easy_rows, export, write_lines
+from tests.miniature.published import vcr_tokenizer, write_twin
 from tests.miniature.vcr import write_vcr
 from tests.miniature.vqav2 import write_vqav2
 from vle_bench.data.prepare.shapes_vcr import prepare_shapes_vcr
@@ -228,6 +229,15 @@ def score_published(parts, work):
     assert f"data/{folder}: no prepared data there: docs/{data}.md says how to make them" in said
 
 
+def score_resized(parts, work):
+    """A small checkpoint in the published layout takes the place of the published one."""
+    if not (work / parts[2]).is_dir():
+        write_twin(work / parts[2], "VLEForVCRQ2A", vcr_tokenizer(work / "data" / "vcr"))
+    shown = execute([*VLE, *parts[1:]], work)
+    way = parts[parts.index("--resize") + 1]
+    assert f"pictures: {way} (" in shown and f"written: {parts[-1]}" in shown
+
+
 def score_predictions(parts, work):
     official = (work / "data/easy-vqa-official/questions-test.json").read_text(encoding="utf-8")
     answers = [
@@ -310,6 +320,7 @@ HOW = [
     (r"vle-bench score vqa ", score_predictions),
     (r"vle-bench predict ", predict),
     (r"vle-bench evaluate .* --server-result ", record_server_result),
+    (r"vle-bench evaluate checkpoints/.* --resize ", score_resized),
     (r"vle-bench reproduce ", reproduce),
     (r"vle-bench compare ", compare),
     (r"vle-bench bench ", bench),

@@ -152,7 +152,10 @@ def prepared_golden(folder: Path, answers: list[list[str]]) -> Path:
 def prepared_vcr(folder: Path) -> tuple[Path, Any]:
     """The miniature VCR, and a tokenizer of its words that the golden checkpoints have room for."""
     prepare_vcr(write_vcr(folder / "official"), folder / "data")
-    records = (json.loads(r) for r in open_prepared(folder / "data").questions("val")["record"])
-    return folder / "data", train_tokenizer(
-        (text for record in records for text in texts_of(record)), 200
-    )
+    return folder / "data", vcr_tokenizer(folder / "data")
+
+
+def vcr_tokenizer(data: Path) -> Any:
+    """A tokenizer of the words of prepared VCR's val."""
+    records = (json.loads(r) for r in open_prepared(data).questions("val")["record"])
+    return train_tokenizer((text for record in records for text in texts_of(record)), 200)

@@ -1,5 +1,7 @@
 """Records of a large file, one by one."""
 
+import codecs
+import gzip
 import json
 
 import pytest
@@ -165,3 +167,26 @@ def test_a_byte_order_mark_is_skipped(tmp_path):
     assert read_json(path) == [{"id": 1}] == list(stream(path, None))
     path.write_bytes(b'\xef\xbb\xbf{"id": 1}\n\n{"id": 2}')
     assert list(jsonl_records(path)) == [(1, {"id": 1}), (3, {"id": 2})]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"id": 1}]'.encode("utf-16"), "UTF-16; `iconv -f UTF-16 -t UTF-8` converts it"),
+        (codecs.BOM_UTF16_BE + "[]".encode("utf-16-be"), "the byte order mark of UTF-16; "),
+        ('[{"id": 1}]'.encode("utf-32"), "UTF-32; `iconv -f UTF-32 -t UTF-8` converts it"),
+        (codecs.BOM_UTF32_BE + "[]".encode("utf-32-be"), "the byte order mark of UTF-32; "),
+        (gzip.compress(b"[]"), "compressed by gzip; decompress it first, with `gunzip`"),
+    ],
+)
+def test_what_is_no_text_is_named_with_the_way_out(tmp_path, content, message):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    for read in (read_json, lambda path: list(stream(path, None))):
+        with pytest.raises(RequestError) as caught:
+            read(path)
+        assert str(caught.value).startswith(f"{path}: not UTF-8 text (byte ")
+        assert message in str(caught.value)
+    with pytest.raises(RequestError) as caught:
+        list(jsonl_records(path))
+    assert message in str(caught.value)

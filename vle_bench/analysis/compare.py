@@ -294,9 +294,7 @@ def run_lines(comparison: Comparison) -> Iterator[str]:
 def origin_of(record: Record) -> str:
     """Recipe and seed of a run, or the checkpoint that was trained elsewhere."""
     if record.kind == "elsewhere":
-        return (
-            f"checkpoint {record.title} {record.model['checkpoint_sha256'][:8]}, trained elsewhere"
-        )
+        return f"checkpoint {record.title} {record.digests}, trained elsewhere"
     return f"recipe {record.recipe['name']} {record.recipe['hash']}, seed {record.seed}"
 
 

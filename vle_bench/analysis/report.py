@@ -273,7 +273,7 @@ def provenance(evaluation: Evaluation) -> dict[str, str]:
         "seed": "not known" if record.seed is None else str(record.seed),
         "data": f"{record.data_name}, {evaluation.data.root}, manifest {data['manifest_hash']}",
         "training splits": ", ".join(record.training_splits) or "not known",
-        "contaminated": "yes" if record.contaminated else "no",
+        "contaminated": {True: "yes", False: "no", None: "not known"}[record.contaminated],
         "recipe": f"{record.recipe['name']}, hash {record.recipe['hash']}"
         if is_run
         else "none: trained elsewhere",

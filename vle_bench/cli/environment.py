@@ -49,5 +49,5 @@ def print_rows(rows: list[tuple[str, float, tuple[float, float] | None, int | No
         bounds = ""
         if interval is not None:
             bounds = f"   (95 %: {100 * interval[0]:.2f} to {100 * interval[1]:.2f})"
-        count = f"   {n:,} questions" if n is not None else ""
+        count = f"   {n:,} question{'s' * (n != 1)}" if n is not None else ""
         print(f"{name:28} {100 * value:6.2f}{bounds}{count}")

@@ -1,6 +1,7 @@
 """Commands that run a checkpoint: `evaluate` and `predict`."""
 
 import os
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -127,21 +128,20 @@ def evaluate(
     Prints the scores and writes the result record and the predictions: into the run folder, into
     results/NAME/ of the current folder for a checkpoint that was trained elsewhere, or where
     --output says. `evaluate Q2A --with QA2R` joins the predictions of two VCR checkpoints, both
-    evaluated before, by annot_id: Q2AR. With --server-result the scores are the server's, and no
-    model runs.
+    evaluated before, by annot_id: Q2AR; either may be a record that --output named. With
+    --server-result the scores are the server's, and no model runs.
     """
     if server_result is not None and (split is None or other is not None):
         raise RequestError(
             "evaluate: --server-result goes with --split test-dev, and without --with"
         )
-    if precision is not None and other is not None:
-        raise RequestError(
-            "evaluate: --precision goes with one checkpoint; --with joins finished evaluations"
-        )
+    asked = Asked(task, max_text_length, resize.value if resize else None, trained_on)
+    if other is not None:
+        refuse_with_joined({"--precision": precision, **asked.options})
     if published is not None:
         published_lines(published, "", "")  # refuse a misspelt name before the work
-    asked = Asked(task, max_text_length, resize.value if resize else None, trained_on)
-    request = requested(checkpoint, recipe, data, split, precision, asked)
+    joined = other is not None
+    request = requested(checkpoint, recipe, data, split, precision, asked, joined=joined)
     quiet_libraries()
     if other is not None:
         root = request.data_root if data or recipe else None
@@ -155,16 +155,37 @@ def evaluate(
         print("\n".join(f"written: {path}" for path in written))
 
 
+def refuse_with_joined(options: Mapping[str, object]) -> None:
+    """Refuse the options of a single checkpoint's evaluation, which --with would not heed."""
+    if given := [name for name, value in options.items() if value is not None]:
+        raise RequestError(
+            f"evaluate: {given[0]} goes with one checkpoint; --with joins finished evaluations: "
+            f"evaluate each with {given[0]} and --output FILE, then join the two files: evaluate "
+            "Q2A.json --with QA2R.json --output Q2AR.json"
+        )
+
+
 def join(
     request: Request, other: Path, output: Path | None, data_root: Path | None
 ) -> tuple["Record", list[Path]]:
-    """Join the predictions of two VCR checkpoints: the record, and the files written."""
+    """Join the predictions of two VCR checkpoints: the record, and the files written.
+
+    Args:
+        other: like `request.checkpoint` a checkpoint, or the record file of an evaluation.
+    """
     from vle_bench.evaluation.vcr_join import join_vcr
 
-    split = request.split
-    run, other_run = evaluation_folder(request.checkpoint), evaluation_folder(other)
+    split, files = request.split, [p for p in (request.checkpoint, other) if p.is_file()]
+    run, other_run = (
+        path if path.is_file() else evaluation_folder(path) for path in (request.checkpoint, other)
+    )
+    if files and output is None:
+        raise RequestError(f"{files[0]}: a record is joined into the file that --output names")
     target = output or run / "results" / f"{JOINED}.{split}.json"
-    check_joined_output(target, run, other_run, split)
+    if files:
+        refuse_existing(target)
+    else:
+        check_joined_output(target, run, other_run, split)
     accelerator = scoring_accelerator()
     record = join_vcr(run, other_run, split, target, accelerator=accelerator, data_root=data_root)
     return record, [target]
@@ -220,7 +241,7 @@ def scoring_accelerator() -> "Accelerator":
     """
     from accelerate import Accelerator
 
-    check_launch(os.environ)
+    check_launch(os.environ, scoring=True)
     return Accelerator()
 
 
@@ -250,7 +271,8 @@ def predict(
     accelerator = scoring_accelerator()
     count, source = predict_checkpoint(request, output, accelerator=accelerator, other=other)
     if is_first_process():
-        print(f"written: {output} ({count:,} answers, each question of {split} once)")
+        answers = f"{count:,} answer" + "s" * (count != 1)
+        print(f"written: {output} ({answers}, each question of {split} once)")
         whole = SOURCES[source].server_split
         if whole is not None and split != whole:
             print(f"The server only accepts complete files: --split {whole} answers every question")
@@ -263,11 +285,14 @@ def requested(
     split: str | None,
     precision: str | None,
     asked: Asked,
+    *,
+    joined: bool = False,
 ) -> Request:
     """Take data and split from the command line, or from a recipe.
 
     Args:
         recipe: None: the recipe of the training run, if there is one.
+        joined: the checkpoint may be the record file of its evaluation.
 
     Raises:
         RequestError: the checkpoint does not exist, or nothing names the data or the split.
@@ -275,7 +300,7 @@ def requested(
     from vle_bench.recipe.load import load_recipe
     from vle_bench.recipe.schema import TrainGroup
 
-    if not checkpoint.is_dir():
+    if not checkpoint.is_dir() and not (joined and checkpoint.is_file()):
         on_hub = len(checkpoint.parts) == 2 and not checkpoint.is_absolute()  # OWNER/MODEL
         target = f"checkpoints/{checkpoint.name}"
         fetch = f"; of the hub: `hf download {checkpoint} --local-dir {target}`"
@@ -353,4 +378,5 @@ def settings_of(record: "Record") -> str:
         return "joined by annot_id"
     asked = f" (asked for: {model['asked']})" if "asked" in model else ""
     length = f"texts of at most {model['max_text_length']} tokens"
-    return f"{length}, pictures: {model['pictures']}{asked}"
+    resize = f"{model['resize']} ({model['pictures']})" if "resize" in model else model["pictures"]
+    return f"{length}, pictures: {resize}{asked}"

@@ -42,7 +42,10 @@ def table(
     root: Annotated[Path, typer.Option(help="leaderboards folder")] = Path("leaderboards"),
     add: Annotated[
         list[Path] | None,
-        typer.Option(metavar="RUN", help="first add the record of a run, or a record file"),
+        typer.Option(
+            metavar="RUN",
+            help="first add the record of a run or of a published checkpoint, or a record file",
+        ),
     ] = None,
     if_new: Annotated[
         bool,

@@ -49,7 +49,8 @@ def score_vqa(
     result = score_vqa_files(questions, annotations, predictions)
     accuracies = result["per_question"]
     if count := result["numbered"]:
-        print(f"{annotations}: {NUMBERED} ({count:,} questions)", file=sys.stderr)
+        counted = f"{count:,} question" + "s" * (count > 1)
+        print(f"{annotations}: {NUMBERED} ({counted})", file=sys.stderr)
     for note in result["notes"]:
         print(f"{predictions}: {note}", file=sys.stderr)
     if per_question is not None:

@@ -5,6 +5,7 @@ import functools
 import http.client
 import io
 import logging
+import re
 import urllib.request
 import warnings
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ logger = logging.getLogger(__name__)
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 200_000_000  # of a picture from the network
 TIMEOUT = 60.0  # seconds without a byte
+ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")  # RFC 3986, 3.1
 # Keys in `info` of a picture: the EXIF orientation of its file, 2 to 8, if the picture was turned;
 # and that `decode` made it, so that a processor need not turn and convert it a second time.
 TURNED = "turned"
@@ -106,6 +108,10 @@ def read(source: object, name: str, timeout: float = TIMEOUT) -> Image.Image:
         return decode(_fetched(source, name, timeout), name)
     if isinstance(source, str | Path):
         name = f"{name} ({source})"
+        if isinstance(source, str) and (scheme := ADDRESS.match(source)):
+            raise ValueError(
+                f"{name}: {scheme[0]} is not fetched; give http://, https://, data:image/ or a path"
+            )
         try:
             content = Path(source).read_bytes()
         except OSError as error:

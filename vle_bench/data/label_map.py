@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vle_bench.errors import RequestError
-from vle_bench.json_files import parse, read_json, reading
+from vle_bench.json_files import parse, read_json, reading, short
 
 Unchecked = Sequence[object]  # the entries of a file that should be answers
 
@@ -50,7 +50,7 @@ def read_label_map(path: Path) -> list[str]:
         RequestError: an index that is missing or occurs twice, an answer twice, or another content.
     """
     if path.suffix.lower() not in (".txt", ".jsonl"):
-        return checked(path, answers_of_content(path, read_json(path)))
+        return checked(path, answers_of_content(path, json_of(path)))
     with reading(path):
         text = path.read_text(encoding="utf-8-sig")
     if (content := one_value(path, text)) is not None:
@@ -63,6 +63,19 @@ def read_label_map(path: Path) -> list[str]:
     if empty := [number for number, line in enumerate(lines, 1) if not line.strip()]:
         raise RequestError(f"{path}: line {empty[0]}: empty; an answer a line is expected")
     return checked(path, [line.strip() for line in lines])
+
+
+def json_of(path: Path) -> object:
+    """Read a file that is taken for JSON, as its name ends neither in .txt nor in .jsonl."""
+    try:
+        return read_json(path)
+    except RequestError as error:
+        if path.suffix.lower() == ".json" or not isinstance(error.__cause__, json.JSONDecodeError):
+            raise
+        raise RequestError(
+            f"{error}; a label map is JSON, or an answer a line in a file that ends in .txt or "
+            ".jsonl"
+        ) from error
 
 
 def one_value(path: Path, text: str) -> object:
@@ -159,11 +172,13 @@ def in_order(path: Path, name: str, pairs: list[tuple[object, object]]) -> Unche
         )
         if number is None:
             raise RequestError(
-                f"{path}: {name}: the index of {label!r} is {index!r}, not a whole number from 0"
+                f"{path}: {name}: the index of {short(label)} is {short(index)}, not a whole "
+                "number from 0"
             )
         if number in numbered:
             raise RequestError(
-                f"{path}: {name}: index {number} stands for both {numbered[number]!r} and {label!r}"
+                f"{path}: {name}: index {number} stands for both "
+                f"{short(numbered[number])} and {short(label)}"
             )
         numbered[number] = label
     if missing := sorted(set(range(len(numbered))) - set(numbered)):
@@ -177,12 +192,17 @@ def checked(path: Path, labels: Unchecked) -> list[str]:
     answers: dict[str, None] = {}  # in their order
     for label in labels:
         if not isinstance(label, str):
-            raise RequestError(f"{path}: {label!r} is not a string")
+            raise RequestError(
+                f"{path}: {short(label)} is not a string; of two dictionaries, answers by index "
+                "and the reverse, give one"
+                if isinstance(label, dict)
+                else f"{path}: {short(label)} is not a string"
+            )
         if label in answers:
-            raise RequestError(f"{path}: the answer {label!r} occurs twice")
+            raise RequestError(f"{path}: the answer {short(label)} occurs twice")
         if re.search("[\ud800-\udfff]", label):
             raise RequestError(
-                f"{path}: the answer {label!r} has half of a surrogate pair, which is no text"
+                f"{path}: the answer {short(label)} has half of a surrogate pair, which is no text"
             )
         answers[label] = None
     if not answers:

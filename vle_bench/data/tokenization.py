@@ -20,6 +20,14 @@ from transformers.utils import cached_file
 
 SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
 _FILE = "tokenizer.json"
+# Each of them makes a tokenizer; the first two are those of VLE.
+TOKENIZER_FILES = (
+    "spm.model",
+    "tokenizer.json",
+    "vocab.json",
+    "vocab.txt",
+    "sentencepiece.bpe.model",
+)
 _DONE = "_as_in_its_file"
 _NONE_IF_MISSING = {
     f"_raise_exceptions_for_{what}": False
@@ -36,7 +44,15 @@ _MOST_MARKS = 3  # that compose with one letter in SentencePiece's rules, as in 
 
 
 def load_tokenizer(source: str | Path, **kwargs: Any) -> PreTrainedTokenizerBase:
-    """Load a tokenizer as `AutoTokenizer.from_pretrained` does, with the normaliser of its file."""
+    """Load a tokenizer as `AutoTokenizer.from_pretrained` does, with the normaliser of its file.
+
+    Raises:
+        FileNotFoundError: a folder without the file of a tokenizer.
+    """
+    folder = Path(source, kwargs.get("subfolder") or "")
+    if folder.is_dir() and not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        expected = " nor ".join(TOKENIZER_FILES[:2])
+        raise FileNotFoundError(f"neither {expected} is in {folder}")
     hub = {key: value for key, value in kwargs.items() if key in _HUB and value is not None}
     return as_in_its_file(AutoTokenizer.from_pretrained(str(source), **kwargs), **hub)
 

@@ -24,6 +24,7 @@ from vle_bench.evaluation.published_checkpoint import (
     trained_on,
 )
 from vle_bench.evaluation.record import (
+    NOT_KNOWN,
     SCHEMA_VERSION,
     Record,
     Training,
@@ -44,8 +45,6 @@ from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Data, Task
 from vle_bench.tasks.predictions import Id, Prediction, Scores, write_predictions
-
-NOT_KNOWN = "not known"  # the training data of a checkpoint of an earlier version
 
 
 @dataclass(frozen=True)
@@ -159,18 +158,23 @@ def predict_split(loaded: Loaded, task: Task, accelerator: Accelerator) -> list[
     _, note = choose(loaded.data, loaded.processor)
     if note and accelerator.is_main_process:
         print(f"pixels: {note}", file=sys.stderr)
-    predictions = task.predict(
-        loaded.model,
-        loaded.data,
-        loaded.request.split,
-        processor=loaded.processor,
-        labels=loaded.labels,
-        inputs=loaded.described.inputs,
-        accelerator=accelerator,
-        batch_size=loaded.request.batch_size,
-        num_workers=loaded.request.num_workers,
-        autocast=partial(autocast, accelerator.device, loaded.precision),
-    )
+    try:
+        predictions = task.predict(
+            loaded.model,
+            loaded.data,
+            loaded.request.split,
+            processor=loaded.processor,
+            labels=loaded.labels,
+            inputs=loaded.described.inputs,
+            accelerator=accelerator,
+            batch_size=loaded.request.batch_size,
+            num_workers=loaded.request.num_workers,
+            autocast=partial(autocast, accelerator.device, loaded.precision),
+        )
+    except RunFailed as error:
+        if names := not_finite(loaded.model.named_parameters()):
+            raise RunFailed(f"{error}; weights that are not finite: {few(names)}") from error
+        raise
     # tanh hides an infinite weight: the logits were finite.
     if names := not_finite(loaded.model.named_parameters()):
         raise RunFailed(
@@ -279,13 +283,18 @@ def refuse_another(record: Path, loaded: Loaded) -> None:
     elif there.data.get("manifest_hash", loaded.data.manifest.hash) != loaded.data.manifest.hash:
         other = f"of other data than {loaded.request.data_root}"
     else:
-        length = "max_text_length"
+        length, ours = "max_text_length", loaded.described.training_splits
         pairs = {
             "split": (there.split, loaded.request.split),
             "precision": (there.precision, loaded.precision),
             "resize": (model.get("resize"), loaded.processor.resize),
             length: (model.get(length), loaded.described.model.get(length)),
         }
+        if (
+            there.training_splits
+        ):  # a record that did not know them may be replaced by one that does
+            splits = ("+".join(there.training_splits), "+".join(ours) or "left out")
+            pairs["--trained-on"] = splits
         differing = [name for name, (old, new) in pairs.items() if old not in (None, new)]
         if not differing:
             return

@@ -240,6 +240,10 @@ def check_picture(path: Path, processor: VLEProcessor, expected: tuple[int, int,
 
 def check_settings(path: Path, settings: Any) -> None:
     """What would fail at the first picture, or give pixels that are no numbers."""
+    for name in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
+        flag: Any = getattr(settings, name, None)
+        if not isinstance(flag, bool | None):
+            raise RequestError(f"{path}: {name}: true or false is expected, not {flag!r}")
     for name, least in (("image_mean", -math.inf), ("image_std", 0)):
         values: Any = getattr(settings, name, None)
         listed = isinstance(values, list | tuple) and len(values) == CHANNELS

@@ -16,8 +16,10 @@ from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, loads, reading
 from vle_bench.tasks.predictions import Id
 
-# 2: breakdown; 3: experiment, expect, ids_sha256; 4: precision; 5: training_data
-SCHEMA_VERSION = 5
+# 2: breakdown; 3: experiment, expect, ids_sha256; 4: precision; 5: training_data;
+# 6: contaminated may be unknown
+SCHEMA_VERSION = 6
+NOT_KNOWN = "not known"  # the training data of a checkpoint of an earlier version
 ROUNDING = 1e-9  # of a mean that is summed in another order
 # Names that become parts of file names
 NAME, PARTS = r"[A-Za-z0-9][\w.-]*", r"[\w.-]+( \+ [\w.-]+)*"
@@ -77,7 +79,7 @@ class Record(Group):
     recipe: dict[str, str] = {}
     expect: Expect | None = None
     training_splits: list[str]
-    contaminated: bool
+    contaminated: bool | None  # None: the training data are not known
     # name, parameters, checkpoint_sha256, files_sha256 (config.json and the processor's files),
     # resize (how a picture became the model's square). Trained elsewhere: also max_text_length,
     # pictures, and `asked`, the settings that were not those of its folder.
@@ -116,6 +118,9 @@ class Record(Group):
             raise ValueError(
                 f"primary_metric {self.primary_metric!r} is none of the metrics: {metrics}"
             )
+        unknown = self.of_unknown_training or self.trained_on == NOT_KNOWN
+        if unknown and not self.contaminated:
+            self.contaminated = None  # earlier versions said false
         self.check_groups()
         if self.kind == "elsewhere":
             self.check_checkpoint()
@@ -186,6 +191,19 @@ class Record(Group):
         if files := self.model.get("files_sha256"):  # earlier versions did not say
             digest = hashlib.sha256(f"{digest} {files}".encode()).hexdigest()
         return hashlib.sha256(f"{digest} {asked}".encode()).hexdigest() if asked else digest
+
+    @property
+    def digests(self) -> str:
+        """The first digits of the digests that tell it from namesakes, to be read.
+
+        Of a run its recipe's; of a checkpoint from elsewhere `checkpoint_sha256`, and after a
+        stroke `files_sha256` if the record has it.
+        """
+        if self.kind == "run":
+            return " + ".join(part[:8] for part in self.identity.split(" + "))
+        both = [self.model[k] for k in ("checkpoint_sha256", "files_sha256") if k in self.model]
+        parts = zip(*(digests.split(" + ") for digests in both), strict=True)
+        return " + ".join("/".join(digest[:8] for digest in part) for part in parts)
 
     @property
     def of_unknown_training(self) -> bool:

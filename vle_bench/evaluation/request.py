@@ -38,16 +38,22 @@ class Asked:
     resize: "Resize | None" = None
     trained_on: str | None = None
 
-    def refuse(self, folder: Path, task: str) -> None:
-        """A run of ours knows all of this; only its task may be named again."""
-        if self.task not in (None, task):
-            raise RequestError(f"{folder}: was trained for {task}, not for --task {self.task}")
-        given = {
+    @property
+    def options(self) -> dict[str, str | int | None]:
+        """The settings by the names of their options."""
+        return {
+            "--task": self.task,
             "--max-text-length": self.max_text_length,
             "--resize": self.resize,
             "--trained-on": self.trained_on,
         }
-        if named := [name for name, value in given.items() if value is not None]:
+
+    def refuse(self, folder: Path, task: str) -> None:
+        """A run of ours knows all of this; only its task may be named again."""
+        if self.task not in (None, task):
+            raise RequestError(f"{folder}: was trained for {task}, not for --task {self.task}")
+        given = [name for name, value in self.options.items() if value is not None]
+        if named := [name for name in given if name != "--task"]:
             said = "whose training.json says it"
             raise RequestError(f"{folder}: a checkpoint of vle-bench, {said}; leave {named[0]} out")
 

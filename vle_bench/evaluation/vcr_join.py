@@ -37,7 +37,7 @@ def join_vcr(
 
     Args:
         answers, rationales: the folders that hold results/ and predictions/, of runs or of
-            checkpoints from elsewhere.
+            checkpoints from elsewhere; or the record files of such evaluations.
         data_root: the prepared data; the run's own if not given.
 
     Raises:
@@ -84,6 +84,8 @@ def check_same_questions(both: str, evaluations: list[Evaluated]) -> None:
 
 def trained_on(run: Path, record: Record) -> Path:
     """Return the prepared data that a run of ours was trained on."""
+    if run.is_file():
+        raise RequestError(f"{run}: --data DIR names the prepared data that it was scored on")
     if record.kind == "elsewhere":
         raise RequestError(
             f"{run}: of a checkpoint from elsewhere: --data DIR names the prepared data that it "
@@ -159,12 +161,20 @@ def evaluated(run: Path, task: str, split: str, other_data: str | None = None) -
     """Read the record and the predictions that an evaluation left in a run folder.
 
     Args:
+        run: the folder, or the record file itself, whose predictions `evaluate` wrote beside it.
         other_data: see `record_file`.
 
     Raises:
         RequestError: one of the two is missing or damaged.
     """
-    result = record_file(run, task, split, other_data)
+    if run.is_file():
+        record, result, run = load_record(run), run, run.parent.parent
+        if (record.task, record.split) != (task, split):
+            raise RequestError(
+                f"{result}: is of {record.task} on {record.split}, not of {task} on {split}"
+            )
+    else:
+        result = record_file(run, task, split, other_data)
     predictions = predictions_file(result, run, task, split)
     for path in (result, predictions):
         if path.is_file():

@@ -161,6 +161,7 @@ SPECIAL = {
     "△": r"$\triangle$",
     "◦": r"$\circ$",
     "¿": r"\textquestiondown{}",
+    "⇄": r"$\rightleftharpoons$",  # plain LaTeX has no other pair of arrows
     # after the end of a line, a bracket would be read as its option
     "[": "{[}",
 }

@@ -13,7 +13,7 @@ from vle_bench.evaluation.record import (
     parse_record,
     same_dataset,
 )
-from vle_bench.evaluation.request import predictions_file
+from vle_bench.evaluation.request import evaluation_folder, predictions_file
 from vle_bench.json_files import reading
 from vle_bench.leaderboard.published import Published, load_published
 from vle_bench.tasks.catalogue import CATALOGUE, tasks_of
@@ -134,7 +134,8 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
     """Copy a record into the folder's results/ without ever replacing one.
 
     Args:
-        source: a record file, or a run folder, whose recipe's reported split is meant.
+        source: a record file; a run folder, whose recipe's reported split is meant; or a checkpoint
+            from elsewhere, whose only record under `results/NAME` is meant.
         if_new: pass over a record that is there already with the same figures.
 
     Returns:
@@ -166,7 +167,7 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
     if target.exists():
         raise RequestError(f"{target}: another record is there, and records are never replaced")
     atomic.write_bytes(target, content)
-    marks = ["marked contaminated: its split was trained on"] * record.contaminated
+    marks = ["marked contaminated: its split was trained on"] * bool(record.contaminated)
     marks += ["marked: its split picked the checkpoint too"] * flattered(record)
     marks += ["marked: trained elsewhere"] * (record.kind == "elsewhere")
     marks += [
@@ -197,12 +198,18 @@ def check_predictions(path: Path, record: Record) -> None:
 def reported(run: Path) -> Path:
     """The record of a run's reported split, or the only record of a checkpoint from elsewhere."""
     if not (run / "recipe.yaml").is_file():
-        files = sorted(run.glob("results/*.json"))
+        records = evaluation_folder(run)  # of a checkpoint from elsewhere: not in its own folder
+        files = sorted(records.glob("results/*.json"))
         if len(files) == 1:
             return files[0]
         if files:
             paths = ", ".join(map(str, files))
             raise RequestError(f"{run}: several records, each is added by its path: {paths}")
+        if records != run:
+            raise RequestError(
+                f"{run}: no record of it in {records / 'results'}; `vle-bench evaluate {run} "
+                "--data DIR --split S` writes one (with --output FILE: add FILE)"
+            )
         raise RequestError(f"{run}: neither a result record nor a run folder (recipe.yaml)")
     recipe = strict_yaml.read_group(run / "recipe.yaml")
     path = run / "results" / f"{recipe['task']}.{recipe['data']['report']}.json"

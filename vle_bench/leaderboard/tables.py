@@ -66,8 +66,9 @@ FLATTERED = Footnote(
 
 ELSEWHERE = Footnote(
     "◦",
-    "trained elsewhere, scored here: a checkpoint of others, with its folder's name and its "
-    "weights' digest.",
+    "trained elsewhere, scored here: a checkpoint of others, with its folder's name, its weights' "
+    "digest and, after the stroke, that of the files beside them (checkpoint_sha256 and "
+    "files_sha256 of the record).",
 )
 
 UNKNOWN = Footnote(
@@ -156,7 +157,7 @@ def marks_of(group: tuple[Record, ...]) -> list[Footnote]:
     """The marks of an experiment, in the order of `MARKS`."""
     first = group[0]
     holds: dict[Footnote, bool] = {
-        CONTAMINATED: first.contaminated,
+        CONTAMINATED: bool(first.contaminated),
         FLATTERED: picked_on_reported(group),
         DIRTY: Experiment(group, first.primary_metric).dirty,
         ELSEWHERE: first.kind == "elsewhere",
@@ -176,8 +177,8 @@ def name_of(group: tuple[Record, ...]) -> str:
     first = group[0]
     signs = "".join(note.sign for note in marks_of(group))
     trained = f"trained on {first.trained_on}" if first.transferred else ""
-    short = " + ".join(part[:8] for part in first.identity.split(" + "))
-    return " ".join(filter(None, (f"{first.title} ({short})", trained, precision_of(first), signs)))
+    parts = (f"{first.title} ({first.digests})", trained, precision_of(first), signs)
+    return " ".join(filter(None, parts))
 
 
 def parts_of(group: tuple[Record, ...]) -> dict[str, Experiment]:

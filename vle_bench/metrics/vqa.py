@@ -251,6 +251,24 @@ def lack_ids(answers: list[Answer]) -> bool:
     return any(answer.get("answer_id") is None for answer in answers)
 
 
+def problem_of_repeated_id(answers: Sequence[Record]) -> str | None:
+    """Describe the first answer_id that two answers share; None if all differ.
+
+    The official program would take equal records for one annotator's, none of which counts for the
+    others: ten right answers of one id score 0.
+    """
+    if _all_differ(answers):
+        return None
+    ids = [record["answer_id"] for record in answers]
+    repeated = next((one for place, one in enumerate(ids) if one in ids[:place]), None)
+    if repeated is None:
+        return None
+    return (
+        f"answers: answer_id {repeated} occurs twice; give each answer its own, or none: then they "
+        "are numbered by their place"
+    )
+
+
 def numbered(answers: list[Answer]) -> list[Answer]:
     """Return the answers with their position, from 1, as answer_id."""
     return [{**answer, "answer_id": place} for place, answer in enumerate(answers, 1)]

@@ -79,7 +79,9 @@ def wrong_targets(data: DataGroup, targets: str | None) -> str | None:
     if PUBLISHED_TARGETS not in SOURCES[data.source].options:
         return f"{problem}data.targets={prepared}, as {data.source} is prepared in one way only"
     other = data.model_copy(update={"root": f"{data.root.rstrip('/')}-{data.targets}"})
-    command = data_commands(other, official=f"{data.root.rstrip('/')}-official")[-1]
+    # The manifest does not hold the folder of the official files, so that this is the usual one.
+    official = f"{data.root.rstrip('/')}-official"
+    command = data_commands(other, official if Path(official).is_dir() else "SOURCE")[-1]
     return f"{problem}`{command}` and data.root={other.root}, or data.targets={prepared}"
 
 

@@ -81,8 +81,12 @@ DEEPSPEED_KEYS = {
 }
 
 
-def check_launch(environment: Mapping[str, str]) -> None:
+def check_launch(environment: Mapping[str, str], scoring: bool = False) -> None:
     """Refuse an accelerate configuration that would change the result of a recipe.
+
+    Args:
+        scoring: for `evaluate` and `predict`, which take a precision of their own and which also
+            score checkpoints without a recipe.
 
     Raises:
         RequestError: a line for each such key, with the place where it belongs.
@@ -91,9 +95,11 @@ def check_launch(environment: Mapping[str, str]) -> None:
     for variable, (key, empty, place) in HYPER_PARAMETERS.items():
         value = environment.get(variable, empty[0])
         if value.lower() not in empty:
+            where = f"{place} belongs in the recipe"
+            if scoring and place == "train.precision":
+                where = "leave it out; `--precision` chooses one for the scoring"
             problems.append(
-                f"{key}: {value} (${variable}): a configuration names hardware only; {place} "
-                "belongs in the recipe"
+                f"{key}: {value} (${variable}): a configuration names hardware only; {where}"
             )
     fsdp = environment.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
     for variable, (key, taken, why) in {**LIMITS, **(FSDP_LIMITS if fsdp else {})}.items():

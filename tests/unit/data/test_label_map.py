@@ -145,6 +145,22 @@ def test_lines_that_are_refused(tmp_path, name, text, message):
     assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
 
 
+def test_other_forms_are_named_with_the_way_out(tmp_path):
+    path = tmp_path / "header.csv"
+    path.write_text("answer\nred\n2\n", encoding="utf-8")
+    message = (
+        r"header\.csv: .*JSON.*; a label map is JSON, or an answer a line in a file that ends in"
+    )
+    with pytest.raises(RequestError, match=message):
+        read_label_map(path)
+    two = {f"answer {i}": i for i in range(3000)}
+    path = tmp_path / "two.json"
+    path.write_text(json.dumps([two, {i: a for a, i in two.items()}]), encoding="utf-8")
+    with pytest.raises(RequestError, match="of two dictionaries, .*, give one") as caught:
+        read_label_map(path)
+    assert len(str(caught.value)) < len(str(path)) + 200
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

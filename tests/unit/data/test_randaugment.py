@@ -246,6 +246,7 @@ def views(tmp_path, grouping, epochs):
         inputs={"max_text_length": 50},
         accumulation=1,
         stage_steps=0,
+        pixels=None,
         accelerator=SimpleNamespace(num_processes=1, process_index=0, device=torch.device("cpu")),
     )
     image_of = dict(zip(run.questions["question_id"], run.questions["image_id"], strict=True))

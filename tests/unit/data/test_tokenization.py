@@ -3,6 +3,7 @@
 import copy
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from tokenizers import Tokenizer, normalizers
 from transformers import AutoProcessor, AutoTokenizer, DebertaV2Tokenizer
 
 from vle_bench.data.prepare.vqa_summary import load_tokenizer as load_for_preparation
-from vle_bench.data.tokenization import load_tokenizer, train_tokenizer
+from vle_bench.data.tokenization import TOKENIZER_FILES, load_tokenizer, train_tokenizer
 from vle_bench.data.vcr_text import encode_record
+from vle_bench.errors import RequestError
 from vle_bench.models import VLEConfig, VLEForVQA, VLEProcessor, pretrained
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vcr_text"
@@ -215,3 +217,15 @@ def test_too_small_a_vocabulary_spells_words(questions):
         len(pieces) > len(questions[0].split())
         and "".join(pieces).replace("▁", " ").strip() == questions[0]
     )
+
+
+def test_a_folder_without_a_tokenizer_is_said_to_lack_its_file(tmp_path):
+    shutil.copytree(GOLDEN / "tokenizer", tmp_path / "t")
+    for name in TOKENIZER_FILES:
+        (tmp_path / "t" / name).unlink(missing_ok=True)
+    pictures = tmp_path / "t" / "preprocessor_config.json"
+    pictures.write_text('{"image_processor_type": "CLIPImageProcessor"}', encoding="utf-8")
+    message = f"neither spm.model nor tokenizer.json is in {tmp_path / 't'}"
+    for load in (load_tokenizer, pretrained.read_processor):
+        with pytest.raises((FileNotFoundError, RequestError), match=re.escape(message)):
+            load(tmp_path / "t")

@@ -8,8 +8,11 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
+from transformers import pipeline
 
 from tests.miniature.in_process import run
+from vle_bench.data.images import decode
+from vle_bench.data.prepared import open_prepared
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.precision import autocast, scoring_precision
 from vle_bench.evaluation.record import SCHEMA_VERSION, load_record
@@ -134,7 +137,7 @@ def test_the_environment_does_not_decide(work, tmp_path, monkeypatch, command):
     _, error = run(*command, cwd=work, code=2)
     assert (
         "accelerate configuration: mixed_precision: fp16" in error
-        and "train.precision belongs in the recipe" in error
+        and "leave it out; `--precision` chooses one for the scoring" in error
     )
     assert not (work / "p.json").exists()
 
@@ -182,6 +185,7 @@ def test_logits_that_are_not_finite_are_never_scored(work, tmp_path, value):
             f"test: the logits of {record.n:,} of {record.n:,} examples are not finite (NaN or infinite): {first} and"
             in error
         )
+        assert "weights that are not finite: 1 (vqa_classifier.3.bias)" in error
         assert "Traceback" not in error
     assert not list(tmp_path.rglob("results/*")) and not list(tmp_path.rglob("predictions/*"))
     assert not (tmp_path / "p.json").exists()
@@ -278,3 +282,43 @@ def test_joined_runs_have_no_precision_to_choose(work):
     command = ("evaluate", "runs/bf16", "--with", "runs/fp32", "--precision", "fp32")
     _, error = run(*command, cwd=work, code=2)
     assert "--precision goes with one checkpoint" in error
+
+
+def test_a_pipeline_computes_in_float32_and_under_autocast_in_the_precision_of_the_run(work):
+    """docs/runs.md says so."""
+    run(
+        "evaluate",
+        "runs/bf16",
+        "--split",
+        "test",
+        "--precision",
+        "fp32",
+        "--output",
+        "p.json",
+        cwd=work,
+    )
+    data = open_prepared(work / "data" / "easy-vqa")
+    images = {row["image_id"]: row["bytes"] for row in data.images}
+    questions = {row["question_id"]: row for row in data.questions("test")}
+    answer = pipeline("vle-vqa", model=work / "runs" / "bf16" / "best", device="cpu")
+    for precision, file in (
+        ("fp32", "p.predictions.jsonl"),
+        ("bf16", "runs/bf16/predictions/vqa.test.jsonl"),
+    ):
+        rows = scores(work / file)[:12]
+        with autocast(CPU, precision):
+            given = [
+                answer(
+                    decode(images[questions[row["id"]]["image_id"]], "it"),
+                    questions[row["id"]]["question"],
+                    top_k=1,
+                )[0]
+                for row in rows
+            ]
+        assert [one["answer"] for one in given] == [row["answer"] for row in rows]
+        assert [one["score"] for one in given] == pytest.approx(
+            [row["score"] for row in rows], abs=2e-6
+        )
+    assert scores(work / "p.predictions.jsonl") != scores(
+        work / "runs" / "bf16" / "predictions" / "vqa.test.jsonl"
+    )

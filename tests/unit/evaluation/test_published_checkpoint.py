@@ -132,7 +132,7 @@ def test_the_record_claims_neither_recipe_nor_seed(evaluated):
         None,
         [],
     )
-    assert not record.contaminated and not record.ranked
+    assert record.contaminated is None and not record.ranked
     assert record.model["checkpoint_sha256"] == file_sha256(
         root / "hub" / "vle-tiny-for-vqa" / "pytorch_model.bin"
     )
@@ -226,6 +226,13 @@ def test_the_crop_is_kept_and_a_squash_can_be_asked_for(evaluated, work):
             ).logits
         assert row["score"] == pytest.approx(logits.sigmoid().max().item(), abs=2e-6)
         assert row["answer"] == ANSWERS[int(logits.argmax())]
+
+
+@pytest.mark.parametrize("way", ["crop", "squash"])
+def test_the_name_of_the_resize_is_printed_beside_the_sizes(work, way):
+    sizes = {"crop": "shorter side 32, centre 32 × 32", "squash": "squashed to 32 × 32"}[way]
+    shown = evaluate(work, "--resize", way)[0]
+    assert f"pictures: {way} ({sizes}) (asked for: resize {way})" in shown
 
 
 def test_the_settings_of_older_transformers_are_the_same(evaluated, work):
@@ -416,6 +423,61 @@ def test_vcr_is_scored_as_by_the_model_itself(vcr, task):
     assert (record.training_splits, record.ranked) == (["train"], True)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--resize", "squash"),
+        ("--task", "vcr_q2a"),
+        ("--max-text-length", "20"),
+        ("--trained-on", "train"),
+        ("--precision", "fp32"),
+    ],
+)
+def test_options_of_one_checkpoint_are_refused_where_two_are_joined(vcr, given):
+    two = ("hub/tiny-vcr_q2a", "--with", "hub/tiny-vcr_qa2r", "--output", "both.json")
+    _, said = run("evaluate", *two, "--data", "data", "--split", "val", *given, cwd=vcr, code=2)
+    assert (
+        f"evaluate: {given[0]} goes with one checkpoint; --with joins finished evaluations" in said
+    )
+    assert "evaluate Q2A.json --with QA2R.json --output Q2AR.json" in said
+    assert not (vcr / "both.json").exists()
+
+
+def test_two_records_of_another_resize_are_joined(vcr, tmp_path):
+    on = ("--data", "data", "--split", "val")
+    files = {task: tmp_path / f"{task}.json" for task in VCR}
+    for task, file in files.items():
+        asked = ("--resize", "squash", "--output", file)
+        run("evaluate", f"hub/tiny-{task}", *on, *asked, cwd=vcr)
+    two, output = (files["vcr_q2a"], "--with", files["vcr_qa2r"]), tmp_path / "q2ar.json"
+    run("evaluate", *two, *on, "--output", output, cwd=vcr)
+    record = load_record(output)
+    assert record.task == "vcr_q2ar" and record.model["resize"] == "squash"
+    assert record.title == ("tiny-vcr_q2a + tiny-vcr_qa2r, resize squash + resize squash")
+    rows = [
+        [json.loads(line) for line in file.with_suffix(".predictions.jsonl").open(encoding="utf-8")]
+        for file in files.values()
+    ]
+    labels = {row["annot_id"]: row for row in open_prepared(vcr / "data").questions("val")}
+    q2a, qa2r = ({row["id"]: row for row in part} for part in rows)
+    right = [
+        q2a[i]["q2a"] == row["answer_label"] and qa2r[i]["qa2r"] == row["rationale_label"]
+        for i, row in labels.items()
+    ]
+    assert record.metrics["q2ar"].value == pytest.approx(np.mean(right))
+    for arguments, message in (
+        ((*two, *on, "--output", output), "exists already; name another file with --output"),
+        ((*two, *on), "a record is joined into the file that --output names"),
+        (
+            (two[2], "--with", two[0], *on, "--output", tmp_path / "x.json"),
+            "is of vcr_qa2r on val, not of vcr_q2a on val",
+        ),
+        ((*two, "--split", "val", "--output", tmp_path / "x.json"), "name --data DIR"),
+    ):
+        assert message in run("evaluate", *arguments, cwd=vcr, code=2)[1]
+    assert not (tmp_path / "x.json").exists()
+
+
 def test_two_vcr_checkpoints_are_joined_and_share_one_file(vcr):
     two = ("hub/tiny-vcr_q2a", "--with", "hub/tiny-vcr_qa2r")
     run("evaluate", *two, "--data", "data", "--split", "val", cwd=vcr)
@@ -450,6 +512,22 @@ def test_the_report_tells_that_it_was_trained_elsewhere(evaluated):
     )
 
 
+def test_the_tables_take_the_folder_of_an_evaluated_checkpoint(work):
+    """As `report` and `predict` do; its records lie in results/NAME, not in it."""
+    (work / "boards").mkdir()
+    add = ("table", "--add", "hub/vle-tiny-for-vqa", "--root", "boards", "--format", "md")
+    folder = Path("results", "vle-tiny-for-vqa", "results")
+    _, error = run(*add, cwd=work, code=2)
+    assert f"hub/vle-tiny-for-vqa: no record of it in {folder}; `vle-bench evaluate" in error
+    command = ("evaluate", "hub/vle-tiny-for-vqa", "--data", "data", "--split")
+    run(*command, "minival", cwd=work)
+    assert "marked: trained elsewhere" in run(*add, cwd=work)[0]
+    assert len(list((work / "boards" / "results" / "vqa").iterdir())) == 1
+    run(*command, "val", cwd=work)
+    _, error = run(*add, cwd=work, code=2)
+    assert f"each is added by its path: {folder / 'vqa.minival.json'}, {folder}" in error
+
+
 def test_the_tables_take_such_records_and_mark_them(work):
     (work / "boards").mkdir()
     add = ("table", "--add", "results/vle-tiny-for-vqa", "--root", "boards", "--format", "md,csv")
@@ -457,6 +535,7 @@ def test_the_tables_take_such_records_and_mark_them(work):
     run(*command, cwd=work)
     first = work / "results" / "vle-tiny-for-vqa" / "results" / "vqa.minival.json"
     digest = load_record(first).identity[:8]
+    weights, beside = (load_record(first).model[f"{of}_sha256"] for of in ("checkpoint", "files"))
     assert (
         "marked: trained elsewhere; not ranked: what it was trained on is not known"
         in run(*add, cwd=work)[0]
@@ -469,7 +548,7 @@ def test_the_tables_take_such_records_and_mark_them(work):
     assert f"vle-tiny-for-vqa.minival.elsewhere.{digest}.json" in files and len(files) == 2
     page = (work / "boards" / "vqa_v2.md").read_text(encoding="utf-8")
     assert (
-        re.search(rf"\| vle-tiny-for-vqa \({digest}\) fp32 ◊?◦¿ \|", page)
+        re.search(rf"\| vle-tiny-for-vqa \({weights[:8]}/{beside[:8]}\) fp32 ◊?◦¿ \|", page)
         and "measured; trained elsewhere" in page
     )
     assert (
@@ -497,6 +576,23 @@ def test_a_split_that_was_trained_on_is_contaminated(work):
         and record.training_splits == ["train", "val"]
         and "contaminated: val shares images" in shown
     )
+
+
+def test_what_it_was_trained_on_is_not_forgotten(work):
+    """The mark of a contaminated score must not go where the same checkpoint is scored again."""
+    path = work / "results" / "vle-tiny-for-vqa" / "results" / "vqa.val.json"
+    evaluate(work)
+    assert load_record(path).contaminated is None
+    evaluate(work, "--trained-on", "train+val")  # more is known now
+    before = path.read_bytes()
+    for again, now in (((), "left out"), (("--trained-on", "train"), "train")):
+        _, said = evaluate(work, *again, code=2)
+        assert (
+            f"vqa.val.json: exists already and is of another --trained-on (train+val, not {now}); "
+            "name another file with --output" in said
+        )
+    assert path.read_bytes() == before
+    evaluate(work, "--trained-on", "val+train")  # the same again is the same
 
 
 def edit(name, **changes):
@@ -601,7 +697,16 @@ def placeholders(folder, label_map=None):
             [],
             "size.shortest_edge: expected 1 to 4096 pixels, not 0",
         ),
-        (edit("preprocessor_config.json", do_resize=[]), [], "preprocessor_config.json: "),
+        (
+            edit("preprocessor_config.json", do_resize=[]),
+            [],
+            "preprocessor_config.json: do_resize: true or false is expected, not []",
+        ),
+        (
+            edit("preprocessor_config.json", do_center_crop="no"),
+            [],
+            "preprocessor_config.json: do_center_crop: true or false is expected, not 'no'",
+        ),
         (
             edit("config.json", num_attention_heads=-1),
             [],
@@ -985,6 +1090,43 @@ def test_every_make_target_evaluates_and_prints_what_was_published(target, tmp_p
         assert "--answers data/vqav2-official" in shown
 
 
+def planned(target, *settings):
+    """What make would run, line by line, and what it says on stderr."""
+    command = ["make", "-n", "-f", MAKEFILE, target, *settings, "VENV="]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8")
+    return done.stdout.replace("\\\n", " ").splitlines(), done.stderr
+
+
+@pytest.mark.parametrize("way", ["crop", "squash", "published-vcr"])
+def test_the_make_targets_try_another_resize_and_keep_its_record(way):
+    lines, _ = planned("score-vle-vcr-base", f"RESIZE={way}")
+    for task in VCR:
+        name = f"vle-base-for-{task.replace('_', '-')}"
+        file = f"results/{name}/{task}.val.{way}.json"
+        (line,) = [one for one in lines if f"evaluate checkpoints/{name}" in one]
+        assert line.startswith(f"test -f {file} || ")
+        assert line.endswith(f"--resize {way} --output {file}")
+    (q2a, qa2r), q2ar = (
+        [f"results/vle-base-for-vcr-{t}/vcr_{t}.val.{way}.json" for t in ("q2a", "qa2r")],
+        f"results/vle-base-for-vcr-q2a/vcr_q2ar.val.{way}.json",
+    )
+    (line,) = [" ".join(one.split()) for one in lines if "--with" in one]
+    assert line.startswith(f"test -f {q2ar} || ")
+    assert f"evaluate {q2a} --with {qa2r} --output {q2ar} --data data/vcr --split val" in line
+    lines, said = planned("score-vle-vqa-base", f"RESIZE={way}")
+    if way == "published-vcr":
+        assert lines == [] and "RESIZE=published-vcr: it is none of crop squash" in said
+        return
+    scored = [one for one in lines if " evaluate checkpoints/" in one or " predict " in one]
+    assert len(scored) == 4 and all(f"--resize {way}" in one for one in scored)
+    assert len({one.split("--output ")[1].strip('" ') for one in scored}) == 4
+
+
+def test_a_misspelt_resize_is_refused_before_anything_is_fetched():
+    lines, said = planned("score-vle-vcr-large", "RESIZE=crops")
+    assert lines == [] and "RESIZE=crops: it is none of crop squash published-vcr" in said
+
+
 def test_a_run_of_ours_says_itself_how_it_is_asked(work):
     """The same weights with a training.json are a run: other data may be named, pictures and texts may not.
 
@@ -1055,8 +1197,9 @@ def test_two_are_compared(work):
     run("evaluate", "hub/other", "--data", "data", "--split", "val", "--resize", "squash", cwd=work)
     shown, _ = run("compare", "hub/vle-tiny-for-vqa", "hub/other", "--data", "data", cwd=work)
     digest = file_sha256(work / "hub" / "other" / "pytorch_model.bin")[:8]
+    beside = pretrained.files_sha256(work / "hub" / "vle-tiny-for-vqa")[:8]
     assert (
-        f"A: results/vle-tiny-for-vqa, checkpoint vle-tiny-for-vqa {digest}, trained elsewhere: accuracy 63.33"
+        f"A: results/vle-tiny-for-vqa, checkpoint vle-tiny-for-vqa {digest}/{beside}, trained elsewhere: accuracy 63.33"
         in shown
     )
     assert "B: results/other, checkpoint other, resize squash " in shown

@@ -34,6 +34,29 @@ def test_what_earlier_versions_lack_is_empty() -> None:
     assert (fourth.precision, precision_of(fourth)) == ("fp32", "fp32, trained in bf16")
 
 
+def test_the_digests_that_are_shown_are_those_of_the_record(tmp_path: Path) -> None:
+    """The same weights with other files beside them share the first of the two."""
+    assert load_record(changed(tmp_path, elsewhere)).digests == "abababab"
+    for digests, shown in (
+        (("12" * 32, "34" * 32), "12121212/34343434"),
+        (
+            (f"{'12' * 32} + {'56' * 32}", f"{'34' * 32} + {'78' * 32}"),
+            "12121212/34343434 + 56565656/78787878",
+        ),
+    ):
+        model = dict(zip(("checkpoint_sha256", "files_sha256"), digests, strict=True))
+        path = changed(tmp_path, lambda v, model=model: (elsewhere(v), v["model"].update(model)))
+        assert load_record(path).digests == shown
+    run = load_record(VERSIONS / "version-5.json")
+    assert run.digests == run.recipe["experiment"][:8]
+
+
+def test_a_run_of_unknown_data_may_have_seen_the_pictures(tmp_path: Path) -> None:
+    unknown = {"training_data": {"source": "not known"}}
+    record = load_record(changed(tmp_path, lambda values: values.update(unknown)))
+    assert record.transferred and record.contaminated is None
+
+
 def changed(tmp_path: Path, edit: Any) -> Path:
     values = json.loads((VERSIONS / "version-3.json").read_text(encoding="utf-8"))
     edit(values)
@@ -55,6 +78,7 @@ def test_a_checkpoint_from_elsewhere_has_neither_recipe_nor_seed(tmp_path: Path)
         "ab" * 32,
     )
     assert record.of_unknown_training and not record.ranked
+    assert record.contaminated is None, "not false, as earlier versions wrote"
     known = load_record(
         changed(tmp_path, lambda v: (elsewhere(v), v.update(training_splits=["train"])))
     )
@@ -109,8 +133,8 @@ def test_what_is_wrong_with_one_from_elsewhere_is_named(
             r"metrics\.accuracy\.mean: unknown field",
         ),
         (
-            lambda v: v.update(schema_version=6),
-            "schema_version 6 is newer than what this version reads, 5; update vle-bench",
+            lambda v: v.update(schema_version=7),
+            "schema_version 7 is newer than what this version reads, 6; update vle-bench",
         ),
         (lambda v: v["metrics"]["accuracy"].update(value=float("nan")), "NaN is no JSON number"),
         (lambda v: v["training"].update(seconds=float("inf")), "Infinity is no JSON number"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.miniature.in_process import run
 from vle_bench.data.official.vcr import COLUMNS
+from vle_bench.errors import RequestError
 from vle_bench.evaluation.score_files import score_vqa_files
 
 ROOT = Path(__file__).parents[3]
@@ -106,10 +108,16 @@ def test_ten_equal_answers_without_ids_score_one(tmp_path, ids):
     assert said == ""
 
 
-def test_ids_that_are_there_count_as_in_the_official_program(tmp_path):
-    """Two records that are wholly equal are one annotator's: neither is the other's witness."""
-    twice = question(1, answers=[{"answer": "yes", "answer_id": 1}] * 10)
-    assert score_vqa_files(*write(tmp_path, contents([twice])))["accuracy"] == 0
+@pytest.mark.parametrize(
+    "ids", [[1] * 10, [1, 1, *range(2, 10)], [1, 1.0, *range(2, 10)], [[1]] * 10]
+)
+def test_an_answer_id_twice_is_refused_as_in_prepare(tmp_path, ids):
+    """The official program takes equal records for one annotator's: a perfect file scores 0."""
+    twice = question(2, answers=[{"answer": "café", "answer_id": i} for i in ids])
+    files = write(tmp_path, contents([question(1), twice], {2: "café"}))
+    message = rf"answer_id {re.escape(str(ids[1]))} occurs twice; give each answer its own, or none"
+    with pytest.raises(RequestError, match=rf"a.json: record 1 \(question_id 2\): .*{message}"):
+        score_vqa_files(*files)
 
 
 def test_annotations_of_okvqa(tmp_path):

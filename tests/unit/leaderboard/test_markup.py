@@ -3,6 +3,8 @@
 import csv
 import io
 
+import pytest
+
 from vle_bench.leaderboard.markup import (
     Cell,
     Citation,
@@ -13,8 +15,10 @@ from vle_bench.leaderboard.markup import (
     Table,
     comma_separated,
     latex,
+    latex_text,
     markdown,
 )
+from vle_bench.leaderboard.tables import MARKS
 
 TABLE = Table(
     "small_one",
@@ -56,6 +60,12 @@ def test_csv_reads_back() -> None:
         ["K, L", "–", "published", ""],
         ["run~1 #2", "−0.5 ± 0.2", "measured", "-0.5"],
     ]
+
+
+@pytest.mark.parametrize("mark", MARKS, ids=lambda mark: mark.sign)
+def test_latex_has_a_symbol_for_every_mark(mark) -> None:
+    """A character that LaTeX does not have vanishes from the page, and the mark with it."""
+    assert latex_text(mark.sign).isascii() and latex_text(mark.text).isascii()
 
 
 def test_latex() -> None:

@@ -59,6 +59,13 @@ def question(number, **values):
     }
 
 
+@pytest.mark.parametrize("ids", [[1] * 10, [1, 1.0, *range(2, 10)]])
+def test_an_answer_id_twice_is_refused(metric, ids):
+    truth = question(7, answers=[{"answer_id": i, "answer": "café"} for i in ids])
+    with pytest.raises(RequestError, match="question_id 7: answers: answer_id 1 occurs twice"):
+        metric.add(prediction={"question_id": 7, "answer": "café"}, reference=truth)
+
+
 def test_one_at_a_time_and_all_at_once(metric):
     metric.add(prediction={"question_id": 1, "answer": "yes"}, reference=question(1))
     metric.add(prediction={"question_id": 2, "answer": "no"}, reference=question(2, image_id=7))

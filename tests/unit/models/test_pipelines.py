@@ -320,3 +320,7 @@ def test_addresses_as_images(pipes, images, server, tmp_path):
         pipes["vle-vqa"]("data:image/png;base64,*", TEXTS[0])
     with pytest.raises(ValueError, match="cannot be fetched"):
         pipes["vle-vqa"]("http://", TEXTS[0])
+    for address in ("ftp://host/cat.png", "s3://bucket/cat.png", "file:///cat.png"):
+        scheme = address.split("//")[0]
+        with pytest.raises(ValueError, match=rf"image \({address}\): {scheme}// is not fetched"):
+            pipes["vle-vqa"](address, TEXTS[0])

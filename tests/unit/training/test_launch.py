@@ -39,6 +39,17 @@ def handed_over(file: Path, monkeypatch) -> dict[str, str]:
     return environments.prepare_multi_gpu_env(arguments)
 
 
+def test_scoring_names_the_option_since_a_published_checkpoint_has_no_recipe():
+    with pytest.raises(RequestError) as refused:
+        check_launch(
+            {"ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"},
+            scoring=True,
+        )
+    first, second = str(refused.value).splitlines()
+    assert "mixed_precision: bf16" in first and "`--precision`" in first and "recipe" not in first
+    assert "belongs in the recipe" in second
+
+
 def test_there_is_a_configuration_for_each_engine():
     assert {p.stem for p in SHIPPED} == {"ddp", "fsdp2", "deepspeed-zero2", "multi-node"}
 

@@ -131,6 +131,16 @@ def test_data_with_other_targets_are_refused_with_the_ways_out(data, tmp_path, t
     assert json.loads((root / "manifest.json").read_text(encoding="utf-8"))["targets"] == there
 
 
+def test_the_way_out_names_the_official_files_only_where_they_are(tmp_path, monkeypatch):
+    """Nothing remembers where they were: a guessed folder was named as if it were there."""
+    monkeypatch.chdir(tmp_path)
+    data = load_recipe("vqa/vle-base", ["data.root=mine/ward"]).data
+    wanted = "`vle-bench prepare vqav2 --source {} --output mine/ward-published"
+    assert wanted.format("SOURCE") in wrong_targets(data, "normalised")
+    (tmp_path / "mine" / "ward-official").mkdir(parents=True)
+    assert wanted.format("mine/ward-official") in wrong_targets(data, "normalised")
+
+
 def test_recipes_that_call_themselves_published_ask_for_published_targets():
     for name in (
         "vle-base",

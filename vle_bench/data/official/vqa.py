@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from vle_bench.data.tables import ASKED, OFFICIAL, TRUTHS, record_batches
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, read_json, stream
-from vle_bench.metrics.vqa import NUMBER_OF_ANSWERS, lack_ids
+from vle_bench.metrics.vqa import NUMBER_OF_ANSWERS, lack_ids, problem_of_repeated_id
 
 OnBad = Literal["error", "skip"]
 Kinds = Mapping[str, type]  # field → its type
@@ -186,7 +186,7 @@ def problem_of_answer_ids(answers: list[JsonObject]) -> str | None:
     for number, answer in enumerate(answers, 1):
         if problem := problem_of(answer, {"answer_id": int}):
             return f"answers: number {number} of {len(answers)}: {problem}"
-    return f"answers: answer_id {next(i for i in ids if ids.count(i) > 1)} occurs twice"
+    return problem_of_repeated_id(answers)
 
 
 def table(path: Path, rows: Iterator[JsonObject], schema: pa.Schema, bad: BadRecords) -> pa.Table:
@@ -322,6 +322,8 @@ def annotation_records(path: Path) -> list[JsonObject]:
             problem = f"answers: {len(record['answers'])} of them, not {NUMBER_OF_ANSWERS}"
         if problem is None and record["question_id"] in seen:
             problem = "a second time"
+        if problem is None and not lack_ids(record["answers"]):
+            problem = problem_of_repeated_id(record["answers"])
         if problem:
             raise RequestError(f"{path}: {record_name(number, record)}: {problem}")
         seen.add(record["question_id"])

@@ -128,16 +128,19 @@ def notes_lines(notes: JsonObject) -> Iterator[str]:
         first = ", ".join(map(repr, never["first"])) + (
             ", ..." if never["count"] > len(never["first"]) else ""
         )
+        one = never["count"] == 1
         yield (
-            f"label map: {never['count']:,} answers are never a target, as no normalised answer "
-            f"equals them: {first}; "
+            f"label map: {never['count']:,} {'answer is' if one else 'answers are'} never a "
+            f"target, as no normalised answer equals {'it' if one else 'them'}: {first}; "
             "--published-targets looks answers up as they were given"
         )
     if "numbered" in notes:
-        yield f"{NUMBERED} ({notes['numbered']:,} questions)"
+        count = notes["numbered"]
+        yield f"{NUMBERED} ({count:,} question{'s' * (count != 1)})"
     if "unscored" in notes:
         number = notes["unscored"]
-        yield f"{number:,} questions are left out: the official program does not score them"
+        are = "question is" if number == 1 else "questions are"
+        yield f"{number:,} {are} left out: the official program does not score them"
 
 
 def turned_lines(manifest: Manifest) -> Iterator[str]:

@@ -8,7 +8,15 @@ import evaluate
 
 from vle_bench.errors import RequestError
 from vle_bench.metrics import vqa
-from vle_bench.metrics.vqa import NUMBER_OF_ANSWERS, NUMBERED, Record, lack_ids, numbered, whole
+from vle_bench.metrics.vqa import (
+    NUMBER_OF_ANSWERS,
+    NUMBERED,
+    Record,
+    lack_ids,
+    numbered,
+    problem_of_repeated_id,
+    whole,
+)
 
 _DESCRIPTION = """
 The accuracy of the VQA challenge, as the official evaluation program (github.com/GT-Vision-Lab/VQA,
@@ -40,7 +48,8 @@ Args:
     predictions: results as in an official file, each {"question_id": int, "answer": str}.
     references: official annotations, each {"question_id", "question_type", "answer_type",
         "answers": [{"answer_id", "answer", "answer_confidence"}, ...]}; other fields are ignored,
-        and answers without answer_id are numbered by their position. Predictions and references are
+        and answers without answer_id are numbered by their position; two of one id are refused.
+        Predictions and references are
         matched by question_id, in any order.
 
 Returns:
@@ -105,6 +114,8 @@ def _reference(record: Record) -> dict[str, object]:
     if lack_ids(answers):
         warnings.warn(NUMBERED, stacklevel=2)  # shown once, however many records lack them
         answers = numbered(answers)
+    elif problem := problem_of_repeated_id(answers):
+        raise RequestError(f"question_id {record['question_id']}: {problem}")
     kept = {name: record[name] for name in REFERENCE}
     return {**kept, "question_id": question_id, "answers": answers}
 

@@ -179,7 +179,7 @@ def test_aokvqa_has_direct_answers(tmp_path):
         assert file_of(data, row) == f"{row['image_id']:012d}.jpg"
     assert "choices" not in data.questions("val").column_names
     assert data.manifest.notes == {"unscored": 1}  # the difficult one of val
-    told = "1 questions are left out: the official program does not score them"
+    told = "1 question is left out: the official program does not score them"
     assert told in list(lines(data.manifest))
 
 

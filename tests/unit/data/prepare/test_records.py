@@ -55,7 +55,8 @@ def answer(k, **values):
         (
             A,
             answer(1, answer_id=1),
-            "record 0 (question_id 1011): answers: answer_id 1 occurs twice",
+            "record 0 (question_id 1011): answers: answer_id 1 occurs twice; give each answer its own, "
+            "or none: then they are numbered by their place",
         ),
         (
             A,

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from vle_bench import atomic, models
-from vle_bench.data.tokenization import load_tokenizer
+from vle_bench.data.tokenization import TOKENIZER_FILES, load_tokenizer
 from vle_bench.errors import RequestError, first_line
 from vle_bench.json_files import read_json
 from vle_bench.models.vle.configuration import VLEConfig
@@ -24,13 +24,6 @@ from vle_bench.models.vle.convert.vle import convert_vle
 from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
 from vle_bench.models.vle.processing import VLEProcessor
 
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "spm.model",
-    "vocab.json",
-    "vocab.txt",
-    "sentencepiece.bpe.model",
-)
 _ANCHOR = "cross_modal_text_pooler.dense.weight"  # checkpoints of METER and of VLE have it once
 
 
@@ -101,7 +94,7 @@ def convert_encoders(
     check_output(output)
     config = None if config_file is None else read_config(config_file)
     converted = from_encoders(text, vision, config, keep_last_vision_layer)
-    if tokenizer is None and any((text / name).is_file() for name in _TOKENIZER_FILES):
+    if tokenizer is None and any((text / name).is_file() for name in TOKENIZER_FILES):
         tokenizer = text
     return [f"a fresh VLE from {text} and {vision}", *save(converted, output, tokenizer)]
 
