@@ -73,6 +73,19 @@ def test_report_comparison_and_table(work):
     assert "2 seeds" in table
 
 
+def test_a_model_is_scored_on_other_questions(work):
+    """With other numbers of choices; no table ranks it among models of those data."""
+    rows = [{**row, "choices": [*row["choices"], "none"]} for row in choice_rows(12)]
+    write_lines(work / "other.jsonl", rows)
+    spec = {"form": "choice", "splits": {"val": "other.jsonl"}}
+    (work / "other.yaml").write_text(json.dumps(spec), encoding="utf-8")
+    run("prepare", "own", "other.yaml", "--output", "data/other", cwd=work)
+    run("evaluate", "runs/0", "--data", "data/other", "--split", "val", cwd=work)
+    record = load_record(work / "runs" / "0" / "results" / "choice.val@other.json")
+    assert record.n == len(rows) and record.transferred and not record.ranked
+    assert (record.data["name"], record.training_data["name"]) == ("other", "my-choices")
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [

@@ -150,9 +150,7 @@ def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Man
         problems: collects what is wrong; by the options if not given.
     """
     choices = own.choices
-    if own.choice and (choices.label_map or choices.tokenizer):
-        option = "--label-map" if choices.label_map else "--tokenizer"
-        raise RequestError(f"{own.names[0]}: {option}: form choice takes none; leave it out")
+    refuse_foreign_options(own)
     if choices.tokenizer is not None:
         load_tokenizer(choices.tokenizer)  # its errors should come before the work
     given = None if choices.label_map is None else read_label_map(choices.label_map)
@@ -201,6 +199,14 @@ def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Man
             inputs=request.as_inputs(left_out),
         )
         return finish(folder, manifest)
+
+
+def refuse_foreign_options(own: Own) -> None:
+    """Refuse options that only open questions have."""
+    options = {"--label-map": own.choices.label_map, "--tokenizer": own.choices.tokenizer}
+    given = [option for option, value in options.items() if value is not None]
+    if own.choice and given:
+        raise RequestError(f"{own.names[0]}: {given[0]}: form choice takes none; leave it out")
 
 
 def request_of(own: Own, labels: list[str] | None) -> Fingerprint:
