@@ -40,7 +40,7 @@ def work(tmp_path_factory):
     spec = {"form": "choice", "splits": {"train": str(source)}}
     (folder / "my.yaml").write_text(json.dumps(spec), encoding="utf-8")
     prepare(str(folder / "my.yaml"), folder / "data", AS_USUAL, {})
-    data = TASK.open(folder / "data")
+    data = load_task("choice").open(folder / "data")
     torch.manual_seed(0)
     model, processor, _ = model_of(load_recipe("own/choice-tiny"), TASK, data)
     return data, model.eval(), processor
