@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionConfig, CLIPVisionModel, DebertaV2Config, DebertaV2Model
 
 from tests.miniature import by_name, in_process
-from tests.miniature.own import easy_rows, export
+from tests.miniature.own import choice_rows, easy_rows, export, write_lines
 from tests.miniature.published import vcr_tokenizer, write_twin
 from tests.miniature.vcr import write_vcr
 from tests.miniature.vqav2 import write_vqav2
@@ -130,6 +130,8 @@ def work(tmp_path_factory):
         [*VLE, "prepare", "easy-vqa", "--output", "data/easy-vqa", "--limit-images", "40"], folder
     )
     export(easy_rows(30), "csv", folder)
+    write_lines(folder / "choices.jsonl", choice_rows(30))
+    (folder / "choices.yaml").write_text(blocks(DOCUMENTS[1], "yaml")[-1], encoding="utf-8")
     write_vqav2(folder / "data" / "vqav2-official", val=4)
     write_vcr(folder / "data" / "vcr-official", 2, 2, 2)
     for name, write in by_name.WRITERS.items():
@@ -295,7 +297,8 @@ def convert(parts, work):
 
 def train_own(parts, work):
     few = [*FEW_STEPS.split(), "train.num_workers=0"]
-    assert "written: runs/own-vle-tiny/" in execute([*VLE, *parts[1:], *few], work)
+    name = f"own-{Path(parts[2]).stem}"
+    assert f"written: runs/{name}/" in execute([*VLE, *parts[1:], *few], work)
 
 
 def run_vle_bench(parts, work):

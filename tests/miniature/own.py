@@ -2,7 +2,9 @@
 
 import csv
 import json
+import random
 from pathlib import Path
+from typing import Any
 
 import easy_vqa
 import pyarrow as pa
@@ -21,6 +23,18 @@ def easy_rows(images: int) -> list[dict[str, str]]:
         for text, answer, i in zip(texts, answers, image_ids, strict=True)
         if i in chosen
     ]
+
+
+def choice_rows(images: int) -> list[dict[str, Any]]:
+    """The same questions with 2 to 6 choices each; `answer` is the index of the right one."""
+    rng = random.Random(0)
+    rows, answers = easy_rows(images), easy_vqa.get_answers()
+    made = []
+    for row in rows:
+        others = rng.sample([a for a in answers if a != row["answer"]], rng.randint(1, 5))
+        choices = rng.sample([row["answer"], *others], 1 + len(others))
+        made.append({**row, "choices": choices, "answer": choices.index(row["answer"])})
+    return made
 
 
 def export(rows: list[dict[str, str]], kind: str, folder: Path) -> Path:
@@ -61,6 +75,6 @@ def export(rows: list[dict[str, str]], kind: str, folder: Path) -> Path:
     return folder / "saved"
 
 
-def write_lines(path: Path, rows: list[dict[str, str]]) -> Path:
+def write_lines(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path

@@ -112,7 +112,7 @@ def compare_runs(
         (one.record, other.record),
         len(np.unique(images)),
         {name: rows[0] for name, rows in results.items()},
-        {name: mcnemar(*pair) for name, pair in scores.items()} if facts.form == "vcr" else {},
+        {name: mcnemar(*pair) for name, pair in scores.items()} if facts.form != "vqa" else {},
         kinds,
         most_changed(one, other, *scores[primary]),
     )
@@ -216,6 +216,14 @@ def example_texts(task: str, question: Row, a: Prediction, b: Prediction) -> dic
             "truth": question["multiple_choice_answer"],
             "prediction_a": a["answer"],
             "prediction_b": b["answer"],
+        }
+    if CATALOGUE[task].form == "choice":
+        choices_of = question["choices"]
+        return {
+            "question": question["question"],
+            "truth": question["multiple_choice_answer"],
+            "prediction_a": choices_of[a["chosen"]],
+            "prediction_b": choices_of[b["chosen"]],
         }
     record = json.loads(question["record"])
     names = object_labels(record)

@@ -15,7 +15,7 @@ from vle_bench.analysis import look_numbers as numbers
 from vle_bench.analysis import look_pictures as pictures
 from vle_bench.analysis import look_vcr, look_vqa
 from vle_bench.data.prepared import PreparedData
-from vle_bench.data.sources import SOURCES, tables
+from vle_bench.data.sources import tables
 from vle_bench.errors import RequestError, closest
 from vle_bench.json_files import Row
 from vle_bench.pages.charts import histogram
@@ -46,8 +46,7 @@ class Look:
     @property
     def form(self) -> one.Form:
         """What the page shows of questions of this form."""
-        is_vqa = SOURCES[self.data.manifest.source].form == "vqa"
-        return look_vqa if is_vqa else look_vcr
+        return look_vqa if self.data.form == "vqa" else look_vcr
 
     @property
     def trained(self) -> bool:
@@ -71,9 +70,11 @@ def open_look(data: PreparedData, split: str | None, feed: Feed | None) -> Look:
     """Choose the split: the one that the recipe trains on if none is named.
 
     Raises:
-        RequestError: there is no such split, it has no examples, or the texts of the recipe's task
-            hold right answers that the split does not have.
+        RequestError: the questions are multiple-choice, there is no such split, it has no examples,
+            or the texts of the recipe's task hold right answers that the split does not have.
     """
+    if data.form == "choice":
+        raise RequestError(f"{data.root}: `look` does not show multiple-choice questions so far")
     known = data.manifest.splits
     split = split or (feed.recipe.data.train if feed else "train" if "train" in known else "")
     split = split or next(iter(known), "train")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from vle_bench.analysis import vcr, vqa
+from vle_bench.analysis import multiple_choice, vcr, vqa
 from vle_bench.analysis.examples import Examples
 from vle_bench.analysis.read import Curves, Evaluation, read_curves, read_evaluation
 from vle_bench.data.images import decode
@@ -99,6 +99,8 @@ def examples_of(evaluation: Evaluation) -> Examples:
     facts = CATALOGUE[evaluation.record.task]
     if facts.form == "vqa":
         return vqa.examples(rows, questions, scores)
+    if facts.form == "choice":
+        return multiple_choice.examples(rows, questions, scores)
     return vcr.examples(rows, questions, scores, facts.parts)
 
 

@@ -12,6 +12,7 @@ from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Task
+from vle_bench.tasks.catalogue import CATALOGUE
 from vle_bench.training.feed import label_maps
 from vle_bench.training.run import Built, from_config, model_of
 
@@ -23,6 +24,11 @@ def with_synthetic_data(
 ) -> Recipe:
     """Write synthetic data for all splits of a recipe; return the recipe with them as its data."""
     data, size = recipe.data, recipe.train.batch_size
+    if CATALOGUE[recipe.task].form == "choice":
+        raise RequestError(
+            f"task {recipe.task}: has no synthetic data so far; bench reads the prepared data that "
+            "data.root names"
+        )
     splits = (data.train, data.evaluate, data.report)
     there = {table for split in splits for table in tables(split, set())}
     training = tables(data.train, there)

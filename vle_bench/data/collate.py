@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
+# The logit of a choice that a question does not have. Its softmax is exactly 0. It is finite, since
+# infinite logits are the mark of damaged weights.
+NO_CHOICE = torch.finfo(torch.float32).min
+
+
 class Batch(TypedDict):
     """The ids of the examples, and the model's tensors by name."""
 
@@ -56,6 +61,25 @@ class QuestionCollator:
         `inputs` has `labels` (B, num_labels) unless num_labels is 0.
         """
         rows = self.questions[indices.tolist()]
+        images, image_index = self.pictures_of(rows)
+        inputs = dict(
+            self.processor(images=images, text=rows["question"], max_length=self.max_text_length)
+        )
+        inputs["image_index"] = torch.from_numpy(image_index)
+        if not self.num_labels:
+            return {"ids": rows["question_id"], "inputs": inputs}
+        inputs["labels"] = torch.zeros(len(indices), self.num_labels)
+        for row, (labels, scores) in enumerate(
+            zip(rows["label_ids"], rows["label_scores"], strict=True)
+        ):
+            if labels:  # a split to predict has none
+                inputs["labels"][row, labels] = torch.tensor(scores)
+        return {"ids": rows["question_id"], "inputs": inputs}
+
+    def pictures_of(
+        self, rows: JsonObject
+    ) -> tuple[list[Image.Image] | Transformed, NDArray[np.int64]]:
+        """Return the N pictures of questions (B,), and the place of each question's among them."""
         image_rows, image_index = np.unique(np.asarray(rows["image_row"]), return_inverse=True)
         images: list[Image.Image] | Transformed
         if self.augment is None:
@@ -72,19 +96,7 @@ class QuestionCollator:
             id_of = dict(zip(image_index.tolist(), rows["image_id"], strict=True))
             pictures = self._pictures(image_rows)
             images = [self.augment(picture, id_of[i]) for i, picture in enumerate(pictures)]
-        inputs = dict(
-            self.processor(images=images, text=rows["question"], max_length=self.max_text_length)
-        )
-        inputs["image_index"] = torch.from_numpy(image_index)
-        if not self.num_labels:
-            return {"ids": rows["question_id"], "inputs": inputs}
-        inputs["labels"] = torch.zeros(len(indices), self.num_labels)
-        for row, (labels, scores) in enumerate(
-            zip(rows["label_ids"], rows["label_scores"], strict=True)
-        ):
-            if labels:  # a split to predict has none
-                inputs["labels"][row, labels] = torch.tensor(scores)
-        return {"ids": rows["question_id"], "inputs": inputs}
+        return images, image_index
 
     def _images(self, rows: NDArray[np.int64]) -> list[Image.Image] | Transformed:
         """Return the pictures of rows (N,) of `images`, in whichever form costs least."""
@@ -95,6 +107,54 @@ class QuestionCollator:
         if self.pixels is not None:
             return self.pixels.pictures(rows)
         return decoded(self.images[rows.tolist()])
+
+
+@dataclass(frozen=True)
+class QuestionChoiceCollator(QuestionCollator):
+    """Collates multiple-choice questions, each choice as a text pair with its question.
+
+    `num_labels` has no meaning: the labels are indices.
+    """
+
+    def __call__(self, indices: NDArray[np.int64]) -> Batch:
+        """Return {"ids": question ids, "inputs": the model's tensors} of the questions (B,).
+
+        `inputs` has input_ids and attention_mask (B, C, T) for the most choices C of a question,
+        choice_mask (B, C) bool, and `labels` (B,) if every question has one. In place of a choice
+        that a question does not have stands its first one, so that no text is empty.
+        """
+        rows = self.questions[indices.tolist()]
+        images, image_index = self.pictures_of(rows)
+        counts = np.array([len(choices) for choices in rows["choices"]])
+        most = int(counts.max())
+        pairs = [
+            (question, choices[place if place < len(choices) else 0])
+            for question, choices in zip(rows["question"], rows["choices"], strict=True)
+            for place in range(most)
+        ]
+        inputs = self.tokens(pairs, most)
+        inputs |= {
+            "pixel_values": self.processor(images=images)["pixel_values"],
+            "image_index": torch.from_numpy(image_index),
+            "choice_mask": torch.from_numpy(np.arange(most) < counts[:, None]),
+        }
+        if all(label is not None for label in rows["right_choice"]):
+            inputs["labels"] = torch.tensor(rows["right_choice"])
+        return {"ids": rows["question_id"], "inputs": inputs}
+
+    def tokens(self, pairs: list[tuple[str, str]], most: int) -> dict[str, torch.Tensor]:
+        """Encode text pairs as (questions, most, T); of a pair too long the longer text is cut."""
+        encoded = self.processor.tokenizer(
+            [question for question, _ in pairs],
+            [choice for _, choice in pairs],
+            padding=True,
+            padding_side="right",
+            truncation="longest_first",
+            max_length=self.max_text_length,
+            return_tensors="pt",
+            return_token_type_ids=False,
+        )
+        return {name: value.unflatten(0, (-1, most)) for name, value in encoded.items()}
 
 
 def decoded(rows: JsonObject) -> list[Image.Image]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import datasets
 
 from vle_bench.atomic import file_sha256
-from vle_bench.data.sources import tables
+from vle_bench.data.sources import SOURCES, Form, tables
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, read_json
 from vle_bench.metrics.answers import ALL_ACCURACIES
@@ -34,6 +34,7 @@ class Manifest:
             None: VQA v2's.
         hash: SHA-256 of the fields above.
         name: what the user calls their own data; None for a dataset of `sources`.
+        form: the form of the questions if it is one of the source's `further_forms`; else None.
         turned: number of images with an EXIF orientation, which were turned as it says; None for
             data of versions that did not count them.
         report: split → statistics of the preparation (for VCR under `splits`), among them how many
@@ -54,6 +55,7 @@ class Manifest:
     metric: str | None = None
     hash: str = ""
     name: str | None = None
+    form: Form | None = None
     turned: int | None = None
     report: JsonObject = field(default_factory=dict)
     left_out: JsonObject = field(default_factory=dict)
@@ -124,6 +126,11 @@ class PreparedData:
     manifest: Manifest
     labels: list[str]
     images: datasets.Dataset
+
+    @property
+    def form(self) -> Form:
+        """The form of the questions."""
+        return self.manifest.form or SOURCES[self.manifest.source].form
 
     def questions(self, split: str) -> datasets.Dataset:
         """Return the questions of a split or of several (`train+val-minival`)."""

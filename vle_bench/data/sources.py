@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-Form = Literal["vqa", "vcr", "retrieval"]
+Form = Literal["vqa", "choice", "vcr", "retrieval"]
 RESULTS = ("question_id", "answer")  # of VQA v2
 
 
@@ -18,6 +18,7 @@ class Source:
     Args:
         title: the name in tables and pages.
         form: the kind of questions; a task says which form it takes.
+        further_forms: forms that its data may have instead; their manifest says (`form`).
         splits: names with labels that a recipe may give.
         unlabelled: names without labels, which `predict` answers.
         aliases: names that stand for several tables of a prepared folder. A table of the same name
@@ -76,6 +77,12 @@ class Source:
     server_sizes: Mapping[str, int] = field(default_factory=dict)
     kinds: tuple[str, ...] = ()
     results: tuple[str, str] = RESULTS
+    further_forms: tuple[Form, ...] = ()
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """The forms that its data may have."""
+        return (self.form, *self.further_forms)
 
 
 _VQA_SUMMARY = "vle_bench.data.prepare.vqa_summary:lines"
@@ -166,6 +173,7 @@ SOURCES: dict[str, Source] = {
         check="vle_bench.data.prepare.own.summary:check",
         options=("SPEC", "--check", "--label-map"),
         num_answers=1_000,
+        further_forms=("choice",),
     ),
     # Official sizes and metrics: docs/datasets.md
     "okvqa": Source(
@@ -284,7 +292,7 @@ SOURCES["aokvqa-choices"] = replace(
     results=("", "multiple_choice"),
 )
 
-OWN_FORMS: tuple[Form, ...] = ("vqa",)  # of data that users bring; the first if none is named
+OWN_FORMS = SOURCES["own"].forms  # of data that users bring; the first if none is named
 
 DOWNLOADED = tuple(name for name, source in SOURCES.items() if source.archives)
 # Datasets of VQA's form without published figures here, and those with test questions among them,

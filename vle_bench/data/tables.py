@@ -44,6 +44,17 @@ QUESTIONS = pa.schema(
         ("answerable", pa.bool_()),
     ]
 )
+# A multiple-choice question; without labels the last two are null
+CHOICE_QUESTIONS = pa.schema(
+    [
+        *ASKED,
+        ("image_row", pa.int64()),
+        ("question_type", pa.string()),
+        ("choices", pa.list_(pa.string())),
+        ("right_choice", pa.int64()),  # from 0
+        ("multiple_choice_answer", pa.string()),  # its text
+    ]
+)
 # A column of official records whose image ids are made from the names of the files
 IMAGE_FILE = "image_file"
 # Boxes (K, 4): x1, y1, x2, y2 in pixels of the stored picture, one for each of the K objects; a

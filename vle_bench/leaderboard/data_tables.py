@@ -27,7 +27,7 @@ from vle_bench.leaderboard.tables import (
 from vle_bench.metrics.answers import ALL_IN_WORDS
 from vle_bench.metrics.numbers import rounded
 from vle_bench.metrics.vqa import OFFICIAL
-from vle_bench.tasks.catalogue import JOINED, within
+from vle_bench.tasks.catalogue import CATALOGUE, JOINED, within
 
 RETRIEVAL = {"text_retrieval": "TR", "image_retrieval": "IR"}
 RETRIEVED = {"flickr30k": "Flickr30k", "coco": "COCO"}
@@ -290,12 +290,15 @@ def tables_by_data(groups: list[tuple[Record, ...]]) -> list[Table]:
             for group in own
         )
         metric = first.data.get("metric", OFFICIAL)
+        scored = f"{metric}: {ALL_IN_WORDS[metric]}"
+        if CATALOGUE[first.task].form == "choice":
+            scored = "accuracy: the share of questions whose right choice is predicted"
         tables.append(
             Table(
                 "-".join(filter(None, (name, split, digest))),
                 f"{title}, {split}",
-                f"{title}, {split}: {first.n:,} questions. Percent, {metric}: "
-                f"{ALL_IN_WORDS[metric]}." + (f" Manifest {digest}." if digest else ""),
+                f"{title}, {split}: {first.n:,} questions. Percent, {scored}."
+                + (f" Manifest {digest}." if digest else ""),
                 (Column("Recipe"), Column("Score", True), Column("Seeds"), Column("Params", True)),
                 rows,
                 measured_notes(own),

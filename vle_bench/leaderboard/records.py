@@ -55,7 +55,8 @@ def check_record(
         known = ", ".join(PREPARED)
         raise RequestError(f"{path}: data.source {source} is not known; there are {known}")
     row = SOURCES[source]
-    if record.task not in (tasks := tasks_of(row.form)):
+    tasks = [task for form in row.forms for task in tasks_of(form)]
+    if record.task not in tasks:
         known = ", ".join(tasks)
         raise RequestError(
             f"{path}: task {record.task} of {source} is not known; there are {known}"

@@ -7,7 +7,13 @@ start without them import nothing from here.
 
 from vle_bench.models import auto as auto
 from vle_bench.models.vle.configuration import SIZES, VLEConfig
-from vle_bench.models.vle.heads import VLEForVCRJoint, VLEForVCRQ2A, VLEForVCRQA2R, VLEForVQA
+from vle_bench.models.vle.heads import (
+    VLEForChoice,
+    VLEForVCRJoint,
+    VLEForVCRQ2A,
+    VLEForVCRQA2R,
+    VLEForVQA,
+)
 from vle_bench.models.vle.modeling import VLEModel
 from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
 from vle_bench.models.vle.pretraining_heads import (
@@ -22,6 +28,7 @@ from vle_bench.models.vle.processing import VLEProcessor
 __all__ = [
     "SIZES",
     "VLEConfig",
+    "VLEForChoice",
     "VLEForITM",
     "VLEForMLM",
     "VLEForMPC",

@@ -265,7 +265,7 @@ class Recipe(Group):
 
     @model_validator(mode="after")
     def keys_fit_task(self) -> "Recipe":
-        if SOURCES[self.data.source].form != CATALOGUE[self.task].form:
+        if CATALOGUE[self.task].form not in SOURCES[self.data.source].forms:
             raise ValueError(
                 f"task {self.task} cannot be trained on data.source {self.data.source}"
             )

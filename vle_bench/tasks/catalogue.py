@@ -57,13 +57,14 @@ class TaskFacts:
 
 
 _NO_BOXES = "the boxes would stay behind"
+_AUGMENT_KEYS = dict.fromkeys(
+    ("augment.flip", "augment.transpose", "augment.shift", "augment.randaugment"), _NO_BOXES
+)
 _VQA_KEYS = {
     "data.first_stage": "its questions have no types",
     "data.targets": "a question has one right choice",
     "model.new_head": "its head scores any choice, whatever the data",
-    **dict.fromkeys(
-        ("augment.flip", "augment.transpose", "augment.shift", "augment.randaugment"), _NO_BOXES
-    ),
+    **_AUGMENT_KEYS,
 }
 _VCR_KEYS = {
     "model.alignment": "its questions tag no objects",
@@ -103,6 +104,14 @@ CATALOGUE: dict[str, TaskFacts] = {
         text_length=_VQA_LENGTH,
         label_metric=IN_VOCABULARY,
         pipeline_tag="visual-question-answering",
+    ),
+    "choice": TaskFacts(
+        "multiple-choice questions",
+        "choice",
+        "vle_bench.tasks.choice:CHOICE",
+        keys=_AUGMENT_KEYS,
+        texts=4,  # own data have 2 to 26
+        tokens=20,
     ),
     "vcr_q2a": _vcr("VCR, question to answer (Q2A)", "vle_bench.tasks.vcr:Q2A", "q2a"),
     "vcr_qa2r": _vcr(

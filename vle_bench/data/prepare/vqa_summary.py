@@ -27,13 +27,14 @@ TEXTS_AT_A_TIME = 2_000
 def count(questions: pa.Table, labelled: bool) -> JsonObject:
     """Return a split's entry in the manifest; `answerable`: with an answer in the vocabulary."""
     ids = questions["question_id"].to_pylist()
-    return {
+    entry: JsonObject = {
         "questions": len(ids),
         "images": len(pc.unique(questions["image_id"])),
         "labelled": labelled,
-        "answerable": pc.sum(questions["answerable"]).as_py() or 0,
-        "ids_sha256": hashlib.sha256(json.dumps(ids).encode()).hexdigest(),
     }
+    if "answerable" in questions.schema.names:  # multiple-choice questions have no vocabulary
+        entry["answerable"] = pc.sum(questions["answerable"]).as_py() or 0
+    return entry | {"ids_sha256": hashlib.sha256(json.dumps(ids).encode()).hexdigest()}
 
 
 def split_report(questions: pa.Table, labelled: bool) -> JsonObject:

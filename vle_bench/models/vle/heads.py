@@ -1,4 +1,4 @@
-"""Heads that answer: classes for VQA, choices for VCR.
+"""Heads that answer: classes for VQA, choices for VCR and other multiple-choice questions.
 
 Shapes: B texts or questions, C choices, N images, T text tokens, P patches, K objects, D fusion
 width.
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.utils import ModelOutput
 
+from vle_bench.data.collate import NO_CHOICE
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.modeling import VLEModel, check_tensor
 from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
@@ -108,6 +109,7 @@ class VLEForMultipleChoice(VLEPreTrainedModel):
         object_token_type_ids: Tensor | None = None,
         object_mask: Tensor | None = None,
         image_index: Tensor | None = None,
+        choice_mask: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> VLEClassifierOutput:
         """Score C choices of each of B questions: logits (B, C).
@@ -120,6 +122,8 @@ class VLEForMultipleChoice(VLEPreTrainedModel):
             object_patch_mask: (B, C, K, P) bool.
             object_token_type_ids, object_mask: (B, C, K).
             image_index: (B,) row of `pixel_values` for each question; None if N = B, one each.
+            choice_mask: (B, C) bool, the choices that a question has; the logits of others are
+                `NO_CHOICE`. None: all. What stands in place of a missing choice has no effect.
             labels: (B,), the right choice.
         """
         if input_ids.dim() != 3:
@@ -149,6 +153,9 @@ class VLEForMultipleChoice(VLEPreTrainedModel):
             pixel_values=pixel_values, image_index=image_index, pooled_only=True, **flat
         ).pooler_output
         logits = self.score(pooled.view(questions, choices, -1))
+        if choice_mask is not None:
+            check_tensor("choice_mask", choice_mask, (questions, choices))
+            logits = logits.masked_fill(~choice_mask, NO_CHOICE)
         loss = None if labels is None else self.choice_loss(logits, labels)
         return VLEClassifierOutput(loss=loss, logits=logits)
 
@@ -160,6 +167,12 @@ class VLEForMultipleChoice(VLEPreTrainedModel):
         """Return the mean cross-entropy () of logits (B, C) and labels (B,)."""
         check_tensor("labels", labels, (logits.shape[0],), logits.shape[1])
         return F.cross_entropy(logits.float(), labels)
+
+
+class VLEForChoice(VLEForMultipleChoice):
+    """Multiple-choice questions, each with its own number of choices."""
+
+    head_names = ("choice_logit",)
 
 
 class VLEForVCRQ2A(VLEForMultipleChoice):

@@ -19,6 +19,7 @@ HEADS = (
     "vqa_classifier",
     "vcr_q2a_logit",
     "vcr_qa2r_logit",
+    "choice_logit",
     "itm_score",
     "pbc_classifier",
     "mpc_classifier",

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,8 +13,10 @@ from typing import Any
 import pyarrow as pa
 
 from vle_bench.data.official.vqa import OnBad
+from vle_bench.data.prepare.own.choices import RightChoice, answer_of, choices_of
 from vle_bench.data.prepare.own.read import FILE_NAME, Table, cell_value
-from vle_bench.data.prepare.own.spec import Columns
+from vle_bench.data.prepare.own.spec import CHOICE_COLUMNS, Spec
+from vle_bench.data.prepare.own.text import key, kind_of, text
 from vle_bench.data.prepare.targets import normal
 from vle_bench.errors import RequestError, closest
 from vle_bench.json_files import JsonObject, short
@@ -27,6 +30,8 @@ ROWS = pa.schema(
         ("answer_type", pa.string()),
         ("multiple_choice_answer", pa.string()),
         ("answers", pa.list_(pa.string())),
+        ("choices", pa.list_(pa.string())),
+        ("right_choice", pa.int64()),
         ("id", pa.string()),  # as given; null without a column of ids
         ("group", pa.string()),
         ("table", pa.int16()),  # which of the tables
@@ -38,7 +43,6 @@ FIRST_WORDS = frozenset(
     "had will would should".split()
 )
 CONFIDENCE = ("yes", "maybe", "no")  # of VQA v2 and VizWiz
-_SURROGATE = re.compile("[\ud800-\udfff]")
 HASHED = 1 << 62  # added to the number of an id that is none itself
 
 
@@ -142,19 +146,27 @@ def within(path: Path, folder: Path) -> bool:
     return path.resolve().is_relative_to(folder.resolve())
 
 
-def resolve(table: Table, columns: Columns, labelled: bool) -> dict[str, str]:
+def resolve(table: Table, spec: Spec, labelled: bool) -> dict[str, str]:
     """Return the columns of a table that are there, ours → theirs.
 
     Raises:
         RequestError: one that is needed or named is not there; names the nearest.
     """
-    wanted: dict[str, str | None] = columns.model_dump()
-    named = columns.model_fields_set
+    choice = spec.form == "choice"
+    named = spec.columns.model_fields_set
+    wanted: dict[str, str | None] = spec.columns.model_dump(exclude=CHOICE_COLUMNS)
+    if choice:
+        wanted = {"choices": spec.columns.choices, **wanted}  # the answer is one of them
+        if spec.columns.boxes in table.columns:
+            raise RequestError(
+                f"{table.name}: column {spec.columns.boxes!r}: multiple-choice questions are read "
+                "without boxes so far; columns: {boxes: null} leaves them out"
+            )
     if "image" not in named and "image" not in table.columns and FILE_NAME in table.columns:
         wanted["image"] = FILE_NAME
     if "answers" not in named and "answers" not in table.columns and "answer" in table.columns:
         wanted["answers"] = "answer"
-    needed = {"image", "question", *(["answers"] if labelled else [])}
+    needed = {"image", "question", *["choices"] * choice, *["answers"] * labelled}
     resolved = {}
     for ours, theirs in wanted.items():
         if theirs is not None and theirs in table.columns:
@@ -167,26 +179,6 @@ def resolve(table: Table, columns: Columns, labelled: bool) -> dict[str, str]:
                 f"a YAML with columns: {{{ours}: NAME}} names another"
             )
     return resolved
-
-
-def kind_of(value: object) -> str:
-    """Name the type of a value as people do."""
-    match value:
-        case bool():
-            return "true or false"
-        case str():
-            return "text"
-        case int() | float():
-            return "a number"
-        case list():
-            return f"a list of {kind_of(value[0])}" if value else "a list"
-        case dict() if "bytes" in value or "path" in value:
-            return "a picture"
-        case dict():
-            return "an object"
-        case bytes():
-            return "bytes"
-    return type(value).__name__
 
 
 class Checker:
@@ -205,6 +197,8 @@ class Checker:
         pictures: Pictures,
         problems: Problems,
     ) -> None:
+        self.right = RightChoice(table.cells) if "choices" in columns else None
+        self.read = READ | READ_OF_CHOICE if self.right else READ
         self.table, self.number, self.columns = table, number, columns
         self.pictures, self.problems = pictures, problems
         self.kinds: dict[str, tuple[str, int]] = {}  # column → type of its first value, and the row
@@ -225,7 +219,9 @@ class Checker:
             problem = self.of_another_kind(ours, value, number)
             if problem is None:
                 try:
-                    values[ours] = READ[ours](value, self.table.cells)
+                    values[ours] = self.read[ours](value, self.table.cells)
+                    if self.right and ours == "answers":
+                        self.choose(values, number)
                 except ValueError as error:
                     problem = str(error)
             if problem is not None:
@@ -238,22 +234,32 @@ class Checker:
             self.problems.image(shown(values["image"], self.table.folder), place, image)
             self.problems.unanswered += 1
             return None
-        answers = values.get("answers")
+        answers, choices = values.get("answers"), values.get("choices")
         majority = None if answers is None else majority_of(answers)
         question, own = values["question"], values.get("id")
+        by_content = f"{image} {question}{'' if choices is None else json.dumps(choices)}"
         return {
-            "question_id": number_of(f"{image} {question}" if own is None else own),
+            "question_id": number_of(by_content if own is None else own),
             "image_id": image,
             "question": question,
             "question_type": values.get("question_type") or first_word(question),
             "answer_type": values.get("answer_type") or answer_type(majority),
             "multiple_choice_answer": majority,
             "answers": answers,
+            "choices": choices,
+            "right_choice": values.get("right_choice"),
             "id": own,
             "group": values.get("group"),
             "table": self.number,
             "row": number,
         }
+
+    def choose(self, values: JsonObject, number: int) -> None:
+        """Add the index of the right choice, and write its text for the answer, in place."""
+        assert self.right is not None
+        choices = values["choices"]  # which are read before the answer
+        values["right_choice"] = self.right.place(values["answers"], choices, number)
+        values["answers"] = [choices[values["right_choice"]]]
 
     def of_another_kind(self, ours: str, value: object, number: int) -> str | None:
         """Say that a value is of another type than the first of its column."""
@@ -271,28 +277,6 @@ def shown(picture: Any, folder: Path) -> str:
     if isinstance(picture, dict):
         picture = picture.get("path") or picture.get("bytes")
     return str(folder / picture) if isinstance(picture, str) else f"{len(picture):,} bytes"
-
-
-def text(value: object, cells: bool = False) -> str:
-    """Return text that is not empty."""
-    if value is None:
-        raise ValueError("missing")
-    if not isinstance(value, str):
-        raise ValueError(f"{kind_of(value)}, not text")
-    if not value.strip():
-        raise ValueError("empty")
-    if not value.isascii() and _SURROGATE.search(value):
-        raise ValueError("half of a surrogate pair, which is no text")
-    return value
-
-
-def key(value: object, cells: bool = False) -> str:
-    """Return an id or a group: text or a whole number, as text."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"{kind_of(value)}, neither text nor a whole number")
-    return text(value)
 
 
 def kind_of_question(value: object, cells: bool = False) -> str | None:
@@ -341,6 +325,9 @@ READ: dict[str, Callable[[Any, bool], Any]] = {
     "question_type": kind_of_question,
     "answer_type": kind_of_question,
 }
+
+
+READ_OF_CHOICE = {"choices": choices_of, "answers": answer_of}
 
 
 def number_of(own: str) -> int:

@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 
 from vle_bench import atomic
 from vle_bench.data.label_map import read_label_map
-from vle_bench.data.official.further import OFFICIAL_ID
 from vle_bench.data.prepare.fingerprint import Fingerprint, fingerprint, stamp
 from vle_bench.data.prepare.manifest import (
     AS_USUAL,
@@ -28,29 +27,21 @@ from vle_bench.data.prepare.manifest import (
 )
 from vle_bench.data.prepare.own.check import ROWS, Checker, Pictures, Problems, resolve
 from vle_bench.data.prepare.own.read import Table, dataset_tables, split_tables, tables_of
-from vle_bench.data.prepare.own.spec import FRACTIONS, Spec, find, read_spec
+from vle_bench.data.prepare.own.spec import CHOICE_COLUMNS, FRACTIONS, Spec, find, read_spec
 from vle_bench.data.prepare.own.splits import by_share, without_doubles, without_leaks
-from vle_bench.data.prepare.questions import (
-    count,
-    described_labels,
-    lengths_of,
-    texts_of,
-    write_labels,
+from vle_bench.data.prepare.own.write import (
+    counted,
+    questions_of,
+    reported,
+    write_images,
+    write_questions,
 )
-from vle_bench.data.prepare.shards import (
-    Source,
-    described,
-    images_only,
-    plan,
-    turned_of,
-    write_shards,
-)
-from vle_bench.data.prepare.split import Ids, Rows
-from vle_bench.data.prepare.targets import TARGETS, with_targets
+from vle_bench.data.prepare.questions import described_labels, lengths_of, write_labels
+from vle_bench.data.prepare.split import Ids
 from vle_bench.data.prepare.vocabulary import vocabulary
-from vle_bench.data.prepare.vqa_summary import load_tokenizer, split_report
+from vle_bench.data.prepare.vqa_summary import load_tokenizer
 from vle_bench.data.prepared import SCHEMA_VERSION, Manifest, PreparedData, open_prepared
-from vle_bench.data.tables import OFFICIAL, ROWS_A_BATCH, map_table, record_batches, write_table
+from vle_bench.data.tables import map_table, record_batches, write_table
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, read_json
 from vle_bench.metrics.vqa import EXACT, NUMBER_OF_ANSWERS, SOFT
@@ -59,7 +50,7 @@ from vle_bench.strict_yaml import validated
 
 SOURCE = "own"
 MEMORY = "dataset"  # what errors call a dataset that Python holds
-CHECKS = 1  # to be raised when rows are read in another way
+CHECKS = 2  # to be raised when rows are read in another way
 ROWS_IN_MEMORY = 5_000
 PICTURES = pa.schema([("image_id", pa.int64()), ("path", pa.string()), ("asked_by", pa.string())])
 
@@ -88,6 +79,11 @@ class Own:
         if "" not in self.tables:
             return {}
         return self.spec.splits.given() if self.spec.splits else FRACTIONS  # type: ignore[return-value]
+
+    @property
+    def choice(self) -> bool:
+        """Whether these are multiple-choice questions."""
+        return bool(self.spec.form == "choice")
 
     @property
     def splits(self) -> list[str]:
@@ -154,6 +150,7 @@ def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Man
         problems: collects what is wrong; by the options if not given.
     """
     choices = own.choices
+    refuse_foreign_options(own)
     if choices.tokenizer is not None:
         load_tokenizer(choices.tokenizer)  # its errors should come before the work
     given = None if choices.label_map is None else read_label_map(choices.label_map)
@@ -166,8 +163,8 @@ def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Man
         work = start_or_resume(folder, request)
         rows, pictures = read_rows(own, work, problems)
         rows, split = with_splits(own, rows, problems)
-        metric = metric_of(own, rows)
-        labels = given or counted_labels(own, rows, split)
+        metric = None if own.choice else metric_of(own, rows)
+        labels = [] if own.choice else given or counted_labels(own, rows, split)
         images, shards, turned = write_images(folder, work, rows, pictures, choices, problems)
         kept = np.isin(rows["image_id"].to_numpy(), images)
         problems.unanswered += int((~kept).sum())
@@ -178,7 +175,6 @@ def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Man
             for place, name in enumerate(own.splits)
         }
         tables = write_questions(folder, parts)
-        labelled = {n: q["answers"].null_count < len(q) for n, q in parts.items()}
         left_out: JsonObject = {
             "questions_of_images": problems.unanswered,
             "records": problems.records,
@@ -187,38 +183,38 @@ def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Man
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             source=SOURCE,
-            splits={name: count(q, labelled[name]) for name, q in parts.items()},
-            files=shards | write_labels(folder, labels) | tables,
+            splits={name: counted(q) for name, q in parts.items()},
+            files=shards | (write_labels(folder, labels) if metric else {}) | tables,
             images=list(shards),
             turned=turned,
-            labels=described_labels(labels, choices, own.spec.answers.min_count),
-            targets="normalised",
+            labels=described_labels(labels, choices, own.spec.answers.min_count)
+            if metric
+            else None,
+            targets="normalised" if metric else None,
             metric=metric,
             name=own.spec.name or output.name,
-            report={
-                n: split_report(q, labelled[n]) | texts_of(q, choices) for n, q in parts.items()
-            },
+            form=own.spec.form if own.choice else None,
+            report={name: reported(q, choices) for name, q in parts.items()},
             left_out=left_out,
             inputs=request.as_inputs(left_out),
         )
         return finish(folder, manifest)
 
 
-def write_questions(folder: Path, parts: dict[str, pa.Table]) -> JsonObject:
-    """Write the questions tables; returns {file: {"bytes", "sha256"}}."""
-    files: JsonObject = {}
-    for name, questions in parts.items():
-        path = folder / f"questions-{name}.arrow"
-        write_table(path, questions.schema, iter(questions.to_batches(ROWS_A_BATCH)))
-        files[path.name] = described(path)
-    return files
+def refuse_foreign_options(own: Own) -> None:
+    """Refuse options that only open questions have."""
+    options = {"--label-map": own.choices.label_map, "--tokenizer": own.choices.tokenizer}
+    given = [option for option, value in options.items() if value is not None]
+    if own.choice and given:
+        raise RequestError(f"{own.names[0]}: {given[0]}: form choice takes none; leave it out")
 
 
 def request_of(own: Own, labels: list[str] | None) -> Fingerprint:
     """Return the fingerprint of a request: data files, the keys of the spec, and options."""
     files = sorted({file for table in own.tables.values() for file in table.files})
     request = fingerprint(SOURCE, [], own.choices, lambda bad: Path(bad["file"]), None, labels)
-    keys = own.spec.model_dump(mode="json", exclude={"name"})
+    unread = {} if own.choice else {"columns": CHOICE_COLUMNS}
+    keys = own.spec.model_dump(mode="json", exclude={"name": True, **unread})
     options = {key: json.dumps(value) for key, value in keys.items()}
     tables = [f"{table.name} {table.digest}".strip() for table in own.tables.values()]
     return replace(
@@ -272,8 +268,7 @@ def read_rows(own: Own, work: Path, problems: Problems) -> tuple[pa.Table, pa.Ta
 def checked_batches(own: Own, pictures: Pictures, problems: Problems) -> Iterator[pa.RecordBatch]:
     # Missing columns are named before millions of rows are read.
     columns = [
-        resolve(table, own.spec.columns, labelled=name != "test")
-        for name, table in own.tables.items()
+        resolve(table, own.spec, labelled=name != "test") for name, table in own.tables.items()
     ]
     for number, (table, resolved) in enumerate(zip(own.tables.values(), columns, strict=True)):
         checker = Checker(table, number, resolved, pictures, problems)
@@ -343,34 +338,6 @@ def metric_of(own: Own, rows: pa.Table) -> str:
     return str(metric)
 
 
-def write_images(
-    folder: Path,
-    work: Path,
-    rows: pa.Table,
-    pictures: pa.Table,
-    choices: Choices,
-    problems: Problems,
-) -> tuple[Ids, JsonObject, int]:
-    """Store the pictures that a question asks about, in the order of their ids.
-
-    Returns:
-        the ids in the order of the rows, {shard: {"bytes", "sha256"}}, and the number of pictures
-        that were turned.
-    """
-    asked = pictures.filter(pc.is_in(pictures["image_id"], pc.unique(rows["image_id"])))
-    asked = asked.sort_by("image_id")
-    shards, missing = plan((Source(**row) for row in asked.to_pylist()), choices.shard_bytes)
-    notes = write_shards(folder, work, shards, choices.workers, images_only(True))
-    bad = [*missing, *(bad for note in notes for bad in note["bad"])]
-    for picture in sorted(bad, key=lambda one: one["asked_by"]):
-        path = Path(picture["file"])
-        file = "its bytes" if path.is_relative_to(work) else picture["file"]
-        problems.image(file, picture["asked_by"], picture["problem"])
-    ids = np.setdiff1d(asked["image_id"].to_numpy(), [picture["image_id"] for picture in bad])
-    files = {shard.name: note["file"] for shard, note in zip(shards, notes, strict=True)}
-    return ids, files, turned_of(notes)
-
-
 def counted_labels(own: Own, rows: pa.Table, split: Ids) -> list[str]:
     """Count the majority answers of the training split, or of all without one."""
     if "train" in own.splits:
@@ -379,18 +346,3 @@ def counted_labels(own: Own, rows: pa.Table, split: Ids) -> list[str]:
     for answer in pc.value_counts(rows["multiple_choice_answer"].drop_null()).to_pylist():
         counts[answer["values"]] += answer["counts"]
     return vocabulary(counts, own.spec.answers.min_count)
-
-
-def questions_of(
-    rows: pa.Table, chosen: Rows, images: Ids, labels: list[str], metric: str
-) -> pa.Table:
-    """Return the questions table of a split, with the ids as they were given if they are text."""
-    target = {label: number for number, label in enumerate(labels)}
-    columns = [*OFFICIAL.names]
-    ids = rows["id"].drop_null()
-    numbers = pc.match_substring_regex(ids, "^(0|[1-9][0-9]{0,17})$")
-    if len(ids) and not pc.all(numbers).as_py():
-        rows = rows.append_column(OFFICIAL_ID.name, rows["id"])
-        columns.append(OFFICIAL_ID.name)
-    own = rows.filter(pa.array(chosen)).select(columns)
-    return with_targets(own, images, target, False, False, TARGETS[metric])[0]

@@ -17,6 +17,7 @@ FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
 HUB = "hub:"
 YAML = (".yaml", ".yml")
 ROUNDING = 1e-9  # of a sum of fractions
+CHOICE_COLUMNS = {"boxes", "choices"}  # that only form choice knows
 
 Text = Annotated[str, Field(min_length=1, max_length=1000)]
 Part = Annotated[float, Field(gt=0, lt=1, strict=False)] | Text | None
@@ -30,6 +31,11 @@ class Columns(Group):
     question: Text = "question"
     answers: Text | None = "answers"
     """A string, a list of strings, or a list of {answer, confidence}; `answer` is taken too."""
+    choices: Text = "choices"
+    """Form choice: a list of 2 to 26 texts, of which `answers` is one: its text, or its index from
+    0."""
+    boxes: Text | None = "boxes"
+    """Form choice: not read yet; null leaves such a column out."""
     id: Text | None = "id"
     """Unique; without it picture and question are the id."""
     group: Text | None = "group"
@@ -107,6 +113,18 @@ class Spec(Group):
             raise ValueError("source: this key is needed, or a file for each of splits")
         if self.source and self.source.startswith(HUB):
             hub_name(self.source)
+        return self
+
+    @model_validator(mode="after")
+    def keys_fit_form(self) -> "Spec":
+        if self.form == "choice":
+            if given := sorted(self.answers.model_fields_set):
+                raise ValueError(f"answers.{given[0]}: form choice has no vocabulary; leave it out")
+            if self.columns.answers is None:
+                raise ValueError("columns.answers: form choice needs the right choice")
+        elif self.columns.model_fields_set & CHOICE_COLUMNS:
+            name = min(self.columns.model_fields_set & CHOICE_COLUMNS)
+            raise ValueError(f"columns.{name}: goes with form: choice")
         return self
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vle_bench.data.prepare import vqa_summary
 from vle_bench.data.prepare.manifest import Choices
+from vle_bench.data.prepare.own import choices as own_choices
 from vle_bench.data.prepare.own.check import Problems
 from vle_bench.data.prepare.own.prepare import opened, prepare_own
 from vle_bench.data.prepared import Manifest, open_prepared
@@ -18,7 +19,12 @@ NAMELESS = "data"
 
 def lines(manifest: Manifest) -> Iterator[str]:
     """Yield the lines of a manifest's report."""
-    assert manifest.metric is not None
+    if manifest.metric is None:
+        yield f"{manifest.name}: multiple-choice questions, scored with the accuracy"
+        yield from own_choices.lines(manifest)
+        yield from vqa_summary.turned_lines(manifest)
+        yield from vqa_summary.what_is_left_out(manifest.left_out)
+        return
     yield f"{manifest.name}: scored with {manifest.metric}: {IN_WORDS[manifest.metric]}"
     yield from vqa_summary.lines(manifest)
 
@@ -50,7 +56,8 @@ def examples(root: Path, split: str) -> Iterator[str]:
     questions = data.questions(split)
     for row in questions.select(range(min(EXAMPLES, len(questions)))):
         image = data.images[row["image_row"]]
+        answers = own_choices.as_shown(row) if "choices" in row else row["answers"]
         yield (
             f"{row['question_id']}: {image['file_name']} ({image['width']} × {image['height']}): "
-            f"{row['question']} {row['answers']}"
+            f"{row['question']} {answers}"
         )
