@@ -10,6 +10,7 @@ from vle_bench.models.vle.convert.converted import Converted, encoder_tensors, f
 
 HEADS = {
     "vqa_classifier": "VLEForVQA",
+    "choice_logit": "VLEForChoice",
     "vcr_q2a_logit": "VLEForVCRQ2A",
     "vcr_qa2r_logit": "VLEForVCRQA2R",
     "itm_score": "VLEForITM",
