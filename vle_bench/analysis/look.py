@@ -31,7 +31,7 @@ NEAR = 50  # ids that may be meant instead of an unknown one
 
 @dataclass(frozen=True)
 class Look:
-    """What is looked at.
+    """The data, recipe and processor that a page of `look` is made of.
 
     Args:
         questions: the table of the split.
@@ -45,7 +45,7 @@ class Look:
 
     @property
     def form(self) -> one.Form:
-        """What the page shows of questions of this form."""
+        """Return the parts of the page for questions of this form."""
         return look_vqa if self.data.form == "vqa" else look_vcr
 
     @property

@@ -85,7 +85,7 @@ class Example:
 
 
 class Form(Protocol):
-    """What the page shows of questions of one form of data; a module for each form."""
+    """The parts of the page for questions of one form of data; each form has its module."""
 
     @property
     def ID(self) -> str:
@@ -102,7 +102,7 @@ class Form(Protocol):
         ...
 
     def about(self, row: Row) -> str:
-        """What else is known of it."""
+        """Return the remaining facts about an example."""
         ...
 
     def names(self, row: Row) -> list[str]:
@@ -136,7 +136,7 @@ class Form(Protocol):
         ...
 
     def problems(self, row: Row) -> list[str]:
-        """What keeps the question out of the training."""
+        """Return the reason why training leaves the question out; empty if it does not."""
         ...
 
     def lengths(self, rows: list[Row], limited: Any, unlimited: Any) -> list[list[TypedTokens]]:

@@ -1,4 +1,4 @@
-"""What training gets of a split in numbers: what is left out or cut off, and its first batches."""
+"""Count what training reads of a split, leaves out and cuts off; measure the first batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What the page of `vle-bench look` shows of VCR's questions."""
+"""Show VCR's questions on the page of `vle-bench look`."""
 
 import json
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def heading(row: Row) -> str:
 
 
 def about(row: Row) -> str:
-    """How likely the annotator found the answer."""
+    """Return the likelihood that the annotator gave the answer."""
     return str(row["answer_likelihood"] or "")
 
 
@@ -114,7 +114,7 @@ def targets(
 
 
 def problems(row: Row) -> list[str]:
-    """What keeps the question out of the training: nothing."""
+    """Return an empty reason: training leaves out no question."""
     return []
 
 

@@ -1,4 +1,4 @@
-"""What the page of `vle-bench look` shows of VQA's questions."""
+"""Show VQA's questions on the page of `vle-bench look`."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -72,7 +72,7 @@ def targets(
 
 
 def problems(row: Row) -> list[str]:
-    """What keeps the question out of the training."""
+    """Return the reason why training leaves the question out; empty if it does not."""
     if row["answers"] is None or row["answerable"]:
         return []
     return [

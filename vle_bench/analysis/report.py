@@ -105,7 +105,7 @@ def examples_of(evaluation: Evaluation) -> Examples:
 
 
 def introduction(evaluation: Evaluation) -> str:
-    """Which model, trained on what, answered which questions."""
+    """Name the model, its training data and the questions that it answered."""
     record = evaluation.record
     size = f" of {record.model['parameters']:,} parameters" if "parameters" in record.model else ""
     steps = f", {record.training['steps']:,} steps" if "steps" in record.training else ""

@@ -33,7 +33,7 @@ Ids = Annotated[
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command line names: data, a recipe with its keys, a run; None: not named."""
+    """The arguments of the command line: data, a recipe with its keys, a run; None: not named."""
 
     data: Path | None
     recipe: "Recipe | None"

@@ -69,7 +69,7 @@ class Manifest:
 
     @property
     def identity(self) -> dict[str, str]:
-        """Which data these are: `source`, `manifest_hash` and, for one's own data, `name`."""
+        """Return `source`, `manifest_hash` and, for one's own data, `name`."""
         name = {} if self.name is None else {"name": self.name}
         return {"source": self.source, **name, "manifest_hash": self.hash}
 

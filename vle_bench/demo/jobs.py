@@ -142,7 +142,7 @@ def interrupted(number: int, frame: FrameType | None) -> None:
 
 
 def at_once() -> int:
-    """How many small models this machine trains at a time: by its cores and its free memory."""
+    """Return how many small models the cores and the free memory allow at a time."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(cores or 1, int(psutil.virtual_memory().available // BYTES)))
 

@@ -83,7 +83,7 @@ def trained_on(folder: Path, training: Training) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Described:
-    """What the files beside the weights say of a checkpoint.
+    """Facts about a checkpoint from the files beside its weights.
 
     Args:
         inputs: see `Task.inputs`.

@@ -212,12 +212,12 @@ class Record(Group):
 
     @property
     def data_name(self) -> str:
-        """What the scored data are called: the user's name for their own, else the dataset's."""
+        """Return the name of the scored data: the user's name for their own, else the dataset's."""
         return self.data.get("name", self.data["source"])
 
     @property
     def trained_on(self) -> str:
-        """What the data of the training are called; empty if they are not known."""
+        """Return the name of the training data; empty if they are not known."""
         return self.training_data.get("name", self.training_data.get("source", ""))
 
     @property

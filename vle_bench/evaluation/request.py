@@ -68,7 +68,7 @@ AS_SAVED = Asked()
 
 @dataclass(frozen=True)
 class Request:
-    """What to score, and how.
+    """A request to score a checkpoint: data, split and settings.
 
     Args:
         checkpoint: a run folder, or a `from_pretrained` folder.

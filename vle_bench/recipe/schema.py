@@ -73,7 +73,7 @@ class DataGroup(Group):
 
     @property
     def questions_together(self) -> int | None:
-        """How many questions of an image stay together at most; None: all of them."""
+        """Return the most questions of an image that stay together; None: all of them."""
         return 1 if self.grouping == "question" else self.questions_per_image
 
     @model_validator(mode="after")

@@ -52,7 +52,7 @@ class Splits(Group):
     val: Part = None
     test: Part = None
     by: Literal["id", "group", "image"] | None = None
-    """What is hashed for a share; null for the group where there is one, else the picture."""
+    """The column that is hashed for a share; null: the group if there is one, else the picture."""
 
     @model_validator(mode="after")
     def one_kind(self) -> "Splits":
