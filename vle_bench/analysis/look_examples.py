@@ -136,7 +136,7 @@ class Form(Protocol):
         ...
 
     def problems(self, row: Row) -> list[str]:
-        """Return the reason why training leaves the question out; empty if it does not."""
+        """Return the reasons why training leaves the question out; none if it does not."""
         ...
 
     def lengths(self, rows: list[Row], limited: Any, unlimited: Any) -> list[list[TypedTokens]]:

@@ -114,7 +114,7 @@ def targets(
 
 
 def problems(row: Row) -> list[str]:
-    """Return an empty reason: training leaves out no question."""
+    """Return no reason: training leaves out no question."""
     return []
 
 

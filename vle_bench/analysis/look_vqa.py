@@ -72,7 +72,7 @@ def targets(
 
 
 def problems(row: Row) -> list[str]:
-    """Return the reason why training leaves the question out; empty if it does not."""
+    """Return the reasons why training leaves the question out; none if it does not."""
     if row["answers"] is None or row["answerable"]:
         return []
     return [

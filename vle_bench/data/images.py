@@ -8,8 +8,10 @@ import logging
 import re
 import urllib.request
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -40,6 +42,18 @@ class Views:
     seed: int
     epoch: int
     one_a_question: bool = False
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], seed: int, epoch: int) -> "Views | None":
+        """Return the views that a recipe's `augment` asks for, or None if it changes nothing.
+
+        Args:
+            settings: the group `augment`, and `one_a_question`.
+        """
+        change = Augmentation(**{one.name: settings[one.name] for one in fields(Augmentation)})
+        if change == Augmentation():
+            return None
+        return cls(change, seed, epoch, settings.get("one_a_question", False))
 
     def __call__(self, image: Image.Image, *ids: int) -> Image.Image:
         """Return a view; ids: the image's and, with `one_a_question`, the question's."""

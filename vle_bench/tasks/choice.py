@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,6 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from vle_bench.data.augment import Augmentation
 from vle_bench.data.collate import NO_CHOICE, QuestionChoiceCollator
 from vle_bench.data.images import Views
 from vle_bench.data.loader import grouped_order, image_batches
@@ -73,10 +72,7 @@ class Choice:
         return image_batches(np.asarray(questions["image_row"][:]), size)
 
     def augmentation(self, settings: Settings, seed: int, epoch: int) -> Views | None:
-        chosen = Augmentation(**{one.name: settings[one.name] for one in fields(Augmentation)})
-        if chosen == Augmentation():
-            return None
-        return Views(chosen, seed, epoch, settings.get("one_a_question", False))
+        return Views.of(settings, seed, epoch)
 
     def collator(
         self,

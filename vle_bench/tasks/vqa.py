@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from vle_bench.data.augment import Augmentation
 from vle_bench.data.collate import QuestionCollator
 from vle_bench.data.images import Views
 from vle_bench.data.loader import grouped_order, image_batches
@@ -109,10 +108,7 @@ class VQA:
         return image_batches(np.asarray(questions["image_row"][:]), batch_size)
 
     def augmentation(self, settings: Settings, seed: int, epoch: int) -> Views | None:
-        chosen = Augmentation(**{one.name: settings[one.name] for one in fields(Augmentation)})
-        if chosen == Augmentation():
-            return None
-        return Views(chosen, seed, epoch, settings.get("one_a_question", False))
+        return Views.of(settings, seed, epoch)
 
     def collator(
         self,
