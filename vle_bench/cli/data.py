@@ -216,11 +216,7 @@ def prepare(
         "--seed": seed,
     }
     check_request(source, official, output, options)
-    if pixels_resize is not None and pixels is None:
-        raise RequestError("prepare --pixels-resize: goes with --pixels N")
-    if check and pixels is not None:
-        raise RequestError("prepare --check: writes nothing, so --pixels has to wait")
-    from vle_bench.data.prepare.fingerprint import Standing
+    check_pixels(pixels, pixels_resize, check)
     from vle_bench.data.prepare.manifest import Choices
 
     choices = Choices(
@@ -236,29 +232,49 @@ def prepare(
     if check:
         resolve_name(SOURCES[source].check)(given, choices)
         return
-    manifest = resolve_name(SOURCES[source].prepare)(given, output, choices, options)
-    finished = isinstance(manifest, Standing)  # by an earlier command
+    print_prepared(
+        source, output, resolve_name(SOURCES[source].prepare)(given, output, choices, options)
+    )
+    if pixels is not None and output is not None:
+        store_pixels(output, pixels, pixels_resize or default_resize(source), workers)
+    if official is not None and SOURCES[source].made:
+        print(f"the official files: {official}")
+
+
+def print_prepared(source: str, output: Path | None, manifest: object) -> None:
+    """Print the summary of prepared data, and whether an earlier command had finished them."""
+    from vle_bench.data.prepare.fingerprint import Standing
+
+    finished = isinstance(manifest, Standing)
     if finished:
         print(f"{output}: everything is there, nothing to do")
     print("\n".join(resolve_name(SOURCES[source].summary)(manifest)))
     if not finished:
         print(f"written: {output}")
-    if pixels is not None and output is not None:
-        resize = pixels_resize or (Resize.squash if SOURCES[source].form == "vcr" else Resize.crop)
-        store_pixels(output, pixels, resize.value, workers)
-    if official is not None and SOURCES[source].made:
-        print(f"the official files: {official}")
 
 
-def store_pixels(root: Path, size: int, resize: str, workers: int) -> None:
+def default_resize(source: str) -> Resize:
+    """Return the resize of the shipped recipes for a dataset."""
+    return Resize.squash if SOURCES[source].form == "vcr" else Resize.crop
+
+
+def store_pixels(root: Path, size: int, resize: Resize, workers: int) -> None:
     """Write a pixel store of prepared data, and say where it is."""
-    from vle_bench.data.pixels import Transform
+    from vle_bench.data.pixels import PREFIX, Transform
     from vle_bench.data.prepare.pixels import store_name, write_store
 
-    name = store_name(size, resize)
-    folder = root / f"pixels-{name}"
-    written = write_store(root, name, Transform.of_squares(size, resize), workers)
+    name = store_name(size, resize.value)
+    folder = root / f"{PREFIX}{name}"
+    written = write_store(root, name, Transform.of_squares(size, resize.value), workers)
     print(f"written: {folder}" if written else f"{folder}: everything is there, nothing to do")
+
+
+def check_pixels(size: int | None, resize: Resize | None, check: bool) -> None:
+    """Refuse options of pixel stores that do not go together."""
+    if resize is not None and size is None:
+        raise RequestError("prepare --pixels-resize: goes with --pixels N")
+    if check and size is not None:
+        raise RequestError("prepare --check: writes nothing, so --pixels has to wait")
 
 
 def check_request(
