@@ -268,12 +268,12 @@ def texts(
     assert look.feed is not None
     rows, wholes = one.token_rows(inputs), one.token_rows(whole)
     tokenizer = look.feed.processor.tokenizer
-    found = []
+    texts_shown = []
     for k, (title, right) in enumerate(look.form.titles(look.feed.task, inputs)):
         like = look.form.limits(inputs)[k]
         short, long = ([token for token, _ in texts[like]] for texts in (rows, wholes))
         flags = one.kept(short, long)
         colors = one.type_colors(tagged[k], tags)
         tokens = one.tokens_of(tokenizer, rows[k], wholes[like], flags, colors)
-        found.append(one.Text(title, tokens, flags.count(False), right))
-    return found
+        texts_shown.append(one.Text(title, tokens, flags.count(False), right))
+    return texts_shown

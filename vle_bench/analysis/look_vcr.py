@@ -102,7 +102,10 @@ def targets(
         masked = int((inputs["masked_words"][0] != -100).sum())
         return [
             ("masked words", f"{masked} to find"),
-            ("picture", "the text's own" if match else "another one, which is to be told"),
+            (
+                "picture",
+                "the text's own" if match else "another one, which the model has to notice",
+            ),
         ]
     choices = (
         [(title, right) for title, _, right in said(row)]

@@ -163,12 +163,12 @@ class PixelStore:
 
     def pictures(self, rows: NDArray[np.int64]) -> list[Image.Image]:
         """Return the decoded pictures of rows (N,), of a store that holds them `as_decoded`."""
-        found = []
+        pictures = []
         for row in rows:
             picture = Image.fromarray(np.ascontiguousarray(self.pixels[row].transpose(1, 2, 0)))
             picture.info[UPRIGHT] = True
-            found.append(picture)
-        return found
+            pictures.append(picture)
+        return pictures
 
 
 def images_digest(manifest: "Manifest") -> str:
@@ -259,8 +259,8 @@ def differs(store: PixelStore, data: "PreparedData", transform: Transform) -> in
     """Decode a few pictures again; return the first row that the store has otherwise."""
     rows = np.unique(np.linspace(0, len(data.images) - 1, SAMPLES).astype(np.int64))
     for row in rows.tolist():
-        found = data.images[row]
-        picture = decode(found["bytes"], found["file_name"])
+        image = data.images[row]
+        picture = decode(image["bytes"], image["file_name"])
         same = tuple(store.sizes[row]) == picture.size
         fresh = transform([picture])[0].numpy()
         if not same or not np.array_equal(fresh, store.pixels[row]):

@@ -159,9 +159,10 @@ class VQA:
         classes = {answer: label for label, answer in enumerate(labels)}
         predictions = []
         for i, row in zip(ids, logits.float().cpu(), strict=True):
-            found = {c: classes.get(c, classes.get(normalize_answer(c))) for c in self.choices[i]}
-            known = {c: row[label].item() for c, label in found.items() if label is not None}
-            answer = max(known, key=known.__getitem__) if known else self.choices[i][0]
+            choices = self.choices[i]
+            label_of = {c: classes.get(c, classes.get(normalize_answer(c))) for c in choices}
+            known = {c: row[label].item() for c, label in label_of.items() if label is not None}
+            answer = max(known, key=known.__getitem__) if known else choices[0]
             score = torch.tensor(known[answer]).sigmoid().item() if known else 0.0
             predictions.append(Prediction(i, {"answer": answer, "score": round(score, 6)}))
         return predictions
@@ -270,17 +271,19 @@ def consensus(table: list[Row], scores: Mapping[Id, float]) -> dict[str, Figure]
 
 
 def answerability(table: list[Row], predictions: list[Prediction]) -> dict[str, Figure]:
-    """Return how well unanswerable questions are told; empty if there are none, or no predictions
-    of a model that has the answer."""
+    """Return how well a model detects unanswerable questions.
+
+    Empty if there are none, or if the model does not have the answer "unanswerable".
+    """
     truths = [bool(row[UNANSWERABLE]) for row in table]
     if not any(truths) or any(UNANSWERABLE not in one.values for one in predictions):
         return {}
-    told = {one.id: float(one[UNANSWERABLE]) for one in predictions}
-    scores = [told[row["question_id"]] for row in table]
-    found = {"average_precision": average_precision(truths, scores), "f1": f1(truths, scores)}
+    score_of = {one.id: float(one[UNANSWERABLE]) for one in predictions}
+    scores = [score_of[row["question_id"]] for row in table]
+    figures = {"average_precision": average_precision(truths, scores), "f1": f1(truths, scores)}
     return {
         f"{UNANSWERABLE}_{name}": Figure(value=value, interval=None, n=len(table))
-        for name, value in found.items()
+        for name, value in figures.items()
     }
 
 

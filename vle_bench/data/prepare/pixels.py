@@ -99,8 +99,8 @@ def write_part(root: Path, folder: Path, transform: Transform, first: int) -> bo
     pixels, sizes = (open_memmap(folder / name, mode="r+") for name in (PIXELS, SIZES))
     as_decoded = True
     for row in rows:
-        found = images[row]
-        picture = decode(found["bytes"], found["file_name"])
+        stored = images[row]
+        picture = decode(stored["bytes"], stored["file_name"])
         made = transform([picture])[0].numpy()
         pixels[row], sizes[row] = made, picture.size
         as_decoded = as_decoded and np.array_equal(made, np.asarray(picture).transpose(2, 0, 1))

@@ -178,14 +178,14 @@ def _question(
     )
     if kind == "both":
         question, right, wrong = _both(scene, subject, people[0], people[1], people[2])
-        told = [subject, people[0]]
+        tagged = [subject, people[0]]
     else:
         question, right, wrong = (_what if kind == "what" else _who)(
             scene, subject, people[: CHOICES - 1]
         )
-        told = [subject]
+        tagged = [subject]
     answers = _placed(right, wrong, answer_label, rng)
-    others = rng.sample([i for i in people if i not in told], CHOICES)
+    others = rng.sample([i for i in people if i not in tagged], CHOICES)
     rationales = _placed(*_rationale(scene, others), rationale_label, rng)
     return question, answers, answer_label, rationales, rationale_label
 
