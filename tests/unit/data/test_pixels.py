@@ -12,6 +12,7 @@ from transformers import CLIPImageProcessorPil
 
 from tests.miniature.in_process import run
 from vle_bench.bench.synthetic import write_synthetic
+from vle_bench.cli.data import default_resize
 from vle_bench.data.pixels import FACTS, PIXELS, Transform, choose, square_settings
 from vle_bench.data.prepare import pixels as writing
 from vle_bench.data.prepare.pixels import store_name, write_store
@@ -265,3 +266,9 @@ def test_a_crop_beyond_the_picture_is_left_to_the_image_processor():
     expected = processor([picture], do_rescale=False, do_normalize=False, return_tensors="pt")
     assert pixels.shape == (1, 3, 64, 64)
     assert torch.equal(pixels, expected["pixel_values"])
+
+
+@pytest.mark.parametrize("name", ["vqa/vle-base", "vqa/meter-base", "vcr/vle-base-q2a"])
+def test_a_store_has_the_resize_of_the_shipped_recipes_unless_another_is_named(name):
+    recipe = load_recipe(name)
+    assert default_resize(recipe.data.source).value == recipe.model.resize
