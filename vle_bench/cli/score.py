@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,10 +10,15 @@ import typer
 
 from vle_bench.cli.environment import print_rows
 from vle_bench.data.sources import CHECKED, SOURCES
-from vle_bench.errors import RunFailed
+from vle_bench.errors import RequestError, RunFailed
+from vle_bench.metrics.toolkits import TOOLKITS
 
 if TYPE_CHECKING:
     from vle_bench.evaluation.submission import Findings
+    from vle_bench.metrics.toolkits import Comparison, Difference
+
+SHOWN_EXAMPLES, SHOWN_ANSWERS = 2, 3  # questions of a reason, and different answers of a question
+FIRST_IDS = 20  # of a reason, in JSON
 
 score_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 check_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
@@ -33,6 +39,15 @@ def score_vqa(
     per_question: Annotated[
         Path | None, typer.Option(help="file to write, {question_id: fraction}")
     ] = None,
+    toolkits: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="TOOLKIT",
+            help=f"also the accuracy that other toolkits print, and why it differs: all, or some "
+            f"of {','.join(TOOLKITS)}",
+        ),
+    ] = None,
 ) -> None:
     """Compute the official VQA accuracy, as GT-Vision-Lab's program does.
 
@@ -44,9 +59,10 @@ def score_vqa(
     from vle_bench.evaluation.score_files import score_vqa_files
     from vle_bench.metrics.vqa import NUMBERED
 
+    chosen = toolkits_named(toolkits)
     if per_question is not None:
         refuse_existing(per_question, "--per-question")
-    result = score_vqa_files(questions, annotations, predictions)
+    result = score_vqa_files(questions, annotations, predictions, chosen)
     accuracies = result["per_question"]
     if count := result["numbered"]:
         counted = f"{count:,} question" + "s" * (count > 1)
@@ -58,7 +74,12 @@ def score_vqa(
         print(f"written: {per_question}", file=sys.stderr if as_json else sys.stdout)
     if as_json:
         fields = ("accuracy", "per_answer_type", "per_question_type", "n")
-        print(json.dumps({name: value for name, value in result.items() if name in fields}))
+        printed = {name: value for name, value in result.items() if name in fields}
+        compared = {
+            name: comparison_json(name, comparison)
+            for name, comparison in result["toolkits"].items()
+        }
+        print(json.dumps(printed | ({"as": compared} if chosen else {})))
         return
     import numpy as np
 
@@ -69,6 +90,68 @@ def score_vqa(
     print_rows([("accuracy", result["accuracy"], bounds, result["n"])])
     for kind in (result["per_answer_type"], result["per_question_type"]):
         print_rows([(f"  {name}", value, None, None) for name, value in sorted(kind.items())])
+    for name, comparison in result["toolkits"].items():
+        print("\n".join(comparison_lines(TOOLKITS[name].title, comparison, result["accuracy"])))
+
+
+def toolkits_named(names: str | None) -> list[str]:
+    """Return the toolkits of `--as`, which `all` names all of.
+
+    Raises:
+        RequestError: an unknown one.
+    """
+    chosen = [] if names is None else [name.strip() for name in names.split(",")]
+    if chosen == ["all"]:
+        return list(TOOLKITS)
+    if unknown := [name for name in chosen if name not in TOOLKITS]:
+        known = ", ".join(("all", *TOOLKITS))
+        raise RequestError(f"--as: {unknown[0]!r} is not among {known}")
+    return list(dict.fromkeys(chosen))
+
+
+def comparison_lines(title: str, comparison: "Comparison", official: float) -> list[str]:
+    """Return a toolkit's accuracy, and for each reason its share, its questions and the first."""
+    from vle_bench.metrics.numbers import percent, signed_percent
+
+    differing = len(comparison.differences)
+    questions = f"{differing:,} of {comparison.n:,} questions differ" if differing else "the same"
+    points = f"{signed_percent(comparison.accuracy - official)}; " if differing else ""
+    lines = [f"as {title:25} {percent(comparison.accuracy):>6}   ({points}{questions})"]
+    for reason, moved in comparison.by_reason().items():
+        change = signed_percent(comparison.moved(reason))
+        lines.append(f"  {change:>7}  {len(moved):,} question{'s' * (len(moved) > 1)}: {reason}")
+        lines += [f"           {example_line(one)}" for one in moved[:SHOWN_EXAMPLES]]
+    return lines
+
+
+def example_line(difference: "Difference") -> str:
+    """Describe a question: `262148000: "Yes" for "yes" ×10: 0.00 → 100.00`."""
+    from vle_bench.metrics.numbers import percent
+
+    counts = Counter(difference.answers).most_common(SHOWN_ANSWERS)
+    answers = ", ".join(f"{json.dumps(a, ensure_ascii=False)} ×{n}" for a, n in counts)
+    more = ", ..." if len(set(difference.answers)) > SHOWN_ANSWERS else ""
+    given = json.dumps(difference.prediction, ensure_ascii=False)
+    scores = f"{percent(difference.official)} → {percent(difference.theirs)}"
+    return f"{difference.question_id}: {given} for {answers}{more}: {scores}"
+
+
+def comparison_json(name: str, comparison: "Comparison") -> dict[str, object]:
+    """Return a toolkit's accuracy as JSON: fractions in 0..1, and questions by reason."""
+    return {
+        "accuracy": comparison.accuracy,
+        "source": TOOLKITS[name].source,
+        "n_different": len(comparison.differences),
+        "reasons": [
+            {
+                "reason": reason,
+                "n": len(moved),
+                "change": comparison.moved(reason),
+                "question_ids": [one.question_id for one in moved[:FIRST_IDS]],
+            }
+            for reason, moved in comparison.by_reason().items()
+        ],
+    }
 
 
 @score_app.command(

@@ -14,6 +14,7 @@ from vle_bench.data.official.vcr import CHOICES, COLUMNS
 from vle_bench.data.official.vqa import annotation_records, records
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, jsonl_records, reading
+from vle_bench.metrics.toolkits import TOOLKITS, Comparison, compare
 from vle_bench.metrics.vcr import VCRAccuracy, check_ids, vcr_accuracy
 from vle_bench.metrics.vqa import VQAAccuracies, lack_ids, numbered, vqa_accuracy, whole
 
@@ -34,18 +35,25 @@ class ScoredFiles(VQAAccuracies):
         image_of: question id -> image id.
         numbered: number of questions whose answers had no `answer_id`.
         notes: see `read_results`.
+        toolkits: name of a toolkit -> its accuracy of the same answers.
     """
 
     image_of: dict[int, int]
     numbered: int
     notes: list[str]
+    toolkits: dict[str, Comparison]
 
 
-def score_vqa_files(questions: Path, annotations: Path, predictions: Path) -> ScoredFiles:
+def score_vqa_files(
+    questions: Path, annotations: Path, predictions: Path, toolkits: Sequence[str] = ()
+) -> ScoredFiles:
     """Compute the official accuracy of a results file.
 
     Each file is read once, so that a pipe will do. Answers without `answer_id` are numbered by
     their place.
+
+    Args:
+        toolkits: those of `TOOLKITS` whose accuracy is computed too.
     """
     asked = set()
     for number, record in enumerate(records(questions, "questions", {"question_id": int})):
@@ -69,7 +77,14 @@ def score_vqa_files(questions: Path, annotations: Path, predictions: Path) -> Sc
     except RequestError as error:
         raise RequestError(f"{predictions}: {error}") from error
     image_of = {record["question_id"]: record["image_id"] for record in truths}
-    return {**scores, "image_of": image_of, "numbered": len(without_ids), "notes": notes}
+    answers = {r["question_id"]: [a["answer"] for a in r["answers"]] for r in truths}
+    return {
+        **scores,
+        "image_of": image_of,
+        "numbered": len(without_ids),
+        "notes": notes,
+        "toolkits": {name: compare(TOOLKITS[name].rules, given, answers) for name in toolkits},
+    }
 
 
 def read_results(path: Path) -> tuple[dict[int, str], list[str]]:

@@ -51,6 +51,11 @@ def signed(value: Decimal, decimals: int) -> str:
     return f"+{text}" if Decimal(text) else text
 
 
+def signed_percent(fraction: float) -> str:
+    """Print a difference of two fractions in points: 0.003 → `+0.30`."""
+    return signed(Decimal(repr(float(fraction))) * 100, 2)
+
+
 def percent_range(interval: Sequence[float] | None, missing: str = "") -> str:
     """An interval of fractions in percent: `76.90 to 77.60`; `missing` if there is none."""
     return " to ".join(map(percent, interval)) if interval else missing

@@ -38,15 +38,27 @@ def normalize_answer(answer: str, contractions: Mapping[str, str] | None = None)
     Args:
         contractions: word -> replacement; the official table if not given.
     """
-    table = CONTRACTIONS if contractions is None else contractions
-    text = clean(answer)
-    spaced = _DIGIT_COMMA.search(text) is not None
+    return normalize_words(normalize_punctuation(clean(answer)), contractions)
+
+
+def normalize_punctuation(text: str, digit_comma: re.Pattern[str] | None = None) -> str:
+    """Delete the marks of PUNCTUATION or turn them into spaces, and delete periods.
+
+    Args:
+        digit_comma: where it matches every mark is deleted; digit, comma, digit if not given.
+    """
+    spaced = (digit_comma or _DIGIT_COMMA).search(text) is not None
     result = text
     for mark in PUNCTUATION:
         delete = spaced or f"{mark} " in text or f" {mark}" in text
         result = result.replace(mark, "" if delete else " ")
-    result = _PERIOD.sub("", result, count=MAX_PERIODS)
-    words = (_NUMBERS.get(word, word) for word in result.lower().split())
+    return _PERIOD.sub("", result, count=MAX_PERIODS)
+
+
+def normalize_words(text: str, contractions: Mapping[str, str] | None = None) -> str:
+    """Lower the case, map digits and contractions and drop articles, word by word."""
+    table = CONTRACTIONS if contractions is None else contractions
+    words = (_NUMBERS.get(word, word) for word in text.lower().split())
     return " ".join(table.get(word, word) for word in words if word not in _ARTICLES)
 
 

@@ -73,6 +73,7 @@ def golden():
     )
     assert result.pop("numbered") == 0  # a count of answers without an id, and no score
     assert result.pop("notes") == []  # words
+    assert result.pop("toolkits") == {}  # none was asked for
     return result
 
 
