@@ -21,6 +21,7 @@ from vle_bench.json_files import Row
 from vle_bench.pages.charts import histogram
 from vle_bench.pages.html import write_page
 from vle_bench.progress import track
+from vle_bench.tasks.base import Collate
 from vle_bench.training.feed import Feed
 
 EXAMPLES = 24
@@ -56,14 +57,12 @@ class Look:
         there = set(self.data.manifest.splits)
         return {*tables(self.split, there)} <= {*tables(self.feed.recipe.data.train, there)}
 
-    def collator(self, **inputs: Any) -> Any:
-        """The task's collator without augmentation; `inputs` replace the feed's."""
+    def collator(self, **settings: int) -> Collate:
+        """The task's collator without augmentation; `settings` replace the feed's."""
         assert self.feed is not None
-        task, data = self.feed.task, self.data
-        settings = self.feed.inputs | inputs
-        return task.collator(
-            self.questions, data.images, self.feed.processor, data.labels, settings
-        )
+        reading = self.feed.reading(self.questions)
+        changed = reading.input_settings | settings
+        return self.feed.task.collator(replace(reading, input_settings=changed))
 
 
 def open_look(data: PreparedData, split: str | None, feed: Feed | None) -> Look:
@@ -146,7 +145,7 @@ def write_look(look: Look, output: Path, rows: NDArray[np.int64], seed: int) -> 
     if feed is not None:
         why = form.NOT_TRAINED_ON
         facts += numbers.training_facts(feed, look.questions, look.trained, why)
-        limit = feed.inputs["max_text_length"]
+        limit = feed.input_settings["max_text_length"]
         unlimited = look.collator(max_text_length=one.UNLIMITED)
         measured = numbers.measure_lengths(look.questions, seed, look.collator(), unlimited, form)
         facts += numbers.text_facts(measured, limit, len(look.questions))

@@ -113,9 +113,9 @@ def first_steps(feed: Feed) -> list[list[MicroBatch]]:
     alone = replace(feed, recipe=recipe.model_copy(update={"train": train}))
     _, total, stage_steps = lengths(recipe, feed.task, feed.questions)
     pad_token_id = feed.processor.tokenizer.pad_token_id
-    steps = alone.steps(
+    steps = alone.load_steps(
         lambda epoch: WithoutPixels(
-            feed.collator(epoch), recipe, feed.inputs["max_text_length"], pad_token_id
+            feed.collator(epoch), recipe, feed.input_settings["max_text_length"], pad_token_id
         ),
         accumulation=batch_layout(train.batch_size, train.per_device_batch_size, 1),
         stage_steps=stage_steps,

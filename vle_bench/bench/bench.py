@@ -134,7 +134,10 @@ def measure(
     precision = precision_name(run.accelerator.mixed_precision)
     ways: dict[str, Callable[[], AbstractContextManager[None]]] = {OURS: nullcontext}
     if naive:
-        length, padding = run.inputs["max_text_length"], run.processor.tokenizer.pad_token_id
+        length, padding = (
+            run.input_settings["max_text_length"],
+            run.processor.tokenizer.pad_token_id,
+        )
         ways[NAIVE] = partial(published_way, run.bare_model, length, padding)
     if device.type == "cpu" and precision == "fp32" and torch.cpu._is_amx_tile_supported():
         ways[BF16] = in_bf16
@@ -236,14 +239,7 @@ def evaluation(run: Run, ways: Ways, count: int, batch_size: int, bar: Bar) -> M
     """Time what `vle_bench.evaluation.evaluate.predict` does, batch by batch, in every way."""
     run.model.eval()
     questions = run.data.questions(run.recipe.data.evaluate)
-    collate = run.task.collator(
-        questions,
-        run.data.images,
-        run.processor,
-        run.data.labels,
-        run.inputs,
-        pixels=choose(run.data, run.processor)[0],
-    )
+    collate = run.task.collator(run.reading(questions, choose(run.data, run.processor)[0]))
     chosen = itertools.cycle(run.task.evaluation_batches(questions, batch_size))
     done = Measured({name: Timing() for name in ways})
 

@@ -43,7 +43,7 @@ from vle_bench.models import pretrained
 from vle_bench.models.vle.convert.converted import few, not_finite
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.tasks import load_task
-from vle_bench.tasks.base import Data, Task
+from vle_bench.tasks.base import Data, Inference, Task
 from vle_bench.tasks.predictions import Id, Prediction, Scores, write_predictions
 
 
@@ -103,7 +103,7 @@ def load(request: Request, accelerator: Accelerator, *, labelled: bool) -> Loade
     if training is None:
         published_checkpoint.check_splits(asked, data.manifest.source)
     labels = answers(folder, data, training)
-    task.check(data, split, described.inputs)
+    task.check(data, split, described.input_settings)
     # Before the model is read: a run that goes on may replace its best/ at any time.
     sha256 = published_checkpoint.weights_sha256(folder)
     files_sha256 = pretrained.files_sha256(folder)
@@ -160,16 +160,18 @@ def predict_split(loaded: Loaded, task: Task, accelerator: Accelerator) -> list[
         print(f"pixels: {note}", file=sys.stderr)
     try:
         predictions = task.predict(
-            loaded.model,
-            loaded.data,
-            loaded.request.split,
-            processor=loaded.processor,
-            labels=loaded.labels,
-            inputs=loaded.described.inputs,
-            accelerator=accelerator,
-            batch_size=loaded.request.batch_size,
-            num_workers=loaded.request.num_workers,
-            autocast=partial(autocast, accelerator.device, loaded.precision),
+            Inference(
+                loaded.model,
+                loaded.data,
+                loaded.request.split,
+                loaded.processor,
+                loaded.labels,
+                loaded.described.input_settings,
+                accelerator,
+                loaded.request.batch_size,
+                loaded.request.num_workers,
+                autocast=partial(autocast, accelerator.device, loaded.precision),
+            )
         )
     except RunFailed as error:
         if names := not_finite(loaded.model.named_parameters()):

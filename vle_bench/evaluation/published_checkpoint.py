@@ -86,22 +86,22 @@ class Described:
     """Facts about a checkpoint from the files beside its weights.
 
     Args:
-        inputs: see `Task.inputs`.
+        input_settings: see `Task.input_settings`.
         training_splits: empty if they are not known.
         model: its name and, trained elsewhere, its settings, as the record holds them.
     """
 
     task: str
-    inputs: Settings
+    input_settings: Settings
     training_splits: list[str]
     model: JsonObject
 
     @classmethod
     def of(cls, training: Training) -> "Described":
         """Describe a checkpoint of ours."""
-        inputs = training.inputs.model_dump(exclude_unset=True)
+        input_settings = training.inputs.model_dump(exclude_unset=True)
         model = {"name": training.recipe["name"]}
-        return cls(training.task, inputs, training.training_splits, model)
+        return cls(training.task, input_settings, training.training_splits, model)
 
 
 def described(folder: Path, asked: Asked) -> tuple[Described, VLEProcessor]:
@@ -122,14 +122,14 @@ def described(folder: Path, asked: Asked) -> tuple[Described, VLEProcessor]:
     assert published is not None  # SCORED holds the tasks that have one
     limits = [published, int(processor.tokenizer.model_max_length)]
     length = text_length(folder, config, limits, asked.max_text_length)
-    inputs = load_task(task).inputs(
+    input_settings = load_task(task).input_settings(
         {"max_text_length": length, "alignment": "on"}, config.num_token_types
     )
     splits = sorted(set(names(asked.trained_on))) if asked.trained_on else []
     model = {"name": name_of(folder), "max_text_length": length, "pictures": pictures_of(processor)}
     if changes := asked.changes():
         model["asked"] = changes
-    return Described(task, inputs, splits, model), processor
+    return Described(task, input_settings, splits, model), processor
 
 
 def check_splits(asked: Asked, source: str) -> None:

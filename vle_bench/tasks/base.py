@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,8 +24,50 @@ from vle_bench.errors import RunFailed, first_of
 from vle_bench.progress import Bar
 from vle_bench.tasks.predictions import Id, Prediction, Scores
 
-Settings = dict[str, Any]  # a group of a recipe, or the `inputs` of a checkpoint
+Settings = dict[str, Any]  # a group of a recipe, or `Task.input_settings`
 Collate = Callable[[NDArray[np.int64]], Batch]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The examples of a split, and how a model reads them.
+
+    Args:
+        questions, images: tables of a prepared folder.
+        input_settings: see `Task.input_settings`.
+        labels: the answers by class, for the targets of VQA; empty: none, to predict.
+        pixels: holds the pictures as the processor would make them; None: they are decoded.
+    """
+
+    questions: Dataset
+    images: Dataset
+    processor: Processor
+    input_settings: Settings
+    labels: list[str] = field(default_factory=list)
+    pixels: PixelStore | None = None
+
+
+@dataclass(frozen=True)
+class Inference:
+    """A model, the split that it predicts, and how.
+
+    Args:
+        labels: the model's answers by class; empty for a task without classes.
+        input_settings: see `Task.input_settings`.
+        num_workers: processes that load pictures; 0: the main process loads them.
+        autocast: the context that the model computes in; the accelerator's own if not given.
+    """
+
+    model: torch.nn.Module
+    data: Data
+    split: str
+    processor: Processor
+    labels: list[str]
+    input_settings: Settings
+    accelerator: Accelerator
+    batch_size: int
+    num_workers: int = 0
+    autocast: Callable[[], AbstractContextManager[object]] | None = None
 
 
 class Task(Protocol):
@@ -63,16 +106,16 @@ class Task(Protocol):
         """Return the task that scores with the metric that these data ask for."""
         ...
 
-    def check(self, data: Data, split: str, inputs: Settings) -> None:
+    def check(self, data: Data, split: str, input_settings: Settings) -> None:
         """Check before training that the model can represent every example of the split.
 
         Raises:
-            RequestError: an example that does not fit into these `inputs`.
+            RequestError: an example that does not fit.
         """
         ...
 
-    def inputs(self, model: Settings, num_token_types: int) -> Settings:
-        """Return how texts and objects become tensors; saved with every checkpoint.
+    def input_settings(self, model: Settings, num_token_types: int) -> Settings:
+        """Return how texts and objects become tensors: `inputs` in a checkpoint's training.json.
 
         Args:
             model: the recipe's group `model`.
@@ -107,20 +150,11 @@ class Task(Protocol):
         """
         ...
 
-    def collator(
-        self,
-        questions: Dataset,
-        images: Dataset,
-        processor: Processor,
-        labels: list[str],
-        inputs: Settings,
-        augment: Any = None,
-        pixels: PixelStore | None = None,
-    ) -> Collate:
+    def collator(self, reading: Reading, augment: Any = None) -> Collate:
         """Return the function from indices of a micro-batch to its tensors.
 
         Args:
-            pixels: holds the pictures as the processor would make them; None: they are decoded.
+            augment: see `augmentation`; None to evaluate.
         """
         ...
 
@@ -130,20 +164,7 @@ class Task(Protocol):
         """Turn the logits of a batch into one prediction for each example."""
         ...
 
-    def predict(
-        self,
-        model: torch.nn.Module,
-        data: Data,
-        split: str,
-        *,
-        processor: Processor,
-        labels: list[str],
-        inputs: Settings,
-        accelerator: Accelerator,
-        batch_size: int,
-        num_workers: int = 0,
-        autocast: Callable[[], AbstractContextManager[object]] | None = None,
-    ) -> list[Prediction]:
+    def predict(self, inference: Inference) -> list[Prediction]:
         """Predict every example of a split; see `predict_in_batches`, which most tasks use."""
         ...
 
@@ -175,26 +196,8 @@ class Task(Protocol):
 # not inference_mode: FSDP2 would keep the weights that it gathers as tensors that no later step
 # may train with
 @torch.no_grad()
-def predict_in_batches(
-    task: Task,
-    model: torch.nn.Module,
-    data: Data,
-    split: str,
-    *,
-    processor: Processor,
-    labels: list[str],
-    inputs: Settings,
-    accelerator: Accelerator,
-    batch_size: int,
-    num_workers: int = 0,
-    autocast: Callable[[], AbstractContextManager[object]] | None = None,
-) -> list[Prediction]:
+def predict_in_batches(task: Task, inference: Inference) -> list[Prediction]:
     """Predict every example of a split, one forward pass a batch.
-
-    Args:
-        labels, inputs: the answers by class, none for a task without; and see `Task.inputs`.
-        num_workers: processes that load pictures; 0: the main process loads them.
-        autocast: the context that the model computes in; the accelerator's own if not given.
 
     Returns:
         The predictions of all processes, ordered by id, the same on every process.
@@ -202,20 +205,24 @@ def predict_in_batches(
     Raises:
         RunFailed: examples whose logits are not finite, with their number and the first ids.
     """
+    model, accelerator, data = inference.model, inference.accelerator, inference.data
+    split, processor = inference.split, inference.processor
     questions = data.questions(split)
-    all_batches = task.evaluation_batches(questions, batch_size)
+    all_batches = task.evaluation_batches(questions, inference.batch_size)
     own = all_batches[accelerator.process_index :: accelerator.num_processes]
     # Every process makes as many passes: sharded weights are gathered from all of them in each.
     passes = math.ceil(len(all_batches) / accelerator.num_processes)
     batches = own + all_batches[:1] * (passes - len(own))
     pixels, _ = choose(data, processor)
-    collate = task.collator(questions, data.images, processor, [], inputs, pixels=pixels)
+    settings = inference.input_settings
+    collate = task.collator(Reading(questions, data.images, processor, settings, pixels=pixels))
     predictions: list[Prediction] = []
     broken: list[Id] = []  # examples with a logit that is NaN or infinite
     was_training = model.training
     model.eval()
-    loader = load_batches(batches, collate, num_workers, pinned=accelerator.device.type == "cuda")
-    context = autocast or accelerator.autocast
+    pinned = accelerator.device.type == "cuda"
+    loader = load_batches(batches, collate, inference.num_workers, pinned=pinned)
+    context = inference.autocast or accelerator.autocast
     # Autocast forgets the 16-bit copies of the weights where its outermost context ends. One around
     # all batches copies each weight once. FSDP2 must not keep copies of what it gathers.
     outermost = nullcontext() if accelerator.is_fsdp2 else context()
@@ -225,7 +232,7 @@ def predict_in_batches(
             with context():
                 logits = logits_of(model, batch, accelerator.device)
             if number < len(own):
-                predictions += task.predictions(logits, batch["ids"], labels)
+                predictions += task.predictions(logits, batch["ids"], inference.labels)
                 finite = logits.isfinite().flatten(1).all(1).tolist()
                 broken += [i for i, sound in zip(batch["ids"], finite, strict=True) if not sound]
             bar.advance()

@@ -15,12 +15,11 @@ from vle_bench.data.collate import NO_CHOICE, QuestionChoiceCollator
 from vle_bench.data.images import Views
 from vle_bench.data.loader import grouped_order, image_batches
 from vle_bench.data.official.further import OFFICIAL_ID
-from vle_bench.data.pixels import PixelStore
 from vle_bench.data.prepared import PreparedData, open_prepared
 from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.metrics.bootstrap import figure, figures
-from vle_bench.tasks.base import Collate, Processor, Settings, Task, predict_in_batches
+from vle_bench.tasks.base import Collate, Reading, Settings, Task, predict_in_batches
 from vle_bench.tasks.predictions import Id, Prediction, Scores, by_id, is_probability
 
 TYPICAL_CHOICES = 4  # of a question, for the number of questions of an evaluation batch
@@ -51,10 +50,10 @@ class Choice:
     def for_data(self, data: PreparedData) -> Task:
         return self
 
-    def check(self, data: PreparedData, split: str, inputs: Settings) -> None:
+    def check(self, data: PreparedData, split: str, input_settings: Settings) -> None:
         return None
 
-    def inputs(self, model: Settings, num_token_types: int) -> Settings:
+    def input_settings(self, model: Settings, num_token_types: int) -> Settings:
         return {"max_text_length": model["max_text_length"]}
 
     def tokenizer(self, data: PreparedData, split: str, vocab_size: int) -> PreTrainedTokenizerBase:
@@ -74,18 +73,16 @@ class Choice:
     def augmentation(self, settings: Settings, seed: int, epoch: int) -> Views | None:
         return Views.of(settings, seed, epoch)
 
-    def collator(
-        self,
-        questions: Dataset,
-        images: Dataset,
-        processor: Processor,
-        labels: list[str],
-        inputs: Settings,
-        augment: Views | None = None,
-        pixels: PixelStore | None = None,
-    ) -> Collate:
-        length = inputs["max_text_length"]
-        return QuestionChoiceCollator(questions, images, processor, 0, length, augment, pixels)
+    def collator(self, reading: Reading, augment: Views | None = None) -> Collate:
+        return QuestionChoiceCollator(
+            reading.questions,
+            reading.images,
+            reading.processor,
+            0,
+            reading.input_settings["max_text_length"],
+            augment,
+            reading.pixels,
+        )
 
     def predictions(
         self, logits: torch.Tensor, ids: Sequence[Id], labels: list[str]

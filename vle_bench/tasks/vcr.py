@@ -21,7 +21,6 @@ from vle_bench.data.augment import Draws
 from vle_bench.data.collate import WIDTH, ChoiceCollator, Part
 from vle_bench.data.loader import grouped_order, image_batches
 from vle_bench.data.official.vcr import CHOICES, COLUMNS
-from vle_bench.data.pixels import PixelStore
 from vle_bench.data.prepared import PreparedData, open_prepared
 from vle_bench.data.sources import SOURCES, prepared_of
 from vle_bench.data.tokenization import train_tokenizer
@@ -29,7 +28,7 @@ from vle_bench.data.vcr_text import FIRST_OBJECT_TYPE, object_names, tagged
 from vle_bench.errors import RequestError
 from vle_bench.metrics.bootstrap import figure, figures
 from vle_bench.metrics.vcr import vcr_accuracy
-from vle_bench.tasks.base import Collate, Processor, Settings, Task, predict_in_batches
+from vle_bench.tasks.base import Collate, Reading, Settings, Task, predict_in_batches
 from vle_bench.tasks.predictions import Id, Prediction, Row, Scores, by_id, is_probability
 
 LENGTHS = (
@@ -70,19 +69,19 @@ class VCR:
     def for_data(self, data: PreparedData) -> Task:
         return self
 
-    def check(self, data: PreparedData, split: str, inputs: Settings) -> None:
+    def check(self, data: PreparedData, split: str, input_settings: Settings) -> None:
         """Check before training that the model has a type for every object that a choice tags.
 
         A checkpoint of an earlier version that gave every object a token is refused too.
         """
-        if inputs.get("objects", "tagged") != "tagged":
+        if input_settings.get("objects", "tagged") != "tagged":
             raise RequestError(
-                f"model.objects: {inputs['objects']!r} is of an earlier version; this one knows "
-                "only 'tagged', so the checkpoint cannot be scored or trained on"
+                f"model.objects: {input_settings['objects']!r} is of an earlier version; this one "
+                "knows only 'tagged', so the checkpoint cannot be scored or trained on"
             )
-        types = inputs["most_objects"]
+        types = input_settings["most_objects"]
         most_in_an_image = max(map(len, data.images["class_names"]), default=0)
-        if not inputs["alignment"] or most_in_an_image <= types:
+        if not input_settings["alignment"] or most_in_an_image <= types:
             return
         for row in data.questions(split).select_columns(["annot_id", "record"]):
             if (objects := most_tagged(json.loads(row["record"]))) > types:
@@ -91,7 +90,7 @@ class VCR:
                     f"choice, and the model has types for {types}: model.config.num_token_types"
                 )
 
-    def inputs(self, model: Settings, num_token_types: int) -> Settings:
+    def input_settings(self, model: Settings, num_token_types: int) -> Settings:
         return {
             "max_text_length": model["max_text_length"],
             "alignment": model["alignment"] == "on",
@@ -114,30 +113,20 @@ class VCR:
     def augmentation(self, settings: Settings, seed: int, epoch: int) -> Draws | None:
         return None
 
-    def collator(
-        self,
-        questions: Dataset,
-        images: Dataset,
-        processor: Processor,
-        labels: list[str],
-        inputs: Settings,
-        augment: None = None,
-        pixels: PixelStore | None = None,
-    ) -> Collate:
-        return self.choices(questions, images, processor, self.parts, inputs, pixels)
+    def collator(self, reading: Reading, augment: Any = None) -> Collate:
+        return self.choices(reading)
 
-    @staticmethod
-    def choices(
-        questions: Dataset,
-        images: Dataset,
-        processor: Processor,
-        parts: tuple[Part, ...],
-        inputs: Settings,
-        pixels: PixelStore | None = None,
-    ) -> ChoiceCollator:
-        """Create a collator of these parts by the inputs of a recipe or of a checkpoint."""
-        length, alignment = inputs["max_text_length"], inputs["alignment"]
-        return ChoiceCollator(questions, images, processor, parts, length, alignment, pixels)
+    def choices(self, reading: Reading) -> ChoiceCollator:
+        """Return the collator of the choices that the model makes."""
+        return ChoiceCollator(
+            reading.questions,
+            reading.images,
+            reading.processor,
+            self.parts,
+            reading.input_settings["max_text_length"],
+            reading.input_settings["alignment"],
+            reading.pixels,
+        )
 
     def predictions(
         self, logits: torch.Tensor, ids: Sequence[Id], labels: list[str]

@@ -12,11 +12,10 @@ from vle_bench.data.augment import Draws
 from vle_bench.data.collate import Part
 from vle_bench.data.loader import image_batches
 from vle_bench.data.masking import SecondStageCollator
-from vle_bench.data.pixels import PixelStore
 from vle_bench.data.prepared import PreparedData
 from vle_bench.errors import RequestError
 from vle_bench.metrics.bootstrap import figure
-from vle_bench.tasks.base import Collate, Processor, Settings, Task
+from vle_bench.tasks.base import Collate, Reading, Settings, Task
 from vle_bench.tasks.predictions import Id, Prediction, Scores, by_id
 from vle_bench.tasks.vcr import VCR
 
@@ -38,8 +37,8 @@ class VCRSecondStage(VCR):
     submitted_with: str | None = None
     version: int = 2  # 2: a tie is right only where the right class is the first of it
 
-    def check(self, data: PreparedData, split: str, inputs: Settings) -> None:
-        super().check(data, split, inputs)
+    def check(self, data: PreparedData, split: str, input_settings: Settings) -> None:
+        super().check(data, split, input_settings)
         if len(np.unique(np.asarray(data.questions(split)["image_row"][:]))) < 2:
             raise RequestError(
                 f"{data.root}: {split}: has a single picture; {self.name} needs another for texts "
@@ -53,23 +52,14 @@ class VCRSecondStage(VCR):
         """Never None: seed and epoch decide which words are masked."""
         return Draws(seed, epoch)
 
-    def collator(
-        self,
-        questions: Dataset,
-        images: Dataset,
-        processor: Processor,
-        labels: list[str],
-        inputs: Settings,
-        augment: Draws | None = None,
-        pixels: PixelStore | None = None,
-    ) -> Collate:
+    def collator(self, reading: Reading, augment: Draws | None = None) -> Collate:
         # Without an augmentation the seed is fixed: every evaluation masks the same words.
         draws = augment or Draws(seed=0, epoch=0)
-        tokenizer = processor.tokenizer
+        tokenizer = reading.processor.tokenizer
         return SecondStageCollator(
-            self.choices(questions, images, processor, self.parts, inputs, pixels),
+            self.choices(reading),
             draws,
-            image_rows=np.unique(np.asarray(questions["image_row"][:])),
+            image_rows=np.unique(np.asarray(reading.questions["image_row"][:])),
             words=np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids),
         )
 

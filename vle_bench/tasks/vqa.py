@@ -16,7 +16,6 @@ from transformers import PreTrainedTokenizerBase
 from vle_bench.data.collate import QuestionCollator
 from vle_bench.data.images import Views
 from vle_bench.data.loader import grouped_order, image_batches
-from vle_bench.data.pixels import PixelStore
 from vle_bench.data.prepared import PreparedData, open_prepared
 from vle_bench.data.sources import RESULTS, SOURCES
 from vle_bench.data.tokenization import train_tokenizer
@@ -27,7 +26,7 @@ from vle_bench.metrics.bootstrap import figure, figures
 from vle_bench.metrics.consensus import LARGEST, group_consensus
 from vle_bench.metrics.numbers import Figure
 from vle_bench.metrics.vqa import OFFICIAL, in_vocabulary, normalize_answer, vqa_accuracy
-from vle_bench.tasks.base import Collate, Processor, Settings, Task, predict_in_batches
+from vle_bench.tasks.base import Collate, Inference, Reading, Settings, Task, predict_in_batches
 from vle_bench.tasks.catalogue import IN_VOCABULARY
 from vle_bench.tasks.predictions import Id, Prediction, Row, Scores, by_id, is_probability
 
@@ -61,15 +60,13 @@ class VQA:
     choices: Mapping[Id, Sequence[str]] = field(default_factory=dict)
     unanswerable: bool = False
 
-    def predict(
-        self, model: torch.nn.Module, data: PreparedData, split: str, **settings: Any
-    ) -> list[Prediction]:
-        questions, choices = data.questions(split), {}
+    def predict(self, inference: Inference) -> list[Prediction]:
+        questions, choices = inference.data.questions(inference.split), {}
         if CHOICES in questions.column_names:
             choices = dict(zip(questions["question_id"], questions[CHOICES], strict=True))
         unanswerable = UNANSWERABLE in questions.column_names
         task = replace(self, choices=choices, unanswerable=unanswerable)
-        return predict_in_batches(task, model, data, split, **settings)
+        return predict_in_batches(task, inference)
 
     def open(self, root: Path) -> PreparedData:
         data = open_prepared(root)
@@ -86,10 +83,10 @@ class VQA:
             return replace(self, metric=metric)
         return replace(self, metric=metric, kinds=row.kinds, results=row.results)
 
-    def check(self, data: PreparedData, split: str, inputs: Settings) -> None:
+    def check(self, data: PreparedData, split: str, input_settings: Settings) -> None:
         return None
 
-    def inputs(self, model: Settings, num_token_types: int) -> Settings:
+    def input_settings(self, model: Settings, num_token_types: int) -> Settings:
         return {"max_text_length": model["max_text_length"]}
 
     def tokenizer(self, data: PreparedData, split: str, vocab_size: int) -> PreTrainedTokenizerBase:
@@ -110,18 +107,15 @@ class VQA:
     def augmentation(self, settings: Settings, seed: int, epoch: int) -> Views | None:
         return Views.of(settings, seed, epoch)
 
-    def collator(
-        self,
-        questions: Dataset,
-        images: Dataset,
-        processor: Processor,
-        labels: list[str],
-        inputs: Settings,
-        augment: Views | None = None,
-        pixels: PixelStore | None = None,
-    ) -> Collate:
+    def collator(self, reading: Reading, augment: Views | None = None) -> Collate:
         return QuestionCollator(
-            questions, images, processor, len(labels), inputs["max_text_length"], augment, pixels
+            reading.questions,
+            reading.images,
+            reading.processor,
+            len(reading.labels),
+            reading.input_settings["max_text_length"],
+            augment,
+            reading.pixels,
         )
 
     def predictions(

@@ -24,18 +24,18 @@ from vle_bench.models.vle.convert.checkpoints import read_config
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.preflight import wrong_targets
 from vle_bench.recipe.schema import AugmentGroup, Recipe
-from vle_bench.tasks.base import Settings, Task
+from vle_bench.tasks.base import Reading, Settings, Task
 from vle_bench.training import batches
 
 
-@dataclass(frozen=True)
+@dataclass
 class Feed:
     """The batches that a recipe makes of its data.
 
     Args:
         questions: the table of the training split.
-        inputs: see `Task.inputs`.
-        pixels: the pixel store that pictures are read from; None: they are decoded.
+        input_settings: see `Task.input_settings`.
+        pixels: the pixel store that training reads; None: pictures are decoded.
     """
 
     recipe: Recipe
@@ -43,7 +43,7 @@ class Feed:
     data: PreparedData
     questions: Dataset
     processor: VLEProcessor
-    inputs: Settings
+    input_settings: Settings
     pixels: PixelStore | None = None
 
     def collator(self, epoch: int) -> batches.Collate:
@@ -51,16 +51,22 @@ class Feed:
         augment = self.recipe.augment.model_dump()
         augment |= {"one_a_question": self.recipe.data.grouping == "question"}
         return self.task.collator(
-            self.questions,
-            self.data.images,
-            self.processor,
-            self.data.labels,
-            self.inputs,
+            self.reading(self.questions, self.pixels),
             self.task.augmentation(augment, self.recipe.train.seed, epoch),
-            self.pixels,
         )
 
-    def steps(
+    def reading(self, questions: Dataset, pixels: PixelStore | None = None) -> Reading:
+        """Return how the model reads questions of these data."""
+        return Reading(
+            questions,
+            self.data.images,
+            self.processor,
+            self.input_settings,
+            self.data.labels,
+            pixels,
+        )
+
+    def load_steps(
         self,
         collate_of: Callable[[int], batches.Collate] | None = None,
         *,
@@ -113,9 +119,9 @@ def of_recipe(recipe: Recipe, task: Task, data: PreparedData) -> Feed:
         config = read_config(folder / "config.json")
         processor = saved_processor(recipe, folder, config)
         types = max(config.num_token_types, task.num_token_types or 0)
-    inputs = task.inputs(recipe.model.model_dump(), types)
+    input_settings = task.input_settings(recipe.model.model_dump(), types)
     questions, (pixels, _) = data.questions(recipe.data.train), pixels_of(recipe, data, processor)
-    return Feed(recipe, task, data, questions, processor, inputs, pixels)
+    return Feed(recipe, task, data, questions, processor, input_settings, pixels)
 
 
 def has_checkpoint(run: Path) -> bool:
@@ -124,7 +130,7 @@ def has_checkpoint(run: Path) -> bool:
 
 
 def of_run(recipe: Recipe, task: Task, data: PreparedData, run: Path) -> Feed:
-    """Return what a run reads, by the processor and the `inputs` that it saved.
+    """Return what a run reads, by the processor and the input settings that it saved.
 
     Raises:
         RequestError: its checkpoint cannot be read, or has other answers than the data.

@@ -10,13 +10,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import DistributedType, set_seed
-from datasets import Dataset
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase
 
 from vle_bench import models
-from vle_bench.data.pixels import PixelStore
 from vle_bench.data.prepared import PreparedData
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.precision import device_name, faster_on_cpu, precision_name
@@ -28,7 +26,7 @@ from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
-from vle_bench.tasks.base import Settings, Task
+from vle_bench.tasks.base import Task
 from vle_bench.training import batches, engine, feed
 from vle_bench.training.optim import (
     AverageWeights,
@@ -43,16 +41,13 @@ MIB = 2**20
 Built = tuple[VLEPreTrainedModel, VLEProcessor, int]
 
 
-@dataclass
-class Run:
-    """A training run.
+@dataclass(kw_only=True)
+class Run(feed.Feed):
+    """A training run: what its recipe feeds, and the model that learns from it.
 
     Args:
-        questions: the table of the training split.
         accumulation: micro-batches that each process accumulates for one global batch.
         stage_steps: number of steps in the first stage of the data; 0 for none.
-        inputs: see `Task.inputs`.
-        pixels: the pixel store that training reads; None: pictures are decoded.
         pixels_note: why stores of the data are not used.
         average: moving average of the weights, if the recipe wants one.
         new_parameters: number of parameters that no checkpoint held.
@@ -63,22 +58,15 @@ class Run:
         log_bytes: size of log.jsonl when that was saved.
     """
 
-    recipe: Recipe
     folder: Path
     accelerator: Accelerator
-    task: Task
-    data: PreparedData
-    questions: Dataset
     model: nn.Module
-    processor: VLEProcessor
     optimizer: AcceleratedOptimizer
     schedule: LambdaLR
     accumulation: int
     steps_per_epoch: int
     total_steps: int
     stage_steps: int
-    inputs: Settings
-    pixels: PixelStore | None = None
     pixels_note: str = ""
     average: AverageWeights | None = None
     new_parameters: int = 0
@@ -106,17 +94,9 @@ class Run:
         return list(self.model.parameters())
 
     def steps(self, start: int = 0) -> Iterator[batches.Step]:
-        """Load the run's steps from `start` on, without end; see `batches.steps`."""
+        """Load this process's part of the steps from `start` on, without end."""
         accelerator = self.accelerator
-        return feed.Feed(
-            self.recipe,
-            self.task,
-            self.data,
-            self.questions,
-            self.processor,
-            self.inputs,
-            self.pixels,
-        ).steps(
+        return self.load_steps(
             accumulation=self.accumulation,
             stage_steps=self.stage_steps,
             start=start,
@@ -130,7 +110,9 @@ class Run:
         inputs = batch["inputs"]
         if self.recipe.train.compile:
             pad_token_id = self.processor.tokenizer.pad_token_id
-            inputs = batches.padded_text(inputs, self.inputs["max_text_length"], pad_token_id)
+            inputs = batches.padded_text(
+                inputs, self.input_settings["max_text_length"], pad_token_id
+            )
         device = self.accelerator.device
         return {name: value.to(device, non_blocking=True) for name, value in inputs.items()}
 
@@ -157,9 +139,10 @@ def build(
     task = task.for_data(data)
     questions = data.questions(recipe.data.train)
     model, processor, new_parameters = (build_model or model_of)(recipe, task, data)
-    inputs = task.inputs(recipe.model.model_dump(), model.config.num_token_types)
+    types = model.config.num_token_types
+    input_settings = task.input_settings(recipe.model.model_dump(), types)
     for split in {recipe.data.train, recipe.data.evaluate, recipe.data.report}:
-        task.check(data, split, inputs)
+        task.check(data, split, input_settings)
     pixels, pixels_note = feed.pixels_of(recipe, data, processor)
     if train.gradient_checkpointing:
         engine.checkpoint_activations(model)
@@ -175,25 +158,25 @@ def build(
         optimizer, train.schedule, total_steps, train.warmup_fraction, restart=stage_steps
     )
     return Run(
-        recipe,
-        folder,
-        accelerator,
-        task,
-        data,
-        questions,
-        wrapped,
-        processor,
-        optimizer,
-        schedule,
-        accumulation,
-        steps_per_epoch,
-        total_steps,
-        stage_steps,
-        inputs,
-        pixels,
-        pixels_note,
-        average,
-        new_parameters,
+        recipe=recipe,
+        task=task,
+        data=data,
+        questions=questions,
+        processor=processor,
+        input_settings=input_settings,
+        pixels=pixels,
+        pixels_note=pixels_note,
+        folder=folder,
+        accelerator=accelerator,
+        model=wrapped,
+        optimizer=optimizer,
+        schedule=schedule,
+        accumulation=accumulation,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total_steps,
+        stage_steps=stage_steps,
+        average=average,
+        new_parameters=new_parameters,
     )
 
 

@@ -24,6 +24,7 @@ from vle_bench.json_files import JsonObject
 from vle_bench.models import pretrained
 from vle_bench.progress import Bar
 from vle_bench.recipe.schema import Recipe
+from vle_bench.tasks.base import Inference
 from vle_bench.tasks.predictions import Id
 from vle_bench.training import checkpoints, engine, run_folder
 from vle_bench.training.batches import Batch
@@ -308,15 +309,17 @@ def score_now(run: Run) -> float:
     # Runs the code of `vle-bench evaluate`, so that the numbers are the same.
     with torch.compiler.set_stance("force_eager"):
         predictions = run.task.predict(
-            run.bare_model,
-            run.data,
-            split,
-            processor=run.processor,
-            labels=run.data.labels,
-            inputs=run.inputs,
-            accelerator=run.accelerator,
-            batch_size=EVALUATION_BATCH_SIZE,
-            num_workers=run.recipe.train.num_workers,
+            Inference(
+                run.bare_model,
+                run.data,
+                split,
+                run.processor,
+                run.data.labels,
+                run.input_settings,
+                run.accelerator,
+                EVALUATION_BATCH_SIZE,
+                run.recipe.train.num_workers,
+            )
         )
     metrics = run.task.score(predictions, run.data.questions(split)).metrics
     values = {name: metric["value"] for name, metric in metrics.items()}
@@ -368,7 +371,7 @@ def training_facts(run: Run, score: float) -> JsonObject:
         "recipe": {"name": recipe.name, "hash": recipe.hash, "experiment": recipe.experiment},
         "expect": recipe.expect.model_dump() if recipe.expect else None,
         "seed": recipe.train.seed,
-        "inputs": run.inputs,
+        "inputs": run.input_settings,
         "data_root": recipe.data.root,
         "data": run.data.manifest.identity,
         "training_splits": sorted(names(recipe.data.train)),

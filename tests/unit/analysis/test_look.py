@@ -253,7 +253,7 @@ def test_the_views_are_those_of_training(vqa_data):
     assert look.trained and look.split == "train"
     read = look.feed
     seen = {}
-    for epoch, _, batches in islice(read.steps(accumulation=2, stage_steps=0), 20):
+    for epoch, _, batches in islice(read.load_steps(accumulation=2, stage_steps=0), 20):
         for batch in batches:
             for identity, place in zip(batch["ids"], batch["inputs"]["image_index"], strict=True):
                 seen[identity, epoch] = batch["inputs"]["pixel_values"][place]
@@ -302,7 +302,7 @@ def test_the_batches_shown_are_those_of_training(request, tmp_path, recipe, chan
     _, page = written(look, tmp_path / "page.html", count=1)
     rows = page.tables["Their micro-batches"][1:]
     read = look.feed
-    steps = list(islice(read.steps(accumulation=2, stage_steps=0), 3))
+    steps = list(islice(read.load_steps(accumulation=2, stage_steps=0), 3))
     assert len(rows) == sum(bool(batch["ids"]) for _, _, step in steps for batch in step) > 3
     expected = []
     for _, _, step in steps:
@@ -310,7 +310,7 @@ def test_the_batches_shown_are_those_of_training(request, tmp_path, recipe, chan
             mask = batch["inputs"]["attention_mask"].flatten(0, -2)
             places = mask.shape[-1]
             if compiled == "true":
-                limit = read.inputs["max_text_length"]
+                limit = read.input_settings["max_text_length"]
                 places = min(-(-places // 16) * 16, limit)
             padding = 1 - int(mask.sum()) / (len(mask) * places)
             encoded = len(batch["inputs"]["pixel_values"])

@@ -12,6 +12,7 @@ from vle_bench.data.prepared import open_prepared
 from vle_bench.data.sources import SOURCES
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.tasks import load_task
+from vle_bench.tasks.base import Reading
 
 VQA_INPUTS = {"max_text_length": 50}
 VCR_INPUTS = {"max_text_length": 80, "objects": "tagged", "alignment": True, "most_objects": 81}
@@ -29,12 +30,9 @@ def test_the_tasks_open_and_collate_it(tmp_path, task, source):
     tokenizer = load_task(task).tokenizer(data, "train", 1000)
     inputs = VQA_INPUTS if task == "vqa" else VCR_INPUTS
     load_task(task).check(data, "val", inputs)
+    processor = VLEProcessor.from_parts(tokenizer, 32, 16)
     collate = load_task(task).collator(
-        data.questions("val"),
-        data.images,
-        VLEProcessor.from_parts(tokenizer, 32, 16),
-        data.labels,
-        inputs,
+        Reading(data.questions("val"), data.images, processor, inputs, data.labels)
     )
     batch = collate(np.arange(5))
     assert len(batch["ids"]) == len(set(batch["ids"])) == 5 and batch["inputs"]["labels"].any()
@@ -61,7 +59,7 @@ def test_vcr_has_texts_of_20_to_60_tokens_with_two_to_four_objects(tmp_path):
     tokenizer = load_task("vcr_q2a").tokenizer(data, "train", 1000)
     processor = VLEProcessor.from_parts(tokenizer, 32, 16)
     collate = load_task("vcr_q2a").collator(
-        data.questions("train"), data.images, processor, [], VCR_INPUTS
+        Reading(data.questions("train"), data.images, processor, VCR_INPUTS)
     )
     inputs = collate(np.arange(54))["inputs"]
     lengths = inputs["attention_mask"].sum(-1).flatten()

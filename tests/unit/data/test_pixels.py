@@ -45,7 +45,7 @@ def read_of(recipe):
 
 
 def batches_of(read, count=4):
-    steps = read.steps(accumulation=2, stage_steps=0)
+    steps = read.load_steps(accumulation=2, stage_steps=0)
     return [batch for _ in range(count) for batch in next(steps)[2]]
 
 

@@ -23,6 +23,7 @@ from vle_bench.models import VLEConfig, VLEForVQA
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task
+from vle_bench.tasks.base import Inference
 from vle_bench.tasks.predictions import Prediction
 
 LABELS = ["yes", "no", "red"]
@@ -86,16 +87,10 @@ def model(processor):
     return VLEForVQA(VLEConfig(**config, id2label=dict(enumerate(LABELS))))
 
 
-def answers(model, processor, data, batch_size):
+def answers(model, processor, data, batch_size, num_workers=0):
+    settings, cpu = {"max_text_length": 24}, Accelerator(cpu=True)
     return load_task("vqa").predict(
-        model,
-        data,
-        "val",
-        processor=processor,
-        labels=LABELS,
-        accelerator=Accelerator(cpu=True),
-        batch_size=batch_size,
-        inputs={"max_text_length": 24},
+        Inference(model, data, "val", processor, LABELS, settings, cpu, batch_size, num_workers)
     )
 
 
@@ -302,17 +297,5 @@ def test_what_two_runs_have_in_common():
 
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_workers_that_load_pictures_change_no_prediction(model, processor, data, num_workers):
-    def predicted(workers):
-        return load_task("vqa").predict(
-            model,
-            data,
-            "val",
-            processor=processor,
-            labels=LABELS,
-            inputs={"max_text_length": 24},
-            accelerator=Accelerator(cpu=True),
-            batch_size=8,
-            num_workers=workers,
-        )
-
-    assert predicted(num_workers) == predicted(0)
+    alone = answers(model, processor, data, 8)
+    assert answers(model, processor, data, 8, num_workers) == alone

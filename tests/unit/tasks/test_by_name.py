@@ -6,6 +6,7 @@ import math
 import random
 from collections import defaultdict
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -249,13 +250,13 @@ def test_multiple_choice(seed):
 def test_a_question_is_predicted_among_its_own_choices(tmp_path, monkeypatch):
     official = WRITERS["aokvqa-choices"](tmp_path / "official")
     data, task = prepared("aokvqa-choices", official, tmp_path / "data")
-    monkeypatch.setattr(vqa, "predict_in_batches", lambda task, *_, **__: task.choices)
+    monkeypatch.setattr(vqa, "predict_in_batches", lambda task, _: task.choices)
     questions = data.questions("test")
-    assert task.predict(None, data, "test") == dict(
+    assert task.predict(SimpleNamespace(data=data, split="test")) == dict(
         zip(questions["question_id"], questions["choices"], strict=True)
     )
     direct, task = prepared("aokvqa", official, tmp_path / "direct")
-    assert task.predict(None, direct, "test") == {}
+    assert task.predict(SimpleNamespace(data=direct, split="test")) == {}
 
 
 def test_unanswerable_questions(tmp_path):

@@ -16,6 +16,7 @@ from vle_bench.data.prepare.own.prepare import prepare
 from vle_bench.errors import RunFailed
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task
+from vle_bench.tasks.base import Reading
 from vle_bench.tasks.predictions import Prediction
 from vle_bench.training.run import model_of
 
@@ -48,8 +49,8 @@ def work(tmp_path_factory):
 
 def collator(work, length=32):
     data, _, processor = work
-    inputs = {"max_text_length": length}
-    return TASK.collator(data.questions("train"), data.images, processor, [], inputs)
+    settings = {"max_text_length": length}
+    return TASK.collator(Reading(data.questions("train"), data.images, processor, settings))
 
 
 def test_a_batch_of_fewer_and_more_choices_gives_the_logits_of_each_alone(work):

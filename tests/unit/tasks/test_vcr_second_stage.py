@@ -38,6 +38,7 @@ from vle_bench.models.vle.pretraining_heads import chooses_right
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task
+from vle_bench.tasks.base import Inference, Reading
 from vle_bench.tasks.predictions import Prediction
 from vle_bench.tasks.vcr import texts_of
 from vle_bench.training.run import build
@@ -182,9 +183,8 @@ def draws(seed=0, epoch=0):
 
 
 def batch_of(data, processor, indices, augment=None, split="train", **inputs):
-    collate = TASK.collator(
-        data.questions(split), data.images, processor, [], {**INPUTS, **inputs}, augment
-    )
+    reading = Reading(data.questions(split), data.images, processor, {**INPUTS, **inputs})
+    collate = TASK.collator(reading, augment)
     return collate(np.array(indices))
 
 
@@ -312,10 +312,8 @@ def test_draws_are_a_function_of_seed_epoch_and_id_whatever_the_batch(data, proc
 
 
 def test_half_of_the_pairs_do_not_match_and_any_other_picture_may_stand_there(data, processor):
-    collate = [
-        TASK.collator(data.questions("train"), data.images, processor, [], INPUTS, draws(0, e))
-        for e in range(100)
-    ]
+    reading = Reading(data.questions("train"), data.images, processor, INPUTS)
+    collate = [TASK.collator(reading, draws(0, e)) for e in range(100)]
     matches = sum(int(c(np.arange(8))["inputs"]["matches"].sum()) for c in collate[:50])
     assert 160 < matches < 240  # of 400
     rng = np.random.default_rng(0)
@@ -454,16 +452,8 @@ def test_the_score_does_not_depend_on_the_batch_size(data, processor, batch_size
     model = tiny(VLEForVCRSecondStage, processor)
 
     def rows(size):
-        return TASK.predict(
-            model,
-            data,
-            "train",
-            processor=processor,
-            labels=[],
-            accelerator=Accelerator(cpu=True),
-            batch_size=size,
-            inputs=INPUTS,
-        )
+        cpu = Accelerator(cpu=True)
+        return TASK.predict(Inference(model, data, "train", processor, [], INPUTS, cpu, size))
 
     found = rows(batch_size)
     assert [row.id for row in found] == [f"train-{i}" for i in range(8)] and found == rows(1)
@@ -511,16 +501,8 @@ def test_a_masked_word_with_a_broken_score_is_never_counted(data, processor):
         RunFailed,
         match="train: the logits of 8 of 8 examples are not finite .*: train-0, train-1, ",
     ):
-        TASK.predict(
-            model,
-            data,
-            "train",
-            processor=processor,
-            labels=[],
-            accelerator=Accelerator(cpu=True),
-            batch_size=4,
-            inputs=INPUTS,
-        )
+        cpu = Accelerator(cpu=True)
+        TASK.predict(Inference(model, data, "train", processor, [], INPUTS, cpu, batch_size=4))
 
 
 def test_scores_are_over_masked_words_and_over_questions(data):
@@ -729,14 +711,7 @@ def test_every_process_makes_as_many_passes_and_together_they_predict_each_quest
             is_fsdp2=False,
         )
         found = load_task(name).predict(
-            model,
-            data,
-            "train",
-            processor=processor,
-            labels=[],
-            accelerator=accelerator,
-            batch_size=1,
-            inputs=INPUTS,
+            Inference(model, data, "train", processor, [], INPUTS, accelerator, batch_size=1)
         )
         return found, len(passes)
 

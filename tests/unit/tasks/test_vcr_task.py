@@ -19,6 +19,7 @@ from vle_bench.models import VLEConfig, VLEForVCRJoint, VLEForVCRQ2A, VLEForVCRQ
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task
+from vle_bench.tasks.base import Inference, Reading
 from vle_bench.tasks.predictions import Prediction
 from vle_bench.tasks.vcr import most_tagged, texts_of
 
@@ -116,14 +117,8 @@ def tiny(architecture, processor):
 
 def batch_of(data, processor, name, indices, augment=None, submission=False, **inputs):
     task = load_task(name).for_submission() if submission else load_task(name)
-    collate = task.collator(
-        data.questions("val"),
-        data.images,
-        processor,
-        [],
-        {**INPUTS, **inputs},
-        augment,
-    )
+    reading = Reading(data.questions("val"), data.images, processor, {**INPUTS, **inputs})
+    collate = task.collator(reading, augment)
     return collate(np.array(indices))
 
 
@@ -266,14 +261,7 @@ def test_a_joint_evaluation_opens_and_encodes_each_picture_once(
     )
     task = load_task("vcr_joint")
     rows = (task.for_submission() if submission else task).predict(
-        model,
-        data,
-        "val",
-        processor=processor,
-        labels=[],
-        accelerator=Accelerator(cpu=True),
-        batch_size=batch_size,
-        inputs=INPUTS,
+        Inference(model, data, "val", processor, [], INPUTS, Accelerator(cpu=True), batch_size)
     )
     assert sum(passes) == 4 and sorted(opened) == [f"m/{i}@1.png" for i in range(4)]
     assert [row.id for row in rows] == [f"val-{i}" for i in range(7)]

@@ -23,6 +23,7 @@ from vle_bench.models import VLEForVQA
 from vle_bench.recipe.keys import changed_keys
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task
+from vle_bench.tasks.base import Inference
 from vle_bench.training import engine
 from vle_bench.training.batches import micro_batch, padded_text
 from vle_bench.training.engine import (
@@ -187,6 +188,22 @@ def test_a_run_that_diverges_keeps_the_last_good_checkpoint(root, tmp_path):
         )
 
 
+def predictions(run, batch_size):
+    settings, accelerator = run.input_settings, run.accelerator
+    return run.task.predict(
+        Inference(
+            run.bare_model,
+            run.data,
+            "test",
+            run.processor,
+            run.data.labels,
+            settings,
+            accelerator,
+            batch_size,
+        )
+    )
+
+
 @pytest.mark.parametrize("batch_size", [1, 7])
 def test_scores_do_not_depend_on_the_batch(root, tmp_path, batch_size):
     run = started(root, tmp_path)
@@ -194,16 +211,7 @@ def test_scores_do_not_depend_on_the_batch(root, tmp_path, batch_size):
     task = load_task("vqa")
 
     def scored(size):
-        rows = task.predict(
-            run.bare_model,
-            run.data,
-            "test",
-            processor=run.processor,
-            labels=run.data.labels,
-            accelerator=run.accelerator,
-            batch_size=size,
-            inputs=run.inputs,
-        )
+        rows = predictions(run, size)
         return [row["answer"] for row in rows], task.score(rows, run.data.questions("test"))
 
     assert scored(batch_size) == scored(64)
@@ -258,25 +266,13 @@ def test_evaluation_casts_each_weight_to_bf16_once(root, tmp_path):
                 casts.append(function)
             return function(*arguments, **(options or {}))
 
-    def predicted(size):
-        return run.task.predict(
-            run.bare_model,
-            run.data,
-            "test",
-            processor=run.processor,
-            labels=run.data.labels,
-            accelerator=run.accelerator,
-            batch_size=size,
-            inputs=run.inputs,
-        )
-
     with Casts():
-        first = predicted(32)
+        first = predictions(run, 32)
         assert len(casts) == 1 and len(first) > 64
         # The copies do not outlive an evaluation: weights change in training.
         with torch.no_grad():
             weight.neg_()
-        assert predicted(32) != first
+        assert predictions(run, 32) != first
     assert len(casts) == 2
 
 

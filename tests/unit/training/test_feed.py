@@ -29,10 +29,10 @@ def test_the_first_steps_are_those_of_a_run(tmp_path, name, source):
         task = load_task(recipe.task)
         run = build(recipe, tmp_path / step)
         read = feed.of_recipe(recipe, task, feed.open_data(recipe, task))
-        assert read.inputs == run.inputs
+        assert read.input_settings == run.input_settings
         assert read.processor.to_dict() == run.processor.to_dict()
         theirs = run.steps()
-        ours = read.steps(accumulation=run.accumulation, stage_steps=run.stage_steps)
+        ours = read.load_steps(accumulation=run.accumulation, stage_steps=run.stage_steps)
         for _ in range(4):  # of an epoch of three
             (epoch, count, batches), (e, c, expected) = next(ours), next(theirs)
             assert (epoch, count) == (e, c)
@@ -56,6 +56,6 @@ def test_a_step_may_be_reduced_to_what_is_asked_of_it(tmp_path):
         collate = read.collator(epoch)
         return lambda rows: {"ids": [], "shape": collate(rows)["inputs"]["labels"].shape}
 
-    _, count, batches = next(read.steps(shapes_of, accumulation=2, stage_steps=0))
+    _, count, batches = next(read.load_steps(shapes_of, accumulation=2, stage_steps=0))
     assert count == 8
     assert [batch["shape"] for batch in batches] == [torch.Size([4, len(read.data.labels)])] * 2
