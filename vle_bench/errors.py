@@ -1,7 +1,7 @@
 """Errors that end a command with one line."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 START, END = 1200, 500  # characters that are shown of a longer message
 
@@ -47,6 +47,12 @@ def first_of(items: Sequence[object], most: int = 8, separator: str = ", ") -> s
     """Name the first items of a list, and count the others."""
     more = f" and {len(items) - most:,} more" if len(items) > most else ""
     return separator.join(map(str, items[:most])) + more
+
+
+def few(names: Iterable[str]) -> str:
+    """Format the number of names and the first five of them."""
+    ordered = sorted(names)
+    return f"{len(ordered)} ({', '.join(ordered[:5])}{', ...' if len(ordered) > 5 else ''})"
 
 
 def closest(word: str, candidates: Sequence[str]) -> str:

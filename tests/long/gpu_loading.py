@@ -92,7 +92,7 @@ def collator(size: int, patch: int, answers: int, contents: list[bytes]) -> Ques
 def loader(
     collate: QuestionCollator, batch: int, workers: int, batches: int, pinned: bool
 ) -> Iterator[dict[str, Any]]:
-    """As `vle_bench.training.batches.steps` loads, the same pictures again and again."""
+    """As `vle_bench.training.feed.steps` loads, the same pictures again and again."""
     rows = [
         np.arange(start, start + batch) % PICTURES for start in range(0, batch * batches, batch)
     ]

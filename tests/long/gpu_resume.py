@@ -121,7 +121,7 @@ def train(accelerator: Accelerator, tiny: bool, folder: Path, role: str, compile
         step += 1
         if role == "killed" and step == SAVED:
             weights, state = checkpoints.gather(accelerator, model, optimizer, schedule, None)
-            checkpoints.save(folder, weights, state, {"step": step}, keep=1)
+            checkpoints.write_state(folder, weights, state, {"step": step}, keep=1)
         if role == "killed" and step == SAVED + 2:
             (folder / "on-its-way").touch()
     digest = hashlib.sha256()

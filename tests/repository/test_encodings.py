@@ -20,7 +20,7 @@ from vle_bench.evaluation.server_result import read_result
 from vle_bench.json_files import jsonl_records, stream
 from vle_bench.leaderboard.records import add_record
 from vle_bench.models import pretrained
-from vle_bench.models.vle.convert.checkpoints import read_config
+from vle_bench.models.pretrained import read_config
 from vle_bench.recipe.load import load_recipe
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from vle_bench.evaluation.record import load_record
 from vle_bench.evaluation.server_result import read_result
 from vle_bench.json_files import jsonl_records, read_json, stream
 from vle_bench.models import pretrained
-from vle_bench.models.vle.convert.checkpoints import read_config
+from vle_bench.models.pretrained import read_config
 from vle_bench.training.launch import deepspeed_problems
 
 RECORDS = [{"id": i, "text": "é" * (i % 90), "list": [1, {"a": []}]} for i in range(300)]

@@ -20,8 +20,8 @@ from vle_bench.pages.charts import histogram
 from vle_bench.pages.html import Grid, GridCell, plain_grid
 from vle_bench.progress import track
 from vle_bench.recipe.schema import Recipe, batch_layout
-from vle_bench.training.batches import Collate, padded_text
-from vle_bench.training.feed import Feed, lengths
+from vle_bench.tasks.base import Collate
+from vle_bench.training.feed import Feed, lengths, padded_text
 
 STEPS = 3  # first steps of training whose batches are made
 DRAWN_TEXTS = 64  # of the first micro-batch

@@ -16,7 +16,7 @@ from vle_bench.data.boxes import box_array, outside
 from vle_bench.data.images import TURNED, decode
 from vle_bench.json_files import Row
 from vle_bench.models.vle.processing import VLEProcessor
-from vle_bench.training.batches import Collate
+from vle_bench.tasks.base import Collate
 
 # Longest sides on the page, in pixels, for up to FULL_SIZE examples: a page of photographs is then
 # about 3 MB. More examples get smaller pictures.

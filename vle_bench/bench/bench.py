@@ -17,6 +17,7 @@ from vle_bench.bench.measured import BF16, NAIVE, OURS, Measured, Timing
 from vle_bench.bench.published_way import published_way
 from vle_bench.bench.setup import model_builder, with_synthetic_data
 from vle_bench.bench.time_shares import Marks, watched
+from vle_bench.data.collate import Batch
 from vle_bench.data.pixels import choose
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluation.precision import DTYPES, device_name, precision_name
@@ -24,7 +25,7 @@ from vle_bench.json_files import JsonObject
 from vle_bench.progress import Bar
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks.base import logits_of
-from vle_bench.training.batches import Batch, Step
+from vle_bench.training.feed import Step
 from vle_bench.training.run import Run, build
 from vle_bench.training.train import optimizer_step
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from vle_bench.bench.flops import forward_flops
+from vle_bench.data.collate import Batch
 from vle_bench.json_files import JsonObject
-from vle_bench.training.batches import Batch
 
 OURS, NAIVE, BF16 = "ours", "naive", "bf16"  # ways to run a model
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import BatchFeature, ProcessorMixin
 
-from vle_bench.data.images import Views, decode
+from vle_bench.data.augment import Views
+from vle_bench.data.images import decode
 from vle_bench.data.official.vcr import CHOICES
 from vle_bench.data.pixels import PixelStore, Transformed
 from vle_bench.data.vcr_text import Encoding, WordIds, encode_record, pad_choices

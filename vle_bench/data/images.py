@@ -1,4 +1,4 @@
-"""Encoded pictures → upright RGB, and the views that training takes of them."""
+"""Pictures of any source → upright RGB."""
 
 import base64
 import functools
@@ -8,57 +8,13 @@ import logging
 import re
 import urllib.request
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from vle_bench import __version__
-from vle_bench.data.augment import Augmentation
 from vle_bench.errors import RequestError
-
-
-def decode(content: bytes, name: str) -> Image.Image:
-    """Decode a picture to upright RGB. A broken or huge file is a RequestError that names it."""
-    try:
-        return decode_picture(content, name)
-    except ValueError as error:
-        raise RequestError(str(error)) from error
-
-
-@dataclass(frozen=True)
-class Views:
-    """Augmented views of the training pictures of one epoch.
-
-    Args:
-        one_a_question: each question of an image gets its own view, as in METER; else they share
-            one.
-    """
-
-    change: Augmentation
-    seed: int
-    epoch: int
-    one_a_question: bool = False
-
-    @classmethod
-    def of(cls, settings: Mapping[str, Any], seed: int, epoch: int) -> "Views | None":
-        """Return the views that a recipe's `augment` asks for, or None if it changes nothing.
-
-        Args:
-            settings: the group `augment`, and `one_a_question`.
-        """
-        change = Augmentation(**{one.name: settings[one.name] for one in fields(Augmentation)})
-        if change == Augmentation():
-            return None
-        return cls(change, seed, epoch, settings.get("one_a_question", False))
-
-    def __call__(self, image: Image.Image, *ids: int) -> Image.Image:
-        """Return a view; ids: the image's and, with `one_a_question`, the question's."""
-        return self.change(image, *ids, seed=self.seed, epoch=self.epoch)
-
 
 logger = logging.getLogger(__name__)
 # COCO's largest pictures have 0.4 million; more is a mistake or an attack on memory.
@@ -70,6 +26,14 @@ ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")  # RFC 3986, 3.1
 # and that `decode` made it, so that a processor need not turn and convert it a second time.
 TURNED = "turned"
 UPRIGHT = "upright RGB"
+
+
+def decode(content: bytes, name: str) -> Image.Image:
+    """Decode a picture to upright RGB. A broken or huge file is a RequestError that names it."""
+    try:
+        return decode_picture(content, name)
+    except ValueError as error:
+        raise RequestError(str(error)) from error
 
 
 def decode_picture(content: bytes, name: str) -> Image.Image:

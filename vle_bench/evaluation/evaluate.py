@@ -14,7 +14,7 @@ from vle_bench import atomic
 from vle_bench.data.pixels import choose
 from vle_bench.data.prepared import check_labelled, check_whole
 from vle_bench.data.sources import seen
-from vle_bench.errors import RequestError, RunFailed
+from vle_bench.errors import RequestError, RunFailed, few
 from vle_bench.evaluation import published_checkpoint
 from vle_bench.evaluation.precision import autocast, device_name, scoring_precision, set_tf32
 from vle_bench.evaluation.published_checkpoint import (
@@ -40,7 +40,6 @@ from vle_bench.evaluation.request import (
     to_be_replaced,
 )
 from vle_bench.models import pretrained
-from vle_bench.models.vle.convert.converted import few, not_finite
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Data, Inference, Task
@@ -174,11 +173,11 @@ def predict_split(loaded: Loaded, task: Task, accelerator: Accelerator) -> list[
             )
         )
     except RunFailed as error:
-        if names := not_finite(loaded.model.named_parameters()):
+        if names := pretrained.not_finite(loaded.model.named_parameters()):
             raise RunFailed(f"{error}; weights that are not finite: {few(names)}") from error
         raise
     # tanh hides an infinite weight: the logits were finite.
-    if names := not_finite(loaded.model.named_parameters()):
+    if names := pretrained.not_finite(loaded.model.named_parameters()):
         raise RunFailed(
             f"{loaded.folder}: nothing was scored or written: weights that are not finite: "
             f"{few(names)}"

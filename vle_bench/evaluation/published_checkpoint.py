@@ -23,7 +23,6 @@ from vle_bench.evaluation.request import Asked, name_of
 from vle_bench.json_files import JsonObject
 from vle_bench.models import pretrained
 from vle_bench.models.vle.configuration import VLEConfig
-from vle_bench.models.vle.convert.checkpoints import read_config
 from vle_bench.models.vle.processing import Resize, VLEProcessor
 from vle_bench.strict_yaml import read_group
 from vle_bench.tasks import load_task
@@ -50,7 +49,7 @@ def task_asked(path: Path, asked: Asked) -> str:
     """The task of a checkpoint, ours or from elsewhere, without loading it."""
     folder = pretrained.resolve(path)
     if is_elsewhere(folder):
-        return task_of(folder, read_config(folder / "config.json"), asked.task)
+        return task_of(folder, pretrained.read_config(folder / "config.json"), asked.task)
     return read_training(folder).task
 
 
@@ -110,7 +109,7 @@ def described(folder: Path, asked: Asked) -> tuple[Described, VLEProcessor]:
     Raises:
         RequestError: no task, no pictures' or texts' settings, or such as do not fit the model.
     """
-    config = read_config(folder / "config.json")
+    config = pretrained.read_config(folder / "config.json")
     task = task_of(folder, config, asked.task)
     if asked.resize == "published-vcr" and not CATALOGUE[task].boxes:
         raise RequestError(

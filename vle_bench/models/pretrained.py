@@ -2,7 +2,7 @@
 
 import hashlib
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from vle_bench.atomic import file_sha256
 from vle_bench.data.label_map import labels_digest, read_label_map
 from vle_bench.errors import RequestError, RunFailed, first_line
 from vle_bench.json_files import read_json as read_json
+from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.pretrained_model import LoadingInfo, VLEPreTrainedModel
 from vle_bench.models.vle.processing import Resize, VLEProcessor
 
@@ -103,6 +104,20 @@ def own_answers(folder: Path) -> list[str] | None:
     if all(str(name).startswith("LABEL_") for name in names.values()):
         return None
     return read_label_map(folder / "config.json")
+
+
+def read_config(path: Path) -> VLEConfig:
+    """Read a VLEConfig from a JSON file; a RequestError names the file."""
+    values = read_json(path)
+    if not isinstance(values, dict) or values.get("model_type") != "vle":
+        raise RequestError(f'{path}: not a VLEConfig, expected "model_type": "vle"')
+    try:
+        return VLEConfig.from_dict(values)
+    # The checks of transformers' configurations raise many types of errors.
+    except Exception as error:
+        raise RequestError(
+            f"{path}: not a valid VLEConfig: {' '.join(str(error).split())}"
+        ) from error
 
 
 # Files of a from_pretrained folder that decide how text and pictures become the input of a model.
@@ -276,6 +291,15 @@ def _from_pretrained(
             f"{folder}: the weights cannot be loaded: {first_line(error)}"
         ) from error
     return loaded
+
+
+def not_finite(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
+    """Return the names of tensors with a NaN or an infinite number; waits for the device once."""
+    named = dict(tensors)
+    if not named:
+        return []
+    finite = torch.stack([tensor.isfinite().all() for tensor in named.values()]).tolist()
+    return [name for name, is_finite in zip(named, finite, strict=True) if not is_finite]
 
 
 def at_least_token_types(folder: Path, wanted: int | None) -> int | None:

@@ -11,8 +11,8 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from vle_bench.data.augment import Views
 from vle_bench.data.collate import NO_CHOICE, QuestionChoiceCollator
-from vle_bench.data.images import Views
 from vle_bench.data.loader import grouped_order, image_batches
 from vle_bench.data.official.further import OFFICIAL_ID
 from vle_bench.data.prepared import PreparedData, open_prepared

@@ -13,8 +13,8 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from vle_bench.data.augment import Views
 from vle_bench.data.collate import QuestionCollator
-from vle_bench.data.images import Views
 from vle_bench.data.loader import grouped_order, image_batches
 from vle_bench.data.prepared import PreparedData, open_prepared
 from vle_bench.data.sources import RESULTS, SOURCES

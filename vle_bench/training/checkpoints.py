@@ -3,6 +3,7 @@
 import random
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedType, gather_object
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -25,9 +26,16 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from vle_bench import atomic
 from vle_bench.atomic import file_sha256
+from vle_bench.data.collate import Batch
 from vle_bench.errors import RequestError, RunFailed, first_line
+from vle_bench.evaluation.precision import device_name
+from vle_bench.evaluation.record import library_versions
 from vle_bench.json_files import JsonObject, read_json
+from vle_bench.recipe.keys import changed_keys
+from vle_bench.training.engine import NO_STATES
 from vle_bench.training.optim import AverageWeights
+from vle_bench.training.processes import on_main
+from vle_bench.training.run import Run
 
 MODEL, STATE, PROGRESS, MANIFEST = "model.safetensors", "state.pt", "progress.json", "manifest.json"
 
@@ -60,6 +68,92 @@ def name(step: int) -> str:
     return f"step-{step:08d}"
 
 
+def surroundings(run: Run) -> dict[str, str | int | bool]:
+    """Describe what the last bits of the weights depend on besides the recipe."""
+    return {
+        "processes": run.accelerator.num_processes,
+        "shards": run.accelerator.is_fsdp2,
+        "device": device_name(run.accelerator).partition(",")[0],
+        "torch": library_versions()["torch"],
+    }
+
+
+def save_state(run: Run) -> None:
+    """Save the training state of this step, unless it is saved already.
+
+    The main process writes it, with the RNG states of all processes in it. With DeepSpeed nothing
+    is saved; see `NO_STATES`.
+    """
+    if run.saved_step == run.step or run.accelerator.distributed_type == DistributedType.DEEPSPEED:
+        return
+    weights, state = gather(run.accelerator, run.model, run.optimizer, run.schedule, run.average)
+    log = run.folder / "log.jsonl"
+    if log.is_file() and run.accelerator.is_main_process:
+        atomic.flush(log)
+    progress: Progress = {
+        "step": run.step,
+        "samples": run.samples,
+        "best": run.best,
+        "last": run.last,
+        "losses": run.losses,
+        "training_seconds": run.training_seconds,
+        "seconds": time.monotonic() - run.started,
+        "log_bytes": log.stat().st_size if log.is_file() else 0,
+        "threads": torch.get_num_threads(),
+        "made_on": surroundings(run),
+        "recipe": run.recipe.model_dump(mode="json"),
+        "data_manifest_hash": run.data.manifest.hash,
+    }
+    keep = run.recipe.train.keep
+    on_main(lambda: write_state(run.folder / "checkpoints", weights, state, progress, keep))
+    run.saved_step = run.step
+
+
+def restore(run: Run, path: Path) -> None:
+    """Put a run back to the training state at `path`.
+
+    Raises:
+        RequestError: the state is of other data or of another model, or the run is under DeepSpeed.
+    """
+    if run.accelerator.distributed_type == DistributedType.DEEPSPEED:
+        raise RequestError(f"{path}: {NO_STATES}, or give another --output-dir")
+    progress = read_progress(path)
+    if (now := run.data.manifest.hash) != (then := progress["data_manifest_hash"]):
+        raise RequestError(
+            f"data.root: {run.recipe.data.root}: not the data of {path}: "
+            f"manifest hash {then} -> {now}"
+        )
+    if run.accelerator.num_processes > 1:
+        _, _, micro_batches = next(run.steps())
+        settle_gradients(run, micro_batches[0])
+    put_back(path, run.accelerator, run.model, run.optimizer, run.schedule, run.average)
+    run.step = run.saved_step = progress["step"]
+    run.samples, run.losses = progress["samples"], progress["losses"]
+    run.log_bytes = progress["log_bytes"]
+    run.best, run.last = progress["best"], progress["last"]
+    run.training_seconds = progress["training_seconds"]
+    run.started -= progress["seconds"]
+    if run.accelerator.device.type == "cpu":
+        # The number of threads decides how sums round; `build` derived it from the loading workers.
+        torch.set_num_threads(progress["threads"])
+    other, _ = changed_keys(progress["made_on"], surroundings(run))
+    if other and run.accelerator.is_main_process:
+        print(f"{path}: resumed, but not bit-exact: {'; '.join(other)}", flush=True)
+
+
+def settle_gradients(run: Run, batch: Batch) -> None:
+    """Run one throwaway backward pass on a micro-batch.
+
+    DDP rebuilds its gradient buckets after the first one, which changes the order of summation.
+    Without it, the first step of a resumed run on three or more processes differs in the last bits.
+    """
+    run.model.train()
+    with run.accelerator.autocast():
+        loss = run.model(**run.model_inputs(batch)).loss
+    run.accelerator.backward(loss)
+    run.optimizer.zero_grad(set_to_none=True)
+
+
 def gather(
     accelerator: Accelerator,
     model: nn.Module,
@@ -67,7 +161,7 @@ def gather(
     schedule: LambdaLR,
     average: AverageWeights | None,
 ) -> tuple[dict[str, torch.Tensor], JsonObject]:
-    """Collect the full training state, for `save`.
+    """Collect the full training state, for `write_state`.
 
     Returns:
         The weights; and the state of the optimizer, schedule, EMA, gradient scaler and the random
@@ -107,7 +201,7 @@ def put_back(
         set_random_state(state["random"][accelerator.process_index])
 
 
-def save(
+def write_state(
     folder: Path,
     model: dict[str, torch.Tensor],
     state: JsonObject,

@@ -1,8 +1,10 @@
 """What a recipe feeds its model: prepared data, the processor, and the batches of each step.
 
 Everything here works without a model, so that it can be looked at before anything is trained.
+Batches are functions of (seed, epoch), the same at every start of a run.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,22 +12,29 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from vle_bench.data.collate import Batch
+from vle_bench.data.loader import Indices, load_batches
 from vle_bench.data.pixels import PixelStore, choose
 from vle_bench.data.prepared import PreparedData, check_labelled
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject
 from vle_bench.models import pretrained
 from vle_bench.models.vle.configuration import VLEConfig
-from vle_bench.models.vle.convert.checkpoints import read_config
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.preflight import wrong_targets
 from vle_bench.recipe.schema import AugmentGroup, Recipe
-from vle_bench.tasks.base import Reading, Settings, Task
-from vle_bench.training import batches
+from vle_bench.tasks.base import Collate, Reading, Settings, Task
+
+# The epoch, the questions of the global batch, and the micro-batches of this process.
+Step = tuple[int, int, list[Batch]]
+
+# Tokens. A power of two keeps the number of different shapes of a compiled model small.
+TEXT_MULTIPLE = 16
 
 
 @dataclass
@@ -46,7 +55,7 @@ class Feed:
     input_settings: Settings
     pixels: PixelStore | None = None
 
-    def collator(self, epoch: int) -> batches.Collate:
+    def collator(self, epoch: int) -> Collate:
         """Return the function that collates a micro-batch of an epoch of training, augmented."""
         augment = self.recipe.augment.model_dump()
         augment |= {"one_a_question": self.recipe.data.grouping == "question"}
@@ -68,7 +77,7 @@ class Feed:
 
     def load_steps(
         self,
-        collate_of: Callable[[int], batches.Collate] | None = None,
+        collate_of: Callable[[int], Collate] | None = None,
         *,
         accumulation: int,
         stage_steps: int,
@@ -76,8 +85,8 @@ class Feed:
         pinned: bool = False,
         process: int = 0,
         processes: int = 1,
-    ) -> Iterator[batches.Step]:
-        """Load the steps of a run from `start` on, without end; see `batches.steps`.
+    ) -> Iterator[Step]:
+        """Load the steps of a run from `start` on, without end; see `steps`.
 
         Args:
             collate_of: replaces `collator`.
@@ -87,14 +96,14 @@ class Feed:
         data, seed = self.recipe.data, self.recipe.train.seed
         per_image = data.questions_together or len(self.questions)
         batches_of = partial(
-            batches.epoch_batches,
+            epoch_batches,
             order=lambda epoch: self.task.training_order(self.questions, seed, epoch, per_image),
             batch_size=self.recipe.train.batch_size,
             parts=accumulation * processes,
             stage_steps=stage_steps,
             stage=first_stage_of(self.recipe, self.questions),
         )
-        return batches.steps(
+        return steps(
             batches_of,
             collate_of or self.collator,
             start=start,
@@ -103,6 +112,101 @@ class Feed:
             process=process,
             processes=processes,
         )
+
+
+def epoch_batches(
+    epoch: int,
+    step: int,
+    *,
+    order: Callable[[int], Indices],
+    batch_size: int,
+    parts: int,
+    stage_steps: int = 0,
+    stage: Callable[[int], NDArray[np.bool_]] | None = None,
+) -> list[list[Indices]]:
+    """Cut an epoch into global batches, and each of them into micro-batches.
+
+    The last batch may be short, and some of its micro-batches empty: no question is left out, and a
+    global batch holds the same questions however many processes share it.
+
+    Args:
+        epoch: number of the epoch.
+        step: number of steps before it.
+        order: epoch → the questions in the order of that epoch.
+        batch_size: questions in a global batch.
+        parts: micro-batches in a global batch, over all processes.
+        stage_steps: length of the first stage. An epoch ends where the stage ends.
+        stage: epoch → (questions,) mask of the questions that the first stage sees.
+    """
+    in_stage = stage is not None and step < stage_steps
+    questions = order(epoch)
+    if stage is not None and in_stage:
+        questions = questions[stage(epoch)[questions]]
+    starts = range(0, len(questions), batch_size)
+    batches = [np.array_split(questions[i : i + batch_size], parts) for i in starts]
+    return batches[: stage_steps - step] if in_stage else batches
+
+
+def micro_batch(collate: Collate, stand_in: Indices, part: Indices) -> Batch:
+    """Collate one micro-batch.
+
+    An empty part becomes a stand-in without ids, which has no weight in the loss: every process has
+    to make as many passes as the others, which wait for it to add up the gradients.
+    """
+    return collate(part) if len(part) else {**collate(stand_in), "ids": []}
+
+
+def padded_text(
+    inputs: dict[str, torch.Tensor], longest: int, pad_token_id: int
+) -> dict[str, torch.Tensor]:
+    """Pad texts (..., T) to a multiple of `TEXT_MULTIPLE` tokens, but to no more than `longest`."""
+    length = inputs["input_ids"].shape[-1]
+    target = min(math.ceil(length / TEXT_MULTIPLE) * TEXT_MULTIPLE, longest)
+    missing = max(length, target) - length
+    fill = {"input_ids": pad_token_id, "attention_mask": 0, "token_type_ids": 0}
+    return inputs | {
+        name: torch.nn.functional.pad(inputs[name], (0, missing), value=value)
+        for name, value in fill.items()
+        if name in inputs
+    }
+
+
+def steps(
+    batches_of: Callable[[int, int], list[list[Indices]]],
+    collate_of: Callable[[int], Collate],
+    *,
+    start: int = 0,
+    num_workers: int = 0,
+    pinned: bool = False,
+    process: int = 0,
+    processes: int = 1,
+) -> Iterator[Step]:
+    """Load the steps of a run, without end.
+
+    Args:
+        batches_of: (epoch, steps before it) → its global batches, each as the micro-batches of all
+            processes in turn; see `epoch_batches`.
+        collate_of: epoch → the function that collates a micro-batch.
+        start: number of steps to skip, without reading their data.
+        num_workers: processes that load data.
+        pinned: see `load_batches`.
+        process: rank of this process.
+        processes: number of processes that train together.
+    """
+    done = 0
+    for epoch in itertools.count():
+        batches = batches_of(epoch, done)
+        skipped = min(max(start - done, 0), len(batches))
+        done += len(batches)
+        batches = batches[skipped:]
+        if not batches:
+            continue
+        own = [part for batch in batches for part in batch[process::processes]]
+        collate = partial(micro_batch, collate_of(epoch), batches[-1][0][:1])
+        loaded = load_batches(own, collate, num_workers, pinned=pinned)
+        for batch in batches:
+            count = len(batch[process::processes])
+            yield epoch, sum(map(len, batch)), [next(loaded) for _ in range(count)]
 
 
 def of_recipe(recipe: Recipe, task: Task, data: PreparedData) -> Feed:
@@ -116,7 +220,7 @@ def of_recipe(recipe: Recipe, task: Task, data: PreparedData) -> Feed:
         processor, types = new_processor(recipe, config, tokenizer), config.num_token_types
     else:
         folder = pretrained.resolve(Path(recipe.model.checkpoint))
-        config = read_config(folder / "config.json")
+        config = pretrained.read_config(folder / "config.json")
         processor = saved_processor(recipe, folder, config)
         types = max(config.num_token_types, task.num_token_types or 0)
     input_settings = task.input_settings(recipe.model.model_dump(), types)
@@ -172,7 +276,7 @@ def pixels_of(
 
 
 def first_stage_of(recipe: Recipe, questions: Dataset) -> Callable[[int], NDArray[np.bool_]] | None:
-    """Bind `batches.first_stage` to a recipe: epoch → mask of questions; None without a stage.
+    """Bind `first_stage` to a recipe: epoch → mask of questions; None without a stage.
 
     Raises:
         RequestError: no question has one of the types that the recipe names.
@@ -186,9 +290,28 @@ def first_stage_of(recipe: Recipe, questions: Dataset) -> Callable[[int], NDArra
             f"data.first_stage.question_types: {data.train} in {data.root}: no question has the "
             f"type {', '.join(unknown)}; there are {', '.join(sorted(set(types))[:8])}"
         )
-    return partial(
-        batches.first_stage, types, stage.question_types, stage.other_share, recipe.train.seed
-    )
+    return partial(first_stage, types, stage.question_types, stage.other_share, recipe.train.seed)
+
+
+def first_stage(
+    types: NDArray[np.str_], chosen: list[str], other_share: float, seed: int, epoch: int
+) -> NDArray[np.bool_]:
+    """Choose the questions that the first stage of training sees in one epoch.
+
+    Args:
+        types: (questions,) the type of each question of the training split.
+        chosen: the types that the stage trains on.
+        other_share: share of all other questions among those returned, drawn anew each epoch.
+
+    Returns:
+        (questions,) mask.
+    """
+    mask: NDArray[np.bool_] = np.isin(types, chosen)
+    if other_share:
+        wanted = other_share / (1 - other_share) * mask.sum()
+        drawn = np.random.default_rng((seed, epoch, 1)).random(len(mask))
+        mask = mask | (drawn < wanted / max(1, (~mask).sum()))
+    return mask
 
 
 def lengths(recipe: Recipe, task: Task, questions: Dataset) -> tuple[int, int, int]:

@@ -15,19 +15,19 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase
 
 from vle_bench import models
+from vle_bench.data.collate import Batch
 from vle_bench.data.prepared import PreparedData
-from vle_bench.errors import RequestError
+from vle_bench.errors import RequestError, few
 from vle_bench.evaluation.precision import device_name, faster_on_cpu, precision_name
 from vle_bench.models import pretrained
 from vle_bench.models.base import TrainableModel
 from vle_bench.models.vle.configuration import VLEConfig
-from vle_bench.models.vle.convert.converted import few, not_finite
 from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Task
-from vle_bench.training import batches, engine, feed
+from vle_bench.training import engine, feed
 from vle_bench.training.optim import (
     AverageWeights,
     learning_rate_schedule,
@@ -93,7 +93,7 @@ class Run(feed.Feed):
         """All parameters, in the order of the model."""
         return list(self.model.parameters())
 
-    def steps(self, start: int = 0) -> Iterator[batches.Step]:
+    def steps(self, start: int = 0) -> Iterator[feed.Step]:
         """Load this process's part of the steps from `start` on, without end."""
         accelerator = self.accelerator
         return self.load_steps(
@@ -105,14 +105,12 @@ class Run(feed.Feed):
             processes=accelerator.num_processes,
         )
 
-    def model_inputs(self, batch: batches.Batch) -> dict[str, Tensor]:
+    def model_inputs(self, batch: Batch) -> dict[str, Tensor]:
         """Move the tensors of a micro-batch to the device, padded if the model is compiled."""
         inputs = batch["inputs"]
         if self.recipe.train.compile:
             pad_token_id = self.processor.tokenizer.pad_token_id
-            inputs = batches.padded_text(
-                inputs, self.input_settings["max_text_length"], pad_token_id
-            )
+            inputs = feed.padded_text(inputs, self.input_settings["max_text_length"], pad_token_id)
         device = self.accelerator.device
         return {name: value.to(device, non_blocking=True) for name, value in inputs.items()}
 
@@ -230,7 +228,7 @@ def from_checkpoint(recipe: Recipe, task: Task, data: PreparedData, checkpoint: 
         num_token_types=pretrained.at_least_token_types(folder, task.num_token_types),
         **feed.label_maps(data),
     )
-    if damaged := not_finite(model.named_parameters()):
+    if damaged := pretrained.not_finite(model.named_parameters()):
         raise RequestError(
             f"{folder}: weights that are not finite (NaN or infinite): {few(damaged)}"
         )

@@ -14,6 +14,7 @@ import torch
 from accelerate.utils import gather_object
 
 from vle_bench import atomic
+from vle_bench.data.collate import Batch
 from vle_bench.data.sources import names
 from vle_bench.errors import Interrupted, RequestError, RunFailed, first_of
 from vle_bench.evaluation.evaluate import evaluate_checkpoint
@@ -27,7 +28,7 @@ from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks.base import Inference
 from vle_bench.tasks.predictions import Id
 from vle_bench.training import checkpoints, engine, run_folder
-from vle_bench.training.batches import Batch
+from vle_bench.training.checkpoints import restore, save_state
 from vle_bench.training.processes import (
     Stop,
     agreement,
@@ -35,7 +36,6 @@ from vle_bench.training.processes import (
     on_main,
     stop_on_signals,
 )
-from vle_bench.training.resume import restore, save_state
 from vle_bench.training.run import Run, announce, build, summary
 from vle_bench.training.run_folder import command_to_resume
 

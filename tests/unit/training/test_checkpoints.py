@@ -29,7 +29,9 @@ WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3)}
 
 def save(folder, *steps, keep=3, **progress):
     for step in steps:
-        checkpoints.save(folder, WEIGHTS, {"optimizer": {}}, {"step": step, **progress}, keep)
+        checkpoints.write_state(
+            folder, WEIGHTS, {"optimizer": {}}, {"step": step, **progress}, keep
+        )
 
 
 def test_the_newest_keep_stay(tmp_path):
@@ -98,7 +100,7 @@ def limited_save(folder: Path) -> None:
         resource.RLIMIT_FSIZE, (50_000, 50_000)
     )  # the kernel refuses to write on, as it does on a full disk
     try:
-        checkpoints.save(
+        checkpoints.write_state(
             folder, {"w": torch.zeros(100_000)}, {"o": torch.zeros(100_000)}, {"step": 10}, 1
         )
     except RunFailed as error:

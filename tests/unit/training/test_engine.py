@@ -25,16 +25,16 @@ from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Inference
 from vle_bench.training import engine
-from vle_bench.training.batches import micro_batch, padded_text
+from vle_bench.training.checkpoints import restore, save_state
 from vle_bench.training.engine import (
     check_deepspeed,
     checkpoint_activations,
     clip_gradients,
     memory_estimate,
 )
+from vle_bench.training.feed import micro_batch, padded_text
 from vle_bench.training.optim import AverageWeights
 from vle_bench.training.processes import Stop
-from vle_bench.training.resume import restore, save_state
 from vle_bench.training.run import announce, build
 from vle_bench.training.train import fit, optimizer_step, stopped, train
 

@@ -18,8 +18,7 @@ from vle_bench.models import VLEForVQA, VLEProcessor, pretrained
 from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
-from vle_bench.training.batches import epoch_batches, first_stage, steps
-from vle_bench.training.feed import first_stage_of
+from vle_bench.training.feed import epoch_batches, first_stage, first_stage_of, steps
 from vle_bench.training.run import model_of
 from vle_bench.training.train import check_trackers, checked_losses
 

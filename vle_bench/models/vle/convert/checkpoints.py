@@ -14,10 +14,10 @@ from transformers import PreTrainedConfig
 
 from vle_bench import atomic, models
 from vle_bench.data.tokenization import TOKENIZER_FILES, load_tokenizer
-from vle_bench.errors import RequestError, first_line
-from vle_bench.json_files import read_json
+from vle_bench.errors import RequestError, few, first_line
+from vle_bench.models.pretrained import not_finite, read_config
 from vle_bench.models.vle.configuration import VLEConfig
-from vle_bench.models.vle.convert.converted import Converted, few, not_finite, shared_prefix
+from vle_bench.models.vle.convert.converted import Converted, shared_prefix
 from vle_bench.models.vle.convert.encoders import from_encoders
 from vle_bench.models.vle.convert.meter import convert_meter
 from vle_bench.models.vle.convert.vle import convert_vle
@@ -72,7 +72,7 @@ def convert_checkpoint(
         source, converted = _convert(state_dict(content), config, _tokenizer_name(content))
         if answers is not None:
             _name_classes(converted, answers)
-        lines = [f"{checkpoint}: {source}", *save(converted, output, tokenizer)]
+        lines = [f"{checkpoint}: {source}", *write_folder(converted, output, tokenizer)]
     except RequestError as error:
         raise RequestError(f"{checkpoint}: {error}") from error
     return lines
@@ -96,7 +96,7 @@ def convert_encoders(
     converted = from_encoders(text, vision, config, keep_last_vision_layer)
     if tokenizer is None and any((text / name).is_file() for name in TOKENIZER_FILES):
         tokenizer = text
-    return [f"a fresh VLE from {text} and {vision}", *save(converted, output, tokenizer)]
+    return [f"a fresh VLE from {text} and {vision}", *write_folder(converted, output, tokenizer)]
 
 
 def check_output(output: Path) -> None:
@@ -105,20 +105,6 @@ def check_output(output: Path) -> None:
         raise RequestError(
             f"{output}: it exists already; name a new or an empty folder with --output"
         )
-
-
-def read_config(path: Path) -> VLEConfig:
-    """Read a VLEConfig from a JSON file; a RequestError names the file."""
-    values = read_json(path)
-    if not isinstance(values, dict) or values.get("model_type") != "vle":
-        raise RequestError(f'{path}: not a VLEConfig, expected "model_type": "vle"')
-    try:
-        return VLEConfig.from_dict(values)
-    # The checks of transformers' configurations raise many types of errors.
-    except Exception as error:
-        raise RequestError(
-            f"{path}: not a valid VLEConfig: {' '.join(str(error).split())}"
-        ) from error
 
 
 def read_checkpoint(path: Path) -> Mapping[str, object]:
@@ -226,7 +212,7 @@ def _name_classes(converted: Converted, answers: list[str]) -> None:
     converted.config.label2id = {answer: i for i, answer in enumerate(answers)}
 
 
-def save(converted: Converted, output: Path, tokenizer: Path | None) -> list[str]:
+def write_folder(converted: Converted, output: Path, tokenizer: Path | None) -> list[str]:
     """Check that every tensor fits the model, and write the folder.
 
     Returns:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 from transformers import (
     BertConfig,
@@ -50,21 +49,6 @@ def shared_prefix(names: Iterable[str], known: str) -> str:
             f"got {len(matches)}"
         )
     return matches[0].removesuffix(known)
-
-
-def few(names: Iterable[str]) -> str:
-    """Format the number of names and the first five of them."""
-    ordered = sorted(names)
-    return f"{len(ordered)} ({', '.join(ordered[:5])}{', ...' if len(ordered) > 5 else ''})"
-
-
-def not_finite(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
-    """Return the names of tensors with a NaN or an infinite number; waits for the device once."""
-    named = dict(tensors)
-    if not named:
-        return []
-    finite = torch.stack([tensor.isfinite().all() for tensor in named.values()]).tolist()
-    return [name for name, is_finite in zip(named, finite, strict=True) if not is_finite]
 
 
 def encoder_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

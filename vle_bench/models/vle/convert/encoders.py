@@ -15,9 +15,9 @@ from transformers import (
     PreTrainedModel,
 )
 
-from vle_bench.errors import RequestError, first_line
+from vle_bench.errors import RequestError, few, first_line
 from vle_bench.models.vle.configuration import VLEConfig
-from vle_bench.models.vle.convert.converted import Converted, few, heads
+from vle_bench.models.vle.convert.converted import Converted, heads
 from vle_bench.models.vle.modeling import VLEModel
 
 TEXT_TYPES = ("deberta-v2", "roberta", "bert")

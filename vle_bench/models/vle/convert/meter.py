@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from vle_bench.errors import RequestError
+from vle_bench.errors import RequestError, few
 from vle_bench.models.vle.configuration import VLEConfig
-from vle_bench.models.vle.convert.converted import Converted, encoder_tensors, few, infer_config
+from vle_bench.models.vle.convert.converted import Converted, encoder_tensors, infer_config
 
 # Tensors that VLEModel and VLEForVQA do not have. METER keeps parts of CLIP's text encoder in
 # `vit_model`, which it never reads.

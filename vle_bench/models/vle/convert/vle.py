@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from vle_bench.errors import RequestError
+from vle_bench.errors import RequestError, few
 from vle_bench.models.vle.configuration import VLEConfig
-from vle_bench.models.vle.convert.converted import Converted, encoder_tensors, few, infer_config
+from vle_bench.models.vle.convert.converted import Converted, encoder_tensors, infer_config
 
 HEADS = {
     "vqa_classifier": "VLEForVQA",

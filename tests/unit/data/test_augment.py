@@ -1,20 +1,16 @@
 """RandAugment: the published list and ranges, each operation, and where the randomness comes from."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from vle_bench.bench.synthetic import write_synthetic
-from vle_bench.data.augment import Augmentation
-from vle_bench.data.randaugment import OPERATIONS, rand_augment
+from vle_bench.data.augment import OPERATIONS, Augmentation, rand_augment
 from vle_bench.errors import RequestError
 from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import AugmentGroup
 from vle_bench.tasks import load_task
-from vle_bench.training.run import Run
+from vle_bench.training.feed import Feed
 
 BY_NAME = {
     operation.__name__: (operation, low, high, either_way)
@@ -159,7 +155,7 @@ def test_what_single_operations_do():
 def test_magnitude_goes_in_a_straight_line_from_low_to_high(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "vle_bench.data.randaugment.OPERATIONS",
+        "vle_bench.data.augment.OPERATIONS",
         ((lambda i, v: seen.append(round(v, 6)) or i, 0.1, 1.9, False),),
     )
     for magnitude in (0, 9, 15, 30):
@@ -167,7 +163,7 @@ def test_magnitude_goes_in_a_straight_line_from_low_to_high(monkeypatch):
     assert seen == [0.1, 0.64, 1.0, 1.9]
     seen.clear()
     monkeypatch.setattr(
-        "vle_bench.data.randaugment.OPERATIONS",
+        "vle_bench.data.augment.OPERATIONS",
         ((lambda i, v: seen.append(round(v, 6)) or i, 0, 30, True),),
     )
     for seed in range(200):
@@ -180,7 +176,7 @@ def test_magnitude_goes_in_a_straight_line_from_low_to_high(monkeypatch):
 def test_every_operation_is_drawn_as_often(monkeypatch):
     seen = []
     names = [(lambda i, v, n=n: seen.append(n) or i, 0, 1, False) for n in range(14)]
-    monkeypatch.setattr("vle_bench.data.randaugment.OPERATIONS", tuple(names))
+    monkeypatch.setattr("vle_bench.data.augment.OPERATIONS", tuple(names))
     rng = np.random.default_rng(0)
     for _ in range(2800):
         rand_augment(picture(2, 2), 2, 9, rng)
@@ -236,21 +232,11 @@ def views(tmp_path, grouping, epochs):
         held[:] = images
         return {}
 
-    run = SimpleNamespace(
-        recipe=recipe,
-        task=load_task("vqa"),
-        data=data,
-        questions=data.questions("train"),
-        labels=data.labels,
-        processor=processor,
-        inputs={"max_text_length": 50},
-        accumulation=1,
-        stage_steps=0,
-        pixels=None,
-        accelerator=SimpleNamespace(num_processes=1, process_index=0, device=torch.device("cpu")),
-    )
-    image_of = dict(zip(run.questions["question_id"], run.questions["image_id"], strict=True))
-    for epoch, _, micro_batches in Run.steps(run):
+    questions = data.questions("train")
+    settings = {"max_text_length": 50}
+    feed = Feed(recipe, load_task("vqa"), data, questions, processor, settings)
+    image_of = dict(zip(questions["question_id"], questions["image_id"], strict=True))
+    for epoch, _, micro_batches in feed.load_steps(accumulation=1, stage_steps=0):
         if epoch == epochs:
             return seen
         for batch in micro_batches:
