@@ -1,13 +1,15 @@
 """The whole road on one's own multiple-choice questions: train, evaluate, predict, report, table."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.miniature.in_process import run
-from tests.miniature.own import choice_rows, write_lines
+from tests.miniature.own import choice_rows, vcr_rows, write_lines
+from vle_bench.data.prepare.shapes_vcr import prepare_shapes_vcr
 from vle_bench.data.prepared import open_prepared
 from vle_bench.evaluation.record import load_record
 
@@ -32,8 +34,8 @@ def work(tmp_path_factory):
     return folder
 
 
-def questions_of(work, split):
-    return open_prepared(work / "data" / "my-choices").questions(split).to_list()
+def questions_of(work, split, name="my-choices"):
+    return open_prepared(work / "data" / name).questions(split).to_list()
 
 
 def test_the_score_is_the_share_of_right_choices(work):
@@ -86,11 +88,54 @@ def test_a_model_is_scored_on_other_questions(work):
     assert (record.data["name"], record.training_data["name"]) == ("other", "my-choices")
 
 
+def test_speed_without_any_data(work):
+    few = ("--steps", "1", "--evaluation-batch-size", "8", "train.batch_size=4")
+    few += ("train.per_device_batch_size=4", "--json")
+    shown, _ = run("bench", "own/choice-tiny", "--synthetic", *few, cwd=work)
+    report = json.loads(shown.splitlines()[-1])
+    # three to five choices a question, of one or more texts an image
+    assert 3 <= report["training"]["texts_per_image"] <= 5
+
+
+def test_the_page_of_what_a_run_gets(work):
+    run("look", "runs/0", "--examples", "2", cwd=work)
+    page = (work / "runs" / "0" / "look.train.html").read_text(encoding="utf-8")
+    assert "What a run of the recipe own-choice-tiny gets of train" in page
+    assert "Choices a question" in page
+
+
+def test_the_road_with_boxes(work):
+    """Train, evaluate, predict, report and compare; a model without boxes reads the names."""
+    prepare_shapes_vcr(work / "vcr", 0, questions={"train": 40, "val": 2, "test": 2})
+    write_lines(work / "boxes.jsonl", vcr_rows(open_prepared(work / "vcr"), "train", work))
+    (work / "boxes.yaml").write_text("form: choice\nsource: boxes.jsonl\n", encoding="utf-8")
+    run("prepare", "own", "boxes.yaml", "--output", "data/my-boxes", cwd=work)
+    for name, alignment in (("on", "on"), ("off", "off")):
+        recipe = ("own/choice-boxes-tiny", *STEPS, "train.per_device_batch_size=16")
+        recipe += (f"model.alignment={alignment}", "--output-dir", f"runs/boxes-{name}")
+        run("train", *recipe, cwd=work)
+    predicted = {}
+    for name in ("boxes-on", "boxes-off"):
+        run("evaluate", f"runs/{name}", "--split", "val", cwd=work)
+        record = load_record(work / "runs" / name / "results" / "choice.val.json")
+        assert record.ranked and record.n == len(questions_of(work, "val", "my-boxes"))
+        file = work / "runs" / name / "predictions" / "choice.val.jsonl"
+        predicted[name] = file.read_text(encoding="utf-8")
+    assert predicted["boxes-on"] != predicted["boxes-off"]
+    run("report", "runs/boxes-on", "--split", "val", cwd=work)
+    page = (work / "runs" / "boxes-on" / "report.choice.val.html").read_text(encoding="utf-8")
+    assert re.search(r"person\[\d\]", page) and '<rect class="box o' in page
+    shown, _ = run("compare", "runs/boxes-on", "runs/boxes-off", cwd=work)
+    assert "choice on test of my-boxes" in shown
+    run("predict", "runs/boxes-on", "--split", "test", "--output", "boxes.json", cwd=work)
+    run("evaluate", "runs/0", "--data", "data/my-boxes", "--split", "val", cwd=work)
+    record = load_record(work / "runs" / "0" / "results" / "choice.val@my-boxes.json")
+    assert record.transferred and not record.ranked
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        (("look", "data/my-choices"), "`look` does not show multiple-choice questions so far"),
-        (("bench", "own/choice-tiny", "--synthetic"), "has no synthetic data so far"),
         (
             ("train", "own/vle-tiny", "data.root=data/my-choices"),
             "no answers to choose from for vqa",

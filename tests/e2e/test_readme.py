@@ -16,11 +16,12 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionConfig, CLIPVisionModel, DebertaV2Config, DebertaV2Model
 
 from tests.miniature import by_name, in_process
-from tests.miniature.own import choice_rows, easy_rows, export, write_lines
+from tests.miniature.own import choice_rows, easy_rows, export, vcr_rows, write_lines
 from tests.miniature.published import vcr_tokenizer, write_twin
 from tests.miniature.vcr import write_vcr
 from tests.miniature.vqav2 import write_vqav2
 from vle_bench.data.prepare.shapes_vcr import prepare_shapes_vcr
+from vle_bench.data.prepared import open_prepared
 from vle_bench.demo import vcr
 from vle_bench.demo.vqa import own_row, published_rows, results_table
 from vle_bench.evaluation.record import load_record
@@ -131,7 +132,9 @@ def work(tmp_path_factory):
     )
     export(easy_rows(30), "csv", folder)
     write_lines(folder / "choices.jsonl", choice_rows(30))
-    (folder / "choices.yaml").write_text(blocks(DOCUMENTS[1], "yaml")[-1], encoding="utf-8")
+    for name, content in zip(("choices", "boxes"), blocks(DOCUMENTS[1], "yaml")[-2:], strict=True):
+        assert content.startswith(f"# {name}.yaml\n")
+        (folder / f"{name}.yaml").write_text(content, encoding="utf-8")
     write_vqav2(folder / "data" / "vqav2-official", val=4)
     write_vcr(folder / "data" / "vcr-official", 2, 2, 2)
     for name, write in by_name.WRITERS.items():
@@ -140,6 +143,9 @@ def work(tmp_path_factory):
         prepare_shapes_vcr(
             folder / "data" / name, 0, questions={"train": 64, "val": 16, "test": 4}, blank=blank
         )
+    write_lines(
+        folder / "boxes.jsonl", vcr_rows(open_prepared(folder / "data/shapes-vcr"), "train", folder)
+    )
     (folder / "predictions.json").write_text("[]", encoding="utf-8")
     (folder / "leaderboards").mkdir()
     published = (ROOT / "leaderboards" / "published.yaml").read_text(encoding="utf-8")

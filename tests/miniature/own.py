@@ -10,6 +10,8 @@ import easy_vqa
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vle_bench.data.prepared import PreparedData
+
 FORMATS = ("csv", "tsv", "jsonl", "json", "parquet", "imagefolder", "saved")
 
 
@@ -35,6 +37,33 @@ def choice_rows(images: int) -> list[dict[str, Any]]:
         choices = rng.sample([row["answer"], *others], 1 + len(others))
         made.append({**row, "choices": choices, "answer": choices.index(row["answer"])})
     return made
+
+
+def vcr_rows(data: PreparedData, split: str, folder: Path) -> list[dict[str, Any]]:
+    """Questions of VCR's Q2A in the form of one's own, with boxes; writes their pictures."""
+    rows = []
+    for question in data.questions(split):
+        record = json.loads(question["record"])
+        image = data.images[question["image_row"]]
+        picture = folder / f"{image['image_id']}.png"
+        picture.write_bytes(image["bytes"])
+        pairs = zip(image["class_names"], image["boxes"], strict=True)
+        rows.append(
+            {
+                "id": record["annot_id"],
+                "image": picture.name,
+                "question": in_brackets(record["question"]),
+                "choices": [in_brackets(choice) for choice in record["answer_choices"]],
+                "boxes": [{"name": name, "box": box} for name, box in pairs],
+                "answer": record["answer_label"],
+            }
+        )
+    return rows
+
+
+def in_brackets(tokens: list[str | list[int]]) -> str:
+    """A text of VCR with its tags as [0] or [0,1]."""
+    return " ".join(t if isinstance(t, str) else f"[{','.join(map(str, t))}]" for t in tokens)
 
 
 def export(rows: list[dict[str, str]], kind: str, folder: Path) -> Path:

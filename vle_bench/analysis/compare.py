@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vle_bench.analysis.read import Evaluation, read_evaluation, task_and_split
 from vle_bench.analysis.vcr import LABELS, TEXTS, object_labels
+from vle_bench.data.tagged_text import words_of
 from vle_bench.data.vcr_text import spoken
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import Record
@@ -218,10 +219,10 @@ def example_texts(task: str, question: Row, a: Prediction, b: Prediction) -> dic
             "prediction_b": b["answer"],
         }
     if CATALOGUE[task].form == "choice":
-        choices_of = question["choices"]
+        words, choices_of = words_of(question)
         return {
-            "question": question["question"],
-            "truth": question["multiple_choice_answer"],
+            "question": words,
+            "truth": choices_of[question["right_choice"]],
             "prediction_a": choices_of[a["chosen"]],
             "prediction_b": choices_of[b["chosen"]],
         }

@@ -10,10 +10,10 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from vle_bench.analysis import look_choice, look_vcr, look_vqa
 from vle_bench.analysis import look_examples as one
 from vle_bench.analysis import look_numbers as numbers
 from vle_bench.analysis import look_pictures as pictures
-from vle_bench.analysis import look_vcr, look_vqa
 from vle_bench.data.prepared import PreparedData
 from vle_bench.data.sources import tables
 from vle_bench.errors import RequestError, closest
@@ -47,6 +47,8 @@ class Look:
     @property
     def form(self) -> one.Form:
         """Return the parts of the page for questions of this form."""
+        if self.data.form == "choice":
+            return look_choice
         return look_vqa if self.data.form == "vqa" else look_vcr
 
     @property
@@ -69,11 +71,9 @@ def open_look(data: PreparedData, split: str | None, feed: Feed | None) -> Look:
     """Choose the split: the one that the recipe trains on if none is named.
 
     Raises:
-        RequestError: the questions are multiple-choice, there is no such split, it has no examples,
-            or the texts of the recipe's task hold right answers that the split does not have.
+        RequestError: there is no such split, it has no examples, or the texts of the recipe's task
+            hold right answers that the split does not have.
     """
-    if data.form == "choice":
-        raise RequestError(f"{data.root}: `look` does not show multiple-choice questions so far")
     known = data.manifest.splits
     split = split or (feed.recipe.data.train if feed else "train" if "train" in known else "")
     split = split or next(iter(known), "train")
@@ -156,6 +156,11 @@ def write_look(look: Look, output: Path, rows: NDArray[np.int64], seed: int) -> 
     if "boxes" in look.data.images.column_names:
         boxes = look.data.images.select(image_rows)["boxes"]
         facts += numbers.object_facts(boxes, sizes, feed and feed.processor)
+    elif "boxes" in look.questions.column_names:  # each question its own
+        place = np.searchsorted(image_rows, np.asarray(look.questions["image_row"]))
+        boxes = look.questions["boxes"]
+        facts += numbers.object_facts(boxes, sizes[place], feed and feed.processor)
+        facts += numbers.tag_facts(look.questions)
     write_page(
         output,
         "analysis/look.html",
@@ -206,6 +211,8 @@ def example(look: Look, index: int, collators: list[Any], count: int) -> one.Exa
     form, feed, labels = look.form, look.feed, look.data.labels
     row: Row = look.questions[index]
     image: Row = look.data.images[row["image_row"]]
+    if "boxes" in row:
+        image["boxes"] = row["boxes"]
     names = form.names(row)
     collate = None if feed is None else look.collator()
     tagged = form.tagged(row, collate)

@@ -15,6 +15,7 @@ from vle_bench.data.collate import Batch
 from vle_bench.data.loader import Indices
 from vle_bench.data.prepared import PreparedData
 from vle_bench.data.sources import tables
+from vle_bench.data.tagged_text import tagged_in
 from vle_bench.metrics.numbers import percent
 from vle_bench.pages.charts import histogram
 from vle_bench.pages.html import Grid, GridCell, plain_grid
@@ -331,6 +332,16 @@ def object_facts(
     total, lost = sum(map(len, hidden)), sum(int(one.sum()) for one in hidden)
     seen = "the picture" if processor is None else "what the model sees"
     return [Fact("boxes", f"{total:,}, of which {lost:,} lie outside of {seen}", lost=lost > 0)]
+
+
+def tag_facts(questions: Dataset) -> list[Fact]:
+    """How many objects no text tags: they are no token of the model."""
+    total = unseen = 0
+    for row in questions.remove_columns(["boxes"]):
+        total += len(row["object_names"])
+        unseen += len(row["object_names"]) - len(set().union(*tagged_in(row)))
+    words = f"{unseen:,} of {total:,} objects are tagged by no text of their question"
+    return [Fact("objects without a tag", words, lost=unseen > 0)]
 
 
 def size_charts(sizes: NDArray[np.int64]) -> list[tuple[str, Any]]:

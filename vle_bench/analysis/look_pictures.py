@@ -152,8 +152,8 @@ def pooled_objects(
         names, hidden: of all objects: what the page calls them, and whether their boxes lie
             outside of what the model sees.
     """
-    masks = inputs["object_patch_mask"][0]  # (C, K, P)
-    real = inputs["object_mask"][0].sum(-1).tolist()
+    masks = inputs["object_patch_mask"].flatten(0, -3)  # (C, K, P)
+    real = inputs["object_mask"].flatten(0, -2).sum(-1).tolist()
     if [len(one) for one in tagged] != real:
         raise ValueError(f"objects {tagged} are named, and the batch has {real}")
     pooled: dict[int, NDArray[np.bool_]] = {}

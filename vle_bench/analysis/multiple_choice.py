@@ -8,7 +8,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from vle_bench.analysis.examples import Examples, Picture, embedded, shaded
+from vle_bench.analysis.examples import LONGEST_SIDE, Examples, shaded
+from vle_bench.analysis.vcr import Scene, scene
+from vle_bench.data.tagged_text import object_labels, tagged_in, words_of
 from vle_bench.json_files import Row
 from vle_bench.metrics.error_analysis import confusion
 from vle_bench.pages.html import Grid, GridCell, plain_grid
@@ -25,10 +27,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class Card:
-    """A mistake as `card_choice.html` shows it."""
+    """A mistake as `card_choice.html` shows it; `words` is the question with its objects' names."""
 
-    picture: Picture
-    file_name: str
+    scene: Scene
+    words: str
     question: Row
     choices: list[Choice]
 
@@ -88,14 +90,27 @@ def card(
 ) -> Card:
     """The card of one mistake; `stored` is the row of its image."""
     question, prediction = questions[index], predictions[index]
+    words, texts = words_of(question)
     css: dict[int, Literal["right", "wrong"]] = {
         prediction["chosen"]: "wrong",
         question["right_choice"]: "right",
     }
     choices = [
         Choice(css.get(place, ""), text, probability)
-        for place, (text, probability) in enumerate(
-            zip(question["choices"], prediction["scores"], strict=True)
-        )
+        for place, (text, probability) in enumerate(zip(texts, prediction["scores"], strict=True))
     ]
-    return Card(embedded(image), stored["file_name"], question, choices)
+    return Card(scene_of(question, image, stored), words, question, choices)
+
+
+def scene_of(question: Row, image: Image.Image, stored: Row, longest: int = LONGEST_SIDE) -> Scene:
+    """The picture with the boxes of the question, if it has some.
+
+    Args:
+        stored: the row of the image.
+        longest: longest side of the embedded picture, in pixels.
+    """
+    if "boxes" not in question:
+        return scene(image, stored | {"boxes": []}, [], [], longest)
+    tags = sorted(set().union(*tagged_in(question)))
+    boxes = {"boxes": question["boxes"]}
+    return scene(image, stored | boxes, object_labels(question["object_names"]), tags, longest)

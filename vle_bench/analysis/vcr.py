@@ -231,5 +231,7 @@ def scene(
         drawn.append(DrawnBox(css, x1, y1, x2 - x1, y2 - y1, name, x + size / 5, y + size))
     inside, hidden = ([names[k] for k in tags if away[k] == beyond] for beyond in (False, True))
     objects = ", ".join(inside) or "no object that the texts name"
-    description = f"picture {stored['file_name']}, with boxes of {objects}"
+    description = f"picture {stored['file_name']}" + (
+        f", with boxes of {objects}" if len(boxes) else ""
+    )
     return Scene(embedded(image, longest), description, size, drawn, hidden)

@@ -24,11 +24,6 @@ def with_synthetic_data(
 ) -> Recipe:
     """Write synthetic data for all splits of a recipe; return the recipe with them as its data."""
     data, size = recipe.data, recipe.train.batch_size
-    if CATALOGUE[recipe.task].form == "choice":
-        raise RequestError(
-            f"task {recipe.task}: has no synthetic data so far; bench reads the prepared data that "
-            "data.root names"
-        )
     splits = (data.train, data.evaluate, data.report)
     there = {table for split in splits for table in tables(split, set())}
     training = tables(data.train, there)
@@ -41,7 +36,8 @@ def with_synthetic_data(
         counts.setdefault(split, max(16, 2 * evaluation_batch_size))
     per_image = data.questions_together
     together = {split: per_image for split in training if per_image is not None}
-    write_synthetic(folder, data.source, counts, recipe.train.seed, together)
+    form = CATALOGUE[recipe.task].form
+    write_synthetic(folder, data.source, counts, recipe.train.seed, together, form)
     return recipe.model_copy(
         update={"data": data.model_copy(update={"root": str(folder), "first_stage": None})}
     )

@@ -3,7 +3,7 @@
 import io
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +15,9 @@ from vle_bench import atomic
 from vle_bench.data.official.vcr import CHOICES
 from vle_bench.data.prepare.shards import described
 from vle_bench.data.prepared import SCHEMA_VERSION, Manifest
-from vle_bench.data.sources import SOURCES
+from vle_bench.data.sources import SOURCES, Form
 from vle_bench.data.tables import (
+    CHOICE_QUESTIONS,
     IMAGES,
     QUESTIONS,
     VCR_IMAGES,
@@ -34,6 +35,9 @@ VQA_WORDS = (6, 12)
 VCR_QUESTION_WORDS = (5, 9)
 Q2A_TOKENS = (28, 20, 60)  # median, fewest, most
 RATIONALE_WORDS = (18, 8, 45)
+# Of one's own multiple-choice questions: four on average, of a few words
+NUMBER_OF_CHOICES = (3, 5)
+CHOICE_WORDS = (4, 1, 12)
 SPREAD = 0.3  # of the logarithm of a length
 # A choice tags two to four of them.
 OBJECTS = ("person", "person", "person", "person", "chair", "dog")
@@ -52,6 +56,7 @@ def write_synthetic(
     splits: dict[str, int],
     seed: int,
     together: dict[str, int] | None = None,
+    form: Form | None = None,
 ) -> None:
     """Write a prepared folder of `source`; the same bytes for the same seed.
 
@@ -62,10 +67,11 @@ def write_synthetic(
         together: for some tables, the most questions of an image that stay together in a batch. The
             images have no more questions than that: in real data two groups of a batch never share
             an image, and among a few hundred synthetic questions they would.
+        form: of the questions; that of the source if not given.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    vcr = SOURCES[source].form == "vcr"
-    make_question = vcr_question if vcr else vqa_question
+    form = form or SOURCES[source].form
+    image_schema, schema, make_question = SHAPES[form]
     tables: dict[str, list[Row]] = {}
     images: list[Row] = []
     for number, (split, count) in enumerate(splits.items()):
@@ -77,19 +83,21 @@ def write_synthetic(
             for n, i in enumerate(np.repeat(np.arange(len(rows)), counts))
         ]
         images += rows
-    write_rows(folder / "images.arrow", VCR_IMAGES if vcr else IMAGES, images)
+    write_rows(folder / "images.arrow", image_schema, images)
     for name, questions in tables.items():
-        write_rows(folder / name, VCR_QUESTIONS if vcr else QUESTIONS, questions)
-    if not vcr:
+        write_rows(folder / name, schema, questions)
+    names = ["images.arrow", *tables]
+    if form == "vqa":
         answers = [f"answer {i}" for i in range(SOURCES[source].num_answers)]
         atomic.write_json(folder / "label_map.json", {"answers": answers})
-    names = ["images.arrow", *tables, *([] if vcr else ["label_map.json"])]
+        names.append("label_map.json")
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         source=source,
         splits={split: {"questions": n, "labelled": True} for split, n in splits.items()},
         files={name: described(folder / name) for name in names},
         images=["images.arrow"],
+        form=None if form == SOURCES[source].form else form,
     )
     manifest = replace(manifest, hash=manifest.content_hash())
     atomic.write_json(folder / "manifest.json", manifest.as_json())
@@ -185,6 +193,27 @@ def vqa_question(
     }
 
 
+def choice_question(
+    rng: np.random.Generator, source: str, name: str, image_id: int, image_row: int
+) -> Row:
+    count = int(rng.integers(VQA_WORDS[0], VQA_WORDS[1] + 1))
+    choices = [
+        " ".join(words(rng, length(rng, CHOICE_WORDS)))
+        for _ in range(int(rng.integers(NUMBER_OF_CHOICES[0], NUMBER_OF_CHOICES[1] + 1)))
+    ]
+    right = int(rng.integers(len(choices)))
+    return {
+        "question_id": image_id * 1000 + int(name.rpartition("-")[2]),
+        "image_id": image_id,
+        "image_row": image_row,
+        "question": " ".join(words(rng, count)),
+        "question_type": "synthetic",
+        "choices": choices,
+        "right_choice": right,
+        "multiple_choice_answer": choices[right],
+    }
+
+
 def vcr_question(
     rng: np.random.Generator, source: str, name: str, image_id: int, image_row: int
 ) -> Row:
@@ -225,3 +254,11 @@ def text(rng: np.random.Generator, count: int, tags: Sequence[int]) -> list[str 
     for place, tag in zip(rng.permutation(count), tags, strict=False):
         tokens[place] = [tag]
     return tokens
+
+
+# The tables of images and of questions, and what makes a question
+SHAPES: dict[Form, tuple[pa.Schema, pa.Schema, Callable[..., Row]]] = {
+    "vqa": (IMAGES, QUESTIONS, vqa_question),
+    "choice": (IMAGES, CHOICE_QUESTIONS, choice_question),
+    "vcr": (VCR_IMAGES, VCR_QUESTIONS, vcr_question),
+}

@@ -1,6 +1,7 @@
 """Rows of prepared data → one batch of tensors, each image in it once."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypedDict
@@ -15,6 +16,7 @@ from vle_bench.data.augment import Views
 from vle_bench.data.images import decode
 from vle_bench.data.official.vcr import CHOICES
 from vle_bench.data.pixels import PixelStore, Transformed
+from vle_bench.data.tagged_text import record_of
 from vle_bench.data.vcr_text import Encoding, WordIds, encode_record, pad_choices
 from vle_bench.json_files import JsonObject
 
@@ -120,31 +122,28 @@ class QuestionChoiceCollator(QuestionCollator):
     def __call__(self, indices: NDArray[np.int64]) -> Batch:
         """Return {"ids": question ids, "inputs": the model's tensors} of the questions (B,).
 
-        `inputs` has input_ids and attention_mask (B, C, T) for the most choices C of a question,
-        choice_mask (B, C) bool, and `labels` (B,) if every question has one. In place of a choice
-        that a question does not have stands its first one, so that no text is empty.
+        `inputs` has the R choices of all questions side by side, however many each has: input_ids
+        and attention_mask (R, T), image_index (R,), and where they are (see `places_of`); `labels`
+        (B,) if every question has one.
         """
         rows = self.questions[indices.tolist()]
         images, image_index = self.pictures_of(rows)
-        counts = np.array([len(choices) for choices in rows["choices"]])
-        most = int(counts.max())
-        pairs = [
-            (question, choices[place if place < len(choices) else 0])
-            for question, choices in zip(rows["question"], rows["choices"], strict=True)
-            for place in range(most)
-        ]
-        inputs = self.tokens(pairs, most)
-        inputs |= {
-            "pixel_values": self.processor(images=images)["pixel_values"],
-            "image_index": torch.from_numpy(image_index),
-            "choice_mask": torch.from_numpy(np.arange(most) < counts[:, None]),
-        }
+        inputs = self.tokens(rows["question"], rows["choices"])
+        inputs["pixel_values"] = self.processor(images=images)["pixel_values"]
+        return self.batch(rows, inputs, image_index)
+
+    def batch(
+        self, rows: JsonObject, inputs: dict[str, torch.Tensor], image_index: NDArray[np.int64]
+    ) -> Batch:
+        """Add to the tensors of the choices which picture, question and label each belongs to."""
+        inputs |= places_of([len(choices) for choices in rows["choices"]], image_index)
         if all(label is not None for label in rows["right_choice"]):
             inputs["labels"] = torch.tensor(rows["right_choice"])
         return {"ids": rows["question_id"], "inputs": inputs}
 
-    def tokens(self, pairs: list[tuple[str, str]], most: int) -> dict[str, torch.Tensor]:
-        """Encode text pairs as (questions, most, T); of a pair too long the longer text is cut."""
+    def tokens(self, questions: list[str], choices: list[list[str]]) -> dict[str, torch.Tensor]:
+        """Encode each choice as a pair with its question; the longer text of the two is cut."""
+        pairs = [(q, choice) for q, own in zip(questions, choices, strict=True) for choice in own]
         encoded = self.processor.tokenizer(
             [question for question, _ in pairs],
             [choice for _, choice in pairs],
@@ -155,13 +154,107 @@ class QuestionChoiceCollator(QuestionCollator):
             return_tensors="pt",
             return_token_type_ids=False,
         )
-        return {name: value.unflatten(0, (-1, most)) for name, value in encoded.items()}
+        return dict(encoded)
+
+
+def places_of(counts: Sequence[int], image_index: NDArray[np.int64]) -> dict[str, torch.Tensor]:
+    """Tell which of R texts are the choices of each of B questions.
+
+    No text stands for a choice that a question does not have: it would cost as much as another.
+
+    Args:
+        counts: (B,) choices of each question; the texts are in their order.
+        image_index: (B,) picture of each question.
+
+    Returns:
+        `text_index` (B, C) for the most choices C of a question: the text of each choice, 0 where
+        there is none; `choice_mask` (B, C) bool: there is one; `image_index` (R,).
+    """
+    each = np.asarray(counts)
+    places = np.arange(each.max())
+    mask = places < each[:, None]
+    texts = np.where(mask, (np.cumsum(each) - each)[:, None] + places, 0)
+    return {
+        "text_index": torch.from_numpy(texts),
+        "choice_mask": torch.from_numpy(mask),
+        "image_index": torch.from_numpy(np.repeat(image_index, each)),
+    }
 
 
 def decoded(rows: JsonObject) -> list[Image.Image]:
     """Decode rows of an images table."""
     files = zip(rows["bytes"], rows["file_name"], strict=True)
     return [decode(content, name) for content, name in files]
+
+
+@dataclass(frozen=True)
+class TaggedChoiceCollator(QuestionChoiceCollator):
+    """Collates multiple-choice questions that tag objects with boxes, each question its own.
+
+    Args:
+        alignment: False: no object tokens, and types 0 for all words.
+        known: the words that were tokenised before, with their ids.
+    """
+
+    alignment: bool = True
+    known: WordIds = field(default_factory=dict, repr=False, compare=False)
+
+    def __call__(self, indices: NDArray[np.int64]) -> Batch:
+        """Return the tensors of `QuestionChoiceCollator`, and those of types and objects.
+
+        Those are token_type_ids (R, T), object_patch_mask (R, K, P) bool, object_token_type_ids and
+        object_mask (R, K); see `pad_choices`.
+        """
+        rows = self.questions[indices.tolist()]
+        images, image_index = self.pictures_of(rows)
+        pixels, patches = self.patches_of(images, image_index, rows["boxes"])
+        encoded = [
+            self.encode({name: column[place] for name, column in rows.items()})
+            for place in range(len(indices))
+        ]
+        texts = [[choice] for choices in encoded for choice in choices]
+        masks = [mask for mask, own in zip(patches, encoded, strict=True) for _ in own]
+        padded = pad_choices(texts, masks, self.processor.tokenizer.pad_token_id)  # (R, 1, ...)
+        inputs = {name: torch.from_numpy(value[:, 0]) for name, value in padded.items()}
+        inputs["pixel_values"] = pixels
+        return self.batch(rows, inputs, image_index)
+
+    def patches_of(
+        self,
+        images: list[Image.Image] | Transformed,
+        image_index: NDArray[np.int64],
+        boxes: list[list[list[float]]],
+    ) -> tuple[torch.Tensor, list[NDArray[np.bool_]]]:
+        """Return pixel_values of N pictures, and the patches (K, P) of each question's K objects.
+
+        Args:
+            image_index: (B,) the picture of each question.
+            boxes: of each question.
+        """
+        of_images: list[list[list[float]]] = [[] for _ in range(image_index.max() + 1)]
+        starts = []
+        for image, own in zip(image_index, boxes, strict=True):
+            starts.append(len(of_images[image]))
+            of_images[image] += own
+        arrays = [np.array(own, dtype=np.float64).reshape(-1, 4) for own in of_images]
+        features = self.processor(images=images, boxes=arrays)
+        masks = features["object_patch_mask"].numpy()
+        return features["pixel_values"], [
+            masks[image, start : start + len(own)]
+            for image, start, own in zip(image_index, starts, boxes, strict=True)
+        ]
+
+    def encode(self, row: JsonObject) -> list[Encoding]:
+        """Encode the choices of a question as those of VCR's, see `encode_record`."""
+        tokenizer, length = self.processor.tokenizer, self.max_text_length
+        encoded = encode_record(record_of(row), tokenizer, "q2a", length, known=self.known)
+        return encoded if self.alignment else list(map(without_objects, encoded))
+
+
+def without_objects(choice: Encoding) -> Encoding:
+    """Return a choice without object tokens, and with types 0 for all words."""
+    types = [0] * len(choice["input_ids"])
+    return {**choice, "objects": [], "object_token_type_ids": [], "token_type_ids": types}
 
 
 Part = Literal["q2a", "qa2r", "qa2r, every answer"]
@@ -248,14 +341,7 @@ class ChoiceCollator:
                     answer,
                     self.known,
                 )
-        if not self.alignment:
-            for choice in choices:
-                choice.update(
-                    objects=[],
-                    object_token_type_ids=[],
-                    token_type_ids=[0] * len(choice["input_ids"]),
-                )
-        return choices
+        return choices if self.alignment else list(map(without_objects, choices))
 
     def _labels(self, rows: JsonObject) -> torch.Tensor | None:
         columns = {"q2a": rows["answer_label"], "qa2r": rows["rationale_label"]}

@@ -132,6 +132,22 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
         raise ValueError(f"{name}: cannot be read as an image ({error})") from error
 
 
+def upright_size(path: Path) -> tuple[int, int] | None:
+    """Read width and height of the upright picture from the head of a file, without decoding it.
+
+    Returns:
+        None if that is damaged, which `decode` will name.
+    """
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")
+            width, height = image.size
+            turned = _orientation(image, str(path)) >= 5  # the axes are exchanged
+    except Exception:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, ... by format
+        return None
+    return (height, width) if turned else (width, height)
+
+
 def _orientation(image: Image.Image, name: str) -> int:
     """Return the EXIF orientation, 1 to 8; 1 if it is missing or invalid."""
     with warnings.catch_warnings(record=True) as caught:

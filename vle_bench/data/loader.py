@@ -46,22 +46,28 @@ def grouped_order(image_rows: Indices, seed: int, epoch: int, questions_per_imag
     return by_image[np.argsort(key, kind="stable")]
 
 
-def image_batches(image_rows: Indices, batch_size: int) -> list[Indices]:
+def image_batches(
+    image_rows: Indices, batch_size: int, texts: Indices | None = None
+) -> list[Indices]:
     """Return every question once, in order, in batches of whole images: each image is encoded once.
 
     A batch has at most `batch_size` questions, unless a single image has more.
 
     Args:
         image_rows: (questions,) the image of each.
+        texts: (questions,) of each; `batch_size` then counts texts.
     """
     order = np.argsort(image_rows, kind="stable")
     rows = image_rows[order]
+    sizes = np.ones(len(rows), np.int64) if texts is None else texts[order]
+    before = np.r_[0, np.cumsum(sizes)]  # size of all that stands before a question
     ends = np.r_[
         0, np.flatnonzero(rows[1:] != rows[:-1]) + 1, len(rows)
     ]  # of nothing, then of each image
     batches, start = [], 0
     while start < len(rows):
-        fitting = ends[np.searchsorted(ends, start + batch_size, side="right") - 1]
+        most = before[start] + batch_size
+        fitting = ends[np.searchsorted(before[ends], most, side="right") - 1]
         end = fitting if fitting > start else ends[np.searchsorted(ends, start, side="right")]
         batches.append(order[start:end])
         start = end

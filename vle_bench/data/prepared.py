@@ -132,6 +132,14 @@ class PreparedData:
         """The form of the questions."""
         return self.manifest.form or SOURCES[self.manifest.source].form
 
+    @property
+    def tagged(self) -> bool:
+        """Whether texts tag objects with boxes, each question its own."""
+        return (
+            self.form == "choice"
+            and "boxes" in self.questions("+".join(self.manifest.splits)).column_names
+        )
+
     def questions(self, split: str) -> datasets.Dataset:
         """Return the questions of a split or of several (`train+val-minival`)."""
         names = tables(split, set(self.manifest.splits))

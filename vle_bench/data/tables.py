@@ -55,6 +55,11 @@ CHOICE_QUESTIONS = pa.schema(
         ("multiple_choice_answer", pa.string()),  # its text
     ]
 )
+# Two further columns where texts tag objects, `[0]` the first: boxes (K, 4), x1, y1, x2, y2 in
+# pixels of the upright picture, and the names of the K objects
+OBJECTS = pa.schema(
+    [("boxes", pa.list_(pa.list_(pa.float64()))), ("object_names", pa.list_(pa.string()))]
+)
 # A column of official records whose image ids are made from the names of the files
 IMAGE_FILE = "image_file"
 # Boxes (K, 4): x1, y1, x2, y2 in pixels of the stored picture, one for each of the K objects; a

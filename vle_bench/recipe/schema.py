@@ -126,7 +126,8 @@ class ModelGroup(Group):
     new_head: bool = False
     """Start with a fresh head whatever the checkpoint's answers, for data with other answers."""
     alignment: Literal["on", "off"] = "on"
-    """VCR: object tokens, and types that tie words to them; off for neither (the ablation)."""
+    """Texts that tag objects: object tokens, and types that tie words to them; off for neither (the
+    ablation)."""
 
     @model_validator(mode="after")
     def one_origin(self) -> "ModelGroup":

@@ -109,7 +109,7 @@ CATALOGUE: dict[str, TaskFacts] = {
         "multiple-choice questions",
         "choice",
         "vle_bench.tasks.choice:CHOICE",
-        keys=_AUGMENT_KEYS,
+        keys={**_AUGMENT_KEYS, **_VCR_KEYS},
         texts=4,  # own data have 2 to 26
         tokens=20,
     ),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +12,25 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from vle_bench.data.augment import Views
-from vle_bench.data.collate import NO_CHOICE, QuestionChoiceCollator
+from vle_bench.data.collate import NO_CHOICE, QuestionChoiceCollator, TaggedChoiceCollator
 from vle_bench.data.loader import grouped_order, image_batches
 from vle_bench.data.official.further import OFFICIAL_ID
 from vle_bench.data.prepared import PreparedData, open_prepared
+from vle_bench.data.tagged_text import record_of, tagged_in
 from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.metrics.bootstrap import figure, figures
 from vle_bench.tasks.base import Collate, Reading, Settings, Task, predict_in_batches
 from vle_bench.tasks.predictions import Id, Prediction, Scores, by_id, is_probability
-
-TYPICAL_CHOICES = 4  # of a question, for the number of questions of an evaluation batch
+from vle_bench.tasks.vcr import NUM_TOKEN_TYPES, object_inputs, texts_of, too_few_types
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Choose one of a question's own choices."""
+    """Choose one of a question's own choices.
+
+    Where the data have boxes, texts and objects become tensors as those of VCR.
+    """
 
     name: str = "choice"
     version: int = 1
@@ -48,16 +51,29 @@ class Choice:
         return data
 
     def for_data(self, data: PreparedData) -> Task:
-        return self
+        """Return the task with types for objects where the data have boxes."""
+        return replace(self, num_token_types=NUM_TOKEN_TYPES) if data.tagged else self
 
     def check(self, data: PreparedData, split: str, input_settings: Settings) -> None:
-        return None
+        """Check that the model has a type for every object that a choice tags."""
+        if not data.tagged or not input_settings.get("alignment"):
+            return
+        types, questions = input_settings["most_objects"], data.questions(split)
+        for row in questions.select_columns(["question_id", "question", "choices", "object_names"]):
+            if (objects := max(map(len, tagged_in(row)))) > types:
+                question = f"{data.root}: {split}: question {row['question_id']}"
+                raise too_few_types(question, objects, types)
 
     def input_settings(self, model: Settings, num_token_types: int) -> Settings:
-        return {"max_text_length": model["max_text_length"]}
+        if self.num_token_types is None:
+            return {"max_text_length": model["max_text_length"]}
+        return object_inputs(model, num_token_types)
 
     def tokenizer(self, data: PreparedData, split: str, vocab_size: int) -> PreTrainedTokenizerBase:
         questions = data.questions(split)
+        if data.tagged:
+            records = map(record_of, questions.remove_columns(["boxes"]))
+            return train_tokenizer((text for one in records for text in texts_of(one)), vocab_size)
         choices = (choice for choices in questions["choices"] for choice in choices)
         return train_tokenizer([*questions["question"], *choices], vocab_size)
 
@@ -67,22 +83,27 @@ class Choice:
         return grouped_order(np.asarray(questions["image_row"][:]), seed, epoch, per_image)
 
     def evaluation_batches(self, questions: Dataset, batch_size: int) -> list[NDArray[np.int64]]:
-        size = max(1, batch_size // TYPICAL_CHOICES)
-        return image_batches(np.asarray(questions["image_row"][:]), size)
+        texts = np.array([len(choices) for choices in questions["choices"]])
+        return image_batches(np.asarray(questions["image_row"][:]), batch_size, texts)
 
     def augmentation(self, settings: Settings, seed: int, epoch: int) -> Views | None:
         return Views.of(settings, seed, epoch)
 
     def collator(self, reading: Reading, augment: Views | None = None) -> Collate:
-        return QuestionChoiceCollator(
+        settings = reading.input_settings
+        given = (
             reading.questions,
             reading.images,
             reading.processor,
             0,
-            reading.input_settings["max_text_length"],
+            settings["max_text_length"],
             augment,
             reading.pixels,
         )
+        if "boxes" not in reading.questions.column_names:
+            return QuestionChoiceCollator(*given)
+        # A model that was trained without boxes reads the names of the objects alone.
+        return TaggedChoiceCollator(*given, alignment=settings.get("alignment", False))
 
     def predictions(
         self, logits: torch.Tensor, ids: Sequence[Id], labels: list[str]

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from vle_bench.data.augment import Draws
 from vle_bench.data.collate import WIDTH, ChoiceCollator, Part
 from vle_bench.data.loader import grouped_order, image_batches
-from vle_bench.data.official.vcr import CHOICES, COLUMNS
+from vle_bench.data.official.vcr import CHOICES, COLUMNS, Record
 from vle_bench.data.prepared import PreparedData, open_prepared
 from vle_bench.data.sources import SOURCES, prepared_of
 from vle_bench.data.tokenization import train_tokenizer
@@ -85,17 +85,10 @@ class VCR:
             return
         for row in data.questions(split).select_columns(["annot_id", "record"]):
             if (objects := most_tagged(json.loads(row["record"]))) > types:
-                raise RequestError(
-                    f"{data.root}: {split}: {row['annot_id']} tags {objects} objects in one "
-                    f"choice, and the model has types for {types}: model.config.num_token_types"
-                )
+                raise too_few_types(f"{data.root}: {split}: {row['annot_id']}", objects, types)
 
     def input_settings(self, model: Settings, num_token_types: int) -> Settings:
-        return {
-            "max_text_length": model["max_text_length"],
-            "alignment": model["alignment"] == "on",
-            "most_objects": num_token_types - FIRST_OBJECT_TYPE,
-        }
+        return object_inputs(model, num_token_types)
 
     def tokenizer(self, data: PreparedData, split: str, vocab_size: int) -> PreTrainedTokenizerBase:
         records = map(json.loads, data.questions(split)["record"][:])
@@ -200,6 +193,23 @@ class VCR:
         return vcr_scores(predictions, questions, parts)
 
 
+def object_inputs(model: Settings, num_token_types: int) -> Settings:
+    """Return the `inputs` of a task whose texts tag objects, see `Task.inputs`."""
+    return {
+        "max_text_length": model["max_text_length"],
+        "alignment": model["alignment"] == "on",
+        "most_objects": num_token_types - FIRST_OBJECT_TYPE,
+    }
+
+
+def too_few_types(question: str, objects: int, types: int) -> RequestError:
+    """Make the error for a question with more tagged objects than the model has types."""
+    return RequestError(
+        f"{question} tags {objects} objects in one choice, and the model has types for {types}: "
+        "model.config.num_token_types"
+    )
+
+
 def vcr_scores(predictions: list[Prediction], questions: Dataset, parts: Sequence[str]) -> Scores:
     """Score predictions with a choice for each part; the ids must be the questions'."""
     columns = ["answer_label", "rationale_label", "answer_likelihood"]
@@ -277,10 +287,11 @@ def most_tagged(record: Row) -> int:
     )
 
 
-def texts_of(record: Row) -> list[str]:
+def texts_of(record: Record) -> list[str]:
     """Return a record's texts with names instead of tags, for a tokenizer's vocabulary."""
     names = object_names(record["objects"])
-    texts = [record["question"], *record["answer_choices"], *record["rationale_choices"]]
+    rationales = record.get("rationale_choices", [])
+    texts = [record["question"], *record["answer_choices"], *rationales]
     return [
         " ".join(
             word

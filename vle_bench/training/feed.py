@@ -5,6 +5,7 @@ Batches are functions of (seed, epoch), the same at every start of a run.
 """
 
 import itertools
+import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -215,6 +216,7 @@ def of_recipe(recipe: Recipe, task: Task, data: PreparedData) -> Feed:
     Raises:
         RequestError: the checkpoint cannot be read.
     """
+    task = task.for_data(data)
     if recipe.model.checkpoint is None:
         config, tokenizer = from_scratch(recipe, task, data)
         processor, types = new_processor(recipe, config, tokenizer), config.num_token_types
@@ -252,7 +254,7 @@ def of_run(recipe: Recipe, task: Task, data: PreparedData, run: Path) -> Feed:
         )
     processor = pretrained.load_processor(folder)
     questions = data.questions(recipe.data.train)
-    return Feed(recipe, task, data, questions, processor, training["inputs"])
+    return Feed(recipe, task.for_data(data), data, questions, processor, training["inputs"])
 
 
 def open_data(recipe: Recipe, task: Task) -> PreparedData:
@@ -262,9 +264,22 @@ def open_data(recipe: Recipe, task: Task) -> PreparedData:
         check_labelled(data, split)
     if problem := wrong_targets(recipe.data, data.manifest.targets):
         raise RequestError(problem)
+    if data.tagged:
+        refuse_augmentation(recipe, data)
     # Refuses unknown types of question before anything is written.
     first_stage_of(recipe, data.questions(recipe.data.train))
     return data
+
+
+def refuse_augmentation(recipe: Recipe, data: PreparedData) -> None:
+    """Refuse to change pictures whose boxes would not move with them."""
+    for name, unchanged in AugmentGroup().model_dump().items():
+        if getattr(recipe.augment, name) != unchanged:
+            key = f"augment.{name}"
+            raise RequestError(
+                f"{key}: the boxes of {data.root} would stay behind; "
+                f"{key}={json.dumps(unchanged)} leaves the pictures as they are"
+            )
 
 
 def pixels_of(

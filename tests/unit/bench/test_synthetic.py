@@ -13,6 +13,7 @@ from vle_bench.data.sources import SOURCES
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Reading
+from vle_bench.tasks.catalogue import CATALOGUE
 
 VQA_INPUTS = {"max_text_length": 50}
 VCR_INPUTS = {"max_text_length": 80, "objects": "tagged", "alignment": True, "most_objects": 81}
@@ -20,15 +21,18 @@ VCR_INPUTS = {"max_text_length": 80, "objects": "tagged", "alignment": True, "mo
 
 @pytest.mark.parametrize(
     ("task", "source"),
-    [("vqa", "vqav2"), ("vqa", "easy-vqa"), ("vcr_q2a", "vcr"), ("vcr_q2a", "shapes-vcr")],
+    [
+        *(("vqa", "vqav2"), ("vqa", "easy-vqa"), ("vcr_q2a", "vcr"), ("vcr_q2a", "shapes-vcr")),
+        *(("vqa", "own"), ("choice", "own")),
+    ],
 )
 def test_the_tasks_open_and_collate_it(tmp_path, task, source):
-    write_synthetic(tmp_path, source, {"train": 7, "val": 5}, seed=0)
+    write_synthetic(tmp_path, source, {"train": 7, "val": 5}, seed=0, form=CATALOGUE[task].form)
     data = load_task(task).open(tmp_path)
     assert (len(data.questions("train")), len(data.questions("val"))) == (7, 5)
     assert Image.open(io.BytesIO(data.images[0]["bytes"])).size == SOURCES[source].image_size
     tokenizer = load_task(task).tokenizer(data, "train", 1000)
-    inputs = VQA_INPUTS if task == "vqa" else VCR_INPUTS
+    inputs = VCR_INPUTS if task == "vcr_q2a" else VQA_INPUTS
     load_task(task).check(data, "val", inputs)
     processor = VLEProcessor.from_parts(tokenizer, 32, 16)
     collate = load_task(task).collator(
@@ -51,6 +55,12 @@ def test_vqa_has_the_shapes_of_vqa_v2(tmp_path):
     assert set(questions["image_row"]) == set(range(len(data.images)))
     ids = np.array(questions["image_id"])
     assert (ids == np.array(data.images["image_id"])[np.array(questions["image_row"])]).all()
+
+
+def test_choices_are_four_on_average(tmp_path):
+    write_synthetic(tmp_path, "own", {"train": 300}, seed=1, form="choice")
+    counts = [len(choices) for choices in open_prepared(tmp_path).questions("train")["choices"]]
+    assert set(counts) == {3, 4, 5} and np.mean(counts) == pytest.approx(4, abs=0.15)
 
 
 def test_vcr_has_texts_of_20_to_60_tokens_with_two_to_four_objects(tmp_path):

@@ -1,4 +1,4 @@
-"""The task of multiple-choice questions: padding changes nothing, and scores are counted by hand."""
+"""The task of multiple-choice questions: no choice is padded, and scores are counted by hand."""
 
 import json
 from dataclasses import replace
@@ -62,12 +62,14 @@ def test_a_batch_of_fewer_and_more_choices_gives_the_logits_of_each_alone(work):
         losses = []
         for n, count in enumerate((2, 5, 26, 3, 4, 2)):
             batch = collate(np.array([n]))
-            assert batch["inputs"]["input_ids"].shape[:2] == (1, count)
+            assert batch["inputs"]["input_ids"].shape[0] == count
             del batch["inputs"]["choice_mask"]  # every choice is one
             alone = model(**batch["inputs"])
             torch.testing.assert_close(output.logits[n, :count], alone.logits[0], atol=2e-6, rtol=0)
             assert (output.logits[n, count:] == NO_CHOICE).all()
             losses.append(F.cross_entropy(alone.logits, torch.tensor([count - 1])))
+    # Each text once, and none for the 114 choices that 26 for each would be more
+    assert together["inputs"]["input_ids"].shape[0] == sum((2, 5, 26, 3, 4, 2))
     assert together["inputs"]["pixel_values"].shape[0] == 3
     assert together["inputs"]["labels"].tolist() == [1, 4, 25, 2, 3, 1]
     torch.testing.assert_close(output.loss, torch.stack(losses).mean())
@@ -77,17 +79,57 @@ def test_what_stands_for_a_missing_choice_has_no_effect(work):
     """Neither on the loss nor on any gradient, which are finite."""
     _, model, _ = work
     inputs = collator(work)(np.array([0, 1]))["inputs"]
+    assert inputs["text_index"].tolist() == [[0, 1, 0, 0, 0], [2, 3, 4, 5, 6]]
+    assert inputs["choice_mask"].sum(1).tolist() == [2, 5]
     gradients = []
-    for other in (inputs["input_ids"][0, 0], inputs["input_ids"][1, 4]):
-        changed = inputs["input_ids"].clone()
+    for other in (0, 6):
+        changed = inputs["text_index"].clone()
         changed[0, 2:] = other
         model.zero_grad()
-        model(**{**inputs, "input_ids": changed}).loss.backward()
+        model(**{**inputs, "text_index": changed}).loss.backward()
         gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
     for one, other in zip(*gradients, strict=True):
         assert one.isfinite().all()
         torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
     assert any(one.abs().sum() > 0 for one in gradients[0])
+
+
+def test_choices_of_equal_number_may_come_as_one_tensor_of_questions(work):
+    """(questions, choices, tokens), as the tasks of VCR give them."""
+    _, model, _ = work
+    inputs = collator(work)(np.array([0, 5]))["inputs"]
+    index = inputs.pop("image_index")
+    assert index.tolist() in ([0, 0, 1, 1], [1, 1, 0, 0])
+    ids, mask = (inputs.pop(name) for name in ("input_ids", "attention_mask"))
+    plain = {name: inputs[name] for name in ("pixel_values", "labels")}
+    plain["image_index"] = index[::2]
+    with torch.inference_mode():
+        flat = model(ids, mask, image_index=index, **inputs)
+        boxed = model(ids.view(2, 2, -1), mask.view(2, 2, -1), **plain)
+    torch.testing.assert_close(flat.logits, boxed.logits)
+    torch.testing.assert_close(flat.loss, boxed.loss)
+    with pytest.raises(ValueError, match="text_index: expected values of 0 to 3"):
+        wrong = inputs | {"text_index": torch.tensor([[0, 4], [2, 3]])}
+        model(ids, mask, image_index=index, **wrong)
+
+
+def test_batches_of_evaluation_have_about_as_many_texts_whatever_the_choices(work):
+    questions = work[0].questions("train")
+    texts = {0: 0, 1: 0, 2: 0}  # of each picture
+    for row in questions:
+        texts[row["image_row"]] += len(row["choices"])
+    assert sorted(texts.values()) == [6, 7, 29]
+    for size in (5, 7, 13, 29, 35, 36, 41, 42, 100):
+        expected, room = [], 0
+        for _, count in sorted(texts.items()):
+            if count > room:
+                expected.append(0)
+                room = size
+            expected[-1] += 2  # questions
+            room -= count
+        batches = TASK.evaluation_batches(questions, size)
+        assert [len(batch) for batch in batches] == expected, size
+        assert sorted(np.concatenate(batches)) == list(range(6))
 
 
 def test_texts_are_pairs_of_question_and_choice_and_shortened_to_the_length(work):
@@ -96,7 +138,7 @@ def test_texts_are_pairs_of_question_and_choice_and_shortened_to_the_length(work
     inputs = collator(work)(np.array([1]))["inputs"]
     for place, choice in enumerate(row["choices"]):
         expected = processor.tokenizer(row["question"], choice)["input_ids"]
-        got = inputs["input_ids"][0, place][inputs["attention_mask"][0, place].bool()].tolist()
+        got = inputs["input_ids"][place][inputs["attention_mask"][place].bool()].tolist()
         assert got == expected
     assert collator(work, 9)(np.array([1]))["inputs"]["input_ids"].shape[-1] == 9
 

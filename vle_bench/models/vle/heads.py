@@ -109,6 +109,7 @@ class VLEForMultipleChoice(VLEPreTrainedModel):
         object_token_type_ids: Tensor | None = None,
         object_mask: Tensor | None = None,
         image_index: Tensor | None = None,
+        text_index: Tensor | None = None,
         choice_mask: Tensor | None = None,
         labels: Tensor | None = None,
     ) -> VLEClassifierOutput:
@@ -117,25 +118,19 @@ class VLEForMultipleChoice(VLEPreTrainedModel):
         The loss is the cross-entropy over the choices, in float32.
 
         Args:
-            input_ids, attention_mask, token_type_ids: (B, C, T).
+            input_ids, attention_mask, token_type_ids: (B, C, T); or with `text_index` (R, T), the
+                choices of all questions side by side, however many each has.
             pixel_values: (N, 3, H, W).
-            object_patch_mask: (B, C, K, P) bool.
-            object_token_type_ids, object_mask: (B, C, K).
-            image_index: (B,) row of `pixel_values` for each question; None if N = B, one each.
+            object_patch_mask: (B, C, K, P) bool, or (R, K, P).
+            object_token_type_ids, object_mask: (B, C, K), or (R, K).
+            image_index: (B,) row of `pixel_values` for each question; None if N = B, one each. With
+                `text_index` (R,), for each text.
+            text_index: (B, C) the text of each choice; any where a question has none.
             choice_mask: (B, C) bool, the choices that a question has; the logits of others are
                 `NO_CHOICE`. None: all. What stands in place of a missing choice has no effect.
             labels: (B,), the right choice.
         """
-        if input_ids.dim() != 3:
-            raise ValueError(
-                f"input_ids: expected (questions, choices, tokens), got {tuple(input_ids.shape)}"
-            )
-        questions, choices = input_ids.shape[:2]
-        if image_index is None:
-            check_tensor("pixel_values", pixel_values, (questions, *pixel_values.shape[1:]))
-            image_index = torch.arange(questions, device=input_ids.device)
-        check_tensor("image_index", image_index, (questions,))
-        every_choice = {
+        given = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
             "token_type_ids": token_type_ids,
@@ -143,18 +138,21 @@ class VLEForMultipleChoice(VLEPreTrainedModel):
             "object_token_type_ids": object_token_type_ids,
             "object_mask": object_mask,
         }
-        flat = {}
-        for name, value in every_choice.items():
-            if value is not None:
-                check_tensor(name, value, (questions, choices, *value.shape[2:]))
-                flat[name] = value.flatten(0, 1)  # (B · C, ...)
-        image_index = image_index.repeat_interleave(choices)
+        texts = {name: value for name, value in given.items() if value is not None}
+        if text_index is None:
+            shape = input_ids.shape[:2]
+            texts, image_index = side_by_side(texts, pixel_values, image_index)
+        else:
+            shape = text_index.shape
+            check_tensor("text_index", text_index, shape, len(input_ids))
         pooled = self.vle(
-            pixel_values=pixel_values, image_index=image_index, pooled_only=True, **flat
-        ).pooler_output
-        logits = self.score(pooled.view(questions, choices, -1))
+            pixel_values=pixel_values, image_index=image_index, pooled_only=True, **texts
+        ).pooler_output  # (R, 2D)
+        if text_index is not None:
+            pooled = pooled.index_select(0, text_index.flatten())
+        logits = self.score(pooled.view(*shape, -1))
         if choice_mask is not None:
-            check_tensor("choice_mask", choice_mask, (questions, choices))
+            check_tensor("choice_mask", choice_mask, shape)
             logits = logits.masked_fill(~choice_mask, NO_CHOICE)
         loss = None if labels is None else self.choice_loss(logits, labels)
         return VLEClassifierOutput(loss=loss, logits=logits)
@@ -167,6 +165,26 @@ class VLEForMultipleChoice(VLEPreTrainedModel):
         """Return the mean cross-entropy () of logits (B, C) and labels (B,)."""
         check_tensor("labels", labels, (logits.shape[0],), logits.shape[1])
         return F.cross_entropy(logits.float(), labels)
+
+
+def side_by_side(
+    texts: dict[str, Tensor], pixel_values: Tensor, image_index: Tensor | None
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Turn tensors (B, C, ...) and `image_index` (B,) into those of the texts: (B · C, ...)."""
+    input_ids = texts["input_ids"]
+    if input_ids.dim() != 3:
+        raise ValueError(
+            f"input_ids: expected (questions, choices, tokens), got {tuple(input_ids.shape)}"
+        )
+    questions, choices = input_ids.shape[:2]
+    if image_index is None:
+        check_tensor("pixel_values", pixel_values, (questions, *pixel_values.shape[1:]))
+        image_index = torch.arange(questions, device=input_ids.device)
+    check_tensor("image_index", image_index, (questions,))
+    for name, value in texts.items():
+        check_tensor(name, value, (questions, choices, *value.shape[2:]))
+    flat = {name: value.flatten(0, 1) for name, value in texts.items()}
+    return flat, image_index.repeat_interleave(choices)
 
 
 class VLEForChoice(VLEForMultipleChoice):

@@ -181,16 +181,13 @@ def test_keys_that_do_not_fit(keys, message):
         prepare(spec(rows_of(), **keys), Path("refused"), AS_USUAL, {})
 
 
-def test_boxes_are_refused_and_can_be_left_out():
-    rows = [{**row, "boxes": [[0, 0, 1, 1]]} for row in rows_of()]
-    with pytest.raises(RequestError, match="column 'boxes': .* without boxes so far"):
-        prepare(spec(rows), Path("refused"), AS_USUAL, {})
-    assert len(right_choices(spec(rows, columns={"boxes": None}))) == 12
-    given = {key: value for key, value in rows[0].items() if key != "choices"}
+def test_a_column_of_boxes_is_read_by_this_form_alone():
+    given = {key: value for key, value in rows_of()[0].items() if key != "choices"}
+    given |= {"boxes": 7, "answer": "a"}
     write_lines(Path("open.jsonl"), [{**given, "image": f"{n}.png", "id": n} for n in range(12)])
-    # Open questions never looked at such a column.
-    with pytest.raises(RequestError, match=r"a number, not text"):
-        prepare("open.jsonl", Path("refused"), AS_USUAL, {})
+    manifest = prepare("open.jsonl", Path("out"), AS_USUAL, {})
+    assert "boxes" not in open_prepared(Path("out")).questions("train").column_names
+    assert manifest.form is None
 
 
 def test_options_of_open_questions():

@@ -12,12 +12,15 @@ from typing import Any
 
 import pyarrow as pa
 
+from vle_bench.data.images import upright_size
 from vle_bench.data.official.vqa import OnBad
 from vle_bench.data.prepare.own.choices import RightChoice, answer_of, choices_of
+from vle_bench.data.prepare.own.objects import beyond, check_tags, objects_of
 from vle_bench.data.prepare.own.read import FILE_NAME, Table, cell_value
 from vle_bench.data.prepare.own.spec import CHOICE_COLUMNS, Spec
 from vle_bench.data.prepare.own.text import key, kind_of, text
 from vle_bench.data.prepare.targets import normal
+from vle_bench.data.tables import OBJECTS
 from vle_bench.errors import RequestError, closest
 from vle_bench.json_files import JsonObject, short
 
@@ -32,6 +35,7 @@ ROWS = pa.schema(
         ("answers", pa.list_(pa.string())),
         ("choices", pa.list_(pa.string())),
         ("right_choice", pa.int64()),
+        *OBJECTS,  # null without a column of boxes
         ("id", pa.string()),  # as given; null without a column of ids
         ("group", pa.string()),
         ("table", pa.int16()),  # which of the tables
@@ -102,6 +106,7 @@ class Pictures:
     asked_by: dict[int, str] = field(default_factory=dict)
     # (folder, path) → image id, or what is wrong with the picture
     _known: dict[tuple[Path, str], int | str] = field(default_factory=dict)
+    _sizes: dict[int, tuple[int, int] | None] = field(default_factory=dict)
 
     def id_of(self, value: Any, table: Table, place: str) -> int | str:
         """Return the id of a picture, made of its bytes, or what is wrong with it."""
@@ -113,6 +118,12 @@ class Pictures:
         if (known := self._known.get(asked)) is None:
             known = self._known[asked] = self._read(table, value, place)
         return known
+
+    def size_of(self, image_id: int) -> tuple[int, int] | None:
+        """Return width and height of the upright picture; None if it cannot be read."""
+        if image_id not in self._sizes:
+            self._sizes[image_id] = upright_size(Path(self.paths[image_id]))
+        return self._sizes[image_id]
 
     def _read(self, table: Table, value: str, place: str) -> int | str:
         path = table.folder / value
@@ -156,12 +167,8 @@ def resolve(table: Table, spec: Spec, labelled: bool) -> dict[str, str]:
     named = spec.columns.model_fields_set
     wanted: dict[str, str | None] = spec.columns.model_dump(exclude=CHOICE_COLUMNS)
     if choice:
-        wanted = {"choices": spec.columns.choices, **wanted}  # the answer is one of them
-        if spec.columns.boxes in table.columns:
-            raise RequestError(
-                f"{table.name}: column {spec.columns.boxes!r}: multiple-choice questions are read "
-                "without boxes so far; columns: {boxes: null} leaves them out"
-            )
+        # The texts tag boxes, and the answer is one of the choices.
+        wanted = {"boxes": spec.columns.boxes, "choices": spec.columns.choices, **wanted}
     if "image" not in named and "image" not in table.columns and FILE_NAME in table.columns:
         wanted["image"] = FILE_NAME
     if "answers" not in named and "answers" not in table.columns and "answer" in table.columns:
@@ -220,6 +227,8 @@ class Checker:
             if problem is None:
                 try:
                     values[ours] = self.read[ours](value, self.table.cells)
+                    if "boxes" in values and ours in ("question", "choices"):
+                        check_tags(values[ours], values["boxes"])
                     if self.right and ours == "answers":
                         self.choose(values, number)
                 except ValueError as error:
@@ -233,6 +242,10 @@ class Checker:
         if isinstance(image, str):
             self.problems.image(shown(values["image"], self.table.folder), place, image)
             self.problems.unanswered += 1
+            return None
+        objects = values.get("boxes")
+        if objects and (problem := beyond(objects, self.pictures.size_of(image))):
+            self.problems.record(self.table.name, number, self.columns["boxes"], problem)
             return None
         answers, choices = values.get("answers"), values.get("choices")
         majority = None if answers is None else majority_of(answers)
@@ -248,6 +261,8 @@ class Checker:
             "answers": answers,
             "choices": choices,
             "right_choice": values.get("right_choice"),
+            "boxes": None if objects is None else [one["box"] for one in objects],
+            "object_names": None if objects is None else [one["name"] for one in objects],
             "id": own,
             "group": values.get("group"),
             "table": self.number,
@@ -265,9 +280,11 @@ class Checker:
         """Say that a value is of another type than the first of its column."""
         if value is None:
             return None  # missing, which the reader of the column says
+        if value == []:
+            return None  # of any kind
         kind = kind_of(value)
         first, row = self.kinds.setdefault(ours, (kind, number))
-        if kind == first or value == []:
+        if kind == first:
             return None
         return f"{kind}, and row {row} has {first}"
 
@@ -327,7 +344,7 @@ READ: dict[str, Callable[[Any, bool], Any]] = {
 }
 
 
-READ_OF_CHOICE = {"choices": choices_of, "answers": answer_of}
+READ_OF_CHOICE = {"boxes": objects_of, "choices": choices_of, "answers": answer_of}
 
 
 def number_of(own: str) -> int:

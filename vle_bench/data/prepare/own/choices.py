@@ -11,7 +11,7 @@ from vle_bench.data.prepare.own.read import cell_value
 from vle_bench.data.prepare.own.text import kind_of, text
 from vle_bench.data.prepare.split import Ids
 from vle_bench.data.prepared import Manifest
-from vle_bench.data.tables import CHOICE_QUESTIONS
+from vle_bench.data.tables import CHOICE_QUESTIONS, OBJECTS
 
 FEWEST, MOST = 2, 26  # as many as letters
 INDEX, TEXT = "an index", "a text"
@@ -118,10 +118,8 @@ def choice_questions(own: pa.Table, images: Ids) -> pa.Table:
     """
     rows = np.searchsorted(images, own["image_id"].to_numpy())
     own = own.append_column("image_row", pa.array(rows, pa.int64()))
-    names = [
-        name for name in (*CHOICE_QUESTIONS.names, OFFICIAL_ID.name) if name in own.schema.names
-    ]
-    return own.select(names).combine_chunks()
+    columns = (*CHOICE_QUESTIONS.names, *OBJECTS.names, OFFICIAL_ID.name)
+    return own.select([name for name in columns if name in own.schema.names]).combine_chunks()
 
 
 def count_choices(questions: pa.Table) -> dict[str, int]:
@@ -136,12 +134,16 @@ def lines(manifest: Manifest) -> Iterator[str]:
         numbers = manifest.report[name]["choices"]
         of = ", ".join(f"{n:,} of {number}" for number, n in numbers.items())
         labels = "" if counts["labelled"] else "  without labels"
+        boxes = manifest.report[name].get("boxes")
+        objects = f"  objects: {boxes['tagged']:,} tagged of {boxes['objects']:,}" if boxes else ""
         yield (
             f"{name:12} {counts['questions']:>9,} questions  {counts['images']:>8,} images  "
-            f"choices: {of}{labels}"
+            f"choices: {of}{objects}{labels}"
         )
 
 
 def as_shown(row: dict[str, Any]) -> str:
-    """Return choices and answer of a question for the examples of `--check`."""
-    return f"{row['choices']}, right: {row['multiple_choice_answer']!r}"
+    """Return choices, answer and objects of a question for the examples of `--check`."""
+    names = row.get("object_names") or []
+    boxes = [f"[{k}] {name} {row['boxes'][k]}" for k, name in enumerate(names)]
+    return ", ".join([f"{row['choices']}, right: {row['multiple_choice_answer']!r}", *boxes])

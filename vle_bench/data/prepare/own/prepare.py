@@ -26,6 +26,7 @@ from vle_bench.data.prepare.manifest import (
     remove_others,
 )
 from vle_bench.data.prepare.own.check import ROWS, Checker, Pictures, Problems, resolve
+from vle_bench.data.prepare.own.objects import has_boxes, refuse_untagged
 from vle_bench.data.prepare.own.read import Table, dataset_tables, split_tables, tables_of
 from vle_bench.data.prepare.own.spec import CHOICE_COLUMNS, FRACTIONS, Spec, find, read_spec
 from vle_bench.data.prepare.own.splits import by_share, without_doubles, without_leaks
@@ -50,7 +51,7 @@ from vle_bench.strict_yaml import validated
 
 SOURCE = "own"
 MEMORY = "dataset"  # what errors call a dataset that Python holds
-CHECKS = 2  # to be raised when rows are read in another way
+CHECKS = 3  # to be raised when rows are read in another way
 ROWS_IN_MEMORY = 5_000
 PICTURES = pa.schema([("image_id", pa.int64()), ("path", pa.string()), ("asked_by", pa.string())])
 
@@ -163,6 +164,8 @@ def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Man
         work = start_or_resume(folder, request)
         rows, pictures = read_rows(own, work, problems)
         rows, split = with_splits(own, rows, problems)
+        if has_boxes(rows):
+            refuse_untagged(rows, own.names)
         metric = None if own.choice else metric_of(own, rows)
         labels = [] if own.choice else given or counted_labels(own, rows, split)
         images, shards, turned = write_images(folder, work, rows, pictures, choices, problems)
@@ -270,9 +273,20 @@ def checked_batches(own: Own, pictures: Pictures, problems: Problems) -> Iterato
     columns = [
         resolve(table, own.spec, labelled=name != "test") for name, table in own.tables.items()
     ]
+    refuse_half_boxes(own, columns)
     for number, (table, resolved) in enumerate(zip(own.tables.values(), columns, strict=True)):
         checker = Checker(table, number, resolved, pictures, problems)
         yield from record_batches(checker.rows(), ROWS, size=ROWS_IN_MEMORY)
+
+
+def refuse_half_boxes(own: Own, columns: list[dict[str, str]]) -> None:
+    """Refuse boxes in some tables alone: `[0]` would be a tag in these and text in the others."""
+    without = [name for name, one in zip(own.names, columns, strict=True) if "boxes" not in one]
+    if 0 < len(without) < len(columns):
+        raise RequestError(
+            f"{without[0]}: has no column of boxes, and another split has one; add it, with [] "
+            "where a question has none, or columns: {boxes: null} leaves them out"
+        )
 
 
 def with_splits(own: Own, rows: pa.Table, problems: Problems) -> tuple[pa.Table, Ids]:

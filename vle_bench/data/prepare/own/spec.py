@@ -35,7 +35,8 @@ class Columns(Group):
     """Form choice: a list of 2 to 26 texts, of which `answers` is one: its text, or its index from
     0."""
     boxes: Text | None = "boxes"
-    """Form choice: not read yet; null leaves such a column out."""
+    """Form choice: the objects that texts tag as [0], [1], ..., a list of {name, box: [x1, y1, x2,
+    y2]} in pixels; null leaves such a column out."""
     id: Text | None = "id"
     """Unique; without it picture and question are the id."""
     group: Text | None = "group"

@@ -10,6 +10,7 @@ from vle_bench.data.official.further import OFFICIAL_ID
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.own.check import Problems
 from vle_bench.data.prepare.own.choices import choice_questions, count_choices
+from vle_bench.data.prepare.own.objects import count_objects, has_boxes
 from vle_bench.data.prepare.questions import count, texts_of
 from vle_bench.data.prepare.shards import (
     Source,
@@ -22,7 +23,7 @@ from vle_bench.data.prepare.shards import (
 from vle_bench.data.prepare.split import Ids, Rows
 from vle_bench.data.prepare.targets import TARGETS, with_targets
 from vle_bench.data.prepare.vqa_summary import split_report
-from vle_bench.data.tables import OFFICIAL, ROWS_A_BATCH, write_table
+from vle_bench.data.tables import OBJECTS, OFFICIAL, ROWS_A_BATCH, write_table
 from vle_bench.json_files import JsonObject
 
 CHOICES = "choices"  # the column that only multiple-choice questions have
@@ -72,7 +73,7 @@ def questions_of(
         rows = rows.append_column(OFFICIAL_ID.name, rows["id"])
         columns.append(OFFICIAL_ID.name)
     if metric is None:
-        columns += ["choices", "right_choice"]
+        columns += ["choices", "right_choice", *OBJECTS.names * has_boxes(rows)]
     own = rows.filter(pa.array(chosen)).select(columns)
     if metric is None:
         return choice_questions(own, images)
@@ -97,7 +98,9 @@ def counted(questions: pa.Table) -> JsonObject:
 def reported(questions: pa.Table, choices: Choices) -> JsonObject:
     """Return a split's part of the manifest's report."""
     if CHOICES in questions.schema.names:
-        return split_report(questions, False) | {"choices": count_choices(questions)}
+        report = split_report(questions, False) | {"choices": count_choices(questions)}
+        tagged = "boxes" in questions.schema.names
+        return report | ({"boxes": count_objects(questions)} if tagged else {})
     return split_report(questions, has_labels(questions)) | texts_of(questions, choices)
 
 
