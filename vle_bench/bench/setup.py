@@ -36,8 +36,8 @@ def with_synthetic_data(
         counts.setdefault(split, max(16, 2 * evaluation_batch_size))
     per_image = data.questions_together
     together = {split: per_image for split in training if per_image is not None}
-    form = CATALOGUE[recipe.task].form
-    write_synthetic(folder, data.source, counts, recipe.train.seed, together, form)
+    choices = CATALOGUE[recipe.task].form == "choice"
+    write_synthetic(folder, data.source, counts, recipe.train.seed, together, choices)
     return recipe.model_copy(
         update={"data": data.model_copy(update={"root": str(folder), "first_stage": None})}
     )

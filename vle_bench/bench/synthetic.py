@@ -15,7 +15,7 @@ from vle_bench import atomic
 from vle_bench.data.official.vcr import CHOICES
 from vle_bench.data.prepare.shards import described
 from vle_bench.data.prepared import SCHEMA_VERSION, Manifest
-from vle_bench.data.sources import SOURCES, Form
+from vle_bench.data.sources import SOURCES
 from vle_bench.data.tables import (
     CHOICE_QUESTIONS,
     IMAGES,
@@ -56,7 +56,7 @@ def write_synthetic(
     splits: dict[str, int],
     seed: int,
     together: dict[str, int] | None = None,
-    form: Form | None = None,
+    choices: bool = False,
 ) -> None:
     """Write a prepared folder of `source`; the same bytes for the same seed.
 
@@ -67,11 +67,10 @@ def write_synthetic(
         together: for some tables, the most questions of an image that stay together in a batch. The
             images have no more questions than that: in real data two groups of a batch never share
             an image, and among a few hundred synthetic questions they would.
-        form: of the questions; that of the source if not given.
+        choices: of one's own data, multiple-choice questions instead of open ones.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    form = form or SOURCES[source].form
-    image_schema, schema, make_question = SHAPES[form]
+    image_schema, schema, make_question = shapes(source, choices)
     tables: dict[str, list[Row]] = {}
     images: list[Row] = []
     for number, (split, count) in enumerate(splits.items()):
@@ -87,7 +86,7 @@ def write_synthetic(
     for name, questions in tables.items():
         write_rows(folder / name, schema, questions)
     names = ["images.arrow", *tables]
-    if form == "vqa":
+    if schema is QUESTIONS:
         answers = [f"answer {i}" for i in range(SOURCES[source].num_answers)]
         atomic.write_json(folder / "label_map.json", {"answers": answers})
         names.append("label_map.json")
@@ -97,10 +96,19 @@ def write_synthetic(
         splits={split: {"questions": n, "labelled": True} for split, n in splits.items()},
         files={name: described(folder / name) for name in names},
         images=["images.arrow"],
-        form=None if form == SOURCES[source].form else form,
+        form="choice" if choices else None,
     )
     manifest = replace(manifest, hash=manifest.content_hash())
     atomic.write_json(folder / "manifest.json", manifest.as_json())
+
+
+def shapes(source: str, choices: bool) -> tuple[pa.Schema, pa.Schema, Callable[..., Row]]:
+    """Return the tables of images and of questions, and what makes a question."""
+    if SOURCES[source].form == "vcr":
+        return VCR_IMAGES, VCR_QUESTIONS, vcr_question
+    if choices:
+        return IMAGES, CHOICE_QUESTIONS, choice_question
+    return IMAGES, QUESTIONS, vqa_question
 
 
 def write_rows(path: Path, schema: pa.Schema, rows: list[Row]) -> None:
@@ -254,11 +262,3 @@ def text(rng: np.random.Generator, count: int, tags: Sequence[int]) -> list[str 
     for place, tag in zip(rng.permutation(count), tags, strict=False):
         tokens[place] = [tag]
     return tokens
-
-
-# The tables of images and of questions, and what makes a question
-SHAPES: dict[Form, tuple[pa.Schema, pa.Schema, Callable[..., Row]]] = {
-    "vqa": (IMAGES, QUESTIONS, vqa_question),
-    "choice": (IMAGES, CHOICE_QUESTIONS, choice_question),
-    "vcr": (VCR_IMAGES, VCR_QUESTIONS, vcr_question),
-}

@@ -13,7 +13,6 @@ from vle_bench.data.sources import SOURCES
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Reading
-from vle_bench.tasks.catalogue import CATALOGUE
 
 VQA_INPUTS = {"max_text_length": 50}
 VCR_INPUTS = {"max_text_length": 80, "objects": "tagged", "alignment": True, "most_objects": 81}
@@ -27,7 +26,7 @@ VCR_INPUTS = {"max_text_length": 80, "objects": "tagged", "alignment": True, "mo
     ],
 )
 def test_the_tasks_open_and_collate_it(tmp_path, task, source):
-    write_synthetic(tmp_path, source, {"train": 7, "val": 5}, seed=0, form=CATALOGUE[task].form)
+    write_synthetic(tmp_path, source, {"train": 7, "val": 5}, seed=0, choices=task == "choice")
     data = load_task(task).open(tmp_path)
     assert (len(data.questions("train")), len(data.questions("val"))) == (7, 5)
     assert Image.open(io.BytesIO(data.images[0]["bytes"])).size == SOURCES[source].image_size
@@ -58,7 +57,7 @@ def test_vqa_has_the_shapes_of_vqa_v2(tmp_path):
 
 
 def test_choices_are_four_on_average(tmp_path):
-    write_synthetic(tmp_path, "own", {"train": 300}, seed=1, form="choice")
+    write_synthetic(tmp_path, "own", {"train": 300}, seed=1, choices=True)
     counts = [len(choices) for choices in open_prepared(tmp_path).questions("train")["choices"]]
     assert set(counts) == {3, 4, 5} and np.mean(counts) == pytest.approx(4, abs=0.15)
 
