@@ -196,7 +196,7 @@ def nearest_key(dotted: str, schema: type[BaseModel]) -> str:
 
 
 def explained(
-    problem: ErrorDetails, schema: type[BaseModel], origins: Mapping[str, str], file: str
+    error: ErrorDetails, schema: type[BaseModel], origins: Mapping[str, str], file: str
 ) -> list[str]:
     """Turn an error of pydantic into lines `file: dotted.key: message; nearest valid key`."""
 
@@ -208,18 +208,18 @@ def explained(
         return f"{origins.get(group, file)}: " + (f"{dotted}: " if dotted else "") + message
 
     known = {*valid_keys(schema), *origins}
-    parts = [str(p) for p in problem["loc"]]
-    if problem["type"] == "extra_forbidden":
+    parts = [str(p) for p in error["loc"]]
+    if error["type"] == "extra_forbidden":
         unknown = ".".join(parts)
         return [line(unknown, f"unknown key; nearest valid key: {nearest_key(unknown, schema)}")]
-    if problem["type"] == "missing":
+    if error["type"] == "missing":
         return [line(".".join(parts), "this key is needed")]
     # pydantic appends the branch of a union, or the index in a list.
     while parts and ".".join(parts) not in known:
         parts.pop()
-    dotted, message = ".".join(parts), problem["msg"].removeprefix("Value error, ")
-    if problem["type"] != "value_error":
-        given = shortened(problem["input"])
+    dotted, message = ".".join(parts), error["msg"].removeprefix("Value error, ")
+    if error["type"] != "value_error":
+        given = shortened(error["input"])
         return [line(dotted, f"{message[:1].lower()}{message[1:]}, not {given}")]
     # Checks of our own: a line for each problem, some with their key in front.
     lines = []

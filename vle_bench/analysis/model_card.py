@@ -1,6 +1,5 @@
 """The model card and the scores of a checkpoint on the hub, from the records of its run."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from vle_bench.atomic import file_sha256
 from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import Metric, Record, load_record, picked_on
-from vle_bench.json_files import Row
+from vle_bench.json_files import Row, read_json
 from vle_bench.metrics.numbers import percent, percent_range
 from vle_bench.models.pretrained import TRAINING_FILE
 from vle_bench.recipe.load import load_recipe
@@ -142,10 +141,7 @@ def metadata(recipe: Recipe, ranked: Sequence[Record]) -> ModelCardData:
 
 def body(folder: Path, recipe: Recipe, digest: str, records: Sequence[Record]) -> list[str]:
     """The card's text, a line each."""
-    config, training = (
-        json.loads((folder / name).read_text(encoding="utf-8-sig"))
-        for name in ("config.json", TRAINING_FILE)
-    )
+    config, training = (read_json(folder / name) for name in ("config.json", TRAINING_FILE))
     encoder, source = config["text_config"]["model_type"], SOURCES[recipe.data.source].title
     start = (
         f"fine-tuned from `{Path(recipe.model.checkpoint).name}`"

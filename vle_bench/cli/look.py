@@ -136,7 +136,7 @@ def read_by(name: str, overrides: list[str]) -> "tuple[Recipe, Path | None]":
 def opened(asked: Asked) -> "tuple[PreparedData, Feed | None]":
     """Open the data, and what the recipe or the run makes of them."""
     from vle_bench.data.prepared import open_prepared
-    from vle_bench.recipe.preflight import missing_inputs
+    from vle_bench.recipe.preflight import missing_files
     from vle_bench.tasks import load_task
     from vle_bench.training import feed
 
@@ -148,7 +148,7 @@ def opened(asked: Asked) -> "tuple[PreparedData, Feed | None]":
         moved = recipe.data.model_copy(update={"root": str(asked.data)})
         recipe = recipe.model_copy(update={"data": moved})
     trained = asked.run is not None and feed.has_checkpoint(asked.run)
-    if asked.run is None and (missing := missing_inputs(recipe)):
+    if asked.run is None and (missing := missing_files(recipe)):
         problem = missing[0].partition("; it comes with")[0]
         raise RequestError(f"{problem}; `vle-bench validate` prints the commands that bring it")
     task = load_task(recipe.task)

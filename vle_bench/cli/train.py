@@ -38,12 +38,12 @@ def train(
     --resume continues it.
     """
     from vle_bench.recipe.load import default_run_folder, load_recipe
-    from vle_bench.recipe.preflight import missing_inputs
+    from vle_bench.recipe.preflight import missing_files
 
     loaded = load_recipe(recipe, overrides or [])
     if dry_run:
         return validate([recipe], overrides)
-    if missing := missing_inputs(loaded):
+    if missing := missing_files(loaded):
         raise RequestError("\n".join(missing))
     quiet_libraries()
     from vle_bench.analysis.model_card import write_cards
@@ -137,7 +137,7 @@ def validate(
     Loads neither data nor weights. Prints the derived numbers and the inputs that are missing.
     """
     from vle_bench.recipe.load import load_recipe
-    from vle_bench.recipe.preflight import missing_inputs
+    from vle_bench.recipe.preflight import missing_files
     from vle_bench.recipe.schema import batch_layout
 
     changes = [a for a in recipes if "=" in a] + list(overrides or [])
@@ -149,7 +149,7 @@ def validate(
         print(
             f"# one process: {micro} micro-batches of {loaded.train.per_device_batch_size} a step"
         )
-        for line in missing_inputs(loaded):
+        for line in missing_files(loaded):
             print("# missing: " + line.replace("\n", "\n#   "))
 
 
@@ -239,10 +239,10 @@ def bench(
     both are made in the recipe's sizes.
     """
     from vle_bench.recipe.load import load_recipe
-    from vle_bench.recipe.preflight import missing_inputs
+    from vle_bench.recipe.preflight import missing_files
 
     loaded = load_recipe(recipe, overrides or [])
-    missing = "; ".join(line.split("; it comes with")[0] for line in missing_inputs(loaded))
+    missing = "; ".join(line.split("; it comes with")[0] for line in missing_files(loaded))
     because = "asked for" if synthetic else missing
     quiet_libraries()
     from vle_bench.bench.bench import run_bench

@@ -253,20 +253,16 @@ def load_published(root: Path) -> Published:
     try:
         return Published.model_validate(values)
     except ValidationError as error:
-        lines = [
-            f"{file}: {line}"
-            for problem in error.errors()
-            for line in problem_lines(problem, values)
-        ]
+        lines = [f"{file}: {line}" for one in error.errors() for line in error_lines(one, values)]
         raise RequestError("\n".join(dict.fromkeys(lines))) from error
 
 
-def problem_lines(problem: ErrorDetails, values: Values) -> list[str]:
+def error_lines(error: ErrorDetails, values: Values) -> list[str]:
     """One of pydantic's errors as lines such as `scores.17.value (BLIP): what is wrong`."""
-    parts = [str(part) for part in problem["loc"]]
+    parts = [str(part) for part in error["loc"]]
     # pydantic names the branch of a union too
     location = [part for part in parts if part not in UNION]
-    given = problem["input"]
+    given = error["input"]
     if parts[-1:] == UNION[1:]:
         # for a group, the problem of the other branch says what is wrong
         if isinstance(given, dict):
@@ -276,17 +272,17 @@ def problem_lines(problem: ErrorDetails, values: Values) -> list[str]:
     # the problem of the other branch says it already
     if parts[-1:] == UNION[:1]:
         return []
-    if problem["type"] == "extra_forbidden":
+    if error["type"] == "extra_forbidden":
         nearest = closest(location[-1], list(group_at(parts).model_fields))
         return [labelled(location, f"unknown key; nearest valid key: {nearest}", values)]
-    if problem["type"] == "missing":
+    if error["type"] == "missing":
         return [labelled(location, "this key is needed", values)]
-    message = problem["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
+    message = error["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
     # our own checks of a group begin their messages with the key
-    if problem["type"] == "value_error" and isinstance(given, dict):
+    if error["type"] == "value_error" and isinstance(given, dict):
         own = (text.partition(": ") for text in message.splitlines())
         return [labelled([*location, *key.split(".")], rest, values) for key, _, rest in own]
-    if problem["type"] == "value_error":
+    if error["type"] == "value_error":
         return [labelled(location, message, values)]
     instead = "" if isinstance(given, dict | list) else f", not {given!r}"
     return [labelled(location, f"{message[:1].lower()}{message[1:]}{instead}", values)]

@@ -23,7 +23,7 @@ METER_URL = (
 PUBLISHED_TARGETS = "--published-targets"  # the option of `prepare`
 
 
-def missing_inputs(recipe: Recipe) -> list[str]:
+def missing_files(recipe: Recipe) -> list[str]:
     """List the missing inputs of a recipe, each with the commands that bring it."""
     missing = []
     root = recipe.data.root
@@ -150,7 +150,7 @@ def main() -> None:
         recipe = load_recipe(known.recipe, [a for a in rest if "=" in a and not a.startswith("-")])
         if not known.resume:
             refuse_occupied(known.output_dir or default_run_folder(recipe))
-        if missing := missing_inputs(recipe):
+        if missing := missing_files(recipe):
             # make installs into .venv, which may not be activated.
             if shutil.which("vle-bench") is None:
                 folder = Path(sys.executable).parent

@@ -2,7 +2,6 @@
 
 import json
 import re
-from html.parser import HTMLParser
 from itertools import islice
 from types import SimpleNamespace
 
@@ -12,6 +11,7 @@ import torch
 from PIL import Image
 
 from tests.miniature.in_process import run
+from tests.miniature.page import Page
 from tests.miniature.run import HOSTILE, prepare_miniature_vcr, prepare_vqa
 from vle_bench.analysis import look_examples as one
 from vle_bench.analysis import look_pictures as pictures
@@ -55,42 +55,23 @@ VQA = [
 VCR = ["data.source=vcr", "train.batch_size=4", "train.per_device_batch_size=2"]
 
 
-class Page(HTMLParser):
-    """The tokens of every text, and the cells of every table under its caption."""
+class LookPage(Page):
+    """Also the tokens of every text, and the outlines of the patches."""
 
     def __init__(self, path):
-        super().__init__()
-        self.texts, self.tables, self.paths, self.tags = [], {}, [], []
-        self.cell = self.token = None
-        self.content = path.read_text(encoding="utf-8")
-        self.feed(self.content)
+        self.shown, self.paths = [], []
+        super().__init__(path)
 
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        self.tags.append((tag, attributes))
+    def handle_starttag(self, tag, attrs):
+        super().handle_starttag(tag, attrs)
+        attributes = dict(attrs)
         if attributes.get("class") == "tokens":
-            self.texts.append([])
+            self.shown.append([])
         elif tag == "span" and attributes.get("title", "").startswith("id "):
             number, kind = map(int, re.findall(r"\d+", attributes["title"]))
-            self.texts[-1].append((number, kind, attributes["class"]))
+            self.shown[-1].append((number, kind, attributes["class"]))
         elif tag == "path" and attributes.get("class", "").startswith("pooled"):
             self.paths.append(attributes["d"])
-        elif tag == "table":
-            self.rows = []
-        elif tag == "tr":
-            self.rows.append([])
-        elif tag in ("th", "td", "caption"):
-            self.cell = ""
-
-    def handle_endtag(self, tag):
-        if tag == "caption":
-            self.tables[self.cell] = self.rows
-        elif tag in ("th", "td"):
-            self.rows[-1].append(self.cell)
-
-    def handle_data(self, data):
-        if self.cell is not None:
-            self.cell += data
 
 
 def opened(recipe, overrides, root, split=None):
@@ -113,7 +94,7 @@ def vcr_data(tmp_path_factory):
 def written(look, path, count=24, seed=0, ids=()):
     rows = chosen_examples(look, ids, count, seed)
     write_look(look, path, rows, seed)
-    return rows, Page(path)
+    return rows, LookPage(path)
 
 
 @pytest.mark.parametrize(
@@ -131,11 +112,11 @@ def test_the_tokens_shown_are_those_of_the_collator(request, tmp_path, recipe, c
     root = request.getfixturevalue("vqa_data" if changes is VQA else "vcr_data")
     look = opened(recipe, changes, root, "val")
     rows, page = written(look, tmp_path / "page.html", count=100)
-    assert len(rows) == len(look.questions) and len(page.texts) == texts * len(rows)
+    assert len(rows) == len(look.questions) and len(page.shown) == texts * len(rows)
     batch = look.collator()(rows)["inputs"]  # in one batch, with padding
     tokens, mask = batch["input_ids"].flatten(0, -2), batch["attention_mask"].flatten(0, -2)
     types = batch.get("token_type_ids", torch.zeros_like(batch["input_ids"])).flatten(0, -2)
-    for shown, ids, kinds, real in zip(page.texts, tokens, types, mask, strict=True):
+    for shown, ids, kinds, real in zip(page.shown, tokens, types, mask, strict=True):
         kept = [(number, kind) for number, kind, css in shown if css != "cut"]
         assert kept == list(zip(ids[real == 1].tolist(), kinds[real == 1].tolist(), strict=True))
 
@@ -146,7 +127,7 @@ def test_the_tokens_cut_off_by_hand(vqa_data, tmp_path):
     (row,) = np.flatnonzero(["very very" in text for text in look.questions["question"]])
     identity = str(look.questions[int(row)]["question_id"])
     _, page = written(look, tmp_path / "page.html", ids=[identity])
-    (shown,) = page.texts
+    (shown,) = page.shown
     cut = [number for number, _, css in shown if css == "cut"]
     whole = look.feed.processor.tokenizer(look.questions[int(row)]["question"])["input_ids"]
     assert len(whole) == 1 + 2 + 60 + 4 + 1 + 1 and len(shown) == len(whole)
@@ -330,7 +311,7 @@ def test_the_same_seed_gives_the_same_bytes(vqa_data, tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         rows, page = written(look, tmp_path / name, count=5, seed=seed)
         pages[name] = page.content
-        assert len(rows) == 5 == len(page.texts) and len(set(rows)) == 5
+        assert len(rows) == 5 == len(page.shown) and len(set(rows)) == 5
     assert pages["a"] == pages["b"] != pages["c"]
 
 
@@ -358,7 +339,7 @@ def test_without_a_recipe_the_page_says_how_to_see_the_rest(vcr_data, tmp_path):
     look = open_look(open_prepared(vcr_data), None, None)
     assert look.split == "train"
     rows, page = written(look, tmp_path / "page.html", count=3)
-    assert page.texts == [] and "The first steps" not in page.tables
+    assert page.shown == [] and "The first steps" not in page.tables
     assert f"vle-bench look {vcr_data} --recipe RECIPE" in page.content
     assert page.content.count("<dt>rationale 4</dt>") == len(rows) == 3
     assert page.content.count('<dd class="right">') == 2 * 3

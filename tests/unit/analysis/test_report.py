@@ -3,13 +3,13 @@
 import json
 import re
 import shutil
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from accelerate import Accelerator
 from PIL import Image
 
+from tests.miniature.page import Page
 from tests.miniature.run import (
     HOSTILE,
     prepare_miniature_vcr,
@@ -30,43 +30,6 @@ from vle_bench.metrics.numbers import percent
 from vle_bench.pages.html import render_template
 from vle_bench.tasks.catalogue import CATALOGUE
 from vle_bench.tasks.predictions import Prediction
-
-
-class Page(HTMLParser):
-    """Tags with their attributes, texts, and the cells of every table under its caption."""
-
-    def __init__(self, path):
-        super().__init__()
-        self.tags, self.texts, self.tables, self.open, self.cell = [], [], {}, [], None
-        self.feed(path.read_text(encoding="utf-8"))
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        self.open.append(tag)
-        if tag == "table":
-            self.rows = []
-        elif tag == "tr":
-            self.rows.append([])
-        elif tag in ("th", "td", "caption"):
-            self.cell = ""
-
-    def handle_endtag(self, tag):
-        if tag == "caption":
-            self.tables[self.cell] = self.rows
-        elif tag in ("th", "td"):
-            self.rows[-1].append(self.cell)
-
-    def handle_data(self, data):
-        self.texts.append(data)
-        if self.cell is not None:
-            self.cell += data
-
-    def of(self, tag, **attributes):
-        return [
-            found
-            for name, found in self.tags
-            if name == tag and all(found.get(k) == v for k, v in attributes.items())
-        ]
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from vle_bench import strict_yaml
 from vle_bench.errors import RequestError
 from vle_bench.recipe.load import default_run_folder, load_recipe, shipped_recipes
-from vle_bench.recipe.preflight import missing_inputs
+from vle_bench.recipe.preflight import missing_files
 from vle_bench.recipe.schema import batch_layout
 
 ROOT = Path(__file__).parents[3]
@@ -486,27 +486,27 @@ def test_run_folder() -> None:
     assert default_run_folder(load_recipe("vqa/vle-base")) == Path("runs/vle-base-vqa")
 
 
-def test_missing_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     recipe = load_recipe("vqa/vle-base")
-    data, weights = missing_inputs(recipe)
+    data, weights = missing_files(recipe)
     assert "vle-bench download vqav2 --output data/vqav2-official" in data
     assert "vle-bench prepare vqav2 --source data/vqav2-official --output data/vqav2" in data
     assert "hf download hfl/vle-base --local-dir checkpoints/vle-base" in weights
     for name in ("data/vqav2/manifest.json", "checkpoints/vle-base/config.json"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text("{}", encoding="utf-8")
-    assert missing_inputs(recipe) == []
+    assert missing_files(recipe) == []
     assert (
         "vle-bench convert checkpoints/meter-base.ckpt"
-        in missing_inputs(load_recipe("vqa/meter-base"))[0]
+        in missing_files(load_recipe("vqa/meter-base"))[0]
     )
     for model in ("vle-base", "meter-base"):  # a run of a shipped recipe comes with that recipe
         after = load_recipe(f"vcr/{model}-q2a", [f"model.checkpoint=runs/{model}-vcr-second-stage"])
-        assert missing_inputs(after)[-1].splitlines()[1:] == [
+        assert missing_files(after)[-1].splitlines()[1:] == [
             f"  vle-bench train recipes/vcr/{model}-second-stage.yaml"
         ]
-    assert missing_inputs(load_recipe("demo/vqa-tiny"))[0].endswith(
+    assert missing_files(load_recipe("demo/vqa-tiny"))[0].endswith(
         "vle-bench prepare easy-vqa --output data/easy-vqa"
     )
 
@@ -543,7 +543,7 @@ def test_an_occupied_run_folder_is_told_before_a_launcher_starts(tmp_path: Path)
         ) and "data/vqav2: no prepared data there" in said(*arguments)
 
 
-def test_missing_inputs_are_told_at_once(tmp_path: Path) -> None:
+def test_missing_files_are_told_at_once(tmp_path: Path) -> None:
     started = sum(os.times()[2:4])  # of children
     command = [
         sys.executable,

@@ -15,7 +15,7 @@ from vle_bench.evaluation.record import Record, load_record, picked_on
 from vle_bench.models import pretrained
 from vle_bench.recipe.keys import flat
 from vle_bench.recipe.load import load_recipe
-from vle_bench.recipe.preflight import missing_inputs, wrong_targets
+from vle_bench.recipe.preflight import missing_files, wrong_targets
 from vle_bench.tasks.vqa import VQA
 from vle_bench.training.train import train
 
@@ -122,12 +122,12 @@ def test_data_with_other_targets_are_refused_with_the_ways_out(data, tmp_path, t
         f"{root}: prepared with {there} targets, and data.targets asks for {asked}; `vle-bench prepare easy-vqa --output "
         f"{root}-{asked}{option}` and data.root={root}-{asked}, or data.targets={there}"
     )
-    assert missing_inputs(recipe) == [message] and "\n" not in message
+    assert missing_files(recipe) == [message] and "\n" not in message
     with pytest.raises(RequestError) as refused:
         train(recipe, tmp_path / "run")
     assert str(refused.value) == message and not list(tmp_path.glob("run/*"))
     fine = load_recipe("demo/vqa-tiny", [*SMALL, f"data.root={root}", f"data.targets={there}"])
-    assert missing_inputs(fine) == []
+    assert missing_files(fine) == []
     assert json.loads((root / "manifest.json").read_text(encoding="utf-8"))["targets"] == there
 
 
@@ -153,7 +153,7 @@ def test_recipes_that_call_themselves_published_ask_for_published_targets():
     ):
         recipe = load_recipe(f"vqa/{name}")
         assert recipe.data.targets == "published"
-        assert "--published-targets" in missing_inputs(recipe)[0]
+        assert "--published-targets" in missing_files(recipe)[0]
         assert wrong_targets(recipe.data, "published") is None
     assert load_recipe("demo/vqa-tiny").data.targets == "normalised"
     with pytest.raises(

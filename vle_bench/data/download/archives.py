@@ -1,7 +1,6 @@
 """Official archives: download missing ones and unpack them to the layout that `prepare` reads."""
 
 import functools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from vle_bench.data.download.unpack import (
     unpack,
 )
 from vle_bench.errors import RequestError, RunFailed
+from vle_bench.json_files import read_json
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def marker_of(archive: Archive, output: Path) -> Path:
 
 def is_unpacked(archive: Archive, output: Path) -> bool:
     try:
-        files = json.loads(marker_of(archive, output).read_text(encoding="utf-8"))
+        files = read_json(marker_of(archive, output))
         return bool(files) and all(has_size(output / name, size) for name, size in files.items())
     except (OSError, ValueError, AttributeError, TypeError):
         return False

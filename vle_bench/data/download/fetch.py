@@ -1,7 +1,6 @@
 """Fetch a large file over HTTP, resuming after a break; a cut-off file never gets its name."""
 
 import http.client
-import json
 import re
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import TypeVar
 from vle_bench import __version__, atomic
 from vle_bench.atomic import file_sha256
 from vle_bench.errors import RunFailed
+from vle_bench.json_files import read_json
 from vle_bench.progress import Bar, in_words
 
 TIMEOUT = 60.0  # seconds without a byte
@@ -202,7 +202,7 @@ def part_bytes(part: Path) -> int:
 def noted_version(part: Path) -> Version | None:
     """Return the version of a part file; None if it cannot be continued."""
     try:
-        version = Version(**json.loads(note_of(part).read_text(encoding="utf-8")))
+        version = Version(**read_json(note_of(part)))
         return version if 0 < part.stat().st_size <= version.total else None
     except (OSError, ValueError, TypeError):
         return None

@@ -11,7 +11,7 @@ from vle_bench import atomic
 from vle_bench.data.label_map import labels_digest
 from vle_bench.data.pixels import PREFIX
 from vle_bench.data.prepare.manifest import Choices
-from vle_bench.data.prepare.shards import Problem
+from vle_bench.data.prepare.shards import BadImage
 from vle_bench.data.prepared import SCHEMA_VERSION, Manifest, damage, read_manifest
 from vle_bench.errors import RequestError, first_of
 from vle_bench.json_files import JsonObject, read_json
@@ -37,7 +37,7 @@ class Fingerprint:
     source: str
     files: dict[str, list[int] | None]
     options: JsonObject
-    image_file: Callable[[Problem], Path] | None
+    image_file: Callable[[BadImage], Path] | None
     lengths: JsonObject | None
 
     def as_inputs(self, left_out: JsonObject) -> JsonObject:
@@ -131,7 +131,7 @@ def fingerprint(
     source: str,
     files: Iterable[Path],
     choices: Choices,
-    image_file: Callable[[Problem], Path],
+    image_file: Callable[[BadImage], Path],
     made_from: JsonObject | None = None,
     answers: list[str] | None = None,
 ) -> Fingerprint:

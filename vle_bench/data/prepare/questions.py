@@ -23,7 +23,7 @@ from vle_bench.data.prepare.manifest import (
     remove_others,
 )
 from vle_bench.data.prepare.shards import (
-    Problem,
+    BadImage,
     Source,
     described,
     image_error,
@@ -110,7 +110,7 @@ def prepare_questions(
         return finish(folder, manifest)
 
 
-def list_left_out(left_out: JsonObject, bad: BadRecords, images: list[Problem]) -> None:
+def list_left_out(left_out: JsonObject, bad: BadRecords, images: list[BadImage]) -> None:
     """Add the wrong records and the unreadable images to what the manifest lists, in place."""
     left_out["records"] = bad.listed
     left_out["images"] = [{**image, "file": Path(image["file"]).name} for image in images]

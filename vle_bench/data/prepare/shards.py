@@ -27,7 +27,7 @@ from vle_bench.progress import Bar
 SHARD_BYTES = 500_000_000
 TURNED = "turned"  # key of the counts: images that were turned as their EXIF orientation says
 IMAGES_A_BATCH = 100  # 16 MB of COCO's images are held at a time
-Problem = JsonObject  # file, image_id, problem
+BadImage = JsonObject  # keys: file, image_id, problem
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -56,7 +56,7 @@ class Shard:
     stamp: str
 
 
-Rows = Callable[[Shard, list[Problem], JsonObject], Iterator[JsonObject]]
+Rows = Callable[[Shard, list[BadImage], JsonObject], Iterator[JsonObject]]
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,10 @@ class Table:
 
     schema: pa.Schema
     rows: Rows
-    takes_over: Callable[[list[Problem]], bool]
+    takes_over: Callable[[list[BadImage]], bool]
 
 
-def plan(images: Iterable[Source], size: int = SHARD_BYTES) -> tuple[list[Shard], list[Problem]]:
+def plan(images: Iterable[Source], size: int = SHARD_BYTES) -> tuple[list[Shard], list[BadImage]]:
     """Cut the images, in order, into shards of about `size` bytes; also return missing files."""
     groups: list[list[Source]] = [[]]
     stamps = [hashlib.sha256()]
@@ -87,7 +87,7 @@ def plan(images: Iterable[Source], size: int = SHARD_BYTES) -> tuple[list[Shard]
                 if isinstance(error, FileNotFoundError)
                 else f"cannot be read: {error.strerror}"
             )
-            missing.append(problem(image, reason))
+            missing.append(bad_image(image, reason))
             continue
         if held and held + status.st_size > size:
             groups.append([])
@@ -106,7 +106,7 @@ def plan(images: Iterable[Source], size: int = SHARD_BYTES) -> tuple[list[Shard]
     ], missing
 
 
-def problem(image: Source, text: str) -> Problem:
+def bad_image(image: Source, text: str) -> BadImage:
     return {
         "file": image.path,
         "image_id": image.image_id,
@@ -140,7 +140,7 @@ def turned_of(notes: Iterable[JsonObject]) -> int:
     return sum(note["counts"][TURNED] for note in notes)
 
 
-def image_error(bad: Problem) -> RequestError:
+def image_error(bad: BadImage) -> RequestError:
     name = bad.get("asked_by", f"image_id {bad['image_id']}")
     return RequestError(
         f"{bad['file']}: {bad['problem']} ({name}); --on-bad-image skip leaves such images out"
@@ -195,7 +195,7 @@ def finished_or_written(folder: Path, notes: Path, table: Table, shard: Shard) -
             return note
     except (OSError, RequestError, KeyError, TypeError):
         pass
-    bad: list[Problem] = []
+    bad: list[BadImage] = []
     counts: JsonObject = {}
     unfinished = notes / f"{shard.name}.{os.getpid()}"
     try:
@@ -216,12 +216,12 @@ def images_only(skip: bool) -> Table:
     return Table(IMAGES, partial(image_rows, skip), partial(none_or_skipped, skip))
 
 
-def none_or_skipped(skip: bool, bad: list[Problem]) -> bool:
+def none_or_skipped(skip: bool, bad: list[BadImage]) -> bool:
     return skip or not bad
 
 
 def image_rows(
-    skip: bool, shard: Shard, bad: list[Problem], counts: JsonObject
+    skip: bool, shard: Shard, bad: list[BadImage], counts: JsonObject
 ) -> Iterator[JsonObject]:
     counts[TURNED] = 0
     for image in shard.images:
@@ -231,7 +231,7 @@ def image_rows(
             yield row
 
 
-def image_row(image: Source, bad: list[Problem], skip: bool) -> tuple[JsonObject, int] | None:
+def image_row(image: Source, bad: list[BadImage], skip: bool) -> tuple[JsonObject, int] | None:
     """Return an image's row and its EXIF orientation; decode it once, as training will have to.
 
     Width and height are those of the upright picture.
@@ -248,7 +248,7 @@ def image_row(image: Source, bad: list[Problem], skip: bool) -> tuple[JsonObject
             if isinstance(error, OSError) and error.strerror
             else str(error)
         )
-        bad.append(problem(image, reason.removeprefix(f"{image.path}: ")))
+        bad.append(bad_image(image, reason.removeprefix(f"{image.path}: ")))
         if not skip:
             raise image_error(bad[-1]) from error
         return None

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vle_bench.data.official.vqa import BadRecords, read_official
-from vle_bench.data.prepare.shards import Problem
+from vle_bench.data.prepare.shards import BadImage
 from vle_bench.data.tables import IMAGE_FILE
 
 Ids = NDArray[np.int64]  # image ids, each once, sorted
@@ -66,7 +66,7 @@ class Split:
             for image_id in ids.tolist():
                 yield image_id, self.image_path(image_id)
 
-    def image_of(self, bad: Problem) -> Path:
+    def image_of(self, bad: BadImage) -> Path:
         """Return the path of an image that was left out, if it is one of this split."""
         if self.folder is not None:
             return self.folder / str(bad["file"])
@@ -76,7 +76,7 @@ class Split:
 Splits = dict[str, Split]
 
 
-def image_file(splits: Splits, bad: Problem) -> Path:
+def image_file(splits: Splits, bad: BadImage) -> Path:
     """Return the path of an image that was left out; of several folders, the one that has it."""
     paths = [split.image_of(bad) for split in splits.values()]
     same = [path for path in paths if path.name == bad["file"]]

@@ -26,15 +26,15 @@ from vle_bench.data.prepare.manifest import (
 )
 from vle_bench.data.prepare.shards import (
     TURNED,
-    Problem,
+    BadImage,
     Shard,
     Source,
     Table,
+    bad_image,
     described,
     image_error,
     image_row,
     plan,
-    problem,
     turned_of,
     write_shards,
 )
@@ -189,7 +189,7 @@ def write_questions(
     folder: Path,
     paths: dict[str, Path],
     stored: Ids,
-    bad: dict[int, Problem],
+    bad: dict[int, BadImage],
     known: Known,
     choices: Choices,
 ) -> tuple[JsonObject, JsonObject]:
@@ -247,7 +247,7 @@ def annotation_files(source: Path) -> dict[str, Path]:
 
 def write_images(
     folder: Path, work: Path, images: Path, known: Known, choices: Choices
-) -> tuple[list[Shard], list[JsonObject], list[Problem]]:
+) -> tuple[list[Shard], list[JsonObject], list[BadImage]]:
     """Store every image that a record asks about, once, by file name.
 
     Returns:
@@ -284,12 +284,12 @@ def source_of(images: Path, name: str, asked: Asked) -> Source:
     )
 
 
-def may_stay(skip_images: bool, skip_records: bool, bad: list[Problem]) -> bool:
+def may_stay(skip_images: bool, skip_records: bool, bad: list[BadImage]) -> bool:
     return all(skip_records if "metadata" in problem else skip_images for problem in bad)
 
 
 def image_rows(
-    skip_images: bool, skip_records: bool, shard: Shard, bad: list[Problem], counts: JsonObject
+    skip_images: bool, skip_records: bool, shard: Shard, bad: list[BadImage], counts: JsonObject
 ) -> Iterator[JsonObject]:
     """Yield the rows of VCR_IMAGES.
 
@@ -309,11 +309,11 @@ def image_rows(
             check_metadata(record, metadata)
             boxes = picture_boxes(record, metadata, row["width"], row["height"], orientation)
         except RequestError as error:
-            problem_text = str(error).split("metadata: ", 1)[-1]
-            reason = f"{IMAGES}/{metadata_fn}: {problem_text.removeprefix(f'{metadata_path}: ')}"
+            problem = str(error).split("metadata: ", 1)[-1]
+            reason = f"{IMAGES}/{metadata_fn}: {problem.removeprefix(f'{metadata_path}: ')}"
             if not skip_records:
                 raise record_error(f"{image.asked_by}: {reason}") from error
-            bad.append({**problem(image, reason), "metadata": metadata_fn})
+            bad.append({**bad_image(image, reason), "metadata": metadata_fn})
             continue
         count_boxes(counts, boxes, row, metadata)
         counts[TURNED] += orientation != 1
@@ -328,7 +328,7 @@ class Questions:
         bad: image_id → why the image is not stored.
     """
 
-    def __init__(self, path: Path, stored: Ids, bad: dict[int, Problem]) -> None:
+    def __init__(self, path: Path, stored: Ids, bad: dict[int, BadImage]) -> None:
         self.path, self.bad = path, bad
         self.rows = np.argsort(stored)
         self.ids = stored[self.rows]

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from vle_bench.data.official.vcr import annot_id_of, bad_record, check_official_record
 from vle_bench.data.official.vqa import OnBad
-from vle_bench.data.prepare.shards import Problem
+from vle_bench.data.prepare.shards import BadImage
 from vle_bench.data.tables import VCR_RECORDS, record_batches, write_table
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, jsonl_lines, parse_record
@@ -184,7 +184,7 @@ def in_order(records: list[JsonObject]) -> list[JsonObject]:
     )
 
 
-def left_out_images(bad: dict[int, Problem], known: Known) -> list[JsonObject]:
+def left_out_images(bad: dict[int, BadImage], known: Known) -> list[JsonObject]:
     images = []
     for number, problem_ in bad.items():
         if "metadata" not in problem_:
