@@ -12,7 +12,7 @@ def env() -> None:
 
     import torch
 
-    from vle_bench.evaluation.record import code_version, library_versions
+    from vle_bench.evaluation.provenance import code_version, library_versions
 
     print(f"vle-bench {__version__}, commit {code_version()['commit'] or 'unknown (installed)'}")
     for name, version in library_versions().items():

@@ -17,6 +17,7 @@ from vle_bench.data.sources import seen
 from vle_bench.errors import RequestError, RunFailed, few
 from vle_bench.evaluation import published_checkpoint
 from vle_bench.evaluation.precision import autocast, device_name, scoring_precision, set_tf32
+from vle_bench.evaluation.provenance import code_version, library_versions
 from vle_bench.evaluation.published_checkpoint import (
     Described,
     is_elsewhere,
@@ -28,9 +29,7 @@ from vle_bench.evaluation.record import (
     SCHEMA_VERSION,
     Record,
     Training,
-    code_version,
     ids_digest,
-    library_versions,
     same_dataset,
 )
 from vle_bench.evaluation.request import (

@@ -1,17 +1,13 @@
 """The result record: scores, data, checkpoint and code. Every table is rendered from records."""
 
 import hashlib
-import importlib.metadata
-import platform
 import re
-import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from vle_bench import __version__
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, loads, reading
 from vle_bench.tasks.predictions import Id
@@ -358,42 +354,6 @@ def first_problems(error: ValidationError) -> str:
     return "; ".join(problems[:3]) + more
 
 
-LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "numpy", "pillow")
-
-
 def ids_digest(ids: Iterable[Id]) -> str:
     """Return the SHA-256 of a split's ids in order, one a line: equal for the same examples."""
     return hashlib.sha256("".join(f"{i}\n" for i in sorted(ids)).encode()).hexdigest()
-
-
-def code_version() -> JsonObject:
-    """Return version and commit of the checkout; the commit of an installed package is None."""
-    root = Path(__file__).parents[2]
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(root), *arguments],
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                timeout=10,
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    top = git("rev-parse", "--show-toplevel")
-    # An installed package may lie inside the repository of another project, whose commit says
-    # nothing about this code.
-    if top is None or Path(top).resolve() != root.resolve():
-        return {"version": __version__, "commit": None, "clean": None}
-    status = git("status", "--porcelain")
-    return {"version": __version__, "commit": git("rev-parse", "HEAD"), "clean": status == ""}
-
-
-def library_versions() -> dict[str, str]:
-    """Return the versions of the libraries that can change a score."""
-    return {"python": platform.python_version()} | {
-        name: importlib.metadata.version(name) for name in LIBRARIES
-    }
