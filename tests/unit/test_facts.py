@@ -14,6 +14,7 @@ MOST = 2  # modules beside the rows and the module of the dataset or task itself
 # Modules in which "vqa" and "vcr" are neither a task nor a dataset
 NAMES_OF_COMMANDS = {
     "cli/score.py": "`score vqa` and `check-submission vcr` read kinds of official file",
+    "cli/record.py": "`record vqa` and `record vcr` read kinds of predictions file",
     "metrics/vqa.py": "the official accuracy is one of the accuracies",
     "cli/train.py": "`demo --only vcr` names a half of the demo",
     "demo/vqa.py": "the folder of the demo's half",

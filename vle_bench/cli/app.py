@@ -15,6 +15,7 @@ from vle_bench.cli.environment import env
 from vle_bench.cli.evaluate import evaluate, predict
 from vle_bench.cli.leaderboard import reproduce, table
 from vle_bench.cli.look import look
+from vle_bench.cli.record import record_app
 from vle_bench.cli.train import bench, convert, demo, train, validate
 from vle_bench.errors import Interrupted, RequestError, RunFailed
 
@@ -31,6 +32,7 @@ app.add_typer(score.score_app, name="score", help="Score a results file of any p
 app.add_typer(
     score.check_app, name="check-submission", help="List what an official server would reject."
 )
+app.add_typer(record_app, name="record", help="Make a record of predictions of any program.")
 
 
 def show_version(value: bool) -> None:

@@ -360,6 +360,9 @@ def print_record(record: "Record") -> None:
     if record.kind == "elsewhere":
         splits = ", ".join(record.training_splits) or "unknown splits (--trained-on): not ranked"
         print(f"trained elsewhere, on {splits}; {settings_of(record)}")
+    if record.kind == "external":
+        splits = ", ".join(record.training_splits) or "unknown splits (--trained-on): not ranked"
+        print(f"predictions of another program, {record.digests}; trained on {splits}")
     soft_score = CATALOGUE[record.task].label_metric
     if soft_score and record.processes and soft_score not in record.metrics:
         print(f"{soft_score} is left out: the data's label map is not the checkpoint's, which")

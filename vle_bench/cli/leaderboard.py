@@ -44,7 +44,8 @@ def table(
         list[Path] | None,
         typer.Option(
             metavar="RUN",
-            help="first add the record of a run or of a published checkpoint, or a record file",
+            help="first add the record of a run, of a published checkpoint or of predictions, or "
+            "a record file, and say where it stands",
         ),
     ] = None,
     if_new: Annotated[
@@ -62,6 +63,7 @@ def table(
     """
     from vle_bench.leaderboard.records import add_record
     from vle_bench.leaderboard.render import FORMATS, write_tables
+    from vle_bench.leaderboard.standing import standing
 
     chosen = list(FORMATS) if formats is None else [name.strip() for name in formats.split(",")]
     if unknown := [name for name in chosen if name not in FORMATS]:
@@ -71,6 +73,7 @@ def table(
     for source in add or ():
         path, marks = add_record(source, root, if_new)
         print(f"in the tables: {path}" + (f" ({'; '.join(marks)})" if marks else ""))
+        print("\n".join(standing(path, root)))
     changed = write_tables(root, chosen, check=check)
     if check and changed:
         raise RunFailed("out of date: " + ", ".join(map(str, changed)) + "; run `vle-bench table`")

@@ -13,13 +13,15 @@ from vle_bench.json_files import JsonObject, loads, reading
 from vle_bench.tasks.predictions import Id
 
 # 2: breakdown; 3: experiment, expect, ids_sha256; 4: precision; 5: training_data;
-# 6: contaminated may be unknown
-SCHEMA_VERSION = 6
+# 6: contaminated may be unknown; 7: kind external
+SCHEMA_VERSION = 7
 NOT_KNOWN = "not known"  # the training data of a checkpoint of an earlier version
 ROUNDING = 1e-9  # of a mean that is summed in another order
 # Names that become parts of file names
 NAME, PARTS = r"[A-Za-z0-9][\w.-]*", r"[\w.-]+( \+ [\w.-]+)*"
 NAMES = rf"{NAME}( \+ {NAME})*"
+TITLE = r"[A-Za-z0-9][\w .,:()+-]{0,79}"  # of a model that only its predictions are known of
+SHA256 = r"[0-9a-f]{64}"
 _PRECISION = "(fp32|bf16|fp16)"
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Whole = Annotated[int, Field(strict=True, ge=0)]
@@ -51,14 +53,15 @@ class Expect(Group):
 
 
 class Record(Group):
-    """One evaluation of one checkpoint on one split.
+    """One evaluation of one checkpoint on one split, or of predictions of any program.
 
     The `kind` says where the checkpoint was trained: `run`, by a recipe of ours; `elsewhere`, by
     others, so that it has neither recipe nor seed, and `training_splits` is empty if its training
-    data is unknown.
+    data is unknown; `external`, predictions that another program made, so that there is no code
+    either, and the digest is that of the file.
     """
 
-    kind: Literal["run", "elsewhere"] = "run"
+    kind: Literal["run", "elsewhere", "external"] = "run"
     schema_version: Annotated[int, Field(strict=True, ge=1)]
     task: Annotated[str, Field(pattern=rf"^{NAME}$")]
     task_version: Whole
@@ -78,7 +81,8 @@ class Record(Group):
     contaminated: bool | None  # None: the training data are not known
     # name, parameters, checkpoint_sha256, files_sha256 (config.json and the processor's files),
     # resize (how a picture became the model's square). Trained elsewhere: also max_text_length,
-    # pictures, and `asked`, the settings that were not those of its folder.
+    # pictures, and `asked`, the settings that were not those of its folder. External: name,
+    # predictions_sha256, and as far as they are told parameters, pretraining and source.
     model: JsonObject
     data: dict[str, str]  # source, manifest_hash; name of one's own data; metric
     # The same of the data that the model was trained on; empty if they are not known
@@ -118,8 +122,8 @@ class Record(Group):
         if unknown and not self.contaminated:
             self.contaminated = None  # earlier versions said false
         self.check_groups()
-        if self.kind == "elsewhere":
-            self.check_checkpoint()
+        if self.kind != "run":
+            self.check_foreign()
         elif self.seed is None:
             raise ValueError("seed: the record of a run has one")
         check_names(self.recipe, NAMES)
@@ -141,23 +145,24 @@ class Record(Group):
         for group, needed in (
             ("recipe", {"name", "hash"} if of_a_run else set()),
             ("data", {"source", "manifest_hash"}),
-            ("model", {"name"} if of_a_run else {"name", "checkpoint_sha256"}),
+            ("model", {"name"} if of_a_run else {"name", self.digest_key}),
         ):
             if missing := needed - getattr(self, group).keys():
                 raise ValueError(f"{group} has no {min(missing)!r}")
 
-    def check_checkpoint(self) -> None:
-        """Check the name and the digest of a checkpoint that was trained elsewhere."""
-        name, digest = self.model["name"], self.model["checkpoint_sha256"]
+    def check_foreign(self) -> None:
+        """Check the name and the digest of a checkpoint, or of predictions, from elsewhere."""
+        name, digest = self.model["name"], self.model[self.digest_key]
         if self.recipe or self.seed is not None:
             raise ValueError(
-                "kind elsewhere: a checkpoint that was trained elsewhere has neither recipe nor "
-                "seed here"
+                f"kind {self.kind}: what was trained elsewhere has neither recipe nor seed here"
             )
-        if not re.fullmatch(NAMES, str(name)):
+        if not re.fullmatch(TITLE if self.kind == "external" else NAMES, str(name)):
             raise ValueError(f"model.name: {name!r} is no name")
-        if not re.fullmatch(r"[0-9a-f]{64}( \+ [0-9a-f]{64})*", str(digest)):
-            raise ValueError(f"model.checkpoint_sha256: {digest!r} is no SHA-256")
+        if not re.fullmatch(rf"{SHA256}( \+ {SHA256})*", str(digest)):
+            raise ValueError(f"model.{self.digest_key}: {digest!r} is no SHA-256")
+        if self.kind == "external" and self.code:
+            raise ValueError("kind external: the code that made the predictions is not known")
 
     def check_code(self) -> None:
         """Check that `clean` goes with a commit."""
@@ -171,6 +176,11 @@ class Record(Group):
             )
 
     @property
+    def digest_key(self) -> str:
+        """The key in `model` of the digest of what was scored: weights, or predictions."""
+        return "predictions_sha256" if self.kind == "external" else "checkpoint_sha256"
+
+    @property
     def title(self) -> str:
         """The name in tables: the recipe's, or the checkpoint's with its changed settings."""
         if self.kind == "run":
@@ -180,10 +190,10 @@ class Record(Group):
 
     @property
     def identity(self) -> str:
-        """Equal for the seeds of one experiment, and for the splits of one foreign checkpoint."""
+        """Equal for the seeds of one experiment, and for one checkpoint or file from elsewhere."""
         if self.kind == "run":
             return self.recipe.get("experiment", self.recipe["hash"])
-        digest, asked = self.model["checkpoint_sha256"], self.model.get("asked")
+        digest, asked = self.model[self.digest_key], self.model.get("asked")
         if files := self.model.get("files_sha256"):  # earlier versions did not say
             digest = hashlib.sha256(f"{digest} {files}".encode()).hexdigest()
         return hashlib.sha256(f"{digest} {asked}".encode()).hexdigest() if asked else digest
@@ -193,18 +203,18 @@ class Record(Group):
         """The first digits of the digests that tell it from namesakes, to be read.
 
         Of a run its recipe's; of a checkpoint from elsewhere `checkpoint_sha256`, and after a
-        stroke `files_sha256` if the record has it.
+        stroke `files_sha256` if the record has it; of predictions `predictions_sha256`.
         """
         if self.kind == "run":
             return " + ".join(part[:8] for part in self.identity.split(" + "))
-        both = [self.model[k] for k in ("checkpoint_sha256", "files_sha256") if k in self.model]
+        both = [self.model[k] for k in (self.digest_key, "files_sha256") if k in self.model]
         parts = zip(*(digests.split(" + ") for digests in both), strict=True)
         return " + ".join("/".join(digest[:8] for digest in part) for part in parts)
 
     @property
     def of_unknown_training(self) -> bool:
         """Whether the training splits are unknown; the scored split may be one of them."""
-        return self.kind == "elsewhere" and not self.training_splits
+        return self.kind != "run" and not self.training_splits
 
     @property
     def data_name(self) -> str:
@@ -310,6 +320,8 @@ def picked_on(record: Record) -> str:
         return "The checkpoint is the last of its training: no split picked it."
     if record.kind == "elsewhere":
         return "The checkpoint was trained elsewhere; how it was picked is not known."
+    if record.kind == "external":
+        return "The predictions were made elsewhere; how their model was picked is not known."
     if split is None:
         return "The record does not say on which split the checkpoint was picked."
     if flattered(record):

@@ -86,7 +86,7 @@ def check_vqa_submission(path: Path, questions: Path) -> Findings:
         record["question_id"]
         for record in records_of(questions, questions_file, "questions", {"question_id": int})
     ]
-    findings = check_results(path, asked, RESULTS)
+    findings = check_results(read_json(path), asked, RESULTS)
     if questions_file.get("data_subtype") == "test-dev2015":
         findings.warnings.append(
             f"{questions} holds test-dev only; the server wants every question of test2015, for "
@@ -103,7 +103,8 @@ def check_submission_of(path: Path, source: str, questions: Path) -> Findings:
     """
     ids, choices = official_questions(source, questions)
     id_key, answer_key = results = SOURCES[source].results
-    findings, content = check_results(path, ids, results), read_json(path)
+    content = read_json(path)
+    findings = check_results(content, ids, results)
     if choices is not None and isinstance(content, dict) and not id_key:
         among = dict(zip(ids, choices, strict=True))
         given = {i: row.get(answer_key) for i, row in content.items() if isinstance(row, dict)}
@@ -112,15 +113,17 @@ def check_submission_of(path: Path, source: str, questions: Path) -> Findings:
     return findings
 
 
-def check_results(path: Path, asked: Collection[Id], results: tuple[str, str]) -> Findings:
-    """Check that a results file has one answer for each question.
+def check_results(
+    content: object, asked: Collection[Id], results: tuple[str, str], *, once: bool = False
+) -> Findings:
+    """Check that the content of a results file has one answer for each question.
 
     Args:
         asked: the ids of the questions, all of them numbers or all of them strings.
         results: see `Source`.
+        once: reject an id that is given twice, of which the official reader takes the last.
     """
     id_key, answer_key = results
-    content = read_json(path)
     findings = Findings()
     form = f'a list of {{"{id_key}": ..., "{answer_key}": ...}}'
     if not id_key:
@@ -148,7 +151,7 @@ def check_results(path: Path, asked: Collection[Id], results: tuple[str, str]) -
         ids = [record[id_key] for _, record in objects if isinstance(record.get(id_key), str)]
     check_answers(findings, objects, id_key, answer_key)
     repeated = REPEATED if id_key == RESULTS[0] else f"{id_key}s more than once"
-    findings.check_ids(ids, asked, "question id", repeated=repeated)
+    findings.check_ids(ids, asked, "question id", repeated=None if once else repeated)
     return findings
 
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 from vle_bench.data.sources import FURTHER, SOURCES
 from vle_bench.evaluation.record import Record
 from vle_bench.leaderboard.experiments import Experiment, experiments
-from vle_bench.leaderboard.markup import Cell, Column, Kind, Page, Row, Table
+from vle_bench.leaderboard.markup import NOTHING, Cell, Column, Kind, Page, Row, Table
 from vle_bench.leaderboard.published import Published, Score
 from vle_bench.leaderboard.tables import (
     ABBREVIATIONS,
@@ -15,6 +15,7 @@ from vle_bench.leaderboard.tables import (
     about,
     comparison,
     footnotes,
+    kind_of,
     measured_notes,
     measured_table,
     name_of,
@@ -62,13 +63,16 @@ def measured_row(group: tuple[Record, ...], cells: Iterable[Cell]) -> Row:
     """The same columns for an experiment, with seeds and differences instead of the source."""
     parts = parts_of(group).values()
     remarks = [next(iter(parts)).show_seeds(), *(part.show_difference() for part in parts)]
-    parameters = group[0].model.get("parameters")
+    model, kind = group[0].model, kind_of(group)
+    parameters = model.get("parameters")
+    if kind == "external":
+        remarks = ["scored here", model.get("source", "")]
     about_it = (
         Cell(show_parameters(parameters), parameters),
-        Cell(),
-        Cell("measured; " + "; ".join(filter(None, remarks))),
+        Cell(model.get("pretraining", NOTHING)),
+        Cell(f"{kind}; " + "; ".join(filter(None, remarks))),
     )
-    return Row("measured", (Cell(name_of(group)), *cells, *about_it))
+    return Row(kind, (Cell(name_of(group)), *cells, *about_it))
 
 
 def around(*titles: str) -> tuple[Column, ...]:
@@ -193,9 +197,9 @@ def easy_vqa_table(published: Published, groups: list[tuple[Record, ...]]) -> Ta
         seeds = Experiment(group, "accuracy").show_seeds()
         rows.append(
             Row(
-                "measured",
+                kind_of(group),
                 (
-                    Cell(f"measured: {name_of(group)}"),
+                    Cell(f"{kind_of(group)}: {name_of(group)}"),
                     *cells,
                     Cell(show_parameters(parameters), parameters),
                     Cell(f"{seeds}, {where}" if group[0].kind == "run" else seeds),
@@ -230,22 +234,23 @@ def picked_as_halves(records: list[Record]) -> list[Record]:
 
 def without_halves(groups: list[tuple[Record, ...]]) -> list[tuple[Record, ...]]:
     """The groups without runs of one task whose joined record is among them."""
-    joined = {half for g in groups if g[0].task == JOINED for half in digest_of(g[0]).split(" + ")}
+    digests = [digest_of(g[0]).split(" + ") for g in groups if g[0].task == JOINED]
+    joined = {half for halves in digests if len(halves) > 1 for half in halves}
     return [g for g in groups if not {digest_of(record) for record in g} <= joined]
 
 
 def digest_of(record: Record) -> str:
-    """The digest of the recipe with its seed, or of the checkpoint from elsewhere."""
-    return record.recipe.get("hash", str(record.model.get("checkpoint_sha256")))
+    """The digest of the recipe with its seed, or of what is from elsewhere."""
+    return record.recipe.get("hash", str(record.model.get(record.digest_key)))
 
 
 def shapes_vcr_table(groups: list[tuple[Record, ...]]) -> Table:
     """VCR's tasks on the drawn pictures: two runs joined, a joint model, or a run of one task."""
     rows = [
         Row(
-            "measured",
+            kind_of(group),
             (
-                Cell(f"measured: {name_of(group)}"),
+                Cell(f"{kind_of(group)}: {name_of(group)}"),
                 *(score_cell(parts_of(group).get(task)) for task in VCR_PARTS),
             ),
         )
@@ -279,7 +284,7 @@ def tables_by_data(groups: list[tuple[Record, ...]]) -> list[Table]:
         title = name if digest else SOURCES[name].title
         rows = tuple(
             Row(
-                "measured",
+                kind_of(group),
                 (
                     Cell(name_of(group)),
                     score_cell(Experiment(group, group[0].primary_metric)),

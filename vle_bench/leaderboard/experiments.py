@@ -86,9 +86,9 @@ class Experiment:
         return plus_minus(self.mean, self.interval)
 
     def show_seeds(self) -> str:
-        """`seed 0`, the number of runs with their deviation in points, or `trained elsewhere`."""
-        if self.first.kind == "elsewhere":
-            return "trained elsewhere"
+        """`seed 0`, the number of runs with their deviation in points, or where it is from."""
+        if self.first.kind != "run":
+            return {"elsewhere": "trained elsewhere", "external": "external"}[self.first.kind]
         if self.deviation is None:
             return f"seed {self.first.seed}"
         return f"{len(self.records)} seeds, sd {percent(self.deviation)}"
@@ -104,6 +104,8 @@ class Experiment:
 
 def experiments(records: Iterable[Record]) -> list[tuple[Record, ...]]:
     """Group records by experiment, each ordered by seed; best first, unranked ones last.
+
+    Those of predictions from elsewhere come after all others.
 
     A record without an experiment's digest (schema versions 1 and 2) is a group of its own. Runs
     that were trained or scored in different precisions are different experiments, and so is a run
@@ -133,9 +135,10 @@ def experiments(records: Iterable[Record]) -> list[tuple[Record, ...]]:
         for group in groups.values()
     ]
 
-    def rank(group: tuple[Record, ...]) -> tuple[bool, Decimal, str, str]:
+    def rank(group: tuple[Record, ...]) -> tuple[bool, bool, Decimal, str, str]:
         first = group[0]
         mean = Experiment(group, first.primary_metric).exact_mean
-        return not first.ranked, -mean, first.title, first.recipe.get("hash", first.identity)
+        digest = first.recipe.get("hash", first.identity)
+        return first.kind == "external", not first.ranked, -mean, first.title, digest
 
     return sorted(by_seed, key=rank)

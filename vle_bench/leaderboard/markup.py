@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 NOTHING = "–"
-Kind = Literal["published", "baseline", "measured"]
+Kind = Literal["published", "baseline", "measured", "external"]
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ def markdown_notes(table: Table) -> str:
 def comma_separated(table: Table) -> str:
     """Header and rows as printed, then the kind of row, then a number for each column with any.
 
-    The kind is published, baseline or measured. A number is the first figure of its cell: percent,
-    parameters, image-text pairs, runs. The footnotes are in the Markdown.
+    The kind is published, baseline, measured or external. A number is the first figure of its cell:
+    percent, parameters, image-text pairs, runs. The footnotes are in the Markdown.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -160,6 +160,7 @@ SPECIAL = {
     "◊": r"$\diamond$",
     "△": r"$\triangle$",
     "◦": r"$\circ$",
+    "⊕": r"$\oplus$",
     "¿": r"\textquestiondown{}",
     "⇄": r"$\rightleftharpoons$",  # plain LaTeX has no other pair of arrows
     # after the end of a line, a bracket would be read as its option

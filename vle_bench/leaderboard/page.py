@@ -17,7 +17,12 @@ from vle_bench.pages import html
 
 SCRIPT = Path(__file__).parent / "page.js"
 # The marks of the figures, which differ without colour too.
-SIGNS: dict[Kind, str] = {"published": "○", "baseline": "△", "measured": "◆"}
+SIGNS: dict[Kind, str] = {
+    "published": "○",
+    "baseline": "△",
+    "measured": "◆",
+    "external": "□",
+}
 LONG = 12  # letters; a longer text may be broken into lines, a figure never
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from vle_bench.evaluation.record import Record
 from vle_bench.leaderboard.published import Model, Pretraining, Published, Score
-from vle_bench.leaderboard.tables import COMPARED, Compared, parts_of
+from vle_bench.leaderboard.tables import COMPARED, Compared, kind_of, parts_of
 from vle_bench.pages.scatter import Point
 
 FEWEST = 3  # points that make a figure
@@ -75,13 +75,15 @@ def measured_points(
     """Experiments on the split, at the size of the published model that the recipe fine-tunes.
 
     An experiment of no published model is at its own size, which counts the head too. A checkpoint
-    from elsewhere is not drawn: its published point is there already.
+    from elsewhere is not drawn: its published point is there already. Predictions from elsewhere
+    have a mark of their own.
     """
     for group in groups:
         experiment, first = parts_of(group).get(compared.task), group[0]
         names = set(first.title.split(" + "))
         own = Model(name=first.title, parameters=first.model.get("parameters"))
-        owner = next((m for m in published.models if names <= set(m.recipes)), own)
+        owners = published.models if first.kind == "run" else ()
+        owner = next((m for m in owners if names <= set(m.recipes)), own)
         if experiment is None or not first.ranked or first.kind == "elsewhere":
             continue
         if (first.data["source"], first.split) != (compared.data, compared.split):
@@ -89,4 +91,5 @@ def measured_points(
         if (x := size_on(axis, owner)) is None:
             continue
         low, high = experiment.interval or (experiment.mean, experiment.mean)
-        yield Point(first.title, x, 100 * experiment.mean, "measured", (100 * low, 100 * high))
+        bounds = (100 * low, 100 * high)
+        yield Point(first.title, x, 100 * experiment.mean, kind_of(group), bounds)

@@ -1,5 +1,6 @@
 """The records of the leaderboards folder: reading, checking, adding."""
 
+import re
 from pathlib import Path
 
 from vle_bench import atomic, strict_yaml
@@ -84,8 +85,9 @@ def check_record(
         )
     for place, other in others.items():
         if same_run(record, other):
+            what = "predictions" if record.kind == "external" else "recipe, seed"
             raise RequestError(
-                f"{path}: a duplicate of {place}: the same recipe, seed, split and task; "
+                f"{path}: a duplicate of {place}: the same {what}, split and task; "
                 "records are never replaced"
             )
         same_manifest = other.data["manifest_hash"] == record.data["manifest_hash"]
@@ -112,7 +114,7 @@ def same_run(one: Record, other: Record) -> bool:
     if any(None not in pair and pair[0] != pair[1] for pair in pairs):
         return False
     # other ways to resize pictures or lengths of texts change the identity
-    if "elsewhere" in (one.kind, other.kind):
+    if {one.kind, other.kind} != {"run"}:
         return one.identity == other.identity
     digests = one.model.get("checkpoint_sha256"), other.model.get("checkpoint_sha256")
     if digests[0] == digests[1] is not None:
@@ -153,8 +155,9 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
     if record.kind == "run":
         name, end, digest = record.title, f"seed-{record.seed}", record.recipe["hash"]
     else:
-        name, end, digest = record.model["name"], "elsewhere", record.identity
-    name = f"{name.replace(' + ', '+')}.{record.split}.{end}"
+        name, end, digest = record.model["name"], record.kind, record.identity
+    name = re.sub(r"[ ,:()]+", "-", name.replace(" + ", "+")).strip("-")
+    name = f"{name}.{record.split}.{end}"
     digests = "+".join(part[:8] for part in digest.split(" + "))
     target = root / "results" / record.task / f"{name}.{digests}.json"
     published = load_published(root)
@@ -170,8 +173,10 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
     marks = ["marked contaminated: its split was trained on"] * bool(record.contaminated)
     marks += ["marked: its split picked the checkpoint too"] * flattered(record)
     marks += ["marked: trained elsewhere"] * (record.kind == "elsewhere")
+    marks += ["marked: predictions from elsewhere"] * (record.kind == "external")
+    command = "record" if record.kind == "external" else "evaluate"
     marks += [
-        "not ranked: what it was trained on is not known (`evaluate --trained-on`)"
+        f"not ranked: what it was trained on is not known (`{command} --trained-on`)"
     ] * record.of_unknown_training
     marks += ["marked: its code had changes that are in no commit"] * (
         record.code.get("clean") is False

@@ -6,6 +6,7 @@ Everything comes from the result records and published.yaml.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Literal
 
 from vle_bench.evaluation.record import Record, flattered, precision_of
 from vle_bench.leaderboard.experiments import Experiment
@@ -71,6 +72,12 @@ ELSEWHERE = Footnote(
     "files_sha256 of the record).",
 )
 
+EXTERNAL = Footnote(
+    "⊕",
+    "predictions from elsewhere, scored here: of another program's model nothing is known but what "
+    "is told; the digest is that of the file (predictions_sha256 of the record).",
+)
+
 UNKNOWN = Footnote(
     "¿", "what it was trained on is not known, and may be the split itself: not ranked."
 )
@@ -81,7 +88,7 @@ TRANSFERRED = Footnote(
 )
 
 # Marks of measured rows, in the order in which they are written
-MARKS = (CONTAMINATED, FLATTERED, DIRTY, ELSEWHERE, UNKNOWN, TRANSFERRED)
+MARKS = (CONTAMINATED, FLATTERED, DIRTY, ELSEWHERE, EXTERNAL, UNKNOWN, TRANSFERRED)
 
 # Metric of VQA v2 -> answer type
 TYPES = {"accuracy_yes_no": "yes/no", "accuracy_number": "number", "accuracy_other": "other"}
@@ -161,6 +168,7 @@ def marks_of(group: tuple[Record, ...]) -> list[Footnote]:
         FLATTERED: picked_on_reported(group),
         DIRTY: Experiment(group, first.primary_metric).dirty,
         ELSEWHERE: first.kind == "elsewhere",
+        EXTERNAL: first.kind == "external",
         UNKNOWN: first.of_unknown_training,
         TRANSFERRED: first.transferred,
     }
@@ -179,6 +187,11 @@ def name_of(group: tuple[Record, ...]) -> str:
     trained = f"trained on {first.trained_on}" if first.transferred else ""
     parts = (f"{first.title} ({first.digests})", trained, precision_of(first), signs)
     return " ".join(filter(None, parts))
+
+
+def kind_of(group: tuple[Record, ...]) -> Literal["measured", "external"]:
+    """Return how the rows of an experiment are told from published ones."""
+    return "external" if group[0].kind == "external" else "measured"
 
 
 def parts_of(group: tuple[Record, ...]) -> dict[str, Experiment]:
@@ -269,16 +282,23 @@ def as_shipped(record: Record, shipped: frozenset[str]) -> bool:
 
 
 def measured_table(groups: list[tuple[Record, ...]], titles: dict[str, str]) -> Table:
-    """Every experiment, best first in each task; unranked ones last.
+    """Every experiment, best first in each task; unranked ones last, external ones after all.
 
     Args:
         titles: task -> what the table calls it.
     """
     parts = [(task, group, part) for group in groups for task, part in parts_of(group).items()]
     order = list(titles)
-    parts.sort(key=lambda p: (not p[1][0].ranked, order.index(p[0]), -p[2].exact_mean))
+    parts.sort(
+        key=lambda p: (
+            p[1][0].kind == "external",
+            not p[1][0].ranked,
+            order.index(p[0]),
+            -p[2].exact_mean,
+        )
+    )
     rows = tuple(
-        Row("measured", experiment_cells(titles[task], group, experiment))
+        Row(kind_of(group), experiment_cells(titles[task], group, experiment))
         for task, group, experiment in parts
     )
     columns = (

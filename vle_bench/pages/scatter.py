@@ -28,7 +28,7 @@ class Point:
     name: str
     x: float
     y: float
-    kind: Literal["published", "measured"]
+    kind: Literal["published", "measured", "external"]
     interval: tuple[float, float] | None = None
 
 
@@ -37,7 +37,7 @@ AXES_BOX = (48, 52, 706, 364)  # left, bottom, right, top of its axes, y upwards
 FONT = 13
 RADIUS = 5  # pixels of a mark
 
-# A ring and a diamond, which differ without colour too.
+# A ring, a diamond and a square, which differ without colour too.
 MARKS: dict[str, dict[str, Any]] = {
     "published": {
         "marker": "o",
@@ -47,6 +47,13 @@ MARKS: dict[str, dict[str, Any]] = {
         "color": LIGHT["blue"],
     },
     "measured": {"marker": "D", "markersize": 9, "markeredgewidth": 0, "color": LIGHT["orange"]},
+    "external": {
+        "marker": "s",
+        "markersize": 9,
+        "markerfacecolor": "none",
+        "markeredgewidth": 2,
+        "color": LIGHT["violet"],
+    },
 }
 
 
@@ -73,7 +80,7 @@ def scatter(name: str, title: str, x_label: str, points: Sequence[Point]) -> Mar
         figure.text(12 / width, 1 - 26 / height, title, size=16, weight="bold")
         figure.text(12 / width, (top + 14) / height, "accuracy, %", color=LIGHT["muted"])
         draw_marks(axes, points)
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.6)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, borderaxespad=0.6)
         left_out = len(points) - draw_names(figure, axes, points)
         if left_out:
             figure.text(
@@ -96,7 +103,7 @@ def in_order(title: str, points: Sequence[Point]) -> list[Point]:
         if not finite or low > high or point.x <= 0:
             raise ValueError(f"{title}: {point.name} cannot be drawn: {point}")
     return sorted(
-        points, key=lambda p: (p.kind == "measured", p.x, p.y, p.name, p.interval or (p.y, p.y))
+        points, key=lambda p: (p.kind != "published", p.x, p.y, p.name, p.interval or (p.y, p.y))
     )
 
 
@@ -116,7 +123,7 @@ def scale_axes(axes: Axes, points: Sequence[Point]) -> None:
 def draw_marks(axes: Axes, points: Sequence[Point]) -> None:
     """A mark for each point, with a bar for its interval, and one of each kind in the legend."""
     bars = ", bar: 95 % interval" if any(point.interval for point in points) else ""
-    labels = {"published": "published", "measured": f"measured{bars}"}
+    labels = {kind: kind if kind == "published" else f"{kind}{bars}" for kind in MARKS}
     for k, point in enumerate(points):
         style = MARKS[point.kind]
         if point.interval:

@@ -89,9 +89,25 @@ def test_a_checkpoint_from_elsewhere_has_neither_recipe_nor_seed(tmp_path: Path)
     assert (
         squashed.title == "vle-base-for-vqa, resize squash" and squashed.identity != record.identity
     )
-    assert {load_record(path).kind for path in VERSIONS.glob("*.json")} == {
-        "run"
-    }  # what earlier versions wrote
+    kinds = {path.stem[-1]: load_record(path).kind for path in VERSIONS.glob("*.json")}
+    assert kinds.pop("7") == "external" and {*kinds.values()} == {"run"}  # of earlier versions
+
+
+def external(values: dict[str, Any]) -> None:
+    model = {"name": "My model (v2), 4-bit", "predictions_sha256": "cd" * 32}
+    values.update(kind="external", recipe={}, seed=None, training_splits=[], expect=None, code={})
+    values.update(model=model, training={}, precision=None)
+
+
+def test_predictions_from_elsewhere_have_no_code_and_the_digest_of_their_file(
+    tmp_path: Path,
+) -> None:
+    record = load_record(changed(tmp_path, external))
+    assert (record.title, record.identity) == ("My model (v2), 4-bit", "cd" * 32)
+    assert record.digests == "cdcdcdcd" and record.code == {}
+    assert not record.ranked and record.contaminated is None
+    known = changed(tmp_path, lambda v: (external(v), v.update(training_splits=["train"])))
+    assert load_record(known).ranked
 
 
 @pytest.mark.parametrize(
@@ -113,7 +129,23 @@ def test_a_checkpoint_from_elsewhere_has_neither_recipe_nor_seed(tmp_path: Path)
             lambda v: v.update(kind="run", recipe={"name": "a", "hash": "b"}),
             "seed: the record of a run has one",
         ),
-        (lambda v: v.update(kind="somewhere"), "kind: Input should be 'run' or 'elsewhere'"),
+        (
+            lambda v: v.update(kind="somewhere"),
+            "kind: Input should be 'run', 'elsewhere' or 'external'",
+        ),
+        (
+            lambda v: (external(v), v.update(code={"version": "0.1.0"})),
+            "kind external: the code that made the predictions is not known",
+        ),
+        (
+            lambda v: (external(v), v["model"].pop("predictions_sha256")),
+            "model has no 'predictions_sha256'",
+        ),
+        (
+            lambda v: (external(v), v["model"].update(name="a\nb")),
+            r"model\.name: 'a\\nb' is no name",
+        ),
+        (lambda v: (external(v), v.update(seed=1)), "kind external: .*neither recipe nor seed"),
     ],
 )
 def test_what_is_wrong_with_one_from_elsewhere_is_named(
@@ -133,8 +165,8 @@ def test_what_is_wrong_with_one_from_elsewhere_is_named(
             r"metrics\.accuracy\.mean: unknown field",
         ),
         (
-            lambda v: v.update(schema_version=7),
-            "schema_version 7 is newer than what this version reads, 6; update vle-bench",
+            lambda v: v.update(schema_version=8),
+            "schema_version 8 is newer than what this version reads, 7; update vle-bench",
         ),
         (lambda v: v["metrics"]["accuracy"].update(value=float("nan")), "NaN is no JSON number"),
         (lambda v: v["training"].update(seconds=float("inf")), "Infinity is no JSON number"),
