@@ -27,6 +27,7 @@ from vle_bench.json_files import JsonObject, parse, reading
 from vle_bench.metrics.vqa import whole
 from vle_bench.tasks import load_task
 from vle_bench.tasks.catalogue import CATALOGUE, JOINED, tasks_of
+from vle_bench.tasks.choice import CHOSEN
 from vle_bench.tasks.predictions import Id, Prediction
 from vle_bench.tasks.vqa import id_column
 
@@ -208,7 +209,7 @@ def with_text_ids(content: Any, id_key: str, official: Sequence[Id]) -> Any:
 
 def is_among(one: JsonObject, answer_key: str, choices: Sequence[str]) -> bool:
     """Whether an answer is one of the choices, and the one that `choice` names if it is given."""
-    index = one.get("choice")
+    index = one.get(CHOSEN)
     if type(index) is int and index in range(len(choices)):
         return bool(choices[index] == one[answer_key])
     return index is None and one[answer_key] in choices
@@ -220,7 +221,7 @@ def choice_values(
     """Return the values of a prediction: the answer itself, or the index among the choices."""
     if by_text:
         return {"answer": one[answer_key]}
-    chosen = one.get("choice", choices.index(one[answer_key]))
+    chosen = one.get(CHOSEN, choices.index(one[answer_key]))
     return {"chosen": chosen, "scores": [float(k == chosen) for k in range(len(choices))]}
 
 

@@ -24,6 +24,8 @@ from vle_bench.tasks.base import Collate, Reading, Settings, Task, predict_in_ba
 from vle_bench.tasks.predictions import Id, Prediction, Scores, by_id, is_probability
 from vle_bench.tasks.vcr import NUM_TOKEN_TYPES, object_inputs, texts_of, too_few_types
 
+CHOSEN = "choice"  # key of a results file: the index of the choice from 0
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -140,7 +142,7 @@ class Choice:
         table = sorted(zip(own, questions[column], questions["choices"], strict=True))
         chosen = [(given, predicted[i]["chosen"], choices) for i, given, choices in table]
         rows = [
-            {"question_id": given, "choice": index, "answer": choices[index]}
+            {"question_id": given, CHOSEN: index, "answer": choices[index]}
             for given, index, choices in chosen
         ]
         return json.dumps(rows) + "\n"
