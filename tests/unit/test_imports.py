@@ -28,6 +28,7 @@ FLOOR = {
     "atomic": 1,
     "json_files": 1,
     "model_bounds": 1,
+    "model_families": 1,
     "strict_yaml": 1,
     "errors": 0,
     "progress": 0,

@@ -24,7 +24,7 @@ from vle_bench.evaluation.precision import DTYPES, device_name, precision_name
 from vle_bench.json_files import JsonObject
 from vle_bench.progress import Bar
 from vle_bench.recipe.schema import Recipe
-from vle_bench.tasks.base import logits_of
+from vle_bench.tasks.base import output_of
 from vle_bench.training.feed import Step
 from vle_bench.training.run import Run, build
 from vle_bench.training.train import optimizer_step
@@ -246,7 +246,7 @@ def evaluation(run: Run, ways: Ways, count: int, batch_size: int, bar: Bar) -> M
 
     def answer(batch: Batch) -> None:
         with run.accelerator.autocast():
-            logits = logits_of(run.model, batch, run.accelerator.device)
+            logits = output_of(run.model, batch, run.accelerator.device).logits
         run.task.predictions(logits, batch["ids"], run.data.labels)
 
     for number in range(-1, count):

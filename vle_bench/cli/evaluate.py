@@ -12,6 +12,7 @@ from vle_bench.cli.environment import is_first_process, print_rows, quiet_librar
 from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.request import (
+    EVALUATION_BATCH_SIZE,
     Asked,
     Request,
     check_joined_output,
@@ -21,6 +22,7 @@ from vle_bench.evaluation.request import (
     record_file,
     refuse_existing,
 )
+from vle_bench.model_families import FAMILIES
 from vle_bench.tasks.catalogue import CATALOGUE, JOINED, SCORED, within
 from vle_bench.training.launch import check_launch
 
@@ -77,6 +79,43 @@ TrainedOnOption = Annotated[
         help="trained elsewhere: training splits, such as train+val; without it, never ranked",
     ),
 ]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="|".join(FAMILIES),
+        help="family of a checkpoint from elsewhere; one of another class is refused",
+    ),
+]
+ProtocolOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="trained elsewhere: how it is asked, if not in the published way; "
+        + "; ".join(
+            f"{name}: {', '.join(family.protocols)}"
+            for name, family in FAMILIES.items()
+            if len(family.protocols) > 1
+        ),
+    ),
+]
+PromptOption = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="--model generate: the text around {question}"),
+]
+AnswersOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="--model blip: the answers to rank; the data's if not given"),
+]
+BatchSizeOption = Annotated[
+    int,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=100_000,
+        help="questions (VCR: choices) a batch; changes memory and speed only",
+    ),
+]
 PublishedOption = Annotated[
     str | None,
     typer.Option(
@@ -121,6 +160,11 @@ def evaluate(
     max_text_length: LengthOption = None,
     resize: ResizeOption = None,
     trained_on: TrainedOnOption = None,
+    model: ModelOption = None,
+    protocol: ProtocolOption = None,
+    prompt: PromptOption = None,
+    answers: AnswersOption = None,
+    batch_size: BatchSizeOption = EVALUATION_BATCH_SIZE,
     published: PublishedOption = None,
 ) -> None:
     """Score a checkpoint on a split with labels.
@@ -135,13 +179,24 @@ def evaluate(
         raise RequestError(
             "evaluate: --server-result goes with --split test-dev, and without --with"
         )
-    asked = Asked(task, max_text_length, resize.value if resize else None, trained_on)
+    asked = Asked(
+        task,
+        max_text_length,
+        resize.value if resize else None,
+        trained_on,
+        model,
+        protocol,
+        prompt,
+        answers,
+    )
     if other is not None:
         refuse_with_joined({"--precision": precision, **asked.options})
     if published is not None:
         published_lines(published, "", "")  # refuse a misspelt name before the work
     joined = other is not None
-    request = requested(checkpoint, recipe, data, split, precision, asked, joined=joined)
+    request = requested(
+        checkpoint, recipe, data, split, precision, asked, batch_size, joined=joined
+    )
     quiet_libraries()
     if other is not None:
         root = request.data_root if data or recipe else None
@@ -198,10 +253,10 @@ def score(
     from vle_bench.analysis.model_card import write_cards
     from vle_bench.data.prepared import read_manifest
     from vle_bench.evaluation.evaluate import evaluate_checkpoint
+    from vle_bench.evaluation.other_models import task_asked
     from vle_bench.evaluation.published_checkpoint import (
         is_elsewhere,
         read_training,
-        task_asked,
         trained_on,
     )
     from vle_bench.evaluation.record import same_dataset
@@ -209,7 +264,7 @@ def score(
     from vle_bench.models.pretrained import resolve
 
     checkpoint, split = request.checkpoint, request.split
-    run, name = evaluation_folder(checkpoint), task_asked(checkpoint, request.asked)
+    run, name = evaluation_folder(checkpoint), task_asked(request)
     other_data = None
     if not is_elsewhere(checkpoint):
         trained = trained_on(resolve(checkpoint), read_training(resolve(checkpoint)))
@@ -256,6 +311,11 @@ def predict(
     task: TaskOption = None,
     max_text_length: LengthOption = None,
     resize: ResizeOption = None,
+    model: ModelOption = None,
+    protocol: ProtocolOption = None,
+    prompt: PromptOption = None,
+    answers: AnswersOption = None,
+    batch_size: BatchSizeOption = EVALUATION_BATCH_SIZE,
 ) -> None:
     """Answer a split in the official submission format.
 
@@ -263,16 +323,24 @@ def predict(
     --with QA2R`. A run of vcr_joint has both.
     """
     refuse_existing(output)
-    asked = Asked(task, max_text_length, resize.value if resize else None)
-    request = requested(checkpoint, recipe, data, split, precision, asked)
+    asked = Asked(
+        task,
+        max_text_length,
+        resize.value if resize else None,
+        model=model,
+        protocol=protocol,
+        prompt=prompt,
+        answers=answers,
+    )
+    request = requested(checkpoint, recipe, data, split, precision, asked, batch_size)
     quiet_libraries()
     from vle_bench.evaluation.evaluate import predict_checkpoint
 
     accelerator = scoring_accelerator()
     count, source = predict_checkpoint(request, output, accelerator=accelerator, other=other)
     if is_first_process():
-        answers = f"{count:,} answer" + "s" * (count != 1)
-        print(f"written: {output} ({answers}, each question of {split} once)")
+        number = f"{count:,} answer" + "s" * (count != 1)
+        print(f"written: {output} ({number}, each question of {split} once)")
         whole = SOURCES[source].server_split
         if whole is not None and split != whole:
             print(f"The server only accepts complete files: --split {whole} answers every question")
@@ -285,6 +353,7 @@ def requested(
     split: str | None,
     precision: str | None,
     asked: Asked,
+    batch_size: int,
     *,
     joined: bool = False,
 ) -> Request:
@@ -317,7 +386,7 @@ def requested(
     workers = TrainGroup.model_fields["num_workers"].default
     if loaded is not None:
         workers = loaded.train.num_workers
-    return Request(checkpoint, root, chosen, workers, precision=precision, asked=asked)
+    return Request(checkpoint, root, chosen, workers, batch_size, precision, asked)
 
 
 def published_lines(model: str, source: str, task: str) -> list[str]:
@@ -375,11 +444,19 @@ def print_record(record: "Record") -> None:
 
 
 def settings_of(record: "Record") -> str:
-    """Text length and pictures of a checkpoint from elsewhere, and what was asked for instead."""
+    """How a checkpoint from elsewhere was asked, and what was asked for instead."""
     model = record.model
-    if "pictures" not in model:
+    if not {"pictures", "protocol"} & model.keys():
         return "joined by annot_id"
+    parts = [str(model["protocol"])] if "protocol" in model else []
+    if "prompt" in model:
+        parts.append(f"prompt {model['prompt']!r}")
+    if "max_text_length" in model:
+        parts.append(f"texts of at most {model['max_text_length']} tokens")
+    if "pictures" in model:
+        given = model["pictures"]
+        parts.append(
+            f"pictures: {model['resize']} ({given})" if "resize" in model else f"pictures: {given}"
+        )
     asked = f" (asked for: {model['asked']})" if "asked" in model else ""
-    length = f"texts of at most {model['max_text_length']} tokens"
-    resize = f"{model['resize']} ({model['pictures']})" if "resize" in model else model["pictures"]
-    return f"{length}, pictures: {resize}{asked}"
+    return f"{', '.join(parts)}{asked}"

@@ -193,7 +193,8 @@ def choose(
     """Choose the pixel store of prepared data that holds exactly what a model would read.
 
     Args:
-        processor: the model's, a VLEProcessor.
+        processor: the model's, a VLEProcessor or one with its `transform`; None as `transform`:
+            it makes no squares, and no store fits.
         wanted: name of the folder; None: any that fits.
         changed: augmentation changes the pictures before they are resized.
 
@@ -203,6 +204,10 @@ def choose(
     Raises:
         RequestError: the wanted store is missing, damaged or does not fit.
     """
+    if processor.transform is None:
+        if wanted is not None:
+            raise RequestError(f"data.pixels: {wanted}: this model reads no squares; leave it out")
+        return None, ""
     folders = sorted(path.parent for path in Path(data.root).glob(f"{PREFIX}*/{FACTS}"))
     if wanted is not None:
         folders = [Path(data.root) / wanted]

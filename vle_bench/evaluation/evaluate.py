@@ -6,16 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 
 from vle_bench import atomic
+from vle_bench.data.asking import Asking
 from vle_bench.data.pixels import choose
 from vle_bench.data.prepared import check_labelled, check_whole
 from vle_bench.data.sources import seen
 from vle_bench.errors import RequestError, RunFailed, few
-from vle_bench.evaluation import published_checkpoint
+from vle_bench.evaluation import other_models, published_checkpoint
 from vle_bench.evaluation.precision import autocast, device_name, scoring_precision, set_tf32
 from vle_bench.evaluation.provenance import code_version, library_versions
 from vle_bench.evaluation.published_checkpoint import (
@@ -38,11 +40,14 @@ from vle_bench.evaluation.request import (
     predictions_file,
     to_be_replaced,
 )
+from vle_bench.model_families import FAMILIES
 from vle_bench.models import pretrained
-from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Data, Inference, Task
 from vle_bench.tasks.predictions import Id, Prediction, Scores, write_predictions
+
+# Facts of a model that make another evaluation, beside those of its files
+COMPARED = ("resize", "max_text_length", "protocol", "prompt", "pictures", "answers_sha256")
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ class Loaded:
     task: Task
     data: Data
     model: torch.nn.Module
-    processor: VLEProcessor
+    processor: Any
     labels: list[str]
     sha256: str
     files_sha256: str
@@ -78,12 +83,9 @@ def load(request: Request, accelerator: Accelerator, *, labelled: bool) -> Loade
         labelled: refuse a split without labels.
     """
     folder, split, asked = pretrained.resolve(request.checkpoint), request.split, request.asked
+    family = other_models.family_of(folder, asked.model)
     training = None if is_elsewhere(folder) else read_training(folder)
-    if training is None:
-        described, processor = published_checkpoint.described(folder, asked)
-    else:
-        asked.refuse(folder, training.task)
-        described, processor = Described.of(training), pretrained.load_processor(folder)
+    described, processor = other_models.described(folder, family, training, request)
     trained_in = training.progress.precision if training else None
     precision = scoring_precision(trained_in, request.precision, accelerator.device)
     if training and not trained_in and not request.precision and accelerator.is_main_process:
@@ -100,16 +102,16 @@ def load(request: Request, accelerator: Accelerator, *, labelled: bool) -> Loade
         check_labelled(data, split)
     if training is None:
         published_checkpoint.check_splits(asked, data.manifest.source)
-    labels = answers(folder, data, training)
-    task.check(data, split, described.input_settings)
+    labels, of_answers = other_models.answers(folder, family, training, asked, data)
+    described = replace(described, model={**described.model, **of_answers})
+    if not isinstance(processor, Asking):
+        task.check(data, split, described.input_settings)
     # Before the model is read: a run that goes on may replace its best/ at any time.
     sha256 = published_checkpoint.weights_sha256(folder)
     files_sha256 = pretrained.files_sha256(folder)
-    model = pretrained.load_model(folder, task.architecture)
-    if training is None:
-        published_checkpoint.check_head(folder, model, labels)
-    else:
-        pretrained.check_vocabulary(folder, processor, model)
+    model = other_models.load_model(folder, family, training, task.architecture, processor, labels)
+    if training is None and FAMILIES[family].answers == "head":
+        other_models.refuse_strange(folder, labels, data, split)
     return Loaded(
         request,
         folder,
@@ -124,15 +126,6 @@ def load(request: Request, accelerator: Accelerator, *, labelled: bool) -> Loade
         files_sha256,
         precision,
     )
-
-
-def answers(folder: Path, data: Data, training: Training | None) -> list[str]:
-    """Return the checkpoint's own answers by class, which may differ from the data's."""
-    if not data.labels:
-        return []
-    if training is None:
-        return published_checkpoint.answers(folder)
-    return pretrained.load_labels(folder)
 
 
 def training_data(loaded: Loaded) -> dict[str, str]:
@@ -153,7 +146,7 @@ def predict_split(loaded: Loaded, task: Task, accelerator: Accelerator) -> list[
         RunFailed: logits or weights are not finite.
     """
     set_tf32(loaded.training is not None and loaded.training.progress.tf32)
-    _, note = choose(loaded.data, loaded.processor)
+    note = "" if isinstance(loaded.processor, Asking) else choose(loaded.data, loaded.processor)[1]
     if note and accelerator.is_main_process:
         print(f"pixels: {note}", file=sys.stderr)
     try:
@@ -283,12 +276,12 @@ def refuse_another(record: Path, loaded: Loaded) -> None:
     elif there.data.get("manifest_hash", loaded.data.manifest.hash) != loaded.data.manifest.hash:
         other = f"of other data than {loaded.request.data_root}"
     else:
-        length, ours = "max_text_length", loaded.described.training_splits
+        ours = loaded.described.training_splits
+        facts = {**loaded.described.model, **loaded.processor.facts}
         pairs = {
             "split": (there.split, loaded.request.split),
             "precision": (there.precision, loaded.precision),
-            "resize": (model.get("resize"), loaded.processor.resize),
-            length: (model.get(length), loaded.described.model.get(length)),
+            **{key: (model.get(key), facts[key]) for key in COMPARED if key in facts},
         }
         if (
             there.training_splits
@@ -343,7 +336,8 @@ def record_of(
             "parameters": sum(p.numel() for p in loaded.model.parameters()),
             "checkpoint_sha256": loaded.sha256,
             "files_sha256": loaded.files_sha256,
-            "resize": loaded.processor.resize,
+            "class": type(loaded.model).__name__,
+            **loaded.processor.facts,
         },
         data=data,
         precision=loaded.precision,

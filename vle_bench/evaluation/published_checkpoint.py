@@ -45,14 +45,6 @@ def is_elsewhere(path: Path) -> bool:
     return not (pretrained.resolve(path) / pretrained.TRAINING_FILE).is_file()
 
 
-def task_asked(path: Path, asked: Asked) -> str:
-    """The task of a checkpoint, ours or from elsewhere, without loading it."""
-    folder = pretrained.resolve(path)
-    if is_elsewhere(folder):
-        return task_of(folder, pretrained.read_config(folder / "config.json"), asked.task)
-    return read_training(folder).task
-
-
 def read_training(folder: Path) -> Training:
     """Read training.json of a checkpoint of ours, checked before anything is computed."""
     path = folder / pretrained.TRAINING_FILE

@@ -1,5 +1,6 @@
 """A request to score a checkpoint, and the files to write: checked before any work. No torch."""
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,16 +28,24 @@ class Asked:
     """Settings given on the command line for a checkpoint from elsewhere; None: as in its folder.
 
     Args:
-        task: needed only where config.json names no architecture.
+        task: needed only where config.json names no architecture, or it answers several tasks.
         max_text_length: tokens.
         resize: how a picture becomes the model's square; see `VLEProcessor`.
         trained_on: splits of the data, such as `train+val`; None: not known.
+        model: a family of `vle_bench.model_families`; a checkpoint of another one is refused.
+        protocol: one of the family's ways of asking.
+        prompt: the text around a question, with `{question}` in it.
+        answers: file of the answers to choose from.
     """
 
     task: str | None = None
     max_text_length: int | None = None
     resize: "Resize | None" = None
     trained_on: str | None = None
+    model: str | None = None
+    protocol: str | None = None
+    prompt: str | None = None
+    answers: Path | None = None
 
     @property
     def options(self) -> dict[str, str | int | None]:
@@ -46,6 +55,10 @@ class Asked:
             "--max-text-length": self.max_text_length,
             "--resize": self.resize,
             "--trained-on": self.trained_on,
+            "--model": self.model,
+            "--protocol": self.protocol,
+            "--prompt": self.prompt,
+            "--answers": None if self.answers is None else str(self.answers),
         }
 
     def refuse(self, folder: Path, task: str) -> None:
@@ -53,13 +66,22 @@ class Asked:
         if self.task not in (None, task):
             raise RequestError(f"{folder}: was trained for {task}, not for --task {self.task}")
         given = [name for name, value in self.options.items() if value is not None]
-        if named := [name for name in given if name != "--task"]:
+        if named := [name for name in given if name not in ("--task", "--model")]:
             said = "whose training.json says it"
             raise RequestError(f"{folder}: a checkpoint of vle-bench, {said}; leave {named[0]} out")
 
     def changes(self) -> str:
-        """Name the settings that differ from the folder's, for the record; empty if none do."""
-        given = {"resize": self.resize, "max_text_length": self.max_text_length}
+        """Name the settings that differ from the folder's, for the record; empty if none do.
+
+        A prompt and a list of answers are named by the start of their SHA-256: they are long.
+        """
+        given = {
+            "resize": self.resize,
+            "max_text_length": self.max_text_length,
+            "protocol": self.protocol,
+            "prompt": self.prompt and hashlib.sha256(self.prompt.encode()).hexdigest()[:8],
+            "answers": self.answers and file_sha256(self.answers)[:8],
+        }
         return ", ".join(f"{name} {value}" for name, value in given.items() if value is not None)
 
 

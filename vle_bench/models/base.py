@@ -1,13 +1,18 @@
 """Interfaces of a model: what training, evaluation and measurement may ask of it.
 
 No module outside of the model's own package names a submodule of it. A model that is only evaluated
-here implements `Predictor`; a model that is fine-tuned here implements `TrainableModel`.
+here implements `Predictor`; a model that is fine-tuned here implements `TrainableModel`. A model of
+transformers comes from a `ModelModule`, with a processor of its own.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
+
+from vle_bench.json_files import JsonObject
 
 
 @runtime_checkable
@@ -59,4 +64,60 @@ class TrainableModel(Predictor, Protocol):
 
     def grown_weights(self, config: Mapping[str, object]) -> int:
         """Count the weights by which tables have grown since a checkpoint with this config.json."""
+        ...
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a model is asked.
+
+    Args:
+        protocol: one of its family's.
+        prompt: the text around a question, with `{question}` in it; None: the family's own.
+        max_text_length: tokens of a question; None: as the folder says.
+    """
+
+    protocol: str
+    prompt: str | None = None
+    max_text_length: int | None = None
+
+
+class Reader(Protocol):
+    """A processor that was read from the files beside the weights.
+
+    It is `vle_bench.data.asking.Asking`, or a task's collator calls it as it calls a VLEProcessor.
+    """
+
+    @property
+    def facts(self) -> JsonObject:
+        """Return what decides the input, for the record: protocol, prompt, pictures, ..."""
+        ...
+
+
+class ModelModule(Protocol):
+    """A module of a model of transformers; its family's row names it.
+
+    The output of its model has `logits`, (B, labels) or with choices (B, most choices of a
+    question), or it is `vle_bench.data.asking.Words`. What cannot be chosen has the logit
+    `NO_CHOICE`.
+    """
+
+    def read(self, folder: Path, way: Way) -> Any:
+        """Return the `Reader` of a checkpoint folder.
+
+        Raises:
+            RequestError: a file is missing or does not fit.
+        """
+        ...
+
+    def load(self, folder: Path, reader: Any, labels: list[str]) -> nn.Module:
+        """Load the weights in float32.
+
+        Args:
+            reader: from `read`.
+            labels: the answers to choose from; empty for a model that answers in its own words.
+
+        Raises:
+            RequestError: the weights are damaged, missing, or of another shape.
+        """
         ...

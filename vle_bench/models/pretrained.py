@@ -14,7 +14,7 @@ from torch import Tensor
 from vle_bench import atomic, models
 from vle_bench.atomic import file_sha256
 from vle_bench.data.label_map import labels_digest, read_label_map
-from vle_bench.errors import RequestError, RunFailed, first_line
+from vle_bench.errors import RequestError, RunFailed, few, first_line
 from vle_bench.json_files import read_json as read_json
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.pretrained_model import LoadingInfo, VLEPreTrainedModel
@@ -238,7 +238,8 @@ def load_counting_new(
     """
     # Refuse equal keys: transformers would silently take the last one.
     read_json(folder / "config.json")
-    model, info = _from_pretrained(folder, architecture, head_may_be_new, config)
+    cls = getattr(models, architecture)
+    model, info = _from_pretrained(cls, folder, head_may_be_new, config)
     grown = model.grown_weights(read_json(folder / "config.json"))
     if new_head:
         return model, model.reset_head() + grown
@@ -258,14 +259,35 @@ def load_counting_new(
     return model, sum(named[name].numel() for name in new) + grown
 
 
+def load_whole(cls: Any, folder: Path) -> Any:
+    """Load a model of transformers' class `cls`, in float32 and every weight from the folder.
+
+    Raises:
+        RequestError: weights are damaged, missing, unknown or of another shape.
+    """
+    read_json(folder / "config.json")  # refuses equal keys
+    model, info = _from_pretrained(cls, folder, True, {})
+    # Older versions of transformers saved the numbers of the positions.
+    unknown = [key for key in info["unexpected_keys"] if not key.endswith("position_ids")]
+    problems = {
+        "missing": info["missing_keys"],
+        "unknown": unknown,
+        "of another shape": {name for name, *_ in info["mismatched_keys"]},
+    }
+    for problem, keys in problems.items():
+        if keys:
+            raise RequestError(
+                f"{folder}: weights that are {problem} for {cls.__name__}: {few(keys)}"
+            )
+    return model
+
+
 def _from_pretrained(
-    folder: Path, architecture: str, head_may_be_new: bool, config: Mapping[str, object]
-) -> tuple[VLEPreTrainedModel, LoadingInfo]:
+    cls: Any, folder: Path, head_may_be_new: bool, config: Mapping[str, object]
+) -> tuple[Any, LoadingInfo]:
     """Call `from_pretrained` and turn its many errors into a RequestError that names the folder."""
     try:
-        loaded: tuple[VLEPreTrainedModel, LoadingInfo] = getattr(
-            models, architecture
-        ).from_pretrained(
+        loaded: tuple[Any, LoadingInfo] = cls.from_pretrained(
             str(folder),
             output_loading_info=True,
             local_files_only=True,
@@ -283,7 +305,7 @@ def _from_pretrained(
     except (TypeError, AttributeError, LookupError, ArithmeticError) as error:
         kind = type(error).__name__
         raise RequestError(
-            f"{folder / 'config.json'}: no {architecture} can be built: {kind}: {first_line(error)}"
+            f"{folder / 'config.json'}: no {cls.__name__} can be built: {kind}: {first_line(error)}"
         ) from error
     # A damaged config.json may fail anywhere.
     except Exception as error:

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 from transformers import ProcessorMixin as Processor
 
+from vle_bench.data.asking import Asking, AskingCollator, Questions, Words
 from vle_bench.data.collate import Batch
 from vle_bench.data.loader import load_batches
 from vle_bench.data.pixels import PixelStore, choose
 from vle_bench.data.prepared import PreparedData as Data
 from vle_bench.errors import RunFailed, first_of
+from vle_bench.json_files import JsonObject
 from vle_bench.progress import Bar
 from vle_bench.tasks.predictions import Id, Prediction, Scores
 
@@ -150,6 +152,17 @@ class Task(Protocol):
         """
         ...
 
+    def asked(self, rows: JsonObject) -> Questions:
+        """Return rows of the questions in words, for a model that makes its input itself.
+
+        Args:
+            rows: columns of the questions' table.
+
+        Raises:
+            RequestError: the task cannot be asked in words.
+        """
+        ...
+
     def collator(self, reading: Reading, augment: Any = None) -> Collate:
         """Return the function from indices of a micro-batch to its tensors.
 
@@ -206,16 +219,14 @@ def predict_in_batches(task: Task, inference: Inference) -> list[Prediction]:
         RunFailed: examples whose logits are not finite, with their number and the first ids.
     """
     model, accelerator, data = inference.model, inference.accelerator, inference.data
-    split, processor = inference.split, inference.processor
+    split = inference.split
     questions = data.questions(split)
     all_batches = task.evaluation_batches(questions, inference.batch_size)
     own = all_batches[accelerator.process_index :: accelerator.num_processes]
     # Every process makes as many passes: sharded weights are gathered from all of them in each.
     passes = math.ceil(len(all_batches) / accelerator.num_processes)
     batches = own + all_batches[:1] * (passes - len(own))
-    pixels, _ = choose(data, processor)
-    settings = inference.input_settings
-    collate = task.collator(Reading(questions, data.images, processor, settings, pixels=pixels))
+    collate = collator_of(task, inference, questions)
     predictions: list[Prediction] = []
     broken: list[Id] = []  # examples with a logit that is NaN or infinite
     was_training = model.training
@@ -230,10 +241,10 @@ def predict_in_batches(task: Task, inference: Inference) -> list[Prediction]:
     with outermost, bar:
         for number, batch in enumerate(loader):
             with context():
-                logits = logits_of(model, batch, accelerator.device)
+                output = output_of(model, batch, accelerator.device)
             if number < len(own):
-                predictions += task.predictions(logits, batch["ids"], inference.labels)
-                finite = logits.isfinite().flatten(1).all(1).tolist()
+                rows, finite = answers_of(task, output, batch["ids"], inference.labels)
+                predictions += rows
                 broken += [i for i, sound in zip(batch["ids"], finite, strict=True) if not sound]
             bar.advance()
     model.train(was_training)
@@ -244,15 +255,36 @@ def predict_in_batches(task: Task, inference: Inference) -> list[Prediction]:
     return gathered
 
 
-def logits_of(model: torch.nn.Module, batch: Batch, device: torch.device) -> torch.Tensor:
+def collator_of(task: Task, inference: Inference, questions: Dataset) -> Collate:
+    """Return what makes batches of the questions, without labels: the task's way or the model's."""
+    processor, images = inference.processor, inference.data.images
+    if isinstance(processor, Asking):
+        return AskingCollator(questions, images, processor, task.asked)
+    pixels, _ = choose(inference.data, processor)
+    settings = inference.input_settings
+    return task.collator(Reading(questions, images, processor, settings, pixels=pixels))
+
+
+def output_of(model: torch.nn.Module, batch: Batch, device: torch.device) -> Any:
     """Run the model on a collated batch without its labels."""
     tensors = {
         name: value.to(device, non_blocking=True)
         for name, value in batch["inputs"].items()
         if name != "labels"
     }
-    logits: torch.Tensor = model(**tensors).logits
-    return logits
+    return model(**tensors)
+
+
+def answers_of(
+    task: Task, output: Any, ids: Sequence[Id], labels: list[str]
+) -> tuple[list[Prediction], list[bool]]:
+    """Read a prediction for each example, and whether its logits are finite."""
+    if isinstance(output, Words):
+        rows = zip(ids, output.rows, strict=True)
+        return [Prediction(i, row) for i, row in rows], output.finite
+    logits: torch.Tensor = output.logits
+    finite: list[bool] = logits.isfinite().flatten(1).all(1).tolist()
+    return task.predictions(logits, ids, labels), finite
 
 
 def refuse_broken(split: str, ids: Sequence[Id], examples: int) -> None:

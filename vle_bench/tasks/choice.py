@@ -11,6 +11,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from vle_bench.data.asking import Questions
 from vle_bench.data.augment import Views
 from vle_bench.data.collate import NO_CHOICE, QuestionChoiceCollator, TaggedChoiceCollator
 from vle_bench.data.loader import grouped_order, image_batches
@@ -19,6 +20,7 @@ from vle_bench.data.prepared import PreparedData, open_prepared
 from vle_bench.data.tagged_text import record_of, tagged_in
 from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.errors import RequestError, RunFailed
+from vle_bench.json_files import JsonObject
 from vle_bench.metrics.bootstrap import figure, figures
 from vle_bench.tasks.base import Collate, Reading, Settings, Task, predict_in_batches
 from vle_bench.tasks.predictions import Id, Prediction, Scores, by_id, is_probability
@@ -90,6 +92,9 @@ class Choice:
 
     def augmentation(self, settings: Settings, seed: int, epoch: int) -> Views | None:
         return Views.of(settings, seed, epoch)
+
+    def asked(self, rows: JsonObject) -> Questions:
+        return Questions(rows["question_id"], rows["question"], rows["choices"])
 
     def collator(self, reading: Reading, augment: Views | None = None) -> Collate:
         settings = reading.input_settings

@@ -17,6 +17,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from vle_bench.data.asking import Questions
 from vle_bench.data.augment import Draws
 from vle_bench.data.collate import WIDTH, ChoiceCollator, Part
 from vle_bench.data.loader import grouped_order, image_batches
@@ -105,6 +106,9 @@ class VCR:
 
     def augmentation(self, settings: Settings, seed: int, epoch: int) -> Draws | None:
         return None
+
+    def asked(self, rows: Row) -> Questions:
+        raise RequestError(f"{self.name}: a model of words cannot be asked for it")
 
     def collator(self, reading: Reading, augment: Any = None) -> Collate:
         return self.choices(reading)

@@ -13,6 +13,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from vle_bench.data.asking import Asking, Questions
 from vle_bench.data.augment import Views
 from vle_bench.data.collate import QuestionCollator
 from vle_bench.data.loader import grouped_order, image_batches
@@ -45,6 +46,7 @@ class VQA:
         kinds: columns of the questions by which the accuracy is broken down, beside their types.
         results: see `Source`.
         choices: id → the answers among which a question's is; empty: any answer of the label map.
+        scores_choices: the model has a logit for each of these choices, not for each label.
         unanswerable: predict too how probable the answer UNANSWERABLE is, if it is a class.
     """
 
@@ -58,6 +60,7 @@ class VQA:
     kinds: tuple[str, ...] = ()
     results: tuple[str, str] = RESULTS
     choices: Mapping[Id, Sequence[str]] = field(default_factory=dict)
+    scores_choices: bool = False
     unanswerable: bool = False
 
     def predict(self, inference: Inference) -> list[Prediction]:
@@ -65,7 +68,12 @@ class VQA:
         if CHOICES in questions.column_names:
             choices = dict(zip(questions["question_id"], questions[CHOICES], strict=True))
         unanswerable = UNANSWERABLE in questions.column_names
-        task = replace(self, choices=choices, unanswerable=unanswerable)
+        task = replace(
+            self,
+            choices=choices,
+            scores_choices=isinstance(inference.processor, Asking),
+            unanswerable=unanswerable,
+        )
         return predict_in_batches(task, inference)
 
     def open(self, root: Path) -> PreparedData:
@@ -106,6 +114,9 @@ class VQA:
 
     def augmentation(self, settings: Settings, seed: int, epoch: int) -> Views | None:
         return Views.of(settings, seed, epoch)
+
+    def asked(self, rows: Row) -> Questions:
+        return Questions(rows["question_id"], rows["question"], rows.get(CHOICES))
 
     def collator(self, reading: Reading, augment: Views | None = None) -> Collate:
         return QuestionCollator(
@@ -148,12 +159,18 @@ class VQA:
     ) -> list[Prediction]:
         """Read the most probable of each question's choices.
 
-        A choice that is not in the label map cannot be chosen; if none is, the first one is.
+        A choice that is not in the label map cannot be chosen; if none is, the first one is. The
+        score is the sigmoid of its logit; of a model that scores the choices, its share among them.
         """
         classes = {answer: label for label, answer in enumerate(labels)}
         predictions = []
         for i, row in zip(ids, logits.float().cpu(), strict=True):
             choices = self.choices[i]
+            if self.scores_choices:
+                share, place = row[: len(choices)].double().softmax(0).max(0)
+                values = {"answer": choices[int(place)], "score": round(share.item(), 6)}
+                predictions.append(Prediction(i, values))
+                continue
             label_of = {c: classes.get(c, classes.get(normalize_answer(c))) for c in choices}
             known = {c: row[label].item() for c, label in label_of.items() if label is not None}
             answer = max(known, key=known.__getitem__) if known else choices[0]

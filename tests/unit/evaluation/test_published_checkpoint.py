@@ -985,7 +985,7 @@ def test_a_converted_meter_checkpoint_is_scored(work):
     torch.save({"state_dict": load_file(METER / "state_dict.safetensors")}, work / "meter.ckpt")
     word_tokenizer().save_pretrained(work / "words")
     classes = json.loads((METER / "meta.json").read_text(encoding="utf-8"))["num_labels"]
-    names = [f"answer {i}" for i in range(classes)]
+    names = ["red", *(f"answer {i}" for i in range(1, classes))]
     write(work / "answers.json", names)
     write(work / "few.json", names[:-1])
     command = (

@@ -252,11 +252,11 @@ def test_a_question_is_predicted_among_its_own_choices(tmp_path, monkeypatch):
     data, task = prepared("aokvqa-choices", official, tmp_path / "data")
     monkeypatch.setattr(vqa, "predict_in_batches", lambda task, _: task.choices)
     questions = data.questions("test")
-    assert task.predict(SimpleNamespace(data=data, split="test")) == dict(
+    assert task.predict(SimpleNamespace(data=data, split="test", processor=None)) == dict(
         zip(questions["question_id"], questions["choices"], strict=True)
     )
     direct, task = prepared("aokvqa", official, tmp_path / "direct")
-    assert task.predict(SimpleNamespace(data=direct, split="test")) == {}
+    assert task.predict(SimpleNamespace(data=direct, split="test", processor=None)) == {}
 
 
 def test_unanswerable_questions(tmp_path):

@@ -111,6 +111,11 @@ class VLEProcessor(ProcessorMixin):
         return "published-vcr" if self.boxes_as_squashed else "crop"
 
     @property
+    def facts(self) -> dict[str, str]:
+        """Return what the record says of the input, see `models.base.Reader`."""
+        return {"resize": self.resize}
+
+    @property
     def square(self) -> tuple[int | None, int | None]:
         """Width and height of the model's images in pixels; None if that depends on the picture."""
         settings = self.image_processor
