@@ -12,6 +12,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.dropout import Dropout, applies, attention, dropout
+from vle_bench.models.vle.joint import together
 
 
 def few_queries(queries: int, others: int, width: int, heads: int) -> bool:
@@ -52,16 +53,14 @@ class VLEAttentionProjections(nn.Module):
         Returns:
             (B, Q, D).
         """
-        query = self._heads(self.query(hidden))  # (B, h, Q, d)
         p = self.dropout if self.training else 0.0
         on_cpu = hidden.device.type == "cpu"
         queries, others, width = hidden.shape[1], other.shape[1], hidden.shape[2]
         # On GPUs more than one query has not been measured against the fused kernels.
         few = queries == 1 or (on_cpu and few_queries(queries, others, width, self.num_heads))
         if few and not self.eager:
-            return self._of_few_queries(query, other, mask, p)
-        key = self._heads(self.key(other))  # (B, h, L, d)
-        value = self._heads(self.value(other))  # (B, h, L, d)
+            return self._of_few_queries(self._heads(self.query(hidden)), other, mask, p)
+        query, key, value = map(self._heads, self._projected(hidden, other))
         # On a CPU torch has no fused kernel with dropout, and its fallback is slower than this.
         if self.eager or (p and on_cpu):
             query = query * query.shape[-1] ** -0.5
@@ -73,6 +72,14 @@ class VLEAttentionProjections(nn.Module):
         else:
             context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=p)
         return context.transpose(1, 2).flatten(2)
+
+    def _projected(self, hidden: Tensor, other: Tensor) -> tuple[Tensor, ...]:
+        """Return queries (B, Q, D), keys and values (B, L, D)."""
+        if self.eager:
+            return self.query(hidden), self.key(other), self.value(other)
+        if hidden is other:
+            return together(hidden, self.query, self.key, self.value)
+        return self.query(hidden), *together(other, self.key, self.value)
 
     def _of_few_queries(
         self, query: Tensor, other: Tensor, mask: Tensor | None, p: float

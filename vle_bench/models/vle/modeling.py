@@ -15,6 +15,7 @@ from transformers.utils import ModelOutput
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.disentangled import use_short_text_attention
 from vle_bench.models.vle.dropout import use_cheap_dropout
+from vle_bench.models.vle.joint import use_joint_projections
 from vle_bench.models.vle.layers import VLECrossLayer, VLEPooler
 from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
 
@@ -68,6 +69,7 @@ class VLEModel(VLEPreTrainedModel):
         use_cheap_dropout(self.text_model)
         self.vision_model = CLIPVisionModel(config.vision_config)
         self.vision_model.embeddings.patch_embedding.__class__ = PatchEmbedding
+        use_joint_projections(self.vision_model)
         self.text_projection_layer = nn.Linear(config.text_config.hidden_size, width)
         self.image_projection_layer = nn.Linear(config.vision_config.hidden_size, width)
         self.token_type_embeddings = nn.Embedding(config.num_token_types, width)
