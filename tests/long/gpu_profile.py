@@ -86,7 +86,9 @@ def kernels(setting: Setting, report: Report, work: Work, step: Callable[[], Any
         step()
         setting.wait()
     time_of = "self_device_time_total" if setting.on_gpu else "self_cpu_time_total"
-    events = sorted(profiler.key_averages(), key=lambda event: -getattr(event, time_of))
+    # Calls of the driver's functions, which take no time of the device, are listed too.
+    events = [event for event in profiler.key_averages() if getattr(event, time_of)]
+    events.sort(key=lambda event: -getattr(event, time_of))
     total = sum(getattr(event, time_of) for event in events) or 1
     calls = sum(event.count for event in events)
     text = f"{total / 1e3:.1f} ms in {calls} kernels and copies"

@@ -118,7 +118,7 @@ def first_steps(feed: Feed) -> list[list[MicroBatch]]:
         lambda epoch: WithoutPixels(
             feed.collator(epoch), recipe, feed.input_settings["max_text_length"], pad_token_id
         ),
-        accumulation=batch_layout(train.batch_size, train.per_device_batch_size, 1),
+        accumulation=batch_layout(train.batch_size, train.micro_batch, 1),
         stage_steps=stage_steps,
     )
     count = min(STEPS, total)

@@ -99,7 +99,7 @@ def enough_memory(recipe: Recipe) -> Iterator[None]:
         if not full and "can't allocate memory" not in str(error):
             raise
         raise RunFailed(
-            f"bench: no memory for micro-batches of {recipe.train.per_device_batch_size} questions "
+            f"bench: no memory for micro-batches of {recipe.train.micro_batch} questions "
             f"of {recipe.model.image_size} pixels; give a smaller train.per_device_batch_size"
         ) from error
 
@@ -163,7 +163,7 @@ def measure(
         "image_size_pixels": run.recipe.model.image_size,
         "steps": count,
         "questions_per_step": train.batch_size,
-        "questions_per_micro_batch": train.per_device_batch_size,
+        "questions_per_micro_batch": train.micro_batch,
         "matmul_peak_tflop_per_second": peaks[OURS] / 1e12,
         "training_time_shares": {
             k: seconds / sum(shares.values()) for k, seconds in shares.items()

@@ -138,17 +138,17 @@ def validate(
     """
     from vle_bench.recipe.load import load_recipe
     from vle_bench.recipe.preflight import missing_files
-    from vle_bench.recipe.schema import batch_layout
+    from vle_bench.recipe.schema import AUTO, batch_layout
 
     changes = [a for a in recipes if "=" in a] + list(overrides or [])
     for path in (a for a in recipes if "=" not in a):
         loaded = load_recipe(path, changes)
         print(f"# {path}: valid, hash {loaded.hash}")
         print(loaded.to_yaml().rstrip())
-        micro = batch_layout(loaded.train.batch_size, loaded.train.per_device_batch_size, 1)
-        print(
-            f"# one process: {micro} micro-batches of {loaded.train.per_device_batch_size} a step"
-        )
+        train = loaded.train
+        micro = batch_layout(train.batch_size, train.micro_batch, 1)
+        fit = ", more where a GPU holds them" * (train.per_device_batch_size == AUTO)
+        print(f"# one process: {micro} micro-batches of {train.micro_batch} a step{fit}")
         for line in missing_files(loaded):
             print("# missing: " + line.replace("\n", "\n#   "))
 

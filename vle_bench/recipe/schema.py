@@ -22,6 +22,8 @@ MOST_STEPS = 10**8
 MOST_EPOCHS = 10**4
 MOST_WORKERS = 256
 MOST_TIMES = 10**6  # of learning_rate
+AUTO = "auto"
+AUTO_WITHOUT_GPU = 32  # questions in a micro-batch, at most
 
 Split = Annotated[str, Field(pattern=r"^[\w.-]+(\+[\w.-]+)*$")]
 
@@ -157,6 +159,16 @@ def steps_or_minutes(value: object) -> object:
     return value
 
 
+def number_or_auto(value: object) -> object:
+    """Check a number of questions, or "auto"."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if value != AUTO and not (whole and 1 <= int(str(value)) <= MOST_QUESTIONS):
+        raise ValueError(
+            f"1 to {MOST_QUESTIONS:,} questions, or auto, are expected, not {shortened(value)}"
+        )
+    return value
+
+
 class TrainGroup(Group):
     seed: int = Field(0, ge=0, lt=2**32)
     """Decides initial weights, order and augmentation."""
@@ -166,8 +178,9 @@ class TrainGroup(Group):
     """Optimiser steps, whatever `epochs` says."""
     batch_size: int = Field(512, ge=1, le=MOST_QUESTIONS)
     """Questions in one optimiser step, over all devices and micro-batches."""
-    per_device_batch_size: int = Field(32, ge=1, le=MOST_QUESTIONS)
-    """Questions in one forward pass on one device; changes memory and speed only."""
+    per_device_batch_size: Annotated[int | Literal["auto"], BeforeValidator(number_or_auto)] = 32
+    """Questions in one forward pass on one device; changes memory and speed only. `auto` takes as
+    many as fit a GPU's memory, and the run folder keeps the number."""
     learning_rate: float = Field(7e-6, gt=0, lt=1)
     """Peak learning rate of the pre-trained encoders."""
     lr_mult_head: float = Field(50, ge=0, le=MOST_TIMES)
@@ -222,9 +235,16 @@ class TrainGroup(Group):
     )
     """Where else to log."""
 
+    @property
+    def micro_batch(self) -> int:
+        """Return the number of `per_device_batch_size`; for `auto` what is taken without a GPU."""
+        if isinstance(self.per_device_batch_size, int):
+            return self.per_device_batch_size
+        return largest_divisor(self.batch_size, AUTO_WITHOUT_GPU)
+
     @model_validator(mode="after")
     def batch_divides(self) -> "TrainGroup":
-        batch_layout(self.batch_size, self.per_device_batch_size, 1)
+        batch_layout(self.batch_size, self.micro_batch, 1)
         return self
 
 
@@ -328,6 +348,11 @@ def batch_layout(batch_size: int, per_device_batch_size: int, num_processes: int
         f"{per_device_batch_size} × {num_processes} process{'es' * (num_processes > 1)}; "
         f"what would: {', or '.join(ways)}"
     )
+
+
+def largest_divisor(number: int, most: int) -> int:
+    """Return the largest divisor of `number` that is at most `most`."""
+    return next(d for d in range(min(number, most), 0, -1) if number % d == 0)
 
 
 def nearest_divisors(number: int, wanted: int) -> str:

@@ -48,9 +48,6 @@ def accelerator_for(settings: "TrainGroup", folder: Path) -> tuple[Accelerator, 
         RequestError: an accelerate configuration with hyper-parameters in it; a global batch that
             does not divide; a choice that this hardware or this configuration cannot run.
     """
-    # Recipes need pydantic, which `make gpu-check` does without.
-    from vle_bench.recipe.schema import batch_layout
-
     check_launch(os.environ)
     set_tf32(settings.tf32)
     order_products()
@@ -60,22 +57,40 @@ def accelerator_for(settings: "TrainGroup", folder: Path) -> tuple[Accelerator, 
         log_with=settings.trackers or None,
         project_dir=str(folder),
     )
-    accumulation = batch_layout(
-        settings.batch_size, settings.per_device_batch_size, accelerator.num_processes
-    )
-    accelerator.gradient_accumulation_steps = accumulation
+    accumulation = share_out(accelerator, settings)
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         check_deepspeed(settings)
-        accelerator.state.deepspeed_plugin.deepspeed_config |= {
-            "train_micro_batch_size_per_gpu": settings.per_device_batch_size,
-            "gradient_accumulation_steps": accumulation,
-            "gradient_clipping": settings.max_grad_norm or 0.0,  # 0 means never to DeepSpeed
-        }
     if accelerator.is_fsdp2 and settings.compile:
         raise RequestError(
             "train.compile: not with FSDP2 in this version; take DDP, or train.compile=false"
         )
     return accelerator, accumulation
+
+
+def share_out(accelerator: Accelerator, settings: "TrainGroup") -> int:
+    """Tell Accelerate how the global batch is cut, before the model is prepared.
+
+    Returns:
+        The micro-batches that each process accumulates for one global batch.
+
+    Raises:
+        RequestError: the global batch does not divide.
+    """
+    # Recipes need pydantic, which `make gpu-check` does without.
+    from vle_bench.recipe.schema import batch_layout
+
+    size, processes = settings.micro_batch, accelerator.num_processes
+    if settings.per_device_batch_size == "auto":  # a number is chosen once there is a model
+        size = math.gcd(size, settings.batch_size // processes) or 1
+    accumulation = batch_layout(settings.batch_size, size, processes)
+    accelerator.gradient_accumulation_steps = accumulation
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        accelerator.state.deepspeed_plugin.deepspeed_config |= {
+            "train_micro_batch_size_per_gpu": size,
+            "gradient_accumulation_steps": accumulation,
+            "gradient_clipping": settings.max_grad_norm or 0.0,  # 0 means never to DeepSpeed
+        }
+    return accumulation
 
 
 def leave_cores(accelerator: Accelerator, processes: int) -> None:

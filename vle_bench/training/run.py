@@ -28,6 +28,7 @@ from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Task
 from vle_bench.training import engine, feed
+from vle_bench.training.micro_batch import with_number
 from vle_bench.training.optim import (
     AverageWeights,
     learning_rate_schedule,
@@ -129,7 +130,7 @@ def build(
         RequestError: the recipe does not fit the data, the checkpoint or the hardware.
     """
     train = recipe.train
-    accelerator, accumulation = engine.accelerator_for(train, folder)
+    accelerator, _ = engine.accelerator_for(train, folder)
     engine.leave_cores(accelerator, train.num_workers)
     set_seed(train.seed)
     task = load_task(recipe.task)
@@ -141,6 +142,8 @@ def build(
     input_settings = task.input_settings(recipe.model.model_dump(), types)
     for split in {recipe.data.train, recipe.data.evaluate, recipe.data.report}:
         task.check(data, split, input_settings)
+    recipe = with_number(recipe, model, accelerator)
+    accumulation = engine.share_out(accelerator, recipe.train)
     pixels, pixels_note = feed.pixels_of(recipe, data, processor)
     if train.gradient_checkpointing:
         engine.checkpoint_activations(model)
@@ -269,7 +272,7 @@ def announce(run: Run) -> None:
     )
     print(
         f"batch {train.batch_size} = {world} process{'es' * (world > 1)} × {run.accumulation} "
-        f"micro-batch{'es' * (run.accumulation > 1)} × {train.per_device_batch_size}; "
+        f"micro-batch{'es' * (run.accumulation > 1)} × {train.micro_batch}; "
         f"{run.total_steps} steps, {warmup_steps(run.total_steps, train.warmup_fraction)} of them "
         f"warm-up; run folder {run.folder}"
     )

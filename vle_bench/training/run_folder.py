@@ -14,7 +14,7 @@ from vle_bench.json_files import JsonObject, read_json
 from vle_bench.models import pretrained
 from vle_bench.recipe.keys import LAYOUT, changed_keys
 from vle_bench.recipe.load import load_recipe
-from vle_bench.recipe.schema import Recipe
+from vle_bench.recipe.schema import AUTO, Recipe
 from vle_bench.strict_yaml import validated
 from vle_bench.training import checkpoints
 
@@ -93,6 +93,9 @@ def refuse_other_recipe(folder: Path, old: JsonObject, new: JsonObject) -> None:
 
     Other changed keys are printed.
     """
+    if new["train"]["per_device_batch_size"] == AUTO:  # the run goes on with its number
+        kept = {"per_device_batch_size": old["train"]["per_device_batch_size"]}
+        new = {**new, "train": {**new["train"], **kept}}
     changed, harmless = changed_keys(old, new)
     if deciding := [line for line in changed if not LAYOUT.match(line)]:
         raise RequestError(
@@ -105,6 +108,21 @@ def refuse_other_recipe(folder: Path, old: JsonObject, new: JsonObject) -> None:
     if harmless:
         lines = "; ".join(harmless)
         print(f"{folder}: changed, to no effect on the result: {lines}", flush=True)
+
+
+def with_kept_number(recipe: Recipe, state: str | None) -> Recipe:
+    """Give a run that goes on the micro-batches that it began with, where the recipe says `auto`.
+
+    With others it would not end with the same bytes.
+
+    Args:
+        state: path of the training state that it goes on from.
+    """
+    if state is None or recipe.train.per_device_batch_size != AUTO:
+        return recipe
+    number = recipe_of_state(Path(state)).train.per_device_batch_size
+    train = recipe.train.model_copy(update={"per_device_batch_size": number})
+    return recipe.model_copy(update={"train": train})
 
 
 def tidy(folder: Path, log_bytes: int) -> None:

@@ -62,7 +62,7 @@ def train(recipe: Recipe, folder: Path, resume: bool = False) -> Record:
         start = on_main(lambda: run_folder.take(stack, values, folder, result, resume))
         if start == "finished":
             return load_record(result)
-        run = build(recipe, folder)
+        run = build(run_folder.with_kept_number(recipe, start), folder)
         run.started = started
         begin(run, start)
         with stop_on_signals(prints=run.accelerator.is_main_process) as stop:
