@@ -37,6 +37,7 @@ MOST_FLOATS = {
     "classifier_dropout": 1.0,
     "pooler_dropout": 1.0,
     "initializer_range": 1e3,
+    "token_type_range": 1e3,
     "initializer_factor": 1e3,
     "layer_norm_eps": 1.0,
 }
@@ -122,6 +123,7 @@ FUSION_KEYS: tuple[str, ...] = (
     "hidden_dropout_prob",
     "attention_probs_dropout_prob",
     "initializer_range",
+    "token_type_range",
     "layer_norm_eps",
     "classifier_dropout",
 )

@@ -26,6 +26,9 @@ class VLEConfig(PreTrainedConfig):
         vision_config: configuration of a CLIP vision encoder, or its dict.
         num_token_types: rows of the fusion's type table: 0 text, 1 image, 2 + i object i.
         num_hidden_layers: fusion layers on each side.
+        token_type_range: standard deviation of fresh rows of the type table; None:
+            `initializer_range`. Types that stand out let a model find out early which words name
+            which object (docs/lab-notes.md).
     """
 
     model_type = "vle"
@@ -42,6 +45,7 @@ class VLEConfig(PreTrainedConfig):
     hidden_dropout_prob: float | int = 0.1
     attention_probs_dropout_prob: float | int = 0.1
     initializer_range: float = 0.02
+    token_type_range: float | None = None
     layer_norm_eps: float = 1e-12
     classifier_dropout: float | int | None = None
     # For VLEForMLM. The default of transformers is not to tie.
@@ -77,6 +81,12 @@ class VLEConfig(PreTrainedConfig):
                 f"patch_size {vision.patch_size}: no patch fits"
             )
         super().__post_init__(**kwargs)
+
+    @property
+    def type_deviation(self) -> float:
+        """Standard deviation of fresh rows of the type table."""
+        own = self.token_type_range
+        return self.initializer_range if own is None else own
 
     @property
     def num_patches(self) -> int:

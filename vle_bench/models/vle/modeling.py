@@ -80,6 +80,14 @@ class VLEModel(VLEPreTrainedModel):
         self.cross_modal_text_pooler = VLEPooler(width)
         self.post_init()
 
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        # Without a range of its own nothing is drawn a second time: seeds keep their weights.
+        own = self.config.token_type_range
+        if own is not None and module is getattr(self, "token_type_embeddings", None):
+            nn.init.normal_(self.token_type_embeddings.weight, std=own)
+
     def get_input_embeddings(self) -> nn.Module:
         words: nn.Module = self.text_model.get_input_embeddings()
         return words

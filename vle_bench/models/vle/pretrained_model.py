@@ -181,7 +181,7 @@ class VLEPreTrainedModel(PreTrainedModel):
         new = nn.Embedding(
             num_token_types, old.embedding_dim, device=old.weight.device, dtype=old.weight.dtype
         )
-        new.weight.normal_(std=self.config.initializer_range)
+        new.weight.normal_(std=self.config.type_deviation)
         new.weight[: old.num_embeddings] = old.weight
         self._encoder.token_type_embeddings = new
         self.config.num_token_types = num_token_types
