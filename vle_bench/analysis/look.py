@@ -26,6 +26,7 @@ from vle_bench.training.feed import Feed
 
 EXAMPLES = 24
 EPOCHS = 3  # of training whose views are shown
+NOT_SHOWN = {"captions": "captions"}
 AFTER_ANSWER = "qa2r"  # the part whose texts hold the right answer
 NEAR = 50  # ids that may be meant instead of an unknown one
 
@@ -74,6 +75,8 @@ def open_look(data: PreparedData, split: str | None, feed: Feed | None) -> Look:
         RequestError: there is no such split, it has no examples, or the texts of the recipe's task
             hold right answers that the split does not have.
     """
+    if data.form in NOT_SHOWN:
+        raise RequestError(f"{data.root}: `look` does not show {NOT_SHOWN[data.form]} so far")
     known = data.manifest.splits
     split = split or (feed.recipe.data.train if feed else "train" if "train" in known else "")
     split = split or next(iter(known), "train")

@@ -13,7 +13,7 @@ from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Task
 from vle_bench.tasks.catalogue import CATALOGUE
-from vle_bench.training.feed import label_maps
+from vle_bench.training.feed import head_settings
 from vle_bench.training.run import Built, from_config, model_of
 
 VOCABULARY = 1000  # of the tokenizer of synthetic texts, more than they have words
@@ -24,6 +24,12 @@ def with_synthetic_data(
 ) -> Recipe:
     """Write synthetic data for all splits of a recipe; return the recipe with them as its data."""
     data, size = recipe.data, recipe.train.batch_size
+    facts = CATALOGUE[recipe.task]
+    if facts.form == "captions":
+        raise RequestError(
+            f"task {recipe.task}: has no synthetic data so far; bench reads the prepared data that "
+            "data.root names"
+        )
     splits = (data.train, data.evaluate, data.report)
     there = {table for split in splits for table in tables(split, set())}
     training = tables(data.train, there)
@@ -91,7 +97,7 @@ def model_builder(recipe: Recipe) -> Callable[[Recipe, Task, PreparedData], Buil
     def sized_model(recipe: Recipe, task: Task, data: PreparedData) -> Built:
         tokenizer = task.tokenizer(data, recipe.data.train, VOCABULARY)
         config.text_config.pad_token_id = tokenizer.pad_token_id
-        for name, value in label_maps(data).items():
+        for name, value in head_settings(recipe, data).items():
             setattr(config, name, value)
         return from_config(recipe, task, config, tokenizer)
 

@@ -33,8 +33,9 @@ Spec = Annotated[
     str | None,
     typer.Argument(
         metavar="[SPEC]",
-        help="own: a data file (.csv, .tsv, .json, .jsonl, .parquet), a folder, "
-        "hub:owner/name[@revision], or a YAML that names one; see docs/own-data.md",
+        help="own, captions: a data file (.csv, .tsv, .json, .jsonl, .parquet), a folder, "
+        "hub:owner/name[@revision], or a YAML that names one; captions: tars too; see "
+        "docs/own-data.md and docs/pretrain.md",
     ),
 ]
 Check = Annotated[
@@ -101,6 +102,27 @@ MaxTextLength = Annotated[
 ]
 
 
+Images = Annotated[
+    Path | None,
+    typer.Option(help="captions: folder where the paths of pictures start; that of the file"),
+]
+LeaveOut = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="DATA|FILE",
+        help="captions, visual-genome: pictures that are evaluated on, by COCO id; a prepared "
+        "folder (all splits but train, or FOLDER:split+split), dataset_coco.json, a COCO JSON, a "
+        "file of ids; or `nothing`. May be repeated",
+    ),
+]
+Classes = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=100_000,
+        help="visual-genome: how many of the most frequent names of objects are classes; 1,600",
+    ),
+]
 Pixels = Annotated[
     int | None,
     typer.Option(
@@ -194,6 +216,9 @@ def prepare(
     published_targets: PublishedTargets = False,
     visual_genome: VisualGenome = None,
     vg_image_data: VisualGenomeImages = None,
+    images: Images = None,
+    leave_out: LeaveOut = None,
+    classes: Classes = None,
     tokenizer: Tokenizer = None,
     max_text_length: MaxTextLength = None,
     pixels: Pixels = None,
@@ -214,6 +239,9 @@ def prepare(
         "--visual-genome": visual_genome,
         "--vg-image-data": vg_image_data,
         "--seed": seed,
+        "--images": images,
+        "--leave-out": leave_out or None,
+        "--classes": classes,
     }
     check_request(source, official, output, options)
     check_pixels(pixels, pixels_resize, check)

@@ -1,4 +1,4 @@
-"""Batches for the second stage of pre-training on VCR: masked words, texts with other pictures."""
+"""Masked words, and batches for the second stage of pre-training on VCR."""
 
 import json
 from dataclasses import dataclass
@@ -90,17 +90,56 @@ def mask_words(
     rng: np.random.Generator,
 ) -> tuple[list[int], NDArray[np.int64]]:
     """Mask 15 % of the tokens except [CLS] and [SEP], at least one; also return the positions."""
+    special = np.isin(input_ids, (tokenizer.cls_token_id, tokenizer.sep_token_id))
+    places = np.flatnonzero(~special)
+    positions = places[draw_masked(len(places), rng)]
+    return hide(input_ids, positions, tokenizer, words, rng), positions
+
+
+def mask_whole_words(
+    input_ids: list[int],
+    word_ids: list[int | None],
+    tokenizer: PreTrainedTokenizerBase,
+    words: NDArray[np.int64],
+    rng: np.random.Generator,
+) -> tuple[list[int], NDArray[np.int64]]:
+    """Mask 15 % of the words, at least one, and each with all of its tokens.
+
+    Args:
+        word_ids: the number of each token's word; None for special tokens and padding.
+
+    Returns:
+        The ids, and the positions of the masked tokens.
+    """
+    numbers = np.array([-1 if number is None else number for number in word_ids])
+    whole = np.unique(numbers[numbers >= 0])
+    positions = np.flatnonzero(np.isin(numbers, whole[draw_masked(len(whole), rng)]))
+    return hide(input_ids, positions, tokenizer, words, rng), positions
+
+
+def draw_masked(count: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Draw which of `count` places are masked (count,), at least one."""
+    chosen: NDArray[np.bool_] = rng.random(count) < MASKED
+    if count and not chosen.any():
+        chosen[rng.integers(count)] = True
+    return chosen
+
+
+def hide(
+    input_ids: list[int],
+    positions: NDArray[np.int64],
+    tokenizer: PreTrainedTokenizerBase,
+    words: NDArray[np.int64],
+    rng: np.random.Generator,
+) -> list[int]:
+    """Hide most of the masked tokens, replace a few by other words, and leave the rest."""
     ids = np.array(input_ids)
-    places = np.flatnonzero(~np.isin(ids, (tokenizer.cls_token_id, tokenizer.sep_token_id)))
-    chosen = rng.random(len(places)) < MASKED
-    if len(places) and not chosen.any():
-        chosen[rng.integers(len(places))] = True
-    positions = places[chosen]
     kind = rng.random(len(positions))
     ids[positions[kind < HIDDEN]] = tokenizer.mask_token_id
     replaced = positions[(kind >= HIDDEN) & (kind < HIDDEN + REPLACED)]
     ids[replaced] = rng.choice(words, len(replaced))
-    return ids.tolist(), positions
+    hidden: list[int] = ids.tolist()
+    return hidden
 
 
 def pad_masked(

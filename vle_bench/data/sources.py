@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-Form = Literal["vqa", "choice", "vcr", "retrieval"]
+Form = Literal["vqa", "choice", "vcr", "retrieval", "captions"]
 RESULTS = ("question_id", "answer")  # of VQA v2
 
 
@@ -86,6 +86,7 @@ class Source:
 
 
 _VQA_SUMMARY = "vle_bench.data.prepare.vqa_summary:lines"
+_PAIR_SUMMARY = "vle_bench.data.prepare.pairs:summary"
 _VCR_SUMMARY = "vle_bench.data.prepare.vcr_summary:lines"
 _BY_NAME = "vle_bench.data.prepare.by_name"
 _LABEL_OPTIONS = ("--label-map", "--published-targets")
@@ -279,6 +280,25 @@ SOURCES: dict[str, Source] = {
         results=("", "direct_answer"),
         options=("--label-map",),
         num_answers=2000,
+    ),
+    # Pairs of pictures and texts, for pre-training
+    "captions": Source(
+        title="captions",
+        form="captions",
+        splits=("train", "val", "test"),
+        prepare="vle_bench.data.prepare.captions:prepare",
+        summary=_PAIR_SUMMARY,
+        options=("SPEC", "--images", "--leave-out"),
+    ),
+    "visual-genome": Source(
+        title="Visual Genome",
+        form="captions",
+        splits=("train", "val", "test"),
+        prepare="vle_bench.data.prepare.visual_genome:prepare",
+        summary=_PAIR_SUMMARY,
+        options=("--classes", "--label-map", "--leave-out"),
+        image_size=(500, 375),
+        questions_per_image=(50,),
     ),
     # Karpathy's test splits, 1,000 and 5,000 images; published figures only.
     "flickr30k": Source("Flickr30K", "retrieval", published=("test",), metrics=_RECALL),

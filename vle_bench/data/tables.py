@@ -79,6 +79,26 @@ VCR_RECORDS = pa.schema(
 )
 VCR_QUESTIONS = VCR_RECORDS.insert(2, pa.field("image_row", pa.int64()))
 
+# A pair of a picture and a text, for pre-training. `box` is that of a phrase, x1, y1, x2, y2 in
+# pixels of the picture; null for a text about the whole picture. The objects are those that may be
+# painted over beside this text; their classes are indices into the label map.
+PAIR_TEXT = pa.schema(
+    [
+        ("caption", pa.string()),
+        ("box", pa.list_(pa.float64())),
+        ("object_boxes", pa.list_(pa.list_(pa.float64()))),
+        ("object_classes", pa.list_(pa.int64())),
+    ]
+)
+PAIRS = pa.schema(
+    [
+        ("pair_id", pa.int64()),
+        ("image_id", pa.int64()),
+        ("image_row", pa.int64()),
+        *PAIR_TEXT,
+    ]
+)
+
 Refuse = Callable[
     [JsonObject, str], None
 ]  # (row, what is wrong with it): raises, or leaves the row out

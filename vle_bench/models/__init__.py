@@ -16,6 +16,7 @@ from vle_bench.models.vle.heads import (
 )
 from vle_bench.models.vle.modeling import VLEModel
 from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
+from vle_bench.models.vle.pretraining import VLEForPreTraining
 from vle_bench.models.vle.pretraining_heads import (
     VLEForITM,
     VLEForMLM,
@@ -33,6 +34,7 @@ __all__ = [
     "VLEForMLM",
     "VLEForMPC",
     "VLEForPBC",
+    "VLEForPreTraining",
     "VLEForVCRJoint",
     "VLEForVCRQ2A",
     "VLEForVCRQA2R",

@@ -12,14 +12,18 @@ from vle_bench.json_files import JsonObject
 HARMLESS = re.compile(
     r"train\.(num_workers|log_every|checkpoint_every|keep|trackers)|data\.(root|pixels)|expect(\..*)?"
 )
-# How the global batch is shared out: sums round differently, as on another number of processes.
+# How the global batch is shared out: sums round differently, as on another number of processes. ITM
+# draws its strangers from such a share, which is then part of the experiment.
 LAYOUT = re.compile(r"train\.per_device_batch_size")
 # Keys added after the first records. At these values they change nothing, so that they are left out
 # of the hashes of a recipe.
 ADDED = {
+    "data.mix": None,
     "data.pixels": None,
     "data.targets": "normalised",
+    "model.itm_candidates": 4,
     "model.new_head": False,
+    "model.objectives": None,
     "model.resize": None,
     "train.selection": "best",
 }
@@ -71,10 +75,12 @@ def hashed(values: JsonObject) -> JsonObject:
 
 def experiment_values(values: JsonObject) -> dict[str, object]:
     """Return the dotted keys that define an experiment: no seed, no layout, no harmless ones."""
+    matching = (values["model"].get("objectives") or {}).get("itm")
     return {
         key: value
         for key, value in flat(hashed(values)).items()
-        if not (HARMLESS.fullmatch(key) or LAYOUT.fullmatch(key) or key == "train.seed")
+        if not (HARMLESS.fullmatch(key) or key == "train.seed")
+        and (matching or not LAYOUT.fullmatch(key))
     }
 
 

@@ -46,6 +46,14 @@ class FirstStage(Group):
     """Share of all other questions among them, drawn anew each epoch."""
 
 
+class MixPart(Group):
+    root: str
+    """Folder of more pairs that `vle-bench prepare` wrote, or data.root."""
+    weight: float = Field(gt=0, le=MOST_TIMES)
+    """How often an epoch sees each of its pairs; of 1.5, half of the pairs twice, drawn anew in
+    each epoch. Users know it as `--train-data-upsampling-factors` of open_clip."""
+
+
 class DataGroup(Group):
     root: str
     """Folder that `vle-bench prepare` wrote."""
@@ -70,6 +78,9 @@ class DataGroup(Group):
     pixels: str | None = Field(None, pattern=r"^pixels-[\w.-]+$")
     """Pixel store of `root` that `prepare --pixels` wrote, which has to fit. null: one that fits,
     else the pictures are decoded. The pixels are the same."""
+    mix: list[MixPart] | None = Field(None, min_length=1, max_length=1000)
+    """Pre-training: data to train on beside `root`, each its split `train`. `root` has the weight
+    1 unless it is listed. Evaluation and report are of `root` alone."""
     allow_contaminated: bool = False
     """Let `evaluate` and `report` share images with `train`. The record is marked, never ranked."""
 
@@ -90,6 +101,15 @@ class DataGroup(Group):
         return self
 
     @model_validator(mode="after")
+    def mix_names_each_once(self) -> "DataGroup":
+        roots = [part.root.rstrip("/") for part in self.mix or []]
+        if double := next((root for root in roots if roots.count(root) > 1), None):
+            raise ValueError(f"data.mix: {double} is listed twice; one weight is its only one")
+        if self.mix and self.pixels is not None:
+            raise ValueError("data.pixels: not with data.mix, which decodes pictures")
+        return self
+
+    @model_validator(mode="after")
     def nothing_is_trained_and_scored(self) -> "DataGroup":
         shared = [key for key in ("evaluate", "report") if overlap(getattr(self, key), self.train)]
         if shared and not self.allow_contaminated:
@@ -107,6 +127,27 @@ class DataGroup(Group):
 class TokenizerGroup(Group):
     vocab_size: int = Field(1000, ge=8, le=MOST_WORDS)
     """Words and pieces of the tokenizer that is trained on the training questions."""
+
+
+Weight = Annotated[float, Field(ge=0, le=MOST_TIMES)]
+
+
+class ObjectivesGroup(Group):
+    mlm: Weight = 0
+    """Masked words, the picture seen."""
+    itm: Weight = 0
+    """Image-text matching: its own picture, or another one?"""
+    mpc: Weight = 0
+    """Masked patch-box classification: the class of an object that is painted over."""
+    pbc: Weight = 0
+    """Patch-box classification: the patches that a phrase speaks of."""
+
+    @model_validator(mode="after")
+    def one_at_least(self) -> "ObjectivesGroup":
+        if not any(self.model_dump().values()):
+            names = ", ".join(type(self).model_fields)
+            raise ValueError(f"at least one of {names} needs a weight above 0")
+        return self
 
 
 class ModelGroup(Group):
@@ -130,6 +171,11 @@ class ModelGroup(Group):
     alignment: Literal["on", "off"] = "on"
     """Texts that tag objects: object tokens, and types that tie words to them; off for neither (the
     ablation)."""
+    objectives: ObjectivesGroup | None = None
+    """Pre-training: the weight of each objective's loss; 0 for one that is left out."""
+    itm_candidates: int = Field(4, ge=1, le=1024)
+    """ITM: half of the strangers are the picture that the model itself takes most for a match,
+    among so many of the batch; 1 for all at random."""
 
     @model_validator(mode="after")
     def one_origin(self) -> "ModelGroup":
@@ -302,9 +348,24 @@ class Recipe(Group):
                 f"model.resize: published-vcr differs from crop in its boxes, and task {self.task} "
                 "has none; take crop"
             )
+        problems += self.pretraining_problems()
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def pretraining_problems(self) -> list[str]:
+        """Describe what a task with objectives lacks."""
+        objectives = self.model.objectives
+        if "model.objectives" not in CATALOGUE[self.task].keys:
+            return []
+        if objectives is None:
+            return [f"model.objectives: task {self.task} needs one, such as {{mlm: 1, itm: 1}}"]
+        if objectives.itm and self.train.per_device_batch_size < 2:
+            return [
+                "train.per_device_batch_size: 1 leaves no stranger for objective itm, which takes "
+                "them from the batch of a device; 2 is the least"
+            ]
+        return []
 
     @model_validator(mode="before")
     @classmethod

@@ -66,6 +66,10 @@ _VQA_KEYS = {
     "model.new_head": "its head scores any choice, whatever the data",
     **_AUGMENT_KEYS,
 }
+_PRETRAINING = "it answers questions"
+_PRETRAINING_KEYS = dict.fromkeys(
+    ("model.objectives", "model.itm_candidates", "data.mix"), _PRETRAINING
+)
 _VCR_KEYS = {
     "model.alignment": "its questions tag no objects",
 }
@@ -131,6 +135,19 @@ CATALOGUE: dict[str, TaskFacts] = {
         pooled=False,
         text_length=None,
         n_is_questions=False,  # it counts words
+    ),
+    "pretrain": TaskFacts(
+        "pre-training",
+        "captions",
+        "vle_bench.tasks.pretraining:PRETRAINING",
+        keys=_PRETRAINING_KEYS,
+        texts=2,
+        tokens=20,
+        reported=False,
+        boxes=True,
+        pooled=False,
+        n_is_questions=False,  # it counts words
+        hub_task="image-text-pretraining",
     ),
 }
 TRAINED = tuple(name for name, facts in CATALOGUE.items() if facts.trained)

@@ -56,6 +56,7 @@ class Scores:
         per_example: id -> score, in the order of the questions; their mean is the primary metric.
         kinds: kind -> the group of each example, in the order of the questions.
         per_answer_type, per_question_type: VQA's official accuracies by type.
+        losses: name -> mean loss, for the log of a training; losses are in no record.
     """
 
     n: int
@@ -65,6 +66,7 @@ class Scores:
     kinds: Mapping[str, Sequence[str]] = field(default_factory=dict)
     per_answer_type: Mapping[str, float] = field(default_factory=dict)
     per_question_type: Mapping[str, float] = field(default_factory=dict)
+    losses: Mapping[str, float] = field(default_factory=dict)
 
 
 def by_id(predictions: Sequence[Prediction], ids: Sequence[Id]) -> dict[Id, Prediction]:

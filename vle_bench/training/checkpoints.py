@@ -102,7 +102,7 @@ def save_state(run: Run) -> None:
         "threads": torch.get_num_threads(),
         "made_on": surroundings(run),
         "recipe": run.recipe.model_dump(mode="json"),
-        "data_manifest_hash": run.data.manifest.hash,
+        "data_manifest_hash": run.training_data.manifest.hash,
     }
     keep = run.recipe.train.keep
     on_main(lambda: write_state(run.folder / "checkpoints", weights, state, progress, keep))
@@ -118,7 +118,7 @@ def restore(run: Run, path: Path) -> None:
     if run.accelerator.distributed_type == DistributedType.DEEPSPEED:
         raise RequestError(f"{path}: {NO_STATES}, or give another --output-dir")
     progress = read_progress(path)
-    if (now := run.data.manifest.hash) != (then := progress["data_manifest_hash"]):
+    if (now := run.training_data.manifest.hash) != (then := progress["data_manifest_hash"]):
         raise RequestError(
             f"data.root: {run.recipe.data.root}: not the data of {path}: "
             f"manifest hash {then} -> {now}"

@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from vle_bench.data.collate import Batch
 from vle_bench.data.loader import Indices, load_batches
+from vle_bench.data.mix import mixed
 from vle_bench.data.pixels import PixelStore, choose
 from vle_bench.data.prepared import PreparedData, check_labelled
 from vle_bench.errors import RequestError
@@ -46,6 +47,8 @@ class Feed:
         questions: the table of the training split.
         input_settings: see `Task.input_settings`.
         pixels: the pixel store that training reads; None: pictures are decoded.
+        mix: the data that are trained on if they are mixed with others; their first pictures are
+            those of `data`. None: `data` alone.
     """
 
     recipe: Recipe
@@ -55,6 +58,12 @@ class Feed:
     processor: VLEProcessor
     input_settings: Settings
     pixels: PixelStore | None = None
+    mix: PreparedData | None = None
+
+    @property
+    def training_data(self) -> PreparedData:
+        """The data that are trained on."""
+        return self.mix or self.data
 
     def collator(self, epoch: int) -> Collate:
         """Return the function that collates a micro-batch of an epoch of training, augmented."""
@@ -69,7 +78,7 @@ class Feed:
         """Return how the model reads questions of these data."""
         return Reading(
             questions,
-            self.data.images,
+            self.training_data.images,
             self.processor,
             self.input_settings,
             self.data.labels,
@@ -164,7 +173,8 @@ def padded_text(
     length = inputs["input_ids"].shape[-1]
     target = min(math.ceil(length / TEXT_MULTIPLE) * TEXT_MULTIPLE, longest)
     missing = max(length, target) - length
-    fill = {"input_ids": pad_token_id, "attention_mask": 0, "token_type_ids": 0}
+    fill = {"input_ids": pad_token_id, "mlm_input_ids": pad_token_id}
+    fill |= {"attention_mask": 0, "token_type_ids": 0}
     return inputs | {
         name: torch.nn.functional.pad(inputs[name], (0, missing), value=value)
         for name, value in fill.items()
@@ -226,8 +236,9 @@ def of_recipe(recipe: Recipe, task: Task, data: PreparedData) -> Feed:
         processor = saved_processor(recipe, folder, config)
         types = max(config.num_token_types, task.num_token_types or 0)
     input_settings = task.input_settings(recipe.model.model_dump(), types)
-    questions, (pixels, _) = data.questions(recipe.data.train), pixels_of(recipe, data, processor)
-    return Feed(recipe, task, data, questions, processor, input_settings, pixels)
+    mix, (pixels, _) = mix_of(recipe, task, data), pixels_of(recipe, data, processor)
+    questions = (mix or data).questions(recipe.data.train)
+    return Feed(recipe, task, data, questions, processor, input_settings, pixels, mix)
 
 
 def has_checkpoint(run: Path) -> bool:
@@ -282,10 +293,26 @@ def refuse_augmentation(recipe: Recipe, data: PreparedData) -> None:
             )
 
 
+def mix_of(recipe: Recipe, task: Task, data: PreparedData) -> PreparedData | None:
+    """Return `data` of the recipe's root, mixed with others; None if it is trained on alone.
+
+    Raises:
+        RequestError: the parts do not fit each other.
+    """
+    if recipe.data.mix is None:
+        return None
+    root, parts = Path(recipe.data.root), {Path(part.root): part for part in recipe.data.mix}
+    main = parts.pop(root).weight if root in parts else 1.0
+    opened = [(task.open(folder), part.weight) for folder, part in parts.items()]
+    return mixed([(data, main), *opened])
+
+
 def pixels_of(
     recipe: Recipe, data: PreparedData, processor: VLEProcessor
 ) -> tuple[PixelStore | None, str]:
     """Choose the pixel store of a recipe, see `choose`; raises RequestError if it does not fit."""
+    if recipe.data.mix is not None:
+        return None, ""
     changed = recipe.augment != AugmentGroup()
     return choose(data, processor, recipe.data.pixels, changed=changed)
 
@@ -350,6 +377,12 @@ def label_maps(data: PreparedData) -> JsonObject:
     }
 
 
+def head_settings(recipe: Recipe, data: PreparedData) -> JsonObject:
+    """The configuration values that decide the heads: answers, and the objectives' weights."""
+    objectives = recipe.model.objectives
+    return label_maps(data) | ({"objectives": objectives.model_dump()} if objectives else {})
+
+
 def from_scratch(
     recipe: Recipe, task: Task, data: PreparedData
 ) -> tuple[VLEConfig, PreTrainedTokenizerBase]:
@@ -366,7 +399,7 @@ def from_scratch(
         "pad_token_id": tokenizer.pad_token_id,
     }
     values["vision_config"] = {**values["vision_config"], "image_size": recipe.model.image_size}
-    return VLEConfig(**values, **label_maps(data)), tokenizer
+    return VLEConfig(**values, **head_settings(recipe, data)), tokenizer
 
 
 def new_processor(

@@ -136,11 +136,13 @@ def build(
     task = load_task(recipe.task)
     data = feed.open_data(recipe, task)
     task = task.for_data(data)
-    questions = data.questions(recipe.data.train)
+    mix = feed.mix_of(recipe, task, data)
+    questions = (mix or data).questions(recipe.data.train)
     model, processor, new_parameters = (build_model or model_of)(recipe, task, data)
     types = model.config.num_token_types
     input_settings = task.input_settings(recipe.model.model_dump(), types)
-    for split in {recipe.data.train, recipe.data.evaluate, recipe.data.report}:
+    task.check(mix or data, recipe.data.train, input_settings)
+    for split in {recipe.data.evaluate, recipe.data.report}:
         task.check(data, split, input_settings)
     recipe = with_number(recipe, model, accelerator)
     accumulation = engine.share_out(accelerator, recipe.train)
@@ -166,6 +168,7 @@ def build(
         processor=processor,
         input_settings=input_settings,
         pixels=pixels,
+        mix=mix,
         pixels_note=pixels_note,
         folder=folder,
         accelerator=accelerator,
@@ -220,7 +223,8 @@ def from_config(
 def from_checkpoint(recipe: Recipe, task: Task, data: PreparedData, checkpoint: Path) -> Built:
     """Load a model from a checkpoint or run folder, with a new head where it has none."""
     folder, wanted = pretrained.resolve(checkpoint), recipe.model
-    if data.labels and not wanted.new_head:
+    # A head of another kind is left out, whatever its answers.
+    if data.labels and not wanted.new_head and may_hold(folder, task.architecture):
         refuse_other_answers(folder, data)
     model, new = pretrained.load_counting_new(
         folder,
@@ -229,13 +233,19 @@ def from_checkpoint(recipe: Recipe, task: Task, data: PreparedData, checkpoint: 
         new_head=wanted.new_head,
         image_size=wanted.image_size,
         num_token_types=pretrained.at_least_token_types(folder, task.num_token_types),
-        **feed.label_maps(data),
+        **feed.head_settings(recipe, data),
     )
     if damaged := pretrained.not_finite(model.named_parameters()):
         raise RequestError(
             f"{folder}: weights that are not finite (NaN or infinite): {few(damaged)}"
         )
     return model, feed.saved_processor(recipe, folder, model.config), new
+
+
+def may_hold(folder: Path, architecture: str) -> bool:
+    """Tell whether a checkpoint may have the head of an architecture, by its configuration."""
+    saved = pretrained.read_json(folder / "config.json").get("architectures")
+    return not saved or architecture in saved
 
 
 def refuse_other_answers(folder: Path, data: PreparedData) -> None:
@@ -268,7 +278,7 @@ def announce(run: Run) -> None:
     )
     print(
         f"model: {total:,} parameters, {trainable:,} trainable, {run.new_parameters:,} new; data: "
-        f"{len(run.questions):,} questions of {recipe.data.train} in {recipe.data.root}"
+        f"{len(run.questions):,} questions of {recipe.data.train} in {run.training_data.root}"
     )
     print(
         f"batch {train.batch_size} = {world} process{'es' * (world > 1)} × {run.accumulation} "

@@ -321,13 +321,16 @@ def score_now(run: Run) -> float:
                 run.recipe.train.num_workers,
             )
         )
-    metrics = run.task.score(predictions, run.data.questions(split)).metrics
-    values = {name: metric["value"] for name, metric in metrics.items()}
+    scores = run.task.score(predictions, run.data.questions(split))
+    values = {name: metric["value"] for name, metric in scores.metrics.items()}
     seconds = round(run.training_seconds, 2)
-    write_log(run, {"step": run.step, "split": split, "seconds": seconds, **values})
+    write_log(
+        run, {"step": run.step, "split": split, "seconds": seconds, **values, **scores.losses}
+    )
     if run.accelerator.is_main_process:
-        shown = "  ".join(f"{name} {100 * value:.2f}" for name, value in values.items())
-        print(f"step {run.step}: {split}: {shown}", flush=True)
+        shown = [f"{name} {100 * value:.2f}" for name, value in values.items()]
+        shown += [f"{name} {value:.4f}" for name, value in scores.losses.items()]
+        print(f"step {run.step}: {split}: {'  '.join(shown)}", flush=True)
     run.last = float(values[run.task.primary_metric])
     return run.last
 

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from vle_bench import models
 from vle_bench.models import SIZES, VLEConfig, VLEForMLM, VLEForMPC, VLEForVCRJoint, VLEForVCRQ2A
+from vle_bench.models.vle.pretraining_heads import black_out
 from vle_bench.training import engine
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "vle"
@@ -117,40 +118,65 @@ def tiny(**changes):
     return VLEConfig(**{**config, "id2label": {0: "cat", 1: "dog", 2: "cup"}, **changes})
 
 
-def test_masked_patches_are_not_seen():
+def one_object(patch):
+    """An object of each text, under one patch of a grid of four by four."""
+    mask = torch.zeros(3, 1, 16, dtype=torch.bool)
+    mask[:, 0, patch] = True
+    return {"object_patch_mask": mask, "object_mask": torch.ones(3, 1, dtype=torch.long)}
+
+
+def test_the_patches_of_an_object_are_painted_black():
     torch.manual_seed(0)
     _, inputs, _ = golden("VLEForPBC")
     model = VLEForMPC(tiny()).eval()
-    assert model.mpc_mask_embedding.std() > 0
-    masked = torch.zeros(3, 16, dtype=torch.bool)
-    masked[:, 5] = True
-    labels = torch.full((3, 16), -100)
-    labels[:, 5], labels[0, 7] = 2, 1  # the seventh is not masked: it does not count
     other = inputs["pixel_values"].clone()
     other[:, :, 8:16, 8:16] += 1  # patch 5 of a grid of four by four patches of 8 pixels
+    labels = torch.tensor([[2], [-100], [1]])
     with torch.inference_mode():
-        first = model(**inputs, masked_patches=masked, labels=labels)
-        second = model(**{**inputs, "pixel_values": other}, masked_patches=masked, labels=labels)
-        third = model(**{**inputs, "pixel_values": other}, masked_patches=~masked)
-    assert first.logits.shape == (3, 16, 3)
+        first = model(**inputs, **one_object(5), labels=labels)
+        second = model(**{**inputs, "pixel_values": other}, **one_object(5))
+        third = model(**{**inputs, "pixel_values": other}, **one_object(6))
+        fourth = model(**inputs, **one_object(6))
+    assert first.logits.shape == (3, 1, 3)
     torch.testing.assert_close(first.logits, second.logits)
-    assert not torch.allclose(first.logits, third.logits)
-    torch.testing.assert_close(first.loss, -first.logits[:, 5].log_softmax(-1)[:, 2].mean())
-    model.train()(**inputs, masked_patches=masked, labels=labels).loss.backward()
-    assert model.mpc_mask_embedding.grad.norm() > 0
+    assert not torch.allclose(third.logits, fourth.logits)
+    log = first.logits.log_softmax(-1)
+    torch.testing.assert_close(first.loss, -(log[0, 0, 2] + log[2, 0, 1]) / 2)
 
 
-def test_nothing_masked_is_the_plain_encoder():
+def test_the_class_is_read_from_the_token_of_the_black_patches():
+    """The plain model on a picture that is painted by hand, with an object as in VCR."""
+    torch.manual_seed(0)
     _, inputs, _ = golden("VLEForPBC")
     model = VLEForMPC(tiny()).eval()
+    painted = inputs["pixel_values"].clone()
+    for row in range(8, 16):
+        for column in range(8, 16):
+            painted[:, :, row, column] = 0
+    types = torch.ones(3, 1, dtype=torch.long)  # as patches
     with torch.inference_mode():
-        plain = model.vle(**inputs).image_embeds
-        same = model.vle(
-            **inputs,
-            masked_patches=torch.zeros(3, 16, dtype=torch.bool),
-            mask_embedding=model.mpc_mask_embedding,
-        )
-    torch.testing.assert_close(plain, same.image_embeds, atol=1e-5, rtol=0)
+        ours = model(**inputs, **one_object(5)).logits
+        plain = {**inputs, "pixel_values": painted}
+        token = model.vle(**plain, **one_object(5), object_token_type_ids=types).image_embeds[:, -1]
+        torch.testing.assert_close(ours[:, 0], model.mpc_classifier(token), atol=1e-6, rtol=0)
+
+
+def test_a_padded_object_is_neither_painted_nor_seen():
+    torch.manual_seed(0)
+    _, inputs, _ = golden("VLEForPBC")
+    model = VLEForMPC(tiny()).eval()
+    two = {name: torch.cat([value, value.roll(1, -1)], 1) for name, value in one_object(5).items()}
+    two["object_mask"][:, 1] = 0
+    with torch.inference_mode():
+        alone, padded = model(**inputs, **one_object(5)), model(**inputs, **two)
+    torch.testing.assert_close(alone.logits[:, 0], padded.logits[:, 0], atol=1e-6, rtol=0)
+
+
+def test_a_remainder_of_pixels_stays():
+    pixels, patches = torch.ones(1, 3, 10, 10), torch.ones(1, 4, dtype=torch.bool)
+    painted = black_out(pixels, patches, 4)
+    assert painted[..., :8, :8].eq(0).all() and painted[..., 8:, :].eq(1).all()
+    assert painted[..., 8:].eq(1).all()
 
 
 def test_word_embeddings_are_tied(tmp_path):
@@ -261,7 +287,7 @@ def test_heads_compute_in_float32_under_autocast(name, weights):
         assert all(parameter.grad is not None for parameter in head.parameters())
 
 
-def test_masked_patches_and_the_joint_model_have_float32_heads_too():
+def test_painted_objects_and_the_joint_model_have_float32_heads_too():
     _, inputs, _ = golden("VLEForPBC")
     _, choices, _ = golden("VLEForVCRQ2A")
     twice = {
@@ -270,9 +296,7 @@ def test_masked_patches_and_the_joint_model_have_float32_heads_too():
         if key not in ("labels", "pixel_values")
     }
     with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
-        masked = VLEForMPC(tiny()).eval()(
-            **inputs, masked_patches=torch.zeros(3, 16, dtype=torch.bool)
-        )
+        masked = VLEForMPC(tiny()).eval()(**inputs, **one_object(5))
         config = golden("VLEForVCRQ2A")[0].config
         joint = VLEForVCRJoint(config).eval()(**twice, pixel_values=choices["pixel_values"])
     assert masked.logits.dtype == joint.logits.dtype == torch.float32

@@ -45,6 +45,15 @@ class Source:
         str, ...
     ] = ()  # what the rows of a table with further columns are made from; files are named as paths
     stamp: str = ""  # changes when a file does that `more` names
+    part: tuple[int, int] | None = None  # offset and size of the image in its file; None: all of it
+
+    def read(self) -> bytes:
+        """Return the encoded image."""
+        if self.part is None:
+            return Path(self.path).read_bytes()
+        with open(self.path, "rb") as file:
+            file.seek(self.part[0])
+            return file.read(self.part[1])
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ class Shard:
     """Some images in order; `stamp` changes if one of the files does."""
 
     name: str
-    images: tuple[Source, ...]
+    images: Sequence[Source]
     stamp: str
 
 
@@ -239,7 +248,7 @@ def image_row(image: Source, bad: list[BadImage], skip: bool) -> tuple[JsonObjec
     An image that cannot be read is an error, or with `skip` None and one more in `bad`.
     """
     try:
-        content = Path(image.path).read_bytes()
+        content = image.read()
         picture = pictures.decode_picture(content, image.path)
     except (OSError, ValueError) as error:
         # a system's error names the path, as the line that shows the problem does

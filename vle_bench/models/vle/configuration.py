@@ -29,6 +29,7 @@ class VLEConfig(PreTrainedConfig):
         token_type_range: standard deviation of fresh rows of the type table; None:
             `initializer_range`. Types that stand out let a model find out early which words name
             which object (docs/lab-notes.md).
+        objectives: weights of the losses of VLEForPreTraining, by name; None: 1 for each.
     """
 
     model_type = "vle"
@@ -48,6 +49,7 @@ class VLEConfig(PreTrainedConfig):
     token_type_range: float | None = None
     layer_norm_eps: float = 1e-12
     classifier_dropout: float | int | None = None
+    objectives: dict[str, float] | None = None
     # For VLEForMLM. The default of transformers is not to tie.
     tie_word_embeddings: bool = True
 

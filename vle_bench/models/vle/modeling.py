@@ -6,6 +6,7 @@ width.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,8 @@ from vle_bench.models.vle.dropout import use_cheap_dropout
 from vle_bench.models.vle.joint import use_joint_projections
 from vle_bench.models.vle.layers import VLECrossLayer, VLEPooler
 from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
+
+Reads = Literal["all", "poolers", "text", "image"]  # outputs of the fusion
 
 
 @dataclass
@@ -95,36 +98,12 @@ class VLEModel(VLEPreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.text_model.set_input_embeddings(value)
 
-    def encode_image(
-        self,
-        pixel_values: Tensor,
-        masked_patches: Tensor | None = None,
-        mask_embedding: Tensor | None = None,
-    ) -> Tensor:
-        """Encode images and project CLS and patches into the fusion's width.
-
-        Args:
-            pixel_values: (N, 3, H, W).
-            masked_patches: (N, P) bool, patches to replace by `mask_embedding`.
-            mask_embedding: as wide as the vision encoder.
-
-        Returns:
-            (N, 1 + P, D).
-        """
+    def encode_image(self, pixel_values: Tensor) -> Tensor:
+        """Encode images and project CLS and patches: (N, 3, H, W) to (N, 1 + P, D)."""
         vision, config = self.vision_model, self.config.vision_config
         shape = (len(pixel_values), config.num_channels, config.image_size, config.image_size)
         check_tensor("pixel_values", pixel_values, shape)
-        if masked_patches is None or mask_embedding is None:
-            hidden = vision(pixel_values).last_hidden_state
-        else:
-            embeddings = vision.embeddings
-            pixel_values = pixel_values.to(embeddings.patch_embedding.weight.dtype)
-            patches = embeddings.patch_embedding(pixel_values).flatten(2).transpose(1, 2)
-            check_tensor("masked_patches", masked_patches, patches.shape[:2])
-            patches = torch.where(masked_patches.bool()[..., None], mask_embedding, patches)
-            first = embeddings.class_embedding.expand(patches.shape[0], 1, -1)
-            hidden = torch.cat([first, patches], 1) + embeddings.position_embedding.weight
-            hidden = vision.encoder(inputs_embeds=vision.pre_layrnorm(hidden)).last_hidden_state
+        hidden = vision(pixel_values).last_hidden_state
         # As published: the post-layer-norm runs over all tokens, where CLIP normalises CLS only.
         projected: Tensor = self.image_projection_layer(vision.post_layernorm(hidden))
         return projected
@@ -149,8 +128,6 @@ class VLEModel(VLEPreTrainedModel):
         object_patch_mask: Tensor | None = None,
         object_token_type_ids: Tensor | None = None,
         object_mask: Tensor | None = None,
-        masked_patches: Tensor | None = None,
-        mask_embedding: Tensor | None = None,
         pooled_only: bool = False,
     ) -> VLEModelOutput:
         """Encode B texts, each of which sees one of N images.
@@ -164,7 +141,6 @@ class VLEModel(VLEPreTrainedModel):
                 k.
             object_token_type_ids: (B, K), 2 + i.
             object_mask: (B, K), 1 for a real object, 0 for padding.
-            masked_patches, mask_embedding: as in `encode_image`, for pre-training.
             pooled_only: compute only what the poolers read: of the last fusion layer the first
                 token. text_embeds and image_embeds are None then.
 
@@ -178,9 +154,41 @@ class VLEModel(VLEPreTrainedModel):
             self.config, len(input_ids), object_patch_mask, object_token_type_ids, object_mask
         )
         text = self.encode_text(input_ids, attention_mask)  # (B, T, D)
-        image = self.encode_image(pixel_values, masked_patches, mask_embedding)  # (N, 1 + P, D)
+        image = self.encode_image(pixel_values)  # (N, 1 + P, D)
         if image_index is not None:
             image = image.index_select(0, image_index)  # (B, 1 + P, D)
+        return self.join(
+            text,
+            image,
+            attention_mask,
+            token_type_ids,
+            object_patch_mask,
+            object_token_type_ids,
+            object_mask,
+            reads="poolers" if pooled_only else "all",
+        )
+
+    def join(
+        self,
+        text: Tensor,
+        image: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        object_patch_mask: Tensor | None = None,
+        object_token_type_ids: Tensor | None = None,
+        object_mask: Tensor | None = None,
+        reads: Reads = "all",
+    ) -> VLEModelOutput:
+        """Fuse B encoded texts with as many encoded images.
+
+        Args:
+            text: (B, T, D), of `encode_text`.
+            image: (B, 1 + P, D), of `encode_image`, the image of each text.
+            attention_mask, token_type_ids, object_patch_mask, object_token_type_ids, object_mask:
+                as in `forward`.
+            reads: the outputs that are wanted. The last fusion layer computes no others, and they
+                are None.
+        """
         types = self.token_type_embeddings.weight
         image_mask = None
         if object_patch_mask is None or object_mask is None:
@@ -195,7 +203,7 @@ class VLEModel(VLEPreTrainedModel):
             types[0] if token_type_ids is None else self.token_type_embeddings(token_type_ids)
         )
         text_mask = attention_mask[:, None, None].bool()  # (B, 1, 1, T)
-        return self._fuse(text, image, text_mask, image_mask, pooled_only)
+        return self._fuse(text, image, text_mask, image_mask, reads)
 
     @staticmethod
     def _mean_patches(patches: Tensor, object_patch_mask: Tensor) -> Tensor:
@@ -209,25 +217,26 @@ class VLEModel(VLEPreTrainedModel):
         image: Tensor,
         text_mask: Tensor,
         image_mask: Tensor | None,
-        pooled_only: bool,
+        reads: Reads,
     ) -> VLEModelOutput:
         """Run text (B, T, D) and image (B, S, D) through the fusion layers and pool both."""
         last = len(self.cross_modal_text_layers) - 1
         for depth, (text_layer, image_layer) in enumerate(
             zip(self.cross_modal_text_layers, self.cross_modal_image_layers, strict=True)
         ):
-            first_only = pooled_only and depth == last
             # Both sides read the layer below, so neither is replaced before the other is computed.
-            text, image = (
-                text_layer(text, image, text_mask, image_mask, first_only),
-                image_layer(image, text, image_mask, text_mask, first_only),
-            )
-        text_pooled, image_pooled = (
-            self.cross_modal_text_pooler(text),
-            self.cross_modal_image_pooler(image),
-        )
-        pooled = torch.cat([text_pooled, image_pooled], -1)
-        if pooled_only:
+            below, first_only = (text, image), reads == "poolers" and depth == last
+            if depth < last or reads != "image":
+                text = text_layer(*below, text_mask, image_mask, first_only)
+            if depth < last or reads != "text":
+                image = image_layer(*below[::-1], image_mask, text_mask, first_only)
+        if reads == "text":
+            return VLEModelOutput(text_embeds=text)
+        if reads == "image":
+            return VLEModelOutput(image_embeds=image)
+        poolers = self.cross_modal_text_pooler(text), self.cross_modal_image_pooler(image)
+        pooled = torch.cat(poolers, -1)
+        if reads == "poolers":
             return VLEModelOutput(pooler_output=pooled)
         return VLEModelOutput(pooler_output=pooled, text_embeds=text, image_embeds=image)
 

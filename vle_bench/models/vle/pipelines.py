@@ -11,7 +11,8 @@
 | `vle-pbc` | VLEForPBC | `{"scores", "image"}`, patch probabilities (rows, cols) and their heat map
 |
 
-`vle-vcr`, for VCR records, is in `vcr_pipeline`. `import vle_bench.models` registers all four;
+`vle-vcr`, for VCR records, is in `vcr_pipeline`. Folders of VLEForPreTraining serve `vle-itm` and
+`vle-pbc` if they were trained with that objective. `import vle_bench.models` registers all four;
 without it transformers does not know the task.
 
 Images are Pillow images, paths, addresses (http://, https://, data:image/) or arrays. An input is
@@ -34,6 +35,7 @@ from vle_bench.json_files import JsonObject
 from vle_bench.models.vle import vcr_pipeline
 from vle_bench.models.vle.heads import VLEForVQA
 from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
+from vle_bench.models.vle.pretraining import VLEForPreTraining, has_head
 from vle_bench.models.vle.pretraining_heads import VLEForITM, VLEForPBC
 
 HEAT = (255, 0, 0)
@@ -53,13 +55,18 @@ class ImageTextPipeline(_Pipeline):
     _load_feature_extractor = False
     _load_tokenizer = False
     architecture: type[VLEPreTrainedModel]
+    objective = ""  # of pre-training, that trains the same head
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
-        saved = self.model.config.architectures or [type(self.model).__name__]
+        config = self.model.config
+        saved = config.architectures or [type(self.model).__name__]
         wanted = self.architecture.__name__
+        trained = wanted in saved or (
+            VLEForPreTraining.__name__ in saved and has_head(config, self.objective)
+        )
         folder = self.model.name_or_path  # empty for a model that was not loaded
-        if not isinstance(self.model, self.architecture) or (folder and wanted not in saved):
+        if not isinstance(self.model, self.architecture) or (folder and not trained):
             # Otherwise a folder without the head would answer with a head of random weights.
             actual = (
                 f"{folder} was saved as {', '.join(saved)}"
@@ -183,6 +190,7 @@ class ITMPipeline(ImageTextPipeline):
     """`vle-itm`: the probability that text and image belong together."""
 
     architecture = VLEForITM
+    objective = "itm"
 
     def postprocess(self, model_outputs: dict[str, Tensor]) -> dict[str, float]:
         return {"score": model_outputs["logits"][0].softmax(-1)[1].item()}
@@ -192,6 +200,7 @@ class PBCPipeline(ImageTextPipeline):
     """`vle-pbc`: the patches that a phrase names, row by row from the top left of the view."""
 
     architecture = VLEForPBC
+    objective = "pbc"
 
     def _kept(self, picture: Image.Image) -> dict[str, object]:
         return {"picture": picture}

@@ -23,8 +23,14 @@ HEADS = (
     "itm_score",
     "pbc_classifier",
     "mpc_classifier",
-    "mpc_mask_embedding",
     "mlm_score",
+)
+# MPC of former versions: a learnt embedding in place of patches, and a class for each of them. Its
+# classifier cannot read an object's token.
+FORMER_MPC = "mpc_mask_embedding"
+FORMER_MPC_PROBLEM = (
+    f"{FORMER_MPC}: a head of MPC as former versions trained it, with a learnt mask and a class a "
+    "patch, which this version does not have; its encoder loads as VLEModel or with another head"
 )
 # transformers 5 keeps CLIP's vision encoder one level higher than transformers 4, which wrote the
 # released files.
@@ -132,10 +138,8 @@ class VLEPreTrainedModel(PreTrainedModel):
             source: the checkpoint, for messages.
             head_may_differ: accept a head of another shape.
         """
-        loose = tuple(name for name, _ in self.named_parameters(recurse=False))
-        # A parameter outside of any module, such as a mask embedding, belongs to the head.
         heads = [
-            {key for key in self.state_dict() if key.startswith((name, *loose))}
+            {key for key in self.state_dict() if key.startswith(name)}
             for name, _ in self.named_children()
             if name in HEADS
         ]
@@ -143,13 +147,15 @@ class VLEPreTrainedModel(PreTrainedModel):
         missing = set(info["missing_keys"])
         mismatched = {entry[0] for entry in info["mismatched_keys"]}
         unexpected = sorted(info["unexpected_keys"])
+        if FORMER_MPC in unexpected and hasattr(self, "mpc_classifier"):
+            raise ValueError(f"{source}: {FORMER_MPC_PROBLEM}")
         tied = set(self.all_tied_weights_keys) if hasattr(self, "all_tied_weights_keys") else set()
         incomplete = {key for keys in heads if keys - missing - tied for key in keys & missing}
         problems = {
             "missing": sorted(missing - head - tied),
             "of another shape": sorted(mismatched - head if head_may_differ else mismatched),
             "missing of a head that is incomplete": sorted(incomplete),
-            "unknown": [name for name in unexpected if not name.startswith(HEADS)],
+            "unknown": [name for name in unexpected if not name.startswith((*HEADS, FORMER_MPC))],
         }
         model = type(self).__name__
         for problem, names in problems.items():

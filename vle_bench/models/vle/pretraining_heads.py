@@ -16,6 +16,9 @@ from vle_bench.models.vle.modeling import VLEModel, check_tensor
 from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
 
 IGNORED = -100  # label of a position that does not count, as in torch's cross_entropy
+# Fusion type of an object's token in pre-training, the patches' own: the type table of the released
+# pre-trained models has no row for objects.
+IMAGE_TYPE = 1
 
 
 def token_loss(logits: Tensor, labels: Tensor, counted: Tensor | None = None) -> Tensor:
@@ -97,46 +100,69 @@ class VLEForPBC(VLEPreTrainedModel):
         return VLEClassifierOutput(loss=loss, logits=logits)
 
 
-class VLEForMPC(VLEPreTrainedModel):
-    """Masked patch-box classification: the class of the object behind patches that are masked.
+def black_out(pixel_values: Tensor, patches: Tensor, patch_size: int) -> Tensor:
+    """Paint patches black: zero, where pixels are normalised.
 
-    A learned embedding replaces a masked patch after the patch embedding and before the position is
-    added. The published code has no such head; this follows the description of the objective.
+    Args:
+        pixel_values: (N, 3, H, W).
+        patches: (N, P) bool, row by row; a remainder of pixels beyond the last patch stays.
+    """
+    height, width = pixel_values.shape[-2:]
+    grid = patches.view(-1, 1, height // patch_size, width // patch_size)
+    black = grid.repeat_interleave(patch_size, 2).repeat_interleave(patch_size, 3)
+    black = F.pad(black, (0, width - black.shape[3], 0, height - black.shape[2]))
+    return pixel_values.masked_fill(black, 0)
+
+
+class VLEForMPC(VLEPreTrainedModel):
+    """Masked patch-box classification: the class of an object that is painted over.
+
+    As in the figure of VLE's README: the patches under the object's box are black in the picture,
+    what the vision encoder makes of them is averaged into one token after the patches, and the
+    class is read from that token after the fusion.
     """
 
     def __init__(self, config: VLEConfig) -> None:
         super().__init__(config)
         self.vle = VLEModel(config)
-        self.mpc_mask_embedding = nn.Parameter(torch.zeros(config.vision_config.hidden_size))
         self.mpc_classifier = classifier(config.hidden_size, len(config.id2label or {}))
         self.post_init()
 
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if module is self:
-            nn.init.normal_(self.mpc_mask_embedding, std=self.config.initializer_range)
-
     def forward(
-        self, masked_patches: Tensor, labels: Tensor | None = None, **inputs: Tensor
+        self,
+        pixel_values: Tensor,
+        object_patch_mask: Tensor,
+        object_mask: Tensor,
+        object_token_type_ids: Tensor | None = None,
+        image_index: Tensor | None = None,
+        labels: Tensor | None = None,
+        **texts: Tensor,
     ) -> VLEClassifierOutput:
-        """Score the classes of every patch: logits (B, P, num_labels).
+        """Score the classes of every object: logits (B, K, num_labels).
 
-        Takes the inputs of `VLEModel.forward`, without `image_index`: each text has its own image.
-        The loss is over masked patches that an object covers.
+        Takes the inputs of `VLEModel.forward`. All objects of a text are black at once.
 
         Args:
-            masked_patches: (B, P) bool.
-            labels: (B, P), the class of the object that covers a patch, -100 where none does.
+            object_token_type_ids: (B, K); None: `IMAGE_TYPE`.
+            labels: (B, K), -100 for an object that does not count.
         """
+        if image_index is not None:
+            pixel_values = pixel_values.index_select(0, image_index)
+        if object_token_type_ids is None:
+            object_token_type_ids = torch.full_like(object_mask, IMAGE_TYPE)
+        black = (object_patch_mask & object_mask[..., None].bool()).any(1)  # (B, P)
         hidden = self.vle(
-            **inputs, masked_patches=masked_patches, mask_embedding=self.mpc_mask_embedding
+            pixel_values=black_out(pixel_values, black, self.config.vision_config.patch_size),
+            object_patch_mask=object_patch_mask,
+            object_mask=object_mask,
+            object_token_type_ids=object_token_type_ids,
+            **texts,
         ).image_embeds  # (B, S, D)
-        logits = in_float32(self.mpc_classifier, hidden[:, 1 : 1 + self.config.num_patches])
+        logits = in_float32(self.mpc_classifier, hidden[:, 1 + self.config.num_patches :])
         loss = None
         if labels is not None:
             check_tensor("labels", labels, logits.shape[:2], logits.shape[-1], ignored=IGNORED)
-            loss = token_loss(logits, labels, masked_patches)
+            loss = token_loss(logits, labels, object_mask)
         return VLEClassifierOutput(loss=loss, logits=logits)
 
 

@@ -232,6 +232,24 @@ class VLEProcessor(ProcessorMixin):
             width, height = self._resized(width, height)
         return height // self.patch_size, width // self.patch_size
 
+    def box_patches(
+        self, boxes: ArrayLike, size: tuple[int, int]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Map boxes of a picture to the patches of what the model sees of it.
+
+        Args:
+            boxes: (K, 4), x1, y1, x2, y2 in pixels of the upright picture.
+            size: width and height of the picture.
+
+        Returns:
+            (K, P) the patches that each box touches, and (K,) whether the model sees none of it: it
+            then has the nearest patches.
+        """
+        left, top, width, height = (0, 0, *size) if self.boxes_as_squashed else self.window(*size)
+        moved = box_mapping.box_array(boxes) - np.array([left, top, left, top])
+        touched = box_mapping.patch_mask(moved, width, height, *self._grid(*size))
+        return touched, box_mapping.outside(moved, width, height)
+
     def _objects(
         self, boxes: Sequence[ArrayLike], sizes: list[tuple[int, int]]
     ) -> tuple[Tensor, Tensor, int]:
@@ -248,14 +266,11 @@ class VLEProcessor(ProcessorMixin):
         outside = 0
         for i, (corners, size) in enumerate(zip(boxes, sizes, strict=True)):
             try:
-                left, top, width, height = (
-                    (0, 0, *size) if self.boxes_as_squashed else self.window(*size)
-                )
-                moved = box_mapping.box_array(corners) - np.array([left, top, left, top])
-                masks.append(box_mapping.patch_mask(moved, width, height, *self._grid(*size)))
-                outside += int(box_mapping.outside(moved, width, height).sum())
+                touched, beyond = self.box_patches(corners, size)
             except ValueError as error:
                 raise ValueError(f"images[{i}]: {error}") from error
+            masks.append(touched)
+            outside += int(beyond.sum())
         most = max(len(mask) for mask in masks)
         padded = np.stack([np.pad(mask, ((0, most - len(mask)), (0, 0))) for mask in masks])
         real = np.arange(most) < np.array([len(mask) for mask in masks])[:, None]

@@ -97,7 +97,7 @@ def prepare(given: str, output: Path, choices: Choices, options: Options) -> Man
 
 def opened(given: str, choices: Choices = AS_USUAL) -> Own:
     """Open the data of a YAML, a file, a folder or the hub."""
-    spec, beside = read_spec(given)
+    spec, beside = read_spec(given, Spec)
     if spec.answers.vocabulary is not None:
         if choices.label_map is not None:
             raise RequestError(

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vle_bench.data.prepare.own.spec import HUB, SPLITS, Spec, find, hub_name
+from vle_bench.data.prepare.own.spec import HUB, SPLITS, DataFiles, find, hub_name
 from vle_bench.errors import RequestError, first_line
 from vle_bench.json_files import Row, parse, reading, short, stream
 
@@ -51,7 +51,7 @@ class Table:
     digest: str = ""
 
 
-def tables_of(spec: Spec, beside: Path | None) -> dict[str, Table]:
+def tables_of(spec: DataFiles, beside: Path | None) -> dict[str, Table]:
     """Return the tables of a spec: one for each split, or a single one with the key "".
 
     Raises:
@@ -65,7 +65,9 @@ def tables_of(spec: Spec, beside: Path | None) -> dict[str, Table]:
     return split_tables(spec, source_tables(spec.source, beside), beside)
 
 
-def split_tables(spec: Spec, own: dict[str, Table], beside: Path | None = None) -> dict[str, Table]:
+def split_tables(
+    spec: DataFiles, own: dict[str, Table], beside: Path | None = None
+) -> dict[str, Table]:
     """Return the tables of a source that is open, as `tables_of` does."""
     splits = spec.splits
     named = {} if splits is None or splits.shares else splits.given()
@@ -78,7 +80,7 @@ def split_tables(spec: Spec, own: dict[str, Table], beside: Path | None = None) 
     return with_images(spec, tables, beside)
 
 
-def with_images(spec: Spec, tables: dict[str, Table], beside: Path | None) -> dict[str, Table]:
+def with_images(spec: DataFiles, tables: dict[str, Table], beside: Path | None) -> dict[str, Table]:
     """Let the paths of pictures start at `images`."""
     if spec.images is None:
         return tables

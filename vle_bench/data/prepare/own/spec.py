@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -19,6 +19,7 @@ YAML = (".yaml", ".yml")
 ROUNDING = 1e-9  # of a sum of fractions
 CHOICE_COLUMNS = {"boxes", "choices"}  # that only form choice knows
 
+S = TypeVar("S", bound="DataFiles")
 Text = Annotated[str, Field(min_length=1, max_length=1000)]
 Part = Annotated[float, Field(gt=0, lt=1, strict=False)] | Text | None
 
@@ -89,32 +90,37 @@ class Answers(Group):
     `soft`: min(1, n / 3). null for exact with one answer a question, vqa with ten, else soft."""
 
 
-class Spec(Group):
-    """One's own data.
+class DataFiles(Group):
+    """Data that a user brings.
 
     `source` is a file (.csv, .tsv, .json, .jsonl, .parquet), a folder (imagefolder or
     `save_to_disk`), or hub:owner/name[@revision].
     """
 
-    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][\w.-]*$")
-    """In records and tables; null for the name of the output folder."""
-    form: Literal[OWN_FORMS] = OWN_FORMS[0]  # type: ignore[valid-type]
     source: Text | None = None
     images: Text | None = None
     """Where relative paths of pictures start; null for the folder of the data file."""
-    columns: Columns = Field(default_factory=Columns)
     splits: Splits | None = None
-    """null for the splits of the source, or else 0.8, 0.1 and 0.1 of a single file."""
-    answers: Answers = Field(default_factory=Answers)
+    """null for the splits of the source, or else shares of a single file."""
 
     @model_validator(mode="after")
-    def one_source(self) -> "Spec":
+    def one_source(self) -> "DataFiles":
         files = self.splits is not None and not self.splits.shares
         if self.source is None and not files:
             raise ValueError("source: this key is needed, or a file for each of splits")
         if self.source and self.source.startswith(HUB):
             hub_name(self.source)
         return self
+
+
+class Spec(DataFiles):
+    """One's own questions; without splits a single file is divided by 0.8, 0.1 and 0.1."""
+
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][\w.-]*$")
+    """In records and tables; null for the name of the output folder."""
+    form: Literal[OWN_FORMS] = OWN_FORMS[0]  # type: ignore[valid-type]
+    columns: Columns = Field(default_factory=Columns)
+    answers: Answers = Field(default_factory=Answers)
 
     @model_validator(mode="after")
     def keys_fit_form(self) -> "Spec":
@@ -137,8 +143,11 @@ def hub_name(source: str) -> tuple[str, str | None]:
     return match[1], match[2]
 
 
-def read_spec(given: str) -> tuple[Spec, Path | None]:
+def read_spec(given: str, kind: type[S]) -> tuple[S, Path | None]:
     """Read a YAML, or make the spec of a data file, a folder or a dataset of the hub.
+
+    Args:
+        kind: `Spec`, or another description of data files.
 
     Returns:
         The spec, and the folder of the YAML, from which its paths may start.
@@ -148,10 +157,10 @@ def read_spec(given: str) -> tuple[Spec, Path | None]:
     """
     path = Path(given)
     if path.suffix.lower() not in YAML:
-        return validated(Spec, {"source": given}, given), None
+        return validated(kind, {"source": given}, given), None
     if not path.is_file():
         raise RequestError(f"{path}: no such file")
-    return validated(Spec, strict_yaml.read_group(path), given), path.parent
+    return validated(kind, strict_yaml.read_group(path), given), path.parent
 
 
 def find(text: str, beside: Path | None) -> Path:

@@ -7,6 +7,7 @@ from torch import Tensor
 from vle_bench.errors import RequestError, few
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.convert.converted import Converted, encoder_tensors, infer_config
+from vle_bench.models.vle.pretrained_model import FORMER_MPC, FORMER_MPC_PROBLEM
 
 HEADS = {
     "vqa_classifier": "VLEForVQA",
@@ -17,7 +18,6 @@ HEADS = {
     "pbc_classifier": "VLEForPBC",
     "mlm_score": "VLEForMLM",
     "mpc_classifier": "VLEForMPC",
-    "mpc_mask_embedding": "VLEForMPC",
 }
 _LABELS = {"VLEForVQA": "vqa_classifier.3.weight", "VLEForMPC": "mpc_classifier.3.weight"}
 # Buffers of older versions of transformers, and the pooler of a text encoder, which VLE does not
@@ -36,6 +36,8 @@ def convert_vle(tensors: Mapping[str, Tensor], config: VLEConfig | None = None) 
         tensors: by the published key names, without the trainer's prefix.
         config: configuration to use; None: infer it from the shapes.
     """
+    if FORMER_MPC in tensors:
+        raise RequestError(FORMER_MPC_PROBLEM)
     heads = {HEADS[name.split(".")[0]] for name in tensors if name.split(".")[0] in HEADS}
     architecture = heads.pop() if len(heads) == 1 else "VLEModel"
     nested = any(name.startswith("vle.") for name in tensors)
