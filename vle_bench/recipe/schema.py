@@ -133,13 +133,13 @@ Weight = Annotated[float, Field(ge=0, le=MOST_TIMES)]
 
 
 class ObjectivesGroup(Group):
-    mlm: Weight = 0
+    mlm: Weight = 0.0
     """Masked words, the picture seen."""
-    itm: Weight = 0
+    itm: Weight = 0.0
     """Image-text matching: its own picture, or another one?"""
-    mpc: Weight = 0
+    mpc: Weight = 0.0
     """Masked patch-box classification: the class of an object that is painted over."""
-    pbc: Weight = 0
+    pbc: Weight = 0.0
     """Patch-box classification: the patches that a phrase speaks of."""
 
     @model_validator(mode="after")

@@ -49,7 +49,7 @@ class VLEConfig(PreTrainedConfig):
     token_type_range: float | None = None
     layer_norm_eps: float = 1e-12
     classifier_dropout: float | int | None = None
-    objectives: dict[str, float] | None = None
+    objectives: dict[str, float | int] | None = None
     # For VLEForMLM. The default of transformers is not to tie.
     tie_word_embeddings: bool = True
 

@@ -280,10 +280,12 @@ class VLEForPreTraining(VLEPreTrainedModel):
         return int(self.config.text_config.vocab_size)
 
 
-def weights_of(config: VLEConfig) -> dict[str, float]:
+def weights_of(config: VLEConfig) -> dict[str, float | int]:
     """Return the weights of the objectives by name, as a configuration gives them."""
     given = config.objectives
-    return dict.fromkeys(OBJECTIVES, 1.0) if given is None else given
+    if given is None:
+        return dict.fromkeys(OBJECTIVES, 1.0)
+    return given
 
 
 def has_head(config: VLEConfig, objective: str) -> bool:

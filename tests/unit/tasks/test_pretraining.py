@@ -1,0 +1,279 @@
+"""Pre-training as a task: whole runs on small data, what follows from them, the scores, and what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.miniature.pairs import write_captions, write_visual_genome
+from tests.miniature.vqav2 import write_vqav2
+from vle_bench.data.loader import image_batches
+from vle_bench.data.mix import weighted_rows
+from vle_bench.data.pairs import OBJECTIVES
+from vle_bench.data.prepare import captions
+from vle_bench.data.prepare.leave_out import coco_pictures
+from vle_bench.data.prepare.manifest import AS_USUAL
+from vle_bench.data.prepare.visual_genome import prepare_visual_genome
+from vle_bench.data.prepare.vqav2 import prepare_vqav2
+from vle_bench.errors import RequestError
+from vle_bench.evaluation.evaluate import evaluate_checkpoint
+from vle_bench.evaluation.request import Request
+from vle_bench.models import VLEForPreTraining, pretrained
+from vle_bench.recipe.load import load_recipe
+from vle_bench.recipe.schema import Recipe
+from vle_bench.tasks import load_task
+from vle_bench.tasks.predictions import Prediction, read_predictions
+from vle_bench.training.train import train
+
+TASK = load_task("pretrain")
+SMALL = (
+    "train.batch_size=8 train.per_device_batch_size=4 train.evaluate_every=4 train.max_steps=8 "
+    "train.log_every=2 model.image_size=32"
+).split()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    prepare_visual_genome(
+        write_visual_genome(folder / "vg"), folder / "genome", leave_out=coco_pictures(["nothing"])
+    )
+    options = {"--images": None, "--leave-out": None}
+    captions.prepare(str(write_captions(folder / "files")), folder / "captions", AS_USUAL, options)
+    return folder
+
+
+def recipe(data, *overrides) -> Recipe:
+    root = f"data.root={data / 'genome'}"
+    return load_recipe("pretrain/vle-tiny", [*SMALL, root, *overrides])
+
+
+def bytes_of(run: Path) -> bytes:
+    return (run / "last" / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    """A run of all four objectives, and its record."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    return folder, train(recipe(data), folder)
+
+
+@pytest.mark.usefixtures("fresh_state")
+def test_a_run_reports_a_loss_and_a_probe_for_each_objective(run):
+    folder, record = run
+    probes = ["mlm_accuracy", "itm_accuracy", "mpc_accuracy", "pbc_pointing"]
+    assert {*record.metrics} == {"mean_accuracy", *probes, "pbc_iou"}
+    mean = np.mean([record.metrics[name].value for name in probes])
+    assert record.metrics["mean_accuracy"].value == pytest.approx(mean)
+    entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    scored = [entry for entry in entries if "split" in entry]
+    assert len(scored) == 2
+    assert all(entry[f"{name}_loss"] > 0 for entry in scored for name in OBJECTIVES)
+    predicted = read_predictions(folder / "predictions" / "pretrain.val.jsonl")
+    for name in OBJECTIVES:
+        losses = [one[f"{name}_loss"] for one in predicted if f"{name}_loss" in one.values]
+        assert scored[-1][f"{name}_loss"] == pytest.approx(np.mean(losses), abs=1e-6)
+    masked = sum(one["mlm_masked"] for one in predicted)
+    right = sum(one["mlm_right"] for one in predicted)
+    assert record.metrics["mlm_accuracy"].value == pytest.approx(right / masked)
+    assert all(TASK.wrong(one) is None for one in predicted)
+
+
+@pytest.mark.usefixtures("fresh_state")
+def test_scores_depend_on_no_batch(run, data, tmp_path):
+    from accelerate import Accelerator
+
+    folder, record = run
+    for size in (2, 128):
+        request = Request(folder, data / "genome", "val", batch_size=size)
+        again = evaluate_checkpoint(request, tmp_path / f"{size}.json", accelerator=Accelerator())
+        for name, metric in record.metrics.items():
+            assert again.metrics[name].value == pytest.approx(metric.value, abs=1e-6)
+
+
+@pytest.mark.usefixtures("fresh_state")
+def test_a_run_that_is_continued_ends_with_the_same_bytes(run, data, tmp_path):
+    folder, _ = run
+    train(recipe(data, "train.max_steps=8"), tmp_path / "other")
+    assert bytes_of(tmp_path / "other") == bytes_of(folder)
+    half = tmp_path / "half"
+    train(recipe(data), half)
+    for step in sorted((half / "checkpoints").iterdir())[1:]:
+        for file in step.iterdir():
+            file.unlink()
+        step.rmdir()
+    (half / "results" / "pretrain.val.json").unlink()
+    train(recipe(data), half, resume=True)
+    assert bytes_of(half) == bytes_of(folder)
+
+
+@pytest.mark.usefixtures("fresh_state")
+@pytest.mark.parametrize("fine", ["vqa", "vcr"])
+def test_fine_tuning_starts_from_a_run(run, tmp_path, fine):
+    """The classes of objects are no obstacle: they are of a head that the new model has not."""
+    folder, _ = run
+    if fine == "vqa":
+        prepare_vqav2(write_vqav2(tmp_path / "official"), tmp_path / "data")
+        name, more = "demo/vqa-tiny", ["data.source=vqav2", "data.first_stage=null"]
+        more += ["data.evaluate=minival", "data.report=minival"]
+    else:
+        from vle_bench.data.prepare.shapes_vcr import prepare_shapes_vcr
+
+        prepare_shapes_vcr(tmp_path / "data", 0, questions={"train": 8, "val": 4, "test": 2})
+        name, more = "demo/vcr-q2a-tiny", []
+    overrides = [*more, "model.config=null", f"model.checkpoint={folder}", "train.max_steps=1"]
+    overrides += [f"data.root={tmp_path / 'data'}", "train.batch_size=4", "model.image_size=32"]
+    overrides += ["train.per_device_batch_size=4", "train.learning_rate=1e-9"]
+    train(load_recipe(name, overrides), tmp_path / "fine")
+    before = load_file(folder / "last" / "model.safetensors")
+    after = load_file(tmp_path / "fine" / "last" / "model.safetensors")
+    shared = [key for key in before if key in after and before[key].shape == after[key].shape]
+    assert len(shared) == sum(key.startswith("vle.") for key in before) - (fine == "vcr")
+    for key in shared:
+        torch.testing.assert_close(before[key], after[key], atol=1e-6, rtol=0)
+
+
+@pytest.mark.usefixtures("fresh_state")
+def test_a_subset_of_objectives_on_captions_alone(data, tmp_path):
+    overrides = ["data.source=captions", f"data.root={data / 'captions'}", "train.max_steps=2"]
+    wanted = "model.objectives={mlm: 1, itm: 0.5}"
+    record = train(recipe(data, *overrides, wanted), tmp_path / "run")
+    assert {*record.metrics} == {"mean_accuracy", "mlm_accuracy", "itm_accuracy"}
+    model = pretrained.load_model(tmp_path / "run" / "last", "VLEForPreTraining")
+    assert isinstance(model, VLEForPreTraining)
+    assert model.objectives == {"mlm": 1.0, "itm": 0.5}
+
+
+@pytest.mark.usefixtures("fresh_state")
+def test_sources_are_mixed_by_weights(data, tmp_path, capsys):
+    mix = f"data.mix=[{{root: {data / 'captions'}, weight: 1.5}}]"
+    record = train(recipe(data, mix), tmp_path / "run")
+    assert record.n == len(TASK.open(data / "genome").questions("val"))  # the root's alone
+    shown = capsys.readouterr().out
+    trained = len(TASK.open(data / "genome").questions("train"))
+    trained += len(TASK.open(data / "captions").questions("train"))
+    assert f"{trained:,} questions of train" in shown
+    half = tmp_path / "half"
+    train(recipe(data, mix), half)
+    assert bytes_of(half) == bytes_of(tmp_path / "run")
+    other = mix.replace("1.5", "2")
+    for step in (half / "checkpoints").iterdir():
+        assert step.is_dir()
+    with pytest.raises(RequestError, match=r"data\.mix"):
+        train(recipe(data, other), half, resume=True)
+
+
+def test_weighted_rows():
+    weights = np.array([1.0, 2.25, 1.0, 2.25, 2.25, 2.25, 0.5, 0.5])
+    rows = weighted_rows(weights, seed=0, epoch=3)
+    counts = np.bincount(rows, minlength=8)
+    assert counts[[0, 2]].tolist() == [1, 1]
+    assert sorted(counts[[1, 3, 4, 5]]) == [2, 2, 2, 3] and sorted(counts[[6, 7]]) == [0, 1]
+    again = weighted_rows(weights, seed=0, epoch=3)
+    assert np.array_equal(rows, again)
+    others = [weighted_rows(weights, seed=0, epoch=epoch) for epoch in range(8)]
+    assert len({tuple(other) for other in others}) > 1
+
+
+def test_an_objective_without_its_data_is_refused(data):
+    opened = TASK.open(data / "captions")
+    for name, words in (("pbc", "phrases with boxes"), ("mpc", "texts with objects")):
+        with pytest.raises(RequestError, match=rf"model\.objectives\.{name}: .* has no {words}"):
+            TASK.check(opened, "train", {"objectives": {name: 1.0}})
+    TASK.check(opened, "train", {"objectives": {"mlm": 1.0, "itm": 1.0, "pbc": 0.0}})
+
+
+@pytest.mark.usefixtures("fresh_state")
+def test_it_is_refused_before_anything_is_trained(data, tmp_path):
+    overrides = ["data.source=captions", f"data.root={data / 'captions'}"]
+    with pytest.raises(RequestError, match="has no texts with objects"):
+        train(recipe(data, *overrides), tmp_path / "run")
+    assert not (tmp_path / "run" / "log.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("model.objectives=null", "model.objectives: task pretrain needs one"),
+        ("model.objectives={mlm: 0}", "at least one of mlm, itm, mpc, pbc needs a weight above 0"),
+        ("model.objectives={mrm: 1}", "model.objectives.mrm"),
+        ("model.objectives={mlm: -1}", "model.objectives.mlm"),
+        ("data.mix=[{root: a, weight: 0}]", "data.mix: input should be greater than 0"),
+        ("data.mix=[{root: a, weight: 1}, {root: a/, weight: 2}]", "data.mix: a is listed twice"),
+        ("data.mix=[]", "data.mix"),
+        ("train.per_device_batch_size=1", "1 leaves no stranger for objective itm"),
+        ("augment.flip=true", "augment.flip: means nothing for task pretrain"),
+    ],
+)
+def test_wrong_recipes_are_refused(data, override, problem):
+    with pytest.raises(RequestError) as error:
+        recipe(data, override)
+    assert problem in str(error.value)
+
+
+def test_other_tasks_have_no_objectives():
+    with pytest.raises(RequestError) as error:
+        load_recipe("vqa/vle-base", ["model.objectives={mlm: 1}", "model.itm_candidates=2"])
+    assert "model.objectives: means nothing for task vqa" in str(error.value)
+    assert "model.itm_candidates: means nothing for task vqa" in str(error.value)
+
+
+def test_data_of_another_form_are_refused(tmp_path):
+    prepare_vqav2(write_vqav2(tmp_path / "official"), tmp_path / "data")
+    with pytest.raises(RequestError, match="needs pairs of pictures and texts"):
+        TASK.open(tmp_path / "data")
+
+
+def test_classes_of_a_mix_must_be_the_same(data, tmp_path):
+    genome = write_visual_genome(tmp_path / "vg", captions=False)
+    prepare_visual_genome(genome, tmp_path / "one", classes=1, leave_out=coco_pictures(["nothing"]))
+    mix = f"data.mix=[{{root: {tmp_path / 'one'}, weight: 1}}]"
+    from vle_bench.training import feed
+
+    with pytest.raises(RequestError, match="has other classes of objects than .*genome; prepare"):
+        feed.training_data(recipe(data, mix), TASK, TASK.open(data / "genome"))
+
+
+def test_the_share_of_a_device_is_part_of_an_experiment_with_strangers(data):
+    def experiment(*overrides):
+        return recipe(data, *overrides).experiment
+
+    other = "train.per_device_batch_size=8"
+    assert experiment() != experiment(other)
+    words = "model.objectives={mlm: 1}"
+    assert experiment(words) == experiment(words, other)
+
+
+def test_recipes_of_before_have_the_hashes_of_before():
+    """The new keys have no part in them at the values that change nothing."""
+    assert (
+        load_recipe("vqa/vle-base").hash
+        == load_recipe(
+            "vqa/vle-base", ["data.mix=null", "model.objectives=null", "model.itm_candidates=4"]
+        ).hash
+    )
+
+
+def test_no_leaderboard_file():
+    with pytest.raises(RequestError, match="fine-tune from it"):
+        TASK.for_submission()
+    with pytest.raises(RequestError, match="fine-tune from it"):
+        TASK.submission([], [])
+
+
+def test_wrong_predictions_are_named():
+    assert TASK.wrong(Prediction(1, {"itm_right": 1.0})) is None
+    for one in (Prediction("a", {}), Prediction(1, {"x": 1.0}), Prediction(1, {"itm_right": "a"})):
+        assert TASK.wrong(one) == "an id and the results of objectives are expected"
+
+
+def test_evaluation_batches_keep_an_image_together(data):
+    questions = TASK.open(data / "genome").questions("train")
+    batches = TASK.evaluation_batches(questions, 16)
+    rows = np.asarray(questions["image_row"][:])
+    expected = image_batches(rows, 8)
+    assert all(np.array_equal(a, b) for a, b in zip(batches, expected, strict=True))
