@@ -235,7 +235,7 @@ def test_classes_of_a_mix_must_be_the_same(data, tmp_path):
     from vle_bench.training import feed
 
     with pytest.raises(RequestError, match="has other classes of objects than .*genome; prepare"):
-        feed.training_data(recipe(data, mix), TASK, TASK.open(data / "genome"))
+        feed.mix_of(recipe(data, mix), TASK, TASK.open(data / "genome"))
 
 
 def test_the_share_of_a_device_is_part_of_an_experiment_with_strangers(data):
