@@ -360,12 +360,13 @@ class Recipe(Group):
             return []
         if objectives is None:
             return [f"model.objectives: task {self.task} needs one, such as {{mlm: 1, itm: 1}}"]
-        if objectives.itm and self.train.per_device_batch_size < 2:
-            return [
-                "train.per_device_batch_size: 1 leaves no stranger for objective itm, which takes "
-                "them from the batch of a device; 2 is the least"
-            ]
-        return []
+        share = self.train.per_device_batch_size
+        if not objectives.itm or (isinstance(share, int) and share > 1):
+            return []
+        return [
+            f"train.per_device_batch_size: {share}: objective itm takes its strangers from the "
+            "batch of a device, so that it needs a number, and at least 2"
+        ]
 
     @model_validator(mode="before")
     @classmethod

@@ -10,6 +10,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from vle_bench.data.asking import Questions
 from vle_bench.data.augment import Draws
 from vle_bench.data.loader import grouped_order, image_batches
 from vle_bench.data.mix import WEIGHT, weighted_rows
@@ -106,6 +107,9 @@ class PreTraining:
     def augmentation(self, settings: Settings, seed: int, epoch: int) -> Draws:
         """Never None: seed and epoch decide what is masked, painted and beside a stranger."""
         return Draws(seed, epoch)
+
+    def asked(self, rows: Row) -> Questions:
+        raise RequestError(f"{self.name}: a model of words cannot be asked for it")
 
     def collator(self, reading: Reading, augment: Draws | None = None) -> Collate:
         tokenizer, rows = reading.processor.tokenizer, reading.questions["image_row"]

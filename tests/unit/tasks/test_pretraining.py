@@ -205,7 +205,8 @@ def test_it_is_refused_before_anything_is_trained(data, tmp_path):
         ("data.mix=[{root: a, weight: 0}]", "data.mix: input should be greater than 0"),
         ("data.mix=[{root: a, weight: 1}, {root: a/, weight: 2}]", "data.mix: a is listed twice"),
         ("data.mix=[]", "data.mix"),
-        ("train.per_device_batch_size=1", "1 leaves no stranger for objective itm"),
+        ("train.per_device_batch_size=1", "per_device_batch_size: 1: objective itm takes"),
+        ("train.per_device_batch_size=auto", "per_device_batch_size: auto: objective itm takes"),
         ("augment.flip=true", "augment.flip: means nothing for task pretrain"),
     ],
 )
