@@ -8,22 +8,26 @@ from vle_bench.evaluation.record import Record
 from vle_bench.leaderboard.experiments import Experiment, experiments
 from vle_bench.leaderboard.markup import NOTHING, Cell, Column, Kind, Page, Row, Table
 from vle_bench.leaderboard.published import Published, Score
-from vle_bench.leaderboard.tables import (
+from vle_bench.leaderboard.published_rows import (
     ABBREVIATIONS,
+    about,
+    footnotes,
+    published_cell,
+    remarks,
+    show_parameters,
+    sources,
+    weights_table,
+)
+from vle_bench.leaderboard.tables import (
     TYPES,
     VCR_PARTS,
-    about,
     comparison,
-    footnotes,
     kind_of,
     measured_notes,
     measured_table,
     name_of,
     parts_of,
-    published_cell,
     score_cell,
-    show_parameters,
-    sources,
 )
 from vle_bench.metrics.answers import ALL_IN_WORDS
 from vle_bench.metrics.numbers import rounded
@@ -62,15 +66,15 @@ def model_rows(published: Published, scores: Sequence[Score], places: Sequence[P
 def measured_row(group: tuple[Record, ...], cells: Iterable[Cell]) -> Row:
     """The same columns for an experiment, with seeds and differences instead of the source."""
     parts = parts_of(group).values()
-    remarks = [next(iter(parts)).show_seeds(), *(part.show_difference() for part in parts)]
+    origin = [next(iter(parts)).show_seeds(), *(part.show_difference() for part in parts)]
     model, kind = group[0].model, kind_of(group)
     parameters = model.get("parameters")
     if kind == "external":
-        remarks = ["scored here", model.get("source", "")]
+        origin = ["scored here", model.get("source", "")]
     about_it = (
         Cell(show_parameters(parameters), parameters),
         Cell(model.get("pretraining", NOTHING)),
-        Cell(f"{kind}; " + "; ".join(filter(None, remarks))),
+        Cell(f"{kind}; " + "; ".join(filter(None, origin))),
     )
     return Row(kind, (Cell(name_of(group)), *cells, *about_it))
 
@@ -110,7 +114,10 @@ def vqa_table(published: Published, groups: list[tuple[Record, ...]]) -> Table:
         "Official accuracy in percent. Yes/no, number and other belong to the row's first figure.",
         around(*totals, *TYPES.values()),
         tuple(rows),
-        (*footnotes(published, scores), ABBREVIATIONS, *measured_notes(groups)),
+        (
+            *(*footnotes(published, scores), ABBREVIATIONS, *remarks(published, scores)),
+            *measured_notes(groups),
+        ),
         sources(published, scores),
     )
 
@@ -152,7 +159,10 @@ def vcr_table(published: Published, groups: list[tuple[Record, ...]]) -> Table:
         "Accuracy in percent; chance is 25, 25 and 6.25.",
         around(*(f"{split} {VCR_PARTS[task]}" for _, split, task, _ in places)),
         tuple(rows),
-        (*footnotes(published, scores), ABBREVIATIONS, *measured_notes(groups)),
+        (
+            *(*footnotes(published, scores), ABBREVIATIONS, *remarks(published, scores)),
+            *measured_notes(groups),
+        ),
         sources(published, scores),
     )
 
@@ -170,7 +180,7 @@ def retrieval_table(published: Published) -> Table:
         "(Karpathy's splits). TR: the text of an image; IR: the image of a text.",
         around(*(f"{RETRIEVED[data]} {RETRIEVAL[task]}" for data, _, task, _ in places)),
         tuple(model_rows(published, scores, places)),
-        (*footnotes(published, scores), ABBREVIATIONS),
+        (*footnotes(published, scores), ABBREVIATIONS, *remarks(published, scores)),
         sources(published, scores),
     )
 
@@ -338,7 +348,11 @@ def pages(
         Page(
             "comparison",
             "Published and measured",
-            (comparison(published, vqa + vcr, shipped), measured_table(vqa + vcr, titles)),
+            (
+                comparison(published, vqa + vcr, shipped),
+                measured_table(vqa + vcr, titles),
+                weights_table(published),
+            ),
         ),
         Page("vqa_v2", "VQA v2", (vqa_table(published, vqa),)),
         Page("vcr", "VCR", (vcr_table(published, vcr),)),

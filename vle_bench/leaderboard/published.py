@@ -61,10 +61,11 @@ Keys = Annotated[tuple[Text, ...], Field(strict=False)]
 
 
 class Mark(Group):
-    """A footnote."""
+    """A footnote, and the sources of what it says beside those of the marked figures."""
 
     sign: Text
     text: Text
+    sources: Keys = ()
 
 
 class Source(Group):
@@ -84,6 +85,37 @@ class Pretraining(Group):
     approximate: bool = False
 
 
+class Remark(Group):
+    """What must be known of a model's size or data, and the source that says it."""
+
+    text: Text
+    source: Text
+
+
+class Weights(Group):
+    """Whether the weights of a published row can be had, and what scores them here.
+
+    Args:
+        status: `not public`; `public`, but no maintained library runs them; `live`.
+        text: what there is instead, or where they are.
+        measure: the command that scores them here; for live ones only.
+    """
+
+    status: Literal["not public", "public", "live"]
+    text: Text
+    source: Text
+    measure: Text | None = None
+
+    @model_validator(mode="after")
+    def only_live_ones_are_measured(self) -> "Weights":
+        if (self.measure is not None) != (self.status == "live"):
+            raise ValueError(
+                "measure: the command that scores weights which are live is needed, and for no "
+                "others"
+            )
+        return self
+
+
 class Model(Group):
     """A published model.
 
@@ -91,12 +123,16 @@ class Model(Group):
         parameters: of encoders and embeddings, without task heads.
         pretraining: `unknown` if the source says so, None if no source was read.
         recipes: names of the shipped recipes that fine-tune it.
+        remarks: shown below the tables that have a row of it.
+        weights: None if nobody has looked.
     """
 
     name: Text
     parameters: Count | None = None
     pretraining: Pretraining | Literal["unknown"] | None = None
     recipes: Keys = ()
+    remarks: Annotated[tuple[Remark, ...], Field(strict=False)] = ()
+    weights: Weights | None = None
 
 
 class Score(Group):
@@ -196,11 +232,22 @@ def undefined(published: Published) -> Iterator[str]:
                 yield f"scores.{place}.marks: " + not_among(mark, "marks", list(published.marks))
     places = [(f"scores.{place}", score.source) for place, score in enumerate(published.scores)]
     places += [
+        (f"marks.{key}.sources", source)
+        for key, mark in published.marks.items()
+        for source in mark.sources
+    ]
+    for place, model in enumerate(published.models):
+        places += [
+            (f"models.{place}.remarks.{n}", one.source) for n, one in enumerate(model.remarks)
+        ]
+        places += [(f"models.{place}.weights", one.source) for one in [model.weights] if one]
+    places += [
         (f"split_sizes.{place}", size.source) for place, size in enumerate(published.split_sizes)
     ]
     for key, source in places:
         if source not in published.sources:
-            yield f"{key}.source: " + not_among(source, "sources", list(published.sources))
+            key = key if key.endswith("sources") else f"{key}.source"
+            yield f"{key}: " + not_among(source, "sources", list(published.sources))
 
 
 def not_among(name: str, group: str, names: list[str]) -> str:
@@ -290,8 +337,9 @@ def error_lines(error: ErrorDetails, values: Values) -> list[str]:
 
 def group_at(location: list[str]) -> type[Group]:
     """The class of the group that a key was given in."""
-    if UNION[0] in location:
-        return Pretraining
+    for part, group in ((UNION[0], Pretraining), ("weights", Weights), ("remarks", Remark)):
+        if part in location[:-1]:
+            return group
     groups: dict[str, type[Group]] = {
         "marks": Mark,
         "sources": Source,

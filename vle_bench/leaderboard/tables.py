@@ -3,15 +3,26 @@
 Everything comes from the result records and published.yaml.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
 from vle_bench.evaluation.record import Record, flattered, precision_of
 from vle_bench.leaderboard.experiments import Experiment
-from vle_bench.leaderboard.markup import NOTHING, Cell, Citation, Column, Footnote, Row, Table
-from vle_bench.leaderboard.published import Model, Pretraining, Published, Score
+from vle_bench.leaderboard.markup import NOTHING, Cell, Column, Footnote, Row, Table
+from vle_bench.leaderboard.published import Model, Published
+from vle_bench.leaderboard.published_rows import (
+    ABBREVIATIONS,
+    LIVE,
+    STATUS,
+    about,
+    footnotes,
+    published_cell,
+    remarks,
+    show_parameters,
+    sources,
+)
 
 
 @dataclass(frozen=True)
@@ -37,12 +48,6 @@ COMPARED = (
 )
 
 COMPARISON = "vle-readme"  # the source that the comparison is from
-
-ABBREVIATIONS = Footnote(
-    "",
-    "I-T: image-text pairs; I: images; T: text. "
-    "Parameters: encoders and embeddings, without task heads.",
-)
 
 MEASURED = Footnote(
     "",
@@ -93,64 +98,6 @@ MARKS = (CONTAMINATED, FLATTERED, DIRTY, ELSEWHERE, EXTERNAL, UNKNOWN, TRANSFERR
 # Metric of VQA v2 -> answer type
 TYPES = {"accuracy_yes_no": "yes/no", "accuracy_number": "number", "accuracy_other": "other"}
 VCR_PARTS = {"vcr_q2a": "Q2A", "vcr_qa2r": "QA2R", "vcr_q2ar": "Q2AR"}
-
-
-def show_parameters(count: int | None) -> str:
-    """`2.1 B`, `345M`"""
-    if count is None:
-        return NOTHING
-    return f"{count / 1e9:g} B" if count >= 1e9 else f"{count / 1e6:.3g}M"
-
-
-def show_pretraining(data: Pretraining | str | None) -> str:
-    """`21M(I-T) + 14M(I) + 160G(T)`"""
-    if not isinstance(data, Pretraining):
-        return data or NOTHING
-    parts = [f"{'~' if data.approximate else ''}{data.image_text_pairs / 1e6:g}M(I-T)"]
-    if data.images is not None:
-        parts.append(f"{data.images / 1e6:g}M(I)")
-    if data.text_gigabytes is not None:
-        parts.append(f"{data.text_gigabytes}G(T)")
-    return " + ".join(parts)
-
-
-def about(model: Model) -> tuple[Cell, Cell]:
-    """Parameters and pre-training data, sorted by image-text pairs."""
-    data = model.pretraining
-    pairs = data.image_text_pairs if isinstance(data, Pretraining) else None
-    parameters = Cell(show_parameters(model.parameters), model.parameters)
-    return parameters, Cell(show_pretraining(data), pairs)
-
-
-def published_cell(published: Published, scores: Sequence[Score]) -> Cell:
-    """The first figure, further ones of the same model in brackets, each with its marks."""
-    figures = []
-    for score in scores:
-        signs = "".join(published.marks[mark].sign for mark in score.marks)
-        figures.append(f"{score.value} {signs}".strip())
-    if not figures:
-        return Cell()
-    text = figures[0] + "".join(f" ({further})" for further in figures[1:])
-    return Cell(text, float(scores[0].value))
-
-
-def footnotes(published: Published, scores: Iterable[Score]) -> tuple[Footnote, ...]:
-    """The marks that these figures carry, in the order of published.yaml."""
-    used = {mark for score in scores for mark in score.marks}
-    return tuple(
-        Footnote(mark.sign, mark.text) for key, mark in published.marks.items() if key in used
-    )
-
-
-def sources(published: Published, scores: Iterable[Score]) -> tuple[Citation, ...]:
-    """Each source once, with its address; a copy that was read instead is named."""
-    by_key = {}
-    for score in scores:
-        source = published.sources[score.source]
-        title = f"{source.document}, {source.table}" if source.table else source.document
-        mirror = " (read on a mirror)" if score.read_as == "mirror" else ""
-        by_key[score.source] = Citation(title + mirror, source.url)
-    return tuple(by_key.values())
 
 
 def measured_notes(groups: Iterable[tuple[Record, ...]]) -> tuple[Footnote, ...]:
@@ -228,7 +175,8 @@ def comparison(
             for column in COMPARED
         ]
         own = [measured_of(model, groups, c.task, c.split, shipped) for c in COMPARED]
-        rows.append(Row("published", (Cell(model.name), *cells, *about(model), *own)))
+        status = STATUS[model.weights.status] if model.weights else NOTHING
+        rows.append(Row("published", (Cell(model.name), *cells, *about(model), *own, Cell(status))))
     marked = any(FLATTERED.sign in cell.text for row in rows for cell in row.cells)
     numbers = (Column(column.title, numeric=True) for column in COMPARED)
     beside = (Column(f"{column.title} measured") for column in COMPARED)
@@ -236,9 +184,15 @@ def comparison(
         "comparison",
         "The METER/VLE comparison",
         "Percent; VQA on test-dev, VCR on dev (its validation split).",
-        (Column("Model"), *numbers, Column("Params"), Column("Pre-training data"), *beside),
+        (
+            *(Column("Model"), *numbers, Column("Params"), Column("Pre-training data")),
+            *(*beside, Column("Weights")),
+        ),
         tuple(rows),
-        (*footnotes(published, scores), ABBREVIATIONS, MEASURED, *[FLATTERED] * marked),
+        (
+            *(*footnotes(published, scores), ABBREVIATIONS, *remarks(published, scores)),
+            *(MEASURED, *[FLATTERED] * marked, LIVE),
+        ),
         sources(published, scores),
     )
 

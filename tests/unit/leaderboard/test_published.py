@@ -1,11 +1,13 @@
 """The published figures: all of them and no others, as they were read, and what published.yaml must not say."""
 
+import shlex
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.miniature.in_process import run
 from vle_bench import strict_yaml
 from vle_bench.data.prepare.shapes_vcr import QUESTIONS
 from vle_bench.errors import RequestError
@@ -40,7 +42,8 @@ ERNIE-ViL-L   | 74.75 / 74.93            | mirror
 VinVL-L       | 76.6 / 76.62             | lavis-card / oscar-zoo
 ALBEF         | 75.8 / 76.0              | lavis-card
 BLIP          | 78.3 / 78.3              | lavis-card
-BLIP          | 78.23 rerun / 78.29 rerun | lavis-benchmark
+BLIP          | 78.23 rerun headed-14m / 78.29 rerun headed-14m | lavis-benchmark
+BLIP          | 77.44 by-users / –       | blip-issue-59
 X-VLM         | 78.2 / 78.4              | lavis-card
 FIBER-B       | – / 78.46                | fiber-readme
 BridgeTower-B | – / 78.73                | bridgetower-readme
@@ -53,8 +56,11 @@ OFA-medium    | 75.4 / 75.5              | ofa-readme
 OFA-base      | 78.0 / 78.1              | ofa-readme
 OFA-large     | 80.4 / 80.7              | ofa-readme
 OFA-huge      | 82.0 / 82.0              | ofa-readme
-BEiT-3-base   | 77.65 / –                | beit3-readme
-BEiT-3-large  | 81.85 / –                | beit3-readme
+BEiT-3-base   | 77.65 no-in-domain / –   | beit3-readme
+BEiT-3-base   | 78.46 in-domain / –      | beit3-readme
+BEiT-3-large  | 81.85 no-in-domain / –   | beit3-readme
+BEiT-3-large  | 82.53 in-domain / –      | beit3-readme
+BEiT-3-large  | 82.97 in-domain-768 / 83.03 in-domain-768 | beit3-readme
 X2-VLM-L      | 81.9 / 81.8              | mirror
 PaLI-X        | 86.0 / 86.1              | mirror
 PaliGemma 448 | – / 85.64                | big-vision-readme
@@ -79,11 +85,11 @@ MERLOT      | unstated | 80.6 no-split / – / – | merlot-page
 """
 # model, marks, Flickr30k TR / IR, COCO TR / IR, source
 RETRIEVAL = """
-METER-base   |                 | 94.3 / 82.22  | 76.16 / 57.08 | mirror
-ViLT         |                 | 83.6 / 64.5   | 61.6 / 43.0   | vilt-eval
+METER-base   | test-as-val     | 94.3 / 82.22  | 76.16 / 57.08 | mirror
+ViLT         | test-as-val     | 83.60 / 64.54 | 61.62 / 42.99 | vilt-eval
 ALBEF        | rerun           | – / –         | 77.6 / 61.0   | lavis-benchmark
-BLIP         | rerun           | 96.9 / 87.5   | 82.0 / 64.5   | lavis-benchmark
-FIBER-B      | itm             | 95.10 / 84.10 | 75.14 / 59.03 | fiber-readme
+BLIP         | rerun headed-14m | 96.9 / 87.5   | 82.0 / 64.5   | lavis-benchmark
+FIBER-B      | itm test-as-val | 95.10 / 84.10 | 75.14 / 59.03 | fiber-readme
 BEiT-3-base  |                 | 96.3 / 86.2   | 79.1 / 61.4   | beit3-readme
 BEiT-3-large |                 | 97.2 / 88.1   | 82.1 / 63.4   | beit3-readme
 CLIP         | zero-shot rerun | 86.5 / 67.0   | 57.2 / 36.5   | lavis-benchmark
@@ -181,7 +187,7 @@ def test_every_figure_that_was_read_and_no_other() -> None:
         for s in load_published(SHIPPED).scores
     ]
     assert set(shipped) - set(expected()) == set() and set(expected()) - set(shipped) == set()
-    assert len(shipped) == len(set(shipped)) == len(expected()) == 142
+    assert len(shipped) == len(set(shipped)) == len(expected()) == 147
 
 
 def test_models_of_the_comparison_come_first_with_what_it_says_of_them() -> None:
@@ -217,7 +223,11 @@ def test_decimals_are_those_of_the_source() -> None:
 def test_everything_defined_is_used_and_marks_say_something() -> None:
     published = load_published(SHIPPED)
     assert {mark for s in published.scores for mark in s.marks} == set(published.marks)
-    assert {e.source for e in (*published.scores, *published.split_sizes)} == set(published.sources)
+    named = {e.source for e in (*published.scores, *published.split_sizes)}
+    for model in published.models:
+        named |= {one.source for one in (*model.remarks, *[model.weights] * bool(model.weights))}
+    named |= {source for mark in published.marks.values() for source in mark.sources}
+    assert named == set(published.sources)
     assert {s.model for s in published.scores} == {m.name for m in published.models}
     assert all(mark.text.endswith(".") for mark in published.marks.values())
     # Only a database read on a mirror, and a thing of this project, have no address.
@@ -225,6 +235,44 @@ def test_everything_defined_is_used_and_marks_say_something() -> None:
         MIRROR,
         "shapes-vcr",
     }
+
+
+# Whether a row's weights can be had, as read in the documents that published.yaml names
+WEIGHTS = {
+    "not public": {"CoCa", "METER-Huge", "BeiT-3"},
+    "public": {"OFA", "BEiT-3-base", "BEiT-3-large"},
+    "live": {"ViLT", "BLIP", "VLE-base", "VLE-large", "METER-base"},
+}
+
+
+def test_the_weights_of_every_row_of_the_comparison_are_known() -> None:
+    known = {m.name: m.weights for m in load_published(SHIPPED).models if m.weights}
+    for status, names in WEIGHTS.items():
+        assert {name for name, weights in known.items() if weights.status == status} == names
+    assert {row[0] for row in lines(COMPARISON)} <= known.keys()
+
+
+def test_the_commands_that_measure_a_row_exist(tmp_path: Path) -> None:
+    """Targets of the Makefile, and options of the commands; the weights themselves are on the hub."""
+    makefile = (SHIPPED.parent / "Makefile").read_text(encoding="utf-8")
+    commands = [m.weights.measure for m in load_published(SHIPPED).models if m.weights]
+    for command in filter(None, commands):
+        program, *parts = shlex.split(command)
+        if program == "make":
+            assert all(f"\n{target}: " in makefile for target in parts), command
+            continue
+        help_text, _ = run(parts[0], "--help", cwd=tmp_path)
+        options = {part for part in parts if part.startswith("--")}
+        assert program == "vle-bench" and all(o in help_text for o in options), command
+    assert len([*filter(None, commands)]) == 5
+
+
+def test_remarks_name_the_numbers() -> None:
+    """318.6M: tests/unit/models/test_heads.py counts them from the configuration."""
+    said = {m.name: " ".join(r.text for r in m.remarks) for m in load_published(SHIPPED).models}
+    assert "345M" in said["METER-base"] and "318.6M" in said["METER-base"]
+    for name in ("VLE-base", "VLE-large"):
+        assert "14M pairs in its text and 15M in its table" in said[name]
 
 
 def test_every_shipped_recipe_of_a_model_belongs_to_it() -> None:
@@ -327,6 +375,26 @@ FIRST = '{model: CoCa, data: vqav2, task: vqa, split: test-dev, value: "82.3", s
             "scores.0.split (CoCa): 'dev' is no split of vqav2; there are test-dev, test-std",
         ),
         (
+            "{status: not public, text",
+            "{status: not public, measure: make x, text",
+            "models.0.weights.measure (CoCa): the command that scores weights which are live",
+        ),
+        (
+            "{status: not public, text",
+            "{state: not public, text",
+            "models.0.weights.state (CoCa): unknown key; nearest valid key: status",
+        ),
+        (
+            "source: open-clip-issue-819}",
+            "source: nobody}",
+            "models.0.weights.source (CoCa): 'nobody' is not among the sources",
+        ),
+        (
+            "sources: [meter-karpathy",
+            "sources: [nobody",
+            "marks.test-as-val.sources: 'nobody' is not among the sources",
+        ),
+        (
             ", split: val, value",
             ", split: dev, value",
             "scores.6.split (METER-base): 'dev' is no split of vcr; there are val, test, unstated",
@@ -358,8 +426,8 @@ FIRST = '{model: CoCa, data: vqav2, task: vqa, split: test-dev, value: "82.3", s
             "scores.0.model (Coca): 'Coca' is not among the models; define it there, or use 'CoCa'",
         ),
         (
-            "source: vle-readme",
-            "source: vle-redme",
+            'value: "82.3", source: vle-readme',
+            'value: "82.3", source: vle-redme',
             "scores.0.source (CoCa): 'vle-redme' is not among the sources; define it there, or use 'vle-readme'",
         ),
         (
@@ -376,7 +444,7 @@ FIRST = '{model: CoCa, data: vqav2, task: vqa, split: test-dev, value: "82.3", s
         (
             ", n: 2_537",
             ", n: 0",
-            "scores.139.n (best question-only rule): input should be greater than or equal to 1, not 0",
+            "scores.144.n (best question-only rule): input should be greater than or equal to 1, not 0",
         ),
         (
             "parameters: 2_100_000_000",
@@ -399,11 +467,15 @@ FIRST = '{model: CoCa, data: vqav2, task: vqa, split: test-dev, value: "82.3", s
             "models.7.recipes (VLE-large): vle-base-vqa is a recipe of VLE-base; a recipe fine-tunes one model",
         ),
         (
-            "- {name: ViLT}",
             "- {name: LXMERT}",
-            "scores.20.model (ViLT): 'ViLT' is not among the models",
+            "- {name: LXMRT}",
+            "scores.24.model (LXMERT): 'LXMERT' is not among the models",
         ),
-        ("- {name: ViLT}", "- {name: CLIP}\n  - {name: ViLT}", "models: CLIP occurs 2 times; join"),
+        (
+            "- {name: LXMERT}",
+            "- {name: CLIP}\n  - {name: LXMERT}",
+            "models: CLIP occurs 2 times; join",
+        ),
         (
             'sign: "‡"',
             'sign: "†"',
@@ -452,7 +524,7 @@ def test_the_same_figure_may_stand_twice_with_another_mark_or_source(tmp_path: P
     text = (SHIPPED / "published.yaml").read_text(encoding="utf-8")
     marked = text.replace(FIRST, f"{FIRST}, read_as: readme, marks: [rerun]}}\n  - {FIRST}", 1)
     (tmp_path / "published.yaml").write_text(marked, encoding="utf-8")
-    assert len(load_published(tmp_path).scores) == 143
+    assert len(load_published(tmp_path).scores) == 148
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:

@@ -127,6 +127,30 @@ def test_first_table_cell_by_cell() -> None:
         assert footnote in text
 
 
+def test_the_tables_say_why_a_row_has_no_measured_figure() -> None:
+    text = page(SHIPPED, "comparison")
+    rows = {row[0]: row for row in cells(text) if len(row) == 10}
+    assert rows["CoCa"][9] == "not public" and rows["BLIP"][9] == "public, live"
+    assert rows["OFA"][9] == "public, in no maintained library"
+    last = {row[0]: row for row in cells(text.partition("## What would measure")[2])}
+    assert last["METER-base"][3] == "make score-meter-vqa" and last["CoCa"][3] == "–"
+    assert "evaluate" in last["BLIP"][3] or "predict" in last["BLIP"][3]
+    assert {*rows} <= {*last} and {"ViLT", "BEiT-3-large"} <= {*last}
+    files = {path.name: content.decode() for path, content in render(SHIPPED, TEXTS).items()}
+    assert "make score-meter-vqa" in files["weights.csv"] and "weights.tex" in files
+
+
+def test_remarks_and_the_sources_of_marks_are_below_the_tables() -> None:
+    for name in ("comparison", "vqa_v2", "vcr", "retrieval"):
+        text = page(SHIPPED, name)
+        assert "METER-base: 345M counts weights that nothing reads" in text, name
+        assert "[METER meter/modules/clip_model.py](https://" in text, name
+    text = page(SHIPPED, "retrieval")
+    assert "| METER-base | 94.3 c | 82.22 c | 76.16 c | 57.08 c |" in text
+    assert "[METER issue 26](https://github.com/zdou0830/METER/issues/26)" in text
+    assert "METER issue 26" not in page(SHIPPED, "vcr")
+
+
 def test_shipped_tables_are_up_to_date() -> None:
     assert write_tables(SHIPPED, check=True) == []
 
@@ -345,7 +369,7 @@ def test_both_vcr_tasks_of_one_record_stand_in_one_row(tmp_path: Path) -> None:
         "60.00 ± 1.00",
     ]
     beside = next(r for r in cells(page(root, "comparison")) if r[0] == "VLE-base")
-    assert beside[7:] == ["80.00 ± 1.00; seed 0", "70.00 ± 1.00; seed 0"]
+    assert beside[7:9] == ["80.00 ± 1.00; seed 0", "70.00 ± 1.00; seed 0"]
 
 
 def test_the_demo_shows_both_vcr_tasks(tmp_path: Path) -> None:

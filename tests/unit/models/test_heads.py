@@ -363,3 +363,18 @@ def test_meter_has_the_same_fusion_and_a_roberta():
     assert shapes[0] == shapes[1] and meter.config.num_hidden_layers == 6
     # roberta-base without its pooler (Hugging Face's model card: 125M with the language model's head)
     assert sum(p.numel() for p in meter.vle.text_model.parameters()) == 124_055_040
+
+
+def test_meters_345_million_count_weights_that_nothing_reads():
+    """Its program builds CLIP's text embeddings (`clip_model.py`) and RoBERTa's pooler too."""
+    unread = 49_408 * 512 + 77 * 512 + 2 * 512 + 768 * 768 + 768
+    counts = []
+    for pixels in (224, 288):  # it was pre-trained at 288
+        config = VLEConfig(**SIZES["meter-base"])
+        config.vision_config.image_size = pixels
+        with torch.device("meta"):
+            model = VLEForVCRQ2A(config)
+        counts.append(sum(p.numel() for p in model.vle.parameters()))
+    assert counts == [318_551_808, 318_650_112]
+    assert [round(unread / 1e6, 1), round(counts[0] / 1e6, 1)] == [25.9, 318.6]
+    assert round((counts[1] + unread) / 1e6) == 345
