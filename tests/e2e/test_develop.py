@@ -1,5 +1,6 @@
 """The dataset, the task and the recipe of docs/develop.md, built in a copy of the package."""
 
+import ast
 import json
 import re
 import shutil
@@ -33,6 +34,15 @@ for command in {!r}:
         if stop.code:
             raise
 """
+
+
+def test_the_functions_of_the_tour_are_there() -> None:
+    tour = re.findall(r"^\| `(\S+\.py)`: `([\w.]+)` \|", DEVELOP, re.MULTILINE)
+    assert len(tour) > 10
+    for path, function in tour:
+        tree = ast.parse((ROOT / "vle_bench" / path).read_text(encoding="utf-8"))
+        for name in function.split("."):
+            (tree,) = [node for node in tree.body if getattr(node, "name", None) == name]
 
 
 def examples() -> dict[str, str]:
