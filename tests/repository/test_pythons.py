@@ -1,5 +1,7 @@
 """Records made on one Python load, compare and tabulate to the same bytes on another, and in another process."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -53,21 +55,21 @@ def made(tmp_path_factory):
     return folder
 
 
-def read(python, made, hash_seed="0"):
-    """What a process reads; sets and their order follow from `hash_seed`."""
+def arguments(made):
+    folders = (made / "runs", made / "board", ROOT / "tests" / "golden" / "records")
+    return [str(folder) for folder in folders]
+
+
+def read(python, made):
+    """What a process reads; sets and their order follow from the seed of hashes."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
-        "PYTHONHASHSEED": hash_seed,
+        "PYTHONHASHSEED": "1",
         "HF_HUB_OFFLINE": "1",
     }
-    arguments = [
-        str(made / "runs"),
-        str(made / "board"),
-        str(ROOT / "tests" / "golden" / "records"),
-    ]
     done = subprocess.run(
-        [str(python), "-c", READ, *arguments],
+        [str(python), "-c", READ, *arguments(made)],
         capture_output=True,
         encoding="utf-8",
         env=environment,
@@ -77,8 +79,18 @@ def read(python, made, hash_seed="0"):
     return json.loads(done.stdout)
 
 
-def test_records_are_read_compared_and_tabulated_to_the_same_bytes(made):
-    here = read(sys.executable, made)
+def read_here(made, monkeypatch):
+    """What this process reads."""
+    monkeypatch.chdir(made)
+    monkeypatch.setattr("sys.argv", ["-c", *arguments(made)])
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown):
+        exec(READ, {})
+    return json.loads(shown.getvalue())
+
+
+def test_records_are_read_compared_and_tabulated_to_the_same_bytes(made, monkeypatch):
+    here = read_here(made, monkeypatch)
     assert {
         "version-1.json",
         "compare",
@@ -88,4 +100,4 @@ def test_records_are_read_compared_and_tabulated_to_the_same_bytes(made):
         "index.html",
     } <= here.keys()
     for python in OTHERS or [sys.executable]:
-        assert read(python, made, hash_seed="1") == here, python
+        assert read(python, made) == here, python
