@@ -9,6 +9,7 @@ import pytest
 
 from tests.miniature.in_process import run
 from tests.miniature.own import choice_rows, vcr_rows, write_lines
+from vle_bench.bench import bench
 from vle_bench.data.prepare.shapes_vcr import prepare_shapes_vcr
 from vle_bench.data.prepared import open_prepared
 from vle_bench.evaluation.record import load_record
@@ -88,7 +89,8 @@ def test_a_model_is_scored_on_other_questions(work):
     assert (record.data["name"], record.training_data["name"]) == ("other", "my-choices")
 
 
-def test_speed_without_any_data(work):
+def test_speed_without_any_data(work, monkeypatch):
+    monkeypatch.setattr(bench, "PRODUCT_ON_CPU", 64)
     few = ("--steps", "1", "--evaluation-batch-size", "8", "train.batch_size=4")
     few += ("train.per_device_batch_size=4", "--json")
     shown, _ = run("bench", "own/choice-tiny", "--synthetic", *few, cwd=work)

@@ -1,11 +1,10 @@
 """VCR accuracies by hand, and what a broken file is told."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
+from tests.miniature.in_process import run
 from vle_bench.data.official.vcr import COLUMNS
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.score_files import read_labels, read_leaderboard, score_vcr_files
@@ -199,23 +198,17 @@ def test_paths_that_are_no_text_file(tmp_path, read):
             read(path)
 
 
-def command(*arguments):
-    done = [sys.executable, "-m", "vle_bench", "score", "vcr", *map(str, arguments)]
-    return subprocess.run(done, capture_output=True, encoding="utf-8")
+def test_command(write, tmp_path):
+    def command(*more, code=0):
+        return run("score", "vcr", *arguments, *more, cwd=tmp_path, code=code)
 
-
-def test_command(write):
     annotations, predictions = write(
         [record("v-1"), record("v-2", 1), record("v-3", 2)], [row(f"v-{i}") for i in (1, 2, 3)]
     )
     arguments = ("--annotations", annotations, "--predictions", predictions)
-    found = command(*arguments, "--json")
-    assert (found.returncode, json.loads(found.stdout)) == (
-        0,
-        {"q2a": 1 / 3, "qa2r": 1.0, "q2ar": 1 / 3, "n": 3},
-    )
-    assert command(*arguments).stdout.splitlines()[0].split() == ["q2a", "33.33", "3", "questions"]
+    scores = json.loads(command("--json")[0])
+    assert scores == {"q2a": 1 / 3, "qa2r": 1.0, "q2ar": 1 / 3, "n": 3}
+    assert command()[0].splitlines()[0].split() == ["q2a", "33.33", "3", "questions"]
     predictions.write_text("annot_id\n", encoding="utf-8")
-    refused = command(*arguments)
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == f"vle-bench: {predictions}: line 1: 21 columns are expected, not 1\n"
+    problem = f"vle-bench: {predictions}: line 1: 21 columns are expected, not 1\n"
+    assert command(code=2) == ("", problem)
