@@ -298,6 +298,17 @@ SOURCES: dict[str, Source] = {
         image_size=(500, 375),
         questions_per_image=(50,),
     ),
+    "shapes-captions": Source(
+        title="shapes-captions",
+        form="captions",
+        splits=("train", "val", "test"),
+        prepare="vle_bench.data.prepare.shapes_captions:prepare",
+        summary=_PAIR_SUMMARY,
+        options=("--seed", "--pictures"),
+        made=True,
+        image_size=(240, 260),
+        questions_per_image=(23,),
+    ),
     # Karpathy's test splits, 1,000 and 5,000 images; published figures only.
     "flickr30k": Source("Flickr30K", "retrieval", published=("test",), metrics=_RECALL),
     "coco": Source("COCO", "retrieval", published=("test",), metrics=_RECALL),
