@@ -17,7 +17,8 @@ class Family:
             transformers' AutoModelForImageTextToText.
         answers: `head`, the classes of its head; `listed`, any list that it is given; `free`, words
             of its own.
-        protocols: the ways of asking it, the published one first.
+        protocols: the ways of asking it, the published one first. Those that begin with `CHOOSES`
+            choose among a question's own choices.
         trained: a recipe may fine-tune it.
     """
 
@@ -31,6 +32,7 @@ class Family:
 
 
 VLE = "vle"
+CHOOSES = "choice-"
 FAMILIES = {
     VLE: Family("VLE and METER", None, "vle", (), "head", ("classification",), trained=True),
     "vilt": Family(
@@ -50,6 +52,11 @@ FAMILIES = {
         ("ranking-128", "generation"),
     ),
     "generate": Family(
-        "a generative model", "vle_bench.models.generate", None, None, "free", ("generation",)
+        "a generative model",
+        "vle_bench.models.generate",
+        None,
+        None,
+        "free",
+        ("generation", "choice-letter", "choice-text"),
     ),
 }

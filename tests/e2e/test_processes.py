@@ -11,6 +11,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from tests.miniature.blip import write_blip
+from tests.miniature.generative import write_smolvlm
+from tests.miniature.in_process import run
+from vle_bench.data.prepared import open_prepared
+
 pytestmark = pytest.mark.processes
 ROOT = Path(__file__).parents[2]
 FSDP = {
@@ -266,3 +271,21 @@ def test_hyper_parameters_in_the_configuration_stop_the_run(work):
         "train.precision belongs in the recipe" in done.stderr
         and not (work / "runs" / "refused").exists()
     )
+
+
+@pytest.mark.parametrize("write", [write_blip, write_smolvlm])
+def test_a_model_of_transformers_answers_alike_on_two_processes(work, tmp_path, write):
+    data = open_prepared(work / "data" / "easy-vqa")
+    write(tmp_path / "model", [*data.questions("val")["question"], *data.labels])
+    given = ("evaluate", tmp_path / "model", "--data", "data/easy-vqa", "--split", "val")
+    given += ("--batch-size", 7, "--output")
+    run(*given, tmp_path / "1.json", cwd=work)
+    launched(2, *given, tmp_path / "2.json", cwd=work)
+    one, two = (json.loads((tmp_path / f"{n}.json").read_text("utf-8")) for n in (1, 2))
+    assert (one["processes"], two["processes"]) == (1, 2) and one["n"] == two["n"]
+    assert one["metrics"] == two["metrics"] and one["ids_sha256"] == two["ids_sha256"]
+    files = [tmp_path / f"{n}.predictions.jsonl" for n in (1, 2)]
+    rows = [[json.loads(line) for line in file.read_text("utf-8").splitlines()] for file in files]
+    assert [row["answer"] for row in rows[0]] == [row["answer"] for row in rows[1]]
+    scores = [[row["score"] for row in one] for one in rows]
+    assert scores[0] == pytest.approx(scores[1], abs=2e-6)

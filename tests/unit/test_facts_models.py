@@ -14,7 +14,8 @@ MEMBERS = re.compile(
     r"\b(text_model|vision_model|token_type_embeddings|(text|image)_projection_layer"
     r"|cross_modal_(text|image)_\w+)\b"
 )
-OWN_MEMBERS = {PACKAGE / "models" / "vilt.py"}  # has a member of the same name
+# These have a member of the same name.
+OWN_MEMBERS = {PACKAGE / "models" / f"{name}.py" for name in ("blip", "vilt")}
 OUTSIDE = sorted(
     file
     for file in {*PACKAGE.rglob("*.py")} - OWN_MEMBERS

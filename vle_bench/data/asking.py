@@ -21,7 +21,7 @@ class Questions(NamedTuple):
 
     Args:
         ids: of the questions.
-        texts: the questions.
+        texts: the questions; several for each id where a question is asked after several answers.
         choices: each question's own choices; None: any answer.
     """
 
@@ -56,7 +56,8 @@ class Words:
     """Answers in words: the output of a model that has no logits for each answer.
 
     Args:
-        rows: for each question `answer`, `score` in 0..1, and whatever else is to be kept.
+        rows: for each question `answer`, `score` in 0..1, `text`, what the model wrote, `cut`, if
+            it was ended by the limit of tokens, and whatever else is to be kept.
         finite: for each question, whether the logits that decided were numbers.
     """
 
@@ -83,6 +84,7 @@ class AskingCollator:
         rows = self.questions[indices.tolist()]
         image_rows, image_index = np.unique(np.asarray(rows["image_row"]), return_inverse=True)
         questions = self.asked(rows)
+        image_index = image_index.repeat(len(questions.texts) // len(questions.ids))
         pictures = decoded(self.images[image_rows.tolist()])
         return {
             "ids": questions.ids,

@@ -18,7 +18,6 @@ from vle_bench.data.prepared import check_labelled, check_whole
 from vle_bench.data.sources import seen
 from vle_bench.errors import RequestError, RunFailed, few
 from vle_bench.evaluation import other_models, published_checkpoint
-from vle_bench.evaluation.copies import copies
 from vle_bench.evaluation.precision import autocast, device_name, scoring_precision, set_tf32
 from vle_bench.evaluation.provenance import code_version, library_versions
 from vle_bench.evaluation.published_checkpoint import (
@@ -48,7 +47,16 @@ from vle_bench.tasks.base import Data, Inference, Task
 from vle_bench.tasks.predictions import Id, Prediction, Scores, write_predictions
 
 # Facts of a model that make another evaluation, beside those of its files
-COMPARED = ("resize", "max_text_length", "protocol", "prompt", "pictures", "answers_sha256")
+COMPARED = (
+    "resize",
+    "max_text_length",
+    "protocol",
+    "prompt",
+    "asked_with",
+    "max_new_tokens",
+    "pictures",
+    "answers_sha256",
+)
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,7 @@ def load(request: Request, accelerator: Accelerator, *, labelled: bool) -> Loade
     if training is None:
         published_checkpoint.check_splits(asked, data.manifest.source)
     labels, of_answers = other_models.answers(folder, family, training, asked, data)
-    described = replace(described, model={**described.model, **of_answers})
+    described = described.with_facts(of_answers)
     if not isinstance(processor, Asking):
         task.check(data, split, described.input_settings)
     # Before the model is read: a run that goes on may replace its best/ at any time.
@@ -195,12 +203,13 @@ def predict_checkpoint(
     Returns:
         The number of examples predicted, and the source of the data.
     """
-    requests = [request]
+    first = load(request, accelerator, labelled=False)
+    loaded = [first]
     if other is not None:
-        asked = replace(request.asked, task=None)
-        requests.append(replace(request, checkpoint=other, asked=asked))
-    loaded = [load(one, accelerator, labelled=False) for one in requests]
-    first = loaded[0]
+        # A model of words is of no task; another checkpoint says itself of which it is.
+        task = first.task.submitted_with if isinstance(first.processor, Asking) else None
+        second = replace(request, checkpoint=other, asked=replace(request.asked, task=task))
+        loaded.append(load(second, accelerator, labelled=False))
     check_whole(first.data, request.split)
     check_complete([one.task for one in loaded], request.checkpoint)
     tasks = [one.task.for_submission() for one in loaded]
@@ -240,25 +249,14 @@ def evaluate_checkpoint(request: Request, output: Path, *, accelerator: Accelera
     predictions = predict_split(loaded, task, accelerator)
     scores = task.score(predictions, loaded.data.questions(split))
     ids = [one.id for one in predictions]
+    words = other_models.counted_words(predictions)
+    loaded = replace(loaded, described=loaded.described.with_facts(words))
     record = record_of(loaded, scores, ids, accelerator=accelerator, started=started)
     if accelerator.is_main_process:
         run = evaluation_folder(request.checkpoint)
         write_predictions(predictions_file(output, run, task.name, split), predictions)
         atomic.write_json(output, record.model_dump(mode="json"))
     return record
-
-
-def say_copies(shared: int | None, scored: str, accelerator: Accelerator) -> None:
-    """Say how many pictures of the split were trained on, or that nobody could look."""
-    if shared == 0 or not accelerator.is_main_process:
-        return
-    words = (
-        "whether its pictures are among those of the training was not looked at: the training data "
-        "are not where the recipe names them, or have changed"
-        if shared is None
-        else f"{shared:,} of its pictures are among those of the training, byte for byte"
-    )
-    print(f"{scored}: {words}", file=sys.stderr)
 
 
 def was_seen(
@@ -325,9 +323,6 @@ def record_of(
     more = {"targets": manifest.targets, "metric": manifest.metric}
     data = manifest.identity | {key: value for key, value in more.items() if value is not None}
     trained = training_data(loaded)
-    trained_splits = described.training_splits
-    shared = copies(loaded.folder, trained, trained_splits, loaded.data, split)
-    say_copies(shared, f"{split} of {loaded.request.data_root}", accelerator)
     return Record(
         kind="elsewhere" if training is None else "run",
         schema_version=SCHEMA_VERSION,
@@ -345,9 +340,9 @@ def record_of(
         expect=training.expect if training else None,
         seed=training.seed if training else None,
         training=training.progress.model_dump(exclude_unset=True) if training else {},
-        training_splits=trained_splits,
+        training_splits=described.training_splits,
         training_data=trained,
-        contaminated=bool(shared) or was_seen(data, split, trained, trained_splits),
+        contaminated=was_seen(data, split, trained, described.training_splits),
         model={
             **described.model,
             "parameters": sum(p.numel() for p in loaded.model.parameters()),

@@ -23,10 +23,11 @@ from vle_bench.evaluation.record import Training
 from vle_bench.evaluation.request import Asked, Request, name_of
 from vle_bench.json_files import JsonObject, read_json
 from vle_bench.metrics.vqa import normalize_answer
-from vle_bench.model_families import FAMILIES, VLE
+from vle_bench.model_families import CHOOSES, FAMILIES, VLE
 from vle_bench.models import pretrained
 from vle_bench.models.base import ModelModule, Way
 from vle_bench.tasks.catalogue import CATALOGUE, REPORTED, tasks_of
+from vle_bench.tasks.predictions import Prediction
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -115,7 +116,7 @@ def described(
         refuse_foreign(family, foreign | {"--answers": asked.answers})
         return published_checkpoint.described(folder, asked)
     task = task_of_data(family, asked.task, request.data_root)
-    reader = module_of(family).read(folder, way_of(family, asked))
+    reader = module_of(family).read(folder, way_of(family, asked, task))
     inputs = {k: v for k, v in reader.facts.items() if k == "max_text_length"}
     splits = sorted(set(names(asked.trained_on))) if asked.trained_on else []
     revision = revision_of(folder.resolve())
@@ -182,6 +183,17 @@ def refuse_strange(folder: Path, labels: list[str], data: PreparedData, split: s
         )
 
 
+def counted_words(predictions: list[Prediction]) -> JsonObject:
+    """Count the answers in words that are empty, or were cut; empty for other models."""
+    words = [one.values for one in predictions if "text" in one.values]
+    if not words:
+        return {}
+    return {
+        "empty_answers": sum(not row["answer"] for row in words),
+        "cut_answers": sum(row.get("cut", False) for row in words),
+    }
+
+
 def module_of(family: str) -> ModelModule:
     """Import the module of a family that is not VLE."""
     module: ModelModule = resolve_name(str(FAMILIES[family].module))
@@ -212,17 +224,20 @@ def task_of_data(family: str, asked: str | None, root: Path) -> str:
     return asked or tasks[0]
 
 
-def way_of(family: str, asked: Asked) -> Way:
-    """Return how the model is asked.
+def way_of(family: str, asked: Asked, task: str) -> Way:
+    """Return how the model is asked: as published, or by the first protocol that suits the task.
 
     Raises:
-        RequestError: an option that the family does not have.
+        RequestError: an option that the family does not have, or that does not suit the task.
     """
     row = FAMILIES[family]
-    protocol = asked.protocol or row.protocols[0]
-    if protocol not in row.protocols:
+    # Questions of VQA's form may have choices too, which only opening the data says.
+    always_choices = not CATALOGUE[task].label_metric
+    suited = [name for name in row.protocols if name.startswith(CHOOSES) or not always_choices]
+    protocol = asked.protocol or suited[0]
+    if protocol not in suited:
         raise RequestError(
-            f"--protocol {protocol}: --model {family} has {', '.join(row.protocols)}"
+            f"--protocol {protocol}: --model {family} has {', '.join(suited)} for {task}"
         )
     foreign = {
         "--resize": asked.resize,

@@ -7,7 +7,7 @@ it too.
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,10 @@ class Described:
     input_settings: Settings
     training_splits: list[str]
     model: JsonObject
+
+    def with_facts(self, facts: JsonObject) -> "Described":
+        """Return the same with more facts about the model."""
+        return replace(self, model={**self.model, **facts})
 
     @classmethod
     def of(cls, training: Training) -> "Described":

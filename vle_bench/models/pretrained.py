@@ -123,12 +123,16 @@ def read_config(path: Path) -> VLEConfig:
 # Files of a from_pretrained folder that decide how text and pictures become the input of a model.
 PROCESSOR_FILES = (
     "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
     "merges.txt",
     "preprocessor_config.json",
     "processor_config.json",
     "special_tokens_map.json",
     "spm.model",
     "tokenizer.json",
+    "tokenizer.model",
     "tokenizer_config.json",
     "vocab.json",
     "vocab.txt",

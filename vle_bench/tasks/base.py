@@ -282,7 +282,8 @@ def answers_of(
     if isinstance(output, Words):
         rows = zip(ids, output.rows, strict=True)
         return [Prediction(i, row) for i, row in rows], output.finite
-    logits: torch.Tensor = output.logits
+    # The texts of one example stand side by side, see `Questions`.
+    logits: torch.Tensor = output.logits.reshape(len(ids), -1)
     finite: list[bool] = logits.isfinite().flatten(1).all(1).tolist()
     return task.predictions(logits, ids, labels), finite
 

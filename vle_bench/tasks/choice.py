@@ -19,6 +19,7 @@ from vle_bench.data.official.further import OFFICIAL_ID
 from vle_bench.data.prepared import PreparedData, open_prepared
 from vle_bench.data.tagged_text import record_of, tagged_in
 from vle_bench.data.tokenization import train_tokenizer
+from vle_bench.data.vcr_text import object_names, spoken
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.json_files import JsonObject
 from vle_bench.metrics.bootstrap import figure, figures
@@ -94,7 +95,17 @@ class Choice:
         return Views.of(settings, seed, epoch)
 
     def asked(self, rows: JsonObject) -> Questions:
-        return Questions(rows["question_id"], rows["question"], rows["choices"])
+        """Ask for a choice, with names in the places of tagged objects."""
+        if "object_names" not in rows:
+            return Questions(rows["question_id"], rows["question"], rows["choices"])
+        texts, choices = [], []
+        tagged = ("question_id", "question", "choices", "object_names")
+        for values in zip(*(rows[name] for name in tagged), strict=True):
+            record = record_of(dict(zip(tagged, values, strict=True)))
+            names = object_names(record["objects"])
+            texts.append(spoken(record["question"], names))
+            choices.append([spoken(choice, names) for choice in record["answer_choices"]])
+        return Questions(rows["question_id"], texts, choices)
 
     def collator(self, reading: Reading, augment: Views | None = None) -> Collate:
         settings = reading.input_settings

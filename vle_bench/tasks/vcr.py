@@ -25,7 +25,7 @@ from vle_bench.data.official.vcr import CHOICES, COLUMNS, Record
 from vle_bench.data.prepared import PreparedData, open_prepared
 from vle_bench.data.sources import SOURCES, prepared_of
 from vle_bench.data.tokenization import train_tokenizer
-from vle_bench.data.vcr_text import FIRST_OBJECT_TYPE, object_names, tagged
+from vle_bench.data.vcr_text import FIRST_OBJECT_TYPE, object_names, spoken, tagged
 from vle_bench.errors import RequestError
 from vle_bench.metrics.bootstrap import figure, figures
 from vle_bench.metrics.vcr import vcr_accuracy
@@ -38,6 +38,8 @@ LENGTHS = (
     (12, "9 to 12"),
 )  # words of a question, with its tags and marks; VCR's mean is 6.6
 PARTS = ("q2a", "qa2r")
+# What a model of words is asked for a rationale; the words are ours.
+REASON = "{}\nThe answer is: {}\nWhy is this the answer?"
 NUM_TOKEN_TYPES = 83  # of the released VLE models for VCR: text, image, and 81 objects
 
 
@@ -108,7 +110,27 @@ class VCR:
         return None
 
     def asked(self, rows: Row) -> Questions:
-        raise RequestError(f"{self.name}: a model of words cannot be asked for it")
+        """Ask for the answer, or for the rationale of one answer or of each, with objects' names.
+
+        Raises:
+            RequestError: the task asks for both, of which the second depends on the first.
+        """
+        if len(self.parts) > 1:
+            raise RequestError(f"{self.name}: a model of words answers vcr_q2a and vcr_qa2r apart")
+        texts, choices = [], []
+        for record in map(json.loads, rows["record"]):
+            names = object_names(record["objects"])
+            question = spoken(record["question"], names)
+            answers = [spoken(answer, names) for answer in record["answer_choices"]]
+            if self.parts == ("q2a",):
+                texts.append(question)
+                choices.append(answers)
+                continue
+            given = answers if self.parts[0] != "qa2r" else [answers[record["answer_label"]]]
+            texts += [REASON.format(question, answer) for answer in given]
+            rationales = [spoken(rationale, names) for rationale in record["rationale_choices"]]
+            choices += [rationales] * len(given)
+        return Questions(rows["annot_id"], texts, choices)
 
     def collator(self, reading: Reading, augment: Any = None) -> Collate:
         return self.choices(reading)
