@@ -36,7 +36,7 @@ $(firstword $(SUPPORTED)) to $(lastword $(SUPPORTED)): )$(CHOSEN) is Python $(CH
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-processes test-slow test-pythons fuzz lint tables bench gpu-check
+.PHONY: help install demo study test test-processes test-slow test-pythons fuzz lint tables bench gpu-check
 
 help:  ## this list
 	@grep -hE '^[a-z0-9 -]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{n = split($$1, names, " "); for (i = 1; i <= n; i++) printf "%-20s %s\n", names[i], $$2}'
@@ -54,6 +54,9 @@ $(VENV)/.installed: setup.cfg $(CONSTRAINTS)
 
 demo: $(INSTALLED)  ## the whole road on easy-VQA, in minutes on a CPU
 	$(PYTHON) -m vle_bench demo $(ARGS)
+
+study: $(INSTALLED)  ## what VLE claims over METER, measured in small models; hours on two cores, goes on if interrupted
+	$(PYTHON) -m vle_bench study $(ARGS)
 
 # A process a core (-n 0: none but pytest's own), each with one thread (tests/conftest.py). A file stays in one process, which
 # makes what its tests share once; files start in the order of their names, tests/e2e with the longest ones first.

@@ -98,15 +98,22 @@ def test_a_model_is_scored_on_other_data_with_its_own_answers(work, runs):
     trained = train(work, "shouted", "shouted", "data.report=val")
     run("table", "--add", "runs/shouted", cwd=work)
     command = ("evaluate", "runs/csv", "--data", "data/shouted", "--split", "val")
-    shown, _ = run(*command, cwd=work)
+    shown, said = run(*command, cwd=work)
     assert "own-vle-tiny on val of shouted" in shown
+    # Both data have the same pictures, and their shares of them are others.
+    ids = [
+        set(open_prepared(work / "data" / name).questions(split)["image_id"])
+        for name, split in (("csv", "train"), ("shouted", "val"))
+    ]
+    shared = len(ids[0] & ids[1])
+    assert shared and f"{shared} of its pictures are among those of the training" in said
     assert "trained on csv: never ranked among models of this data" in shown
     assert "soft_score_in_vocabulary is left out" in shown
     path = runs["csv"] / "results" / "vqa.val@shouted.json"
     record, own = load_record(path), load_record(trained / "results" / "vqa.val.json")
     assert (record.data, record.ids_sha256, record.n) == (own.data, own.ids_sha256, own.n)
     assert record.training_data["name"] == "csv" and record.training_splits == ["train"]
-    assert record.transferred and not record.ranked and not record.contaminated
+    assert record.transferred and not record.ranked and record.contaminated
     # "RED" and "red" are one answer to the metric, so that the score is that of the own questions.
     predictions = runs["csv"] / "predictions" / "vqa.val@shouted.jsonl"
     lines = predictions.read_text(encoding="utf-8")

@@ -42,6 +42,7 @@ NAMES = (
     "speed",
     "convert",
     "develop",
+    "study",
 )
 DOCUMENTS = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in NAMES)]
 README = DOCUMENTS[0].read_text(encoding="utf-8")
@@ -307,14 +308,23 @@ def train_own(parts, work):
     assert f"written: runs/{name}/" in execute([*VLE, *parts[1:], *few], work)
 
 
+def plan_study(parts, work):
+    """Plan only: tests/unit/study runs it on miniature data."""
+    shown = planned(parts, work)
+    given = " ".join(p.removeprefix("ARGS=") for p in parts[2:])
+    assert f"-m vle_bench study {given}".strip() in shown
+
+
 def run_vle_bench(parts, work):
     small = ["--limit-images", "40"] if parts[1:3] == ["prepare", "easy-vqa"] else []
+    small += ["--pictures", "10"] if "--pictures" in parts else []
     assert execute([*VLE, *parts[1:], *small], work).strip()
 
 
 # The first pattern that a command begins with, or holds, says how it is run.
 HOW = [
     (r"make demo", run_demo),
+    (r"make study", plan_study),
     (r"make (install|lint|test|test-processes|test-slow|bench)$", plan_tools),
     (r"pip ", check_pip),
     (r"vle-bench download ", check_download),

@@ -39,9 +39,9 @@ from tests.long.gpu_setting import (
 from vle_bench.bench.bench import matmul_peak
 from vle_bench.bench.flops import BACKWARD, forward_flops
 from vle_bench.bench.published_way import published_way
+from vle_bench.data.collate import padded_text
 from vle_bench.evaluation.precision import autocast
 from vle_bench.training import engine
-from vle_bench.training.feed import padded_text
 
 WAYS = ("published", "fp32", "bf16")
 PEAK = Path("/proc/self/clear_refs")  # "5" sets VmHWM back (proc(5))

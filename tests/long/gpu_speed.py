@@ -26,8 +26,8 @@ from tests.long.gpu_setting import (
 )
 from vle_bench.bench.flops import BACKWARD, forward_flops
 from vle_bench.bench.published_way import published_way
+from vle_bench.data.collate import padded_text
 from vle_bench.training import engine
-from vle_bench.training.feed import padded_text
 
 VARIETY = 4  # batches of other lengths, which follow each other
 MEASURE = 1.5  # seconds of each measurement

@@ -32,6 +32,18 @@ sys.meta_path.insert(0, Blocked())
 """
 
 
+def test_it_starts_without_the_libraries_of_data_and_recipes(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(BLOCKED, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", "import tests.long.gpu_check"],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 @pytest.mark.processes
 def test_the_whole_in_small(tmp_path: Path) -> None:
     only = [word for name in PARTS for word in ("--only", name)]

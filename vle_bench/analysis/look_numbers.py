@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vle_bench.analysis.look_examples import Form
 from vle_bench.analysis.look_pictures import Tensors, hidden_boxes
-from vle_bench.data.collate import Batch
+from vle_bench.data.collate import Batch, padded_text
 from vle_bench.data.loader import Indices
 from vle_bench.data.prepared import PreparedData
 from vle_bench.data.sources import tables
@@ -20,9 +20,10 @@ from vle_bench.metrics.numbers import percent
 from vle_bench.pages.charts import histogram
 from vle_bench.pages.html import Grid, GridCell, plain_grid
 from vle_bench.progress import track
-from vle_bench.recipe.schema import Recipe, batch_layout
+from vle_bench.recipe.batch_size import batch_layout
+from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks.base import Collate
-from vle_bench.training.feed import Feed, lengths, padded_text
+from vle_bench.training.feed import Feed, lengths
 
 STEPS = 3  # first steps of training whose batches are made
 DRAWN_TEXTS = 64  # of the first micro-batch

@@ -16,6 +16,7 @@ from vle_bench.cli.evaluate import evaluate, predict
 from vle_bench.cli.leaderboard import reproduce, table
 from vle_bench.cli.look import look
 from vle_bench.cli.record import record_app
+from vle_bench.cli.study import study
 from vle_bench.cli.train import bench, convert, demo, train, validate
 from vle_bench.errors import Interrupted, RequestError, RunFailed
 
@@ -66,6 +67,7 @@ COMMANDS = (
     (compare, "compare runs/vle-base-vqa runs/vle-base-vqa-seed-1"),
     (reproduce, "reproduce recipes/vqa/vle-base.yaml"),
     (demo, "demo --only vqa --seeds 3"),
+    (study, "study --only vle-scratch,vle-mlm-itm-pbc-mpc --seeds 1"),
     (bench, "bench recipes/vqa/vle-base.yaml --synthetic --naive model.image_size=224"),
     (env, "env"),
 )

@@ -26,7 +26,7 @@ Official = Annotated[
     Path | None,
     typer.Option(
         "--source",
-        help="folder of the official files; easy-vqa and shapes-vcr write them there",
+        help="folder of the official files; easy-vqa, shapes-vcr, shapes-captions write them there",
     ),
 ]
 Spec = Annotated[
@@ -49,7 +49,13 @@ Seed = Annotated[
     typer.Option(
         min=0,
         max=2**32 - 1,
-        help="shapes-vcr: seed of the pictures and questions; 0 if not given",
+        help="shapes-vcr, shapes-captions: seed of pictures and texts; 0 if not given",
+    ),
+]
+Pictures = Annotated[
+    int | None,
+    typer.Option(
+        min=10, max=10**7, help="shapes-captions: training pictures to draw; 12,000 if not given"
     ),
 ]
 LimitImages = Annotated[
@@ -208,6 +214,7 @@ def prepare(
     official: Official = None,
     check: Check = False,
     seed: Seed = None,
+    pictures: Pictures = None,
     limit_images: LimitImages = None,
     workers: Workers = 1,
     on_bad_image: OnBadImage = OnBad.error,
@@ -239,6 +246,7 @@ def prepare(
         "--visual-genome": visual_genome,
         "--vg-image-data": vg_image_data,
         "--seed": seed,
+        "--pictures": pictures,
         "--images": images,
         "--leave-out": leave_out or None,
         "--classes": classes,

@@ -1,4 +1,4 @@
-"""The command `env`, and what several commands print."""
+"""The command `env`, and what commands do before they load anything."""
 
 import os
 
@@ -37,17 +37,3 @@ def is_first_process() -> bool:
     from accelerate import PartialState
 
     return bool(PartialState().is_main_process)
-
-
-def print_rows(rows: list[tuple[str, float, tuple[float, float] | None, int | None]]) -> None:
-    """Print one line a score: name, percentage, 95 % interval, number of examples.
-
-    Args:
-        rows: (name, fraction, interval of fractions or None, number of examples or None).
-    """
-    for name, value, interval, n in rows:
-        bounds = ""
-        if interval is not None:
-            bounds = f"   (95 %: {100 * interval[0]:.2f} to {100 * interval[1]:.2f})"
-        count = f"   {n:,} question{'s' * (n != 1)}" if n is not None else ""
-        print(f"{name:28} {100 * value:6.2f}{bounds}{count}")

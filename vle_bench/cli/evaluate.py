@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vle_bench.cli.environment import is_first_process, print_rows, quiet_libraries
+from vle_bench.cli.environment import is_first_process, quiet_libraries
+from vle_bench.cli.scores import print_record, published_lines
 from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.request import (
@@ -23,20 +24,13 @@ from vle_bench.evaluation.request import (
     refuse_existing,
 )
 from vle_bench.model_families import FAMILIES
-from vle_bench.tasks.catalogue import CATALOGUE, JOINED, SCORED, within
+from vle_bench.tasks.catalogue import JOINED, SCORED
 from vle_bench.training.launch import check_launch
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from vle_bench.evaluation.record import Record
-
-
-# What is said of answers in words
-WORDS = {
-    "empty": "they are scored as they are",
-    "cut": "they reached the limit of tokens and are scored as far as they go",
-}
 
 
 class Resize(str, Enum):
@@ -394,79 +388,3 @@ def requested(
     if loaded is not None:
         workers = loaded.train.num_workers
     return Request(checkpoint, root, chosen, workers, batch_size, precision, asked)
-
-
-def published_lines(model: str, source: str, task: str) -> list[str]:
-    """One line for each figure of a model in published.yaml, on a task of a dataset.
-
-    Raises:
-        RequestError: published.yaml has no such model.
-    """
-    from vle_bench.leaderboard.published import load_published, not_among
-
-    published = load_published(Path("leaderboards"))
-    names = [one.name for one in published.models]
-    if model not in names:
-        raise RequestError(f"--published: {not_among(model, 'models', names)}")
-    tasks = within(task) if task else ()  # published tables have no Q2AR of METER and VLE
-    lines = []
-    for score in published.scores:
-        if (score.model, score.data) != (model, source) or score.task not in tasks:
-            continue
-        document = published.sources[score.source]
-        where = f"{document.document}, {document.table}" if document.table else document.document
-        notes = "".join(f"; {published.marks[mark].text.rstrip('.')}" for mark in score.marks)
-        figure = f"{score.task} on {score.split}, {score.metric}: {score.value}"
-        lines.append(f"published  {model}, {figure}   ({where}{notes})")
-    return lines or [f"published  {model}: nothing of {task} on {source}"]
-
-
-def print_record(record: "Record") -> None:
-    """Print the scores of a record, overall and by kind of question, and what limits them."""
-    from vle_bench.evaluation.record import precision_of
-
-    where = f"{record.split} of {record.data_name}"
-    print(f"\n{record.model['name']} on {where}, {record.n:,} examples")
-    print_rows([(name, m.value, m.interval, m.n) for name, m in record.metrics.items()])
-    for kind, groups in record.breakdown.items():
-        print(f"by {kind}")
-        print_rows([(f"  {name}", m.value, m.interval, m.n) for name, m in groups.items()])
-    if record.training.get("precision", record.precision) != record.precision:
-        print(f"scored in {precision_of(record)}")
-    if record.kind == "elsewhere":
-        splits = ", ".join(record.training_splits) or "unknown splits (--trained-on): not ranked"
-        print(f"trained elsewhere, on {splits}; {settings_of(record)}")
-    for kind in ("empty", "cut"):
-        if count := record.model.get(f"{kind}_answers"):
-            print(f"{count:,} of {record.n:,} answers are {kind}: {WORDS[kind]}")
-    if record.kind == "external":
-        splits = ", ".join(record.training_splits) or "unknown splits (--trained-on): not ranked"
-        print(f"predictions of another program, {record.digests}; trained on {splits}")
-    soft_score = CATALOGUE[record.task].label_metric
-    if soft_score and record.processes and soft_score not in record.metrics:
-        print(f"{soft_score} is left out: the data's label map is not the checkpoint's, which")
-        print("the accuracy does not need")
-    if record.transferred:
-        print(f"trained on {record.trained_on}: never ranked among models of this data")
-    if record.contaminated:
-        shared = f"{record.split} shares images with the training splits"
-        print(f"contaminated: {shared}; this score is never ranked")
-
-
-def settings_of(record: "Record") -> str:
-    """How a checkpoint from elsewhere was asked, and what was asked for instead."""
-    model = record.model
-    if not {"pictures", "protocol"} & model.keys():
-        return "joined by annot_id"
-    parts = [str(model["protocol"])] if "protocol" in model else []
-    if "prompt" in model:
-        parts.append(f"prompt {model['prompt']!r}")
-    if "max_text_length" in model:
-        parts.append(f"texts of at most {model['max_text_length']} tokens")
-    if "pictures" in model:
-        given = model["pictures"]
-        parts.append(
-            f"pictures: {model['resize']} ({given})" if "resize" in model else f"pictures: {given}"
-        )
-    asked = f" (asked for: {model['asked']})" if "asked" in model else ""
-    return f"{', '.join(parts)}{asked}"

@@ -104,7 +104,7 @@ def record(
 ) -> None:
     """Write the record, and print its scores and the way into the tables."""
     from vle_bench.cli.environment import quiet_libraries
-    from vle_bench.cli.evaluate import print_record
+    from vle_bench.cli.scores import print_record
 
     quiet_libraries()
     from vle_bench.evaluation.external import Model, record_external

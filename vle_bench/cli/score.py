@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vle_bench.cli.environment import print_rows
+from vle_bench.cli.scores import print_rows
 from vle_bench.data.sources import CHECKED, SOURCES
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.metrics.toolkits import TOOLKITS

@@ -1,6 +1,7 @@
 """Rows of prepared data → one batch of tensors, each image in it once."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 # The logit of a choice that a question does not have. Its softmax is exactly 0. It is finite, since
 # infinite logits are the mark of damaged weights.
 NO_CHOICE = torch.finfo(torch.float32).min
+# Tokens. A power of two keeps the number of different shapes of a compiled model small.
+TEXT_MULTIPLE = 16
 
 
 class Batch(TypedDict):
@@ -352,3 +355,19 @@ class ChoiceCollator:
             return None
         labels = torch.tensor(labels_of_parts).T
         return labels[:, 0].contiguous() if len(labels_of_parts) == 1 else labels.contiguous()
+
+
+def padded_text(
+    inputs: dict[str, torch.Tensor], longest: int, pad_token_id: int
+) -> dict[str, torch.Tensor]:
+    """Pad texts (..., T) to a multiple of `TEXT_MULTIPLE` tokens, but to no more than `longest`."""
+    length = inputs["input_ids"].shape[-1]
+    target = min(math.ceil(length / TEXT_MULTIPLE) * TEXT_MULTIPLE, longest)
+    missing = max(length, target) - length
+    fill = {"input_ids": pad_token_id, "mlm_input_ids": pad_token_id}
+    fill |= {"attention_mask": 0, "token_type_ids": 0}
+    return inputs | {
+        name: torch.nn.functional.pad(inputs[name], (0, missing), value=value)
+        for name, value in fill.items()
+        if name in inputs
+    }

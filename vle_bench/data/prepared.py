@@ -154,6 +154,11 @@ class PreparedData:
         return datasets.concatenate_datasets(parts) if len(parts) > 1 else parts[0]
 
 
+def picture_id(content: bytes) -> int:
+    """Return the id of a picture of one's own: the first 63 bits of the SHA-256 of its bytes."""
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 1
+
+
 def open_prepared(root: Path) -> PreparedData:
     """Open a folder that `vle-bench prepare` wrote, after checking that its files are complete."""
     path = root / "manifest.json"

@@ -27,8 +27,7 @@ class Source:
         pictures: split → the splits of VQA v2 whose pictures it is about, in whole or in part; a
             model trained on one dataset and scored on another may have seen them.
         sized: splits of known size (`split_sizes` of published.yaml).
-        published: splits of published figures. `unstated`: the document does not say which, so no
-            table may mix the figure with others.
+        published: splits of published figures; `unstated`: not said, never mixed with others.
         metrics: task → the metrics of published figures.
         prepare: `module:function(official, output, choices, options)` that prepares the official
             files and returns the manifest; "": cannot be prepared here.
@@ -44,8 +43,7 @@ class Source:
         image_size: typical width and height in pixels, for synthetic data.
         questions_per_image: numbers of questions of successive images, for synthetic data.
         num_answers: classes of the label map, for synthetic data; 0: none.
-        server_split: the split whose complete file the challenge's server wants, whichever part it
-            scores.
+        server_split: the split whose complete file the server wants, whichever part it scores.
         server_sizes: number of questions of each split that only the server can score.
         kinds: columns by which the accuracy is broken down, beside types of question and answer.
         results: keys of a question's id and of its answer in the official results file, which is a
@@ -299,6 +297,17 @@ SOURCES: dict[str, Source] = {
         options=("--classes", "--label-map", "--leave-out"),
         image_size=(500, 375),
         questions_per_image=(50,),
+    ),
+    "shapes-captions": Source(
+        title="shapes-captions",
+        form="captions",
+        splits=("train", "val", "test"),
+        prepare="vle_bench.data.prepare.shapes_captions:prepare",
+        summary=_PAIR_SUMMARY,
+        options=("--seed", "--pictures"),
+        made=True,
+        image_size=(240, 260),
+        questions_per_image=(23,),
     ),
     # Karpathy's test splits, 1,000 and 5,000 images; published figures only.
     "flickr30k": Source("Flickr30K", "retrieval", published=("test",), metrics=_RECALL),

@@ -15,6 +15,7 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 import psutil
 
@@ -33,6 +34,29 @@ ONE_THREAD = {
     "OPENBLAS_NUM_THREADS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+
+class Work(Protocol):
+    """What runs in a process of its own: pickled, with all output in the file `log`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def log(self) -> Path: ...
+    @property
+    def steps(self) -> int:
+        """Steps in all."""
+        ...
+
+    def step(self) -> int:
+        """Return the steps done so far, as the files tell."""
+        ...
+
+    def run(self) -> object:
+        """Do the work, or go on with it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -62,6 +86,9 @@ class Job:
         except (OSError, IndexError, ValueError):
             return 0
 
+    def run(self) -> object:
+        return run_once(self.recipe, self.folder)
+
 
 class Jobs:
     """Jobs that run in the order in which they are added, `at_once` of them at a time.
@@ -72,8 +99,8 @@ class Jobs:
 
     def __init__(self, at_once: int) -> None:
         self.at_once = at_once
-        self.waiting: deque[Job] = deque()
-        self.running: dict[Path, tuple[Job, ForkServerProcess]] = {}
+        self.waiting: deque[Work] = deque()
+        self.running: dict[Path, tuple[Work, ForkServerProcess]] = {}
         self.finished: set[Path] = set()
 
     def __enter__(self) -> "Jobs":
@@ -92,12 +119,12 @@ class Jobs:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def add(self, jobs: Sequence[Job]) -> None:
+    def add(self, jobs: Sequence[Work]) -> None:
         """Add jobs, and start those for which there is room."""
         self.waiting.extend(jobs)
         self._start()
 
-    def finish(self, jobs: Sequence[Job]) -> None:
+    def finish(self, jobs: Sequence[Work]) -> None:
         """Wait until these jobs are done.
 
         Raises:
@@ -122,11 +149,11 @@ class Jobs:
         while self.waiting and len(self.running) < self.at_once:
             job = self.waiting.popleft()
             job.log.parent.mkdir(parents=True, exist_ok=True)
-            process = context().Process(target=train_alone, args=(job,))
+            process = context().Process(target=work_alone, args=(job,))
             process.start()
             self.running[job.folder] = job, process
 
-    def _end(self, job: Job, status: int) -> None:
+    def _end(self, job: Work, status: int) -> None:
         del self.running[job.folder]
         lines = job.log.read_text(encoding="utf-8", errors="replace").splitlines()
         last = lines[-1].removeprefix("vle-bench: ") if lines else "ended without a word"
@@ -158,8 +185,8 @@ def context() -> ForkServerContext:
     return made
 
 
-def train_alone(job: Job) -> None:
-    """Train one job in a process of its own, with all output in its file."""
+def work_alone(job: Work) -> None:
+    """Do one job in a process of its own, with all output in its file."""
     import torch
 
     end_with_parent()
@@ -169,7 +196,7 @@ def train_alone(job: Job) -> None:
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())
     try:
-        run_once(job.recipe, job.folder)
+        job.run()
     except (RequestError, RunFailed, Interrupted) as error:
         print(f"vle-bench: {error}", file=sys.stderr, flush=True)
         ended = 128 + error.signal if isinstance(error, Interrupted) else None

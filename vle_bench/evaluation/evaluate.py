@@ -18,6 +18,7 @@ from vle_bench.data.prepared import check_labelled, check_whole
 from vle_bench.data.sources import seen
 from vle_bench.errors import RequestError, RunFailed, few
 from vle_bench.evaluation import other_models, published_checkpoint
+from vle_bench.evaluation.copies import copies
 from vle_bench.evaluation.precision import autocast, device_name, scoring_precision, set_tf32
 from vle_bench.evaluation.provenance import code_version, library_versions
 from vle_bench.evaluation.published_checkpoint import (
@@ -259,6 +260,19 @@ def evaluate_checkpoint(request: Request, output: Path, *, accelerator: Accelera
     return record
 
 
+def say_copies(shared: int | None, scored: str, accelerator: Accelerator) -> None:
+    """Say how many pictures of the split were trained on, or that nobody could look."""
+    if shared == 0 or not accelerator.is_main_process:
+        return
+    words = (
+        "whether its pictures are among those of the training was not looked at: the training data "
+        "are not where the recipe names them, or have changed"
+        if shared is None
+        else f"{shared:,} of its pictures are among those of the training, byte for byte"
+    )
+    print(f"{scored}: {words}", file=sys.stderr)
+
+
 def was_seen(
     data: dict[str, str], split: str, trained: dict[str, str], training_splits: list[str]
 ) -> bool:
@@ -323,6 +337,9 @@ def record_of(
     more = {"targets": manifest.targets, "metric": manifest.metric}
     data = manifest.identity | {key: value for key, value in more.items() if value is not None}
     trained = training_data(loaded)
+    trained_splits = described.training_splits
+    shared = copies(loaded.folder, trained, trained_splits, loaded.data, split)
+    say_copies(shared, f"{split} of {loaded.request.data_root}", accelerator)
     return Record(
         kind="elsewhere" if training is None else "run",
         schema_version=SCHEMA_VERSION,
@@ -340,9 +357,9 @@ def record_of(
         expect=training.expect if training else None,
         seed=training.seed if training else None,
         training=training.progress.model_dump(exclude_unset=True) if training else {},
-        training_splits=described.training_splits,
+        training_splits=trained_splits,
         training_data=trained,
-        contaminated=was_seen(data, split, trained, described.training_splits),
+        contaminated=bool(shared) or was_seen(data, split, trained, trained_splits),
         model={
             **described.model,
             "parameters": sum(p.numel() for p in loaded.model.parameters()),

@@ -15,6 +15,7 @@ from vle_bench.leaderboard.page import index_page
 from vle_bench.leaderboard.points import drawings
 from vle_bench.leaderboard.published import Published, load_published
 from vle_bench.leaderboard.records import load_records
+from vle_bench.leaderboard.study import load_study, study_figure, study_page
 from vle_bench.pages.figures import contents
 from vle_bench.pages.scatter import scatter
 from vle_bench.recipe.load import load_recipe, shipped_recipes
@@ -27,9 +28,13 @@ def render(root: Path, formats: Sequence[str] = FORMATS) -> dict[Path, bytes]:
     """Every generated file of a leaderboards folder in these formats, and its content."""
     published = load_published(root)
     records = load_records(root, published).values()
+    study = load_study(root)
     rendered = pages(published, records, shipped_experiments())
+    rendered += [study_page(study)] if study else []
     tables = [table for page in rendered for table in page.tables]
-    figures = draw(published, records) if {"html", "figures"} & set(formats) else {}
+    figures = {}
+    if {"html", "figures"} & set(formats):
+        figures = draw(published, records) | (study_figure(study) if study else {})
     files: dict[str, dict[str, str]] = {
         "md": {f"{page.name}.md": markdown(page, NOTE) for page in rendered},
         "csv": {f"{table.name}.csv": comma_separated(table) for table in tables},

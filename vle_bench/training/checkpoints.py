@@ -5,7 +5,7 @@ import re
 import shutil
 import time
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 import numpy as np
 import torch
@@ -31,11 +31,13 @@ from vle_bench.errors import RequestError, RunFailed, first_line
 from vle_bench.evaluation.precision import device_name
 from vle_bench.evaluation.provenance import library_versions
 from vle_bench.json_files import JsonObject, read_json
-from vle_bench.recipe.keys import changed_keys
 from vle_bench.training.engine import NO_STATES
 from vle_bench.training.optim import AverageWeights
 from vle_bench.training.processes import on_main
-from vle_bench.training.run import Run
+
+if TYPE_CHECKING:
+    # Runs need the libraries of data and recipes, which `make gpu-check` does without.
+    from vle_bench.training.run import Run
 
 MODEL, STATE, PROGRESS, MANIFEST = "model.safetensors", "state.pt", "progress.json", "manifest.json"
 
@@ -68,7 +70,7 @@ def name(step: int) -> str:
     return f"step-{step:08d}"
 
 
-def surroundings(run: Run) -> dict[str, str | int | bool]:
+def surroundings(run: "Run") -> dict[str, str | int | bool]:
     """Describe what the last bits of the weights depend on besides the recipe."""
     return {
         "processes": run.accelerator.num_processes,
@@ -78,7 +80,7 @@ def surroundings(run: Run) -> dict[str, str | int | bool]:
     }
 
 
-def save_state(run: Run) -> None:
+def save_state(run: "Run") -> None:
     """Save the training state of this step, unless it is saved already.
 
     The main process writes it, with the RNG states of all processes in it. With DeepSpeed nothing
@@ -109,12 +111,14 @@ def save_state(run: Run) -> None:
     run.saved_step = run.step
 
 
-def restore(run: Run, path: Path) -> None:
+def restore(run: "Run", path: Path) -> None:
     """Put a run back to the training state at `path`.
 
     Raises:
         RequestError: the state is of other data or of another model, or the run is under DeepSpeed.
     """
+    from vle_bench.recipe.keys import changed_keys
+
     if run.accelerator.distributed_type == DistributedType.DEEPSPEED:
         raise RequestError(f"{path}: {NO_STATES}, or give another --output-dir")
     progress = read_progress(path)
@@ -141,7 +145,7 @@ def restore(run: Run, path: Path) -> None:
         print(f"{path}: resumed, but not bit-exact: {'; '.join(other)}", flush=True)
 
 
-def settle_gradients(run: Run, batch: Batch) -> None:
+def settle_gradients(run: "Run", batch: Batch) -> None:
     """Run one throwaway backward pass on a micro-batch.
 
     DDP rebuilds its gradient buckets after the first one, which changes the order of summation.

@@ -77,7 +77,7 @@ def share_out(accelerator: Accelerator, settings: "TrainGroup") -> int:
         RequestError: the global batch does not divide.
     """
     # Recipes need pydantic, which `make gpu-check` does without.
-    from vle_bench.recipe.schema import batch_layout
+    from vle_bench.recipe.batch_size import batch_layout
 
     size, processes = settings.micro_batch, accelerator.num_processes
     if settings.per_device_batch_size == "auto":  # a number is chosen once there is a model

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from datasets import Dataset
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
@@ -34,9 +33,6 @@ from vle_bench.tasks.base import Collate, Reading, Settings, Task
 
 # The epoch, the questions of the global batch, and the micro-batches of this process.
 Step = tuple[int, int, list[Batch]]
-
-# Tokens. A power of two keeps the number of different shapes of a compiled model small.
-TEXT_MULTIPLE = 16
 
 
 @dataclass
@@ -164,22 +160,6 @@ def micro_batch(collate: Collate, stand_in: Indices, part: Indices) -> Batch:
     to make as many passes as the others, which wait for it to add up the gradients.
     """
     return collate(part) if len(part) else {**collate(stand_in), "ids": []}
-
-
-def padded_text(
-    inputs: dict[str, torch.Tensor], longest: int, pad_token_id: int
-) -> dict[str, torch.Tensor]:
-    """Pad texts (..., T) to a multiple of `TEXT_MULTIPLE` tokens, but to no more than `longest`."""
-    length = inputs["input_ids"].shape[-1]
-    target = min(math.ceil(length / TEXT_MULTIPLE) * TEXT_MULTIPLE, longest)
-    missing = max(length, target) - length
-    fill = {"input_ids": pad_token_id, "mlm_input_ids": pad_token_id}
-    fill |= {"attention_mask": 0, "token_type_ids": 0}
-    return inputs | {
-        name: torch.nn.functional.pad(inputs[name], (0, missing), value=value)
-        for name, value in fill.items()
-        if name in inputs
-    }
 
 
 def steps(

@@ -5,7 +5,8 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
-from vle_bench.recipe.schema import AUTO, Recipe, largest_divisor
+from vle_bench.recipe.batch_size import largest_divisor
+from vle_bench.recipe.schema import AUTO, Recipe
 from vle_bench.tasks.catalogue import CATALOGUE
 from vle_bench.training.engine import memory_estimate
 

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerBase
 
 from vle_bench import models
-from vle_bench.data.collate import Batch
+from vle_bench.data.collate import Batch, padded_text
 from vle_bench.data.prepared import PreparedData
 from vle_bench.errors import RequestError, few
 from vle_bench.evaluation.precision import device_name, faster_on_cpu, precision_name
@@ -111,7 +111,7 @@ class Run(feed.Feed):
         inputs = batch["inputs"]
         if self.recipe.train.compile:
             pad_token_id = self.processor.tokenizer.pad_token_id
-            inputs = feed.padded_text(inputs, self.input_settings["max_text_length"], pad_token_id)
+            inputs = padded_text(inputs, self.input_settings["max_text_length"], pad_token_id)
         device = self.accelerator.device
         return {name: value.to(device, non_blocking=True) for name, value in inputs.items()}
 

@@ -30,7 +30,7 @@ from tests.miniature.published import (
 )
 from tests.miniature.vqav2 import change, write
 from vle_bench.atomic import file_sha256
-from vle_bench.cli.evaluate import published_lines
+from vle_bench.cli.scores import published_lines
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.vcr import prepare_vcr
 from vle_bench.data.prepare.vqav2 import prepare_vqav2, published_vocabulary

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import vle_bench.training.train
 from vle_bench.cli.app import main
+from vle_bench.data.collate import padded_text
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.models import VLEForVQA
 from vle_bench.recipe.keys import changed_keys
@@ -32,7 +33,7 @@ from vle_bench.training.engine import (
     clip_gradients,
     memory_estimate,
 )
-from vle_bench.training.feed import micro_batch, padded_text
+from vle_bench.training.feed import micro_batch
 from vle_bench.training.optim import AverageWeights
 from vle_bench.training.processes import Stop
 from vle_bench.training.run import announce, build

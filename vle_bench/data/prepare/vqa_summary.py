@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vle_bench.data.official.further import OFFICIAL_ID
 from vle_bench.data.prepared import Manifest
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject
@@ -43,11 +44,10 @@ def split_report(questions: pa.Table, labelled: bool) -> JsonObject:
         pc.utf8_split_whitespace(pc.utf8_trim_whitespace(questions["question"]))
     ).to_numpy()
     longest = np.argsort(-words, kind="stable")[:LONGEST]
+    given = OFFICIAL_ID.name in questions.schema.names
+    ids = questions[OFFICIAL_ID.name if given else "question_id"]
     report: JsonObject = {
-        "longest": [
-            {"question_id": questions["question_id"][i].as_py(), "words": int(words[i])}
-            for i in longest
-        ]
+        "longest": [{"question_id": ids[i].as_py(), "words": int(words[i])} for i in longest]
     }
     if labelled and len(questions):
         report["coverage"] = (pc.sum(questions["answerable"]).as_py() or 0) / len(questions)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -300,7 +301,7 @@ def test_a_picture_or_a_group_in_two_splits(here):
             "my.jsonl: row 1: 1 answers; answers.metric: vqa takes 10",
         ),
         ({"answers": {"metric": "bleu"}}, "my.yaml: answers.metric: "),
-        ({"answers": {"min_count": 99}}, "no answer occurs 99 times"),
+        ({"answers": {"min_count": 99}}, "answers.min_count: no answer occurs 99 times"),
         ({"answers": {"vocabulary": "no.json"}}, "no.json: no such file"),
         ({"images": "nowhere"}, "nowhere: no such file or folder"),
         ({"source": "hub:name"}, "'hub:name' is not of the form hub:owner/name[@revision]"),
@@ -371,6 +372,8 @@ def test_a_hub_name_without_a_network_says_how_to_bring_it(here, monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", offline)
     error = refused("hub:owner/name@main")
+    # The library would print five lines about trying again.
+    assert not logging.getLogger("huggingface_hub.utils._http").isEnabledFor(logging.WARNING)
     assert error.startswith("hub:owner/name@main: cannot be fetched (Couldn't reach 'owner/name'")
     assert "`hf download owner/name --repo-type dataset --local-dir DIR`" in error
 
@@ -419,6 +422,29 @@ def test_a_dataset_of_python_is_prepared_as_its_files_are(tmp_path, monkeypatch)
     assert list(skipped.manifest.splits) == ["train", "val"]
     with pytest.raises(RequestError, match="^dataset: columns.imag: unknown key; nearest"):
         from_dataset(dataset, columns={"imag": "img"})
+
+
+def test_what_is_no_dataset_and_names_of_classes(tmp_path):
+    import datasets
+    import pandas
+
+    rows = easy_rows(30)
+    dataset = datasets.Dataset.from_list(rows)
+    for other in (rows, pandas.DataFrame(rows), dataset.to_iterable_dataset()):
+        with pytest.raises(
+            RequestError, match="^dataset: .*, not a datasets.Dataset or DatasetDic"
+        ):
+            from_dataset(other, tmp_path / "refused")
+    # A class's name is the answer, not its number.
+    data = from_dataset(dataset.class_encode_column("answer"), tmp_path / "classes")
+    plain = from_dataset(dataset, tmp_path / "plain")
+    assert data.labels == plain.labels and "yes" in data.labels
+    numbers = dataset.class_encode_column("answer").cast_column("answer", datasets.Value("int64"))
+    written = "an answer is written as "
+    with pytest.raises(
+        RequestError, match=rf"row 1: answer: \d+: a number, not text; {written}\"\d"
+    ):
+        from_dataset(numbers, tmp_path / "refused")
 
 
 def test_stopped_and_started_again(here, monkeypatch):

@@ -20,8 +20,9 @@ from vle_bench.data.prepare.own.read import FILE_NAME, Table, cell_value
 from vle_bench.data.prepare.own.spec import CHOICE_COLUMNS, Spec
 from vle_bench.data.prepare.own.text import key, kind_of, text
 from vle_bench.data.prepare.targets import normal
+from vle_bench.data.prepared import picture_id
 from vle_bench.data.tables import OBJECTS
-from vle_bench.errors import RequestError, closest
+from vle_bench.errors import RequestError, closest, first_of
 from vle_bench.json_files import JsonObject, short
 
 ROWS = pa.schema(
@@ -140,11 +141,10 @@ class Pictures:
     def _add(self, content: bytes, path: Path | None, place: str) -> int | str:
         if not content:
             return "an empty file"
-        digest = hashlib.sha256(content)
-        image_id = int.from_bytes(digest.digest()[:8], "big") >> 1
+        image_id = picture_id(content)
         if image_id not in self.paths:
             if path is None:
-                path = self.store / digest.hexdigest()
+                path = self.store / hashlib.sha256(content).hexdigest()
                 self.store.mkdir(exist_ok=True)
                 path.write_bytes(content)
             self.paths[image_id] = str(path)
@@ -182,8 +182,9 @@ def resolve(table: Table, spec: Spec, labelled: bool) -> dict[str, str]:
             name = theirs or ours
             nearest = closest(name, table.columns)
             raise RequestError(
-                f"{table.name}: has no column {name!r} (columns.{ours}); nearest: {nearest!r}; "
-                f"a YAML with columns: {{{ours}: NAME}} names another"
+                f"{table.name}: has no column {name!r} (columns.{ours}); nearest: {nearest!r}, of "
+                f"{first_of(list(map(repr, table.columns)))}; a YAML with "
+                f"columns: {{{ours}: NAME}} names another"
             )
     return resolved
 
@@ -313,7 +314,7 @@ def answers_of(value: object, cells: bool) -> list[str]:
     if cells and isinstance(value, str):
         value = cell_value(value)
     if not isinstance(value, list):
-        return [text(value)]
+        return [answer_text(value)]
     if not value:
         raise ValueError("an empty list")
     return [one_answer(answer) for answer in value]
@@ -322,7 +323,7 @@ def answers_of(value: object, cells: bool) -> list[str]:
 def one_answer(answer: object) -> str:
     """Return the answer of {answer, confidence}, or the text itself."""
     if not isinstance(answer, dict):
-        return text(answer)
+        return answer_text(answer)
     confidence = answer.get("confidence", answer.get("answer_confidence"))
     number = isinstance(confidence, int | float) and not isinstance(confidence, bool)
     if confidence is not None and confidence not in CONFIDENCE:
@@ -330,7 +331,15 @@ def one_answer(answer: object) -> str:
             raise ValueError(
                 f"confidence {short(confidence)} is neither yes, maybe or no nor from 0 to 1"
             )
-    return text(answer.get("answer"))
+    return answer_text(answer.get("answer"))
+
+
+def answer_text(answer: object) -> str:
+    """Return an answer; a number is refused, since 1, 1.0 and 01 may be three answers or one."""
+    if isinstance(answer, int | float):
+        example = json.dumps(json.dumps(answer))
+        raise ValueError(f"{kind_of(answer)}, not text; an answer is written as {example}")
+    return text(answer)
 
 
 READ: dict[str, Callable[[Any, bool], Any]] = {

@@ -316,10 +316,14 @@ def check_whole_splits(own: Own, split: Ids, problems: Problems) -> None:
         files = ", ".join(own.names)
         lost = len(problems.records) + len(problems.images)
         why = f", {lost:,} problems; --check lists them" if lost else ""
-        way_out = "; larger shares, or a file for each split, help" if own.shares else ""
+        way_out = (
+            "; a YAML with larger shares, such as splits: {train: 0.6, val: 0.2, test: 0.2}, or "
+            "with a file for each split helps; questions about one picture or of one group stay "
+            "together"
+        )
         raise RequestError(
             f"{files}: no question is left for the split {name!r} (of {int(counts.sum()):,} "
-            f"questions{why}){way_out}"
+            f"questions{why}){way_out if own.shares else ''}"
         )
 
 
@@ -359,4 +363,7 @@ def counted_labels(own: Own, rows: pa.Table, split: Ids) -> list[str]:
     counts: Counter[str] = Counter()
     for answer in pc.value_counts(rows["multiple_choice_answer"].drop_null()).to_pylist():
         counts[answer["values"]] += answer["counts"]
-    return vocabulary(counts, own.spec.answers.min_count)
+    try:
+        return vocabulary(counts, own.spec.answers.min_count)
+    except RequestError as error:
+        raise RequestError(f"{', '.join(own.names)}: answers.min_count: {error}") from error

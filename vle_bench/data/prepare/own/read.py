@@ -2,6 +2,8 @@
 
 import csv
 import json
+import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -255,16 +257,43 @@ def sound_rows(batch: pa.RecordBatch | pa.Table) -> list[Row]:
 
 
 def dataset_table(name: str, dataset: Any, inside: Path | None) -> Table:
-    """Return the table of a `datasets.Dataset`, whose pictures are not decoded."""
+    """Return the table of a `datasets.Dataset`, whose pictures are not decoded.
+
+    Raises:
+        RequestError: it is something else.
+    """
+    import datasets
+
+    if not isinstance(dataset, datasets.Dataset):
+        raise RequestError(
+            f"{name}: {type(dataset).__name__}, not a datasets.Dataset or DatasetDict; "
+            "Dataset.from_list, from_pandas and from_generator make one, and load_dataset without "
+            "streaming=True"
+        )
 
     def rows(wanted: list[str]) -> Numbered:
         with reading_arrow(name):
             chosen = dataset.select_columns(wanted).with_format("arrow")
-            yield from numbered(chosen.iter(ROWS_AT_A_TIME))
+            for number, row in numbered(chosen.iter(ROWS_AT_A_TIME)):
+                yield number, named_classes(row, dataset.features)
 
     digest = str(dataset._fingerprint)
     columns: list[str] = dataset.column_names
     return Table(name, columns, rows, (), inside or Path(), inside is not None, digest=digest)
+
+
+def named_classes(row: Row | str, features: Any) -> Row | str:
+    """Replace the numbers of classes in a row by their names, where its features have them."""
+    import datasets
+
+    if isinstance(row, str):
+        return row
+    return {
+        name: features[name].int2str(value)
+        if isinstance(features[name], datasets.ClassLabel) and value is not None
+        else value
+        for name, value in row.items()
+    }
 
 
 def dataset_tables(name: str, dataset: Any, inside: Path | None = None) -> dict[str, Table]:
@@ -302,6 +331,9 @@ def hub_tables(source: str) -> dict[str, Table]:
     import datasets
 
     name, revision = hub_name(source)
+    # It tries again and again without a network, and says so each time.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    print(f"fetching {source}", file=sys.stderr)
     try:
         dataset = datasets.load_dataset(name, revision=revision)
     # Without a network, without the repository, with a script: each raises an error of its own.

@@ -176,6 +176,6 @@ def find(text: str, beside: Path | None) -> Path:
             f"{places[0]} and {places[1]}: which is meant? Give an absolute path, or remove one"
         )
     if not existing:
-        also = f", nor {places[1]}" if len(places) > 1 else ""
+        also = f", nor {places[1]}" if places[-1] != places[0] else ""
         raise RequestError(f"{places[0]}: no such file or folder{also}")
     return next(iter(existing.values()))

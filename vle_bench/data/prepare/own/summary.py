@@ -2,8 +2,10 @@
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from vle_bench.data.official.further import OFFICIAL_ID
 from vle_bench.data.prepare import vqa_summary
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.own import choices as own_choices
@@ -41,6 +43,8 @@ def check(given: str, choices: Choices) -> None:
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / (own.spec.name or NAMELESS)
             manifest = prepare_own(own, output, problems)
+            # What is wrong has its own lines below.
+            manifest = replace(manifest, left_out=manifest.left_out | {"records": [], "images": []})
             print("\n".join([*examples(output, own.splits[0]), *lines(manifest)]))
     finally:
         for line in problems.lines():
@@ -58,6 +62,6 @@ def examples(root: Path, split: str) -> Iterator[str]:
         image = data.images[row["image_row"]]
         answers = own_choices.as_shown(row) if "choices" in row else row["answers"]
         yield (
-            f"{row['question_id']}: {image['file_name']} ({image['width']} × {image['height']}): "
-            f"{row['question']} {answers}"
+            f"{row.get(OFFICIAL_ID.name, row['question_id'])}: {image['file_name']} "
+            f"({image['width']} × {image['height']}): {row['question']} {answers}"
         )

@@ -1,0 +1,50 @@
+"""Pictures of a split that a model was trained on too, whatever their names: the same bytes."""
+
+from pathlib import Path
+
+import numpy as np
+
+from vle_bench.data.prepared import PreparedData, open_prepared, picture_id
+from vle_bench.errors import RequestError
+from vle_bench.evaluation.record import same_dataset
+from vle_bench.strict_yaml import read_group
+
+
+def copies(
+    folder: Path,
+    trained: dict[str, str],
+    training_splits: list[str],
+    data: PreparedData,
+    split: str,
+) -> int | None:
+    """Count the pictures of a split that were trained on, where the training was on one's own data.
+
+    Prepared data of one's own are the only ones whose ids of pictures are made of their bytes.
+
+    Args:
+        folder: of the checkpoint.
+        trained: which data it was trained on, see `Manifest.identity`.
+
+    Returns:
+        None: not known, since these data are not there any more, or are others.
+    """
+    if "name" not in trained or same_dataset(trained, data.manifest.identity):
+        return 0
+    recipe = folder.parent / "recipe.yaml"
+    try:
+        there = open_prepared(Path(read_group(recipe)["data"]["root"]))
+        if there.manifest.hash != trained["manifest_hash"]:
+            return None
+        seen = set(there.questions("+".join(training_splits))["image_id"])
+    except (RequestError, KeyError, OSError):
+        return None
+    return len(seen & contents(data, split))
+
+
+def contents(data: PreparedData, split: str) -> set[int]:
+    """Return the `picture_id` of each picture of a split."""
+    questions = data.questions(split)
+    if data.manifest.name is not None:
+        return set(questions["image_id"])
+    rows = np.unique(np.asarray(questions["image_row"][:]))
+    return {picture_id(image["bytes"]) for image in data.images.select(rows)}
