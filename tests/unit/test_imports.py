@@ -37,6 +37,9 @@ FLOOR = {
 NO_TORCH = [
     "recipe.load",
     "data.sources",
+    "data.prepare.questions",
+    "data.prepare.vcr",
+    "data.prepare.own.summary",
     "tasks.catalogue",
     "leaderboard.records",
     "leaderboard.render",
@@ -147,7 +150,7 @@ def test_a_circle_of_modules_is_named(last: str, expected: list[str]) -> None:
     assert circle({**first, "vle_bench.c": last}) == expected
 
 
-def test_what_reads_recipes_and_records_does_not_wait_for_torch() -> None:
+def test_what_reads_recipes_and_records_or_prepares_data_does_not_wait_for_torch() -> None:
     modules = ", ".join(f"vle_bench.{name}" for name in NO_TORCH)
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

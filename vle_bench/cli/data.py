@@ -296,11 +296,12 @@ def default_resize(source: str) -> Resize:
 
 def store_pixels(root: Path, size: int, resize: Resize, workers: int) -> None:
     """Write a pixel store of prepared data, and say where it is."""
-    from vle_bench.data.pixels import PREFIX, Transform
+    from vle_bench.data.pixels import Transform
     from vle_bench.data.prepare.pixels import store_name, write_store
+    from vle_bench.data.prepared import PIXEL_STORE
 
     name = store_name(size, resize.value)
-    folder = root / f"{PREFIX}{name}"
+    folder = root / f"{PIXEL_STORE}{name}"
     written = write_store(root, name, Transform.of_squares(size, resize.value), workers)
     print(f"written: {folder}" if written else f"{folder}: everything is there, nothing to do")
 

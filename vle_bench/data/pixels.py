@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,14 +19,10 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil
 
 from vle_bench.data.images import UPRIGHT, decode
+from vle_bench.data.prepared import PIXEL_STORE, Manifest, PreparedData
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, read_json
 
-# `prepared` needs the datasets library, which collating and `make gpu-check` do without.
-if TYPE_CHECKING:
-    from vle_bench.data.prepared import Manifest, PreparedData
-
-PREFIX = "pixels-"
 FACTS, PIXELS, SIZES = "store.json", "pixels.npy", "sizes.npy"
 KEYS = ("transform", "images", "count", "as_decoded")
 SAMPLES = 5  # pictures that are decoded again when a store is opened
@@ -171,7 +167,7 @@ class PixelStore:
         return pictures
 
 
-def images_digest(manifest: "Manifest") -> str:
+def images_digest(manifest: Manifest) -> str:
     """Return a digest of the stored pictures of prepared data."""
     shards = [(name, manifest.files[name]["sha256"]) for name in manifest.images]
     return hashlib.sha256(json.dumps(shards).encode()).hexdigest()
@@ -188,7 +184,7 @@ def in_words(transform: JsonObject) -> str:
 
 
 def choose(
-    data: "PreparedData", processor: Any, wanted: str | None = None, *, changed: bool = False
+    data: PreparedData, processor: Any, wanted: str | None = None, *, changed: bool = False
 ) -> tuple[PixelStore | None, str]:
     """Choose the pixel store of prepared data that holds exactly what a model would read.
 
@@ -208,7 +204,7 @@ def choose(
         if wanted is not None:
             raise RequestError(f"data.pixels: {wanted}: this model reads no squares; leave it out")
         return None, ""
-    folders = sorted(path.parent for path in Path(data.root).glob(f"{PREFIX}*/{FACTS}"))
+    folders = sorted(path.parent for path in Path(data.root).glob(f"{PIXEL_STORE}*/{FACTS}"))
     if wanted is not None:
         folders = [Path(data.root) / wanted]
     refused = []
@@ -223,7 +219,7 @@ def choose(
 
 
 def opened(
-    folder: Path, data: "PreparedData", transform: Transform, changed: bool
+    folder: Path, data: PreparedData, transform: Transform, changed: bool
 ) -> tuple[PixelStore | None, str]:
     """Open a store if it fits; else return None and say what is wrong with it."""
     again = f"remove {folder} and prepare it again"
@@ -260,7 +256,7 @@ def opened(
     return store, ""
 
 
-def differs(store: PixelStore, data: "PreparedData", transform: Transform) -> int | None:
+def differs(store: PixelStore, data: PreparedData, transform: Transform) -> int | None:
     """Decode a few pictures again; return the first row that the store has otherwise."""
     rows = np.unique(np.linspace(0, len(data.images) - 1, SAMPLES).astype(np.int64))
     for row in rows.tolist():

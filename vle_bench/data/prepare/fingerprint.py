@@ -9,10 +9,9 @@ from pathlib import Path
 
 from vle_bench import atomic
 from vle_bench.data.label_map import labels_digest
-from vle_bench.data.pixels import PREFIX
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.shards import BadImage
-from vle_bench.data.prepared import SCHEMA_VERSION, Manifest, damage, read_manifest
+from vle_bench.data.prepared import PIXEL_STORE, SCHEMA_VERSION, Manifest, damage, read_manifest
 from vle_bench.errors import RequestError, first_of
 from vle_bench.json_files import JsonObject, read_json
 
@@ -102,7 +101,7 @@ class Fingerprint:
                 f"{output}: was prepared by an earlier version; remove the folder or give another "
                 "--output"
             )
-        stores = {path.name for path in output.glob(f"{PREFIX}*")}  # made anew from the data
+        stores = {path.name for path in output.glob(f"{PIXEL_STORE}*")}  # made anew from the data
         return sorted({path.name for path in output.iterdir()} - known - stores)
 
     def count_again(

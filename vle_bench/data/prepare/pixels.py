@@ -10,9 +10,9 @@ from numpy.lib.format import open_memmap
 
 from vle_bench import atomic
 from vle_bench.data.images import decode
-from vle_bench.data.pixels import FACTS, PIXELS, PREFIX, SIZES, Transform, images_digest
+from vle_bench.data.pixels import FACTS, PIXELS, SIZES, Transform, images_digest
 from vle_bench.data.prepare.shards import in_processes
-from vle_bench.data.prepared import PreparedData, open_prepared
+from vle_bench.data.prepared import PIXEL_STORE, PreparedData, open_prepared
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, read_json
 from vle_bench.progress import Bar
@@ -38,7 +38,7 @@ def write_store(root: Path, name: str, transform: Transform, workers: int = 1) -
         RequestError: a store of that name was made in another way, a picture cannot be decoded, or
             the disk is too small.
     """
-    data, folder = open_prepared(root), root / (PREFIX + name)
+    data, folder = open_prepared(root), root / (PIXEL_STORE + name)
     facts: JsonObject = {"transform": transform.settings, "images": images_digest(data.manifest)}
     if (folder / FACTS).is_file():
         before = read_json(folder / FACTS)
