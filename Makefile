@@ -167,6 +167,9 @@ meter-vqa: $(INSTALLED)  ## fine-tune METER-base on VQA v2, score minival, write
 meter-vqa-all: $(INSTALLED)  ## METER's published run: all of train and val, last checkpoint, the server's file
 	$(call finetune,vqa/meter-base-all)
 
+vilt-vqa: $(INSTALLED)  ## fine-tune ViLT on VQA v2, score minival, write the server's file
+	$(call finetune,vqa/vilt)
+
 vcr-q2a-base: $(INSTALLED)  ## fine-tune VLE-base on VCR, question to answer
 	$(call finetune,vcr/vle-base-q2a)
 
@@ -251,6 +254,12 @@ score-vle-vqa-base: $(INSTALLED)  ## score the published VLE-base for VQA v2 bes
 score-vle-vqa-large: $(INSTALLED)  ## score the published VLE-large for VQA v2 beside its published figure
 	$(call score-vqa,vle-large-for-vqa,$(call fetch,vle-large-for-vqa),VLE-large)
 
+score-vilt-vqa: $(INSTALLED)  ## score the published ViLT for VQA v2 beside its published figure
+	$(if $(RESIZE),$(error RESIZE: ViLT keeps the shape of a picture))
+	$(call score-vqa,$(VILT),$(HF) download dandelin/$(VILT) --local-dir checkpoints/$(VILT),ViLT)
+
+VILT := vilt-b32-finetuned-vqa
+
 score-vle-vcr-base: $(INSTALLED)  ## score the two published VLE-base for VCR beside their published figures, and join them
 	$(call score-vcr,vle-base,VLE-base)
 
@@ -271,6 +280,6 @@ $(METER)/config.json: | $(INSTALLED)
 	$(HF) download FacebookAI/roberta-base --local-dir checkpoints/roberta-base
 	$(PYTHON) -m vle_bench convert $(METER).ckpt --tokenizer checkpoints/roberta-base --answers data/vqav2-official --output $(METER)
 
-.PHONY: score-vle-vqa-base score-vle-vqa-large score-vle-vcr-base score-vle-vcr-large score-meter-vqa
-.PHONY: finetune vqa-base vqa-large meter-vqa meter-vqa-all vcr-base vcr-q2a-base vcr-qa2r-base vcr-joint-base \
+.PHONY: score-vilt-vqa score-vle-vqa-base score-vle-vqa-large score-vle-vcr-base score-vle-vcr-large score-meter-vqa
+.PHONY: finetune vqa-base vqa-large vilt-vqa meter-vqa meter-vqa-all vcr-base vcr-q2a-base vcr-qa2r-base vcr-joint-base \
 	vcr-large vcr-q2a-large vcr-qa2r-large meter-vcr meter-vcr-q2a meter-vcr-qa2r

@@ -159,6 +159,52 @@ def check_config(config: Mapping[str, object], image_size: int) -> None:
         raise ValueError("\n".join(problems))
 
 
+VILT_KEYS: tuple[str, ...] = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "patch_size",
+    "num_channels",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "initializer_range",
+    "layer_norm_eps",
+    "qkv_bias",
+)
+VILT_POSITIONS = 40  # of texts, where the configuration does not say
+
+
+def check_vilt_config(config: Mapping[str, object], image_size: int, max_text_length: int) -> None:
+    """Refuse keys that ViltConfig would silently ignore, and texts and images that do not fit.
+
+    Raises:
+        ValueError: one line for each problem.
+    """
+    problems = wrong_values("model.config", config, VILT_KEYS)
+    if not problems:
+        patch, positions = (
+            config.get(key, default)
+            for key, default in (("patch_size", 32), ("max_position_embeddings", VILT_POSITIONS))
+        )
+        if too_many := too_many_weights([config]):
+            problems.append(f"model.config: {too_many}")
+        if isinstance(patch, int) and image_size % patch:
+            problems.append(
+                f"model.image_size: {image_size} does not divide by model.config.patch_size {patch}"
+            )
+        if isinstance(positions, int) and max_text_length > positions:
+            problems.append(
+                f"model.max_text_length: {max_text_length}, and model.config."
+                f"max_position_embeddings has {positions}"
+            )
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
 def wrong_values(name: str, values: Mapping[str, object], keys: tuple[str, ...]) -> list[str]:
     """Return a line for each key of the group `name` that is unknown or has a wrong value."""
     problems = []

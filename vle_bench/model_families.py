@@ -1,7 +1,9 @@
 """The families of models that are scored here, one row each. Imports no torch."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pkgutil import resolve_name
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Family:
         protocols: the ways of asking it, the published one first. Those that begin with `CHOOSES`
             choose among a question's own choices.
         trained: a recipe may fine-tune it.
+        foreign: recipe keys that mean nothing for it -> why.
     """
 
     title: str
@@ -29,19 +32,36 @@ class Family:
     answers: Literal["head", "listed", "free"]
     protocols: tuple[str, ...]
     trained: bool = False
+    foreign: Mapping[str, str] = field(default_factory=dict)
 
 
 VLE = "vle"
 CHOOSES = "choice-"
 FAMILIES = {
-    VLE: Family("VLE and METER", None, "vle", (), "head", ("classification",), trained=True),
+    VLE: Family(
+        "VLE and METER",
+        None,
+        "vle",
+        (),
+        "head",
+        ("classification",),
+        trained=True,
+        foreign={"model.dropout": "it is in its config"},
+    ),
     "vilt": Family(
         "ViLT",
-        "vle_bench.models.vilt",
+        "vle_bench.models.vilt.checkpoint",
         "vilt",
         ("ViltForQuestionAnswering",),
         "head",
         ("classification",),
+        trained=True,
+        foreign={
+            "data.pixels": "its pictures come in many shapes",
+            "model.resize": "it keeps the shape of a picture",
+            "model.alignment": "it reads no objects",
+            "train.lr_mult_cross_modal": "one encoder reads text and picture",
+        },
     ),
     "blip": Family(
         "BLIP",
@@ -60,3 +80,9 @@ FAMILIES = {
         ("generation", "choice-letter", "choice-text"),
     ),
 }
+TRAINED = tuple(name for name, family in FAMILIES.items() if family.trained)
+
+
+def module_of(family: str) -> Any:
+    """Import the module of a family that is not VLE. Only now is torch imported."""
+    return resolve_name(str(FAMILIES[family].module))

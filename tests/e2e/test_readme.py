@@ -19,6 +19,7 @@ from tests.miniature import by_name, in_process
 from tests.miniature.own import choice_rows, easy_rows, export, vcr_rows, write_lines
 from tests.miniature.published import vcr_tokenizer, write_twin
 from tests.miniature.vcr import write_vcr
+from tests.miniature.vilt import write_vilt
 from tests.miniature.vqav2 import write_vqav2
 from vle_bench.data.prepare.shapes_vcr import prepare_shapes_vcr
 from vle_bench.data.prepared import open_prepared
@@ -36,6 +37,7 @@ NAMES = (
     "own-data",
     "vqa",
     "vcr",
+    "models",
     "datasets",
     "runs",
     "leaderboards",
@@ -200,6 +202,12 @@ def check_download(parts, work):
 
 def check_hf_download(parts, work):
     """A small checkpoint of the same layout takes the place of the published one."""
+    if "vilt" in parts[-1]:
+        assert shlex.join(parts) in preflight.checkpoint_commands(parts[-1])
+        data = open_prepared(work / "data" / "vqav2")
+        questions = data.questions("val")["question"][:]
+        write_vilt(work / parts[-1], data.labels, questions, head="finetuned" in parts[-1])
+        return
     assert shlex.join(parts) in preflight.checkpoint_commands("checkpoints/vle-base")
     shutil.copytree(work / "runs" / "demo" / "seed-0" / "last", work / parts[-1])
     without_head(work / parts[-1])
@@ -215,6 +223,15 @@ def finetune(parts, work):
     if recipe.data.source == "vqav2":
         answers = (work / "runs" / recipe.name / "vqa_test.json").read_text(encoding="utf-8")
         assert len(json.loads(answers)) > 0
+
+
+def finetune_vilt(parts, work):
+    assert "written: runs/vilt-vqa/" in make(parts, work, MINIATURE)
+
+
+def train_demo(parts, work):
+    few = [*FEW_STEPS.split(), "data.first_stage=null"]
+    assert f"written: runs/{Path(parts[2]).stem}/" in execute([*VLE, *parts[1:], *few], work)
 
 
 def finetune_vcr(parts, work):
@@ -258,7 +275,8 @@ def predict(parts, work):
     shown = execute([*VLE, *parts[1:]], work)
     split = parts[parts.index("--split") + 1]
     assert f"each question of {split} once" in shown
-    unlabelled = [*VLE, "evaluate", parts[2], "--split", split]
+    data = parts[parts.index("--data") :][:2] if "--data" in parts else []
+    unlabelled = [*VLE, "evaluate", parts[2], "--split", split, *data]
     assert f"{split!r} has no labels" in execute(unlabelled, work, code=2)
 
 
@@ -332,6 +350,8 @@ HOW = [
     (r"make finetune ", finetune),
     (r"make vcr-base$", finetune_vcr),
     (r"make score-", score_published),
+    (r"make vilt-vqa$", finetune_vilt),
+    (r"vle-bench train recipes/demo/", train_demo),
     (r"vle-bench train recipes/own/", train_own),
     (r"vle-bench score vqa ", score_predictions),
     (r"vle-bench predict ", predict),

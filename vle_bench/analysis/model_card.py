@@ -20,6 +20,8 @@ from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import Metric, Record, load_record, picked_on
 from vle_bench.json_files import Row, read_json
 from vle_bench.metrics.numbers import percent, percent_range
+from vle_bench.model_families import FAMILIES as ROWS
+from vle_bench.model_families import VLE
 from vle_bench.models.pretrained import TRAINING_FILE
 from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import Recipe
@@ -142,7 +144,7 @@ def metadata(recipe: Recipe, ranked: Sequence[Record]) -> ModelCardData:
 def body(folder: Path, recipe: Recipe, digest: str, records: Sequence[Record]) -> list[str]:
     """The card's text, a line each."""
     config, training = (read_json(folder / name) for name in ("config.json", TRAINING_FILE))
-    encoder, source = config["text_config"]["model_type"], SOURCES[recipe.data.source].title
+    source = SOURCES[recipe.data.source].title
     start = (
         f"fine-tuned from `{Path(recipe.model.checkpoint).name}`"
         if recipe.model.checkpoint
@@ -154,8 +156,7 @@ def body(folder: Path, recipe: Recipe, digest: str, records: Sequence[Record]) -
         "",
         WRITTEN,
         "",
-        f"A vision-language encoder of the {FAMILIES.get(encoder, 'VLE')} family: a text encoder "
-        f"(`{encoder}`) and a CLIP vision encoder, joined by layers of co-attention. "
+        f"{about_model(config)} "
         f"It was {start} for the task `{training['task']}` on {source}, splits {splits}.",
         "",
         "## Scores",
@@ -164,11 +165,10 @@ def body(folder: Path, recipe: Recipe, digest: str, records: Sequence[Record]) -
         "",
         "## Load",
         "",
-        "`vle_bench` has the classes; `.` is this folder, and the name of a repository on the hub "
-        "does as well.",
+        "`.` is this folder, and the name of a repository on the hub does as well.",
         "",
         "```python",
-        *loading_lines(load_task(training["task"]).architecture),
+        *loading_lines(recipe.model.family, training["task"]),
         "```",
         "",
         "## Training",
@@ -177,7 +177,27 @@ def body(folder: Path, recipe: Recipe, digest: str, records: Sequence[Record]) -
     ]
 
 
-def loading_lines(architecture: str) -> list[str]:
+def about_model(config: Row) -> str:
+    """Say in a sentence what kind of model it is, by its config.json."""
+    if "text_config" not in config:
+        return "A ViLT: one transformer that reads the words and the patches of the picture."
+    encoder = config["text_config"]["model_type"]
+    return (
+        f"A vision-language encoder of the {FAMILIES.get(encoder, 'VLE')} family: a text encoder "
+        f"(`{encoder}`) and a CLIP vision encoder, joined by layers of co-attention."
+    )
+
+
+def loading_lines(family: str, task: str) -> list[str]:
+    """The lines of Python that load a checkpoint of a family for a task."""
+    if family != VLE:
+        (architecture,) = ROWS[family].architectures or ()
+        return [
+            f"from transformers import AutoProcessor, {architecture}",
+            f'model = {architecture}.from_pretrained(".")',
+            'processor = AutoProcessor.from_pretrained(".")',
+        ]
+    architecture = load_task(task).architecture
     return [
         f"from vle_bench.models import {architecture}, VLEProcessor",
         f'model = {architecture}.from_pretrained(".")',

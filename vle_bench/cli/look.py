@@ -8,6 +8,7 @@ import typer
 
 from vle_bench.cli.environment import quiet_libraries
 from vle_bench.errors import RequestError
+from vle_bench.model_families import FAMILIES, VLE
 
 if TYPE_CHECKING:
     from vle_bench.data.prepared import PreparedData
@@ -144,6 +145,12 @@ def opened(asked: Asked) -> "tuple[PreparedData, Feed | None]":
     if recipe is None:
         assert asked.data is not None  # `asked_for` names one of them
         return open_prepared(asked.data), None
+    if recipe.model.family != VLE:
+        title = FAMILIES[recipe.model.family].title
+        raise RequestError(
+            f"look: shows the squares that VLE and METER read, and {title} keeps the shape of a "
+            "picture; look DATA shows the data alone"
+        )
     if asked.data is not None:
         moved = recipe.data.model_copy(update={"root": str(asked.data)})
         recipe = recipe.model_copy(update={"data": moved})

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
@@ -23,9 +22,9 @@ from vle_bench.evaluation.record import Training
 from vle_bench.evaluation.request import Asked, Request, name_of
 from vle_bench.json_files import JsonObject, read_json
 from vle_bench.metrics.vqa import normalize_answer
-from vle_bench.model_families import CHOOSES, FAMILIES, VLE
+from vle_bench.model_families import CHOOSES, FAMILIES, VLE, module_of
 from vle_bench.models import pretrained
-from vle_bench.models.base import ModelModule, Way
+from vle_bench.models.base import Way
 from vle_bench.tasks.catalogue import CATALOGUE, REPORTED, tasks_of
 from vle_bench.tasks.predictions import Prediction
 
@@ -41,15 +40,10 @@ def family_of(folder: Path, asked: str | None) -> str:
     Raises:
         RequestError: it is of another family than `asked`, or of one that answers no question.
     """
-    path = folder / "config.json"
     if asked is not None and asked not in FAMILIES:
         raise RequestError(f"--model {asked}: not among {', '.join(FAMILIES)}")
-    config = read_json(path)
-    content = config if isinstance(config, dict) else {}
-    named = content.get("architectures") or []
-    classes = [str(name) for name in named] if isinstance(named, list) else []
-    own = recognised(str(content.get("model_type")), classes)
-    is_named = f"{path}: architectures: {', '.join(classes) or 'none'}"
+    own, classes = recognised(folder)
+    is_named = f"{folder / 'config.json'}: architectures: {', '.join(classes) or 'none'}"
     if own is None and asked in (None, VLE):
         return VLE  # its own checks say what is wrong
     if own is None:
@@ -65,21 +59,24 @@ def family_of(folder: Path, asked: str | None) -> str:
     return own
 
 
-def recognised(model_type: str, classes: list[str]) -> str | None:
-    """Return the family of a model type and classes of config.json; None if there is none."""
+def recognised(folder: Path) -> tuple[str | None, list[str]]:
+    """Return the family that config.json tells of, None if it tells of none, and its classes."""
+    config = read_json(folder / "config.json")
+    content = config if isinstance(config, dict) else {}
+    named, model_type = content.get("architectures") or [], content.get("model_type")
+    classes = [str(name) for name in named] if isinstance(named, list) else []
     if any(name.startswith("VLE") for name in classes):
-        return VLE
+        return VLE, classes
     for name, family in FAMILIES.items():
-        if family.model_type is not None and (
-            family.model_type == model_type or {*(family.architectures or ())} & {*classes}
-        ):
-            return name
+        own = {*(family.architectures or ())} & {*classes}
+        if family.model_type is not None and (own or family.model_type == model_type):
+            return name, classes
     generative = {
         one
         for names in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.values()
         for one in ([names] if isinstance(names, str) else names)
     }
-    return "generate" if generative & {*classes} else None
+    return ("generate" if generative & {*classes} else None), classes
 
 
 def expected(family: str | None) -> str:
@@ -110,7 +107,11 @@ def described(
     asked = request.asked
     if training is not None:
         asked.refuse(folder, training.task)
-        return Described.of(training), pretrained.load_processor(folder)
+        if family == VLE:
+            return Described.of(training), pretrained.load_processor(folder)
+        length = training.inputs.max_text_length
+        way = Way(FAMILIES[family].protocols[0], max_text_length=length)
+        return Described.of(training), module_of(family).read(folder, way)
     if family == VLE:
         foreign = {"--protocol": asked.protocol, "--prompt": asked.prompt}
         refuse_foreign(family, foreign | {"--answers": asked.answers})
@@ -192,12 +193,6 @@ def counted_words(predictions: list[Prediction]) -> JsonObject:
         "empty_answers": sum(not row["answer"] for row in words),
         "cut_answers": sum(row.get("cut", False) for row in words),
     }
-
-
-def module_of(family: str) -> ModelModule:
-    """Import the module of a family that is not VLE."""
-    module: ModelModule = resolve_name(str(FAMILIES[family].module))
-    return module
 
 
 def task_of_data(family: str, asked: str | None, root: Path) -> str:

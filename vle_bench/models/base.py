@@ -62,6 +62,25 @@ class TrainableModel(Predictor, Protocol):
         """
         ...
 
+    @property
+    def num_token_types(self) -> int:
+        """Rows of the fusion's type table; 0: it has none."""
+        ...
+
+    def question_outputs(self, texts: int, tokens: int, image_size: int) -> int:
+        """Count the numbers of all layers' outputs for a question: memory grows with them.
+
+        Args:
+            texts: that the model reads for a question, of one picture.
+            tokens: of a text.
+            image_size: of the recipe, pixels.
+        """
+        ...
+
+    def reset_head(self) -> int:
+        """Initialise the head again and return its number of parameters."""
+        ...
+
     def grown_weights(self, config: Mapping[str, object]) -> int:
         """Count the weights by which tables have grown since a checkpoint with this config.json."""
         ...

@@ -263,14 +263,26 @@ def load_counting_new(
     return model, sum(named[name].numel() for name in new) + grown
 
 
+def loaded(cls: Any, folder: Path, config: Mapping[str, object]) -> tuple[Any, LoadingInfo]:
+    """Load a model of transformers' class `cls` in float32, and say which weights do not fit.
+
+    Args:
+        config: configuration values to change.
+
+    Raises:
+        RequestError: the folder cannot be loaded.
+    """
+    read_json(folder / "config.json")  # refuses equal keys
+    return _from_pretrained(cls, folder, True, config)
+
+
 def load_whole(cls: Any, folder: Path) -> Any:
     """Load a model of transformers' class `cls`, in float32 and every weight from the folder.
 
     Raises:
         RequestError: weights are damaged, missing, unknown or of another shape.
     """
-    read_json(folder / "config.json")  # refuses equal keys
-    model, info = _from_pretrained(cls, folder, True, {})
+    model, info = loaded(cls, folder, {})
     # Older versions of transformers saved the numbers of the positions.
     unknown = [key for key in info["unexpected_keys"] if not key.endswith("position_ids")]
     problems = {

@@ -21,6 +21,8 @@ ADDED = {
     "data.mix": None,
     "data.pixels": None,
     "data.targets": "normalised",
+    "model.dropout": None,
+    "model.family": "vle",
     "model.itm_candidates": 4,
     "model.new_head": False,
     "model.objectives": None,

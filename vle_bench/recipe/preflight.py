@@ -118,6 +118,8 @@ def checkpoint_commands(checkpoint: str) -> list[str]:
             f"hf download FacebookAI/roberta-base --local-dir {tokenizer}",
             f"vle-bench convert {weights} --tokenizer {tokenizer} --output {target}",
         ]
+    if name.startswith("vilt"):
+        return [f"hf download dandelin/{name} --local-dir {target}"]
     if name.startswith("vle"):
         return [f"hf download hfl/{name} --local-dir {target}"]
     download = f"hf download OWNER/MODEL --local-dir {target}"

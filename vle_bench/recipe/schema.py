@@ -8,7 +8,9 @@ from pydantic import BeforeValidator, Field, model_validator
 from vle_bench import strict_yaml
 from vle_bench.data.sources import PREPARED, SOURCES, overlap, wrong_split
 from vle_bench.json_files import JsonObject
-from vle_bench.model_bounds import MOST_WORDS, check_config
+from vle_bench.model_bounds import MOST_WORDS, check_config, check_vilt_config
+from vle_bench.model_families import FAMILIES, VLE
+from vle_bench.model_families import TRAINED as TRAINED_FAMILIES
 from vle_bench.recipe.batch_size import batch_layout, largest_divisor
 from vle_bench.recipe.keys import digest, experiment_values, hashed, without_dropped
 from vle_bench.strict_yaml import Group, shortened
@@ -31,9 +33,11 @@ Split = Annotated[str, Field(pattern=r"^[\w.-]+(\+[\w.-]+)*$")]
 if TYPE_CHECKING:
     SourceName = str
     TaskName = str
+    FamilyName = str
 else:
     SourceName = Literal[PREPARED]
     TaskName = Literal[TRAINED]
+    FamilyName = Literal[TRAINED_FAMILIES]
 
 
 class FirstStage(Group):
@@ -149,15 +153,28 @@ class ObjectivesGroup(Group):
         return self
 
 
+def trained_family(value: object) -> object:
+    """Refuse a family that is only scored here."""
+    if value in FAMILIES and value not in TRAINED_FAMILIES:
+        raise ValueError(
+            f"{FAMILIES[str(value)].title} is scored here, not trained; "
+            f"{', '.join(TRAINED_FAMILIES)} are trained"
+        )
+    return value
+
+
 class ModelGroup(Group):
+    family: Annotated[FamilyName, BeforeValidator(trained_family)] = "vle"
+    """`vle` for VLE and METER, `vilt` for ViLT."""
     checkpoint: str | None = None
     """Folder to start from (`from_pretrained`), or null for a model from scratch."""
     config: JsonObject | None = None
-    """VLEConfig values of a model from scratch, or null to start from a checkpoint."""
+    """VLEConfig or ViltConfig values of a model from scratch, or null to start from a
+    checkpoint."""
     tokenizer: TokenizerGroup = Field(default_factory=TokenizerGroup)
     """For a model from scratch; a checkpoint brings its own."""
     image_size: int = Field(384, ge=8, le=2048)
-    """Pixels a side."""
+    """Pixels a side; ViLT: of the shorter side, the longer has at most 5/3 of them."""
     resize: Literal["crop", "squash", "published-vcr"] | None = None
     """How an image becomes a square. `crop` resizes the shorter side and keeps the centre (METER
     and VLE for VQA), `squash` resizes both sides; boxes follow the pixels. `published-vcr` has the
@@ -176,6 +193,10 @@ class ModelGroup(Group):
     """ITM: half of the strangers are the picture that the model itself takes most for a match,
     among so many of the batch; 1 for all at random."""
 
+    dropout: float | None = Field(None, ge=0, lt=1)
+    """ViLT: dropout of embeddings and hidden layers; null for that of the checkpoint's config.json,
+    where the published folder has 0 and its authors trained with 0.1."""
+
     @model_validator(mode="after")
     def one_origin(self) -> "ModelGroup":
         if (self.checkpoint is None) == (self.config is None):
@@ -185,8 +206,12 @@ class ModelGroup(Group):
                 "model.new_head: a model from scratch has a new head anyway; "
                 "it goes with model.checkpoint"
             )
-        if self.config is not None:
+        if self.dropout is not None and self.config is not None:
+            raise ValueError("model.dropout: a model from scratch has its own in model.config")
+        if self.config is not None and self.family == VLE:
             check_config(self.config, self.image_size)
+        elif self.config is not None:
+            check_vilt_config(self.config, self.image_size, self.max_text_length)
         return self
 
 
@@ -335,13 +360,25 @@ class Recipe(Group):
             raise ValueError(
                 f"task {self.task} cannot be trained on data.source {self.data.source}"
             )
-        groups = {"data": self.data, "model": self.model, "augment": self.augment}
+        family = self.model.family
+        foreign = {k: f"task {self.task}: {why}" for k, why in foreign_keys(self.task).items()}
+        foreign |= {
+            key: f"model.family {family}: {why}" for key, why in FAMILIES[family].foreign.items()
+        }
+        groups: dict[str, Group] = {
+            "data": self.data,
+            "model": self.model,
+            "train": self.train,
+            "augment": self.augment,
+        }
         problems = [
-            f"{key}: means nothing for task {self.task}: {why}"
-            for key, why in foreign_keys(self.task).items()
+            f"{key}: means nothing for {why}"
+            for key, why in foreign.items()
             for group, _, name in [key.partition(".")]
             if getattr(groups[group], name) != type(groups[group]).model_fields[name].default
         ]
+        if family != VLE and CATALOGUE[self.task].label_metric is None:
+            problems.append(f"model.family: {family} has no head for task {self.task}; vle has")
         if self.model.resize == "published-vcr" and not CATALOGUE[self.task].boxes:
             problems.append(
                 f"model.resize: published-vcr differs from crop in its boxes, and task {self.task} "

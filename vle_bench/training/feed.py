@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -24,7 +25,9 @@ from vle_bench.data.pixels import PixelStore, choose
 from vle_bench.data.prepared import PreparedData, check_labelled
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject
+from vle_bench.model_families import FAMILIES, VLE, module_of
 from vle_bench.models import pretrained
+from vle_bench.models.base import Way
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.preflight import wrong_targets
@@ -51,7 +54,7 @@ class Feed:
     task: Task
     data: PreparedData
     questions: Dataset
-    processor: VLEProcessor
+    processor: Any
     input_settings: Settings
     pixels: PixelStore | None = None
     mix: PreparedData | None = None
@@ -207,7 +210,9 @@ def of_recipe(recipe: Recipe, task: Task, data: PreparedData) -> Feed:
         RequestError: the checkpoint cannot be read.
     """
     task = task.for_data(data)
-    if recipe.model.checkpoint is None:
+    if recipe.model.family != VLE:
+        processor, types = processor_of_family(recipe, task, data), 0
+    elif recipe.model.checkpoint is None:
         config, tokenizer = from_scratch(recipe, task, data)
         processor, types = new_processor(recipe, config, tokenizer), config.num_token_types
     else:
@@ -243,7 +248,12 @@ def of_run(recipe: Recipe, task: Task, data: PreparedData, run: Path) -> Feed:
             f"{data.root}: its label map ({len(data.labels)} answers) is not the one of {folder} "
             f"({len(labels)}): the data are not those that the run was trained on"
         )
-    processor = pretrained.load_processor(folder)
+    if recipe.model.family == VLE:
+        processor = pretrained.load_processor(folder)
+    else:
+        length = training["inputs"]["max_text_length"]
+        way = Way(FAMILIES[recipe.model.family].protocols[0], max_text_length=length)
+        processor = module_of(recipe.model.family).read(folder, way)
     questions = data.questions(recipe.data.train)
     return Feed(recipe, task.for_data(data), data, questions, processor, training["inputs"])
 
@@ -380,6 +390,16 @@ def from_scratch(
     }
     values["vision_config"] = {**values["vision_config"], "image_size": recipe.model.image_size}
     return VLEConfig(**values, **head_settings(recipe, data)), tokenizer
+
+
+def processor_of_family(recipe: Recipe, task: Task, data: PreparedData) -> Any:
+    """Return the processor of a model that is not VLE: from its checkpoint, or a new one."""
+    wanted, module = recipe.model, module_of(recipe.model.family)
+    sizes = wanted.image_size, wanted.max_text_length
+    if wanted.checkpoint is not None:
+        return module.saved_processor(pretrained.resolve(Path(wanted.checkpoint)), *sizes)
+    tokenizer = task.tokenizer(data, recipe.data.train, wanted.tokenizer.vocab_size)
+    return module.new_processor(tokenizer, wanted.config, *sizes)
 
 
 def new_processor(

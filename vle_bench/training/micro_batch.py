@@ -4,7 +4,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
+from vle_bench.models.base import TrainableModel
 from vle_bench.recipe.batch_size import largest_divisor
 from vle_bench.recipe.schema import AUTO, Recipe
 from vle_bench.tasks.catalogue import CATALOGUE
@@ -20,7 +20,7 @@ FLOAT32 = 1.5  # times as many where activations are not in 16 bits, an estimate
 SHARE = 0.85
 
 
-def with_number(recipe: Recipe, model: VLEPreTrainedModel, accelerator: Accelerator) -> Recipe:
+def with_number(recipe: Recipe, model: TrainableModel, accelerator: Accelerator) -> Recipe:
     """Replace `auto` by the largest number of questions that fits every device."""
     train = recipe.train
     if train.per_device_batch_size != AUTO:
@@ -32,7 +32,7 @@ def with_number(recipe: Recipe, model: VLEPreTrainedModel, accelerator: Accelera
     return recipe.model_copy(update={"train": chosen})
 
 
-def largest(recipe: Recipe, model: VLEPreTrainedModel, accelerator: Accelerator, share: int) -> int:
+def largest(recipe: Recipe, model: TrainableModel, accelerator: Accelerator, share: int) -> int:
     """Return the largest divisor of `share` whose micro-batch fits the GPU.
 
     On a CPU more questions at once are no faster: it takes what is taken without a device.
@@ -49,7 +49,7 @@ def largest(recipe: Recipe, model: VLEPreTrainedModel, accelerator: Accelerator,
     return largest_divisor(share, max(1, int(room / size)))
 
 
-def question_bytes(recipe: Recipe, model: VLEPreTrainedModel, half: bool) -> float:
+def question_bytes(recipe: Recipe, model: TrainableModel, half: bool) -> float:
     """Estimate the memory of a question: one picture, and texts as long as they may be.
 
     Gradient checkpointing takes less, texts of several hundred tokens more: the scores of DeBERTa's
@@ -58,12 +58,6 @@ def question_bytes(recipe: Recipe, model: VLEPreTrainedModel, half: bool) -> flo
     Args:
         half: activations are in 16 bits.
     """
-    config, tokens = model.config, recipe.model.max_text_length
-    vision, text = config.vision_config, config.text_config
-    image = config.num_patches + 1
-    outputs = image * vision.hidden_size * vision.num_hidden_layers
-    outputs += CATALOGUE[recipe.task].texts * (
-        tokens * text.hidden_size * text.num_hidden_layers
-        + (image + tokens) * config.hidden_size * config.num_hidden_layers
-    )
+    texts, tokens = CATALOGUE[recipe.task].texts, recipe.model.max_text_length
+    outputs = model.question_outputs(texts, tokens, recipe.model.image_size)
     return float(outputs * BYTES * (1 if half else FLOAT32))

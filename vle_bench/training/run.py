@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -18,12 +19,12 @@ from vle_bench import models
 from vle_bench.data.collate import Batch, padded_text
 from vle_bench.data.prepared import PreparedData
 from vle_bench.errors import RequestError, few
+from vle_bench.evaluation.other_models import recognised
 from vle_bench.evaluation.precision import device_name, faster_on_cpu, precision_name
+from vle_bench.model_families import FAMILIES, VLE, module_of
 from vle_bench.models import pretrained
 from vle_bench.models.base import TrainableModel
 from vle_bench.models.vle.configuration import VLEConfig
-from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
-from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Task
@@ -38,8 +39,8 @@ from vle_bench.training.optim import (
 
 MIB = 2**20
 
-# A model, its processor, and how many of its parameters no checkpoint held.
-Built = tuple[VLEPreTrainedModel, VLEProcessor, int]
+# A trainable model, its processor, and how many of its parameters no checkpoint held.
+Built = tuple[Any, Any, int]
 
 
 @dataclass(kw_only=True)
@@ -82,11 +83,9 @@ class Run(feed.Feed):
     log_bytes: int = 0
 
     @property
-    def bare_model(self) -> VLEPreTrainedModel:
-        """The model without the wrappers of Accelerate and torch.compile."""
-        model: VLEPreTrainedModel = self.accelerator.unwrap_model(
-            self.model, keep_torch_compile=False
-        )
+    def bare_model(self) -> Any:
+        """The trainable model without the wrappers of Accelerate and torch.compile."""
+        model: Any = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         return model
 
     @cached_property
@@ -139,8 +138,7 @@ def build(
     mix = feed.mix_of(recipe, task, data)
     questions = (mix or data).questions(recipe.data.train)
     model, processor, new_parameters = (build_model or model_of)(recipe, task, data)
-    types = model.config.num_token_types
-    input_settings = task.input_settings(recipe.model.model_dump(), types)
+    input_settings = task.input_settings(recipe.model.model_dump(), model.num_token_types)
     task.check(mix or data, recipe.data.train, input_settings)
     for split in {recipe.data.evaluate, recipe.data.report}:
         task.check(data, split, input_settings)
@@ -207,6 +205,10 @@ def model_of(recipe: Recipe, task: Task, data: PreparedData) -> Built:
         The model, the processor, and how many parameters no checkpoint held.
     """
     if recipe.model.checkpoint is not None:
+        refuse_other_family(pretrained.resolve(Path(recipe.model.checkpoint)), recipe.model.family)
+    if recipe.model.family != VLE:
+        return of_family(recipe, task, data)
+    if recipe.model.checkpoint is not None:
         return from_checkpoint(recipe, task, data, Path(recipe.model.checkpoint))
     return from_config(recipe, task, *feed.from_scratch(recipe, task, data))
 
@@ -235,11 +237,47 @@ def from_checkpoint(recipe: Recipe, task: Task, data: PreparedData, checkpoint: 
         num_token_types=pretrained.at_least_token_types(folder, task.num_token_types),
         **feed.head_settings(recipe, data),
     )
+    refuse_damaged(folder, model)
+    return model, feed.saved_processor(recipe, folder, model.config), new
+
+
+def of_family(recipe: Recipe, task: Task, data: PreparedData) -> Built:
+    """Load or build a model that is not VLE; see `model_of`."""
+    wanted, module = recipe.model, module_of(recipe.model.family)
+    processor = feed.processor_of_family(recipe, task, data)
+    if wanted.checkpoint is None:
+        model = module.from_scratch(
+            wanted.config, data.labels, processor.tokenizer, wanted.image_size
+        )
+        return model, processor, sum(p.numel() for p in model.parameters())
+    folder = pretrained.resolve(Path(wanted.checkpoint))
+    if not wanted.new_head:
+        refuse_other_answers(folder, data)
+    model, new = module.as_start(folder, data.labels, wanted.new_head, wanted.dropout)
+    refuse_damaged(folder, model)
+    return model, processor, new
+
+
+def refuse_other_family(folder: Path, family: str) -> None:
+    """Refuse a checkpoint of another family than the recipe's, or one that is not trained here."""
+    own, _ = recognised(folder)
+    if own in (None, family):
+        return  # loading says what is wrong with an unknown one
+    title = FAMILIES[own].title
+    way = (
+        f"model.family: {own} fine-tunes it"
+        if FAMILIES[own].trained
+        else "it is scored here, not trained"
+    )
+    raise RequestError(f"{folder}: of {title}, and the recipe's model.family is {family}; {way}")
+
+
+def refuse_damaged(folder: Path, model: nn.Module) -> None:
+    """Refuse weights that are not finite."""
     if damaged := pretrained.not_finite(model.named_parameters()):
         raise RequestError(
             f"{folder}: weights that are not finite (NaN or infinite): {few(damaged)}"
         )
-    return model, feed.saved_processor(recipe, folder, model.config), new
 
 
 def may_hold(folder: Path, architecture: str) -> bool:

@@ -15,8 +15,8 @@ from transformers.models.vilt.image_processing_pil_vilt import (
 
 from tests.miniature.vilt import transformers_logits, write_vilt
 from vle_bench.errors import RequestError
-from vle_bench.models import vilt
 from vle_bench.models.base import Way
+from vle_bench.models.vilt import checkpoint as vilt
 
 ANSWERS = ["red", "blue", "circle", "2", "yes"]
 QUESTIONS = ["what colour is the shape?", "is it a red circle?", "how many?"]
@@ -96,7 +96,7 @@ def test_every_patch_counts_where_transformers_would_draw_some(folder, tmp_path,
     """`max_image_length` makes transformers leave out patches at random: two calls differ."""
     copy = shutil.copytree(folder, tmp_path / "vilt")
     config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
-    (copy / "config.json").write_text(json.dumps(config | {"max_image_length": 4}))
+    (copy / "config.json").write_text(json.dumps(config | {"max_image_length": 4}), "utf-8")
     torch.manual_seed(0)
     drawn = [transformers_logits(copy, pictures[1], QUESTIONS[0]) for _ in range(2)]
     assert not torch.allclose(*drawn, atol=1e-3)

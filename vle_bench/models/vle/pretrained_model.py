@@ -238,6 +238,20 @@ class VLEPreTrainedModel(PreTrainedModel):
         logits: Tensor = self(**inputs).logits
         return logits
 
+    @property
+    def num_token_types(self) -> int:
+        """Rows of the fusion's type table."""
+        return self.config.num_token_types
+
+    def question_outputs(self, texts: int, tokens: int, image_size: int) -> int:
+        """Count the numbers of all layers' outputs for a question of one picture."""
+        config, vision, text = self.config, self.config.vision_config, self.config.text_config
+        image = config.num_patches + 1
+        outputs = image * vision.hidden_size * vision.num_hidden_layers
+        each = tokens * text.hidden_size * text.num_hidden_layers
+        each += (image + tokens) * config.hidden_size * config.num_hidden_layers
+        return int(outputs + texts * each)
+
     def head_parameters(self) -> list[nn.Parameter]:
         """Return the parameters outside of the encoder, which METER trains with `lr_mult_head`."""
         encoder = {id(p) for p in self.base_model.parameters()}
