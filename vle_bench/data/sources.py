@@ -9,6 +9,7 @@ from typing import Literal
 
 Form = Literal["vqa", "choice", "vcr", "retrieval", "captions"]
 RESULTS = ("question_id", "answer")  # of VQA v2
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Source:
             takes precedence.
         images_of: split → splits that have the same images, in addition to the aliases.
         pictures: split → the splits of VQA v2 whose pictures it is about, in whole or in part; a
-            model trained on one dataset and scored on another may have seen them.
+            model trained on one dataset and scored on another may have seen them. UNKNOWN: no
+            document that was read says.
         sized: splits of known size (`split_sizes` of published.yaml).
         published: splits of published figures; `unstated`: not said, never mixed with others.
         metrics: task → the metrics of published figures.
@@ -174,7 +176,7 @@ SOURCES: dict[str, Source] = {
         num_answers=1_000,
         further_forms=("choice",),
     ),
-    # Official sizes and metrics: docs/datasets.md
+    # Sizes, metrics and where each fact was read: docs/datasets.md
     "okvqa": Source(
         title="OK-VQA",
         form="vqa",
@@ -253,8 +255,8 @@ SOURCES: dict[str, Source] = {
         splits=("train", "val", "testdev"),
         unlabelled=("test", "challenge", "submission"),
         sized=("train", "val", "testdev"),
-        # Half of Visual Genome's pictures are COCO's; those of testdev are others.
-        pictures={"train": "train+val", "val": "train+val"},
+        # Pictures of Visual Genome (GQA's paper), many of which are COCO's (its image_data.json)
+        pictures={"train": "train+val", "val": "train+val", "testdev": UNKNOWN},
         prepare=f"{_BY_NAME}:gqa",
         summary=_VQA_SUMMARY,
         kinds=("structural", "semantic", "form"),
@@ -390,17 +392,22 @@ def overlap(one: str, other: str) -> bool:
     return bool(atoms(one) & atoms(other))
 
 
-def seen(source: str, split: str, trained_on: str, training_splits: Iterable[str]) -> bool:
+def seen(source: str, split: str, trained_on: str, training_splits: Iterable[str]) -> bool | None:
     """Return whether a model may have been trained on pictures of a split, by their names.
 
     Args:
         source, split: what is scored.
         trained_on: the dataset of the training.
+
+    Returns:
+        None: which pictures the splits have is not known.
     """
     splits = "+".join(training_splits)
     if source == trained_on:
         return overlap(split, splits)
     scored, trained = pictures_of(source, split), pictures_of(trained_on, splits)
+    if scored and trained and UNKNOWN in names(f"{scored}+{trained}"):
+        return None
     return bool(scored and trained) and overlap(scored, trained)
 
 

@@ -275,8 +275,11 @@ def say_copies(shared: int | None, scored: str, accelerator: Accelerator) -> Non
 
 def was_seen(
     data: dict[str, str], split: str, trained: dict[str, str], training_splits: list[str]
-) -> bool:
-    """Return whether the model may have been trained on pictures of the split, by their names."""
+) -> bool | None:
+    """Return whether the model may have been trained on pictures of the split, by their names.
+
+    None: it is not known which pictures they are.
+    """
     if trained and trained["source"] == data["source"] and not same_dataset(trained, data):
         return False  # two of one's own, whose splits have the same names
     source = trained.get("source", data["source"])
@@ -359,7 +362,7 @@ def record_of(
         training=training.progress.model_dump(exclude_unset=True) if training else {},
         training_splits=trained_splits,
         training_data=trained,
-        contaminated=bool(shared) or was_seen(data, split, trained, trained_splits),
+        contaminated=True if shared else was_seen(data, split, trained, trained_splits),
         model={
             **described.model,
             "parameters": sum(p.numel() for p in loaded.model.parameters()),
