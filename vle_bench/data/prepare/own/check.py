@@ -251,9 +251,11 @@ class Checker:
         answers, choices = values.get("answers"), values.get("choices")
         majority = None if answers is None else majority_of(answers)
         question, own = values["question"], values.get("id")
-        by_content = f"{image} {question}{'' if choices is None else json.dumps(choices)}"
+        by_content = own
+        if by_content is None:
+            by_content = f"{image} {question}{'' if choices is None else json.dumps(choices)}"
         return {
-            "question_id": number_of(by_content if own is None else own),
+            "question_id": number_of(by_content),
             "image_id": image,
             "question": question,
             "question_type": values.get("question_type") or first_word(question),
@@ -279,10 +281,9 @@ class Checker:
 
     def of_another_kind(self, ours: str, value: object, number: int) -> str | None:
         """Say that a value is of another type than the first of its column."""
-        if value is None:
-            return None  # missing, which the reader of the column says
-        if value == []:
-            return None  # of any kind
+        # A cell is text. What is missing the reader of the column says; an empty list has any kind.
+        if self.table.cells or value is None or value == []:
+            return None
         kind = kind_of(value)
         first, row = self.kinds.setdefault(ours, (kind, number))
         if kind == first:
