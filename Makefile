@@ -200,6 +200,21 @@ vcr-large: vcr-q2a-large vcr-qa2r-large  ## fine-tune VLE-large on both VCR task
 meter-vcr: meter-vcr-q2a meter-vcr-qa2r  ## fine-tune METER-base on both VCR tasks, and join them: Q2AR
 	$(call q2ar,meter-base-vcr)
 
+# Name missing inputs at once; then pre-train. Nothing is published to compare with, so that no table is rendered.
+define pretrain
+	@$(PYTHON) -m vle_bench.recipe.preflight $(call recipe,pretrain/$(1)) $(ARGS)
+	$(TRAIN) $(call recipe,pretrain/$(1)) $(ARGS)
+endef
+
+pretrain-base: $(INSTALLED)  ## pre-train VLE-base with all four objectives from DeBERTa and CLIP
+	$(call pretrain,vle-base)
+
+pretrain-large: $(INSTALLED)  ## pre-train VLE-large with all four objectives from DeBERTa and CLIP
+	$(call pretrain,vle-large)
+
+meter-pretrain: $(INSTALLED)  ## pre-train METER-base with masked words and matching from RoBERTa and CLIP
+	$(call pretrain,meter-base)
+
 define need_data
 	@test -f data/$(1)/manifest.json || \
 	{ echo "data/$(1): no prepared data there: docs/$(2).md says how to make them" >&2; exit 2; }
@@ -280,6 +295,7 @@ $(METER)/config.json: | $(INSTALLED)
 	$(HF) download FacebookAI/roberta-base --local-dir checkpoints/roberta-base
 	$(PYTHON) -m vle_bench convert $(METER).ckpt --tokenizer checkpoints/roberta-base --answers data/vqav2-official --output $(METER)
 
+.PHONY: pretrain-base pretrain-large meter-pretrain
 .PHONY: score-vilt-vqa score-vle-vqa-base score-vle-vqa-large score-vle-vcr-base score-vle-vcr-large score-meter-vqa
 .PHONY: finetune vqa-base vqa-large vilt-vqa meter-vqa meter-vqa-all vcr-base vcr-q2a-base vcr-qa2r-base vcr-joint-base \
 	vcr-large vcr-q2a-large vcr-qa2r-large meter-vcr meter-vcr-q2a meter-vcr-qa2r

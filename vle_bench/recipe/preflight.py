@@ -20,6 +20,13 @@ METER_URL = (
     "https://github.com/zdou0830/METER/releases/download/checkpoint/"
     "meter_clip16_288_roberta_pretrain.ckpt"
 )
+# Text and vision encoder on the hub, of which a folder of this name is made.
+ENCODERS = {
+    "vle-base-encoders": ("microsoft/deberta-v3-base", "openai/clip-vit-base-patch16"),
+    "vle-large-encoders": ("microsoft/deberta-v3-large", "openai/clip-vit-large-patch14"),
+    "meter-base-encoders": ("FacebookAI/roberta-base", "openai/clip-vit-base-patch16"),
+}
+LEAVE_OUT = "--leave-out"  # another one
 PUBLISHED_TARGETS = "--published-targets"  # the option of `prepare`
 
 
@@ -38,6 +45,12 @@ def missing_files(recipe: Recipe) -> list[str]:
         )
     elif problem := wrong_targets(recipe.data, read_manifest(Path(root)).get("targets")):
         missing.append(problem)
+    for part in recipe.data.mix or []:
+        if not (Path(part.root) / "manifest.json").is_file() and part.root != root:
+            missing.append(
+                f"data.mix: {part.root}: no prepared data there (no manifest.json); it comes with"
+                f"\n  vle-bench prepare captions FILE --output {shlex.quote(part.root)}"
+            )
     checkpoint = recipe.model.checkpoint
     if checkpoint is not None:
         folder = Path(checkpoint)
@@ -95,8 +108,13 @@ def data_commands(data: DataGroup, official: str | None = None) -> list[str]:
     asked = data.targets == "published" and PUBLISHED_TARGETS in SOURCES[data.source].options
     targets = f" {PUBLISHED_TARGETS}" if asked else ""
     output = f"--output {shlex.quote(data.root)}{targets}"
+    if "SPEC" in SOURCES[data.source].options:
+        return [f"vle-bench prepare {data.source} FILE {output}"]
     if SOURCES[data.source].made:
         return [f"vle-bench prepare {data.source} {output}"]
+    # Of the pictures that VQA v2's recipes and retrieval are evaluated on.
+    out = " --leave-out data/vqav2:minival --leave-out dataset_coco.json"
+    output += out if LEAVE_OUT in SOURCES[data.source].options else ""
     prepare = f"vle-bench prepare {data.source} --source {official} {output}"
     # VCR's archives come after a form, which the command names when it has none.
     download = [f"vle-bench download {data.source} --output {official}"]
@@ -110,6 +128,14 @@ def checkpoint_commands(checkpoint: str) -> list[str]:
     for shipped, file in shipped_recipes().items():
         if Path(checkpoint) == Path("runs") / str(strict_yaml.read_group(file).get("name")):
             return [f"vle-bench train recipes/{shipped}"]
+    if (encoders := ENCODERS.get(name)) is not None:
+        folders = [Path(checkpoint).with_name(one.partition("/")[2]) for one in encoders]
+        text, vision = (shlex.quote(str(folder)) for folder in folders)
+        return [
+            f"hf download {encoders[0]} --local-dir {text}",
+            f"hf download {encoders[1]} --local-dir {vision}",
+            f"vle-bench convert --text {text} --vision {vision} --output {target}",
+        ]
     if name.startswith("meter"):
         weights = shlex.quote(f"{checkpoint}.ckpt")
         tokenizer = shlex.quote(str(Path(checkpoint).with_name("roberta-base")))
