@@ -17,6 +17,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, DebertaV2Config, Deb
 
 from tests.miniature import by_name, in_process
 from tests.miniature.own import choice_rows, easy_rows, export, vcr_rows, write_lines
+from tests.miniature.pairs import write_captions, write_visual_genome
 from tests.miniature.published import vcr_tokenizer, write_twin
 from tests.miniature.vcr import write_vcr
 from tests.miniature.vilt import write_vilt
@@ -39,6 +40,7 @@ NAMES = (
     "vcr",
     "models",
     "datasets",
+    "pretrain",
     "runs",
     "leaderboards",
     "speed",
@@ -138,6 +140,8 @@ def work(tmp_path_factory):
     for name, content in zip(("choices", "boxes"), blocks(DOCUMENTS[1], "yaml")[-2:], strict=True):
         assert content.startswith(f"# {name}.yaml\n")
         (folder / f"{name}.yaml").write_text(content, encoding="utf-8")
+    write_captions(folder)
+    write_visual_genome(folder / "data" / "visual-genome-official")
     write_vqav2(folder / "data" / "vqav2-official", val=4)
     write_vcr(folder / "data" / "vcr-official", 2, 2, 2)
     for name, write in by_name.WRITERS.items():
@@ -333,6 +337,27 @@ def plan_study(parts, work):
     assert f"-m vle_bench study {given}".strip() in shown
 
 
+def pretrain(parts, work):
+    """On the pairs that commands before have prepared, and then on data of one's own."""
+    few = [*FEW_STEPS.split(), "train.num_workers=0"]
+    shown = execute([*VLE, *parts[1:], *few], work)
+    assert "written: runs/vle-tiny-pretrain/" in shown or "written: runs/fine-tuned/" in shown
+
+
+def pretrain_whole(parts, work):
+    """Plan only; the data are named that are missing, with the commands that bring them."""
+    planned_commands = planned(parts, work)
+    recipe = {"pretrain-base": "vle-base", "pretrain-large": "vle-large"}.get(
+        parts[1], "meter-base"
+    )
+    assert f"-m vle_bench train recipes/pretrain/{recipe}.yaml" in planned_commands
+    launched = [part.removeprefix("LAUNCH=") for part in parts if part.startswith("LAUNCH=")]
+    assert all(options in planned_commands for options in launched)
+    said = execute(["make", "-f", MAKEFILE, parts[1], "VENV=", f"PYTHON={sys.executable}"], work, 2)
+    assert "vle-bench prepare captions FILE --output data/cc3m" in said
+    assert f"--output checkpoints/{recipe}-encoders" in said
+
+
 def run_vle_bench(parts, work):
     small = ["--limit-images", "40"] if parts[1:3] == ["prepare", "easy-vqa"] else []
     small += ["--pictures", "10"] if "--pictures" in parts else []
@@ -352,6 +377,11 @@ HOW = [
     (r"make score-", score_published),
     (r"make vilt-vqa$", finetune_vilt),
     (r"vle-bench train recipes/demo/", train_demo),
+    (r"make (pretrain-|meter-pretrain)", pretrain_whole),
+    (
+        r"vle-bench train recipes/pretrain/|vle-bench train .* --output-dir runs/fine-tuned",
+        pretrain,
+    ),
     (r"vle-bench train recipes/own/", train_own),
     (r"vle-bench score vqa ", score_predictions),
     (r"vle-bench predict ", predict),

@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tests.long.gpu_setting import small_config, vcr_batch, vqa_batch
+from tests.unit.models.test_pretraining import batch as pairs_batch
 from vle_bench import models
 from vle_bench.models import VLEConfig
 
@@ -74,3 +75,18 @@ def test_long_texts_do_not_either():
     with NoCopies():
         encoded = model.vle.encode_text(texts, texts)
     assert encoded.device == DEVICE and encoded.shape[:2] == texts.shape
+
+
+@pytest.mark.parametrize("family", ["vle", "meter"])
+def test_pre_training_does_not_either(family):
+    """All four objectives, with hard strangers that the model itself chooses."""
+    config = small_config(32, 32, 8, 200) if family == "vle" else meter_config()
+    config.num_labels = 5
+    with DEVICE:
+        model = models.VLEForPreTraining(config)
+    inputs = {name: value.to(DEVICE) for name, value in pairs_batch(hard=True).items()}
+    with NoCopies():
+        loss = model(**inputs).loss
+        loss.backward()
+    assert loss.device == DEVICE
+    assert all(parameter.grad is not None for parameter in model.parameters())
