@@ -39,6 +39,7 @@ class StudyRecord(Group):
         steps: of each training.
         passes: of the vision encoder in pre-training, in batches.
         recipes: training → hash of its recipe.
+        seconds: of all trainings, without their evaluations.
         data: training → manifest hash of its data.
     """
 

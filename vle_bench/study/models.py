@@ -1,6 +1,5 @@
 """A model of the study as one job: its trainings one after the other, its probes, its record."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +85,7 @@ class StudyModel:
         """
         if self.is_finished():
             return
-        started, records = time.monotonic(), {}
+        records = {}
         for name, job in self.trainings.items():
             records[name] = run_once(job.recipe, job.folder)
             if records[name].data["manifest_hash"] != self.data()[name]:
@@ -95,7 +94,6 @@ class StudyModel:
                     "remove the folder, or name another one for the study"
                 )
         record = self.content(records, self.join(records["q2a"].split), self.probe())
-        record = record.model_copy(update={"seconds": round(time.monotonic() - started, 1)})
         atomic.write_json(self.record, record.model_dump(mode="json"))
 
     def join(self, split: str) -> Record:
@@ -133,7 +131,7 @@ class StudyModel:
             "recipes": self.recipes(),
             "data": self.data(),
             "parameters": last.model["parameters"],
-            "seconds": 0,
+            "seconds": sum(record.training.get("seconds", 0) for record in records.values()),
             "device": last.device,
             "code": last.code,
             "libraries": last.libraries,
