@@ -15,7 +15,7 @@ from vle_bench.analysis import look_examples as one
 from vle_bench.analysis import look_numbers as numbers
 from vle_bench.analysis import look_pictures as pictures
 from vle_bench.data.prepared import PreparedData
-from vle_bench.data.sources import tables
+from vle_bench.data.splits import tables
 from vle_bench.errors import RequestError, closest
 from vle_bench.json_files import Row
 from vle_bench.pages.charts import histogram

@@ -14,7 +14,7 @@ from vle_bench.analysis.look_pictures import Tensors, hidden_boxes
 from vle_bench.data.collate import Batch, padded_text
 from vle_bench.data.loader import Indices
 from vle_bench.data.prepared import PreparedData
-from vle_bench.data.sources import tables
+from vle_bench.data.splits import tables
 from vle_bench.data.tagged_text import tagged_in
 from vle_bench.metrics.numbers import percent
 from vle_bench.pages.charts import histogram

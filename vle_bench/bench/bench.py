@@ -135,10 +135,8 @@ def measure(
     precision = precision_name(run.accelerator.mixed_precision)
     ways: dict[str, Callable[[], AbstractContextManager[None]]] = {OURS: nullcontext}
     if naive:
-        length, padding = (
-            run.input_settings["max_text_length"],
-            run.processor.tokenizer.pad_token_id,
-        )
+        length = run.input_settings["max_text_length"]
+        padding = run.processor.tokenizer.pad_token_id
         ways[NAIVE] = partial(published_way, run.bare_model, length, padding)
     if device.type == "cpu" and precision == "fp32" and torch.cpu._is_amx_tile_supported():
         ways[BF16] = in_bf16

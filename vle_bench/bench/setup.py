@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vle_bench.bench.synthetic import write_synthetic
 from vle_bench.data.prepared import PreparedData
-from vle_bench.data.sources import tables
+from vle_bench.data.splits import tables
 from vle_bench.errors import RequestError
 from vle_bench.models import SIZES
 from vle_bench.models.vle.configuration import VLEConfig

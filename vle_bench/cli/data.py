@@ -4,12 +4,15 @@ import sys
 from enum import Enum
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vle_bench.data.sources import DOWNLOADED, FURTHER, PREPARED, SOURCES
 from vle_bench.errors import RequestError
+
+if TYPE_CHECKING:
+    from vle_bench.data.official.vqa import OnBad as Handling
 
 
 class OnBad(str, Enum):
@@ -255,29 +258,21 @@ def prepare(
     check_pixels(pixels, pixels_resize, check)
     from vle_bench.data.prepare.manifest import Choices
 
-    choices = Choices(
-        workers,
-        on_bad_image.value,
-        on_bad_record.value,
-        label_map,
-        published_targets,
-        tokenizer,
-        max_text_length,
-    )
+    on_bad: tuple[Handling, Handling] = (on_bad_image.value, on_bad_record.value)
+    choices = Choices(workers, *on_bad, label_map, published_targets, tokenizer, max_text_length)
     given = official if spec is None else spec
     if check:
         resolve_name(SOURCES[source].check)(given, choices)
         return
-    print_prepared(
-        source, output, resolve_name(SOURCES[source].prepare)(given, output, choices, options)
-    )
+    manifest = resolve_name(SOURCES[source].prepare)(given, output, choices, options)
+    print_prepared(source, output, official, manifest)
     if pixels is not None and output is not None:
         store_pixels(output, pixels, pixels_resize or default_resize(source), workers)
-    if official is not None and SOURCES[source].made:
-        print(f"the official files: {official}")
 
 
-def print_prepared(source: str, output: Path | None, manifest: object) -> None:
+def print_prepared(
+    source: str, output: Path | None, official: Path | None, manifest: object
+) -> None:
     """Print the summary of prepared data, and whether an earlier command had finished them."""
     from vle_bench.data.prepare.fingerprint import Standing
 
@@ -287,6 +282,8 @@ def print_prepared(source: str, output: Path | None, manifest: object) -> None:
     print("\n".join(resolve_name(SOURCES[source].summary)(manifest)))
     if not finished:
         print(f"written: {output}")
+    if official is not None and SOURCES[source].made:
+        print(f"the official files: {official}")
 
 
 def default_resize(source: str) -> Resize:

@@ -176,10 +176,7 @@ def evaluate(
     evaluated before, by annot_id: Q2AR; either may be a record that --output named. With
     --server-result the scores are the server's, and no model runs.
     """
-    if server_result is not None and (split is None or other is not None):
-        raise RequestError(
-            "evaluate: --server-result goes with --split test-dev, and without --with"
-        )
+    refuse_with_server_result(server_result, split, other)
     asked = Asked(
         task,
         max_text_length,
@@ -194,10 +191,8 @@ def evaluate(
         refuse_with_joined({"--precision": precision, **asked.options})
     if published is not None:
         published_lines(published, "", "")  # refuse a misspelt name before the work
-    joined = other is not None
-    request = requested(
-        checkpoint, recipe, data, split, precision, asked, batch_size, joined=joined
-    )
+    given = (checkpoint, recipe, data, split, precision, asked, batch_size)
+    request = requested(*given, joined=other is not None)
     quiet_libraries()
     if other is not None:
         root = request.data_root if data or recipe else None
@@ -209,6 +204,16 @@ def evaluate(
         if published is not None:
             print("\n".join(published_lines(published, record.data["source"], record.task)))
         print("\n".join(f"written: {path}" for path in written))
+
+
+def refuse_with_server_result(
+    server_result: Path | None, split: str | None, other: Path | None
+) -> None:
+    """Refuse options that do not go with the server's scores; raises RequestError."""
+    if server_result is not None and (split is None or other is not None):
+        raise RequestError(
+            "evaluate: --server-result goes with --split test-dev, and without --with"
+        )
 
 
 def refuse_with_joined(options: Mapping[str, object]) -> None:

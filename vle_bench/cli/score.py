@@ -11,9 +11,11 @@ import typer
 from vle_bench.cli.scores import print_rows
 from vle_bench.data.sources import CHECKED, SOURCES
 from vle_bench.errors import RequestError, RunFailed
+from vle_bench.json_files import JsonObject
 from vle_bench.metrics.toolkits import TOOLKITS
 
 if TYPE_CHECKING:
+    from vle_bench.evaluation.score_files import ScoredFiles
     from vle_bench.evaluation.submission import Findings
     from vle_bench.metrics.toolkits import Comparison, Difference
 
@@ -73,13 +75,7 @@ def score_vqa(
         atomic.write_json(per_question, {str(i): value for i, value in accuracies.items()})
         print(f"written: {per_question}", file=sys.stderr if as_json else sys.stdout)
     if as_json:
-        fields = ("accuracy", "per_answer_type", "per_question_type", "n")
-        printed = {name: value for name, value in result.items() if name in fields}
-        compared = {
-            name: comparison_json(name, comparison)
-            for name, comparison in result["toolkits"].items()
-        }
-        print(json.dumps(printed | ({"as": compared} if chosen else {})))
+        print(json.dumps(vqa_json(result)))
         return
     import numpy as np
 
@@ -92,6 +88,16 @@ def score_vqa(
         print_rows([(f"  {name}", value, None, None) for name, value in sorted(kind.items())])
     for name, comparison in result["toolkits"].items():
         print("\n".join(comparison_lines(TOOLKITS[name].title, comparison, result["accuracy"])))
+
+
+def vqa_json(result: "ScoredFiles") -> JsonObject:
+    """Return the object of `score vqa --json`."""
+    fields = ("accuracy", "per_answer_type", "per_question_type", "n")
+    printed = {name: value for name, value in result.items() if name in fields}
+    compared = {
+        name: comparison_json(name, comparison) for name, comparison in result["toolkits"].items()
+    }
+    return printed | ({"as": compared} if compared else {})
 
 
 def toolkits_named(names: str | None) -> list[str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vle_bench.atomic import file_sha256
-from vle_bench.data.sources import SOURCES, Form, tables
+from vle_bench.data.sources import SOURCES, Form
+from vle_bench.data.splits import tables
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, read_json
 from vle_bench.metrics.answers import ALL_ACCURACIES

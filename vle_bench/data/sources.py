@@ -1,9 +1,6 @@
-"""The datasets, one row each with every fact that the package uses, and the names of their splits.
+"""The datasets, one row each with every fact that the package uses. Imports no torch."""
 
-Imports no torch.
-"""
-
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -331,87 +328,8 @@ DOWNLOADED = tuple(name for name, source in SOURCES.items() if source.archives)
 FURTHER = tuple(name for name, source in SOURCES.items() if source.prepare.startswith(_BY_NAME))
 CHECKED = tuple(name for name in FURTHER if SOURCES[name].unlabelled)
 PREPARED = tuple(name for name, source in SOURCES.items() if source.prepare)
-ALIASES = {name: parts for source in SOURCES.values() for name, parts in source.aliases.items()}
-IMAGES_OF = ALIASES | {
-    name: parts for source in SOURCES.values() for name, parts in source.images_of.items()
-}
 
 
 def prepared_of(form: Form) -> tuple[str, ...]:
     """Return the datasets of a form that can be prepared."""
     return tuple(name for name in PREPARED if SOURCES[name].form == form)
-
-
-def wrong_split(split: str, source: str) -> str | None:
-    """Describe why names alone forbid to train on a split or to score it; None if they do not."""
-    labelled, unlabelled = SOURCES[source].splits, SOURCES[source].unlabelled
-    for name in names(split):
-        if name in unlabelled:
-            return f"{name} of {source} has no labels; `vle-bench predict` writes the answers to it"
-        if name not in labelled:
-            return f"{name!r} is no split of {source}; there are {', '.join(labelled)}"
-    parts = tables(split, set(labelled) - set(SOURCES[source].aliases))
-    return (
-        f"{split} names a split twice, and so every question in it"
-        if len(set(parts)) != len(parts)
-        else None
-    )
-
-
-def names(split: str) -> list[str]:
-    """Split `train+val-minival` → [train, val-minival]; `+` joins, a minus is part of a name."""
-    return [name.strip() for name in split.split("+")]
-
-
-def tables(split: str, existing: set[str]) -> list[str]:
-    """Return the tables of a composed split, in order; an unknown name stands for itself.
-
-    Args:
-        existing: the tables of a prepared folder.
-    """
-    parts = []
-    for name in names(split):
-        parts += (
-            [name]
-            if name in existing or name not in ALIASES
-            else tables("+".join(ALIASES[name]), existing)
-        )
-    return parts
-
-
-def atoms(split: str) -> frozenset[str]:
-    """Return the smallest sets of images that a composed split consists of."""
-    sets: set[str] = set()
-    for name in names(split):
-        sets |= atoms("+".join(IMAGES_OF[name])) if name in IMAGES_OF else {name}
-    return frozenset(sets)
-
-
-def overlap(one: str, other: str) -> bool:
-    """Return whether two splits may share an image, as far as their names tell."""
-    return bool(atoms(one) & atoms(other))
-
-
-def seen(source: str, split: str, trained_on: str, training_splits: Iterable[str]) -> bool | None:
-    """Return whether a model may have been trained on pictures of a split, by their names.
-
-    Args:
-        source, split: what is scored.
-        trained_on: the dataset of the training.
-
-    Returns:
-        None: which pictures the splits have is not known.
-    """
-    splits = "+".join(training_splits)
-    if source == trained_on:
-        return overlap(split, splits)
-    scored, trained = pictures_of(source, split), pictures_of(trained_on, splits)
-    if scored and trained and UNKNOWN in names(f"{scored}+{trained}"):
-        return None
-    return bool(scored and trained) and overlap(scored, trained)
-
-
-def pictures_of(source: str, split: str) -> str:
-    """Return the splits of VQA v2 whose pictures a split is about; empty if there are none."""
-    pictures = SOURCES[source].pictures if source in SOURCES else {}
-    return "+".join(pictures[name] for name in names(split) if name in pictures)

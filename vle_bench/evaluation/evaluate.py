@@ -15,7 +15,7 @@ from vle_bench import atomic
 from vle_bench.data.asking import Asking
 from vle_bench.data.pixels import choose
 from vle_bench.data.prepared import check_labelled, check_whole
-from vle_bench.data.sources import seen
+from vle_bench.data.splits import seen
 from vle_bench.errors import RequestError, RunFailed, few
 from vle_bench.evaluation import other_models, published_checkpoint
 from vle_bench.evaluation.copies import copies

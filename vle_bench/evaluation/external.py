@@ -15,7 +15,8 @@ from vle_bench import __version__, atomic
 from vle_bench.data.official.vcr import CHOICES
 from vle_bench.data.prepared import PreparedData, check_labelled, open_prepared
 from vle_bench.data.sources import RESULTS as ANSWERS
-from vle_bench.data.sources import SOURCES, names
+from vle_bench.data.sources import SOURCES
+from vle_bench.data.splits import names
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.evaluate import was_seen
 from vle_bench.evaluation.provenance import library_versions

@@ -9,7 +9,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from vle_bench.data.label_map import labels_digest, read_label_map
 from vle_bench.data.prepared import PreparedData, read_manifest
-from vle_bench.data.sources import SOURCES, names
+from vle_bench.data.sources import SOURCES
+from vle_bench.data.splits import names
 from vle_bench.errors import RequestError, first_of
 from vle_bench.evaluation import published_checkpoint
 from vle_bench.evaluation.published_checkpoint import (

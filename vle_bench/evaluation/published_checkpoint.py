@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from vle_bench.atomic import file_sha256
 from vle_bench.data.label_map import read_label_map
-from vle_bench.data.sources import SOURCES, names
+from vle_bench.data.sources import SOURCES
+from vle_bench.data.splits import names
 from vle_bench.errors import RequestError, first_line
 from vle_bench.evaluation.record import Training, first_problems
 from vle_bench.evaluation.request import Asked, name_of

@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from vle_bench import atomic, strict_yaml
-from vle_bench.data.sources import PREPARED, SOURCES, names, overlap
+from vle_bench.data.sources import PREPARED, SOURCES
+from vle_bench.data.splits import names, overlap
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import (
     Record,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from vle_bench import strict_yaml
-from vle_bench.data.sources import PREPARED, SOURCES, overlap, wrong_split
+from vle_bench.data.sources import PREPARED, SOURCES
+from vle_bench.data.splits import overlap, wrong_split
 from vle_bench.json_files import JsonObject
 from vle_bench.model_bounds import MOST_WORDS, check_config, check_vilt_config
 from vle_bench.model_families import FAMILIES, VLE

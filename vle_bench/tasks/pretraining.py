@@ -16,7 +16,8 @@ from vle_bench.data.loader import grouped_order, image_batches
 from vle_bench.data.mix import WEIGHT, weighted_rows
 from vle_bench.data.pairs import OBJECTIVES, RESULTS, PairCollator
 from vle_bench.data.prepared import PreparedData, open_prepared
-from vle_bench.data.sources import prepared_of, tables
+from vle_bench.data.sources import prepared_of
+from vle_bench.data.splits import tables
 from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.errors import RequestError
 from vle_bench.metrics.bootstrap import figure

@@ -328,15 +328,12 @@ def first_stage_of(recipe: Recipe, questions: Dataset) -> Callable[[int], NDArra
 def first_stage(
     types: NDArray[np.str_], chosen: list[str], other_share: float, seed: int, epoch: int
 ) -> NDArray[np.bool_]:
-    """Choose the questions that the first stage of training sees in one epoch.
+    """Choose the questions that the first stage of training sees in one epoch: (questions,) mask.
 
     Args:
         types: (questions,) the type of each question of the training split.
         chosen: the types that the stage trains on.
         other_share: share of all other questions among those returned, drawn anew each epoch.
-
-    Returns:
-        (questions,) mask.
     """
     mask: NDArray[np.bool_] = np.isin(types, chosen)
     if other_share:

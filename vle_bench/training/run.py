@@ -27,7 +27,7 @@ from vle_bench.models.base import TrainableModel
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
-from vle_bench.tasks.base import Task
+from vle_bench.tasks.base import Settings, Task
 from vle_bench.training import engine, feed
 from vle_bench.training.micro_batch import with_number
 from vle_bench.training.optim import (
@@ -138,10 +138,7 @@ def build(
     mix = feed.mix_of(recipe, task, data)
     questions = (mix or data).questions(recipe.data.train)
     model, processor, new_parameters = (build_model or model_of)(recipe, task, data)
-    input_settings = task.input_settings(recipe.model.model_dump(), model.num_token_types)
-    task.check(mix or data, recipe.data.train, input_settings)
-    for split in {recipe.data.evaluate, recipe.data.report}:
-        task.check(data, split, input_settings)
+    input_settings = checked_settings(recipe, task, model.num_token_types, data, mix)
     recipe = with_number(recipe, model, accelerator)
     accumulation = engine.share_out(accelerator, recipe.train)
     pixels, pixels_note = feed.pixels_of(recipe, data, processor)
@@ -150,10 +147,8 @@ def build(
     optimizer = adamw(recipe, model)
     wrapped, optimizer = engine.prepare(accelerator, model, optimizer, train.compile)
     if accelerator.num_processes > 1:
-        # The common seed gave all processes the same weights. From here on each has its own, or all
-        # would drop the same units.
+        # All have the same weights now. With one seed they would go on to drop the same units.
         set_seed(train.seed, device_specific=True)
-    average = AverageWeights(wrapped.parameters(), train.ema) if train.ema else None
     steps_per_epoch, total_steps, stage_steps = feed.lengths(recipe, task, questions)
     schedule = learning_rate_schedule(
         optimizer, train.schedule, total_steps, train.warmup_fraction, restart=stage_steps
@@ -177,9 +172,20 @@ def build(
         steps_per_epoch=steps_per_epoch,
         total_steps=total_steps,
         stage_steps=stage_steps,
-        average=average,
+        average=AverageWeights(wrapped.parameters(), train.ema) if train.ema else None,
         new_parameters=new_parameters,
     )
+
+
+def checked_settings(
+    recipe: Recipe, task: Task, num_token_types: int, data: PreparedData, mix: PreparedData | None
+) -> Settings:
+    """Return `Task.input_settings`; raises RequestError for examples that they cannot represent."""
+    input_settings = task.input_settings(recipe.model.model_dump(), num_token_types)
+    task.check(mix or data, recipe.data.train, input_settings)
+    for split in {recipe.data.evaluate, recipe.data.report}:
+        task.check(data, split, input_settings)
+    return input_settings
 
 
 def adamw(recipe: Recipe, model: TrainableModel) -> torch.optim.AdamW:

@@ -15,7 +15,7 @@ from accelerate.utils import gather_object
 
 from vle_bench import atomic
 from vle_bench.data.collate import Batch
-from vle_bench.data.sources import names
+from vle_bench.data.splits import names
 from vle_bench.errors import Interrupted, RequestError, RunFailed, first_of
 from vle_bench.evaluation.evaluate import evaluate_checkpoint
 from vle_bench.evaluation.precision import precision_name

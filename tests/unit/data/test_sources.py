@@ -2,7 +2,7 @@
 
 import pytest
 
-from vle_bench.data.sources import atoms, names, overlap, tables, wrong_split
+from vle_bench.data.splits import atoms, names, overlap, tables, wrong_split
 
 VQAV2 = {"train", "val-minival", "minival", "test-dev", "test", "vg", "vg-minival"}
 

@@ -178,6 +178,7 @@ def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Man
             for place, name in enumerate(own.splits)
         }
         tables = write_questions(folder, parts)
+        answers = described_labels(labels, choices, own.spec.answers.min_count) if metric else None
         left_out: JsonObject = {
             "questions_of_images": problems.unanswered,
             "records": problems.records,
@@ -190,9 +191,7 @@ def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Man
             files=shards | (write_labels(folder, labels) if metric else {}) | tables,
             images=list(shards),
             turned=turned,
-            labels=described_labels(labels, choices, own.spec.answers.min_count)
-            if metric
-            else None,
+            labels=answers,
             targets="normalised" if metric else None,
             metric=metric,
             name=own.spec.name or output.name,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vle_bench.data.sources import seen
+from vle_bench.data.splits import seen
 
 
 @pytest.mark.parametrize(
