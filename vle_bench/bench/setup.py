@@ -13,7 +13,7 @@ from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Task
 from vle_bench.tasks.catalogue import CATALOGUE
-from vle_bench.training.feed import head_settings
+from vle_bench.training.reader import head_settings
 from vle_bench.training.run import Built, from_config, model_of
 
 VOCABULARY = 1000  # of the tokenizer of synthetic texts, more than they have words

@@ -187,8 +187,7 @@ def evaluate(
         prompt,
         answers,
     )
-    if other is not None:
-        refuse_with_joined({"--precision": precision, **asked.options})
+    refuse_with_joined(other, {"--precision": precision, **asked.options})
     if published is not None:
         published_lines(published, "", "")  # refuse a misspelt name before the work
     given = (checkpoint, recipe, data, split, precision, asked, batch_size)
@@ -216,9 +215,10 @@ def refuse_with_server_result(
         )
 
 
-def refuse_with_joined(options: Mapping[str, object]) -> None:
+def refuse_with_joined(other: Path | None, options: Mapping[str, object]) -> None:
     """Refuse the options of a single checkpoint's evaluation, which --with would not heed."""
-    if given := [name for name, value in options.items() if value is not None]:
+    given = [name for name, value in options.items() if value is not None]
+    if other is not None and given:
         raise RequestError(
             f"evaluate: {given[0]} goes with one checkpoint; --with joins finished evaluations: "
             f"evaluate each with {given[0]} and --output FILE, then join the two files: evaluate "

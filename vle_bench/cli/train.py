@@ -139,7 +139,7 @@ def validate(
     from vle_bench.recipe.batch_size import batch_layout
     from vle_bench.recipe.load import load_recipe
     from vle_bench.recipe.preflight import missing_files
-    from vle_bench.recipe.schema import AUTO
+    from vle_bench.recipe.values import AUTO
 
     changes = [a for a in recipes if "=" in a] + list(overrides or [])
     for path in (a for a in recipes if "=" not in a):

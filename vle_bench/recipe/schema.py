@@ -1,6 +1,5 @@
 """The recipe: a strict, typed YAML file of what is trained, on what and how. Imports no torch."""
 
-import re
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -14,17 +13,19 @@ from vle_bench.model_families import FAMILIES, VLE
 from vle_bench.model_families import TRAINED as TRAINED_FAMILIES
 from vle_bench.recipe.batch_size import batch_layout, largest_divisor
 from vle_bench.recipe.keys import digest, experiment_values, hashed, without_dropped
-from vle_bench.strict_yaml import Group, shortened
+from vle_bench.recipe.values import (
+    MOST_EPOCHS,
+    MOST_QUESTIONS,
+    MOST_STEPS,
+    MOST_TIMES,
+    MOST_WORKERS,
+    number_or_auto,
+    steps_or_minutes,
+    trained_family,
+)
+from vle_bench.strict_yaml import Group
 from vle_bench.tasks.catalogue import CATALOGUE, TRAINED, foreign_keys
 
-# Upper bounds of counts: far beyond any use, and small enough that a mistyped number does not start
-# an endless loop or a huge allocation.
-MOST_QUESTIONS = 2**20  # in a batch
-MOST_STEPS = 10**8
-MOST_EPOCHS = 10**4
-MOST_WORKERS = 256
-MOST_TIMES = 10**6  # of learning_rate
-AUTO = "auto"
 AUTO_WITHOUT_GPU = 32  # questions in a micro-batch, at most
 
 Split = Annotated[str, Field(pattern=r"^[\w.-]+(\+[\w.-]+)*$")]
@@ -154,16 +155,6 @@ class ObjectivesGroup(Group):
         return self
 
 
-def trained_family(value: object) -> object:
-    """Refuse a family that is only scored here."""
-    if value in FAMILIES and value not in TRAINED_FAMILIES:
-        raise ValueError(
-            f"{FAMILIES[str(value)].title} is scored here, not trained; "
-            f"{', '.join(TRAINED_FAMILIES)} are trained"
-        )
-    return value
-
-
 class ModelGroup(Group):
     family: Annotated[FamilyName, BeforeValidator(trained_family)] = "vle"
     """`vle` for VLE and METER, `vilt` for ViLT."""
@@ -214,30 +205,6 @@ class ModelGroup(Group):
         elif self.config is not None:
             check_vilt_config(self.config, self.image_size, self.max_text_length)
         return self
-
-
-def steps_or_minutes(value: object) -> object:
-    """Check a number of steps (500) or minutes ("10min")."""
-    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-    if value is not None and not whole and not re.fullmatch(r"[1-9]\d*min", str(value)):
-        raise ValueError(
-            f"steps, such as 500, or minutes, such as 10min, are expected, not {value!r}"
-        )
-    if value is not None and int(str(value).removesuffix("min")) > MOST_STEPS:
-        raise ValueError(
-            f"at most {MOST_STEPS:,} steps or minutes are possible, not {shortened(value)}"
-        )
-    return value
-
-
-def number_or_auto(value: object) -> object:
-    """Check a number of questions, or "auto"."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if value != AUTO and not (whole and 1 <= int(str(value)) <= MOST_QUESTIONS):
-        raise ValueError(
-            f"1 to {MOST_QUESTIONS:,} questions, or auto, are expected, not {shortened(value)}"
-        )
-    return value
 
 
 class TrainGroup(Group):

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
-from transformers import PreTrainedTokenizerBase
 
 from vle_bench.data.collate import Batch
 from vle_bench.data.loader import Indices, load_batches
@@ -24,15 +23,14 @@ from vle_bench.data.mix import mixed
 from vle_bench.data.pixels import PixelStore, choose
 from vle_bench.data.prepared import PreparedData, check_labelled
 from vle_bench.errors import RequestError
-from vle_bench.json_files import JsonObject
 from vle_bench.model_families import FAMILIES, VLE, module_of
 from vle_bench.models import pretrained
 from vle_bench.models.base import Way
-from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.preflight import wrong_targets
 from vle_bench.recipe.schema import AugmentGroup, Recipe
 from vle_bench.tasks.base import Collate, Reading, Settings, Task
+from vle_bench.training import reader
 
 # The epoch, the questions of the global batch, and the micro-batches of this process.
 Step = tuple[int, int, list[Batch]]
@@ -211,14 +209,14 @@ def of_recipe(recipe: Recipe, task: Task, data: PreparedData) -> Feed:
     """
     task = task.for_data(data)
     if recipe.model.family != VLE:
-        processor, types = processor_of_family(recipe, task, data), 0
+        processor, types = reader.processor_of_family(recipe, task, data), 0
     elif recipe.model.checkpoint is None:
-        config, tokenizer = from_scratch(recipe, task, data)
-        processor, types = new_processor(recipe, config, tokenizer), config.num_token_types
+        config, tokenizer = reader.from_scratch(recipe, task, data)
+        processor, types = reader.new_processor(recipe, config, tokenizer), config.num_token_types
     else:
         folder = pretrained.resolve(Path(recipe.model.checkpoint))
         config = pretrained.read_config(folder / "config.json")
-        processor = saved_processor(recipe, folder, config)
+        processor = reader.saved_processor(recipe, folder, config)
         types = max(config.num_token_types, task.num_token_types or 0)
     input_settings = task.input_settings(recipe.model.model_dump(), types)
     mix, (pixels, _) = mix_of(recipe, task, data), pixels_of(recipe, data, processor)
@@ -352,68 +350,3 @@ def lengths(recipe: Recipe, task: Task, questions: Dataset) -> tuple[int, int, i
     steps_per_epoch = math.ceil(usable / train.batch_size)
     total = train.max_steps or math.ceil(train.epochs * steps_per_epoch)
     return steps_per_epoch, total, round(stage.fraction * total) if stage else 0
-
-
-def label_maps(data: PreparedData) -> JsonObject:
-    """The configuration values that name the answers; empty for a task without fixed answers."""
-    if not data.labels:
-        return {}
-    return {
-        "id2label": dict(enumerate(data.labels)),
-        "label2id": {answer: i for i, answer in enumerate(data.labels)},
-    }
-
-
-def head_settings(recipe: Recipe, data: PreparedData) -> JsonObject:
-    """The configuration values that decide the heads: answers, and the objectives' weights."""
-    objectives = recipe.model.objectives
-    return label_maps(data) | ({"objectives": objectives.model_dump()} if objectives else {})
-
-
-def from_scratch(
-    recipe: Recipe, task: Task, data: PreparedData
-) -> tuple[VLEConfig, PreTrainedTokenizerBase]:
-    """Return the configuration of a model from scratch, and its tokenizer.
-
-    The tokenizer is trained on the training split.
-    """
-    tokenizer = task.tokenizer(data, recipe.data.train, recipe.model.tokenizer.vocab_size)
-    # The schema asks for either a checkpoint or a config.
-    values = dict(recipe.model.config or {})
-    values["text_config"] = {
-        **values["text_config"],
-        "vocab_size": len(tokenizer),
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    values["vision_config"] = {**values["vision_config"], "image_size": recipe.model.image_size}
-    return VLEConfig(**values, **head_settings(recipe, data)), tokenizer
-
-
-def processor_of_family(recipe: Recipe, task: Task, data: PreparedData) -> Any:
-    """Return the processor of a model that is not VLE: from its checkpoint, or a new one."""
-    wanted, module = recipe.model, module_of(recipe.model.family)
-    sizes = wanted.image_size, wanted.max_text_length
-    if wanted.checkpoint is not None:
-        return module.saved_processor(pretrained.resolve(Path(wanted.checkpoint)), *sizes)
-    tokenizer = task.tokenizer(data, recipe.data.train, wanted.tokenizer.vocab_size)
-    return module.new_processor(tokenizer, wanted.config, *sizes)
-
-
-def new_processor(
-    recipe: Recipe, config: VLEConfig, tokenizer: PreTrainedTokenizerBase
-) -> VLEProcessor:
-    """Return the processor of a model without a checkpoint."""
-    return VLEProcessor.from_parts(
-        tokenizer,
-        recipe.model.image_size,
-        config.vision_config.patch_size,
-        recipe.model.resize or "squash",
-    )
-
-
-def saved_processor(recipe: Recipe, folder: Path, config: VLEConfig) -> VLEProcessor:
-    """Return the processor of a checkpoint folder, with the recipe's size of pictures."""
-    wanted = recipe.model
-    processor = pretrained.load_processor(folder, wanted.image_size, wanted.resize)
-    processor.patch_size = config.vision_config.patch_size
-    return processor

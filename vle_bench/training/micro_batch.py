@@ -6,7 +6,8 @@ from accelerate.utils import gather_object
 
 from vle_bench.models.base import TrainableModel
 from vle_bench.recipe.batch_size import largest_divisor
-from vle_bench.recipe.schema import AUTO, Recipe
+from vle_bench.recipe.schema import Recipe
+from vle_bench.recipe.values import AUTO
 from vle_bench.tasks.catalogue import CATALOGUE
 from vle_bench.training.engine import memory_estimate
 

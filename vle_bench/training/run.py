@@ -28,7 +28,7 @@ from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Settings, Task
-from vle_bench.training import engine, feed
+from vle_bench.training import engine, feed, reader
 from vle_bench.training.micro_batch import with_number
 from vle_bench.training.optim import (
     AverageWeights,
@@ -216,7 +216,7 @@ def model_of(recipe: Recipe, task: Task, data: PreparedData) -> Built:
         return of_family(recipe, task, data)
     if recipe.model.checkpoint is not None:
         return from_checkpoint(recipe, task, data, Path(recipe.model.checkpoint))
-    return from_config(recipe, task, *feed.from_scratch(recipe, task, data))
+    return from_config(recipe, task, *reader.from_scratch(recipe, task, data))
 
 
 def from_config(
@@ -224,7 +224,7 @@ def from_config(
 ) -> Built:
     """Build a model with random weights."""
     model = getattr(models, task.architecture)(config)
-    processor = feed.new_processor(recipe, config, tokenizer)
+    processor = reader.new_processor(recipe, config, tokenizer)
     return model, processor, sum(p.numel() for p in model.parameters())
 
 
@@ -241,16 +241,16 @@ def from_checkpoint(recipe: Recipe, task: Task, data: PreparedData, checkpoint: 
         new_head=wanted.new_head,
         image_size=wanted.image_size,
         num_token_types=pretrained.at_least_token_types(folder, task.num_token_types),
-        **feed.head_settings(recipe, data),
+        **reader.head_settings(recipe, data),
     )
     refuse_damaged(folder, model)
-    return model, feed.saved_processor(recipe, folder, model.config), new
+    return model, reader.saved_processor(recipe, folder, model.config), new
 
 
 def of_family(recipe: Recipe, task: Task, data: PreparedData) -> Built:
     """Load or build a model that is not VLE; see `model_of`."""
     wanted, module = recipe.model, module_of(recipe.model.family)
-    processor = feed.processor_of_family(recipe, task, data)
+    processor = reader.processor_of_family(recipe, task, data)
     if wanted.checkpoint is None:
         model = module.from_scratch(
             wanted.config, data.labels, processor.tokenizer, wanted.image_size

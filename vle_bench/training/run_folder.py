@@ -14,7 +14,8 @@ from vle_bench.json_files import JsonObject, read_json
 from vle_bench.models import pretrained
 from vle_bench.recipe.keys import LAYOUT, changed_keys
 from vle_bench.recipe.load import load_recipe
-from vle_bench.recipe.schema import AUTO, Recipe
+from vle_bench.recipe.schema import Recipe
+from vle_bench.recipe.values import AUTO
 from vle_bench.strict_yaml import validated
 from vle_bench.training import checkpoints
 
