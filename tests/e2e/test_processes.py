@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 from tests.miniature.blip import write_blip
 from tests.miniature.generative import write_smolvlm
 from tests.miniature.in_process import run
+from tests.miniature.vilt import write_vilt
 from vle_bench.data.prepared import open_prepared
 
 pytestmark = pytest.mark.processes
@@ -273,7 +274,11 @@ def test_hyper_parameters_in_the_configuration_stop_the_run(work):
     )
 
 
-@pytest.mark.parametrize("write", [write_blip, write_smolvlm])
+def write_tiny_vilt(folder, texts):
+    return write_vilt(folder, ["yes", "no", "red", "circle", "nothing"], texts)
+
+
+@pytest.mark.parametrize("write", [write_blip, write_smolvlm, write_tiny_vilt])
 def test_a_model_of_transformers_answers_alike_on_two_processes(work, tmp_path, write):
     data = open_prepared(work / "data" / "easy-vqa")
     write(tmp_path / "model", [*data.questions("val")["question"], *data.labels])
@@ -289,3 +294,17 @@ def test_a_model_of_transformers_answers_alike_on_two_processes(work, tmp_path, 
     assert [row["answer"] for row in rows[0]] == [row["answer"] for row in rows[1]]
     scores = [[row["score"] for row in one] for one in rows]
     assert scores[0] == pytest.approx(scores[1], abs=2e-6)
+
+
+def test_vilt_learns_alike_on_two_processes(work):
+    """Gradients are added up over processes, and each picture's patches over its own batch."""
+    given = ["demo/vilt-tiny", "data.first_stage=null", "train.max_steps=4", "train.log_every=1"]
+    given += ["train.batch_size=24", "train.evaluate_every=4"]
+    losses = []
+    for processes, each in ((1, 24), (2, 4)):
+        folder = f"runs/vilt-{processes}"
+        size = f"train.per_device_batch_size={each}"
+        launched(processes, "train", *given, size, "--output-dir", folder, cwd=work)
+        log = (work / folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        losses.append([row["loss"] for row in map(json.loads, log) if "loss" in row])
+    assert len(losses[0]) == 4 and losses[0] == pytest.approx(losses[1], rel=2e-4)
