@@ -22,6 +22,7 @@ from vle_bench.data.pixels import choose
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluation.precision import DTYPES, device_name, precision_name
 from vle_bench.json_files import JsonObject
+from vle_bench.model_families import FAMILIES, VLE
 from vle_bench.progress import Bar
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks.base import output_of
@@ -111,6 +112,11 @@ def check_options(recipe: Recipe, count: int, evaluation_batch_size: int, naive:
             raise RequestError(f"bench {option}: 1 or more is expected, not {value}")
         if value > MOST:
             raise RequestError(f"bench {option}: at most {MOST:,} are possible, not {value}")
+    if naive and recipe.model.family != VLE:
+        raise RequestError(
+            f"bench --naive: the published way is that of VLE and METER, not of "
+            f"{FAMILIES[recipe.model.family].title}; leave it out"
+        )
     if naive and recipe.train.compile:
         raise RequestError(
             "bench --naive: the published way is not compiled, so the two would not compare; "

@@ -7,6 +7,7 @@ from vle_bench.bench.synthetic import write_synthetic
 from vle_bench.data.prepared import PreparedData
 from vle_bench.data.splits import tables
 from vle_bench.errors import RequestError
+from vle_bench.model_families import VLE, module_of
 from vle_bench.models import SIZES
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.recipe.schema import Recipe
@@ -92,6 +93,8 @@ def model_builder(recipe: Recipe) -> Callable[[Recipe, Task, PreparedData], Buil
     """
     if recipe.model.config is not None:
         return model_of
+    if recipe.model.family != VLE:
+        return other_model
     config = config_of(recipe, load_task(recipe.task))
 
     def sized_model(recipe: Recipe, task: Task, data: PreparedData) -> Built:
@@ -102,3 +105,14 @@ def model_builder(recipe: Recipe) -> Callable[[Recipe, Task, PreparedData], Buil
         return from_config(recipe, task, config, tokenizer)
 
     return sized_model
+
+
+def other_model(recipe: Recipe, task: Task, data: PreparedData) -> Built:
+    """Draw a model that is not VLE, of its published sizes."""
+    module, wanted = module_of(recipe.model.family), recipe.model
+    tokenizer = task.tokenizer(data, recipe.data.train, VOCABULARY)
+    config = {} if wanted.dropout is None else {"hidden_dropout_prob": wanted.dropout}
+    model = module.of_published_size(config, data.labels, tokenizer)
+    sizes = wanted.image_size, wanted.max_text_length
+    processor = module.new_processor(tokenizer, {}, *sizes)
+    return model, processor, sum(p.numel() for p in model.parameters())

@@ -79,10 +79,11 @@ class Record(Group):
     expect: Expect | None = None
     training_splits: list[str]
     contaminated: bool | None  # None: the training data are not known
-    # name, parameters, checkpoint_sha256, files_sha256 (config.json and the processor's files),
-    # resize (how a picture became the model's square). Trained elsewhere: also max_text_length,
-    # pictures, and `asked`, the settings that were not those of its folder. External: name,
-    # predictions_sha256, and as far as they are told parameters, pretraining and source.
+    # name, class, parameters, checkpoint_sha256, files_sha256 (config.json and the processor's
+    # files), and how pictures and texts become input: resize, of VLE and METER; protocol, pictures,
+    # max_text_length, prompt, answers and answers_sha256 of others. Trained elsewhere: also
+    # revision, of the hub, and `asked`, the settings that were not those of its folder. External:
+    # name, predictions_sha256, and as far as they are told parameters, pretraining and source.
     model: JsonObject
     data: dict[str, str]  # source, manifest_hash; name of one's own data; metric
     # The same of the data that the model was trained on; empty if they are not known

@@ -141,6 +141,15 @@ def from_scratch(
     return ViltForQuestionAnswering(ViltConfig(**values))
 
 
+def of_published_size(
+    config: JsonObject, labels: list[str], tokenizer: PreTrainedTokenizerBase
+) -> ViltForQuestionAnswering:
+    """Build ViLT-B/32 with random weights, whatever the words of the tokenizer."""
+    sizes = ViltConfig()
+    words = {"vocab_size": sizes.vocab_size, **config}
+    return from_scratch(words, labels, tokenizer, int(str(sizes.image_size)))
+
+
 def as_start(
     folder: Path, labels: list[str], new_head: bool, dropout: float | None
 ) -> tuple[ViltForQuestionAnswering, int]:

@@ -130,8 +130,9 @@ class ViltForQuestionAnswering(transformers.ViltForQuestionAnswering):
         return self.encoder_layers()["text and picture"][1:]
 
     def timed_parts(self) -> dict[str, list[nn.Module]]:
-        """Return the encoder's layers. The rest of a forward pass is embeddings and head."""
-        return {"encoder": self.shard_layers()}
+        """Return the embeddings of words and of patches; the encoder joins them."""
+        embeddings: Any = self.encoder_layers()["text and picture"][0]
+        return {"text": [embeddings.text_embeddings], "vision": [embeddings.patch_embeddings]}
 
     def grown_weights(self, config: Mapping[str, object]) -> int:
         """Count none: no table grows."""
@@ -151,7 +152,9 @@ class ViltForQuestionAnswering(transformers.ViltForQuestionAnswering):
         embeddings = self.vilt.embeddings
         grid = embeddings.patch_embeddings(pixel_values)  # (N, D, R, C)
         table = embeddings.position_embeddings[0]
-        with torch.autocast(pixel_values.device.type, enabled=False):
+        # Autocast does not accept the meta device.
+        device = "cpu" if pixel_values.is_meta else pixel_values.device.type
+        with torch.autocast(device, enabled=False):
             positions = stretched(table[1:], patches, *grid.shape[2:])
         grid = grid.permute(0, 2, 3, 1) + positions
         whole = (embeddings.cls_token[0] + table[:1]).expand(len(grid), 1, -1)
