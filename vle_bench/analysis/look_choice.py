@@ -108,15 +108,15 @@ def charts(questions: Dataset, images: Dataset, rows: Sequence[int]) -> list[tup
     Args:
         rows: rows of the images that the split has.
     """
-    words = [len(question.split()) for question in questions["question"]]
+    words = [len(question.split()) for question in questions["question"][:]]
     _, counts = np.unique(np.asarray(questions["image_row"]), return_counts=True)
     drawn: list[tuple[str, str, ArrayLike, str]] = [
-        ("choices", "Choices a question", list(map(len, questions["choices"])), "choices"),
+        ("choices", "Choices a question", list(map(len, questions["choices"][:])), "choices"),
         ("words", "Words a question", words, "words"),
         ("questions", "Questions a picture", counts, "questions"),
     ]
     if "object_names" in questions.column_names:
-        objects = list(map(len, questions["object_names"]))
+        objects = list(map(len, questions["object_names"][:]))
         drawn.append(("objects", "Objects a question", objects, "objects"))
     return [
         (title, histogram(name, title, values, x_label)) for name, title, values, x_label in drawn
@@ -125,15 +125,17 @@ def charts(questions: Dataset, images: Dataset, rows: Sequence[int]) -> list[tup
 
 def tables(questions: Dataset, images: Dataset, rows: Sequence[int]) -> list[Grid]:
     """Places and texts of the right choices, types of questions, and names of objects."""
-    right = [place for place in questions["right_choice"] if place is not None]
+    right = [place for place in questions["right_choice"][:] if place is not None]
     counted = {
         "place of the right choice": [str(place + 1) for place in right],
-        "right choice": [text for text in questions["multiple_choice_answer"] if text is not None],
-        "type of question": [kind for kind in questions["question_type"] if kind is not None],
+        "right choice": [
+            text for text in questions["multiple_choice_answer"][:] if text is not None
+        ],
+        "type of question": [kind for kind in questions["question_type"][:] if kind is not None],
     }
     grids = [count_grid(name, "questions", values) for name, values in counted.items() if values]
     if "object_names" in questions.column_names:
-        objects = [name for own in questions["object_names"] for name in own]
+        objects = [name for own in questions["object_names"][:] for name in own]
         if objects:
             grids.append(count_grid("object", "objects", objects))
     return grids

@@ -141,9 +141,11 @@ class PreparedData:
     @property
     def tagged(self) -> bool:
         """Whether texts tag objects with boxes, each question its own."""
+        first = next(iter(self.manifest.splits), None)
         return (
             self.form == "choice"
-            and "boxes" in self.questions("+".join(self.manifest.splits)).column_names
+            and first is not None
+            and "boxes" in self.questions(first).column_names
         )
 
     def questions(self, split: str) -> "Dataset":

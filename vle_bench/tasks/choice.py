@@ -64,6 +64,8 @@ class Choice:
         if not data.tagged or not input_settings.get("alignment"):
             return
         types, questions = input_settings["most_objects"], data.questions(split)
+        if max(map(len, questions["object_names"][:]), default=0) <= types:
+            return
         for row in questions.select_columns(["question_id", "question", "choices", "object_names"]):
             if (objects := max(map(len, tagged_in(row)))) > types:
                 question = f"{data.root}: {split}: question {row['question_id']}"
@@ -79,7 +81,7 @@ class Choice:
         if data.tagged:
             records = map(record_of, questions.remove_columns(["boxes"]))
             return train_tokenizer((text for one in records for text in texts_of(one)), vocab_size)
-        choices = (choice for choices in questions["choices"] for choice in choices)
+        choices = (choice for choices in questions["choices"][:] for choice in choices)
         return train_tokenizer([*questions["question"], *choices], vocab_size)
 
     def training_order(
@@ -88,7 +90,7 @@ class Choice:
         return grouped_order(np.asarray(questions["image_row"][:]), seed, epoch, per_image)
 
     def evaluation_batches(self, questions: Dataset, batch_size: int) -> list[NDArray[np.int64]]:
-        texts = np.array([len(choices) for choices in questions["choices"]])
+        texts = np.array([len(choices) for choices in questions["choices"][:]])
         return image_batches(np.asarray(questions["image_row"][:]), batch_size, texts)
 
     def augmentation(self, settings: Settings, seed: int, epoch: int) -> Views | None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.miniature.own import choice_rows, vcr_rows, write_lines
-from tests.unit.analysis.test_look import Page, opened, written
+from tests.unit.analysis.test_look import LookPage, opened, written
 from vle_bench.analysis.look import open_look, write_look
 from vle_bench.analysis.look_numbers import tag_facts
 from vle_bench.data.prepare.manifest import AS_USUAL
@@ -59,13 +59,13 @@ def test_the_tokens_shown_are_those_of_the_collator(request, tmp_path, recipe, d
     rows, page = written(look, tmp_path / "page.html", count=100)
     assert len(rows) == len(look.questions)
     batch = look.collator()(rows)["inputs"]
-    assert len(page.texts) == len(batch["input_ids"]) == sum(map(len, look.questions["choices"]))
+    assert len(page.shown) == len(batch["input_ids"]) == sum(map(len, look.questions["choices"]))
     types = batch.get("token_type_ids", torch.zeros_like(batch["input_ids"]))
-    given = zip(page.texts, batch["input_ids"], types, batch["attention_mask"], strict=True)
+    given = zip(page.shown, batch["input_ids"], types, batch["attention_mask"], strict=True)
     for shown, ids, kinds, real in given:
         kept = [(number, kind) for number, kind, css in shown if css != "cut"]
         assert kept == list(zip(ids[real == 1].tolist(), kinds[real == 1].tolist(), strict=True))
-    cut = sum(css == "cut" for text in page.texts for _, _, css in text)
+    cut = sum(css == "cut" for text in page.shown for _, _, css in text)
     assert (cut > 0) == (length < 32)
     right = [f"✓ choice {place + 1}" for place in look.questions["right_choice"]]
     assert [line for line in right if line not in page.content] == []
@@ -96,7 +96,7 @@ def test_data_without_a_recipe_and_the_figures(boxes, tmp_path):
     data = open_prepared(boxes)
     look = open_look(data, None, None)
     write_look(look, tmp_path / "page.html", np.arange(len(look.questions)), 0)
-    page = Page(tmp_path / "page.html")
+    page = LookPage(tmp_path / "page.html")
     question = look.questions[0]
     words = question["choices"][question["right_choice"]].split("[")[0].strip()
     assert words in page.content and "person[0]" in page.content
