@@ -111,7 +111,7 @@ def limited_save(folder: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="limits are POSIX's")
 def test_a_write_that_the_kernel_refuses(tmp_path):
     save(tmp_path, 5)
-    child = multiprocessing.get_context("spawn").Process(target=limited_save, args=(tmp_path,))
+    child = multiprocessing.get_context("fork").Process(target=limited_save, args=(tmp_path,))
     child.start()
     child.join()
     assert child.exitcode == 7 and [p.name for p in tmp_path.iterdir()] == ["step-00000005"]
