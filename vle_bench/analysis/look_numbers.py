@@ -84,7 +84,7 @@ class WithoutPixels:
     def __call__(self, indices: Indices) -> Batch:
         batch = self.collate(indices)
         inputs = batch["inputs"]
-        if self.recipe.train.compile:
+        if self.recipe.train.pads_texts:
             inputs = padded_text(inputs, self.longest, self.pad_token_id)
         small = {name: inputs[name] for name in LAYOUT_TENSORS if name in inputs}
         # (N, 0, H, W): the number of pictures stays

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -117,11 +118,12 @@ def check_options(recipe: Recipe, count: int, evaluation_batch_size: int, naive:
             f"bench --naive: the published way is that of VLE and METER, not of "
             f"{FAMILIES[recipe.model.family].title}; leave it out"
         )
-    if naive and recipe.train.compile:
-        raise RequestError(
-            "bench --naive: the published way is not compiled, so the two would not compare; "
-            "train.compile=false"
-        )
+    for key in ("compile", "cuda_graphs"):
+        if naive and getattr(recipe.train, key):
+            raise RequestError(
+                f"bench --naive: the published way runs without train.{key}, so the two would not "
+                f"compare; train.{key}=false"
+            )
 
 
 def measure(
@@ -318,7 +320,12 @@ def timed(
 
 
 def time_shares(run: Run, bar: Bar) -> dict[str, float]:
-    """Measure the parts of a training step that loads its own batch, without torch.compile."""
+    """Measure the parts of a training step that loads its own batch.
+
+    Without torch.compile and CUDA graphs, in which the parts cannot be told apart.
+    """
+    train = run.recipe.train.model_copy(update={"cuda_graphs": False})
+    run = replace(run, recipe=run.recipe.model_copy(update={"train": train}))
     stream = run.steps()
     next(stream)  # the first batch opens the tables
     marks = Marks(run.accelerator.device)

@@ -12,9 +12,9 @@ from vle_bench.json_files import JsonObject
 HARMLESS = re.compile(
     r"train\.(num_workers|log_every|checkpoint_every|keep|trackers)|data\.(root|pixels)|expect(\..*)?"
 )
-# How the global batch is shared out: sums round differently, as on another number of processes. ITM
-# draws its strangers from such a share, which is then part of the experiment.
-LAYOUT = re.compile(r"train\.per_device_batch_size")
+# How the global batch is shared out and padded: sums round differently, as on another number of
+# processes. ITM draws its strangers from such a share, which is then part of the experiment.
+LAYOUT = re.compile(r"train\.(per_device_batch_size|cuda_graphs)")
 # Keys added after the first records. At these values they change nothing, so that they are left out
 # of the hashes of a recipe.
 ADDED = {
@@ -27,6 +27,7 @@ ADDED = {
     "model.new_head": False,
     "model.objectives": None,
     "model.resize": None,
+    "train.cuda_graphs": False,
     "train.selection": "best",
 }
 # Keys of former versions, with the only values that are still understood: those that changed

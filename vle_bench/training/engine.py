@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from vle_bench.errors import RequestError
 from vle_bench.evaluation.precision import on_gpu, set_tf32, training_precision
 from vle_bench.models.base import TrainableModel
 from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
+from vle_bench.training.graphs import check_graphs
 from vle_bench.training.launch import check_launch
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def accelerator_for(settings: "TrainGroup", folder: Path) -> tuple[Accelerator, 
     accumulation = share_out(accelerator, settings)
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         check_deepspeed(settings)
+    if settings.cuda_graphs:
+        check_graphs(accelerator)
     if accelerator.is_fsdp2 and settings.compile:
         raise RequestError(
             "train.compile: not with FSDP2 in this version; take DDP, or train.compile=false"
@@ -172,6 +175,29 @@ def prepare(
         compile_layers(model)
     prepared: tuple[nn.Module, AcceleratedOptimizer] = accelerator.prepare(model, optimizer)
     return prepared
+
+
+def forward_backward(
+    accelerator: Accelerator,
+    model: nn.Module,
+    accumulation: int,
+    inputs: Mapping[str, Tensor],
+    weight: float | Tensor,
+) -> Tensor:
+    """Run a micro-batch forward and backward, and add up the gradients.
+
+    Args:
+        accumulation: micro-batches of a global batch, by which Accelerate divides the loss.
+        weight: of the loss of this micro-batch.
+
+    Returns:
+        (), the weighted loss. It holds nothing of the passes.
+    """
+    with accelerator.autocast():
+        loss = model(**inputs).loss
+    share: Tensor = loss * weight
+    accelerator.backward(share * accumulation)
+    return share.detach()
 
 
 def checkpoint_activations(model: PreTrainedModel) -> None:

@@ -47,6 +47,8 @@ def largest(recipe: Recipe, model: TrainableModel, accelerator: Accelerator, sha
     lasting += 2 * total  # autocast's copies of the weights
     room = SHARE * torch.cuda.get_device_properties(accelerator.device).total_memory - lasting
     size = question_bytes(recipe, model, accelerator.mixed_precision != "no")
+    if recipe.train.cuda_graphs:  # memory of recordings, and of passes that are not recorded
+        size *= 2
     return largest_divisor(share, max(1, int(room / size)))
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Settings, Task
 from vle_bench.training import engine, feed, reader
+from vle_bench.training.graphs import Pass, RecordedPasses
 from vle_bench.training.micro_batch import with_number
 from vle_bench.training.optim import (
     AverageWeights,
@@ -93,6 +94,12 @@ class Run(feed.Feed):
         """All parameters, in the order of the model."""
         return list(self.model.parameters())
 
+    @cached_property
+    def forward_backward(self) -> Pass:
+        """The passes over a micro-batch, recorded if the recipe says so."""
+        plain = partial(engine.forward_backward, self.accelerator, self.model, self.accumulation)
+        return RecordedPasses(plain, self.parameters) if self.recipe.train.cuda_graphs else plain
+
     def steps(self, start: int = 0) -> Iterator[feed.Step]:
         """Load this process's part of the steps from `start` on, without end."""
         accelerator = self.accelerator
@@ -106,9 +113,12 @@ class Run(feed.Feed):
         )
 
     def model_inputs(self, batch: Batch) -> dict[str, Tensor]:
-        """Move the tensors of a micro-batch to the device, padded if the model is compiled."""
+        """Move the tensors of a micro-batch to the device.
+
+        Texts are padded to fewer lengths if passes are compiled or recorded.
+        """
         inputs = batch["inputs"]
-        if self.recipe.train.compile:
+        if self.recipe.train.pads_texts:
             pad_token_id = self.processor.tokenizer.pad_token_id
             inputs = padded_text(inputs, self.input_settings["max_text_length"], pad_token_id)
         device = self.accelerator.device

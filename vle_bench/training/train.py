@@ -203,20 +203,17 @@ def optimizer_step(run: Run, micro_batches: list[Batch], count: int) -> torch.Te
     # go on from a wrong number.
     accelerator.step = 0
     for batch in micro_batches:
-        inputs = run.model_inputs(batch)
+        # Each question weighs the same, also in a short last batch. DDP averages over processes,
+        # hence their number.
+        weight = len(batch["ids"]) / count * accelerator.num_processes
         # Gradients are added up over processes in the last micro-batch only.
         with accelerator.accumulate(run.model):
-            with accelerator.autocast():
-                loss = run.model(**inputs).loss
-            # Each question weighs the same, also in a short last batch. DDP averages over
-            # processes, hence their number; `backward` divides by the accumulation.
-            share = loss * (len(batch["ids"]) / count * accelerator.num_processes)
-            accelerator.backward(share * run.accumulation)
-        total += share.detach()
+            total += run.forward_backward(run.model_inputs(batch), weight)
     norm = engine.clip_gradients(accelerator, run.parameters, settings.max_grad_norm)
     run.optimizer.step()
     run.schedule.step()
-    run.optimizer.zero_grad(set_to_none=True)
+    # CUDA graphs add to the same places in every step.
+    run.optimizer.zero_grad(set_to_none=not settings.cuda_graphs)
     if run.average is not None:
         run.average.update()
     run.samples += count

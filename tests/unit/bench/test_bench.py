@@ -304,7 +304,14 @@ def test_real_data_are_taken_where_they_are(tmp_path):
             ["demo/vqa-tiny", "train.batch_size=65"],
             "train.batch_size: 65 does not divide by per_device_batch_size 64",
         ),
-        (["demo/vqa-tiny", "--naive", "train.compile=true"], "the published way is not compiled"),
+        (
+            ["demo/vqa-tiny", "--naive", "train.compile=true"],
+            "the published way runs without train.compile",
+        ),
+        (
+            ["demo/vqa-tiny", "train.cuda_graphs=true"],
+            "train.cuda_graphs: needs an NVIDIA GPU; train.cuda_graphs=false",
+        ),
         (["demo/vqa-tiny", "train.precision=fp16"], "train.precision: fp16 needs a GPU"),
         (
             ["vqa/vle-base", "model.checkpoint=other"],

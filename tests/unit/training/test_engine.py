@@ -18,14 +18,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import vle_bench.training.train
 from vle_bench.cli.app import main
-from vle_bench.data.collate import padded_text
+from vle_bench.data.collate import TEXT_MULTIPLE, padded_text
 from vle_bench.errors import RequestError, RunFailed
 from vle_bench.models import VLEForVQA
 from vle_bench.recipe.keys import changed_keys
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Inference
-from vle_bench.training import engine
+from vle_bench.training import engine, graphs
 from vle_bench.training.checkpoints import restore, save_state
 from vle_bench.training.engine import (
     check_deepspeed,
@@ -34,6 +34,7 @@ from vle_bench.training.engine import (
     memory_estimate,
 )
 from vle_bench.training.feed import micro_batch
+from vle_bench.training.graphs import Recording
 from vle_bench.training.optim import AverageWeights
 from vle_bench.training.processes import Stop
 from vle_bench.training.run import announce, build
@@ -595,3 +596,19 @@ def test_tensorboard_reads_what_a_run_wrote(root, tmp_path):
         [e["loss"] for e in logged if "loss" in e]
     )
     assert [e.step for e in found.Scalars("accuracy")] == [2]
+
+
+def test_recorded_passes_train_as_plain_ones(root, tmp_path, whole, monkeypatch):
+    """The recorder runs the passes again on its held inputs, as a graph does."""
+    recorded = []
+
+    def record(run_pass, inputs):
+        recorded.append(inputs["input_ids"].shape)
+        weight, loss = torch.ones(()), torch.zeros(())
+        return Recording(lambda: loss.copy_(run_pass(inputs, weight)), inputs, weight, loss)
+
+    monkeypatch.setattr(graphs, "CudaRecorder", lambda: record)
+    monkeypatch.setattr(engine, "check_graphs", lambda _: None)
+    run = started(root, tmp_path, "train.cuda_graphs=true", "train.per_device_batch_size=16")
+    torch.testing.assert_close(trajectory(run, 8), whole[:8], rtol=1e-5, atol=0)
+    assert recorded and all(tokens % TEXT_MULTIPLE == 0 for _, tokens in recorded)

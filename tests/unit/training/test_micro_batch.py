@@ -73,6 +73,7 @@ def test_the_estimate_is_close_to_what_was_measured(
         ("vqa/vle-base", ["train.batch_size=96"], 139.8, 96),
         ("vqa/vle-base", ["model.max_text_length=200"], 139.8, 128),
         ("vqa/vle-base", ["train.precision=fp32"], 139.8, 128),
+        ("vqa/vle-base", ["train.cuda_graphs=true"], 139.8, 128),
         ("vcr/vle-base-q2a", [], 139.8, 64),
         ("vcr/vle-base-q2a", [], 23.6, 8),
     ],
