@@ -22,7 +22,15 @@ from typing import Any
 
 import torch
 
-from tests.long import gpu_loading, gpu_numbers, gpu_peak, gpu_profile, gpu_resume, gpu_speed
+from tests.long import (
+    gpu_graphs,
+    gpu_loading,
+    gpu_numbers,
+    gpu_peak,
+    gpu_profile,
+    gpu_resume,
+    gpu_speed,
+)
 from tests.long.gpu_setting import Report, Setting, TimeIsUp, forget, one_line
 from vle_bench.training import engine
 
@@ -33,11 +41,14 @@ PARTS: dict[str, tuple[Part, float]] = {
     "peak": (gpu_peak.peak, 25),
     "precision": (gpu_numbers.precision, 40),
     "resume": (gpu_resume.resume, 45),
+    "resume-graphs": (gpu_resume.resume_graphs, 45),
+    "graphs": (gpu_graphs.graphs, 120),
     "speed": (gpu_speed.speed, 100),
     "profile": (gpu_profile.profile, 30),
     "compiled": (gpu_speed.compiled, 150),
     "loading": (gpu_loading.loading, 60),
     "fsdp": (gpu_resume.fsdp, 45),
+    "compiled-largest": (gpu_graphs.compiled_largest, 180),
     "resume-compiled": (gpu_resume.resume_compiled, 120),
 }
 LEAST = 3.0  # seconds that a part must have left to be started
@@ -56,7 +67,7 @@ def main() -> int:
     if device.type == "cpu":
         torch.set_num_threads(max(1, torch.get_num_threads() // 2))
     chosen = [name for name in PARTS if not options.only or name in options.only]
-    if {"resume", "resume-compiled", "fsdp"} & set(chosen):
+    if {"resume", "resume-graphs", "resume-compiled", "fsdp"} & set(chosen):
         gpu_resume.start_server()
     engine.order_products()
     setting = Setting(device, options.tiny)

@@ -18,9 +18,9 @@ from tokenizers.pre_tokenizers import Whitespace
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
-from tests.long.gpu_setting import Report, Setting, forget, one_line, seconds_each
+from tests.long.gpu_setting import MAX_TEXT, Report, Setting, forget, one_line, seconds_each
 from tests.long.gpu_speed import WORKS, Bench
-from vle_bench.data.collate import QuestionCollator
+from vle_bench.data.collate import QuestionCollator, padded_text
 from vle_bench.data.loader import in_loader
 from vle_bench.models.vle.processing import VLEProcessor
 
@@ -166,6 +166,8 @@ def waiting(
 
     def fetched() -> dict[str, torch.Tensor]:
         inputs = next(stream)["inputs"]
+        if bench.recorded:
+            inputs = padded_text(inputs, MAX_TEXT[bench.work.kind], 0)
         return {name: value.to(setting.device, non_blocking=True) for name, value in inputs.items()}
 
     there = fetched()
@@ -176,7 +178,8 @@ def waiting(
     loaded = seconds_each(setting, lambda _: bench.step(training, fetched()), seconds, warm_up=2)
     rate, needed = size / loaded, size / alone
     report.row(
-        f"{'training' if training else 'evaluation'}, batches of {size}, {workers} workers",
+        f"{'training' if training else 'evaluation'}, batches of {size}, {workers} workers"
+        + ", CUDA graphs" * bool(bench.recorded),
         f"{rate:.0f} /s with loading, {needed:.0f} alone: the device waits {max(0.0, 1 - alone / loaded):.0%}",
         workers=workers,
         seconds_with_loading=loaded,

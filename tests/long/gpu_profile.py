@@ -74,7 +74,9 @@ def lengths(setting: Setting, report: Report, bench: Bench, inputs: dict[str, Te
     )
 
 
-def kernels(setting: Setting, report: Report, work: Work, step: Callable[[], Any]) -> None:
+def kernels(
+    setting: Setting, report: Report, work: Work, step: Callable[[], Any], shown: int = 16
+) -> None:
     activities = [
         torch.profiler.ProfilerActivity.CUDA
         if setting.on_gpu
@@ -95,7 +97,7 @@ def kernels(setting: Setting, report: Report, work: Work, step: Callable[[], Any
     report.row(
         f"{work.name}: one step, the device alone", text, milliseconds=total / 1e3, calls=calls
     )
-    for event in events[: 2 if setting.tiny else 16]:
+    for event in events[: 2 if setting.tiny else shown]:
         spent = getattr(event, time_of)
         report.row(
             f"{work.name}: {spent / total:5.1%} {spent / 1e3:7.2f} ms {event.count:5d} x",

@@ -7,6 +7,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,13 +19,24 @@ from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from torch.distributed.tensor import DTensor
 
-from tests.long.gpu_setting import Report, Setting, new_model, optimizer_of, small_config, vcr_batch
+from tests.long.gpu_setting import (
+    Report,
+    Setting,
+    new_model,
+    optimizer_of,
+    recorder,
+    small_config,
+    vcr_batch,
+)
 from vle_bench import atomic
 from vle_bench.training import checkpoints, engine
+from vle_bench.training.graphs import Pass, RecordedPasses
 
 SAVED, STEPS = 6, 12
 CONTEXT = get_context("forkserver")
 PLAIN, COMPILED = "as training runs", "as training runs, compiled"
+GRAPHED = "as training runs, CUDA graphs"
+LAYOUTS = 3  # different batches, so that recorded passes come again
 
 
 def start_server() -> None:
@@ -93,7 +105,7 @@ def set_up(device: str) -> Accelerator:
     return Accelerator(mixed_precision="bf16", cpu=device == "cpu")
 
 
-def train(accelerator: Accelerator, tiny: bool, folder: Path, role: str, compiled: bool) -> str:
+def train(accelerator: Accelerator, tiny: bool, folder: Path, role: str, mode: str) -> str:
     """A run of 12 steps; `killed`: saves after 6 and goes on until somebody ends it; `resumed`:
     goes on from there.
 
@@ -103,7 +115,11 @@ def train(accelerator: Accelerator, tiny: bool, folder: Path, role: str, compile
     config = model_config(tiny)
     model = new_model("VLEForVCRQ2A", config, accelerator.device)
     optimizer, schedule = optimizer_of(model)
-    model, optimizer = engine.prepare(accelerator, model, optimizer, compiled)
+    model, optimizer = engine.prepare(accelerator, model, optimizer, mode == COMPILED)
+    passes: Pass = partial(engine.forward_backward, accelerator, model, 1)
+    if mode == GRAPHED:
+        record = recorder(accelerator.device.type == "cuda")
+        passes = RecordedPasses(passes, list(model.parameters()), record)
     torch.manual_seed(1)
     step = 0
     if role == "resumed":
@@ -114,10 +130,10 @@ def train(accelerator: Accelerator, tiny: bool, folder: Path, role: str, compile
         step = checkpoints.read_progress(path)["step"]
     model.train()
     while step < STEPS or role == "killed":
-        batch = vcr_batch(config, 4, step, device=accelerator.device)
+        batch = vcr_batch(config, 4, step % LAYOUTS, device=accelerator.device)
         batch["image_index"] = torch.tensor([0, 0, 1, 2], device=accelerator.device)
         batch["pixel_values"] = batch["pixel_values"][:3]
-        learn(accelerator, model, optimizer, schedule, batch)
+        learn(accelerator, model, passes, optimizer, schedule, batch)
         step += 1
         if role == "killed" and step == SAVED:
             weights, state = checkpoints.gather(accelerator, model, optimizer, schedule, None)
@@ -132,22 +148,25 @@ def train(accelerator: Accelerator, tiny: bool, folder: Path, role: str, compile
 
 @engine.deterministic()
 def learn(
-    accelerator: Accelerator, model: Any, optimizer: Any, schedule: Any, batch: dict[str, Any]
+    accelerator: Accelerator,
+    model: Any,
+    passes: Pass,
+    optimizer: Any,
+    schedule: Any,
+    batch: dict[str, Any],
 ) -> None:
     """One step, with what `vle_bench.training.train.optimizer_step` calls."""
-    with accelerator.autocast():
-        loss = model(**batch).loss
-    accelerator.backward(loss)
+    passes(batch, 1.0)
     engine.clip_gradients(accelerator, list(model.parameters()), 1.0)
     optimizer.step()
     schedule.step()
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=not isinstance(passes, RecordedPasses))
 
 
 def run(folder: Path, device: str, tiny: bool, mode: str, role: str, states: Path) -> None:
     accelerator = set_up(device)
-    times = 2 if role == "whole" else 1
-    digests = [train(accelerator, tiny, states, role, mode == COMPILED) for _ in range(times)]
+    modes = [mode] * (2 if role == "whole" else 1) + [PLAIN] * (role == "whole" and mode == GRAPHED)
+    digests = [train(accelerator, tiny, states, role, one) for one in modes]
     atomic.write_json(folder / "result.json", {"digests": digests})
 
 
@@ -159,6 +178,11 @@ def resume(setting: Setting, report: Report) -> None:
 def resume_compiled(setting: Setting, report: Report) -> None:
     with TemporaryDirectory() as root:
         in_mode(setting, report, COMPILED, Path(root))
+
+
+def resume_graphs(setting: Setting, report: Report) -> None:
+    with TemporaryDirectory() as root:
+        in_mode(setting, report, GRAPHED, Path(root))
 
 
 def in_mode(setting: Setting, report: Report, mode: str, folder: Path) -> None:
@@ -201,10 +225,14 @@ def tell(report: Report, mode: str, whole: dict[str, Any], resumed: dict[str, An
     same = resumed["digests"][0] == whole["digests"][0]
     words = {True: "the same bytes", False: "OTHER bytes"}
     text = f"killed and resumed: {words[same]}; whole run twice: {words[twice]}"
+    plain = True
+    if mode == GRAPHED:
+        plain = whole["digests"][2] == whole["digests"][0]
+        text += f"; without graphs: {words[plain]}"
     report.row(
         mode,
         text,
-        ok=same,
+        ok=same and plain,
         equal_after_resume=same,
         equal_twice=twice,
     )

@@ -4,7 +4,7 @@ one training step.
 
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor
 from vle_bench import models
 from vle_bench.models import SIZES, VLEConfig
 from vle_bench.training import engine
+from vle_bench.training.graphs import CudaRecorder, Pass, Recorder, Recording
 from vle_bench.training.optim import learning_rate_schedule, parameter_groups
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -236,6 +237,7 @@ def training_step(
     schedule: Any,
     inputs: dict[str, Tensor],
     ordered: bool = True,
+    recorded: Pass | None = None,
 ) -> Tensor:
     """Forward, backward, clipping, AdamW, schedule, as `vle_bench.training.train.optimizer_step`; the
     loss, on the device.
@@ -243,22 +245,36 @@ def training_step(
     Args:
         ordered: with the kernels that training takes, which add up in one order; else with
             torch's fastest.
+        recorded: runs the passes, as `train.cuda_graphs` does.
     """
     with engine.deterministic() if ordered else nullcontext():
-        return any_step(setting, model, optimizer, schedule, inputs)
+        loss = recorded(inputs, 1.0) if recorded else forward_backward(setting, model, inputs, 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=recorded is None)
+    return loss
 
 
-def any_step(
-    setting: Setting, model: Any, optimizer: Any, schedule: Any, inputs: dict[str, Tensor]
+def forward_backward(
+    setting: Setting, model: Any, inputs: Mapping[str, Tensor], weight: float | Tensor
 ) -> Tensor:
+    """As `vle_bench.training.engine.forward_backward`, without Accelerate."""
     with setting.autocast():
-        loss: Tensor = model(**inputs).loss
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    schedule.step()
-    optimizer.zero_grad(set_to_none=True)
-    return loss.detach()
+        loss = model(**inputs).loss
+    share: Tensor = loss * weight
+    share.backward()
+    return share.detach()
+
+
+def recorder(on_gpu: bool) -> Recorder:
+    """Record CUDA graphs; without a GPU, run the pass again on its held inputs."""
+
+    def again(run_pass: Pass, inputs: dict[str, Tensor]) -> Recording:
+        weight, loss = torch.ones(()), torch.zeros(())
+        return Recording(lambda: loss.copy_(run_pass(inputs, weight)), inputs, weight, loss)
+
+    return CudaRecorder() if on_gpu else again
 
 
 @torch.no_grad()

@@ -28,6 +28,7 @@ from vle_bench.bench.flops import BACKWARD, forward_flops
 from vle_bench.bench.published_way import published_way
 from vle_bench.data.collate import padded_text
 from vle_bench.training import engine
+from vle_bench.training.graphs import RecordedPasses
 
 VARIETY = 4  # batches of other lengths, which follow each other
 MEASURE = 1.5  # seconds of each measurement
@@ -73,11 +74,18 @@ class Bench:
         self.optimizer, self.schedule = optimizer_of(self.model)
         self.called: Any = self.model
         self.ordered = True  # as training runs; the published programs let sums be in any order
+        self.recorded: RecordedPasses | None = None  # as `train.cuda_graphs` runs the passes
 
     def step(self, training: bool, inputs: dict[str, Tensor]) -> Tensor:
         if training:
             return training_step(
-                self.setting, self.called, self.optimizer, self.schedule, inputs, self.ordered
+                self.setting,
+                self.called,
+                self.optimizer,
+                self.schedule,
+                inputs,
+                self.ordered,
+                self.recorded,
             )
         return evaluation_step(self.setting, self.called, inputs)
 
@@ -132,14 +140,14 @@ class Bench:
         self.called.train(training)
         forget(self.setting)
         batches, counted = self.batches(questions, bucketed)
-        rounds = 1 if self.setting.tiny else VARIETY
+        rounds = (1 if self.setting.tiny else VARIETY) * (2 if self.recorded else 1)
         each = seconds_each(
             self.setting,
             lambda n: self.step(training, batches[n % VARIETY]),
             0.01 if self.setting.tiny else MEASURE,
             warm_up=rounds,
         )
-        memory = torch.cuda.max_memory_allocated() / 2**30 if self.setting.on_gpu else 0.0
+        memory = self.memory()
         work = sum(counted) / VARIETY * (1 + BACKWARD if training else 1)
         most = self.setting.peaks.get("bf16")
         return {
@@ -150,6 +158,17 @@ class Bench:
             "model_gflop_per_sample": work / questions / 1e9,
             "share_of_bf16_peak": work / each / most if most else None,
         }
+
+    def memory(self) -> float:
+        """GiB: the peak; with recordings what is taken from the device, whose use torch does not
+        see.
+        """
+        if not self.setting.on_gpu:
+            return 0.0
+        if self.recorded:
+            free, total = torch.cuda.mem_get_info()
+            return (total - free) / 2**30
+        return torch.cuda.max_memory_allocated() / 2**30
 
     def lowered(self, training: bool, questions: int, **options: Any) -> dict[str, Any] | None:
         """As `measure`, with half the questions, and half again, where they do not fit."""

@@ -76,6 +76,8 @@ def test_the_whole_in_small(tmp_path: Path) -> None:
         "goldens": 24,
         "precision": 2,
         "resume": 1,
+        "resume-graphs": 1,
+        "graphs": 1,
         "fsdp": 1,
     }
     ways = [row for row in parts["speed"]["rows"] if row["way"] == "eager"]
