@@ -42,13 +42,12 @@ PARTS: dict[str, tuple[Part, float]] = {
     "precision": (gpu_numbers.precision, 40),
     "resume": (gpu_resume.resume, 45),
     "resume-graphs": (gpu_resume.resume_graphs, 45),
-    "graphs": (gpu_graphs.graphs, 120),
-    "speed": (gpu_speed.speed, 100),
-    "profile": (gpu_profile.profile, 30),
-    "compiled": (gpu_speed.compiled, 150),
-    "loading": (gpu_loading.loading, 60),
     "fsdp": (gpu_resume.fsdp, 45),
-    "compiled-largest": (gpu_graphs.compiled_largest, 180),
+    "graphs": (gpu_graphs.graphs, 110),
+    "loading": (gpu_loading.loading, 60),
+    "speed": (gpu_speed.speed, 100),
+    "compiled-largest": (gpu_graphs.compiled_largest, 170),
+    "profile": (gpu_profile.profile, 30),
     "resume-compiled": (gpu_resume.resume_compiled, 120),
 }
 LEAST = 3.0  # seconds that a part must have left to be started

@@ -2,8 +2,6 @@
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -26,7 +24,6 @@ from tests.long.gpu_setting import (
 )
 from tests.long.gpu_speed import WORKS, Bench, Work, label_of, told
 from vle_bench.bench.published_way import published_way
-from vle_bench.models.vle import joint, layers
 from vle_bench.training import engine
 from vle_bench.training.graphs import Pass, RecordedPasses
 
@@ -44,7 +41,7 @@ def recorded_passes(bench: Bench) -> RecordedPasses:
 
 def graphs(setting: Setting, report: Report) -> None:
     """Training at the recipes' micro-batches, one experiment after the other: published, without
-    graphs (also with the products of earlier versions), with them; then evaluation.
+    graphs, with them; then evaluation and loading.
     """
     need_peak(setting)
     for number, work in enumerate((WORKS[1], WORKS[2], WORKS[0])):
@@ -120,8 +117,6 @@ def training(setting: Setting, report: Report, bench: Bench, size: int) -> None:
         published = bench.measure(True, size)
         bench.ordered = True
     row(report, bench.work, True, "published", published)
-    with separate_products():
-        row(report, bench.work, True, "three products", bench.measure(True, size), published)
     row(report, bench.work, True, "eager", bench.measure(True, size), published)
     bench.recorded = recorded_passes(bench)
     try:
@@ -134,21 +129,6 @@ def training(setting: Setting, report: Report, bench: Bench, size: int) -> None:
         bench.recorded = None
         bench.optimizer.zero_grad(set_to_none=True)
         forget(setting)
-
-
-@contextmanager
-def separate_products() -> Iterator[None]:
-    """Queries, keys and values each by their own layer, as in earlier versions."""
-
-    def one_by_one(tokens: Tensor, *parts: torch.nn.Linear) -> tuple[Tensor, ...]:
-        return tuple(part(tokens) for part in parts)
-
-    before = joint.together
-    joint.together = layers.together = one_by_one  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        joint.together = layers.together = before  # type: ignore[assignment]
 
 
 def row(

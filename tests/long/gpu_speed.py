@@ -17,7 +17,6 @@ from tests.long.gpu_setting import (
     forget,
     new_model,
     no_memory,
-    one_line,
     optimizer_of,
     seconds_each,
     training_step,
@@ -27,12 +26,10 @@ from tests.long.gpu_setting import (
 from vle_bench.bench.flops import BACKWARD, forward_flops
 from vle_bench.bench.published_way import published_way
 from vle_bench.data.collate import padded_text
-from vle_bench.training import engine
 from vle_bench.training.graphs import RecordedPasses
 
 VARIETY = 4  # batches of other lengths, which follow each other
 MEASURE = 1.5  # seconds of each measurement
-LEAST_TO_COMPILE = 40.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -244,53 +241,3 @@ def speed(setting: Setting, report: Report) -> None:
         del bench
         forget(setting)
         setting.deadline = whole
-
-
-def compiled(setting: Setting, report: Report) -> None:
-    """Layer by layer, as `train.compile: true` does it; then with CUDA graphs, which torch may
-    refuse.
-    """
-    need_peak(setting)
-    options: dict[str, Any] = {"backend": "aot_eager"} if setting.tiny else {}
-    ways: list[tuple[str, Work, dict[str, Any]]] = [
-        ("compiled", work, options) for work in WORKS[1:]
-    ]
-    ways.append(("compiled, CUDA graphs", WORKS[1], {"mode": "reduce-overhead"}))
-    for way, work, more in ways[:1] if setting.tiny else ways:
-        if setting.left < LEAST_TO_COMPILE:
-            report.row(f"{work.name}, {way}", f"left out: {setting.left:.0f} s left")
-            continue
-        torch._dynamo.reset()
-        bench = Bench(setting, work)
-        engine.compile_layers(bench.model, **more)
-        for training in (True, False) if way == "compiled" else (True,):
-            try:
-                timed_compiled(setting, report, bench, training, way)
-            except RuntimeError as error:
-                report.row(f"{work.name}, {way}", one_line(error))
-        del bench
-        forget(setting)
-
-
-def timed_compiled(
-    setting: Setting, report: Report, bench: Bench, training: bool, way: str
-) -> None:
-    """One way, with the first steps' time, which is the compilation; then four times the
-    questions.
-    """
-    size = 2 if setting.tiny else bench.work.recipe_batch
-    bench.called.train(training)
-    batches, _ = bench.batches(size, bucketed=True)
-    started = time.perf_counter()
-    for inputs in batches:
-        bench.step(training, inputs)
-    setting.wait()
-    first = time.perf_counter() - started
-    label = f"{bench.work.name}, {way}, first steps, {'training' if training else 'evaluation'}"
-    report.row(label, f"{first:.0f} s to compile", seconds=first)
-    for questions in (size,) if setting.tiny else (size, 4 * size):
-        with torch.compiler.set_stance("force_eager"):
-            eager = bench.lowered(training, questions)
-        found = bench.lowered(training, questions, bucketed=True)
-        text = told(found, eager, "eager")
-        report.row(label_of(bench.work, training, way, questions), text, way=way, **(found or {}))

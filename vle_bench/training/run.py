@@ -28,8 +28,9 @@ from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Settings, Task
+from vle_bench.tasks.catalogue import CATALOGUE
 from vle_bench.training import engine, feed, reader
-from vle_bench.training.graphs import Pass, RecordedPasses
+from vle_bench.training.graphs import Pass, RecordedPasses, faster_with_graphs
 from vle_bench.training.micro_batch import with_number
 from vle_bench.training.optim import (
     AverageWeights,
@@ -344,8 +345,13 @@ def announce(run: Run) -> None:
         print(f"pixels: {f'from {run.pixels.folder}' if run.pixels else run.pixels_note}")
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         print(engine.NO_STATES)
-    if hint := faster_on_cpu(train.precision):
-        print(hint)
+    texts = CATALOGUE[recipe.task].texts * train.micro_batch
+    for hint in (
+        faster_on_cpu(train.precision),
+        faster_with_graphs(train, accelerator, texts),
+    ):
+        if hint:
+            print(hint)
     if train.compile:
         print(
             "compiling with the first steps, which takes minutes; "

@@ -264,6 +264,16 @@ def test_a_cpu_with_amx_is_told_what_bf16_would_bring(
     assert len(lines) == hinted and all("AMX" in line and "as fast" in line for line in lines)
 
 
+def test_the_start_of_a_run_says_what_graphs_would_bring(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        vle_bench.training.run,
+        "faster_with_graphs",
+        lambda settings, _, texts: f"{settings.cuda_graphs}, {texts} texts",
+    )
+    announce(started(root, tmp_path, "train.per_device_batch_size=16"))
+    assert "False, 16 texts" in capsys.readouterr().out.splitlines()
+
+
 def test_evaluation_casts_each_weight_to_bf16_once(root, tmp_path):
     run = started(root, tmp_path, "train.precision=bf16")
     weight = run.bare_model.vle.text_projection_layer.weight

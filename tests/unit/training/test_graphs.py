@@ -1,6 +1,7 @@
 """Recorded passes with a recorder that works without a GPU: the same numbers, and what is recorded when."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -10,10 +11,16 @@ import torch
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
-from vle_bench.errors import RequestError
+from vle_bench.errors import RequestError, RunFailed
 from vle_bench.recipe.load import load_recipe
 from vle_bench.training import graphs
-from vle_bench.training.graphs import Pass, RecordedPasses, Recording, check_graphs
+from vle_bench.training.graphs import (
+    Pass,
+    RecordedPasses,
+    Recording,
+    check_graphs,
+    faster_with_graphs,
+)
 
 
 class Recorder:
@@ -129,6 +136,54 @@ def test_one_process_on_a_gpu_is_fine() -> None:
         device=torch.device("cuda"), distributed_type=DistributedType.NO
     )
     check_graphs(accelerator)
+
+
+@pytest.mark.parametrize(
+    ("device", "kind", "precision", "changes", "texts", "hinted"),
+    [
+        ("cuda", DistributedType.NO, "bf16", [], 32, True),
+        ("cuda", DistributedType.NO, "bf16", [], 128, False),
+        ("cuda", DistributedType.NO, "no", [], 32, False),
+        ("cuda", DistributedType.NO, "bf16", ["train.cuda_graphs=true"], 32, False),
+        ("cuda", DistributedType.NO, "bf16", ["train.compile=true"], 32, False),
+        ("cuda", DistributedType.NO, "bf16", ["train.gradient_checkpointing=true"], 32, False),
+        ("cuda", DistributedType.MULTI_GPU, "bf16", [], 32, False),
+        ("cpu", DistributedType.NO, "bf16", [], 32, False),
+    ],
+)
+def test_one_gpu_is_told_what_graphs_would_bring(
+    device: str,
+    kind: DistributedType,
+    precision: str,
+    changes: list[str],
+    texts: int,
+    hinted: bool,
+) -> None:
+    accelerator: Any = SimpleNamespace(
+        device=torch.device(device), distributed_type=kind, mixed_precision=precision
+    )
+    settings = load_recipe("demo/vqa-tiny", changes).train
+    hint = faster_with_graphs(settings, accelerator, texts)
+    assert bool(hint) == hinted and "\n" not in hint
+    assert ("train.cuda_graphs=true" in hint) == hinted
+
+
+def test_a_pass_that_cannot_be_recorded_ends_the_run_with_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 0))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", SimpleNamespace)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, pool, capture_error_mode: nullcontext())
+
+    def waits(inputs: dict[str, Tensor], weight: float | Tensor) -> Tensor:
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    with pytest.raises(RunFailed) as raised:
+        graphs.CudaRecorder()(waits, {"x": torch.ones(2)})
+    assert str(raised.value) == (
+        "train.cuda_graphs: a pass cannot be recorded: operation not permitted when stream is "
+        "capturing; train.cuda_graphs=false"
+    )
 
 
 @pytest.mark.parametrize(
