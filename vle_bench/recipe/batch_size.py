@@ -4,6 +4,8 @@ import math
 
 from vle_bench.errors import RequestError
 
+AUTO_WITHOUT_GPU = 32  # questions in a micro-batch, at most
+
 
 def batch_layout(batch_size: int, per_device_batch_size: int, num_processes: int) -> int:
     """Count the micro-batches that each process accumulates for one global batch.

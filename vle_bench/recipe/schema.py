@@ -11,7 +11,7 @@ from vle_bench.json_files import JsonObject
 from vle_bench.model_bounds import MOST_WORDS, check_config, check_vilt_config
 from vle_bench.model_families import FAMILIES, VLE
 from vle_bench.model_families import TRAINED as TRAINED_FAMILIES
-from vle_bench.recipe.batch_size import batch_layout, largest_divisor
+from vle_bench.recipe.batch_size import AUTO_WITHOUT_GPU, batch_layout, largest_divisor
 from vle_bench.recipe.keys import digest, experiment_values, hashed, without_dropped
 from vle_bench.recipe.values import (
     MOST_EPOCHS,
@@ -20,16 +20,14 @@ from vle_bench.recipe.values import (
     MOST_TIMES,
     MOST_WORKERS,
     number_or_auto,
+    refuse_with_graphs,
     steps_or_minutes,
     trained_family,
 )
 from vle_bench.strict_yaml import Group
 from vle_bench.tasks.catalogue import CATALOGUE, TRAINED, foreign_keys
 
-AUTO_WITHOUT_GPU = 32  # questions in a micro-batch, at most
-
 Split = Annotated[str, Field(pattern=r"^[\w.-]+(\+[\w.-]+)*$")]
-
 
 # Names that a recipe may give. A type checker cannot read them from the rows.
 if TYPE_CHECKING:
@@ -252,8 +250,7 @@ class TrainGroup(Group):
     multiple of 16 tokens."""
     cuda_graphs: bool = False
     """Start all kernels of a micro-batch at once, on one NVIDIA GPU: faster where the processor
-    that starts them bounds a step, with half as much memory again. Texts are padded as for
-    `compile`; other than that, the results are the same bytes."""
+    bounds a step, with half as much memory again. Texts are padded as for `compile`."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third slower."""
     num_workers: int = Field(4, ge=0, le=MOST_WORKERS)
@@ -292,11 +289,8 @@ class TrainGroup(Group):
     @model_validator(mode="after")
     def keys_go_together(self) -> "TrainGroup":
         batch_layout(self.batch_size, self.micro_batch, 1)
-        refused = {"compile": True, "gradient_checkpointing": True, "precision": "fp16"}
-        given = [f"train.{k}={v}".lower() for k, v in refused.items() if getattr(self, k) == v]
-        if self.cuda_graphs and given:
-            keys = " and ".join(given)
-            raise ValueError(f"train.cuda_graphs: not with {keys}; train.cuda_graphs=false")
+        if self.cuda_graphs:
+            refuse_with_graphs(vars(self))
         return self
 
 

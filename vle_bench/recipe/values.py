@@ -1,6 +1,7 @@
 """Values of recipes: bounds of counts, and the checks of values of several kinds."""
 
 import re
+from collections.abc import Mapping
 
 from vle_bench.model_families import FAMILIES, TRAINED
 from vle_bench.strict_yaml import shortened
@@ -47,3 +48,12 @@ def number_or_auto(value: object) -> object:
             f"1 to {MOST_QUESTIONS:,} questions, or auto, are expected, not {shortened(value)}"
         )
     return value
+
+
+def refuse_with_graphs(train: Mapping[str, object]) -> None:
+    """Refuse what `train.cuda_graphs` was not made for; raises ValueError."""
+    refused = {"compile": True, "gradient_checkpointing": True, "precision": "fp16"}
+    given = [f"train.{k}={value}".lower() for k, value in refused.items() if train[k] == value]
+    if given:
+        keys = " and ".join(given)
+        raise ValueError(f"train.cuda_graphs: not with {keys}; train.cuda_graphs=false")
