@@ -11,7 +11,7 @@ from vle_bench.recipe.load import load_recipe
 # pictures, and MPC takes one of the blacked ones.
 PASSES = 2_800
 # Of the losses: at equal weights PBC was still at chance after 300 steps (docs/lab-notes.md).
-WEIGHTS = {"mlm": 1, "itm": 1, "pbc": 4, "mpc": 1}
+WEIGHTS = {"mlm": 1, "itm": 1, "pbc": 8, "mpc": 1}
 PRETRAINING = "pretraining"
 TRANSFERS = ("easy_vqa", "q2a", "qa2r")  # names of recipes and of run folders
 ALIGNED = ("q2a", "qa2r")  # those whose words name boxes

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.miniature import in_process
 from vle_bench.data.prepare.easy_vqa import prepare_easy_vqa
 from vle_bench.data.prepare.shapes_captions import prepare_shapes_captions
 from vle_bench.data.prepare.shapes_vcr import prepare_shapes_vcr
@@ -141,3 +142,9 @@ def test_records_comparisons_and_tables_are_written(models, tmp_path):
         ]
         assert one.difference == pytest.approx(scores[1] - scores[0])
     assert write_results(models, board) == []
+
+
+def test_an_unknown_model_is_refused_before_anything_is_prepared(tmp_path):
+    _, errors = in_process.run("study", "--only", "vle-scratch,vle-mpl", cwd=tmp_path, code=2)
+    assert "study: --only: 'vle-mpl': not among vle-scratch, vle-mlm" in errors
+    assert list(tmp_path.iterdir()) == []
