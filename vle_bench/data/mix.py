@@ -36,8 +36,8 @@ class MixedData(PreparedData):
         for data, weight in self.parts:
             own = data.questions(split)
             columns = {
-                "pair_id": np.asarray(own["pair_id"][:]) + pairs,
-                "image_row": np.asarray(own["image_row"][:]) + pictures,
+                "pair_id": numbers(own, "pair_id") + pairs,
+                "image_row": numbers(own, "image_row") + pictures,
                 WEIGHT: np.full(len(own), weight),
             }
             own = own.remove_columns([name for name in columns if name in own.column_names])
@@ -84,6 +84,12 @@ def mixed_manifest(parts: Sequence[tuple[PreparedData, float]]) -> Manifest:
     hashes = [data.manifest.hash for data, _ in parts]
     digest = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
     return replace(first, splits=splits, hash=digest)
+
+
+def numbers(questions: datasets.Dataset, column: str) -> NDArray[np.int64]:
+    """Return a column of numbers, not as Python's objects, which would fill the memory."""
+    values: NDArray[np.int64] = questions.with_format("numpy", columns=[column])[:][column]
+    return values
 
 
 def weighted_rows(weights: NDArray[np.float64], seed: int, epoch: int) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from vle_bench.data.asking import Questions
 from vle_bench.data.augment import Draws
 from vle_bench.data.loader import grouped_order, image_batches
-from vle_bench.data.mix import WEIGHT, weighted_rows
+from vle_bench.data.mix import WEIGHT, numbers, weighted_rows
 from vle_bench.data.pairs import OBJECTIVES, RESULTS, PairCollator
 from vle_bench.data.prepared import PreparedData, open_prepared
 from vle_bench.data.sources import prepared_of
@@ -95,10 +95,10 @@ class PreTraining:
     def training_order(
         self, questions: Dataset, seed: int, epoch: int, per_image: int
     ) -> NDArray[np.int64]:
-        image_rows = np.asarray(questions["image_row"][:])
+        image_rows = numbers(questions, "image_row")
         if WEIGHT not in questions.column_names:
             return grouped_order(image_rows, seed, epoch, per_image)
-        rows = weighted_rows(np.asarray(questions[WEIGHT][:]), seed, epoch)
+        rows = weighted_rows(numbers(questions, WEIGHT).astype(float), seed, epoch)
         order: NDArray[np.int64] = rows[grouped_order(image_rows[rows], seed, epoch, per_image)]
         return order
 
@@ -113,7 +113,8 @@ class PreTraining:
         raise RequestError(f"{self.name}: a model of words cannot be asked for it")
 
     def collator(self, reading: Reading, augment: Draws | None = None) -> Collate:
-        tokenizer, rows = reading.processor.tokenizer, reading.questions["image_row"]
+        tokenizer = reading.processor.tokenizer
+        rows = None if augment else np.unique(numbers(reading.questions, "image_row"))
         return PairCollator(
             reading.questions,
             reading.images,
@@ -124,7 +125,7 @@ class PreTraining:
             # Without an augmentation the seed is fixed: every evaluation draws the same.
             draws=augment or Draws(seed=0, epoch=0),
             words=np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids),
-            image_rows=None if augment else np.unique(np.asarray(rows[:])),
+            image_rows=rows,
             pixels=reading.pixels,
         )
 

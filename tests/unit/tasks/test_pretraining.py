@@ -278,3 +278,15 @@ def test_evaluation_batches_keep_an_image_together(data):
     rows = np.asarray(questions["image_row"][:])
     expected = image_batches(rows, 8)
     assert all(np.array_equal(a, b) for a, b in zip(batches, expected, strict=True))
+
+
+def test_masked_texts_are_padded_with_the_texts():
+    """`train.compile` pads texts; masked ones have to keep their length."""
+    from vle_bench.data.collate import padded_text
+
+    names = ("input_ids", "mlm_input_ids", "attention_mask")
+    padded = padded_text({name: torch.ones(2, 5, dtype=torch.long) for name in names}, 50, 7)
+    assert all(padded[name].shape == (2, 16) for name in names)
+    assert (
+        padded["mlm_input_ids"][0, 5:].eq(7).all() and padded["attention_mask"][0, 5:].eq(0).all()
+    )
