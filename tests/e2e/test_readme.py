@@ -37,6 +37,7 @@ METER = ROOT / "tests" / "golden" / "meter"
 NAMES = (
     "own-data",
     "vqa",
+    "why-numbers-differ",
     "vcr",
     "models",
     "datasets",
@@ -159,11 +160,15 @@ def work(tmp_path_factory):
     # The sizes of splits that are scored are the miniatures' here
     val = (folder / "data" / "vcr-official" / "val.jsonl").read_text(encoding="utf-8")
     sizes = {"split: val, n: 26_534": len(val.splitlines()), "split: testdev, n: 12_578": 6}
+    manifest = json.loads((folder / "data" / "easy-vqa" / "manifest.json").read_text("utf-8"))
+    sizes["split: test, n: 9_673"] = manifest["splits"]["test"]["questions"]
     for size, number in sizes.items():
         assert size in published
         published = published.replace(size, f"{size.split(' n:')[0]} n: {number}")
     (folder / "leaderboards" / "published.yaml").write_text(published, encoding="utf-8")
     write_encoders(folder / "checkpoints")
+    example = Path("docs") / "why-numbers-differ"
+    shutil.copytree(ROOT / example, folder / example)
     return folder
 
 
@@ -234,8 +239,11 @@ def finetune_vilt(parts, work):
 
 
 def train_demo(parts, work):
-    few = [*FEW_STEPS.split(), "data.first_stage=null"]
-    assert f"written: runs/{Path(parts[2]).stem}/" in execute([*VLE, *parts[1:], *few], work)
+    given = [part for part in parts[1:] if not part.startswith("train.max_steps=")]
+    shown = execute([*VLE, *given, *FEW_STEPS.split(), "data.first_stage=null"], work)
+    named = "--output-dir" in parts
+    run = parts[parts.index("--output-dir") + 1] if named else f"runs/{Path(parts[2]).stem}"
+    assert f"written: {run}/" in shown
 
 
 def finetune_vcr(parts, work):
@@ -358,6 +366,25 @@ def pretrain_whole(parts, work):
     assert f"--output checkpoints/{recipe}-encoders" in said
 
 
+def compare_toolkits(parts, work):
+    """The page shows what is printed, without the types of question."""
+    shown = execute([*VLE, *parts[1:]], work).splitlines()
+    start = next(i for i, line in enumerate(shown) if line.startswith("as "))
+    page = (ROOT / "docs" / "why-numbers-differ.md").read_text(encoding="utf-8")
+    fenced = re.findall(r"```(\w*)\n(.*?)```", page, re.DOTALL)
+    (block,) = (text for language, text in fenced if not language)
+    assert block.splitlines() == [shown[0], *shown[start:]]
+
+
+def run_sed(parts, work):
+    """The only commands whose output goes to a file."""
+    *command, arrow, file = parts
+    assert arrow == ">"
+    changed = execute(command, work)
+    assert changed != (work / command[-1]).read_text(encoding="utf-8")
+    (work / file).write_text(changed, encoding="utf-8")
+
+
 def run_vle_bench(parts, work):
     small = ["--limit-images", "40"] if parts[1:3] == ["prepare", "easy-vqa"] else []
     small += ["--pictures", "10"] if "--pictures" in parts else []
@@ -383,8 +410,11 @@ HOW = [
         pretrain,
     ),
     (r"vle-bench train recipes/own/", train_own),
+    (r"vle-bench score vqa --questions docs/", compare_toolkits),
     (r"vle-bench score vqa ", score_predictions),
+    (r"vle-bench predict runs/why ", run_vle_bench),
     (r"vle-bench predict ", predict),
+    (r"sed ", run_sed),
     (r"vle-bench evaluate .* --server-result ", record_server_result),
     (r"vle-bench evaluate checkpoints/.* --resize ", score_resized),
     (r"vle-bench reproduce ", reproduce),

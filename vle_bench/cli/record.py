@@ -107,10 +107,10 @@ def record(
     from vle_bench.cli.scores import print_record
 
     quiet_libraries()
-    from vle_bench.evaluation.external import Model, record_external
+    from vle_bench.evaluation.external import ExternalModel, record_external
 
     result, written, notes = record_external(
-        predictions, data, split, Model(*about), output, vcr=vcr
+        predictions, data, split, ExternalModel(*about), output, vcr=vcr
     )
     for note in notes:
         print(f"{predictions}: warning: {note}", file=sys.stderr)

@@ -36,7 +36,7 @@ LONGEST = 200  # characters of a remark
 
 
 @dataclass(frozen=True)
-class Model:
+class ExternalModel:
     """What is told about the model of the predictions; None or empty: not told.
 
     Args:
@@ -88,7 +88,7 @@ class Model:
 
 
 def record_external(
-    file: Path, data_root: Path, split: str, model: Model, output: Path | None, *, vcr: bool
+    file: Path, data_root: Path, split: str, model: ExternalModel, output: Path | None, *, vcr: bool
 ) -> tuple[Record, Path, list[str]]:
     """Score the predictions of a file and write their record.
 

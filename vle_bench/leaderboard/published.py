@@ -96,7 +96,7 @@ class Weights(Group):
     """Whether the weights of a published row can be had, and what scores them here.
 
     Args:
-        status: `not public`; `public`, but no maintained library runs them; `live`.
+        status: `not public`; `public`, but not in transformers; `live`.
         text: what there is instead, or where they are.
         measure: the command that scores them here; for live ones only.
     """

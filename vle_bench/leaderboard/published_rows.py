@@ -14,7 +14,7 @@ ABBREVIATIONS = Footnote(
 # Status of a model's weights -> as tables print it
 STATUS = {
     "not public": "not public",
-    "public": "public, in no maintained library",
+    "public": "public, not in transformers",
     "live": "public, live",
 }
 

@@ -41,9 +41,9 @@ class Rules:
 
     Args:
         if_unanimous: the answers that are normalised although all annotators gave the same one.
-        cleaned: line ends and tabs of the annotators' answers become spaces, outer ones go.
         words_mapped: in the annotators' answers capitals, digits, articles and contractions are
             mapped too, not punctuation alone.
+        cleaned: line ends and tabs of the annotators' answers become spaces, outer ones go.
         tokenized: the answers whose commas and question marks are deleted, and whose possessive s
             is parted from its word, before they are normalised.
         many_commas: several commas between two digits count as one, as in "1,,000".
@@ -52,8 +52,8 @@ class Rules:
     """
 
     if_unanimous: Which = "none"
-    cleaned: bool = True
     words_mapped: bool = True
+    cleaned: bool = True
     tokenized: Which = "none"
     many_commas: bool = False
     one_left_out: bool = True

@@ -20,7 +20,7 @@ from vle_bench.data.prepare.own.prepare import prepare
 from vle_bench.data.prepare.vqav2 import prepare_vqav2
 from vle_bench.data.prepared import open_prepared
 from vle_bench.data.sources import SOURCES
-from vle_bench.evaluation.external import Model, record_external
+from vle_bench.evaluation.external import ExternalModel, record_external
 from vle_bench.evaluation.record import load_record
 from vle_bench.evaluation.score_files import score_vcr_files, score_vqa_files
 from vle_bench.tasks.predictions import Prediction
@@ -66,7 +66,7 @@ def write(path, content):
 
 
 def made(file, data, split, output, vcr=False, **told):
-    model = Model(**{"name": "my-model"} | told)
+    model = ExternalModel(**{"name": "my-model"} | told)
     record, written, notes = record_external(file, data, split, model, output, vcr=vcr)
     assert load_record(written) == record
     return record, notes

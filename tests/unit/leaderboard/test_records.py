@@ -131,7 +131,7 @@ def test_the_tables_say_why_a_row_has_no_measured_figure() -> None:
     text = page(SHIPPED, "comparison")
     rows = {row[0]: row for row in cells(text) if len(row) == 10}
     assert rows["CoCa"][9] == "not public" and rows["BLIP"][9] == "public, live"
-    assert rows["OFA"][9] == "public, in no maintained library"
+    assert rows["OFA"][9] == "public, not in transformers"
     last = {row[0]: row for row in cells(text.partition("## What would measure")[2])}
     assert last["METER-base"][3] == "make score-meter-vqa" and last["CoCa"][3] == "–"
     assert "evaluate" in last["BLIP"][3] or "predict" in last["BLIP"][3]

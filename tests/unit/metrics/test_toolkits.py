@@ -25,7 +25,7 @@ from vle_bench.metrics.vqa import CONTRACTIONS, question_accuracy
 GOLDEN = Path(__file__).parents[2] / "golden" / "vqa_accuracy"
 FILES = ["--questions", GOLDEN / "questions.json", "--annotations", GOLDEN / "annotations.json"]
 FILES += ["--predictions", GOLDEN / "results.json"]
-CASES = 300
+CASES, FEW = 450, 100
 
 
 # Plain transcriptions. All five describe the official tables, so that the table of contractions,
@@ -155,12 +155,12 @@ def cases(count, seed):
 @pytest.mark.parametrize("name", TOOLKITS)
 def test_generated_cases_score_as_described(name):
     differing = 0
-    for number, (prediction, truths) in enumerate(cases(3 * CASES, seed=name)):
+    for number, (prediction, truths) in enumerate(cases(CASES, seed=name)):
         expected = PLAIN[name](prediction, truths)
         ours = accuracy_under(TOOLKITS[name].rules, prediction, truths)
         assert ours == pytest.approx(expected, abs=1e-12), (number, prediction, truths)
         differing += abs(expected - official(prediction, truths)) > 1e-9
-    assert differing >= CASES // 10  # else the cases say nothing about the toolkit
+    assert differing >= CASES // 20  # else the cases say nothing about the toolkit
 
 
 def test_the_official_rules_are_the_official_accuracy():
@@ -207,7 +207,7 @@ def test_kept_cases_that_differ(prediction, answers, expected, others):
 @pytest.mark.parametrize("name", TOOLKITS)
 def test_every_difference_has_reasons_that_add_up_to_it(name):
     rules, seen = TOOLKITS[name].rules, set()
-    for prediction, truths in cases(3 * CASES, seed=f"{name} reasons"):
+    for prediction, truths in cases(CASES, seed=f"{name} reasons"):
         changes = departures(rules, prediction, truths)
         difference = accuracy_under(rules, prediction, truths) - official(prediction, truths)
         assert sum(changes.values()) == pytest.approx(difference, abs=1e-9)
@@ -231,14 +231,14 @@ def test_a_reason_names_the_rule_that_moves_the_question():
 
 
 def test_a_comparison_is_the_mean_and_its_reasons_add_up():
-    drawn = dict(enumerate(cases(CASES, seed=3)))
+    drawn = dict(enumerate(cases(FEW, seed=3)))
     predictions = {i: prediction for i, (prediction, _) in drawn.items()}
     truths = {i: answers for i, (_, answers) in drawn.items()}
     for name, toolkit in TOOLKITS.items():
         result = compare(toolkit.rules, predictions, truths)
         expected = statistics.fmean(PLAIN[name](p, t) for p, t in drawn.values())
         before = mean([official(p, t) for p, t in drawn.values()])
-        assert result.accuracy == pytest.approx(expected, abs=1e-9) and result.n == CASES
+        assert result.accuracy == pytest.approx(expected, abs=1e-9) and result.n == FEW
         moved = sum(result.moved(reason) for reason in result.by_reason())
         assert moved == pytest.approx(result.accuracy - before, abs=1e-9)
         assert {d.question_id for d in result.differences} == {
