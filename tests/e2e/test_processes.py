@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.miniature.blip import write_blip
-from tests.miniature.generative import write_smolvlm
+from tests.miniature.generative import write_llava
 from tests.miniature.in_process import run
 from tests.miniature.vilt import write_vilt
 from vle_bench.data.prepared import open_prepared
@@ -278,7 +278,7 @@ def write_tiny_vilt(folder, texts):
     return write_vilt(folder, ["yes", "no", "red", "circle", "nothing"], texts)
 
 
-@pytest.mark.parametrize("write", [write_blip, write_smolvlm, write_tiny_vilt])
+@pytest.mark.parametrize("write", [write_blip, write_llava, write_tiny_vilt])
 def test_a_model_of_transformers_answers_alike_on_two_processes(work, tmp_path, write):
     data = open_prepared(work / "data" / "easy-vqa")
     write(tmp_path / "model", [*data.questions("val")["question"], *data.labels])

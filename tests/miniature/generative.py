@@ -9,6 +9,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     CLIPImageProcessorPil,
     CLIPVisionConfig,
+    Florence2Config,
+    Florence2ForConditionalGeneration,
+    Florence2Processor,
     Idefics3Config,
     Idefics3ForConditionalGeneration,
     Idefics3ImageProcessorPil,
@@ -140,3 +143,46 @@ def save(model: Any, folder: Path) -> None:
     with torch.no_grad():
         model.lm_head.weight[model.config.image_token_id] = 0
     model.save_pretrained(folder)
+
+
+def write_florence(folder: Path, texts: Iterable[str]) -> Path:
+    """Florence-2 (florence-community): an encoder-decoder, without a chat template."""
+    tokenizer = word_tokenizer(texts, add_bos=False)
+    image_token = tokenizer.convert_tokens_to_ids("<image>")
+    vision = {
+        "embed_dim": [16] * 4,
+        "num_heads": [2] * 4,
+        "num_groups": [2] * 4,
+        "depths": [1] * 4,
+        "projection_dim": 32,
+        "window_size": 4,
+    }
+    text = {
+        "model_type": "bart",
+        "d_model": 32,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 32,
+        "decoder_ffn_dim": 32,
+        "vocab_size": len(tokenizer) + 1300,  # places, which the processor adds
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "decoder_start_token_id": 2,
+        "init_std": 0.4,
+    }
+    config = Florence2Config(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=image_token,
+        is_encoder_decoder=True,
+    )
+    torch.manual_seed(0)
+    Florence2ForConditionalGeneration(config).save_pretrained(folder)
+    size = {"height": 64, "width": 64}
+    images = CLIPImageProcessorPil(size=size, do_center_crop=False)
+    images.image_seq_length = 5
+    Florence2Processor(images, tokenizer).save_pretrained(folder)
+    return folder

@@ -39,7 +39,7 @@ class GenerativeAsking:
     """Questions and pictures → the tensors of `GenerativeAnswers`.
 
     Args:
-        processor: of transformers, with a tokenizer that pads on the left.
+        processor: of transformers, with a tokenizer that pads on the side that the model needs.
         chat: the processor has a chat template; else the prompt is the whole text.
         architecture: the model's class.
     """
@@ -190,18 +190,21 @@ def read(folder: Path, way: Way) -> GenerativeAsking:
         raise RequestError("--max-text-length: means nothing for --model generate")
     if way.prompt is not None:
         check_prompt(way.prompt, way.protocol)
-    processor = read_processor(folder)
+    config = read_json(folder / "config.json")
+    encodes = is_encoder_decoder(config)
+    # A decoder continues what is last. An encoder such as BART's counts its positions from the
+    # first token, padding or not.
+    processor = read_processor(folder, "right" if encodes else "left")
     chat = bool(getattr(processor, "chat_template", None))
     if not chat and way.prompt is None:
         raise RequestError(
             f"{folder}: has no chat template (chat_template.jinja), so that nothing says how the "
             "model is asked; put the published one beside its weights, or give the whole text with "
-            "--prompt, such as 'answer en {question}' for PaliGemma or '<VQA>{question}' for "
-            "Florence-2"
+            "--prompt, such as '<image>answer en {question}' for PaliGemma or '<VQA>{question}' "
+            "for Florence-2"
         )
-    config = read_json(folder / "config.json")
     asking = GenerativeAsking(way, processor, chat, config["architectures"][0])
-    if way.protocol != GENERATION and is_encoder_decoder(config):
+    if way.protocol != GENERATION and encodes:
         raise RequestError(
             f"{folder}: an encoder-decoder; --protocol {way.protocol} scores models that continue "
             f"their prompt; take {GENERATION}"
@@ -216,7 +219,7 @@ def is_encoder_decoder(config: JsonObject) -> bool:
     return any(bool(part.get("is_encoder_decoder")) for part in parts if isinstance(part, dict))
 
 
-def read_processor(folder: Path) -> Any:
+def read_processor(folder: Path, padding_side: str) -> Any:
     """Load the processor, its pictures by Pillow wherever transformers can.
 
     transformers prefers torchvision if it is installed. Its resize gives other pixels, and so other
@@ -229,7 +232,7 @@ def read_processor(folder: Path) -> Any:
                 str(folder), local_files_only=True, backend="pil"
             )
         tokenizer = processor.tokenizer
-        tokenizer.padding_side = "left"
+        tokenizer.padding_side = padding_side
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
     # A damaged file may raise anything; so does a library that a processor needs and is missing.

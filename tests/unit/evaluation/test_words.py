@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tests.miniature.blip import write_blip
-from tests.miniature.generative import write_smolvlm
+from tests.miniature.generative import write_llava
 from tests.miniature.in_process import run
 from tests.miniature.own import choice_rows, vcr_rows, write_lines
 from tests.miniature.vcr import write_vcr
@@ -28,7 +28,7 @@ from vle_bench.tasks.vcr import REASON
 WAYS = {
     "ranking": ("blip-tiny",),
     "beams": ("blip-tiny", "--protocol", "generation"),
-    "greedy": ("smolvlm-tiny",),
+    "greedy": ("llava-tiny",),
 }
 
 
@@ -53,13 +53,13 @@ def root(tmp_path_factory):
         data = open_prepared(folder / name)
         texts += [*data.questions("val")["question"], *data.labels]
     write_blip(folder / "blip-tiny", texts, seed=7)  # one whose answers differ
-    write_smolvlm(folder / "smolvlm-tiny", texts)
+    write_llava(folder / "llava-tiny", texts)
     return folder
 
 
 @pytest.fixture
 def work(root, tmp_path):
-    for name in ("data", "easy", "blip-tiny", "smolvlm-tiny"):
+    for name in ("data", "easy", "blip-tiny", "llava-tiny"):
         (tmp_path / name).symlink_to(root / name)
     return tmp_path
 
@@ -122,14 +122,14 @@ def test_the_record_and_the_predictions_say_how_it_was_asked(evaluated):
     way, record, predictions, shown = evaluated
     model = record.model
     if way == "greedy":
-        assert model["class"] == "Idefics3ForConditionalGeneration"
+        assert model["class"] == "LlavaForConditionalGeneration"
         prompt = "{question}\nAnswer the question using a single word or phrase."
         assert (model["prompt"], model["max_new_tokens"]) == (prompt, 16)
         assert all(
             set(row) == {"id", "answer", "score", "text", "cut", "asked"} for row in predictions
         )
         asked = predictions[0]["asked"]
-        assert asked.startswith("<s>User:<image> ") and prompt.partition("}")[2] in asked
+        assert asked.startswith("USER: <image>\n") and prompt.partition("}")[2] in asked
         cut = sum(row["cut"] for row in predictions)
         assert model["cut_answers"] == cut > 0 and f"{cut} of 45 answers are cut: " in shown
     else:
@@ -168,14 +168,14 @@ def test_predict_writes_the_servers_file(work, way):
 
 def test_ones_own_prompt_is_another_evaluation(work):
     evaluate(work, "greedy", "--prompt", "Short: {question}")
-    (record,) = (work / "results" / "smolvlm-tiny" / "results").iterdir()
+    (record,) = (work / "results" / "llava-tiny" / "results").iterdir()
     assert load_record(record).model["prompt"] == "Short: {question}"
     errors = evaluate(work, "greedy", code=2)[1]
     assert "is of another prompt (Short: {question}, not {question}" in errors
 
 
 def test_empty_answers_are_counted_and_said(work):
-    shutil.copytree((work / "smolvlm-tiny").resolve(), work / "silent")
+    shutil.copytree((work / "llava-tiny").resolve(), work / "silent")
     path = work / "silent" / "model.safetensors"
     weights = load_file(path)
     weights["lm_head.weight"].zero_()  # all words are as likely, and the first is <pad>
@@ -194,7 +194,7 @@ def vcr(tmp_path_factory):
     data = open_prepared(folder / "vcr")
     records = [json.loads(record) for record in data.questions("val")["record"]]
     words = [w for r in records for text in r["answer_choices"] for w in text if isinstance(w, str)]
-    write_smolvlm(folder / "smolvlm-tiny", [*words, "A B C D", "Why Casey Riley"])
+    write_llava(folder / "llava-tiny", [*words, "A B C D", "Why Casey Riley"])
     tagged = json.loads(json.dumps(vcr_rows(data, "val", folder)).replace("\\ue000", "'"))
     for row in tagged:
         row["boxes"] = [{**one, "box": [1, 1, 9, 9]} for one in row["boxes"]]
@@ -212,7 +212,7 @@ def test_vcr_is_answered_by_the_likeliest_choice(vcr, tmp_path, task, protocol):
     given = ("--data", "vcr", "--split", "val", "--task", task, "--protocol", protocol)
     for size in (4, 64):
         file = tmp_path / f"{size}.json"
-        run("evaluate", "smolvlm-tiny", *given, "--batch-size", size, "--output", file, cwd=vcr)
+        run("evaluate", "llava-tiny", *given, "--batch-size", size, "--output", file, cwd=vcr)
     one, other = (load_record(tmp_path / f"{size}.json") for size in (4, 64))
     assert one.metrics == other.metrics and one.model["protocol"] == protocol
     part = task.removeprefix("vcr_")
@@ -247,12 +247,12 @@ def test_vcr_is_asked_with_names_in_the_places_of_objects(vcr):
 def test_vcr_has_a_file_for_the_leaderboard_and_both_halves_join(vcr, tmp_path):
     for half in ("q2a", "qa2r"):
         given = ("--data", "vcr", "--split", "val", "--task", f"vcr_{half}")
-        run("evaluate", "smolvlm-tiny", *given, "--output", tmp_path / f"{half}.json", cwd=vcr)
+        run("evaluate", "llava-tiny", *given, "--output", tmp_path / f"{half}.json", cwd=vcr)
     both = (tmp_path / "q2a.json", "--with", tmp_path / "qa2r.json", "--split", "val")
     run("evaluate", *both, "--data", "vcr", "--output", tmp_path / "q2ar.json", cwd=vcr)
     assert set(load_record(tmp_path / "q2ar.json").metrics) == {"q2ar", "q2a", "qa2r"}
-    given = ("--data", "vcr", "--split", "val", "--task", "vcr_q2a", "--with", "smolvlm-tiny")
-    run("predict", "smolvlm-tiny", *given, "--output", tmp_path / "x.csv", cwd=vcr)
+    given = ("--data", "vcr", "--split", "val", "--task", "vcr_q2a", "--with", "llava-tiny")
+    run("predict", "llava-tiny", *given, "--output", tmp_path / "x.csv", cwd=vcr)
     lines = (tmp_path / "x.csv").read_text(encoding="utf-8").splitlines()
     written = {row["annot_id"]: row for row in csv.DictReader(lines)}
     after_right = {
@@ -269,7 +269,7 @@ def test_vcr_has_a_file_for_the_leaderboard_and_both_halves_join(vcr, tmp_path):
 @pytest.mark.parametrize("data", ["plain", "boxes"])
 def test_ones_own_multiple_choice(vcr, tmp_path, data):
     given = ("--data", data, "--split", "val", "--output", tmp_path / "x.json")
-    run("evaluate", "smolvlm-tiny", *given, cwd=vcr)
+    run("evaluate", "llava-tiny", *given, cwd=vcr)
     record = load_record(tmp_path / "x.json")
     assert record.model["protocol"] == "choice-letter" and record.task == "choice"
     rows = {row["id"]: row for row in rows_of(tmp_path / "x.predictions.jsonl")}
@@ -299,7 +299,7 @@ def test_ones_own_tags_are_names_too(vcr):
 )
 def test_requests_that_do_not_suit_vcr(vcr, tmp_path, arguments, line):
     given = ("--data", "vcr", "--split", "val", "--output", tmp_path / "x.json")
-    _, errors = run("evaluate", "smolvlm-tiny", *given, *arguments, cwd=vcr, code=2)
+    _, errors = run("evaluate", "llava-tiny", *given, *arguments, cwd=vcr, code=2)
     assert line in errors and len(errors.splitlines()) == 1 and not [*tmp_path.iterdir()]
 
 
@@ -329,10 +329,10 @@ def other_class(folder):
 @pytest.mark.parametrize(
     ("name", "spoil", "code", "line"),
     [
-        ("smolvlm-tiny", without("chat_template.jinja"), 2, "has no chat template"),
-        ("smolvlm-tiny", without("processor_config.json"), 2, "no processor can be loaded"),
-        ("smolvlm-tiny", without("model.safetensors"), 2, "has no weights"),
-        ("smolvlm-tiny", with_nan("lm_head.weight"), 1, "45 of 45 examples are not finite"),
+        ("llava-tiny", without("chat_template.jinja"), 2, "has no chat template"),
+        ("llava-tiny", without("processor_config.json"), 2, "no processor can be loaded"),
+        ("llava-tiny", without("model.safetensors"), 2, "has no weights"),
+        ("llava-tiny", with_nan("lm_head.weight"), 1, "45 of 45 examples are not finite"),
         ("blip-tiny", without("preprocessor_config.json"), 2, "has no preprocessor_config.json"),
         ("blip-tiny", with_nan("text_decoder.cls.predictions.bias"), 1, "are not finite"),
         ("blip-tiny", other_class, 2, "BlipForImageTextRetrieval: answers no question"),
