@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionConfig, CLIPVisionModel, DebertaV2Config, DebertaV2Model
 
 from tests.miniature import by_name, in_process
+from tests.miniature.blip import write_blip
+from tests.miniature.generative import write_llava
 from tests.miniature.own import choice_rows, easy_rows, export, vcr_rows, write_lines
 from tests.miniature.pairs import write_captions, write_visual_genome
 from tests.miniature.published import vcr_tokenizer, write_twin
@@ -216,6 +218,11 @@ def check_hf_download(parts, work):
         data = open_prepared(work / "data" / "vqav2")
         questions = data.questions("val")["question"][:]
         write_vilt(work / parts[-1], data.labels, questions, head="finetuned" in parts[-1])
+        return
+    write = {"blip": write_blip, "Smol": write_llava}.get(Path(parts[-1]).name[:4])
+    if write is not None:
+        texts = open_prepared(work / "data" / "vqav2").questions("val")["question"][:]
+        write(work / parts[-1], [*texts, "A B C D"])
         return
     assert shlex.join(parts) in preflight.checkpoint_commands("checkpoints/vle-base")
     shutil.copytree(work / "runs" / "demo" / "seed-0" / "last", work / parts[-1])
