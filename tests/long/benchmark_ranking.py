@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from tests.miniature.blip import blip_config, tiny_blip
 from vle_bench.models.answer_ranking import AnswerTree, rank
 
-WORDS, ANSWERS, QUESTIONS, LENGTH = 30_522, 3_129, 8, 12
+WORDS, ANSWERS, QUESTIONS, LENGTH = 30_522, 3_129, 4, 12
 SHAPE = {
     "hidden_size": 256,
     "intermediate_size": 1024,
