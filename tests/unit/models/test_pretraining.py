@@ -275,7 +275,7 @@ def test_a_hard_stranger_is_the_best_match_of_its_candidates(model):
 
 @pytest.mark.parametrize("hard", [False, True])
 def test_sixteen_bits_leave_no_weight_without_a_gradient(hard):
-    """The scores of candidates are computed without gradients; autocast must not keep their weights."""
+    """The scores of candidates are computed without gradients; autocast must not hand their weights on."""
     model = build({"itm": 1.0})
     with torch.autocast("cpu", torch.bfloat16):
         output = model(**batch(hard))

@@ -4,8 +4,6 @@ Shapes: B pairs of a text and an image, N images, T text tokens, P patches, M ma
 with hard strangers, C candidates, Q painted objects, R phrases, D fusion width.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -199,14 +197,13 @@ class VLEForPreTraining(VLEPreTrainedModel):
     def hardest(self, pairs: "Pairs", texts: Tensor, candidates: Tensor) -> Tensor:
         """Return the candidate of each text that the model itself takes most for a match: (H,)."""
         every_text = texts.repeat_interleave(candidates.shape[1])  # (H · C,)
-        with own_autocast_cache(pairs.text.device.type):
-            fused = self.vle.join(
-                pairs.text.index_select(0, every_text),
-                pairs.image.index_select(0, candidates.flatten()),
-                pairs.attention_mask.index_select(0, every_text),
-                reads="poolers",
-            )
-            scores = in_float32(self.itm_score, there(fused.pooler_output))
+        fused = self.vle.join(
+            pairs.text.index_select(0, every_text),
+            pairs.image.index_select(0, candidates.flatten()),
+            pairs.attention_mask.index_select(0, every_text),
+            reads="poolers",
+        )
+        scores = in_float32(self.itm_score, there(fused.pooler_output))
         best = (scores[:, 1] - scores[:, 0]).view_as(candidates).argmax(1, keepdim=True)
         return candidates.gather(1, best).squeeze(1)
 
@@ -347,16 +344,3 @@ def found_patches(scores: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
         pointing.masked_fill(broken, float("nan")),
         overlap.to(scores.dtype).masked_fill(broken, float("nan")),
     )
-
-
-@contextmanager
-def own_autocast_cache(device: str) -> Iterator[None]:
-    """Keep 16-bit copies of weights that are made without gradients out of autocast's cache.
-
-    The passes that follow would read the copies there, and the weights would get no gradient.
-    """
-    # Autocast does not accept the meta device.
-    device = "cpu" if device == "meta" else device
-    enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-    with torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=False):
-        yield
