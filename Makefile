@@ -212,7 +212,7 @@ pretrain-base: $(INSTALLED)  ## pre-train VLE-base with all four objectives from
 pretrain-large: $(INSTALLED)  ## pre-train VLE-large with all four objectives from DeBERTa and CLIP
 	$(call pretrain,vle-large)
 
-meter-pretrain: $(INSTALLED)  ## pre-train METER-base with masked words and matching from RoBERTa and CLIP
+pretrain-meter: $(INSTALLED)  ## pre-train METER-base with masked words and matching from RoBERTa and CLIP
 	$(call pretrain,meter-base)
 
 define need_data
@@ -295,7 +295,7 @@ $(METER)/config.json: | $(INSTALLED)
 	$(HF) download FacebookAI/roberta-base --local-dir checkpoints/roberta-base
 	$(PYTHON) -m vle_bench convert $(METER).ckpt --tokenizer checkpoints/roberta-base --answers data/vqav2-official --output $(METER)
 
-.PHONY: pretrain-base pretrain-large meter-pretrain
+.PHONY: pretrain-base pretrain-large pretrain-meter
 .PHONY: score-vilt-vqa score-vle-vqa-base score-vle-vqa-large score-vle-vcr-base score-vle-vcr-large score-meter-vqa
 .PHONY: finetune vqa-base vqa-large vilt-vqa meter-vqa meter-vqa-all vcr-base vcr-q2a-base vcr-qa2r-base vcr-joint-base \
 	vcr-large vcr-q2a-large vcr-qa2r-large meter-vcr meter-vcr-q2a meter-vcr-qa2r

@@ -411,7 +411,7 @@ HOW = [
     (r"make score-", score_published),
     (r"make vilt-vqa$", finetune_vilt),
     (r"vle-bench train recipes/demo/", train_demo),
-    (r"make (pretrain-|meter-pretrain)", pretrain_whole),
+    (r"make pretrain-", pretrain_whole),
     (
         r"vle-bench train recipes/pretrain/|vle-bench train .* --output-dir runs/fine-tuned",
         pretrain,

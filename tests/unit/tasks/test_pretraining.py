@@ -69,7 +69,9 @@ def test_a_run_reports_a_loss_and_a_probe_for_each_objective(run):
     assert {*record.metrics} == {"mean_accuracy", *probes, "pbc_iou"}
     mean = np.mean([record.metrics[name].value for name in probes])
     assert record.metrics["mean_accuracy"].value == pytest.approx(mean)
-    entries = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    entries = [
+        json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     scored = [entry for entry in entries if "split" in entry]
     assert len(scored) == 2
     assert all(entry[f"{name}_loss"] > 0 for entry in scored for name in OBJECTIVES)

@@ -76,7 +76,9 @@ def test_the_same_bytes_at_any_number_of_workers_and_size_of_shards(files, tmp_p
 
 
 def test_a_changed_file_is_another_request(files, tmp_path):
-    given = write(tmp_path / "own.json", json.loads((files / "pairs.json").read_text()))
+    given = write(
+        tmp_path / "own.json", json.loads((files / "pairs.json").read_text(encoding="utf-8"))
+    )
     prepare(given, tmp_path / "data", images=str(files))
     change(given, lambda rows: rows.pop())
     with pytest.raises(RequestError, match="was prepared in another way"):
@@ -108,7 +110,7 @@ def test_an_interrupted_preparation_goes_on(files, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl", "parquet"])
 def test_tables(files, tmp_path, ending):
-    rows = json.loads((files / "pairs.json").read_text())
+    rows = json.loads((files / "pairs.json").read_text(encoding="utf-8"))
     path = tmp_path / f"pairs.{ending}"
     if ending in ("csv", "tsv"):
         with open(path, "w", newline="", encoding="utf-8") as file:
@@ -303,7 +305,9 @@ def test_addresses_are_not_fetched(tmp_path):
     ],
 )
 def test_wrong_rows_are_one_line(files, tmp_path, edit, problem):
-    given = write(tmp_path / "own.json", json.loads((files / "pairs.json").read_text()))
+    given = write(
+        tmp_path / "own.json", json.loads((files / "pairs.json").read_text(encoding="utf-8"))
+    )
     change(given, edit)
     with pytest.raises(RequestError, match=problem) as error:
         prepare(given, tmp_path / "data", images=str(files))
@@ -311,7 +315,9 @@ def test_wrong_rows_are_one_line(files, tmp_path, edit, problem):
 
 
 def test_wrong_rows_can_be_left_out(files, tmp_path):
-    given = write(tmp_path / "own.json", json.loads((files / "pairs.json").read_text()))
+    given = write(
+        tmp_path / "own.json", json.loads((files / "pairs.json").read_text(encoding="utf-8"))
+    )
 
     def edit(rows):
         rows[3]["image"] = "pictures/99.png"
@@ -334,7 +340,7 @@ def test_a_coco_caption_without_its_picture(files, tmp_path):
 
 
 def test_a_yaml_names_splits_and_columns(files, tmp_path):
-    rows = json.loads((files / "pairs.json").read_text())
+    rows = json.loads((files / "pairs.json").read_text(encoding="utf-8"))
     for name, part in (("a", rows[:20]), ("b", rows[20:])):
         named = [{"img": row["image"], "words": row["caption"]} for row in part]
         write(tmp_path / f"{name}.json", named)

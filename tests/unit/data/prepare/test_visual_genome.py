@@ -140,7 +140,9 @@ def test_ids_to_leave_out_come_from_prepared_data_and_official_files(tmp_path):
     others = set().union(*(ids for name, ids in every.items() if name != "train"))
     assert set(coco_pictures([str(tmp_path / "vqa")]).ids) == others
     questions = tmp_path / "official" / "v2_OpenEnded_mscoco_val2014_questions.json"
-    official = {q["image_id"] for q in json.loads(questions.read_text())["questions"]}
+    official = {
+        q["image_id"] for q in json.loads(questions.read_text(encoding="utf-8"))["questions"]
+    }
     assert set(coco_pictures([str(questions)]).ids) == official
     images = [{"split": s, "cocoid": n} for n, s in enumerate(["train", "restval", "val", "test"])]
     karpathy = write(tmp_path / "dataset_coco.json", {"images": images})
