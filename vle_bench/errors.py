@@ -49,6 +49,11 @@ def first_of(items: Sequence[object], most: int = 8, separator: str = ", ") -> s
     return separator.join(map(str, items[:most])) + more
 
 
+def plural(count: int, noun: str) -> str:
+    """Return a number with its noun: `1 problem`, `2,000 problems`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
 def few(names: Iterable[str]) -> str:
     """Format the number of names and the first five of them."""
     ordered = sorted(names)

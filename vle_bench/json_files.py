@@ -62,10 +62,16 @@ _OTHER_FORMATS = {
 }
 
 
+# Bytes that Excel and others write for letters with accents.
+_ONE_BYTE = "; if it is Latin-1 or Windows-1252, `iconv -f WINDOWS-1252 -t UTF-8` converts it"
+
+
 def _other_format(content: bytes) -> str:
     """Say what bytes that are no UTF-8 are; empty if that is not known."""
     known = (what for first, what in _OTHER_FORMATS.items() if content.startswith(first))
-    return "".join(f": {what}" for what in [*known][:1])
+    if (what := next(known, None)) is not None:
+        return f": {what}"
+    return "" if b"\0" in content else _ONE_BYTE
 
 
 def once(pairs: list[tuple[str, object]]) -> JsonObject:

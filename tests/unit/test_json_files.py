@@ -140,7 +140,7 @@ def test_a_message_is_not_longer_than_can_be_read(kind):
     [
         (b'{"id": 1,\n"x"', "broken or cut-off JSON at line 2, column 4: Expecting ':' delimiter"),
         (b'{"id"', "broken or cut-off JSON at line 1, column 6: Expecting"),
-        (b'{"id": "\xff"}', "not UTF-8 text (byte 8)"),
+        (b'{"id": "\xff"}', "not UTF-8 text (byte 8); if it is Latin-1 or Windows-1252, `iconv"),
         (b"[" * 100_000, "JSON nested too deep"),
         (b'{"id": {"a": 1, "a": 1}}', "the key 'a' occurs twice in one object"),
         (b'{"id": -Infinity}', "-Infinity is no JSON number"),

@@ -376,7 +376,9 @@ def requested(
     from vle_bench.recipe.schema import TrainGroup
 
     if not checkpoint.is_dir() and not (joined and checkpoint.is_file()):
-        on_hub = len(checkpoint.parts) == 2 and not checkpoint.is_absolute()  # OWNER/MODEL
+        # OWNER/MODEL, and not a name in a folder that is here, such as runs/
+        on_hub = len(checkpoint.parts) == 2 and not checkpoint.is_absolute()
+        on_hub = on_hub and not checkpoint.parent.is_dir()
         target = f"checkpoints/{checkpoint.name}"
         fetch = f"; of the hub: `hf download {checkpoint} --local-dir {target}`"
         raise RequestError(f"{checkpoint}: no such folder{fetch * on_hub}")

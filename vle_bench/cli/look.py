@@ -97,7 +97,7 @@ def asked_for(target: str, recipe: str | None, overrides: list[str]) -> Asked:
     Raises:
         RequestError: it is none of them, or the options do not go together.
     """
-    from vle_bench.recipe.load import load_recipe
+    from vle_bench.recipe.load import load_recipe, shipped_recipes
 
     folder = Path(target)
     if (folder / "manifest.json").is_file():
@@ -110,6 +110,9 @@ def asked_for(target: str, recipe: str | None, overrides: list[str]) -> Asked:
         )
     if folder.is_dir():
         return Asked(None, *read_by(target, overrides))
+    kinds = {"recipes", *(name.partition("/")[0] for name in shipped_recipes())}
+    if not (folder.exists() or folder.suffix == ".yaml" or target.partition("/")[0] in kinds):
+        raise RequestError(f"{target}: no such folder of prepared data or of a run, nor a recipe")
     return Asked(None, load_recipe(target, overrides), None)
 
 

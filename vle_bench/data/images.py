@@ -113,7 +113,9 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
         raise ValueError(
             f"{name}: {image.width} × {image.height} pixels; at most {MAX_PIXELS} are read"
         )
-    orientation = _orientation(image, name)
+    orientation, damaged = _orientation(image)
+    if damaged:
+        _say_damaged(name)
     try:
         if orientation != 1:
             with warnings.catch_warnings():
@@ -135,21 +137,26 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
 def upright_size(path: Path) -> tuple[int, int] | None:
     """Read width and height of the upright picture from the head of a file, without decoding it.
 
+    What is damaged is for `decode_picture` to say.
+
     Returns:
-        None if that is damaged, which `decode` will name.
+        None if the head is damaged.
     """
     try:
         with warnings.catch_warnings(), Image.open(path) as image:
             warnings.simplefilter("ignore")
             width, height = image.size
-            turned = _orientation(image, str(path)) >= 5  # the axes are exchanged
+            turned = _orientation(image)[0] >= 5  # the axes are exchanged
     except Exception:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, ... by format
         return None
     return (height, width) if turned else (width, height)
 
 
-def _orientation(image: Image.Image, name: str) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 if it is missing or invalid."""
+def _orientation(image: Image.Image) -> tuple[int, bool]:
+    """Return the EXIF orientation, 1 to 8, and whether its block is damaged.
+
+    The orientation is 1 if it is missing or invalid.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -157,9 +164,8 @@ def _orientation(image: Image.Image, name: str) -> int:
             damaged = _of_exif(caught)
         except Exception:  # Pillow raises SyntaxError, struct.error, ... by what is damaged
             orientation, damaged = 1, True
-    if damaged:
-        _say_damaged(name)
-    return orientation if isinstance(orientation, int) and orientation in range(2, 9) else 1
+    valid = isinstance(orientation, int) and orientation in range(2, 9)
+    return (orientation if valid else 1), damaged
 
 
 def _of_exif(caught: list[warnings.WarningMessage]) -> bool:

@@ -27,6 +27,8 @@ NOT_WHOLE = (
     "that it equals"
 )
 
+A_LIST = 'a JSON list is expected: [{"question_id": 1, "answer": "yes"}, ...]'
+
 
 class ScoredFiles(VQAAccuracies):
     """The accuracies, and what was read beside them.
@@ -55,6 +57,12 @@ def score_vqa_files(
     Args:
         toolkits: those of `TOOLKITS` whose accuracy is computed too.
     """
+    for file in (questions, annotations):
+        if file.is_dir():
+            raise RequestError(
+                f"{file}: a folder, not an official file; `vle-bench record vqa --data DIR` scores "
+                "predictions on prepared data"
+            )
     asked = set()
     for number, record in enumerate(records(questions, "questions", {"question_id": int})):
         if record["question_id"] in asked:
@@ -95,6 +103,10 @@ def read_results(path: Path) -> tuple[dict[int, str], list[str]]:
     """
     given: dict[int, str] = {}
     odd, repeated = [], set()
+    if path.is_dir():
+        raise RequestError(f"{path}: a folder, not a file; {A_LIST}")
+    if path.suffix.lower() in (".jsonl", ".csv", ".tsv"):
+        raise RequestError(f"{path}: {path.suffix} is not read; {A_LIST}")
     for number, record in enumerate(records(path, None, {"answer": str})):
         if "question_id" not in record:
             raise RequestError(f"{path}: record {number}: has no 'question_id'")

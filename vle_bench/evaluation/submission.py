@@ -66,13 +66,19 @@ class Findings:
             repeated: a warning about ids that are given twice; None: the server rejects the file.
         """
         counts, wanted = Counter(given), set(expected)
-        self.reject(sorted(wanted - counts.keys()), f"{name}s missing")
+        missing, unknown = sorted(wanted - counts.keys()), sorted(counts.keys() - wanted)
+        self.reject(missing, f"{named(name, missing)} missing")
         several = sorted(i for i, count in counts.items() if count > 1)
         if repeated is None:
-            self.reject(several, f"{name}s more than once")
+            self.reject(several, f"{named(name, several)} more than once")
         else:
             self.warn(several, repeated)
-        self.reject(sorted(counts.keys() - wanted), f"{name}s unknown")
+        self.reject(unknown, f"{named(name, unknown)} unknown")
+
+
+def named(name: str, ids: Sequence[object]) -> str:
+    """Return the name of an id in the number that there are."""
+    return f"{name}{'s' * (len(ids) != 1)}"
 
 
 def check_vqa_submission(path: Path, questions: Path) -> Findings:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TypedDict
 
-from vle_bench.errors import RequestError
+from vle_bench.errors import RequestError, plural
 
 Labels = Mapping[str, tuple[int, int]]  # annot_id → right answer, right rationale
 
@@ -57,7 +57,7 @@ def check_ids(name: str, given: Mapping[str, object], labels: Labels) -> None:
     if not labels:
         raise RequestError("there are no annotations to score against")
     problems = [
-        f"{len(ids)} annot_ids {what} ({', '.join(map(repr, ids[:3]))}"
+        f"{plural(len(ids), 'annot_id')} {what} ({', '.join(map(repr, ids[:3]))}"
         f"{', ...' if len(ids) > 3 else ''})"
         for ids, what in (
             (sorted(labels.keys() - given.keys()), "missing"),

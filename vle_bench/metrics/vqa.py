@@ -7,7 +7,7 @@ from functools import lru_cache
 from numbers import Integral
 from typing import Any, TypedDict
 
-from vle_bench.errors import RequestError
+from vle_bench.errors import RequestError, plural
 from vle_bench.metrics.numbers import mean
 
 Record = Mapping[str, Any]
@@ -199,7 +199,7 @@ def check_ids(predictions: Mapping[int, str], expected: Sequence[int]) -> None:
         sorted(set(predictions) - set(expected)),
     )
     problems = [
-        f"{len(ids)} question ids {what} ({', '.join(map(str, ids[:3]))}"
+        f"{plural(len(ids), 'question id')} {what} ({', '.join(map(str, ids[:3]))}"
         f"{', ...' if len(ids) > 3 else ''})"
         for ids, what in (
             (missing, "without a prediction"),

@@ -79,9 +79,12 @@ class VQA:
     def open(self, root: Path) -> PreparedData:
         data = open_prepared(root)
         if not data.labels:
-            source = data.manifest.source
+            source, form = data.manifest.source, data.form
+            reader = f"{source}/{data.manifest.form}-base"
+            recipe = f"; recipes/{reader}.yaml reads it" * (data.manifest.form is not None)
             raise RequestError(
-                f"{root}: holds prepared {source}, which has no answers to choose from for vqa"
+                f"{root}: holds prepared {source} of the form {form}, which has no answers to "
+                f"choose from for vqa{recipe}"
             )
         return data
 

@@ -458,7 +458,7 @@ def record(edit):
             "not the questions of the split: 1 question ids without a prediction",
         ),
         (rows(lambda rows: [*rows, rows[0]]), "prediction 46 .id 1001000.: a second time"),
-        (rows(first(id=5)), "1 question ids unknown to the annotations"),
+        (rows(first(id=5)), "1 question id unknown to the annotations"),
         (rows(first(answer="never")), "differ, accuracy is 0.*in the record; `vle-bench evaluate"),
         (rows(first(score=1.5)), "score: 1.5 is no probability"),
         (rows(first(score=float("nan"))), "line 1: NaN is no JSON number"),

@@ -116,7 +116,7 @@ def test_the_leaderboard_file_gives_all_three_figures(vcr, here):
     lines[1] = "val-99" + lines[1][lines[1].index(",") :]
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     _, said = run(*command("vcr", file, vcr / "data"), cwd=here, code=2)
-    assert f"{file}: 1 annot_ids missing: {ids[-1]}; 1 annot_ids unknown: val-99" in said
+    assert f"{file}: 1 annot_id missing: {ids[-1]}; 1 annot_id unknown: val-99" in said
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -184,8 +184,8 @@ def command(kind, file, data, *more, split="val", model="my-model"):
     ("edit", "says"),
     [
         (lambda r: r[2:], "2 question ids missing: "),
-        (lambda r: [*r, {"question_id": 5, "answer": "a"}], "1 question ids unknown: 5"),
-        (lambda r: [*r, r[0]], "1 question ids more than once: "),
+        (lambda r: [*r, {"question_id": 5, "answer": "a"}], "1 question id unknown: 5"),
+        (lambda r: [*r, r[0]], "1 question id more than once: "),
         (lambda r: [r[0] | {"answer": 3}, *r[1:]], "1 answers that are not strings: "),
         (lambda r: [{"question_id": r[0]["question_id"]}, *r[1:]], "1 records without an answer"),
         (

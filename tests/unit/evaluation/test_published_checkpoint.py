@@ -800,6 +800,9 @@ def test_what_is_missing_is_named(work):
         "hfl/vle-base-for-vqa: no such folder; of the hub: `hf download hfl/vle-base-for-vqa --local-dir"
         in said
     )
+    (work / "runs").mkdir()
+    _, said = run("evaluate", "runs/none", "--data", "data", "--split", "val", cwd=work, code=2)
+    assert said == "vle-bench: runs/none: no such folder\n"
 
 
 def test_another_checkpoint_of_the_same_name_overwrites_nothing(work):

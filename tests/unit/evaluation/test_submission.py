@@ -49,19 +49,19 @@ def changed(number, **values):
         ([{**record, "confidence": 0.5} for record in GOOD], []),
         (GOOD[2:], ["2 question ids missing: 11, 12"]),
         ([], ["8 question ids missing: 11, 12, 13, 14, 15, ..."]),
-        ([*GOOD, {"question_id": 7, "answer": "no"}], ["1 question ids unknown: 7"]),
+        ([*GOOD, {"question_id": 7, "answer": "no"}], ["1 question id unknown: 7"]),
         (
             changed(0, question_id="11"),
             [
                 "1 records whose question_id is not a whole number: record 0 ('11')",
-                "1 question ids missing: 11",
+                "1 question id missing: 11",
             ],
         ),
         (
             changed(0, question_id=11.5),
             [
                 "1 records whose question_id is not a whole number: record 0 (11.5)",
-                "1 question ids missing: 11",
+                "1 question id missing: 11",
             ],
         ),
         (
@@ -178,8 +178,8 @@ ROWS = [[f"test-{i}", *[0.25] * 20] for i in range(8)]
     ("rows", "header", "problems"),
     [
         (ROWS, COLUMNS, []),
-        (ROWS[1:], COLUMNS, ["1 annot_ids missing: test-0"]),
-        ([*ROWS, ["val-1", *[0.25] * 20]], COLUMNS, ["1 annot_ids unknown: val-1"]),
+        (ROWS[1:], COLUMNS, ["1 annot_id missing: test-0"]),
+        ([*ROWS, ["val-1", *[0.25] * 20]], COLUMNS, ["1 annot_id unknown: val-1"]),
         ([*ROWS, ROWS[0]], COLUMNS, ["line 10: annot_id 'test-0' a second time"]),
         (
             [["test-0", *[0.25] * 19], *ROWS[1:]],

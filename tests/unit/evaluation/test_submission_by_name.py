@@ -72,8 +72,8 @@ def test_a_missing_and_an_unknown_id(asked):
         missing, unknown = next(iter(records)), "unknown id"
         records[unknown] = records.pop(missing)
     _, errors = check(name, folder, records, 1)
-    assert f"1 question ids missing: {missing}" in errors
-    assert f"1 question ids unknown: {unknown}" in errors
+    assert f"1 question id missing: {missing}" in errors
+    assert f"1 question id unknown: {unknown}" in errors
 
 
 @every

@@ -104,9 +104,9 @@ def test_a_tie_goes_to_the_lowest_index(write):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"a": 0}, r"1 annot_ids missing \('b'\)"),
-        ({"a": 0, "b": 0, "c": 0}, r"1 annot_ids unknown \('c'\)"),
-        ({"a": 0, "c": 0}, r"1 annot_ids missing \('b'\); 1 annot_ids unknown \('c'\)"),
+        ({"a": 0}, r"1 annot_id missing \('b'\)"),
+        ({"a": 0, "b": 0, "c": 0}, r"1 annot_id unknown \('c'\)"),
+        ({"a": 0, "c": 0}, r"1 annot_id missing \('b'\); 1 annot_id unknown \('c'\)"),
     ],
 )
 def test_ids_must_be_equal(which, given, message):
@@ -127,8 +127,8 @@ def changed(place, cell):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([], r"leaderboard.csv: 1 annot_ids missing \('v-1'\)"),
-        ([row("v-1"), row("v-2")], r"leaderboard.csv: 1 annot_ids unknown \('v-2'\)"),
+        ([], r"leaderboard.csv: 1 annot_id missing \('v-1'\)"),
+        ([row("v-1"), row("v-2")], r"leaderboard.csv: 1 annot_id unknown \('v-2'\)"),
         ([row("v-1"), row("v-1")], "line 3: annot_id 'v-1' a second time"),
         ([row("v-1")[:-1]], "line 2: 21 columns are expected, not 20"),
         ([row("v-1") + [0]], "line 2: 21 columns are expected, not 22"),

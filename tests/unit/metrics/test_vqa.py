@@ -230,7 +230,7 @@ def annotation(question_id):
 
 def test_ids_must_be_equal():
     with pytest.raises(
-        RequestError, match=r"1 question ids without a prediction \(2\); 1 .* unknown .*\(3\)"
+        RequestError, match=r"1 question id without a prediction \(2\); 1 .* unknown .*\(3\)"
     ):
         vqa_accuracy({1: "cat", 3: "cat"}, [annotation(1), annotation(2)])
 
@@ -254,6 +254,26 @@ def test_bad_predictions_get_one_line(tmp_path, content, message):
     with pytest.raises(RequestError, match=message) as error:
         score_vqa_files(*FILES[:2], path)
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "p.csv", "p.tsv", "folder"])
+def test_predictions_of_another_form_are_told_what_is_read(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    if name != "folder":
+        (tmp_path / name).write_text('{"question_id": 1, "answer": "a"}\n' * 2, encoding="utf-8")
+    with pytest.raises(RequestError) as error:
+        score_vqa_files(*FILES[:2], tmp_path / name)
+    assert str(error.value).endswith(
+        'a JSON list is expected: [{"question_id": 1, "answer": "yes"}, ...]'
+    )
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_folder_of_prepared_data_is_scored_by_another_command(tmp_path, place):
+    files = list(FILES)
+    files[place] = tmp_path
+    with pytest.raises(RequestError, match="`vle-bench record vqa --data DIR` scores predictions"):
+        score_vqa_files(*files)
 
 
 @pytest.mark.parametrize("count", [0, 9, 11])

@@ -325,7 +325,7 @@ def test_scores_of_both_tasks_and_of_each(data):
         ] == pytest.approx(expected)
         low, high = one.metrics["accuracy"]["interval"]
         assert low < expected < high
-    with pytest.raises(RequestError, match="1 annot_ids missing"):
+    with pytest.raises(RequestError, match="1 annot_id missing"):
         load_task("vcr_joint").score(rows[1:], questions)
 
 

@@ -20,7 +20,7 @@ from vle_bench.data.prepare.caption_files import (
 )
 from vle_bench.data.prepare.leave_out import coco_pictures
 from vle_bench.data.prepare.manifest import Choices, Options
-from vle_bench.data.prepare.own.check import within
+from vle_bench.data.prepare.own.pictures import within
 from vle_bench.data.prepare.own.read import FILE_NAME, Table, cell_value, tables_of
 from vle_bench.data.prepare.own.spec import DataFiles, Text, find, read_spec
 from vle_bench.data.prepare.pairs import PairSource, prepare_pairs

@@ -239,7 +239,7 @@ def changed(number, **values):
 def test_what_is_wrong_is_named_with_file_row_column_and_value(here, rows, problem, capsys):
     given = spec(source=write(rows), splits=HALVES)
     assert problem in refused(given)
-    with pytest.raises(RequestError, match="my.yaml: 1 problems; nothing was written"):
+    with pytest.raises(RequestError, match="my.yaml: 1 problem; nothing was written; --on-bad-"):
         check(given, Choices())
     assert problem in capsys.readouterr().out
     manifest, data = prepared(given, choices=SKIP)
@@ -267,19 +267,30 @@ def test_a_picture_or_a_group_in_two_splits(here):
     row = {"image": "copy.png", "question": "a copy?", "answer": "yes", "id": 100}
     write([row, *with_ids()[8:]], "b.jsonl")
     given = spec(splits={"train": "a.jsonl", "val": "b.jsonl"})
-    problem = "b.jsonl: row 1: its picture is in val and, at a.jsonl: row 1, in train"
+    problem = (
+        "b.jsonl: row 1: its picture pictures/0.png is in val and, at a.jsonl: row 1, in train"
+    )
+    problem += "; move the rows about it to one split; --on-bad-record skip"
     assert refused(given).startswith(problem)
     manifest, data = prepared(given, choices=SKIP)
     assert len(data.questions("train")) == 8 and 100 not in data.questions("val")["question_id"]
-    assert manifest.left_out["records"][0]["problem"].startswith("its picture is in val")
+    assert manifest.left_out["records"][0]["problem"].startswith(
+        "its picture pictures/0.png is in val"
+    )
     write([{**r, "group": f"g{n}"} for n, r in enumerate(with_ids()[:6])], "a.jsonl")
     write([{**r, "group": f"g{n}"} for n, r in enumerate(with_ids()[6:], 5)], "b.jsonl")
     problem = "b.jsonl: row 1: its group 'g5' is in val and, at a.jsonl: row 6, in train"
     assert refused(given).startswith(problem)
     by_id = [{**r, "image": "copy.png"} for r in with_ids()]
-    assert "its picture is in val" in refused(
-        spec(source=write(by_id), splits={**HALVES, "by": "id"})
-    )
+    by_id = refused(spec(source=write(by_id), splits={**HALVES, "by": "id"}))
+    assert "its picture copy.png is in val" in by_id
+    assert "; splits: {..., by: image} keeps the questions of a picture together; " in by_id
+    grouped = [{**r, "group": f"g{n % 2}"} for n, r in enumerate(with_ids())]
+    by_image = refused(spec(source=write(grouped), splits={**HALVES, "by": "image"}))
+    assert "; splits: {..., by: group} keeps a group together; " in by_image
+    alone = [{**r, "image": "copy.png", "group": f"g{n}"} for n, r in enumerate(with_ids())]
+    by_group = refused(spec(source=write(alone), splits=HALVES))
+    assert "; give the questions of one picture one group, or splits: {..., by: image}" in by_group
 
 
 @pytest.mark.parametrize(
@@ -298,7 +309,7 @@ def test_a_picture_or_a_group_in_two_splits(here):
         ({"splits": {"train": "training"}}, "my.jsonl: has no split 'training'"),
         (
             {"answers": {"metric": "vqa"}},
-            "my.jsonl: row 1: 1 answers; answers.metric: vqa takes 10",
+            "my.jsonl: row 1: 1 answer; answers.metric: vqa takes 10",
         ),
         ({"answers": {"metric": "bleu"}}, "my.yaml: answers.metric: "),
         ({"answers": {"min_count": 99}}, "answers.min_count: no answer occurs 99 times"),
@@ -416,7 +427,9 @@ def test_a_dataset_of_python_is_prepared_as_its_files_are(tmp_path, monkeypatch)
     parts = datasets.DatasetDict(
         train=dataset.select(range(200)), validation=dataset.select(range(200, len(dataset)))
     )
-    with pytest.raises(RequestError, match=r"^dataset \(validation\): row .*: its picture is in "):
+    with pytest.raises(
+        RequestError, match=r"^dataset \(validation\): row .*: its picture .*png is in "
+    ):
         from_dataset(parts, tmp_path / "parts", columns=columns)
     skipped = from_dataset(parts, tmp_path / "parts", columns=columns, choices=SKIP)
     assert list(skipped.manifest.splits) == ["train", "val"]
@@ -502,3 +515,87 @@ def test_a_damaged_binary_file_is_refused_in_one_line(here, kind):
         with pytest.raises(RequestError) as caught:
             prepare(str(given), here / "out", AS_USUAL, {})
         assert "\n" not in str(caught.value)
+
+
+def test_answers_that_are_numbers_are_named_before_what_they_leave_empty(here, capsys):
+    numbers = [{**row, "answer": n} for n, row in enumerate(with_ids(6))]
+    path = write(numbers)
+    first = 'my.jsonl: row 1: answer: 0: a number, not text; an answer is written as "0"'
+    assert refused(path).startswith(first + "; --on-bad-record skip leaves such records out")
+    rest = "; my.jsonl: no question is left: this is the first of 6 problems; "
+    assert refused(path, SKIP) == f"{first}{rest}--check lists all"
+    with pytest.raises(RequestError) as caught:
+        check(path, AS_USUAL)
+    assert str(caught.value) == f"{first}{rest}all are printed"
+    assert capsys.readouterr().out.count(": a number, not text") == 6
+    # Of both kinds the numbers are wrong, wherever they stand.
+    given = spec(source=write([*numbers[:1], *with_ids()[1:]]), splits=HALVES)
+    with pytest.raises(RequestError, match="^my.yaml: 1 problem; nothing was written; --on-bad-"):
+        check(given, AS_USUAL)
+    assert f"{first}\n" in capsys.readouterr().out
+
+
+def test_problems_are_listed_by_row_and_the_way_out_is_said_once(here, capsys):
+    rows = with_ids()
+    rows[10] |= {"question": ""}
+    rows[1] |= {"image": "no.png"}
+    rows[4] |= {"answer": ""}
+    rows[2] |= {"id": 0}
+    given = spec(source=write(rows), splits=HALVES)
+    with pytest.raises(RequestError) as caught:
+        check(given, AS_USUAL)
+    assert str(caught.value) == (
+        "my.yaml: 4 problems; nothing was written; --on-bad-record skip --on-bad-image skip leave "
+        "such rows out"
+    )
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("my.jsonl")]
+    assert [line.split(": ")[1] for line in shown] == ["row 2", "row 3", "row 5", "row 11"]
+
+
+@pytest.mark.parametrize("address", ["https://example.org/a.png", "s3://b/a.png", "data:,a"])
+def test_an_address_is_no_file(here, address):
+    rows = with_ids()
+    rows[2] |= {"image": address}
+    assert refused(spec(source=write(rows), splits=HALVES)).startswith(
+        f"my.jsonl: row 3: image: {address}: an address, and pictures are read from files: fetch it"
+    )
+
+
+def test_cells_that_quotation_marks_join(here):
+    head = "image,question,answer\npictures/0.png,what?,a\n\n"
+    for text, problem in (
+        ('x.png,"what?,b\ny.png,why?,c\n', "row 2: a quotation mark opens there and is never"),
+        ('x.png,"what?,b\ny.png,"why?",c\n', "row 2: broken or cut-off cells: ',' expected after"),
+    ):
+        Path("my.csv").write_text(head + text, encoding="utf-8")
+        assert refused("my.csv").startswith(f"my.csv: {problem}")
+    Path("my.csv").write_text('image,"question,answer\n', encoding="utf-8")
+    assert refused("my.csv").startswith("my.csv: header: a quotation mark opens there")
+
+
+def test_bytes_of_other_encodings_are_told(here):
+    row = "image,question,answer\npictures/0.png,où?,là\n"
+    for encoding, name in (("latin-1", "WINDOWS-1252"), ("utf-16", "UTF-16")):
+        Path("my.csv").write_bytes(row.encode(encoding))
+        assert f"`iconv -f {name} -t UTF-8` converts it" in refused("my.csv")
+
+
+def test_python_names_its_own_arguments(here):
+    import datasets
+
+    rows = [*rows_of(), {**rows_of(1)[0], "question": "", "answer": "a"}]
+    rows[4] |= {"image": "no.png"}
+    dataset = datasets.Dataset.from_list(rows)
+    with pytest.raises(RequestError) as caught:
+        from_dataset(dataset, "out", on_bad_image="skip", splits=HALVES)
+    assert str(caught.value).endswith(
+        '; on_bad_record="skip" leaves such records out, manifest.left_out of the data then lists '
+        "all"
+    )
+    with pytest.raises(RequestError, match='; on_bad_image="skip" leaves such pictures and'):
+        from_dataset(dataset, "out", on_bad_record="skip", splits=HALVES)
+    skipped = {"on_bad_record": "skip", "on_bad_image": "skip"}
+    data = from_dataset(dataset, "out", splits=HALVES, **skipped)
+    left_out = data.manifest.left_out
+    assert [len(left_out[kind]) for kind in ("records", "images")] == [1, 1]
+    assert len(data.questions("train+val")) == 11

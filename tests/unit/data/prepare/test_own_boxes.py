@@ -175,6 +175,17 @@ def test_rounding_and_the_upright_picture():
         prepare(spec(rows), Path("refused"), AS_USUAL, {})
 
 
+@pytest.mark.parametrize("name", ["1.png", "1.jpg"])
+def test_a_picture_that_is_cut_off_is_told_once(name, caplog):
+    Image.effect_noise((40, 32), 90).save(name)
+    Path(name).write_bytes(Path(name).read_bytes()[:-300])
+    rows = rows_of()
+    rows[1]["image"] = name
+    manifest, _ = prepared(spec(rows), Choices(on_bad_image="skip"))
+    assert [bad["file"] for bad in manifest.left_out["images"]] == [name]
+    assert "EXIF" not in caplog.text
+
+
 def test_boxes_that_nothing_tags_or_that_one_split_lacks():
     rows = rows_of(question="Is it day?", choices=["yes", "no"])
     with pytest.raises(RequestError, match="my.jsonl: no text tags an object of its boxes"):

@@ -202,7 +202,10 @@ def test_options_of_open_questions():
 
 def test_data_of_one_form_are_refused_by_tasks_of_another():
     prepare(spec(rows_of()), Path("choices"), AS_USUAL, {})
-    with pytest.raises(RequestError, match="no answers to choose from for vqa"):
+    with pytest.raises(
+        RequestError,
+        match="of the form choice, which has no answers to choose from .*own/choice-base",
+    ):
         load_task("vqa").open(Path("choices"))
     with pytest.raises(RequestError, match="holds prepared own, vcr_q2a needs"):
         load_task("vcr_q2a").open(Path("choices"))
@@ -241,3 +244,16 @@ def test_a_dataset_in_memory():
     assert sorted(data.questions("train+val")["right_choice"]) == sorted(
         row["answer"] for row in rows_of()
     )
+
+
+def test_choices_that_are_not_asked_for_are_pointed_out(capsys):
+    given = spec(rows_of(), form="vqa")
+    with pytest.raises(RequestError, match="; its column 'choices' is read by a YAML with form: c"):
+        prepare(given, Path("refused"), AS_USUAL, {})
+    # Texts can be answers of open questions.
+    spec(in_words(rows_of()), form="vqa")
+    prepare(given, Path("open"), AS_USUAL, {})
+    note = "my.jsonl: its column 'choices' is not read; a YAML with form: choice reads multiple-"
+    assert capsys.readouterr().err.count(note) == 2
+    prepare(spec(rows_of()), Path("choices"), AS_USUAL, {})
+    assert "is not read" not in capsys.readouterr().err

@@ -6,21 +6,18 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from vle_bench.data.images import upright_size
-from vle_bench.data.official.vqa import OnBad
 from vle_bench.data.prepare.own.choices import RightChoice, answer_of, choices_of
 from vle_bench.data.prepare.own.objects import beyond, check_tags, objects_of
+from vle_bench.data.prepare.own.pictures import Pictures, shown
+from vle_bench.data.prepare.own.problems import Problems
 from vle_bench.data.prepare.own.read import FILE_NAME, Table, cell_value
 from vle_bench.data.prepare.own.spec import CHOICE_COLUMNS, Spec
 from vle_bench.data.prepare.own.text import key, kind_of, text
 from vle_bench.data.prepare.targets import normal
-from vle_bench.data.prepared import picture_id
 from vle_bench.data.tables import OBJECTS
 from vle_bench.errors import RequestError, closest, first_of
 from vle_bench.json_files import JsonObject, short
@@ -49,112 +46,6 @@ FIRST_WORDS = frozenset(
 )
 CONFIDENCE = ("yes", "maybe", "no")  # of VQA v2 and VizWiz
 HASHED = 1 << 62  # added to the number of an id that is none itself
-
-
-@dataclass
-class Problems:
-    """Collects what is wrong, or raises an error for the first.
-
-    Args:
-        on_record, on_image: `error` raises, `skip` leaves the record out and lists it.
-        records: `file`, `record` (row and column) and `problem` of each.
-        images: `file`, `asked_by` (file, row and column) and `problem` of each.
-        unanswered: number of rows left out for their picture.
-    """
-
-    on_record: OnBad = "error"
-    on_image: OnBad = "error"
-    records: list[JsonObject] = field(default_factory=list)
-    images: list[JsonObject] = field(default_factory=list)
-    unanswered: int = 0
-
-    def record(self, table: str, row: int, column: str, problem: str) -> None:
-        place = f"row {row}" + (f": {column}" if column else "")
-        if self.on_record == "error":
-            raise RequestError(
-                f"{table}: {place}: {problem}; --on-bad-record skip leaves such records out, "
-                "--check lists all"
-            )
-        self.records.append({"file": table, "record": place, "problem": problem})
-
-    def image(self, file: str, asked_by: str, problem: str) -> None:
-        if self.on_image == "error":
-            raise RequestError(
-                f"{asked_by}: {file}: {problem}; --on-bad-image skip leaves such pictures and "
-                "their questions out, --check lists all"
-            )
-        self.images.append({"file": file, "asked_by": asked_by, "problem": problem})
-
-    def lines(self) -> list[str]:
-        return [
-            *(f"{bad['file']}: {bad['record']}: {bad['problem']}" for bad in self.records),
-            *(f"{bad['asked_by']}: {bad['file']}: {bad['problem']}" for bad in self.images),
-        ]
-
-
-@dataclass
-class Pictures:
-    """The pictures that rows name; each content is stored once.
-
-    Args:
-        store: folder for pictures that come as bytes.
-        paths: image id → file.
-        asked_by: image id → the first place that names it.
-    """
-
-    store: Path
-    paths: dict[int, str] = field(default_factory=dict)
-    asked_by: dict[int, str] = field(default_factory=dict)
-    # (folder, path) → image id, or what is wrong with the picture
-    _known: dict[tuple[Path, str], int | str] = field(default_factory=dict)
-    _sizes: dict[int, tuple[int, int] | None] = field(default_factory=dict)
-
-    def id_of(self, value: Any, table: Table, place: str) -> int | str:
-        """Return the id of a picture, made of its bytes, or what is wrong with it."""
-        if isinstance(value, dict):
-            value = value["path"] if value.get("bytes") is None else value["bytes"]
-        if isinstance(value, bytes):
-            return self._add(value, None, place)
-        asked = (table.folder, value)
-        if (known := self._known.get(asked)) is None:
-            known = self._known[asked] = self._read(table, value, place)
-        return known
-
-    def size_of(self, image_id: int) -> tuple[int, int] | None:
-        """Return width and height of the upright picture; None if it cannot be read."""
-        if image_id not in self._sizes:
-            self._sizes[image_id] = upright_size(Path(self.paths[image_id]))
-        return self._sizes[image_id]
-
-    def _read(self, table: Table, value: str, place: str) -> int | str:
-        path = table.folder / value
-        try:
-            if table.inside and not within(path, table.folder):
-                return "leaves the folder of the data"
-            content = path.read_bytes()
-        except FileNotFoundError:
-            return "no such file; `images` in a YAML says where paths start"
-        except (OSError, ValueError) as error:  # a zero byte in the name
-            return f"cannot be read ({getattr(error, 'strerror', None) or error})"
-        return self._add(content, path, place)
-
-    def _add(self, content: bytes, path: Path | None, place: str) -> int | str:
-        if not content:
-            return "an empty file"
-        image_id = picture_id(content)
-        if image_id not in self.paths:
-            if path is None:
-                path = self.store / hashlib.sha256(content).hexdigest()
-                self.store.mkdir(exist_ok=True)
-                path.write_bytes(content)
-            self.paths[image_id] = str(path)
-            self.asked_by[image_id] = place
-        return image_id
-
-
-def within(path: Path, folder: Path) -> bool:
-    """Return whether a path stays inside a folder, links followed."""
-    return path.resolve().is_relative_to(folder.resolve())
 
 
 def resolve(table: Table, spec: Spec, labelled: bool) -> dict[str, str]:
@@ -209,7 +100,7 @@ class Checker:
         self.read = READ | READ_OF_CHOICE if self.right else READ
         self.table, self.number, self.columns = table, number, columns
         self.pictures, self.problems = pictures, problems
-        self.kinds: dict[str, tuple[str, int]] = {}  # column → type of its first value, and the row
+        self.kinds: dict[str, tuple[str, int]] = {}  # column → type, row of a sound value
 
     def rows(self) -> Iterator[JsonObject]:
         """Yield the rows of ROWS that have no problem."""
@@ -224,10 +115,12 @@ class Checker:
         values: JsonObject = {}
         for ours, theirs in self.columns.items():
             value = row.get(theirs)
-            problem = self.of_another_kind(ours, value, number)
+            problem = self.of_another_kind(ours, value)
             if problem is None:
                 try:
                     values[ours] = self.read[ours](value, self.table.cells)
+                    if value is not None and value != []:  # what is refused tells no type
+                        self.kinds.setdefault(ours, (kind_of(value), number))
                     if "boxes" in values and ours in ("question", "choices"):
                         check_tags(values[ours], values["boxes"])
                     if self.right and ours == "answers":
@@ -235,7 +128,8 @@ class Checker:
                 except ValueError as error:
                     problem = str(error)
             if problem is not None:
-                self.problems.record(self.table.name, number, theirs, f"{short(value)}: {problem}")
+                problem = f"{short(value)}: {problem}{self.hint(ours)}"
+                self.problems.record(self.table.name, number, theirs, problem)
                 return None
         column = self.columns["image"]
         place = f"{self.table.name}: row {number}: {column}"
@@ -279,23 +173,19 @@ class Checker:
         values["right_choice"] = self.right.place(values["answers"], choices, number)
         values["answers"] = [choices[values["right_choice"]]]
 
-    def of_another_kind(self, ours: str, value: object, number: int) -> str | None:
+    def of_another_kind(self, ours: str, value: object) -> str | None:
         """Say that a value is of another type than the first of its column."""
         # A cell is text. What is missing the reader of the column says; an empty list has any kind.
-        if self.table.cells or value is None or value == []:
+        if self.table.cells or value is None or value == [] or ours not in self.kinds:
             return None
-        kind = kind_of(value)
-        first, row = self.kinds.setdefault(ours, (kind, number))
-        if kind == first:
-            return None
-        return f"{kind}, and row {row} has {first}"
+        kind, (first, row) = kind_of(value), self.kinds[ours]
+        return None if kind == first else f"{kind}, and row {row} has {first}"
 
-
-def shown(picture: Any, folder: Path) -> str:
-    """Return the file of a picture, or its number of bytes."""
-    if isinstance(picture, dict):
-        picture = picture.get("path") or picture.get("bytes")
-    return str(folder / picture) if isinstance(picture, str) else f"{len(picture):,} bytes"
+    def hint(self, ours: str) -> str:
+        """Say what other data a row may be of that has no answer."""
+        if ours == "answers" and self.right is None and "choices" in self.table.columns:
+            return "; its column 'choices' is read by a YAML with form: choice alone"
+        return ""
 
 
 def kind_of_question(value: object, cells: bool = False) -> str | None:

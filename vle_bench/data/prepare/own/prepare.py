@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from vle_bench import atomic
 from vle_bench.data.label_map import read_label_map
+from vle_bench.data.official.vqa import OnBad
 from vle_bench.data.prepare.fingerprint import Fingerprint, fingerprint, stamp
 from vle_bench.data.prepare.manifest import (
     AS_USUAL,
@@ -25,11 +26,21 @@ from vle_bench.data.prepare.manifest import (
     finish,
     remove_others,
 )
-from vle_bench.data.prepare.own.check import ROWS, Checker, Pictures, Problems, resolve
+from vle_bench.data.prepare.own.check import ROWS, Checker, resolve
 from vle_bench.data.prepare.own.objects import has_boxes, refuse_untagged
-from vle_bench.data.prepare.own.read import Table, dataset_tables, split_tables, tables_of
-from vle_bench.data.prepare.own.spec import CHOICE_COLUMNS, FRACTIONS, Spec, find, read_spec
-from vle_bench.data.prepare.own.splits import by_share, without_doubles, without_leaks
+from vle_bench.data.prepare.own.opened import Own, opened
+from vle_bench.data.prepare.own.pictures import PictureNames, Pictures
+from vle_bench.data.prepare.own.problems import OF_PYTHON, Problems
+from vle_bench.data.prepare.own.read import dataset_tables, split_tables
+from vle_bench.data.prepare.own.spec import CHOICE_COLUMNS, Spec
+from vle_bench.data.prepare.own.splits import (
+    Named,
+    by_share,
+    chosen_by,
+    together,
+    without_doubles,
+    without_leaks,
+)
 from vle_bench.data.prepare.own.write import (
     counted,
     questions_of,
@@ -43,7 +54,7 @@ from vle_bench.data.prepare.vocabulary import vocabulary
 from vle_bench.data.prepare.vqa_summary import load_tokenizer
 from vle_bench.data.prepared import SCHEMA_VERSION, Manifest, PreparedData, open_prepared
 from vle_bench.data.tables import map_table, record_batches, write_table
-from vle_bench.errors import RequestError
+from vle_bench.errors import RequestError, plural
 from vle_bench.json_files import JsonObject, read_json
 from vle_bench.metrics.vqa import EXACT, NUMBER_OF_ANSWERS, SOFT
 from vle_bench.metrics.vqa import OFFICIAL as TEN
@@ -51,60 +62,13 @@ from vle_bench.strict_yaml import validated
 
 SOURCE = "own"
 MEMORY = "dataset"  # what errors call a dataset that Python holds
-CHECKS = 3  # to be raised when rows are read in another way
+CHECKS = 4  # to be raised when rows are read in another way
 ROWS_IN_MEMORY = 5_000
 PICTURES = pa.schema([("image_id", pa.int64()), ("path", pa.string()), ("asked_by", pa.string())])
 
 
-@dataclass(frozen=True)
-class Own:
-    """One's own data, opened.
-
-    Args:
-        tables: by split, or a single one with the key "".
-        choices: with the label map of the spec.
-    """
-
-    spec: Spec
-    tables: dict[str, Table]
-    choices: Choices = AS_USUAL
-
-    @property
-    def names(self) -> list[str]:
-        """The names of the tables, for errors."""
-        return [table.name for table in self.tables.values()]
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """The share of each split; empty for given splits."""
-        if "" not in self.tables:
-            return {}
-        return self.spec.splits.given() if self.spec.splits else FRACTIONS  # type: ignore[return-value]
-
-    @property
-    def choice(self) -> bool:
-        """Whether these are multiple-choice questions."""
-        return bool(self.spec.form == "choice")
-
-    @property
-    def splits(self) -> list[str]:
-        return list(self.shares or self.tables)
-
-
 def prepare(given: str, output: Path, choices: Choices, options: Options) -> Manifest:
     return prepare_own(opened(given, choices), output)
-
-
-def opened(given: str, choices: Choices = AS_USUAL) -> Own:
-    """Open the data of a YAML, a file, a folder or the hub."""
-    spec, beside = read_spec(given, Spec)
-    if spec.answers.vocabulary is not None:
-        if choices.label_map is not None:
-            raise RequestError(
-                f"{given}: answers.vocabulary: --label-map names another; leave one out"
-            )
-        choices = replace(choices, label_map=find(spec.answers.vocabulary, beside))
-    return Own(spec, tables_of(spec, beside), choices)
 
 
 def from_dataset(
@@ -112,6 +76,8 @@ def from_dataset(
     output: Path | str | None = None,
     *,
     columns: dict[str, str | None] | None = None,
+    on_bad_record: OnBad = "error",
+    on_bad_image: OnBad = "error",
     choices: Choices = AS_USUAL,
     **keys: Any,
 ) -> PreparedData:
@@ -123,13 +89,18 @@ def from_dataset(
         output: folder of the prepared data, which a recipe names as `data.root`; None: a folder in
             the library's cache.
         columns: ours: theirs, see `Columns`.
-        keys: further keys of `Spec`: name, splits, answers, images.
+        on_bad_record, on_bad_image: `skip` leaves out what is wrong and lists it in
+            `manifest.left_out`.
+        choices: further options of `vle-bench prepare`.
+        keys: further keys of `Spec`: name, form, splits, answers, images.
 
     Raises:
         RequestError: as `vle-bench prepare own`.
     """
     values = {"source": MEMORY, "columns": columns or {}, **keys}
     spec = validated(Spec, values, MEMORY)
+    if "skip" in (on_bad_record, on_bad_image):
+        choices = replace(choices, on_bad_record=on_bad_record, on_bad_image=on_bad_image)
     own = Own(spec, split_tables(spec, dataset_tables(MEMORY, dataset)), choices)
     if output is None:
         import datasets
@@ -137,7 +108,7 @@ def from_dataset(
         request = json.dumps([request_of(own, None).options, spec.name])
         digest = hashlib.sha256(request.encode()).hexdigest()[:16]
         output = Path(datasets.config.HF_DATASETS_CACHE) / "vle-bench" / digest
-    prepare_own(own, Path(output))
+    prepare_own(own, Path(output), Problems(choices.on_bad_record, choices.on_bad_image, OF_PYTHON))
     return open_prepared(Path(output))
 
 
@@ -163,7 +134,7 @@ def prepare_own(own: Own, output: Path, problems: Problems | None = None) -> Man
     with atomic.resumed_folder(output, FINISHED_SHARDS) as folder:
         work = start_or_resume(folder, request)
         rows, pictures = read_rows(own, work, problems)
-        rows, split = with_splits(own, rows, problems)
+        rows, split = with_splits(own, rows, PictureNames(pictures, work), problems)
         if has_boxes(rows):
             refuse_untagged(rows, own.names)
         metric = None if own.choice else metric_of(own, rows)
@@ -288,19 +259,23 @@ def refuse_half_boxes(own: Own, columns: list[dict[str, str]]) -> None:
         )
 
 
-def with_splits(own: Own, rows: pa.Table, problems: Problems) -> tuple[pa.Table, Ids]:
+def with_splits(
+    own: Own, rows: pa.Table, pictures: PictureNames, problems: Problems
+) -> tuple[pa.Table, Ids]:
     """Return the rows in the order of their ids, and the place of each one's split.
 
     Of doubles and of what is in two splits, only the first is kept.
     """
     rows = rows.filter(pa.array(without_doubles(rows, own.names, problems)))
     rows = rows.take(np.argsort(rows["question_id"].to_numpy(), kind="stable"))
+    by = None
     if shares := own.shares:
-        by = own.spec.splits.by if own.spec.splits else None
+        by = chosen_by(rows, own.spec.splits.by if own.spec.splits else None)
         split = by_share(rows, list(shares.values()), by)
     else:
         split = rows["table"].to_numpy().astype(np.int64)
-    keep = without_leaks(rows, split, own.splits, own.names, problems)
+    named = Named(own.splits, own.names, pictures, together(by))
+    keep = without_leaks(rows, split, named, problems)
     rows, split = rows.filter(pa.array(keep)).combine_chunks(), split[keep]
     check_whole_splits(own, split, problems)
     return rows, split
@@ -312,17 +287,22 @@ def check_whole_splits(own: Own, split: Ids, problems: Problems) -> None:
     for name, questions in zip(own.splits, counts.tolist(), strict=True):
         if questions:
             continue
-        files = ", ".join(own.names)
-        lost = len(problems.records) + len(problems.images)
-        why = f", {lost:,} problems; --check lists them" if lost else ""
+        files, left = ", ".join(own.names), int(counts.sum())
+        lost = problems.lines()
+        if lost and not left:
+            raise RequestError(
+                f"{lost[0]}; {files}: no question is left: this is the first of "
+                f"{problems.counted()}; {problems.ways_out.every}"
+            )
+        why = f"; {problems.counted()}, the first: {lost[0]}" if lost else ""
         way_out = (
             "; a YAML with larger shares, such as splits: {train: 0.6, val: 0.2, test: 0.2}, or "
             "with a file for each split helps; questions about one picture or of one group stay "
             "together"
         )
         raise RequestError(
-            f"{files}: no question is left for the split {name!r} (of {int(counts.sum()):,} "
-            f"questions{why}){way_out if own.shares else ''}"
+            f"{files}: no question is left for the split {name!r} (of "
+            f"{plural(left, 'question')}{why}){way_out if own.shares else ''}"
         )
 
 
@@ -349,8 +329,8 @@ def metric_of(own: Own, rows: pa.Table) -> str:
         first = int(np.flatnonzero(wrong)[0])
         table, row = labelled["table"][first].as_py(), labelled["row"][first].as_py()
         raise RequestError(
-            f"{own.names[table]}: row {row}: {numbers[first]} answers; answers.metric: {metric} "
-            f"{problem}; soft takes any number"
+            f"{own.names[table]}: row {row}: {plural(int(numbers[first]), 'answer')}; "
+            f"answers.metric: {metric} {problem}; soft takes any number"
         )
     return str(metric)
 

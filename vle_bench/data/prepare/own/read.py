@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vle_bench.data.prepare.own.spec import HUB, SPLITS, DataFiles, find, hub_name
-from vle_bench.errors import RequestError, first_line
+from vle_bench.errors import RequestError, first_line, plural
 from vle_bench.json_files import Row, parse, reading, short, stream
 
 Numbered = Iterator[tuple[int, Row | str]]  # number from 1, and a row or what is wrong with it
@@ -155,22 +155,27 @@ def cells(path: Path) -> Table:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
 
     def lines() -> Iterator[list[str]]:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            yield from csv.reader(file, delimiter=delimiter, strict=True)
+        number = 0  # of the row; the header has none
+        with reading(path), open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            try:
+                for line in filter(None, reader):
+                    yield line
+                    number += 1
+            except csv.Error as error:
+                raise broken_cells(path, number, error) from error
 
     def rows(wanted: list[str]) -> Numbered:
-        with reading_cells(path):
-            parts = lines()
-            header = next(parts)
-            width, places = len(header), [(name, header.index(name)) for name in wanted]
-            for number, line in enumerate(filter(None, parts), 1):
-                if len(line) != width:
-                    yield number, f"{len(line)} cells, and the header has {width}"
-                else:
-                    yield number, {name: line[place] for name, place in places}
+        parts = lines()
+        header = next(parts)
+        width, places = len(header), [(name, header.index(name)) for name in wanted]
+        for number, line in enumerate(parts, 1):
+            if len(line) != width:
+                yield number, f"{plural(len(line), 'cell')}, and the header has {width}"
+            else:
+                yield number, {name: line[place] for name, place in places}
 
-    with reading_cells(path):
-        header = next(lines(), None)
+    header = next(lines(), None)
     if header is None:
         raise RequestError(f"{path}: empty")
     if len(header) == 1 and (other := next((c for c in OTHER_CUTS if c in header[0]), None)):
@@ -183,14 +188,19 @@ def cells(path: Path) -> Table:
     return Table(str(path), header, rows, (path,), path.parent, cells=True)
 
 
-@contextmanager
-def reading_cells(path: Path) -> Iterator[None]:
-    """Turn errors of the csv module into a RequestError, as `reading` does others."""
-    try:
-        with reading(path):
-            yield
-    except csv.Error as error:
-        raise RequestError(f"{path}: broken or cut-off cells: {error}") from error
+def broken_cells(path: Path, number: int, error: csv.Error) -> RequestError:
+    """Say in which row the csv module stopped; a quotation mark may have joined it with others.
+
+    Args:
+        number: of the row that could not be read, 0 for the header.
+    """
+    row = f"row {number}" if number else "header"
+    if "unexpected end" in str(error):
+        return RequestError(f"{path}: {row}: a quotation mark opens there and is never closed")
+    return RequestError(
+        f"{path}: {row}: broken or cut-off cells: {error}; a quotation mark in a cell is written "
+        'twice, "", and one that opens a cell closes it'
+    )
 
 
 def json_table(path: Path) -> Table:

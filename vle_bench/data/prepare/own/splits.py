@@ -1,16 +1,36 @@
 """Which question of one's own data belongs to which split, and what is in two of them."""
 
 import hashlib
+from dataclasses import dataclass
 from itertools import accumulate
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vle_bench.data.prepare.own.check import Problems
+from vle_bench.data.prepare.own.pictures import PictureNames
+from vle_bench.data.prepare.own.problems import Problems
 from vle_bench.errors import RequestError
 
 Places = NDArray[np.int64]  # (rows,) the place of each row's split among the splits
+By = Literal["id", "group", "image"]
+
+
+@dataclass(frozen=True)
+class Named:
+    """What errors name.
+
+    Args:
+        splits, tables: their names, in order.
+        pictures: of the files.
+        ways_out: what is in two splits → how it stays in one.
+    """
+
+    splits: list[str]
+    tables: list[str]
+    pictures: PictureNames
+    ways_out: dict[str, str]
 
 
 def share_of(text: str) -> float:
@@ -18,16 +38,35 @@ def share_of(text: str) -> float:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
-def by_share(rows: pa.Table, shares: list[float], by: str | None) -> Places:
-    """Return the split of each row by a hash of its group, picture or id.
-
-    Args:
-        by: `id`, `group` or `image`; None: the group if rows have one, else the picture.
-    """
+def chosen_by(rows: pa.Table, by: By | None) -> By:
+    """Return what is hashed: what is asked for, else the group if rows have one, or the picture."""
     has_group = rows["group"].null_count < len(rows)
-    by = by or ("group" if has_group else "image")
     if by == "group" and not has_group:
         raise RequestError("splits.by: group: the data have no column of groups (columns.group)")
+    return by or ("group" if has_group else "image")
+
+
+def together(by: By | None) -> dict[str, str]:
+    """Say how pictures and groups stay in one split.
+
+    Args:
+        by: what is hashed for a share; None: the splits are given.
+    """
+    if by is None:
+        move = "move the rows about it to one split"
+        return {"picture": move, "group": move}
+    picture = "splits: {..., by: image} keeps the questions of a picture together"
+    if by == "group":
+        picture = f"give the questions of one picture one group, or {picture}"
+    return {
+        "picture": picture,
+        "group": "splits: {..., by: group} keeps a group together; columns: {group: null} ignores "
+        "groups",
+    }
+
+
+def by_share(rows: pa.Table, shares: list[float], by: By) -> Places:
+    """Return the split of each row by a hash of its group, picture or id."""
     column = {"group": "group", "image": "image_id", "id": "id"}[by]
     if by == "id" and rows["id"].null_count:
         column = "question_id"
@@ -40,7 +79,7 @@ def by_share(rows: pa.Table, shares: list[float], by: str | None) -> Places:
 
 
 def without_leaks(
-    rows: pa.Table, split: Places, names: list[str], tables: list[str], problems: Problems
+    rows: pa.Table, split: Places, named: Named, problems: Problems
 ) -> NDArray[np.bool_]:
     """Return the rows to keep: every picture and every group in one split only.
 
@@ -58,14 +97,16 @@ def without_leaks(
         home[keys[first]] = first
         for place in np.flatnonzero(keep & (split != split[home[keys]])).tolist():
             other = home[keys[place]]
-            where = f"{tables[rows['table'][other].as_py()]}: row {rows['row'][other].as_py()}"
-            name = f" {rows['group'][place].as_py()!r}" if what == "group" else ""
+            table = named.tables[rows["table"][other].as_py()]
+            key = rows[column][place].as_py()
+            name = repr(key) if what == "group" else named.pictures.of(key)
             problems.record(
-                tables[rows["table"][place].as_py()],
+                named.tables[rows["table"][place].as_py()],
                 rows["row"][place].as_py(),
                 "",
-                f"its {what}{name} is in {names[split[place]]} and, at {where}, in "
-                f"{names[split[home[keys[place]]]]}",
+                f"its {what} {name} is in {named.splits[split[place]]} and, at {table}: row "
+                f"{rows['row'][other].as_py()}, in {named.splits[split[other]]}; "
+                f"{named.ways_out[what]}",
             )
             keep[place] = False
     return keep

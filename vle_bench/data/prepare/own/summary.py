@@ -9,8 +9,9 @@ from vle_bench.data.official.further import OFFICIAL_ID
 from vle_bench.data.prepare import vqa_summary
 from vle_bench.data.prepare.manifest import Choices
 from vle_bench.data.prepare.own import choices as own_choices
-from vle_bench.data.prepare.own.check import Problems
-from vle_bench.data.prepare.own.prepare import opened, prepare_own
+from vle_bench.data.prepare.own.opened import opened
+from vle_bench.data.prepare.own.prepare import prepare_own
+from vle_bench.data.prepare.own.problems import OF_CHECK, Problems
 from vle_bench.data.prepared import Manifest, open_prepared
 from vle_bench.errors import RequestError
 from vle_bench.metrics.vqa import IN_WORDS
@@ -38,7 +39,7 @@ def check(given: str, choices: Choices) -> None:
         RequestError: there are problems; nothing could be prepared without leaving them out.
     """
     own = opened(given, choices)
-    problems = Problems("skip", "skip")
+    problems = Problems("skip", "skip", OF_CHECK)
     try:
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / (own.spec.name or NAMELESS)
@@ -49,8 +50,10 @@ def check(given: str, choices: Choices) -> None:
     finally:
         for line in problems.lines():
             print(line)
-    if count := len(problems.lines()):
-        raise RequestError(f"{given}: {count:,} problems; nothing was written")
+    if problems.lines():
+        raise RequestError(
+            f"{given}: {problems.counted()}; nothing was written; {problems.skipped_by()}"
+        )
     print("no problems; nothing was written")
 
 

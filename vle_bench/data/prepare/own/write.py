@@ -8,9 +8,9 @@ import pyarrow.compute as pc
 
 from vle_bench.data.official.further import OFFICIAL_ID
 from vle_bench.data.prepare.manifest import Choices
-from vle_bench.data.prepare.own.check import Problems
 from vle_bench.data.prepare.own.choices import choice_questions, count_choices
 from vle_bench.data.prepare.own.objects import count_objects, has_boxes
+from vle_bench.data.prepare.own.problems import Problems
 from vle_bench.data.prepare.questions import count, texts_of
 from vle_bench.data.prepare.shards import (
     Source,
