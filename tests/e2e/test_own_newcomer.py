@@ -73,7 +73,8 @@ def test_each_fault_is_named_and_the_rest_trains(here):
         lines = [one for one in shown.splitlines() if one.startswith(f"daten.csv: row {number}: ")]
         assert len(lines) == 1 and message in lines[0], (number, lines)
     assert errors.splitlines()[-1] == (
-        f"vle-bench: my.yaml: {len(WRONG)} problems; nothing was written"
+        f"vle-bench: my.yaml: {len(WRONG)} problems; nothing was written; --on-bad-record skip "
+        "--on-bad-image skip leave such rows out"
     )
     assert "q" in shown.splitlines()[0].split(":")[0]  # ids as the user gave them
     run("prepare", "own", "my.yaml", "--output", "out", cwd=here, code=2)

@@ -461,7 +461,9 @@ def test_python(work):
     ]
     shown = [execute([sys.executable, "-c", program], work) for program in programs]
     assert "'labelled': True" in shown[0]  # own-data.md
-    assert len(shown) == 4 and "'answer':" in shown[-1] and "'score':" in shown[-1]
+    asked = open_prepared(work / "data" / "of-python").questions("val")
+    assert shown[1].splitlines() == [f"{row['question_id']} {row['question']}" for row in asked]
+    assert len(shown) == 5 and "'answer':" in shown[-1] and "'score':" in shown[-1]
 
 
 def test_every_link_leads_to_a_file():
