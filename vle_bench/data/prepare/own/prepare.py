@@ -99,8 +99,10 @@ def from_dataset(
     """
     values = {"source": MEMORY, "columns": columns or {}, **keys}
     spec = validated(Spec, values, MEMORY)
-    if "skip" in (on_bad_record, on_bad_image):
-        choices = replace(choices, on_bad_record=on_bad_record, on_bad_image=on_bad_image)
+    if on_bad_record == "skip":
+        choices = replace(choices, on_bad_record=on_bad_record)
+    if on_bad_image == "skip":
+        choices = replace(choices, on_bad_image=on_bad_image)
     own = Own(spec, split_tables(spec, dataset_tables(MEMORY, dataset)), choices)
     if output is None:
         import datasets
