@@ -136,3 +136,48 @@ def test_a_model_is_scored_on_other_data_with_its_own_answers(work, runs):
     rows = [line for line in table.splitlines() if "own-vle-tiny (" in line]
     assert "trained on csv" in rows[-1] and "⇄" in rows[-1]
     assert "never ranked among the models of this one" in table
+
+
+def test_another_version_of_the_data_is_other_data(work, runs):
+    """Its name is that of the training data; the hash says that its splits are others."""
+    spec = {"source": "csv/data.csv", "name": "csv", "splits": {"train": 0.4, "test": 0.6}}
+    (work / "again.yaml").write_text(json.dumps(spec), encoding="utf-8")
+    run("prepare", "own", "again.yaml", "--output", "data/again", cwd=work)
+    first, again = (open_prepared(work / "data" / name) for name in ("csv", "again"))
+    name = f"csv-{again.manifest.hash[:8]}"
+    assert again.manifest.name == first.manifest.name == "csv" and name != "csv"
+    own = (runs["other"] / "results" / "vqa.test.json").read_bytes()
+    command = ("evaluate", "runs/other", "--data", "data/again", "--split", "test")
+    shown, said = run(*command, cwd=work)
+    path = runs["other"] / "results" / f"vqa.test@{name}.json"
+    assert (runs["other"] / "results" / "vqa.test.json").read_bytes() == own
+    record = load_record(path)
+    seen = set(first.questions("train")["image_id"]) & set(again.questions("test")["image_id"])
+    assert seen and f"{len(seen)} of its pictures are among those of the training" in said
+    assert record.contaminated is True and record.transferred and not record.ranked
+    assert f"on test of {name}" in shown
+    assert f"trained on csv-{first.manifest.hash[:8]}: never ranked" in shown
+    run("report", "runs/other", "--split", "test", "--data", "data/again", cwd=work)
+    page = (runs["other"] / f"report.vqa.test@{name}.html").read_text(encoding="utf-8")
+    assert f"on train of csv-{first.manifest.hash[:8]} (seed" in page
+    assert f"questions of test of {name}." in page
+    card = (runs["other"] / "last" / "README.md").read_text(encoding="utf-8")
+    assert "for the task `vqa` on csv, splits `train`" in card and "own data" not in card
+    assert f"| {name} | test (contaminated) | accuracy |" in card
+    assert "| csv | test | accuracy |" in card
+    assert f"{name} is not what the model was trained on" in card
+    shown, _ = run("table", "--add", str(path.relative_to(work)), cwd=work)
+    assert f"test@{name}.seed-1" in shown and "not ranked, it would be at place" in shown
+
+
+def test_copies_that_cannot_be_looked_for_are_not_known(work, runs):
+    """The training data were prepared anew in their place: nobody knows what they held."""
+    shutil.copytree(runs["csv"], work / "runs" / "moved")
+    recipe = work / "runs" / "moved" / "recipe.yaml"
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(text.replace("data/csv", "data/gone"), encoding="utf-8")
+    command = ("evaluate", "runs/moved", "--data", "data/shouted", "--split", "val")
+    _, said = run(*command, cwd=work)
+    assert "was not looked at" in said
+    record = load_record(work / "runs/moved/results/vqa.val@shouted.json")
+    assert record.contaminated is None and not record.ranked

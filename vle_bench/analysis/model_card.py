@@ -1,5 +1,6 @@
 """The model card and the scores of a checkpoint on the hub, from the records of its run."""
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from vle_bench.atomic import file_sha256
 from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.record import Metric, Record, load_record, picked_on
+from vle_bench.evaluation.request import NO_NAME
 from vle_bench.json_files import Row, read_json
 from vle_bench.metrics.numbers import percent, percent_range
 from vle_bench.model_families import FAMILIES as ROWS
@@ -73,7 +75,7 @@ def write_card(folder: Path, recipe: Recipe, digest: str, records: Sequence[Reco
     if card.is_file() and WRITTEN not in card.read_text(encoding="utf-8", errors="replace"):
         print(f"{card}: not written by vle-bench, left alone", file=sys.stderr)
         return
-    ranked = [record for record in records if not record.contaminated]
+    ranked = [record for record in records if record.contaminated is False]
     lines = "\n".join(body(folder, recipe, digest, records))
     text = f"---\n{metadata(recipe, ranked).to_yaml()}\n---\n\n{lines}\n"
     with atomic.sole_writer(folder):
@@ -104,7 +106,7 @@ def entry(record: Record, name: str, metric: Metric) -> EvalResultEntry:
     """
     interval = f", 95 % interval {percent_range(metric.interval)}" if metric.interval else ""
     return EvalResultEntry(
-        dataset_id=f"vle-bench/{record.data['source']}",
+        dataset_id=f"vle-bench/{dataset_id(record)}",
         task_id=f"{record.task}.{record.split}.{name}",
         value=float(percent(metric.value)),
         notes=f"percent of {n_of(record, metric):,}{interval}; {OWN_NAME}",
@@ -120,7 +122,7 @@ def metadata(recipe: Recipe, ranked: Sequence[Record]) -> ModelCardData:
         EvalResult(
             task_type=CATALOGUE[record.task].hub_task,
             task_name=record.task,
-            dataset_type=record.data["source"],
+            dataset_type=dataset_id(record),
             dataset_name=data_of(record),
             dataset_split=record.split,
             metric_type=name,
@@ -144,7 +146,7 @@ def metadata(recipe: Recipe, ranked: Sequence[Record]) -> ModelCardData:
 def body(folder: Path, recipe: Recipe, digest: str, records: Sequence[Record]) -> list[str]:
     """The card's text, a line each."""
     config, training = (read_json(folder / name) for name in ("config.json", TRAINING_FILE))
-    source = SOURCES[recipe.data.source].title
+    source = training.get("data", {}).get("name", SOURCES[recipe.data.source].title)
     start = (
         f"fine-tuned from `{Path(recipe.model.checkpoint).name}`"
         if recipe.model.checkpoint
@@ -229,6 +231,13 @@ def score_lines(records: Sequence[Record]) -> list[str]:
             f"**Contaminated: the model was trained on images of {', '.join(splits)}. Its score "
             "there says nothing about other data, and is never ranked.**",
         ]
+    for record in records:
+        if record.other_data:
+            lines += [
+                "",
+                f"{data_of(record)} is not what the model was trained on ({record.trained_on}): "
+                f"its score on {record.split} is never ranked among models of these data.",
+            ]
     picked = dict.fromkeys(picked_on(record) for record in records if not record.contaminated)
     return [*lines, "", *picked]
 
@@ -262,8 +271,17 @@ def training_lines(training: Row, digest: str) -> list[str]:
 
 
 def data_of(record: Record) -> str:
+    """Return a dataset's title; of one's own data their name, with the hash if it is ambiguous."""
     source = record.data["source"]
+    if "name" in record.data:
+        return record.other_data or record.data_name
     return SOURCES[source].title if source in SOURCES else source
+
+
+def dataset_id(record: Record) -> str:
+    """Return the name of the data in an id. The hub takes scores of one id and split for one's."""
+    own = re.sub(NO_NAME, "-", data_of(record), flags=re.A).strip("-.")
+    return own if "name" in record.data and own else record.data["source"]
 
 
 def n_of(record: Record, metric: Metric) -> int:

@@ -8,6 +8,7 @@ from datasets import Dataset
 
 from vle_bench.data.prepared import PreparedData, read_manifest
 from vle_bench.errors import RequestError, RunFailed
+from vle_bench.evaluation.data_names import name_in
 from vle_bench.evaluation.record import ROUNDING, Record, ids_digest, load_record
 from vle_bench.evaluation.request import predictions_file, record_file
 from vle_bench.evaluation.vcr_join import evaluated
@@ -94,13 +95,17 @@ def read_evaluation(
 
 
 def other_data(run: Path, task: str, split: str, data: Path | None) -> str | None:
-    """Return the name of prepared data if the run was scored on them without training on them."""
+    """Return the name of prepared data if the run was scored on them without training on them.
+
+    It is `other_name`: data of the training's name have their hash in it.
+    """
     manifest = None if data is None else data / "manifest.json"
     if manifest is None or not manifest.is_file():
         return None
     identity = read_manifest(manifest).identity
-    name = identity.get("name", identity["source"])
-    return name if record_file(run, task, split, name).is_file() else None
+    name = name_in(identity)
+    names = (f"{name}-{identity['manifest_hash'][:8]}", name)
+    return next((n for n in names if record_file(run, task, split, n).is_file()), None)
 
 
 def read_recipe(run: Path) -> Recipe:

@@ -61,9 +61,7 @@ def write_report(
         examples = examples_of(evaluation)
         progress.advance()
     record = evaluation.record
-    result = record_file(
-        run, record.task, record.split, record.data_name if record.transferred else None
-    )
+    result = record_file(run, record.task, record.split, record.other_data)
     target = output or run / f"report.{result.stem}.html"
     count, mistakes = mistake_cards(evaluation, examples)
     missing_logs, drawings = curve_charts(evaluation.runs)
@@ -110,6 +108,7 @@ def introduction(evaluation: Evaluation) -> str:
     size = f" of {record.model['parameters']:,} parameters" if "parameters" in record.model else ""
     steps = f", {record.training['steps']:,} steps" if "steps" in record.training else ""
     splits = " and ".join(record.training_splits)
+    of = f" of {record.other_data}" if record.other_data else ""
     if record.kind == "elsewhere":
         known = f"on {splits}" if splits else "on what is not known"
         trained = (
@@ -119,10 +118,10 @@ def introduction(evaluation: Evaluation) -> str:
     else:
         trained = (
             f"trained by the recipe {record.recipe['name']} on {splits} of "
-            f"{record.data_name} (seed {record.seed}{steps})"
+            f"{record.trained_on or record.data_name} (seed {record.seed}{steps})"
         )
     return (
-        f"A model{size}, {trained}, answers the {record.n:,} questions of {record.split}. "
+        f"A model{size}, {trained}, answers the {record.n:,} questions of {record.split}{of}. "
         f"{picked_on(record)}"
     )
 

@@ -245,6 +245,7 @@ def training(run: Run, ways: Ways, count: int, bar: Bar) -> Measured:
 def evaluation(run: Run, ways: Ways, count: int, batch_size: int, bar: Bar) -> Measured:
     """Time what `vle_bench.evaluation.evaluate.predict` does, batch by batch, in every way."""
     run.model.eval()
+    task = run.task.for_inputs(run.input_settings)
     questions = run.data.questions(run.recipe.data.evaluate)
     collate = run.task.collator(run.reading(questions, choose(run.data, run.processor)[0]))
     chosen = itertools.cycle(run.task.evaluation_batches(questions, batch_size))
@@ -253,7 +254,7 @@ def evaluation(run: Run, ways: Ways, count: int, batch_size: int, bar: Bar) -> M
     def answer(batch: Batch) -> None:
         with run.accelerator.autocast():
             logits = output_of(run.model, batch, run.accelerator.device).logits
-        run.task.predictions(logits, batch["ids"], run.data.labels)
+        task.predictions(logits, batch["ids"], run.data.labels)
 
     for number in range(-1, count):
         started = time.perf_counter()

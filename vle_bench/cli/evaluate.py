@@ -258,6 +258,7 @@ def score(
     """Score one checkpoint, or record the server's scores: the record, and the files written."""
     from vle_bench.analysis.model_card import write_cards
     from vle_bench.data.prepared import read_manifest
+    from vle_bench.evaluation.data_names import other_name
     from vle_bench.evaluation.evaluate import evaluate_checkpoint
     from vle_bench.evaluation.other_models import task_asked
     from vle_bench.evaluation.published_checkpoint import (
@@ -265,7 +266,6 @@ def score(
         read_training,
         trained_on,
     )
-    from vle_bench.evaluation.record import same_dataset
     from vle_bench.evaluation.server_result import record_server_result
     from vle_bench.models.pretrained import resolve
 
@@ -276,8 +276,7 @@ def score(
         trained = trained_on(resolve(checkpoint), read_training(resolve(checkpoint)))
         manifest = request.data_root / "manifest.json"  # opening the data says if it is missing
         data = read_manifest(manifest).identity if manifest.is_file() else trained
-        if trained and not same_dataset(trained, data):
-            other_data = data.get("name", data["source"])
+        other_data = other_name(data, trained)
     target = output or record_file(run, name, split, other_data)
     if not is_elsewhere(checkpoint):
         weights = resolve(checkpoint) / "model.safetensors"

@@ -35,7 +35,7 @@ def print_record(record: "Record") -> None:
     """Print the scores of a record, overall and by kind of question, and what limits them."""
     from vle_bench.evaluation.record import precision_of
 
-    where = f"{record.split} of {record.data_name}"
+    where = f"{record.split} of {record.other_data or record.data_name}"
     print(f"\n{record.model['name']} on {where}, {record.n:,} examples")
     print_rows([(name, m.value, m.interval, m.n) for name, m in record.metrics.items()])
     for kind, groups in record.breakdown.items():

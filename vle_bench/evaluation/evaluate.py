@@ -19,6 +19,7 @@ from vle_bench.data.splits import seen
 from vle_bench.errors import RequestError, RunFailed, few
 from vle_bench.evaluation import other_models, published_checkpoint
 from vle_bench.evaluation.copies import copies
+from vle_bench.evaluation.data_names import same_dataset
 from vle_bench.evaluation.precision import autocast, device_name, scoring_precision, set_tf32
 from vle_bench.evaluation.provenance import code_version, library_versions
 from vle_bench.evaluation.published_checkpoint import (
@@ -33,7 +34,6 @@ from vle_bench.evaluation.record import (
     Record,
     Training,
     ids_digest,
-    same_dataset,
 )
 from vle_bench.evaluation.request import (
     Request,
@@ -342,6 +342,9 @@ def record_of(
     trained = training_data(loaded)
     trained_splits = described.training_splits
     shared = copies(loaded.folder, trained, trained_splits, loaded.data, split)
+    contaminated = None if shared is None else bool(shared)
+    if shared == 0:
+        contaminated = was_seen(data, split, trained, trained_splits)
     say_copies(shared, f"{split} of {loaded.request.data_root}", accelerator)
     return Record(
         kind="elsewhere" if training is None else "run",
@@ -362,7 +365,7 @@ def record_of(
         training=training.progress.model_dump(exclude_unset=True) if training else {},
         training_splits=trained_splits,
         training_data=trained,
-        contaminated=True if shared else was_seen(data, split, trained, trained_splits),
+        contaminated=contaminated,
         model={
             **described.model,
             "parameters": sum(p.numel() for p in loaded.model.parameters()),

@@ -2,13 +2,14 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vle_bench.errors import RequestError
+from vle_bench.evaluation.data_names import name_in, other_name, same_dataset
 from vle_bench.json_files import JsonObject, loads, reading
 from vle_bench.tasks.predictions import Id
 
@@ -220,12 +221,17 @@ class Record(Group):
     @property
     def data_name(self) -> str:
         """Return the name of the scored data: the user's name for their own, else the dataset's."""
-        return self.data.get("name", self.data["source"])
+        return name_in(self.data)
+
+    @property
+    def other_data(self) -> str | None:
+        """Return `other_name` of the scored data: None for a model of these data."""
+        return other_name(self.data, self.training_data)
 
     @property
     def trained_on(self) -> str:
         """Return the name of the training data; empty if they are not known."""
-        return self.training_data.get("name", self.training_data.get("source", ""))
+        return other_name(self.training_data, self.data) or name_in(self.training_data)
 
     @property
     def transferred(self) -> bool:
@@ -293,11 +299,6 @@ def check_names(recipe: dict[str, str], name: str) -> None:
     for key, value in recipe.items():
         if not re.fullmatch(name if key == "name" else PARTS, value):
             raise ValueError(f"recipe.{key}: {value!r} is no name")
-
-
-def same_dataset(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    """Return whether two `data` are of one dataset, prepared in whichever way."""
-    return all(one.get(key) == other.get(key) for key in ("source", "name"))
 
 
 def flattered(record: Record) -> bool:

@@ -102,6 +102,14 @@ class Experiment:
         return f"{signed(self.difference, 2)}, {side} ±{tolerance:f}"
 
 
+def trained_elsewise(record: Record) -> tuple[str, str]:
+    """Return name and, of a user's own, hash of training data that are not the scored ones."""
+    if not record.transferred:
+        return "", ""
+    own = record.training_data if "name" in record.training_data else {}
+    return record.trained_on, own.get("manifest_hash", "")
+
+
 def experiments(records: Iterable[Record]) -> list[tuple[Record, ...]]:
     """Group records by experiment, each ordered by seed; best first, unranked ones last.
 
@@ -121,7 +129,7 @@ def experiments(records: Iterable[Record]) -> list[tuple[Record, ...]]:
             record.split,
             record.data["source"],
             record.data["manifest_hash"],
-            record.transferred,
+            *trained_elsewise(record),
             record.primary_metric,
             record.contaminated,
             record.of_unknown_training,

@@ -7,15 +7,15 @@ from vle_bench import atomic, strict_yaml
 from vle_bench.data.sources import PREPARED, SOURCES
 from vle_bench.data.splits import names, overlap
 from vle_bench.errors import RequestError
+from vle_bench.evaluation.data_names import same_dataset
 from vle_bench.evaluation.record import (
     Record,
     flattered,
     ids_digest,
     load_record,
     parse_record,
-    same_dataset,
 )
-from vle_bench.evaluation.request import evaluation_folder, predictions_file
+from vle_bench.evaluation.request import OTHER, evaluation_folder, predictions_file
 from vle_bench.json_files import reading
 from vle_bench.leaderboard.published import Published, load_published
 from vle_bench.tasks.catalogue import CATALOGUE, tasks_of
@@ -23,6 +23,8 @@ from vle_bench.tasks.predictions import read_predictions
 
 # Fields that may differ between two evaluations of one checkpoint with the same result
 CIRCUMSTANCES = {"seconds", "command", "device", "processes", "batch_size", "libraries", "code"}
+
+NO_DATA_NAME = r"[^\w.@-]+"  # characters that are in no part of a file's name
 
 
 def load_records(root: Path, published: Published) -> dict[Path, Record]:
@@ -89,7 +91,7 @@ def check_record(
             what = "predictions" if record.kind == "external" else "recipe, seed"
             raise RequestError(
                 f"{path}: a duplicate of {place}: the same {what}, split and task; "
-                "records are never replaced"
+                f"records are never replaced: to correct one, remove {place} and add again"
             )
         same_manifest = other.data["manifest_hash"] == record.data["manifest_hash"]
         same_data = same_manifest and other.split == split
@@ -158,9 +160,8 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
     else:
         name, end, digest = record.model["name"], record.kind, record.identity
     name = re.sub(r"[ ,:()]+", "-", name.replace(" + ", "+")).strip("-")
-    name = f"{name}.{record.split}.{end}"
     digests = "+".join(part[:8] for part in digest.split(" + "))
-    target = root / "results" / record.task / f"{name}.{digests}.json"
+    names = [f"{name}.{record.split}{data}.{end}.{digests}.json" for data in data_parts(record)]
     published = load_published(root)
     others = load_records(root, published)
     check_record(path, record, {}, published)
@@ -168,8 +169,13 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
         if record.model_dump(exclude=CIRCUMSTANCES) == other.model_dump(exclude=CIRCUMSTANCES):
             return place, ["exists already, with the same figures"]
     check_record(path, record, others, published)
-    if target.exists():
-        raise RequestError(f"{target}: another record is there, and records are never replaced")
+    places = [root / "results" / record.task / name for name in names]
+    target = next((place for place in places if not place.exists()), None)
+    if target is None:
+        raise RequestError(
+            f"{places[-1]}: another record is there, and records are never replaced: to correct "
+            "it, remove that file and add again"
+        )
     atomic.write_bytes(target, content)
     marks = ["marked contaminated: its split was trained on"] * bool(record.contaminated)
     marks += ["marked: its split picked the checkpoint too"] * flattered(record)
@@ -186,6 +192,17 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
     return target, marks + [f"not taken in: {', '.join(beside)}; each is added by its path"] * bool(
         beside
     )
+
+
+def data_parts(record: Record) -> list[str]:
+    """Return the parts of a stored name that name the data, the longer one for a name in use.
+
+    Empty for the data of the training. A checkpoint has a record for each data that it is scored
+    on, and their splits have the same names.
+    """
+    other = "" if record.other_data is None else f"{OTHER}{record.other_data}"
+    named = f"{OTHER}{record.data_name}-{record.data['manifest_hash'][:8]}"
+    return [re.sub(NO_DATA_NAME, "-", part, flags=re.A) for part in dict.fromkeys((other, named))]
 
 
 def check_predictions(path: Path, record: Record) -> None:

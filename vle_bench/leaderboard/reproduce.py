@@ -60,6 +60,7 @@ def measured(what: str, root: Path) -> list[Measured]:
         path: record
         for path, record in records.items()
         if record.kind == "run"
+        and not record.transferred
         and record.split == expect.split
         and record.task == recipe.task
         and (run or is_of(record, recipe))

@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 
-from vle_bench.evaluation.record import Record, same_dataset
+from vle_bench.evaluation.data_names import same_dataset
+from vle_bench.evaluation.record import Record
 from vle_bench.leaderboard.experiments import Experiment, experiments
 from vle_bench.leaderboard.published import Published, load_published
 from vle_bench.leaderboard.records import load_records
 from vle_bench.leaderboard.tables import parts_of
-from vle_bench.metrics.numbers import percent
+from vle_bench.metrics.numbers import rounded
 
 
 def standing(path: Path, root: Path) -> list[str]:
@@ -50,20 +51,28 @@ def rivals(
             continue
         if not same_dataset(first.data, record.data):
             continue
-        if "name" in record.data and first.data["manifest_hash"] != record.data["manifest_hash"]:
-            continue
         scores.append((100 * part.exact_mean, first.title))
     return sorted(scores, key=lambda score: (-score[0], score[1]))
 
 
 def line_of(record: Record, task: str, own: Experiment, others: list[tuple[Decimal, str]]) -> str:
-    """Describe a place: `vqa on test of easy-vqa: 88.10, place 3 of 6, after A 93.78, before B`."""
+    """Describe a place: `vqa on test of easy-vqa: 88.10, place 3 of 6, after A 93.78, before B 87`.
+
+    Figures that are the same to two decimals share their places: `place 3 to 4 of 6, level with C`.
+    """
     value = 100 * own.exact_mean
-    better = [score for score in others if score[0] > value]
-    worse = [score for score in others if score[0] <= value]
-    place = f"place {len(better) + 1} of {len(others) + 1}"
-    sides = [f"after {name} {score:.2f}" for score, name in better[-1:]]
-    sides += [f"before {name} {score:.2f}" for score, name in worse[:1]]
+    shown = Decimal(rounded(value, 2))  # two figures that read the same are level
+    rounded_others = [(Decimal(rounded(score, 2)), name) for score, name in others]
+    better = [score for score in rounded_others if score[0] > shown]
+    level = [name for score, name in rounded_others if score == shown]
+    worse = [score for score in rounded_others if score[0] < shown]
+    first = len(better) + 1
+    last = f" to {first + len(level)}" if level else ""
+    sides = [f"after {name} {score}" for score, name in better[-1:]]
+    sides += [f"level with {' and '.join(level)}"] if level else []
+    sides += [f"before {name} {score}" for score, name in worse[:1]]
+    place = f"place {first}{last} of {len(others) + 1}"
     ranked = [] if record.ranked else ["not ranked, it would be at"]
-    where = f"{task} on {record.split} of {record.data_name}: {percent(own.mean)}"
+    name = record.other_data or record.data_name
+    where = f"{task} on {record.split} of {name}: {rounded(value, 2)}"
     return ", ".join([where, " ".join([*ranked, place]), *sides])

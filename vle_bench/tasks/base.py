@@ -108,6 +108,10 @@ class Task(Protocol):
         """Return the task that scores with the metric that these data ask for."""
         ...
 
+    def for_inputs(self, input_settings: Settings) -> "Task":
+        """Return the task that reads the logits of a model with these `input_settings`."""
+        ...
+
     def check(self, data: Data, split: str, input_settings: Settings) -> None:
         """Check before training that the model can represent every example of the split.
 

@@ -55,6 +55,9 @@ class Choice:
             )
         return data
 
+    def for_inputs(self, input_settings: Settings) -> Task:
+        return self
+
     def for_data(self, data: PreparedData) -> Task:
         """Return the task with types for objects where the data have boxes."""
         return replace(self, num_token_types=NUM_TOKEN_TYPES) if data.tagged else self

@@ -52,8 +52,7 @@ class PreTraining:
     objectives: tuple[str, ...] = OBJECTIVES
 
     def predict(self, inference: Inference) -> list[Prediction]:
-        task = replace(self, objectives=chosen(inference.input_settings))
-        return predict_in_batches(task, inference)
+        return predict_in_batches(self.for_inputs(inference.input_settings), inference)
 
     def open(self, root: Path) -> PreparedData:
         data = open_prepared(root)
@@ -64,6 +63,9 @@ class PreTraining:
                 f"{self.name} needs pairs of pictures and texts (`prepare {known}`)"
             )
         return data
+
+    def for_inputs(self, input_settings: Settings) -> Task:
+        return replace(self, objectives=chosen(input_settings))
 
     def for_data(self, data: PreparedData) -> Task:
         return self

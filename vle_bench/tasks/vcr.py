@@ -69,6 +69,9 @@ class VCR:
             raise RequestError(f"{root}: holds prepared {source}, {self.name} needs {known}")
         return data
 
+    def for_inputs(self, input_settings: Settings) -> Task:
+        return self
+
     def for_data(self, data: PreparedData) -> Task:
         return self
 

@@ -88,6 +88,9 @@ class VQA:
             )
         return data
 
+    def for_inputs(self, input_settings: Settings) -> Task:
+        return self
+
     def for_data(self, data: PreparedData) -> Task:
         row, metric = SOURCES.get(data.manifest.source), data.manifest.metric or OFFICIAL
         if row is None:

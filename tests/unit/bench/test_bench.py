@@ -199,6 +199,13 @@ def test_a_report(recipe, capsys):
     assert capsys.readouterr().out == ""  # the bar is on stderr
 
 
+def test_some_of_the_objectives_of_pretraining():
+    objectives = [f"model.objectives.{name}=0" for name in ("itm", "mpc", "pbc")]
+    recipe = load_recipe("pretrain/vle-tiny", [*SMALL, *objectives])
+    report = run_bench(recipe, 1, 8, synthetic="asked for")
+    assert report["evaluation"]["samples_per_second"] > 0
+
+
 @pytest.mark.parametrize(
     ("recipe", "overrides", "low", "high"),
     [

@@ -17,6 +17,7 @@ from vle_bench.evaluation.copies import contents, copies
 def work(tmp_path_factory):
     """One's own data of 12 pictures; others that have two of them under other names."""
     folder = tmp_path_factory.mktemp("copies")
+    (folder / "again").mkdir()
     rows = easy_rows(16)
     pictures = sorted({row["image"] for row in rows})
     own(folder, "first", [row for row in rows if row["image"] in pictures[:12]])
@@ -49,6 +50,18 @@ def test_the_same_bytes_are_found_under_another_name(work):
     folder, _ = work
     assert counted(folder, "second") == 2
     assert counted(folder, "first") == 0  # the splits of one's own data share no picture
+
+
+def test_another_version_of_the_data_is_looked_through(work):
+    """It has the name of the first, and a split of it may hold what the other's training split held."""
+    folder, _ = work
+    root = folder / "again" / "first"
+    rows = [json.loads(line) for line in (folder / "first.jsonl").read_text().splitlines()]
+    shared = sorted({row["image"] for row in rows})[:3]
+    own(root.parent, "first", [row for row in rows if row["image"] in shared])
+    again, first = (open_prepared(place).manifest for place in (root, folder / "first"))
+    assert again.name == first.name and again.hash != first.hash
+    assert counted(folder, root) == 3
 
 
 def test_a_dataset_by_name_is_read_for_its_pictures(work):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from vle_bench.errors import RequestError
+from vle_bench.evaluation.data_names import other_name, same_dataset
 from vle_bench.evaluation.record import SCHEMA_VERSION, ids_digest, load_record, precision_of
 
 VERSIONS = Path(__file__).parents[2] / "golden" / "records"
@@ -216,3 +217,26 @@ def test_the_digest_is_of_the_set_of_ids() -> None:
     assert ids_digest(["val-1", "val-10"]) != ids_digest(["val-11", "val-0"])
     # printf '1\n2\n' | sha256sum
     assert ids_digest([1, 2]) == "a6e2b7a040683432de03a18fd8a1939a2fdf82585b364bfc874bdd4095c4cae1"
+
+
+def test_data_of_one_name_are_told_apart_by_their_hash(tmp_path: Path) -> None:
+    """Another version of one's data has its name, and other splits: no score of it is one of the first."""
+    first, second = (
+        {"source": "own", "name": "mine", "manifest_hash": digit * 64} for digit in "12"
+    )
+    other = {"source": "own", "name": "theirs", "manifest_hash": "3" * 64}
+    unknown = {"source": "own", "name": "mine"}
+    vqav2 = [{"source": "vqav2", "manifest_hash": digit * 64} for digit in "12"]
+    assert same_dataset(first, first) and not same_dataset(first, second)
+    # Earlier versions wrote no hash; a dataset by name has the same splits however it is prepared.
+    assert same_dataset(first, unknown) and same_dataset(unknown, second) and same_dataset(*vqav2)
+    names = [other_name(data, first) for data in (first, unknown, second, other, vqav2[0])]
+    assert names == [None, None, "mine-22222222", "theirs", "vqav2"]
+    assert other_name(first, {}) is None and other_name({}, first) is None
+    values = {"data": second, "training_data": first, "schema_version": 7}
+    record = load_record(changed(tmp_path, lambda old: old.update(values)))
+    assert record.transferred and not record.ranked
+    assert (record.other_data, record.trained_on) == ("mine-22222222", "mine-11111111")
+    record.training_data = unknown
+    assert not record.transferred and record.ranked
+    assert (record.other_data, record.trained_on) == (None, "mine")

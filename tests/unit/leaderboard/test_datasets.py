@@ -5,6 +5,7 @@ from pathlib import Path
 from tests.unit.leaderboard.test_experiments import record
 from vle_bench.data.sources import FURTHER, SOURCES
 from vle_bench.leaderboard.data_tables import pages
+from vle_bench.leaderboard.experiments import experiments
 from vle_bench.leaderboard.published import load_published
 from vle_bench.metrics.answers import ALL_ACCURACIES, ALL_IN_WORDS
 
@@ -49,3 +50,21 @@ def test_every_metric_has_words():
     assert {*ALL_IN_WORDS} == {*ALL_ACCURACIES}
     assert {*FURTHER} >= {"gqa", "okvqa", "aokvqa", "aokvqa-choices"}
     assert "vqav2" not in FURTHER and all(SOURCES[name].form == "vqa" for name in FURTHER)
+
+
+def test_a_model_of_another_version_of_the_data_is_marked_and_not_ranked():
+    one, two = ({"source": "own", "name": "mine", "manifest_hash": digit * 16} for digit in "12")
+    tables_of_own = pages(
+        PUBLISHED,
+        [record(0.9, data=two, training_data=one), record(0.4, 1, data=two, training_data=two)],
+    )
+    (table,) = next(page.tables for page in tables_of_own if page.name == "own")
+    names = [row[0] for row in texts(table)]
+    assert "⇄" not in names[0] and "⇄" in names[1] and "trained on mine-11111111" in names[1]
+
+
+def test_models_of_two_versions_of_the_data_are_no_seeds_of_one():
+    scored = {"source": "own", "name": "theirs", "manifest_hash": "3" * 16}
+    trained = [{"source": "own", "name": "mine", "manifest_hash": digit * 16} for digit in "12"]
+    runs = [record(0.5, i, data=scored, training_data=data) for i, data in enumerate(trained)]
+    assert len(experiments(runs)) == 2 and len(experiments(runs[:1])) == 1

@@ -15,6 +15,7 @@ from vle_bench.leaderboard.points import drawings
 from vle_bench.leaderboard.published import load_published
 from vle_bench.leaderboard.records import add_record, load_records
 from vle_bench.leaderboard.render import render, write_tables
+from vle_bench.leaderboard.standing import standing
 from vle_bench.recipe.load import load_recipe
 
 ROOT = Path(__file__).parents[3]
@@ -611,6 +612,72 @@ def test_marks_are_told_when_a_record_is_taken_in(tmp_path: Path) -> None:
     assert marks == [
         "marked contaminated: its split was trained on",
         "marked: its code had changes that are in no commit",
+    ]
+
+
+def test_records_on_other_data_stand_beside_the_own(tmp_path: Path) -> None:
+    """The same run on the same split of other data, also of another version of its own."""
+    root = folder(tmp_path / "leaderboards")
+    mine, again, other = (
+        {"source": "own", "name": name, "manifest_hash": digit * 64}
+        for name, digit in (("mine", "1"), ("mine", "2"), ("anders als", "3"))
+    )
+    later = other | {"manifest_hash": "4" * 64}
+    targets = []
+    for number, data in enumerate((mine, again, other, later)):
+        values = record("own", "test", 0.5, data=data, training_data=mine, n=9)
+        file = tmp_path / f"{number}.json"
+        file.write_text(json.dumps(values), encoding="utf-8")
+        targets.append(add_record(file, root)[0].name)
+        with pytest.raises(RequestError, match="a duplicate of"):
+            add_record(file, root)
+    parts = ("", "@mine-22222222", "@anders-als", "@anders-als-44444444")
+    assert targets == [f"vle-base-vqa.test{part}.seed-0.00000000.json" for part in parts]
+    assert len(load_records(root, load_published(root))) == 4
+
+
+def test_a_checkpoint_from_elsewhere_has_a_record_of_each_data(tmp_path: Path) -> None:
+    root = folder(tmp_path / "leaderboards")
+    model = {"name": "theirs", "checkpoint_sha256": "ab" * 32}
+    none = {"recipe": {}, "seed": None, "expect": None, "kind": "elsewhere", "model": model}
+    targets = []
+    for digit in "12":
+        data = {"source": "own", "name": "mine", "manifest_hash": digit * 64}
+        file = tmp_path / f"{digit}.json"
+        values = record("own", "test", 0.5, data=data, n=9) | none
+        file.write_text(json.dumps(values), encoding="utf-8")
+        targets.append(add_record(file, root)[0].name)
+    assert targets == [
+        f"theirs.test{data}.elsewhere.abababab.json" for data in ("", "@mine-22222222")
+    ]
+
+
+def test_a_duplicate_names_the_file_to_remove(tmp_path: Path) -> None:
+    root, run = folder(tmp_path / "leaderboards"), tmp_path / "run"
+    target, _ = add_record(run_folder(run, record("vqav2", "minival", 0.771)), root)
+    with pytest.raises(RequestError) as refused:
+        add_record(run, root)
+    assert str(refused.value).endswith(f"to correct one, remove {target} and add again")
+    target.unlink()
+    assert add_record(run, root)[0] == target
+
+
+def test_equal_figures_share_their_places(tmp_path: Path) -> None:
+    """33.33 of one is not before 33.33 of another; a third that reads 33.34 is."""
+    data = {"source": "own", "name": "mine", "manifest_hash": "1" * 64}
+    root = folder(
+        tmp_path / "leaderboards",
+        *(
+            record("own", "test", value, data=data, n=9, seed=seed)
+            | {"recipe": {"name": name, "hash": f"{seed}" * 16}}
+            for seed, (name, value) in enumerate((("a", 1 / 3), ("b", 0.333349), ("c", 0.33336)))
+        ),
+    )
+    shown = [standing(root / "results" / "vqa" / f"{n}.json", root)[0] for n in range(3)]
+    assert shown == [
+        "vqa on test of mine: 33.33, place 2 to 3 of 3, after c 33.34, level with b",
+        "vqa on test of mine: 33.33, place 2 to 3 of 3, after c 33.34, level with a",
+        "vqa on test of mine: 33.34, place 1 of 3, before b 33.33",
     ]
 
 

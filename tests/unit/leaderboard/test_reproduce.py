@@ -168,6 +168,11 @@ def test_other_data_is_another_row_and_another_expectation_is_told(work):
         ),
         ([record(0.7, split="test")], {}, "nothing is measured there yet"),
         (
+            [record(0.799, training_data={"source": "vqav2", "manifest_hash": "2"})],
+            {},
+            "nothing is measured there yet",
+        ),
+        (
             [record(0.799, contaminated=True)],
             {},
             "only contaminated records, which never count: runs/a/results/vcr_q2a.0.json",
