@@ -8,6 +8,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 
+from tests.miniature.pairs import write_captions
 from vle_bench.bench import bench
 from vle_bench.bench.bench import enough_memory, in_turn, run_bench
 from vle_bench.bench.flops import forward_flops
@@ -17,6 +18,8 @@ from vle_bench.bench.setup import config_of, with_synthetic_data
 from vle_bench.bench.table import disturbance, explained, loading_line, results_table
 from vle_bench.bench.time_shares import PARTS, Marks, watched
 from vle_bench.cli.app import main
+from vle_bench.data.prepare.captions import prepare as prepare_captions
+from vle_bench.data.prepare.manifest import AS_USUAL
 from vle_bench.errors import RunFailed
 from vle_bench.models import VLEConfig, VLEForVCRQ2A, VLEForVQA
 from vle_bench.recipe.load import load_recipe
@@ -199,10 +202,12 @@ def test_a_report(recipe, capsys):
     assert capsys.readouterr().out == ""  # the bar is on stderr
 
 
-def test_some_of_the_objectives_of_pretraining():
-    objectives = [f"model.objectives.{name}=0" for name in ("itm", "mpc", "pbc")]
-    recipe = load_recipe("pretrain/vle-tiny", [*SMALL, *objectives])
-    report = run_bench(recipe, 1, 8, synthetic="asked for")
+def test_some_of_the_objectives_of_pretraining(tmp_path):
+    options = {"--images": None, "--leave-out": None}
+    prepare_captions(str(write_captions(tmp_path / "files")), tmp_path / "data", AS_USUAL, options)
+    data = ["data.source=captions", f"data.root={tmp_path / 'data'}"]
+    recipe = load_recipe("pretrain/vle-tiny", [*SMALL, *data, "model.objectives={mlm: 1}"])
+    report = run_bench(recipe, 1, 8)
     assert report["evaluation"]["samples_per_second"] > 0
 
 
