@@ -5,7 +5,7 @@ A double key or NaN is refused, since a reader would silently drop a value or sp
 
 import gc
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
@@ -17,6 +17,7 @@ LONGEST = 1 << 20  # characters of a record at most; the longest official ones h
 SPACE = " \t\n\r"
 JsonObject = dict[str, Any]
 Row = JsonObject  # of prepared data
+Record = Mapping[str, Any]  # of an official file, which nobody changes
 SHOWN = 60  # characters of a wrong value that an error shows
 
 

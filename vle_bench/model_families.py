@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pkgutil import resolve_name
-from typing import Any, Literal
+from types import ModuleType
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ FAMILIES = {
 TRAINED = tuple(name for name, family in FAMILIES.items() if family.trained)
 
 
-def module_of(family: str) -> Any:
+def module_of(family: str) -> ModuleType:
     """Import the module of a family that is not VLE. Only now is torch imported."""
-    return resolve_name(str(FAMILIES[family].module))
+    module: ModuleType = resolve_name(str(FAMILIES[family].module))
+    return module

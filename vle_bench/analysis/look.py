@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from os.path import commonprefix
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -18,8 +17,9 @@ from vle_bench.data.prepared import PreparedData
 from vle_bench.data.splits import tables
 from vle_bench.errors import RequestError, closest
 from vle_bench.json_files import Row
+from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.pages.charts import histogram
-from vle_bench.pages.html import write_page
+from vle_bench.pages.html import Grid, write_page
 from vle_bench.progress import track
 from vle_bench.tasks.base import Collate
 from vle_bench.training.feed import Feed
@@ -51,6 +51,11 @@ class Look:
         if self.data.form == "choice":
             return look_choice
         return look_vqa if self.data.form == "vqa" else look_vcr
+
+    @property
+    def processor(self) -> VLEProcessor | None:
+        """The processor of the recipe's model."""
+        return None if self.feed is None else self.feed.processor
 
     @property
     def trained(self) -> bool:
@@ -138,7 +143,7 @@ def write_look(look: Look, output: Path, rows: NDArray[np.int64], seed: int) -> 
     Raises:
         RequestError: a picture or a record cannot be read.
     """
-    form, feed = look.form, look.feed
+    form, feed, processor = look.form, look.feed, look.processor
     image_rows = np.unique(np.asarray(look.questions["image_row"]))
     sides = [np.asarray(look.data.images[name])[image_rows] for name in ("width", "height")]
     sizes = np.stack(sides, 1)
@@ -150,7 +155,10 @@ def write_look(look: Look, output: Path, rows: NDArray[np.int64], seed: int) -> 
         facts += numbers.training_facts(feed, look.questions, look.trained, why)
         limit = feed.input_settings["max_text_length"]
         unlimited = look.collator(max_text_length=one.UNLIMITED)
-        measured = numbers.measure_lengths(look.questions, seed, look.collator(), unlimited, form)
+        unknown = feed.processor.tokenizer.unk_token_id
+        measured = numbers.measure_lengths(
+            look.questions, seed, look.collator(), unlimited, form, unknown
+        )
         facts += numbers.text_facts(measured, limit, len(look.questions))
         facts += numbers.picture_facts(sizes, feed.processor)
         title = "Tokens a text; the line is the limit"
@@ -158,11 +166,11 @@ def write_look(look: Look, output: Path, rows: NDArray[np.int64], seed: int) -> 
         steps = numbers.first_steps(feed)
     if "boxes" in look.data.images.column_names:
         boxes = look.data.images.select(image_rows)["boxes"]
-        facts += numbers.object_facts(boxes, sizes, feed and feed.processor)
+        facts += numbers.object_facts(boxes, sizes, processor)
     elif "boxes" in look.questions.column_names:  # each question its own
         place = np.searchsorted(image_rows, np.asarray(look.questions["image_row"]))
         boxes = look.questions["boxes"]
-        facts += numbers.object_facts(boxes, sizes[place], feed and feed.processor)
+        facts += numbers.object_facts(boxes, sizes[place], processor)
         facts += numbers.tag_facts(look.questions)
     write_page(
         output,
@@ -179,7 +187,7 @@ def write_look(look: Look, output: Path, rows: NDArray[np.int64], seed: int) -> 
     )
 
 
-def step_tables(steps: list[list[numbers.MicroBatch]]) -> tuple[Any, Any]:
+def step_tables(steps: list[list[numbers.MicroBatch]]) -> tuple[Grid, Grid]:
     """The tables of steps and of micro-batches."""
     return numbers.steps_table(steps), numbers.batches_table(steps)
 
@@ -192,7 +200,7 @@ def examples(look: Look, rows: NDArray[np.int64]) -> list[one.Example]:
     ]
 
 
-def views_of(look: Look) -> list[Any]:
+def views_of(look: Look) -> list[Collate]:
     """The collators of the first epochs of training; none where it changes nothing."""
     if look.feed is None or not look.trained:
         return []
@@ -203,7 +211,7 @@ def views_of(look: Look) -> list[Any]:
     return [split.collator(epoch) for epoch in range(EPOCHS)]
 
 
-def example(look: Look, index: int, collators: list[Any], count: int) -> one.Example:
+def example(look: Look, index: int, collators: list[Collate], count: int) -> one.Example:
     """One card.
 
     Args:
@@ -211,7 +219,7 @@ def example(look: Look, index: int, collators: list[Any], count: int) -> one.Exa
         collators: see `views_of`.
         count: number of examples on the page.
     """
-    form, feed, labels = look.form, look.feed, look.data.labels
+    form, feed, labels, processor = look.form, look.feed, look.data.labels, look.processor
     row: Row = look.questions[index]
     image: Row = look.data.images[row["image_row"]]
     if "boxes" in row:
@@ -225,7 +233,7 @@ def example(look: Look, index: int, collators: list[Any], count: int) -> one.Exa
         str(look.data.root),
         names,
         tags,
-        feed and feed.processor,
+        processor,
         pictures.side(pictures.STORED_SIDE, count),
     )
     card = one.Example(
@@ -237,11 +245,10 @@ def example(look: Look, index: int, collators: list[Any], count: int) -> one.Exa
         form.targets(row, labels),
         problems=form.problems(row),
     )
-    if feed is None or collate is None:
+    if feed is None or collate is None or processor is None:
         return card
     inputs = collate(np.array([index]))["inputs"]
     whole = look.collator(max_text_length=one.UNLIMITED)(np.array([index]))["inputs"]
-    processor = feed.processor
     pixels = pictures.denormalised(inputs["pixel_values"][0], processor.image_processor)
     objects: list[pictures.Object] = []
     if "object_patch_mask" in inputs and processor.patch_size:

@@ -1,7 +1,6 @@
 """Show multiple-choice questions on the page of `vle-bench look`."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -10,11 +9,12 @@ from numpy.typing import ArrayLike
 
 from vle_bench.analysis.look_examples import TypedTokens, token_rows
 from vle_bench.analysis.look_pictures import Tensors
-from vle_bench.data.collate import TaggedChoiceCollator
+from vle_bench.data.collate import QuestionChoiceCollator, TaggedChoiceCollator
 from vle_bench.data.tagged_text import object_labels, tagged_in, words_of
 from vle_bench.json_files import Row
 from vle_bench.pages.charts import histogram
 from vle_bench.pages.html import Grid, count_grid
+from vle_bench.tasks.base import Collate, Task
 
 ID = "question_id"
 NOT_TRAINED_ON = "without a label"  # why training leaves a question out
@@ -35,12 +35,7 @@ def names(row: Row) -> list[str]:
     return object_labels(row.get("object_names", []))
 
 
-def choices_of(collate: Any) -> Any:
-    """The collator that has the processor: the task's."""
-    return collate
-
-
-def tagged(row: Row, collate: Any) -> list[list[int]]:
+def tagged(row: Row, collate: Collate | None) -> list[list[int]]:
     """Objects that have a token in each choice; without a collator, those that any text tags."""
     if collate is None:
         return [sorted(set().union(*tagged_in(row)))] if "boxes" in row else [[]]
@@ -62,7 +57,7 @@ def title(place: int) -> str:
     return f"choice {place + 1}"
 
 
-def titles(task: Any, inputs: Tensors) -> list[tuple[str, bool]]:
+def titles(task: Task | None, inputs: Tensors) -> list[tuple[str, bool]]:
     """The title of each text of an example, and whether it is the right choice."""
     right = inputs["labels"].tolist() if "labels" in inputs else []
     return [(title(place), place in right) for place in range(len(inputs["input_ids"]))]
@@ -74,7 +69,7 @@ def limits(inputs: Tensors) -> list[int]:
 
 
 def targets(
-    row: Row, labels: list[str], task: Any = None, inputs: Tensors | None = None
+    row: Row, labels: list[str], task: Task | None = None, inputs: Tensors | None = None
 ) -> list[tuple[str, str]]:
     """The right choice."""
     choices = said(row) if inputs is None else titles(task, inputs)
@@ -87,9 +82,9 @@ def problems(row: Row) -> list[str]:
     return []
 
 
-def lengths(rows: list[Row], limited: Any, unlimited: Any) -> list[list[TypedTokens]]:
+def lengths(rows: list[Row], limited: Collate, unlimited: Collate) -> list[list[TypedTokens]]:
     """The tokens of each text of these rows, as the model gets them and without a limit."""
-    if isinstance(limited, TaggedChoiceCollator):
+    if isinstance(limited, TaggedChoiceCollator) and isinstance(unlimited, TaggedChoiceCollator):
         return [
             [
                 list(zip(text["input_ids"], text["token_type_ids"], strict=True))
@@ -98,6 +93,8 @@ def lengths(rows: list[Row], limited: Any, unlimited: Any) -> list[list[TypedTok
             ]
             for collate in (limited, unlimited)
         ]
+    assert isinstance(limited, QuestionChoiceCollator)
+    assert isinstance(unlimited, QuestionChoiceCollator)
     texts = [row["question"] for row in rows], [row["choices"] for row in rows]
     return [token_rows(collate.tokens(*texts)) for collate in (limited, unlimited)]
 

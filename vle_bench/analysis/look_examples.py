@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from datasets import Dataset
 from markupsafe import Markup
+from transformers import PreTrainedTokenizerBase
 
 from vle_bench.analysis.examples import Picture
 from vle_bench.analysis.look_pictures import Given, Object, Stored, Tensors, color
 from vle_bench.data.vcr_text import FIRST_OBJECT_TYPE
 from vle_bench.json_files import Row
 from vle_bench.pages.html import Grid
+from vle_bench.tasks.base import Collate, Task
 
 # No text is longer, so that a collator with this limit shows what is cut off otherwise.
 UNLIMITED = 1_000_000
@@ -109,11 +111,7 @@ class Form(Protocol):
         """Names of the objects of its picture."""
         ...
 
-    def choices_of(self, collate: Any) -> Any:
-        """The collator that has the processor."""
-        ...
-
-    def tagged(self, row: Row, collate: Any) -> list[list[int]]:
+    def tagged(self, row: Row, collate: Collate | None) -> list[list[int]]:
         """For each text the objects that get a token; without a collator, those of all texts."""
         ...
 
@@ -121,7 +119,7 @@ class Form(Protocol):
         """Title and words of the texts beside the heading, and whether they are right."""
         ...
 
-    def titles(self, task: Any, inputs: Tensors) -> list[tuple[str, bool]]:
+    def titles(self, task: Task, inputs: Tensors) -> list[tuple[str, bool]]:
         """The title of each text of an example, and whether it is the right choice."""
         ...
 
@@ -130,7 +128,7 @@ class Form(Protocol):
         ...
 
     def targets(
-        self, row: Row, labels: list[str], task: Any = None, inputs: Tensors | None = None
+        self, row: Row, labels: list[str], task: Task | None = None, inputs: Tensors | None = None
     ) -> list[tuple[str, str]]:
         """Names and values of what the model is to answer."""
         ...
@@ -139,7 +137,9 @@ class Form(Protocol):
         """Return the reasons why training leaves the question out; none if it does not."""
         ...
 
-    def lengths(self, rows: list[Row], limited: Any, unlimited: Any) -> list[list[TypedTokens]]:
+    def lengths(
+        self, rows: list[Row], limited: Collate, unlimited: Collate
+    ) -> list[list[TypedTokens]]:
         """The tokens of each text of these rows, as the model gets them and without a limit."""
         ...
 
@@ -182,7 +182,7 @@ def kept(shortened: Sequence[int], whole: Sequence[int]) -> list[bool]:
 
 
 def tokens_of(
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     text: Sequence[tuple[int, int]],
     whole: Sequence[tuple[int, int]],
     flags: Sequence[bool],
@@ -203,8 +203,10 @@ def tokens_of(
     ]
 
 
-def token_of(tokenizer: Any, number: int, kind: int, cut: bool, colors: dict[int, str]) -> Token:
-    piece = tokenizer.convert_ids_to_tokens(number)
+def token_of(
+    tokenizer: PreTrainedTokenizerBase, number: int, kind: int, cut: bool, colors: dict[int, str]
+) -> Token:
+    piece = str(tokenizer.convert_ids_to_tokens(number))  # of one id it is a string
     shown = tokenizer.convert_tokens_to_string([piece]).strip() or WORD_STARTS[0]
     if cut:
         css = "cut"

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from numpy.typing import NDArray
+from markupsafe import Markup
+from numpy.typing import ArrayLike, NDArray
 
 from vle_bench.analysis.look_examples import Form
 from vle_bench.analysis.look_pictures import Tensors, hidden_boxes
@@ -17,6 +17,7 @@ from vle_bench.data.prepared import PreparedData
 from vle_bench.data.splits import tables
 from vle_bench.data.tagged_text import tagged_in
 from vle_bench.metrics.numbers import percent
+from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.pages.charts import histogram
 from vle_bench.pages.html import Grid, GridCell, plain_grid
 from vle_bench.progress import track
@@ -197,13 +198,21 @@ class Lengths:
 
 
 def measure_lengths(
-    questions: Dataset, seed: int, limited: Any, unlimited: Any, form: Form
+    questions: Dataset,
+    seed: int,
+    limited: Collate,
+    unlimited: Collate,
+    form: Form,
+    unknown: int | None,
 ) -> Lengths:
-    """Measure the texts of the questions, or of a sample of them."""
+    """Measure the texts of the questions, or of a sample of them.
+
+    Args:
+        unknown: id of the token that stands for what the tokenizer does not know.
+    """
     count = min(MEASURED, len(questions))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(questions))[:count])
     texts, whole = form.lengths(questions.select(chosen).to_list(), limited, unlimited)
-    unknown = form.choices_of(limited).processor.tokenizer.unk_token_id
     return Lengths(
         count,
         np.array([len(text) for text in whole]),
@@ -285,7 +294,7 @@ def text_facts(measured: Lengths, limit: int, questions: int) -> list[Fact]:
     return facts
 
 
-def picture_facts(sizes: NDArray[np.int64], processor: Any) -> list[Fact]:
+def picture_facts(sizes: NDArray[np.int64], processor: VLEProcessor) -> list[Fact]:
     """How much of the pictures the transform leaves out, or by how much it squashes them.
 
     Args:
@@ -293,7 +302,7 @@ def picture_facts(sizes: NDArray[np.int64], processor: Any) -> list[Fact]:
     """
     width, height = processor.square
     facts = [Fact("pictures", f"{width} × {height} pixels for the model ({processor.resize})")]
-    if processor.patch_size and (rest := width % processor.patch_size):
+    if width and processor.patch_size and (rest := width % processor.patch_size):
         words = f"the last {rest} pixels at the right and lower edge are in no whole patch"
         facts.append(Fact("patches", words, lost=True))
     if not processor.image_processor.do_center_crop:
@@ -309,7 +318,7 @@ def picture_facts(sizes: NDArray[np.int64], processor: Any) -> list[Fact]:
     return [*facts, Fact("cropped away", words, lost=max(lost) > 0)]
 
 
-def seen_share(processor: Any, width: int, height: int) -> float:
+def seen_share(processor: VLEProcessor, width: int, height: int) -> float:
     """The part of a picture's pixels within the crop."""
     x, y, w, h = processor.window(width, height)
     across: float = min(x + w, width) - max(x, 0)
@@ -318,7 +327,7 @@ def seen_share(processor: Any, width: int, height: int) -> float:
 
 
 def object_facts(
-    boxes: Sequence[Any], sizes: NDArray[np.int64], processor: Any | None
+    boxes: Sequence[ArrayLike], sizes: NDArray[np.int64], processor: VLEProcessor | None
 ) -> list[Fact]:
     """How many boxes lie outside of what the model sees; the nearest patches stand for them.
 
@@ -345,7 +354,7 @@ def tag_facts(questions: Dataset) -> list[Fact]:
     return [Fact("objects without a tag", words, lost=unseen > 0)]
 
 
-def size_charts(sizes: NDArray[np.int64]) -> list[tuple[str, Any]]:
+def size_charts(sizes: NDArray[np.int64]) -> list[tuple[str, Markup]]:
     """Histograms of the sides of pictures (pictures, 2)."""
     titles = ("Width of the pictures", "Height of the pictures")
     return [

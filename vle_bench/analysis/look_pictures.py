@@ -3,11 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from vle_bench.analysis.examples import Picture, embedded
@@ -24,6 +24,16 @@ STORED_SIDE, MODEL_SIDE, VIEW_SIDE = 360, 384, 150
 FULL_SIZE = 24
 
 Tensors = dict[str, torch.Tensor]  # the `inputs` of a batch
+
+
+class Normalising(Protocol):
+    """What an image processor of transformers says of how it normalises."""
+
+    do_normalize: bool
+    do_rescale: bool
+    image_mean: Sequence[float]
+    image_std: Sequence[float]
+    rescale_factor: float
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,7 @@ def side(longest: int, examples: int) -> int:
     return max(64, int(longest * min(1.0, math.sqrt(FULL_SIZE / max(examples, 1)))))
 
 
-def denormalised(pixels: torch.Tensor, image_processor: Any) -> Image.Image:
+def denormalised(pixels: torch.Tensor, image_processor: Normalising) -> Image.Image:
     """Turn pixel_values (3, H, W) back into the picture that was normalised."""
     values = pixels.float()
     if image_processor.do_normalize:
@@ -79,7 +89,12 @@ def denormalised(pixels: torch.Tensor, image_processor: Any) -> Image.Image:
 
 
 def stored_picture(
-    row: Row, where: str, names: Sequence[str], tags: list[int], processor: Any, longest: int
+    row: Row,
+    where: str,
+    names: Sequence[str],
+    tags: list[int],
+    processor: VLEProcessor | None,
+    longest: int,
 ) -> Stored:
     """The picture of a row of prepared images, with what the transform leaves out of it.
 
@@ -174,7 +189,7 @@ def pooled_objects(
 
 
 def hidden_boxes(
-    corners: Any, width: int, height: int, processor: VLEProcessor | None
+    corners: ArrayLike, width: int, height: int, processor: VLEProcessor | None
 ) -> NDArray[np.bool_]:
     """Tell which boxes (K,) of a picture lie outside of what the model sees.
 
@@ -199,7 +214,7 @@ def seen_picture(inputs: Tensors) -> int:
 
 
 def view_pictures(
-    collators: Sequence[Collate], index: int, image_processor: Any, longest: int
+    collators: Sequence[Collate], index: int, image_processor: Normalising, longest: int
 ) -> list[tuple[str, Picture]]:
     """The picture that an example sees in each of the first epochs."""
     views = []

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -18,6 +17,8 @@ from vle_bench.data.vcr_text import tagged as named
 from vle_bench.json_files import Row
 from vle_bench.pages.charts import histogram
 from vle_bench.pages.html import Grid, count_grid
+from vle_bench.tasks.base import Collate, Task
+from vle_bench.tasks.vcr import VCR
 
 ID = "annot_id"
 NOT_TRAINED_ON = "without a label"  # why training leaves a question out
@@ -46,13 +47,14 @@ def names(row: Row) -> list[str]:
     return object_labels(record_of(row))
 
 
-def choices_of(collate: Any) -> ChoiceCollator:
+def choices_of(collate: Collate) -> ChoiceCollator:
     """The collator of choices inside the task's."""
-    choices: ChoiceCollator = getattr(collate, "choices", collate)
+    choices = getattr(collate, "choices", collate)
+    assert isinstance(choices, ChoiceCollator)
     return choices
 
 
-def tagged(row: Row, collate: Any) -> list[list[int]]:
+def tagged(row: Row, collate: Collate | None) -> list[list[int]]:
     """Objects that have a token in each text; without a collator, those that any text tags."""
     record = record_of(row)
     if collate is None:
@@ -75,10 +77,11 @@ def said(row: Row) -> list[tuple[str, str, bool]]:
     ]
 
 
-def titles(task: Any, inputs: Tensors) -> list[tuple[str, bool]]:
+def titles(task: Task | None, inputs: Tensors) -> list[tuple[str, bool]]:
     """The title of each text of an example, and whether it is the right choice."""
     if "masked_positions" in inputs:
         return [("with masked words, as evaluation masks them", False), ("the whole text", False)]
+    assert isinstance(task, VCR)
     labels = inputs["labels"].flatten().tolist() if "labels" in inputs else [None] * len(task.parts)
     return [
         (f"{PARTS[part]} {k + 1}", k == label)
@@ -94,7 +97,7 @@ def limits(inputs: Tensors) -> list[int]:
 
 
 def targets(
-    row: Row, labels: list[str], task: Any = None, inputs: Tensors | None = None
+    row: Row, labels: list[str], task: Task | None = None, inputs: Tensors | None = None
 ) -> list[tuple[str, str]]:
     """The right choices, or what the second stage of pre-training asks for."""
     if inputs is not None and "masked_positions" in inputs:
@@ -121,7 +124,7 @@ def problems(row: Row) -> list[str]:
     return []
 
 
-def lengths(rows: list[Row], limited: Any, unlimited: Any) -> list[list[TypedTokens]]:
+def lengths(rows: list[Row], limited: Collate, unlimited: Collate) -> list[list[TypedTokens]]:
     """The tokens of each text of these rows, as the model gets them and without a limit."""
     return [
         [

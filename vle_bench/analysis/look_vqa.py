@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -10,9 +9,11 @@ from markupsafe import Markup
 
 from vle_bench.analysis.look_examples import TypedTokens, token_rows
 from vle_bench.analysis.look_pictures import Tensors
+from vle_bench.data.collate import QuestionCollator
 from vle_bench.json_files import Row
 from vle_bench.pages.charts import histogram
 from vle_bench.pages.html import Grid, count_grid
+from vle_bench.tasks.base import Collate, Task
 
 ID = "question_id"
 NOT_TRAINED_ON = "without an answer in the label map"  # why training leaves a question out
@@ -33,7 +34,7 @@ def names(row: Row) -> list[str]:
     return []
 
 
-def tagged(row: Row, collate: Any) -> list[list[int]]:
+def tagged(row: Row, collate: Collate | None) -> list[list[int]]:
     """Objects that each text names: none."""
     return [[]]
 
@@ -43,7 +44,7 @@ def said(row: Row) -> list[tuple[str, str, bool]]:
     return []
 
 
-def titles(task: Any, inputs: Tensors) -> list[tuple[str, bool]]:
+def titles(task: Task, inputs: Tensors) -> list[tuple[str, bool]]:
     """The title of each text of an example, and whether it is the right choice."""
     return [("question", False)]
 
@@ -54,7 +55,7 @@ def limits(inputs: Tensors) -> list[int]:
 
 
 def targets(
-    row: Row, labels: list[str], task: Any = None, inputs: Tensors | None = None
+    row: Row, labels: list[str], task: Task | None = None, inputs: Tensors | None = None
 ) -> list[tuple[str, str]]:
     """The annotators' answers, and the soft targets that the loss gets."""
     if row["answers"] is None:
@@ -80,13 +81,9 @@ def problems(row: Row) -> list[str]:
     ]
 
 
-def choices_of(collate: Any) -> Any:
-    """The collator that has the processor: the task's."""
-    return collate
-
-
-def lengths(rows: list[Row], limited: Any, unlimited: Any) -> list[list[TypedTokens]]:
+def lengths(rows: list[Row], limited: Collate, unlimited: Collate) -> list[list[TypedTokens]]:
     """The tokens of each text of these rows, as the model gets them and without a limit."""
+    assert isinstance(limited, QuestionCollator) and isinstance(unlimited, QuestionCollator)
     texts = [row["question"] for row in rows]
     return [
         token_rows(dict(collate.processor(text=texts, max_length=collate.max_text_length)))

@@ -18,6 +18,7 @@ from vle_bench.bench.measured import BF16, NAIVE, OURS, Measured, Timing
 from vle_bench.bench.published_way import published_way
 from vle_bench.bench.setup import model_builder, with_synthetic_data
 from vle_bench.bench.time_shares import Marks, watched
+from vle_bench.data.asking import Words
 from vle_bench.data.collate import Batch
 from vle_bench.data.pixels import choose
 from vle_bench.errors import RequestError, RunFailed
@@ -253,8 +254,9 @@ def evaluation(run: Run, ways: Ways, count: int, batch_size: int, bar: Bar) -> M
 
     def answer(batch: Batch) -> None:
         with run.accelerator.autocast():
-            logits = output_of(run.model, batch, run.accelerator.device).logits
-        task.predictions(logits, batch["ids"], run.data.labels)
+            output = output_of(run.model, batch, run.accelerator.device)
+        assert not isinstance(output, Words)  # no trained model answers in words
+        task.predictions(output.logits, batch["ids"], run.data.labels)
 
     for number in range(-1, count):
         started = time.perf_counter()

@@ -33,7 +33,7 @@ def published_way(model: Any, max_text_length: int, pad_token_id: int) -> Iterat
         token_type_ids: Tensor | None = None,
         pooled_only: bool = False,
         **objects: Tensor,
-    ) -> Any:
+    ) -> object:
         more = max(0, max_text_length - input_ids.shape[-1])
         return encode(
             F.pad(input_ids, (0, more), value=pad_token_id),

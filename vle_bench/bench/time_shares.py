@@ -24,11 +24,12 @@ class Marks:
 
     def mark(self, part: str) -> None:
         """Record that `part` ends now."""
-        moment: Any = time.perf_counter()
-        if self.on_gpu:
-            moment = torch.cuda.Event(enable_timing=True)
-            moment.record()
-        self.moments.append((part, moment))
+        if not self.on_gpu:
+            self.moments.append((part, time.perf_counter()))
+            return
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        self.moments.append((part, event))
 
     def seconds(self) -> dict[str, float]:
         """Add up the seconds of each part."""
@@ -64,7 +65,7 @@ def watched(accelerator: Any, model: Any, marks: Marks) -> Iterator[None]:
     backward = accelerator.backward
 
     @wraps(backward)
-    def marked_backward(*arguments: Any, **options: Any) -> None:
+    def marked_backward(*arguments: object, **options: object) -> None:
         backward(*arguments, **options)
         marks.mark("backward")
 

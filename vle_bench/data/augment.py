@@ -5,12 +5,13 @@ RandAugment is done with Pillow alone, with METER's operations and ranges.
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
+
+from vle_bench.json_files import JsonObject
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Views:
     one_a_question: bool = False
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], seed: int, epoch: int) -> "Views | None":
+    def of(cls, settings: JsonObject, seed: int, epoch: int) -> "Views | None":
         """Return the views that a recipe's `augment` asks for, or None if it changes nothing.
 
         Args:

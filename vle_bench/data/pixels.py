@@ -135,7 +135,7 @@ class PixelStore:
     folder: Path
     facts: JsonObject
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type["PixelStore"], tuple[Path, JsonObject]]:
         return type(self), (self.folder, self.facts)
 
     @property

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, DebertaV2Tokenizer, PreTrainedTokenizerBase
@@ -108,7 +108,15 @@ def as_in_its_file(tokenizer: PreTrainedTokenizerBase, **hub: Any) -> PreTrained
     return tokenizer
 
 
-def sentencepiece_rules(spec: Any) -> list[normalizers.Normalizer]:
+class NormalizerSpec(Protocol):
+    """SentencePiece's message of this name, of which its own library has no types."""
+
+    precompiled_charsmap: bytes
+    add_dummy_prefix: bool
+    remove_extra_whitespaces: bool
+
+
+def sentencepiece_rules(spec: NormalizerSpec) -> list[normalizers.Normalizer]:
     """Convert SentencePiece's `normalizer_spec` to equivalent normalisers of `tokenizers`.
 
     The library's `Precompiled` reads the rules, but looks up a whole grapheme by its first match

@@ -7,7 +7,7 @@ choice is shortened by itself.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,9 +42,18 @@ MOST_WORDS = 100_000  # that are remembered with their ids: more than VCR has, s
 PRIVATE = re.compile("[\ue000-\uf8ff\U000f0000-\U0010ffff]")
 
 Piece = tuple[str, int | None]  # a word, and the index of the object that it names
-Encoding = dict[str, Any]  # of a choice, see `encode_record`
 Token = tuple[int, int]  # input id, fusion type
 WordIds = dict[str, list[int]]  # word → its token ids
+
+
+class Encoding(TypedDict):
+    """A choice in tokens, see `encode_record`."""
+
+    input_ids: list[int]
+    token_type_ids: list[int]
+    objects: list[int]
+    object_token_type_ids: list[int]
+    shortened: bool
 
 
 def encode_record(

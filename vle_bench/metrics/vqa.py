@@ -5,13 +5,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from numbers import Integral
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from vle_bench.errors import RequestError, plural
+from vle_bench.json_files import JsonObject, Record
 from vle_bench.metrics.numbers import mean
-
-Record = Mapping[str, Any]
-Answer = dict[str, Any]
 
 
 def whole(value: object) -> int | None:
@@ -258,7 +256,7 @@ NUMBER_OF_ANSWERS = 10  # official: every question was answered by ten people
 NUMBERED = "answers without answer_id are numbered by their place"
 
 
-def lack_ids(answers: list[Answer]) -> bool:
+def lack_ids(answers: list[JsonObject]) -> bool:
     """Return whether an answer lacks an answer_id, which separates equal answers of two people."""
     return any(answer.get("answer_id") is None for answer in answers)
 
@@ -281,6 +279,6 @@ def problem_of_repeated_id(answers: Sequence[Record]) -> str | None:
     )
 
 
-def numbered(answers: list[Answer]) -> list[Answer]:
+def numbered(answers: list[JsonObject]) -> list[JsonObject]:
     """Return the answers with their position, from 1, as answer_id."""
     return [{**answer, "answer_id": place} for place, answer in enumerate(answers, 1)]

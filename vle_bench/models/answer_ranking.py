@@ -12,10 +12,10 @@ longest answer with its end, S nodes that a question's candidates need, T tokens
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.models.blip.modeling_blip_text import BlipTextLMHeadModel
 
 # Of BLIP's configs/vqa.yaml: `k_test`.
 CANDIDATES = 128
@@ -79,7 +79,7 @@ def _padded(rows: Sequence[Sequence[int]], width: int, padding: int) -> Tensor:
 
 
 def rank(
-    decoder: Any,
+    decoder: BlipTextLMHeadModel,
     states: Tensor,
     mask: Tensor,
     tree: AnswerTree,
@@ -92,7 +92,7 @@ def rank(
     are taken; the published `topk` leaves that open.
 
     Args:
-        decoder: a BlipTextLMHeadModel.
+        decoder: reads answers after the encoded questions.
         states: (B, T, D) the encoded questions.
         mask: (B, T) 1 for a token of the question, 0 for padding on the right.
         candidates: the answers of a question that are scored; all, if the list has fewer.
@@ -114,7 +114,7 @@ def rank(
 
 
 def score_choices(
-    decoder: Any,
+    decoder: BlipTextLMHeadModel,
     states: Tensor,
     mask: Tensor,
     chosen: Tensor,
@@ -146,7 +146,9 @@ def without_padding(states: Tensor, mask: Tensor, rows: Tensor) -> Tensor:
     return states[rows, : int(mask[rows[0]].sum())]
 
 
-def choose_candidates(decoder: Any, states: Tensor, tree: AnswerTree, candidates: int) -> Tensor:
+def choose_candidates(
+    decoder: BlipTextLMHeadModel, states: Tensor, tree: AnswerTree, candidates: int
+) -> Tensor:
     """Return the answers (B, k) with the likeliest first tokens, of states without padding."""
     start = tree.tokens[:1].expand(len(states), 1)
     logits = decoder(start, encoder_hidden_states=states, use_cache=False).logits[:, 0]
@@ -155,7 +157,11 @@ def choose_candidates(decoder: Any, states: Tensor, tree: AnswerTree, candidates
 
 
 def score(
-    decoder: Any, states: Tensor, chosen: Tensor, tree: AnswerTree, smoothing: float
+    decoder: BlipTextLMHeadModel,
+    states: Tensor,
+    chosen: Tensor,
+    tree: AnswerTree,
+    smoothing: float,
 ) -> Tensor:
     """Return the smoothed log-likelihoods (B, k) of chosen answers, of states without padding."""
     paths, targets = tree.beginnings[chosen], tree.targets[chosen]  # (B, k, L)

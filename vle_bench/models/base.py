@@ -121,7 +121,7 @@ class ModelModule(Protocol):
     `NO_CHOICE`.
     """
 
-    def read(self, folder: Path, way: Way) -> Any:
+    def read(self, folder: Path, way: Way) -> Reader:
         """Return the `Reader` of a checkpoint folder.
 
         Raises:

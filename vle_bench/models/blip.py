@@ -16,7 +16,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
-from transformers import BlipConfig, BlipForQuestionAnswering, BlipImageProcessorPil
+from transformers import (
+    BlipConfig,
+    BlipForQuestionAnswering,
+    BlipImageProcessorPil,
+    PreTrainedTokenizerBase,
+)
 
 from vle_bench.data.asking import Questions, Words
 from vle_bench.data.collate import NO_CHOICE
@@ -49,7 +54,9 @@ def question_text(question: str) -> str:
     return " ".join(words[:QUESTION_WORDS])
 
 
-def answer_tokens(tokenizer: Any, answers: list[str], most: int) -> list[list[int]]:
+def answer_tokens(
+    tokenizer: PreTrainedTokenizerBase, answers: list[str], most: int
+) -> list[list[int]]:
     """Return the tokens of answers, without the start and with the end ([SEP])."""
     encoded = tokenizer(answers, truncation=True, max_length=most, return_token_type_ids=False)
     return [ids[1:] for ids in encoded["input_ids"]]
@@ -66,8 +73,8 @@ class BlipAsking:
     """
 
     way: Way
-    tokenizer: Any
-    image_processor: Any
+    tokenizer: PreTrainedTokenizerBase
+    image_processor: BlipImageProcessorPil
     start: int
     first: int
     positions: int
@@ -146,7 +153,7 @@ class BlipAnswers(nn.Module):
         image_index: Tensor,
         choices: Tensor | None = None,
         **tree: Tensor,
-    ) -> Any:
+    ) -> SimpleNamespace | Words:
         """Answer B questions about N pictures.
 
         Returns:

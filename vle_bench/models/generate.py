@@ -6,14 +6,18 @@ log-likelihood after the prompt.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
+from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    ProcessorMixin,
+)
 from transformers.image_processing_backends import PilBackend
 
 from vle_bench.data.asking import Questions
@@ -45,7 +49,7 @@ class GenerativeAsking:
     """
 
     way: Way
-    processor: Any
+    processor: ProcessorMixin
     chat: bool
     architecture: str
 
@@ -101,8 +105,9 @@ class GenerativeAsking:
         if not self.chat:
             return prompt
         content = [{"type": "image"}, {"type": "text", "text": prompt}]
+        message: JsonObject = {"role": "user", "content": content}
         text: str = self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+            [message], add_generation_prompt=True, tokenize=False
         )
         return text
 
@@ -219,14 +224,16 @@ def is_encoder_decoder(config: JsonObject) -> bool:
     return any(bool(part.get("is_encoder_decoder")) for part in parts if isinstance(part, dict))
 
 
-def read_processor(folder: Path, padding_side: str) -> Any:
+def read_processor(folder: Path, padding_side: str) -> ProcessorMixin:
     """Load the processor, its pictures by Pillow wherever transformers can.
 
     transformers prefers torchvision if it is installed. Its resize gives other pixels, and so other
     scores.
     """
     try:
-        processor = AutoProcessor.from_pretrained(str(folder), local_files_only=True)
+        processor: ProcessorMixin = AutoProcessor.from_pretrained(
+            str(folder), local_files_only=True
+        )
         if not isinstance(processor.image_processor, PilBackend):
             processor.image_processor = AutoImageProcessor.from_pretrained(
                 str(folder), local_files_only=True, backend="pil"

@@ -5,7 +5,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedTokenizerBase,
+)
 
 from vle_bench.data.asking import Words
 from vle_bench.data.collate import NO_CHOICE
@@ -62,7 +67,7 @@ class GenerativeAnswers(nn.Module):
         most: tokens of an answer.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, most: int) -> None:
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, most: int) -> None:
         super().__init__()
         kept = {name: getattr(model.generation_config, name, None) for name in KEPT}
         if kept["pad_token_id"] is None:
@@ -78,7 +83,7 @@ class GenerativeAnswers(nn.Module):
         options: Tensor | None = None,
         added: Tensor | None = None,
         **inputs: Tensor,
-    ) -> Any:
+    ) -> SimpleNamespace | Words:
         """Answer B questions.
 
         Args:

@@ -26,8 +26,14 @@ from vle_bench.json_files import JsonObject
 from vle_bench.progress import Bar
 from vle_bench.tasks.predictions import Id, Prediction, Scores
 
-Settings = dict[str, Any]  # a group of a recipe, or `Task.input_settings`
+Settings = JsonObject  # a group of a recipe, or `Task.input_settings`
 Collate = Callable[[NDArray[np.int64]], Batch]
+
+
+class Scored(Protocol):
+    """The output of a model that has logits."""
+
+    logits: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -269,25 +275,26 @@ def collator_of(task: Task, inference: Inference, questions: Dataset) -> Collate
     return task.collator(Reading(questions, images, processor, settings, pixels=pixels))
 
 
-def output_of(model: torch.nn.Module, batch: Batch, device: torch.device) -> Any:
+def output_of(model: torch.nn.Module, batch: Batch, device: torch.device) -> Words | Scored:
     """Run the model on a collated batch without its labels."""
     tensors = {
         name: value.to(device, non_blocking=True)
         for name, value in batch["inputs"].items()
         if name != "labels"
     }
-    return model(**tensors)
+    output: Words | Scored = model(**tensors)
+    return output
 
 
 def answers_of(
-    task: Task, output: Any, ids: Sequence[Id], labels: list[str]
+    task: Task, output: Words | Scored, ids: Sequence[Id], labels: list[str]
 ) -> tuple[list[Prediction], list[bool]]:
     """Read a prediction for each example, and whether its logits are finite."""
     if isinstance(output, Words):
         rows = zip(ids, output.rows, strict=True)
         return [Prediction(i, row) for i, row in rows], output.finite
     # The texts of one example stand side by side, see `Questions`.
-    logits: torch.Tensor = output.logits.reshape(len(ids), -1)
+    logits = output.logits.reshape(len(ids), -1)
     finite: list[bool] = logits.isfinite().flatten(1).all(1).tolist()
     return task.predictions(logits, ids, labels), finite
 

@@ -387,8 +387,9 @@ def test_the_facts_by_hand(vqa_data):
 def test_the_lengths_by_hand(vqa_data):
     look = opened("demo/vqa-tiny", VQA, vqa_data)
     unlimited = look.collator(max_text_length=one.UNLIMITED)
-    measured = measure_lengths(look.questions, 0, look.collator(), unlimited, look.form)
     tokenizer = look.feed.processor.tokenizer
+    unknown = tokenizer.unk_token_id
+    measured = measure_lengths(look.questions, 0, look.collator(), unlimited, look.form, unknown)
     whole = [len(ids) for ids in tokenizer(list(look.questions["question"]))["input_ids"]]
     assert measured.whole.tolist() == whole
     assert measured.kept.tolist() == [min(length, 24) for length in whole]

@@ -123,13 +123,14 @@ def other_ids(asked: JsonObject, truth: JsonObject, questions: Path) -> str | No
     return f"{key} {truth[key]}, but {asked[key]} at this place in {questions.name}"
 
 
+Records = Iterator[tuple[str, Any]]  # name and record of each question of a file
 # A question's record, and whether it has labels → a row; what is wrong with it; or None for a
 # question that the official program does not score
 Row = Callable[[JsonObject, bool], JsonObject | str | None]
 
 
 def read_one_file(
-    records: Callable[[Path], Iterator[tuple[str, Any]]],
+    records: Callable[[Path], Records],
     row: Row,
     columns: Sequence[pa.Field],
 ) -> Callable[[Path, Path | None, BadRecords], pa.Table]:
@@ -161,14 +162,14 @@ def read_one_file(
     return read
 
 
-def listed(key: str | None) -> Callable[[Path], Iterator[tuple[str, Any]]]:
+def listed(key: str | None) -> Callable[[Path], Records]:
     """Return a function that yields name and record of each record of a list."""
     return lambda path: (
         (record_name(n, record), record) for n, record in enumerate(stream(path, key))
     )
 
 
-def by_id(path: Path) -> Iterator[tuple[str, Any]]:
+def by_id(path: Path) -> Records:
     """Yield name and record of each record of an object; the key is added as `id`."""
     for key, record in stream_items(path):
         yield f"question {key}", {**record, "id": key} if isinstance(record, dict) else record

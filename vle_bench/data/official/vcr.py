@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from vle_bench.data.boxes import box_array, turn
 from vle_bench.errors import RequestError
-from vle_bench.json_files import parse, reading, short
+from vle_bench.json_files import Record, parse, reading, short
 
 CHOICES = 4
-Record = Mapping[str, Any]
 
 
 def read_metadata(path: Path) -> Any:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -301,7 +300,9 @@ def image_path(official: Path, files: Files) -> Callable[[int], Path] | None:
     return path
 
 
-def official_questions(name: str, questions: Path) -> tuple[list[Any], list[list[str]] | None]:
+def official_questions(
+    name: str, questions: Path
+) -> tuple[list[int | str], list[list[str]] | None]:
     """Return the ids of the questions in an official file, as a results file must have them.
 
     Returns:

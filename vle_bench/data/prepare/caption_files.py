@@ -4,7 +4,6 @@ import hashlib
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from vle_bench.data.official.vqa import BadRecords, problem_of, record_name
 from vle_bench.data.prepare.leave_out import coco_id_of
@@ -204,7 +203,7 @@ def places(path: Path) -> Iterator[tuple[str, tuple[int, int]]]:
 
 def caption_of(path: Path, key: str, members: dict[str, tuple[int, int]]) -> str:
     """Return the caption of a sample; empty if it has none."""
-    value: Any = None
+    value: object = None
     if "txt" in members:
         with reading(f"{path}: member {key}.txt"):
             value = part_of(path, members["txt"]).decode()

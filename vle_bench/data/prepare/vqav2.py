@@ -4,7 +4,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -100,14 +99,21 @@ def prepare_vqav2(
 
     check_source(source, visual_genome or ())
 
-    def split(folder: str, name: str, annotated: bool, **more: Any) -> Split:
+    def split(
+        folder: str,
+        name: str,
+        annotated: bool,
+        choose: Choose = lambda ids, before: ids,
+        within: str | None = None,
+    ) -> Split:
         file_name = coco_name(folder)
         return Split(
             source / f"v2_OpenEnded_mscoco_{name}_questions.json",
             source / f"v2_mscoco_{name}_annotations.json" if annotated else None,
             lambda image_id: source / folder / file_name(image_id),
+            choose,
             vocabulary=annotated,
-            **more,
+            within=within,
         )
 
     splits = {

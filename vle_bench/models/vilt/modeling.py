@@ -122,8 +122,7 @@ class ViltForQuestionAnswering(transformers.ViltForQuestionAnswering):
 
     def encoder_layers(self) -> dict[str, list[nn.Module]]:
         """Return the embeddings and the layers of the one encoder, from the input up."""
-        vilt: Any = self.vilt
-        return {"text and picture": [vilt.embeddings, *vilt.encoder.layer]}
+        return {"text and picture": [self.vilt.embeddings, *self.vilt.encoder.layer]}
 
     def shard_layers(self) -> list[nn.Module]:
         """Return the layers of the encoder."""
@@ -131,7 +130,7 @@ class ViltForQuestionAnswering(transformers.ViltForQuestionAnswering):
 
     def timed_parts(self) -> dict[str, list[nn.Module]]:
         """Return the embeddings of words and of patches; the encoder joins them."""
-        embeddings: Any = self.encoder_layers()["text and picture"][0]
+        embeddings = self.vilt.embeddings
         return {"text": [embeddings.text_embeddings], "vision": [embeddings.patch_embeddings]}
 
     def grown_weights(self, config: Mapping[str, object]) -> int:

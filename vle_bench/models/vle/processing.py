@@ -99,8 +99,8 @@ class VLEProcessor(ProcessorMixin):
         sub_processor_type: str,
         pretrained_model_name_or_path: str | Path,
         subfolder: str = "",
-        **kwargs: Any,
-    ) -> Any:
+        **kwargs: object,
+    ) -> PreTrainedTokenizerBase:
         return load_tokenizer(pretrained_model_name_or_path, subfolder=subfolder, **kwargs)
 
     @property
@@ -309,9 +309,9 @@ class VLEProcessor(ProcessorMixin):
     def _get_arguments_from_pretrained(
         cls,
         pretrained_model_name_or_path: str | Path,
-        processor_dict: dict[str, Any] | None = None,
+        processor_dict: dict[str, object] | None = None,
         **kwargs: Any,
-    ) -> list[Any]:
+    ) -> list[object]:
         """Load the image processor and the tokenizer.
 
         transformers 5 does not know `CLIPFeatureExtractor`, the name of CLIP's before version 4.25.
@@ -320,7 +320,7 @@ class VLEProcessor(ProcessorMixin):
             pretrained_model_name_or_path, **kwargs
         )
         if settings.get("image_processor_type") != "CLIPFeatureExtractor":
-            loaded: list[Any] = super()._get_arguments_from_pretrained(
+            loaded: list[object] = super()._get_arguments_from_pretrained(
                 pretrained_model_name_or_path, processor_dict, **kwargs
             )
             return loaded
