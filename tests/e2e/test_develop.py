@@ -25,6 +25,8 @@ COMMANDS = (
 WRONG = (
     "prepare pets --source broken --output data/broken",
     "prepare pets --source empty --output data/empty",
+    "prepare pets --source unanswered --output data/unanswered",
+    "prepare pets --source outside --output data/outside",
 )
 # One process for all commands: importing torch takes longer than all of their work.
 SCRIPT = """
@@ -100,7 +102,14 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_pets(folder / "pets")
     records = json.loads((folder / "pets" / "val.json").read_text(encoding="utf-8"))
     empty = {"image": "red.png", "question": " ", "answer": "no"}
-    for name, wrong in (("broken", [*records, {"image": "red.png"}]), ("empty", [empty])):
+    unanswered = empty | {"question": "what color?", "answer": ""}
+    outside = unanswered | {"image": "../red.png", "answer": "red"}
+    for name, wrong in (
+        ("broken", [*records, {"image": "red.png"}]),
+        ("empty", [empty]),
+        ("unanswered", [unanswered]),
+        ("outside", [outside]),
+    ):
         shutil.copytree(folder / "pets", folder / name)
         (folder / name / "val.json").write_text(json.dumps(wrong), encoding="utf-8")
     return folder
@@ -181,7 +190,12 @@ def test_the_prepared_tables_hold_every_column(work: Path) -> None:
 def test_a_wrong_record_of_the_dataset_is_one_line(
     work: Path, outputs: dict[str, tuple[int, str]]
 ) -> None:
-    problems = ("val.json: record 4: has no 'question'", "val.json: record 0: question: empty")
+    problems = (
+        "val.json: record 4: has no 'question'",
+        "val.json: record 0: question: empty",
+        "val.json: record 0: answer: empty",
+        "val.json: image '../red.png' names no file below outside/images",
+    )
     for command, problem in zip(WRONG, problems, strict=True):
         status, shown = outputs[command]
         assert status == 2 and problem in shown and "Traceback" not in shown

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vle_bench.data.official.vqa import BadRecords, read_official
 from vle_bench.data.prepare.shards import BadImage
 from vle_bench.data.tables import IMAGE_FILE
+from vle_bench.errors import RequestError
 
 Ids = NDArray[np.int64]  # image ids, each once, sorted
 Rows = NDArray[np.bool_]  # which questions of its files belong to a split
@@ -61,6 +62,10 @@ class Split:
             places = pa.array(np.flatnonzero(chosen)[first])
             names = official[IMAGE_FILE].take(places).to_pylist()
             for image_id, name in zip(ids.tolist(), names, strict=True):
+                if not name or not is_below(name):
+                    raise RequestError(
+                        f"{self.questions}: image {name!r} names no file below {self.folder}"
+                    )
                 yield image_id, self.folder / name
         elif self.image_path is not None:
             for image_id in ids.tolist():
@@ -74,6 +79,12 @@ class Split:
 
 
 Splits = dict[str, Split]
+
+
+def is_below(name: str) -> bool:
+    """Whether a file's name stays below the folder that it is joined to."""
+    path = PurePath(name)
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def image_file(splits: Splits, bad: BadImage) -> Path:
