@@ -110,6 +110,8 @@ def other_data(run: Path, task: str, split: str, data: Path | None) -> str | Non
 
 def read_recipe(run: Path) -> Recipe:
     """The recipe of a run folder."""
+    if run.is_file():
+        raise RequestError(f"{run}: a file; name the folder of the run or of the results")
     if not run.is_dir():
         raise RequestError(
             f"{run}: no such folder; a checkpoint from elsewhere gets it from `vle-bench evaluate`"

@@ -54,8 +54,7 @@ def print_record(record: "Record") -> None:
         print(f"predictions of another program, {record.digests}; trained on {splits}")
     soft_score = CATALOGUE[record.task].label_metric
     if soft_score and record.processes and soft_score not in record.metrics:
-        print(f"{soft_score} is left out: the data's label map is not the checkpoint's, which")
-        print("the accuracy does not need")
+        print(f"{soft_score} is left out: it needs the label map of the data as the model's own")
     if record.transferred:
         print(f"trained on {record.trained_on}: never ranked among models of this data")
     if record.contaminated:

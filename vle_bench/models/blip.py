@@ -236,13 +236,7 @@ def read(folder: Path, way: Way) -> BlipAsking:
         RequestError: one of them is missing or does not fit.
     """
     config_file = folder / "config.json"
-    preprocessor = folder / "preprocessor_config.json"
-    if not preprocessor.is_file():
-        raise RequestError(
-            f"{folder}: has no preprocessor_config.json, so that nothing says how pictures become "
-            "the model's; take the one of Salesforce/blip-vqa-base"
-        )
-    read_json(preprocessor)  # refuse equal keys: transformers would silently take the last one
+    pretrained.check_processor_files(folder, "the one of Salesforce/blip-vqa-base")
     try:
         config = BlipConfig.from_dict(read_json(config_file))
         tokenizer = load_tokenizer(folder, local_files_only=True)

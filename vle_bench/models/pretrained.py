@@ -331,6 +331,34 @@ def _from_pretrained(
     return loaded
 
 
+def check_processor_files(folder: Path, published: str) -> None:
+    """Refuse a folder that does not say how pictures become input, or whose JSON is damaged.
+
+    transformers 5 saves the image processor within processor_config.json, earlier versions in
+    preprocessor_config.json.
+
+    Args:
+        published: where such a file can be had.
+
+    Raises:
+        RequestError: neither file is there; equal keys, of which transformers would silently take
+            the last one.
+    """
+    contents = {
+        name: read_json(folder / name)
+        for name in PROCESSOR_FILES
+        if name.endswith(".json") and (folder / name).is_file()
+    }
+    whole = contents.get("processor_config.json")
+    nested = isinstance(whole, dict) and "image_processor" in whole
+    if "preprocessor_config.json" not in contents and not nested:
+        raise RequestError(
+            f"{folder}: has no preprocessor_config.json, nor an image_processor in "
+            "processor_config.json, so that nothing says how pictures become the model's; take "
+            f"{published}"
+        )
+
+
 def not_finite(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
     """Return the names of tensors with a NaN or an infinite number; waits for the device once."""
     named = dict(tensors)

@@ -1149,7 +1149,7 @@ def test_a_run_of_ours_says_itself_how_it_is_asked(work):
     pretrained.save(folder, VLEForVQA.from_pretrained(twin), processor, ANSWERS, training)
     command = ("evaluate", "runs/mine/best", "--data", "data", "--split", "val")
     shown = run(*command, cwd=work)[0]
-    assert "the data's label map is not the checkpoint's" in shown
+    assert "the label map of the data as the model's own" in shown
     assert "trained on not known: never ranked" in shown
     record = load_record(work / "results" / "best" / "results" / "vqa.val.json")
     assert list(record.metrics)[0] == "accuracy" and not record.ranked

@@ -225,6 +225,19 @@ def test_files_that_do_not_fit_are_refused(folder, tmp_path, name, edit, said):
         read(damaged(folder, tmp_path, name, edit), RANKING)
 
 
+def test_the_processor_may_be_saved_as_transformers_5_does(folder, tmp_path):
+    copy = damaged(folder, tmp_path, "config.json", lambda c: None)
+    settings = json.loads((copy / "preprocessor_config.json").read_text(encoding="utf-8"))
+    (copy / "preprocessor_config.json").unlink()
+    whole = {"processor_class": "BlipProcessor", "image_processor": settings}
+    (copy / "processor_config.json").write_text(json.dumps(whole), encoding="utf-8")
+    expected, there = (read(path, RANKING).image_processor.to_dict() for path in (folder, copy))
+    assert there == expected
+    (copy / "processor_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(RequestError, match="nor an image_processor in"):
+        read(copy, RANKING)
+
+
 def test_other_requests_that_cannot_be_met(folder, tmp_path):
     with pytest.raises(RequestError, match="--max-text-length 65: .* 64 tokens"):
         read(folder, Way("ranking-128", max_text_length=65))

@@ -9,7 +9,7 @@ from transformers.models.vilt.image_processing_pil_vilt import ViltImageProcesso
 
 from vle_bench.data.tokenization import load_tokenizer
 from vle_bench.errors import RequestError, few, first_line
-from vle_bench.json_files import JsonObject, read_json
+from vle_bench.json_files import JsonObject
 from vle_bench.models import pretrained
 from vle_bench.models.base import Way
 from vle_bench.models.vilt.modeling import ViltForQuestionAnswering
@@ -24,15 +24,7 @@ def read(folder: Path, way: Way) -> ViltProcessor:
     Raises:
         RequestError: a file is missing or damaged, or its values do not fit the model.
     """
-    path = folder / "preprocessor_config.json"
-    if not path.is_file() and not (folder / "processor_config.json").is_file():
-        raise RequestError(
-            f"{folder}: has no preprocessor_config.json, so that nothing says how pictures become "
-            "the model's; take the published folder's"
-        )
-    for name in pretrained.PROCESSOR_FILES:
-        if name.endswith(".json") and (folder / name).is_file():
-            read_json(folder / name)  # refuses equal keys
+    pretrained.check_processor_files(folder, "the published folder's")
     try:
         pictures = ViltImageProcessorPil.from_pretrained(str(folder), local_files_only=True)
         processor = ViltProcessor(pictures, load_tokenizer(folder, local_files_only=True))
