@@ -455,7 +455,7 @@ def record(edit):
         ),
         (
             rows(lambda rows: rows[1:]),
-            "not the questions of the split: 1 question ids without a prediction",
+            "not the questions of the split: 1 question id without a prediction",
         ),
         (rows(lambda rows: [*rows, rows[0]]), "prediction 46 .id 1001000.: a second time"),
         (rows(first(id=5)), "1 question id unknown to the annotations"),

@@ -56,7 +56,10 @@ def test_another_version_of_the_data_is_looked_through(work):
     """It has the name of the first, and a split of it may hold what the other's training split held."""
     folder, _ = work
     root = folder / "again" / "first"
-    rows = [json.loads(line) for line in (folder / "first.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line)
+        for line in (folder / "first.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     shared = sorted({row["image"] for row in rows})[:3]
     own(root.parent, "first", [row for row in rows if row["image"] in shared])
     again, first = (open_prepared(place).manifest for place in (root, folder / "first"))
