@@ -27,7 +27,7 @@ Tensors = dict[str, torch.Tensor]  # the `inputs` of a batch
 
 
 class Normalising(Protocol):
-    """What an image processor of transformers says of how it normalises."""
+    """The settings by which an image processor of transformers normalises."""
 
     do_normalize: bool
     do_rescale: bool

@@ -37,7 +37,7 @@ ONE_THREAD = {
 
 
 class Work(Protocol):
-    """What runs in a process of its own: pickled, with all output in the file `log`."""
+    """A call in a process of its own: pickled, with all output in the file `log`."""
 
     @property
     def name(self) -> str: ...

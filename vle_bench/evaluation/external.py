@@ -37,7 +37,7 @@ LONGEST = 200  # characters of a remark
 
 @dataclass(frozen=True)
 class ExternalModel:
-    """What is told about the model of the predictions; None or empty: not told.
+    """Facts about the model of the predictions; None or empty: not given.
 
     Args:
         trained_on: training splits of the data, such as `train+val`.

@@ -1,4 +1,4 @@
-"""What is wrong with rows and pictures of one's own data: collected, or an error for the first."""
+"""Problems of rows and pictures of one's own data: collected, or an error for the first."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ PLACE = re.compile(r"(.*?): row (\d+)")
 
 @dataclass(frozen=True)
 class WaysOut:
-    """What leaves records and pictures out, and what lists them, as errors name it."""
+    """Names, in errors, of the options that leave records and pictures out, and that list them."""
 
     records: str
     images: str
