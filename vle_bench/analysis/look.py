@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from vle_bench.analysis import look_choice, look_vcr, look_vqa
+from vle_bench.analysis import look_choice, look_pairs, look_pretraining, look_vcr, look_vqa
 from vle_bench.analysis import look_examples as one
 from vle_bench.analysis import look_numbers as numbers
 from vle_bench.analysis import look_pictures as pictures
@@ -26,9 +26,14 @@ from vle_bench.training.feed import Feed
 
 EXAMPLES = 24
 EPOCHS = 3  # of training whose views are shown
-NOT_SHOWN = {"captions": "captions"}
 AFTER_ANSWER = "qa2r"  # the part whose texts hold the right answer
 NEAR = 50  # ids that may be meant instead of an unknown one
+FORMS: dict[str, one.Form] = {
+    "captions": look_pairs,
+    "choice": look_choice,
+    "vcr": look_vcr,
+    "vqa": look_vqa,
+}
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,7 @@ class Look:
     @property
     def form(self) -> one.Form:
         """Return the parts of the page for questions of this form."""
-        if self.data.form == "choice":
-            return look_choice
-        return look_vqa if self.data.form == "vqa" else look_vcr
+        return FORMS[self.data.form]
 
     @property
     def processor(self) -> VLEProcessor | None:
@@ -80,8 +83,6 @@ def open_look(data: PreparedData, split: str | None, feed: Feed | None) -> Look:
         RequestError: there is no such split, it has no examples, or the texts of the recipe's task
             hold right answers that the split does not have.
     """
-    if data.form in NOT_SHOWN:
-        raise RequestError(f"{data.root}: `look` does not show {NOT_SHOWN[data.form]} so far")
     known = data.manifest.splits
     split = split or (feed.recipe.data.train if feed else "train" if "train" in known else "")
     split = split or next(iter(known), "train")
@@ -147,19 +148,19 @@ def write_look(look: Look, output: Path, rows: NDArray[np.int64], seed: int) -> 
     image_rows = np.unique(np.asarray(look.questions["image_row"]))
     sides = [np.asarray(look.data.images[name])[image_rows] for name in ("width", "height")]
     sizes = np.stack(sides, 1)
-    facts = numbers.question_facts(look.data, look.split, look.questions, look.trained)
+    facts = numbers.question_facts(look.data, look.split, look.questions, look.trained, form.ITEMS)
     charts = [*form.charts(look.questions, look.data.images, image_rows.tolist())]
     steps: list[list[numbers.MicroBatch]] = []
     if feed is not None:
         why = form.NOT_TRAINED_ON
-        facts += numbers.training_facts(feed, look.questions, look.trained, why)
+        facts += numbers.training_facts(feed, look.questions, look.trained, why, form.ITEMS)
         limit = feed.input_settings["max_text_length"]
         unlimited = look.collator(max_text_length=one.UNLIMITED)
         unknown = feed.processor.tokenizer.unk_token_id
         measured = numbers.measure_lengths(
             look.questions, seed, look.collator(), unlimited, form, unknown
         )
-        facts += numbers.text_facts(measured, limit, len(look.questions))
+        facts += numbers.text_facts(measured, limit, len(look.questions), form.ITEMS)
         facts += numbers.picture_facts(sizes, feed.processor)
         title = "Tokens a text; the line is the limit"
         charts.insert(0, (title, histogram("tokens", title, measured.whole, "tokens", limit)))
@@ -172,6 +173,8 @@ def write_look(look: Look, output: Path, rows: NDArray[np.int64], seed: int) -> 
         boxes = look.questions["boxes"]
         facts += numbers.object_facts(boxes, sizes[place], processor)
         facts += numbers.tag_facts(look.questions)
+    if look.data.form == "captions":
+        facts += look_pretraining.facts(look.data, look.split, look.questions, feed)
     write_page(
         output,
         "analysis/look.html",
@@ -180,16 +183,17 @@ def write_look(look: Look, output: Path, rows: NDArray[np.int64], seed: int) -> 
         facts=facts,
         examples=examples(look, rows),
         steps=steps,
-        tables=None if not steps else step_tables(steps),
+        strangers=[] if feed is None else look_pretraining.strangers(feed),
+        tables=None if not steps else step_tables(steps, form.ITEMS),
         drawn=numbers.DRAWN_TEXTS,
         charts=[*charts, *numbers.size_charts(sizes)],
         counts=form.tables(look.questions, look.data.images, image_rows.tolist()),
     )
 
 
-def step_tables(steps: list[list[numbers.MicroBatch]]) -> tuple[Grid, Grid]:
+def step_tables(steps: list[list[numbers.MicroBatch]], items: str) -> tuple[Grid, Grid]:
     """The tables of steps and of micro-batches."""
-    return numbers.steps_table(steps), numbers.batches_table(steps)
+    return numbers.steps_table(steps, items), numbers.batches_table(steps, items)
 
 
 def examples(look: Look, rows: NDArray[np.int64]) -> list[one.Example]:
@@ -221,10 +225,8 @@ def example(look: Look, index: int, collators: list[Collate], count: int) -> one
     """
     form, feed, labels, processor = look.form, look.feed, look.data.labels, look.processor
     row: Row = look.questions[index]
-    image: Row = look.data.images[row["image_row"]]
-    if "boxes" in row:
-        image["boxes"] = row["boxes"]
-    names = form.names(row)
+    image: Row = look.data.images[row["image_row"]] | own_boxes(row)
+    names = form.names(row, labels)
     collate = None if feed is None else look.collator()
     tagged = form.tagged(row, collate)
     tags = sorted(set().union(*tagged))
@@ -254,6 +256,12 @@ def example(look: Look, index: int, collators: list[Collate], count: int) -> one
     if "object_patch_mask" in inputs and processor.patch_size:
         hidden = pictures.hidden_boxes(image["boxes"], image["width"], image["height"], processor)
         objects = pictures.pooled_objects(inputs, tagged, names, hidden, processor.patch_size)
+    view_side = pictures.side(pictures.VIEW_SIDE, count)
+    if look.data.form == "captions":
+        objects = look_pairs.marked(row, collate, inputs, labels)
+        views = look_pairs.views(index, inputs, collators, processor, labels, view_side)
+    else:
+        views = pictures.view_pictures(collators, index, processor.image_processor, view_side)
     return replace(
         card,
         targets=form.targets(row, labels, feed.task, inputs),
@@ -262,10 +270,15 @@ def example(look: Look, index: int, collators: list[Collate], count: int) -> one
         ),
         texts=texts(look, inputs, whole, tagged, tags),
         objects=objects,
-        views=pictures.view_pictures(
-            collators, index, processor.image_processor, pictures.side(pictures.VIEW_SIDE, count)
-        ),
+        views=views,
     )
+
+
+def own_boxes(row: Row) -> Row:
+    """The boxes that come with an example, not with its picture."""
+    if "object_boxes" in row:
+        return {"boxes": look_pairs.boxes(row)}
+    return {"boxes": row["boxes"]} if "boxes" in row else {}
 
 
 def texts(
@@ -290,6 +303,7 @@ def texts(
         short, long = ([token for token, _ in texts[like]] for texts in (rows, wholes))
         flags = one.kept(short, long)
         colors = one.type_colors(tagged[k], tags)
-        tokens = one.tokens_of(tokenizer, rows[k], wholes[like], flags, colors)
+        masked = one.masked_tokens(inputs) if k == 0 else None
+        tokens = one.tokens_of(tokenizer, rows[k], wholes[like], flags, colors, masked)
         texts_shown.append(one.Text(title, tokens, flags.count(False), right))
     return texts_shown

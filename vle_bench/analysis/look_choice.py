@@ -17,6 +17,7 @@ from vle_bench.pages.html import Grid, count_grid
 from vle_bench.tasks.base import Collate, Task
 
 ID = "question_id"
+ITEMS = "questions"
 NOT_TRAINED_ON = "without a label"  # why training leaves a question out
 
 
@@ -30,7 +31,7 @@ def about(row: Row) -> str:
     return str(row["question_type"] or "")
 
 
-def names(row: Row) -> list[str]:
+def names(row: Row, labels: list[str]) -> list[str]:
     """Names of the objects of the question: dog[0], person[1], ..."""
     return object_labels(row.get("object_names", []))
 

@@ -1,7 +1,7 @@
 """One example as a model gets it, and its texts as tokens with what was cut off."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -33,6 +33,7 @@ class Token:
             object that it names.
         type: fusion type; 0 for a word that names no object.
         starts: it begins a word.
+        masked: the token that has to be found in its place; empty if it is not masked.
     """
 
     text: str
@@ -40,6 +41,7 @@ class Token:
     type: int
     css: str
     starts: bool
+    masked: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,11 @@ class Form(Protocol):
         ...
 
     @property
+    def ITEMS(self) -> str:
+        """The word for questions."""
+        ...
+
+    @property
     def NOT_TRAINED_ON(self) -> str:
         """Why training leaves a question out."""
         ...
@@ -107,8 +114,8 @@ class Form(Protocol):
         """Return the remaining facts about an example."""
         ...
 
-    def names(self, row: Row) -> list[str]:
-        """Names of the objects of its picture."""
+    def names(self, row: Row, labels: list[str]) -> list[str]:
+        """Names of the objects of its picture; labels: the classes of the data."""
         ...
 
     def tagged(self, row: Row, collate: Collate | None) -> list[list[int]]:
@@ -155,14 +162,28 @@ class Form(Protocol):
 
 
 def token_rows(inputs: Tensors) -> list[TypedTokens]:
-    """Return id and type of each token of each text of a batch, without the padding."""
+    """Return id and type of each token of each text of a batch, without the padding.
+
+    Pre-training's texts come twice: with masked words, then as they are.
+    """
     ids = inputs["input_ids"].flatten(0, -2)
     mask = inputs["attention_mask"].flatten(0, -2).bool()
     types = inputs.get("token_type_ids", torch.zeros_like(inputs["input_ids"])).flatten(0, -2)
+    if "mlm_input_ids" in inputs:
+        ids = torch.cat([inputs["mlm_input_ids"], ids])
+        mask, types = mask.repeat(2, 1), types.repeat(2, 1)
     return [
         list(zip(i[m].tolist(), t[m].tolist(), strict=True))
         for i, t, m in zip(ids, types, mask, strict=True)
     ]
+
+
+def masked_tokens(inputs: Tensors) -> dict[int, int]:
+    """Return place → id of the tokens of the one masked text that have to be found."""
+    if "mlm_positions" not in inputs:
+        return {}
+    places, words = inputs["mlm_positions"][0].tolist(), inputs["mlm_words"][0].tolist()
+    return {place: word for place, word in zip(places, words, strict=True) if word >= 0}
 
 
 def kept(shortened: Sequence[int], whole: Sequence[int]) -> list[bool]:
@@ -187,6 +208,7 @@ def tokens_of(
     whole: Sequence[tuple[int, int]],
     flags: Sequence[bool],
     colors: dict[int, str],
+    masked: dict[int, int] | None = None,
 ) -> list[Token]:
     """Return the tokens of a text with those that were cut off.
 
@@ -195,12 +217,21 @@ def tokens_of(
         whole: of the text without a limit.
         flags: which tokens of `whole` are in `text`, see `kept`.
         colors: type → class of the object that it names.
+        masked: place in `text` → id of the token that has to be found there.
     """
     rest = iter(text)
-    return [
+    tokens = [
         token_of(tokenizer, *(next(rest) if there else one), not there, colors)
         for one, there in zip(whole, flags, strict=True)
     ]
+    kept_places = [place for place, there in enumerate(flags) if there]
+    for place, number in (masked or {}).items():
+        found = tokens[kept_places[place]]
+        hidden = token_of(tokenizer, number, 0, False, {})
+        tokens[kept_places[place]] = replace(
+            found, css="masked", starts=hidden.starts, masked=hidden.text
+        )
+    return tokens
 
 
 def token_of(

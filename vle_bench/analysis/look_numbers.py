@@ -131,29 +131,29 @@ def first_steps(feed: Feed) -> list[list[MicroBatch]]:
     ]
 
 
-def steps_table(steps: Sequence[Sequence[MicroBatch]]) -> Grid:
+def steps_table(steps: Sequence[Sequence[MicroBatch]], items: str) -> Grid:
     """A row a step."""
     rows = [
         (f"step {number}", [f"{len(batches):,}"], batches)
         for number, batches in enumerate(steps, 1)
     ]
-    return layout_grid("The first steps", ["step", "micro-batches"], rows)
+    return layout_grid("The first steps", ["step", "micro-batches"], rows, items)
 
 
-def batches_table(steps: Sequence[Sequence[MicroBatch]]) -> Grid:
+def batches_table(steps: Sequence[Sequence[MicroBatch]], items: str) -> Grid:
     """A row a micro-batch."""
     rows: list[LayoutRow] = [
         (f"step {step}, {number}", [], [batch])
         for step, batches in enumerate(steps, 1)
         for number, batch in enumerate(batches, 1)
     ]
-    return layout_grid("Their micro-batches", ["micro-batch"], rows)
+    return layout_grid("Their micro-batches", ["micro-batch"], rows, items)
 
 
-def layout_grid(caption: str, head: list[str], rows: Sequence[LayoutRow]) -> Grid:
+def layout_grid(caption: str, head: list[str], rows: Sequence[LayoutRow], items: str) -> Grid:
     """A table of layouts."""
     with_objects = any(batch.object_places for _, _, batches in rows for batch in batches)
-    columns = ["questions", "pictures", "texts", "longest text", "padding, %"]
+    columns = [items, "pictures", "texts", "longest text", "padding, %"]
     cells: list[list[str | GridCell]] = []
     for name, more, batches in rows:
         padding = padding_of(batches)
@@ -221,19 +221,22 @@ def measure_lengths(
     )
 
 
-def question_facts(data: PreparedData, split: str, questions: Dataset, trained: bool) -> list[Fact]:
+def question_facts(
+    data: PreparedData, split: str, questions: Dataset, trained: bool, items: str = "questions"
+) -> list[Fact]:
     """How many questions and pictures there are, and what `prepare` has left out.
 
     Args:
         trained: training reads the split; `training_facts` then says what it leaves out.
+        items: the form's word for questions.
     """
     pictures = len(np.unique(np.asarray(questions["image_row"])))
-    facts = [Fact("questions", f"{len(questions):,} of {split}, about {pictures:,} pictures")]
+    facts = [Fact(items, f"{len(questions):,} of {split}, about {pictures:,} pictures")]
     reports = data.manifest.report.get("splits", data.manifest.report)
     parts = tables(split, set(data.manifest.splits))
     left_out = sum(reports.get(name, {}).get(key, 0) for name in parts for key in LEFT_OUT)
     if left_out:
-        facts.append(Fact("left out by prepare", f"{left_out:,} questions", lost=True))
+        facts.append(Fact("left out by prepare", f"{left_out:,} {items}", lost=True))
     labelled = all(data.manifest.splits[name].get("labelled", True) for name in parts)
     if "answerable" in questions.column_names and labelled and not trained:
         without = len(questions) - int(np.sum(questions["answerable"]))
@@ -242,21 +245,24 @@ def question_facts(data: PreparedData, split: str, questions: Dataset, trained: 
     return facts
 
 
-def training_facts(feed: Feed, questions: Dataset, trained: bool, why: str) -> list[Fact]:
+def training_facts(
+    feed: Feed, questions: Dataset, trained: bool, why: str, items: str = "questions"
+) -> list[Fact]:
     """How many questions of the split training reads.
 
     Args:
         trained: training reads the split.
         why: why it leaves questions out.
+        items: the form's word for questions.
     """
     recipe = feed.recipe
     if not trained:
         return [Fact("trained on", f"no: the recipe trains on {recipe.data.train}")]
     seen = len(feed.task.training_order(questions, recipe.train.seed, 0, 1))
-    facts = [Fact("trained on", f"{seen:,} of {len(questions):,} questions in each epoch")]
+    facts = [Fact("trained on", f"{seen:,} of {len(questions):,} {items} in each epoch")]
     if lost := len(questions) - seen:
         share = percent(lost / len(questions), 1)
-        facts.append(Fact("never trained on", f"{lost:,} questions ({share} %), {why}", lost=True))
+        facts.append(Fact("never trained on", f"{lost:,} {items} ({share} %), {why}", lost=True))
     if stage := recipe.data.first_stage:
         kinds = ", ".join(stage.question_types)
         facts.append(
@@ -269,11 +275,13 @@ def training_facts(feed: Feed, questions: Dataset, trained: bool, why: str) -> l
     return facts
 
 
-def text_facts(measured: Lengths, limit: int, questions: int) -> list[Fact]:
+def text_facts(
+    measured: Lengths, limit: int, questions: int, items: str = "questions"
+) -> list[Fact]:
     """How much of the texts is cut off, or is no word that the tokenizer knows."""
     texts, cut = len(measured.whole), int((measured.whole - measured.kept).sum())
     share = percent(measured.shortened / texts, 1)
-    sample = f" of {measured.questions:,} questions" * (measured.questions < questions)
+    sample = f" of {measured.questions:,} {items}" * (measured.questions < questions)
     facts = [
         Fact(
             "texts cut off",

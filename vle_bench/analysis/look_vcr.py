@@ -21,6 +21,7 @@ from vle_bench.tasks.base import Collate, Task
 from vle_bench.tasks.vcr import VCR
 
 ID = "annot_id"
+ITEMS = "questions"
 NOT_TRAINED_ON = "without a label"  # why training leaves a question out
 PARTS = {"q2a": "answer", "qa2r": "rationale"}
 
@@ -42,7 +43,7 @@ def about(row: Row) -> str:
     return str(row["answer_likelihood"] or "")
 
 
-def names(row: Row) -> list[str]:
+def names(row: Row, labels: list[str]) -> list[str]:
     """Names of the objects of the picture: person1, dog2, ..."""
     return object_labels(record_of(row))
 

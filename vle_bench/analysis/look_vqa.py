@@ -16,6 +16,7 @@ from vle_bench.pages.html import Grid, count_grid
 from vle_bench.tasks.base import Collate, Task
 
 ID = "question_id"
+ITEMS = "questions"
 NOT_TRAINED_ON = "without an answer in the label map"  # why training leaves a question out
 
 
@@ -29,7 +30,7 @@ def about(row: Row) -> str:
     return ", ".join(row[name] for name in ("answer_type", "question_type") if row[name])
 
 
-def names(row: Row) -> list[str]:
+def names(row: Row, labels: list[str]) -> list[str]:
     """Names of the objects of the picture: VQA knows none."""
     return []
 

@@ -28,6 +28,7 @@ PART_TITLES = {
 }
 
 TAG_COLORS = 6  # in the style sheet: .o0 to .o5
+LETTER = 0.6  # width of a letter in its font's size
 FIRST_WORDS = 8  # first words of questions that are groups of their own
 
 
@@ -228,10 +229,26 @@ def scene(
         x, y = min(max(x1, 0), width - size), min(max(y1, 0), height - 1.3 * size)
         css = f"o{tags.index(k) % TAG_COLORS}" if k in tags else "others"
         name = names[k] if k in tags else ""
-        drawn.append(DrawnBox(css, x1, y1, x2 - x1, y2 - y1, name, x + size / 5, y + size))
+        name_x, name_y = x + size / 5, name_height(drawn, name, x + size / 5, y + size, size)
+        drawn.append(DrawnBox(css, x1, y1, x2 - x1, y2 - y1, name, name_x, name_y))
     inside, hidden = ([names[k] for k in tags if away[k] == beyond] for beyond in (False, True))
     objects = ", ".join(inside) or "no object that the texts name"
     description = f"picture {stored['file_name']}" + (
         f", with boxes of {objects}" if len(boxes) else ""
     )
     return Scene(embedded(image, longest), description, size, drawn, hidden)
+
+
+def name_height(drawn: Sequence[DrawnBox], name: str, x: float, y: float, size: float) -> float:
+    """Move a name below those that it would cover.
+
+    Args:
+        x, y: left end of its base line.
+        size: of the font.
+    """
+    if not name:
+        return y
+    above = [box for box in drawn if box.name and abs(box.name_x - x) < LETTER * size * len(name)]
+    while any(abs(box.name_y - y) < size for box in above):
+        y += size
+    return y

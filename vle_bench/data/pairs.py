@@ -72,14 +72,7 @@ class PairCollator:
     def __call__(self, indices: NDArray[np.int64]) -> Batch:
         """Return {"ids": pair ids, "inputs": tensors of VLEForPreTraining} of the pairs (B,)."""
         rows = self.pairs[indices.tolist()]
-        encoded = self.processor.tokenizer(
-            rows["caption"],
-            padding=True,
-            padding_side="right",
-            truncation=True,
-            max_length=self.max_text_length,
-            return_token_type_ids=False,
-        )
+        encoded = self.encode(rows["caption"])
         own = np.asarray(rows["image_row"])
         seen = self.strangers_of_split(rows) if self.image_rows is not None else own
         pictures, index = np.unique(np.concatenate([own, seen]), return_inverse=True)
@@ -103,6 +96,18 @@ class PairCollator:
         inputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
         inputs["pixel_values"] = self.processor(images=self.pictures(pictures))["pixel_values"]
         return {"ids": rows["pair_id"], "inputs": inputs}
+
+    def encode(self, captions: list[str]) -> BatchEncoding:
+        """Return the tokens of texts, padded to the longest."""
+        encoded: BatchEncoding = self.processor.tokenizer(
+            captions,
+            padding=True,
+            padding_side="right",
+            truncation=True,
+            max_length=self.max_text_length,
+            return_token_type_ids=False,
+        )
+        return encoded
 
     def pictures(self, image_rows: NDArray[np.int64]) -> object:
         """Return the pictures of rows (N,) of `images`, in whichever form costs least."""
@@ -175,15 +180,11 @@ class PairCollator:
         """Draw an object to paint over for each pair that has one in view."""
         texts, patches, labels = [], [], []
         for text, rng in enumerate(self.generators(rows, "mpc")):
-            boxes = rows["object_boxes"][text]
-            if not boxes:
+            if (drawn := self.painted_object(rows, text, rng)) is None:
                 continue
-            touched, outside = self.processor.box_patches(boxes, self.size(rows, text))
-            if not len(visible := np.flatnonzero(~outside)):
-                continue
-            chosen = visible[rng.integers(len(visible))]
+            chosen, touched = drawn
             texts.append(text)
-            patches.append(touched[chosen])
+            patches.append(touched)
             labels.append(rows["object_classes"][text][chosen])
         if not texts:  # a batch without objects: every process needs a pass of this objective
             texts, labels, patches = [0], [IGNORED], [self.first_patch(rows)]
@@ -192,6 +193,19 @@ class PairCollator:
             "mpc_patches": np.stack(patches),
             "mpc_labels": np.array(labels),
         }
+
+    def painted_object(
+        self, rows: JsonObject, text: int, rng: np.random.Generator
+    ) -> tuple[int, NDArray[np.bool_]] | None:
+        """Draw one of a pair's objects and return it with its patches (P,); None: none in view."""
+        boxes = rows["object_boxes"][text]
+        if not boxes:
+            return None
+        touched, outside = self.processor.box_patches(boxes, self.size(rows, text))
+        if not len(visible := np.flatnonzero(~outside)):
+            return None
+        chosen = int(visible[rng.integers(len(visible))])
+        return chosen, touched[chosen]
 
     def phrases(self, rows: JsonObject) -> Arrays:
         """Map the box of each phrase that is in view to patches."""

@@ -252,8 +252,10 @@ def of_run(recipe: Recipe, task: Task, data: PreparedData, run: Path) -> Feed:
         length = training["inputs"]["max_text_length"]
         way = Way(FAMILIES[recipe.model.family].protocols[0], max_text_length=length)
         processor = module_of(recipe.model.family).read(folder, way)
-    questions = data.questions(recipe.data.train)
-    return Feed(recipe, task.for_data(data), data, questions, processor, training["inputs"])
+    mix = mix_of(recipe, task, data)
+    questions = (mix or data).questions(recipe.data.train)
+    task = task.for_data(data)
+    return Feed(recipe, task, data, questions, processor, training["inputs"], mix=mix)
 
 
 def open_data(recipe: Recipe, task: Task) -> PreparedData:
