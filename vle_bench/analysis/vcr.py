@@ -220,7 +220,7 @@ def scene(
     width, height = image.size
     size = max(width, height) / 26
     boxes, away = box_array(stored["boxes"]), outside(stored["boxes"], width, height)
-    drawn = []
+    drawn: list[DrawnBox] = []
     # tagged boxes last, so that they lie above the others
     for k in [k for k in range(len(boxes)) if k not in tags] + tags:
         if away[k]:
