@@ -28,12 +28,6 @@ EXAMPLES = 24
 EPOCHS = 3  # of training whose views are shown
 AFTER_ANSWER = "qa2r"  # the part whose texts hold the right answer
 NEAR = 50  # ids that may be meant instead of an unknown one
-FORMS: dict[str, one.Form] = {
-    "captions": look_pairs,
-    "choice": look_choice,
-    "vcr": look_vcr,
-    "vqa": look_vqa,
-}
 
 
 @dataclass(frozen=True)
@@ -53,7 +47,11 @@ class Look:
     @property
     def form(self) -> one.Form:
         """Return the parts of the page for questions of this form."""
-        return FORMS[self.data.form]
+        if self.data.form == "captions":
+            return look_pairs
+        if self.data.form == "choice":
+            return look_choice
+        return look_vqa if self.data.form == "vqa" else look_vcr
 
     @property
     def processor(self) -> VLEProcessor | None:
