@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention
 
-from vle_bench.models.vle.dropout import Dropout
+from vle_bench.models.vle.faster_parts import Dropout
 from vle_bench.models.vle.layers import VLEAttentionProjections
 
 

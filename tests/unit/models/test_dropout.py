@@ -7,16 +7,9 @@ from torch import nn
 from tests.long.gpu_setting import small_config, vcr_batch, vqa_batch
 from vle_bench import models
 from vle_bench.bench.published_way import published_way
-from vle_bench.models.vle import dropout as module
-from vle_bench.models.vle.dropout import (
-    Dropout,
-    applies,
-    attention,
-    draw_kept,
-    dropout,
-    kept_scale,
-)
-from vle_bench.models.vle.layers import VLEAttentionProjections
+from vle_bench.models.vle import faster_parts, layers
+from vle_bench.models.vle.faster_parts import Dropout, applies, draw_kept, dropout, kept_scale
+from vle_bench.models.vle.layers import VLEAttentionProjections, attention_on_cpu
 from vle_bench.training.engine import checkpoint_activations
 
 UNITS = 2**20
@@ -92,7 +85,7 @@ def plain(query, key, value, mask, kept, p):
 @pytest.mark.parametrize("block", [1, 4 * 3 * 8 * 12, 2**22])  # bytes: a row, three rows, all
 @pytest.mark.parametrize("masked", [True, False])
 def test_attention_is_the_plain_one_with_its_gradients(monkeypatch, block, masked):
-    monkeypatch.setattr(module, "BLOCK_BYTES", block)
+    monkeypatch.setattr(layers, "BLOCK_BYTES", block)
     torch.manual_seed(0)
     inputs = [
         torch.randn(2, 4, tokens, 6, dtype=torch.float64, requires_grad=True)
@@ -103,7 +96,7 @@ def test_attention_is_the_plain_one_with_its_gradients(monkeypatch, block, maske
         mask = torch.rand(2, 1, 1, 12) < 0.6
         mask[..., 0] = True
     torch.manual_seed(5)
-    context = attention(*inputs, mask, 0.4)
+    context = attention_on_cpu(*inputs, mask, 0.4)
     torch.manual_seed(5)
     # 8 · 12 units of a row are 24 whole numbers, so the blocks draw what one draw gives.
     kept = draw_kept((2, 4, 8, 12), 0.4)
@@ -125,7 +118,7 @@ def test_attention_in_bf16_is_near_that_in_float32():
     results = []
     for tensors in (inputs, exact):
         torch.manual_seed(1)
-        context = attention(*tensors, None, 0.2)
+        context = attention_on_cpu(*tensors, None, 0.2)
         assert context.dtype == tensors[0].dtype
         gradients = torch.autograd.grad(context.square().sum(), tensors)
         results.append([x.float() for x in (context, *gradients)])
@@ -142,7 +135,7 @@ def test_only_one_byte_of_each_weight_is_held_for_the_backward_pass():
 
     inputs = [torch.randn(2, 2, 64, 4, requires_grad=True) for _ in range(3)]
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        attention(*inputs, None, 0.1)
+        attention_on_cpu(*inputs, None, 0.1)
     matrices = [x for x in held if x.numel() >= 4 * 64 * 64]
     assert [x.dtype for x in matrices] == [torch.bool]
 
@@ -176,8 +169,8 @@ def test_every_dropout_of_a_model_is_cheap_but_in_the_published_way(monkeypatch,
         if architecture == "VLEForVQA"
         else vcr_batch(config, 2, 0)
     )
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Dropout)]
-    assert layers and {type(layer) for layer in layers} == {Dropout}
+    dropouts = [layer for layer in model.modules() if isinstance(layer, nn.Dropout)]
+    assert dropouts and {type(layer) for layer in dropouts} == {Dropout}
     loss = training_loss(model, inputs)
     assert torch.equal(training_loss(model, inputs), loss)
     assert not torch.equal(training_loss(model, inputs, seed=1), loss)
@@ -189,20 +182,22 @@ def test_every_dropout_of_a_model_is_cheap_but_in_the_published_way(monkeypatch,
     training_loss(model, inputs)
     # The image encoder of CLIP calls it with p = 0.
     ours, cheap = len(drawn), []
-    monkeypatch.setattr(module, "draw_kept", lambda *a, **k: cheap.append(1))
+    for module in (faster_parts, layers):
+        monkeypatch.setattr(module, "draw_kept", lambda *a, **k: cheap.append(1))
     with published_way(model, 60, 0):
         training_loss(model, inputs)
-        assert {type(layer) for layer in layers} == {nn.Dropout}
+        assert {type(layer) for layer in dropouts} == {nn.Dropout}
     assert not cheap and len(drawn) > 2 * ours
-    assert {type(layer) for layer in layers} == {Dropout}
+    assert {type(layer) for layer in dropouts} == {Dropout}
 
 
 def test_long_attention_with_dropout_works_in_blocks(monkeypatch):
-    from vle_bench.models.vle import layers
     from vle_bench.models.vle.configuration import VLEConfig
 
     calls = []
-    monkeypatch.setattr(layers, "attention", lambda *inputs: calls.append(1) or attention(*inputs))
+    monkeypatch.setattr(
+        layers, "attention_on_cpu", lambda *inputs: calls.append(1) or attention_on_cpu(*inputs)
+    )
     config = VLEConfig(hidden_size=16, num_attention_heads=2, attention_probs_dropout_prob=0.1)
     one = VLEAttentionProjections(config).train()
     hidden = torch.randn(2, 30, 16)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from transformers import CLIPVisionConfig, CLIPVisionModel
 from transformers.models.clip.modeling_clip import CLIPAttention
 
-from vle_bench.models.vle.joint import ImageAttention, together, use_joint_projections
+from vle_bench.models.vle.faster_parts import ImageAttention, together, use_joint_projections
 
 
 def layers() -> list[nn.Linear]:

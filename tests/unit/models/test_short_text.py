@@ -8,7 +8,7 @@ from transformers import DebertaV2Config, DebertaV2Model
 from transformers.models.deberta_v2.modeling_deberta_v2 import build_relative_position
 
 from vle_bench.models import VLEForVCRQ2A, VLEForVQA
-from vle_bench.models.vle.disentangled import (
+from vle_bench.models.vle.faster_parts import (
     ShortTextAttention,
     relative_positions,
     use_short_text_attention,

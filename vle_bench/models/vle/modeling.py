@@ -14,9 +14,11 @@ from transformers import AutoModel, CLIPVisionModel
 from transformers.utils import ModelOutput
 
 from vle_bench.models.vle.configuration import VLEConfig
-from vle_bench.models.vle.disentangled import use_short_text_attention
-from vle_bench.models.vle.dropout import use_cheap_dropout
-from vle_bench.models.vle.joint import use_joint_projections
+from vle_bench.models.vle.faster_parts import (
+    use_cheap_dropout,
+    use_joint_projections,
+    use_short_text_attention,
+)
 from vle_bench.models.vle.layers import VLECrossLayer, VLEPooler
 from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
 

@@ -1,6 +1,16 @@
-"""DeBERTa's disentangled attention without the positions that a short text cannot have.
+"""Faster parts that take the places of those of transformers and torch; the weights stay.
 
-Shapes: B texts, T tokens, D width, h attention heads, d = D / h, R rows of the table of positions.
+- DeBERTa's disentangled attention without the positions that a short text cannot have.
+- Queries, keys and values of the same tokens as one matrix product. One after the other, three
+  linear layers read their input three times, and with autocast copy it three times to 16 bits and
+  add up three gradients of it.
+- Dropout on a CPU from cheap random bits. torch draws the units one by one, each from a number of
+  53 random bits, and keeps the result in 32. Here a unit takes 16 bits, so p is a multiple of
+  1/65,536: 0.1 becomes 0.100006. The bits come from torch's global CPU generator, so they are a
+  function of the seed and the step, as before.
+
+Shapes: B texts, T tokens, N images, S image tokens, D width, h attention heads, d = D / h, R rows
+of the table of positions.
 """
 
 import math
@@ -9,11 +19,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from transformers.models.clip.modeling_clip import CLIPAttention
 from transformers.models.deberta_v2.modeling_deberta_v2 import (
     DebertaV2Encoder,
     DebertaV2Model,
     DisentangledSelfAttention,
 )
+
+LEVELS = 2**16  # of the random number of a unit
 
 
 def relative_positions(tokens: int, device: torch.device, buckets: int, longest: int) -> Tensor:
@@ -206,3 +221,112 @@ def use_short_text_attention(text_model: DebertaV2Model) -> None:
     layers: Any = text_model.encoder.layer
     for layer in layers:
         layer.attention.self = ShortTextAttention(text_model.config)
+
+
+def together(tokens: Tensor, *layers: nn.Linear) -> tuple[Tensor, ...]:
+    """Apply layers to the same tokens (..., D): the output of each, (..., its width).
+
+    Without gradients the layers run by themselves: autocast then keeps 16-bit copies of their
+    weights from batch to batch.
+    """
+    if not torch.is_grad_enabled():
+        return tuple(layer(tokens) for layer in layers)
+    weight = torch.cat([layer.weight for layer in layers])
+    bias = torch.cat([layer.bias for layer in layers])
+    projected = F.linear(tokens, weight, bias)
+    return torch.split(projected, [layer.out_features for layer in layers], -1)
+
+
+class ImageAttention(CLIPAttention):
+    """CLIP's attention with one product for queries, keys and values."""
+
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **options: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attend within each image: (N, S, D) to (N, S, D).
+
+        As transformers does it, if another implementation of attention was chosen.
+        """
+        if self.config._attn_implementation != "sdpa" or attention_mask is not None:
+            result: tuple[Tensor, Tensor | None] = super().forward(
+                hidden_states, attention_mask, **options
+            )
+            return result
+        query, key, value = (
+            projected.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (N, h, S, d)
+            for projected in together(hidden_states, self.q_proj, self.k_proj, self.v_proj)
+        )
+        p = float(self.dropout) if self.training else 0.0  # type: ignore[arg-type]
+        context = F.scaled_dot_product_attention(query, key, value, dropout_p=p, scale=self.scale)
+        return self.out_proj(context.transpose(1, 2).flatten(2)), None
+
+
+def use_joint_projections(vision_model: nn.Module) -> None:
+    """Replace the attention of every layer of a CLIP encoder; its weights stay."""
+    for module in vision_model.modules():
+        if type(module) is CLIPAttention:
+            module.__class__ = ImageAttention
+
+
+def applies(tokens: Tensor) -> bool:
+    """Whether dropout takes the cheap bits: on a CPU, without torch.compile.
+
+    On a GPU torch's own kernels are fused, and compiled code would unroll the blocks.
+    """
+    return tokens.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def dropped_level(p: float) -> int:
+    """Return how many of the 65,536 levels are dropped for a probability 0 < p < 1."""
+    return min(round(p * LEVELS), LEVELS - 1)
+
+
+def kept_scale(p: float) -> float:
+    """Return the factor on what is kept, with which the expectation stays the same."""
+    return LEVELS / (LEVELS - dropped_level(p))
+
+
+def draw_kept(shape: tuple[int, ...], p: float, out: Tensor | None = None) -> Tensor:
+    """Draw which units are kept: bool of `shape`, true with probability 1 - p."""
+    units = math.prod(shape)
+    bits = torch.empty(-(-units // 4), dtype=torch.int64).random_(-(2**63), None)
+    levels = bits.view(torch.int16)[:units].view(shape)  # four units of each number
+    return torch.ge(levels, dropped_level(p) - LEVELS // 2, out=out)
+
+
+class _Dropped(torch.autograd.Function):
+    """x · kept · scale; the backward pass holds one byte a unit."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, p: float) -> Tensor:
+        kept, ctx.scale = draw_kept(tuple(x.shape), p), kept_scale(p)
+        ctx.save_for_backward(kept)
+        return x.mul(ctx.scale).mul_(kept)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (kept,) = ctx.saved_tensors
+        return gradient.mul(ctx.scale).mul_(kept), None
+
+
+def dropout(x: Tensor, p: float) -> Tensor:
+    """Drop units of x with probability p, as `torch.nn.functional.dropout` in training."""
+    if not 0 < p < 1 or not applies(x):
+        return F.dropout(x, p)
+    dropped: Tensor = _Dropped.apply(x, p)
+    return dropped
+
+
+class Dropout(nn.Dropout):
+    """`torch.nn.Dropout` that takes the cheap bits on a CPU."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return dropout(input, self.p) if self.training else input
+
+
+def use_cheap_dropout(model: nn.Module) -> None:
+    """Replace every `torch.nn.Dropout` of a model; none of them has weights."""
+    for module in model.modules():
+        if type(module) is nn.Dropout:
+            module.__class__ = Dropout
