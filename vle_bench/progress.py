@@ -1,4 +1,7 @@
-"""Progress of long work: a bar on a terminal, a plain line every 15 seconds otherwise."""
+"""Progress of long work: a bar on a terminal, a plain line every 15 seconds otherwise.
+
+Libraries show none of their own.
+"""
 
 import sys
 import time
@@ -86,3 +89,11 @@ def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
         for item in items:
             yield item
             bar.advance()
+
+
+def quiet_libraries() -> None:
+    """Silence the progress bars and warnings of libraries, which would bury our own lines."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()

@@ -40,7 +40,7 @@ from vle_bench.bench.bench import matmul_peak
 from vle_bench.bench.flops import BACKWARD, forward_flops
 from vle_bench.bench.published_way import published_way
 from vle_bench.data.collate import padded_text
-from vle_bench.evaluation.precision import autocast
+from vle_bench.evaluation.environment import autocast
 from vle_bench.training import engine
 
 WAYS = ("published", "fp32", "bf16")

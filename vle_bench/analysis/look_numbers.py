@@ -21,8 +21,8 @@ from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.pages.charts import histogram
 from vle_bench.pages.html import Grid, GridCell, plain_grid
 from vle_bench.progress import track
-from vle_bench.recipe.batch_size import batch_layout
 from vle_bench.recipe.schema import Recipe
+from vle_bench.recipe.values import batch_layout
 from vle_bench.tasks.base import Collate
 from vle_bench.training.feed import Feed, lengths
 

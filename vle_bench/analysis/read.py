@@ -7,8 +7,8 @@ from pathlib import Path
 from datasets import Dataset
 
 from vle_bench.data.prepared import PreparedData, read_manifest
+from vle_bench.data.splits import name_in
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.evaluation.data_names import name_in
 from vle_bench.evaluation.record import ROUNDING, Record, ids_digest, load_record
 from vle_bench.evaluation.request import predictions_file, record_file
 from vle_bench.evaluation.vcr_join import evaluated

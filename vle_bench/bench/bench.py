@@ -22,7 +22,7 @@ from vle_bench.data.asking import Words
 from vle_bench.data.collate import Batch
 from vle_bench.data.pixels import choose
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.evaluation.precision import DTYPES, device_name, precision_name
+from vle_bench.evaluation.environment import DTYPES, device_name, precision_name
 from vle_bench.json_files import JsonObject
 from vle_bench.model_families import FAMILIES, VLE
 from vle_bench.progress import Bar

@@ -14,8 +14,7 @@ from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Task
 from vle_bench.tasks.catalogue import CATALOGUE
-from vle_bench.training.reader import head_settings
-from vle_bench.training.run import Built, from_config, model_of
+from vle_bench.training.model import Built, from_config, head_settings, model_of
 
 VOCABULARY = 1000  # of the tokenizer of synthetic texts, more than they have words
 
@@ -83,7 +82,7 @@ def config_of(recipe: Recipe, task: Task) -> VLEConfig:
 
 
 def model_builder(recipe: Recipe) -> Callable[[Recipe, Task, PreparedData], Built]:
-    """Return a replacement of `run.model_of` that draws random weights in the recipe's sizes.
+    """Return a replacement of `model_of` that draws random weights in the recipe's sizes.
 
     The tokenizer is trained on the words of the data. The vocabulary of the model has its full
     size, so that the optimizer has all of its work.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vle_bench.cli.environment import quiet_libraries
+from vle_bench.progress import quiet_libraries
 
 OtherRun = Annotated[
     Path | None,

@@ -1,7 +1,8 @@
-"""The console script: every command, and how its errors end."""
+"""The console script: every command, and the line and the exit status of an error."""
 
 import errno
 import io
+import os
 import sys
 from typing import Annotated
 
@@ -11,7 +12,6 @@ from vle_bench import __version__
 from vle_bench.cli import score
 from vle_bench.cli.analysis import compare, report
 from vle_bench.cli.data import download, prepare
-from vle_bench.cli.environment import env
 from vle_bench.cli.evaluate import evaluate, predict
 from vle_bench.cli.leaderboard import reproduce, table
 from vle_bench.cli.look import look
@@ -19,6 +19,7 @@ from vle_bench.cli.record import record_app
 from vle_bench.cli.study import study
 from vle_bench.cli.train import bench, convert, demo, train, validate
 from vle_bench.errors import Interrupted, RequestError, RunFailed
+from vle_bench.training.launch import meet_on_cpu
 
 app = typer.Typer(
     name="vle-bench",
@@ -50,6 +51,23 @@ def options(
         typer.Option("--version", callback=show_version, is_eager=True, help="print the version"),
     ] = False,
 ) -> None: ...
+
+
+def env() -> None:
+    """Print versions, devices and missing packages."""
+    import importlib.util
+
+    import torch
+
+    from vle_bench.evaluation.environment import code_version, library_versions
+
+    print(f"vle-bench {__version__}, commit {code_version()['commit'] or 'unknown (installed)'}")
+    for name, version in library_versions().items():
+        print(f"{name:14} {version}")
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    print(f"{'devices':14} {', '.join(devices) or f'CPU, {torch.get_num_threads()} threads'}")
+    if importlib.util.find_spec("easy_vqa") is None:
+        print("missing: easy-vqa (the demo's data): pip install 'vle-bench[demo]'")
 
 
 # Each command with an example, in the order of the help.
@@ -91,6 +109,7 @@ def main() -> None:
     if debug:
         sys.argv.remove("--debug")  # it may be given anywhere
     try:
+        meet_on_cpu(os.environ)
         app()
     except Exception as error:
         if debug and not isinstance(error, Interrupted):

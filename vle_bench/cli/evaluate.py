@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vle_bench.cli.environment import is_first_process, quiet_libraries
-from vle_bench.cli.scores import print_record, published_lines
+from vle_bench.cli.scores import is_first_process, print_record, published_lines
 from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.request import (
@@ -24,6 +23,7 @@ from vle_bench.evaluation.request import (
     refuse_existing,
 )
 from vle_bench.model_families import FAMILIES
+from vle_bench.progress import quiet_libraries
 from vle_bench.tasks.catalogue import JOINED, SCORED
 from vle_bench.training.launch import check_launch
 
@@ -258,29 +258,25 @@ def score(
     """Score one checkpoint, or record the server's scores: the record, and the files written."""
     from vle_bench.analysis.model_card import write_cards
     from vle_bench.data.prepared import read_manifest
-    from vle_bench.evaluation.data_names import other_name
+    from vle_bench.data.splits import other_name
     from vle_bench.evaluation.evaluate import evaluate_checkpoint
     from vle_bench.evaluation.other_models import task_asked
-    from vle_bench.evaluation.published_checkpoint import (
-        is_elsewhere,
-        read_training,
-        trained_on,
-    )
+    from vle_bench.evaluation.published_checkpoint import read_training, trained_on
     from vle_bench.evaluation.server_result import record_server_result
     from vle_bench.models.pretrained import resolve
 
     checkpoint, split = request.checkpoint, request.split
-    run, name = evaluation_folder(checkpoint), task_asked(request)
-    other_data = None
-    if not is_elsewhere(checkpoint):
-        trained = trained_on(resolve(checkpoint), read_training(resolve(checkpoint)))
+    run, folder = evaluation_folder(checkpoint), resolve(checkpoint)
+    training = read_training(folder)
+    name, other_data = task_asked(folder, training, request), None
+    if training is not None:
+        trained = trained_on(folder, training)
         manifest = request.data_root / "manifest.json"  # opening the data says if it is missing
         data = read_manifest(manifest).identity if manifest.is_file() else trained
         other_data = other_name(data, trained)
     target = output or record_file(run, name, split, other_data)
-    if not is_elsewhere(checkpoint):
-        weights = resolve(checkpoint) / "model.safetensors"
-        check_record_output(target, run, weights, name, request)
+    if training is not None:
+        check_record_output(target, run, folder / "model.safetensors", name, request)
     accelerator = scoring_accelerator()
     if server_result is not None:
         record = record_server_result(request, server_result, target, accelerator=accelerator)

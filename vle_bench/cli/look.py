@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vle_bench.cli.environment import quiet_libraries
 from vle_bench.errors import RequestError
 from vle_bench.model_families import FAMILIES, VLE
+from vle_bench.progress import quiet_libraries
 
 if TYPE_CHECKING:
     from vle_bench.data.prepared import PreparedData

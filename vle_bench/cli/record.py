@@ -103,8 +103,8 @@ def record(
     vcr: bool,
 ) -> None:
     """Write the record, and print its scores and the way into the tables."""
-    from vle_bench.cli.environment import quiet_libraries
     from vle_bench.cli.scores import print_record
+    from vle_bench.progress import quiet_libraries
 
     quiet_libraries()
     from vle_bench.evaluation.external import ExternalModel, record_external

@@ -17,6 +17,13 @@ WORDS = {
 }
 
 
+def is_first_process() -> bool:
+    """Tell whether this is the main process, the only one that prints."""
+    from accelerate import PartialState
+
+    return bool(PartialState().is_main_process)
+
+
 def print_rows(rows: list[tuple[str, float, tuple[float, float] | None, int | None]]) -> None:
     """Print one line a score: name, percentage, 95 % interval, number of examples.
 

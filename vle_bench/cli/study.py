@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from vle_bench.cli.environment import quiet_libraries
 from vle_bench.errors import RequestError
+from vle_bench.progress import quiet_libraries
 
 
 def study(

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from vle_bench.cli.environment import is_first_process, quiet_libraries
-from vle_bench.cli.scores import print_record
+from vle_bench.cli.scores import is_first_process, print_record
 from vle_bench.errors import RequestError
+from vle_bench.progress import quiet_libraries
 
 RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="recipe file, or name of a shipped recipe")
@@ -136,10 +136,9 @@ def validate(
 
     Loads neither data nor weights. Prints the derived numbers and the inputs that are missing.
     """
-    from vle_bench.recipe.batch_size import batch_layout
     from vle_bench.recipe.load import load_recipe
     from vle_bench.recipe.preflight import missing_files
-    from vle_bench.recipe.values import AUTO
+    from vle_bench.recipe.values import AUTO, batch_layout
 
     changes = [a for a in recipes if "=" in a] + list(overrides or [])
     for path in (a for a in recipes if "=" not in a):

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from vle_bench.data.prepared import PreparedData, open_prepared, picture_id
+from vle_bench.data.splits import same_dataset
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.data_names import same_dataset
 from vle_bench.strict_yaml import read_group
 
 

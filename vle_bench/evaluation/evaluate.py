@@ -15,16 +15,20 @@ from vle_bench import atomic
 from vle_bench.data.asking import Asking
 from vle_bench.data.pixels import choose
 from vle_bench.data.prepared import check_labelled, check_whole
-from vle_bench.data.splits import seen
+from vle_bench.data.splits import same_dataset, seen
 from vle_bench.errors import RequestError, RunFailed, few
 from vle_bench.evaluation import other_models, published_checkpoint
 from vle_bench.evaluation.copies import copies
-from vle_bench.evaluation.data_names import same_dataset
-from vle_bench.evaluation.precision import autocast, device_name, scoring_precision, set_tf32
-from vle_bench.evaluation.provenance import code_version, library_versions
+from vle_bench.evaluation.environment import (
+    autocast,
+    code_version,
+    device_name,
+    library_versions,
+    scoring_precision,
+    set_tf32,
+)
 from vle_bench.evaluation.published_checkpoint import (
     Described,
-    is_elsewhere,
     read_training,
     trained_on,
 )
@@ -94,7 +98,7 @@ def load(request: Request, accelerator: Accelerator, *, labelled: bool) -> Loade
     """
     folder, split, asked = pretrained.resolve(request.checkpoint), request.split, request.asked
     family = other_models.family_of(folder, asked.model)
-    training = None if is_elsewhere(folder) else read_training(folder)
+    training = read_training(folder)
     described, processor = other_models.described(folder, family, training, request)
     trained_in = training.progress.precision if training else None
     precision = scoring_precision(trained_in, request.precision, accelerator.device)

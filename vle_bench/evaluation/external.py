@@ -18,8 +18,8 @@ from vle_bench.data.sources import RESULTS as ANSWERS
 from vle_bench.data.sources import SOURCES
 from vle_bench.data.splits import names
 from vle_bench.errors import RequestError
+from vle_bench.evaluation.environment import library_versions
 from vle_bench.evaluation.evaluate import was_seen
-from vle_bench.evaluation.provenance import library_versions
 from vle_bench.evaluation.record import SCHEMA_VERSION, TITLE, Record, ids_digest
 from vle_bench.evaluation.request import NO_NAME, RESULTS, record_file, refuse_existing
 from vle_bench.evaluation.score_files import read_leaderboard

@@ -13,12 +13,7 @@ from vle_bench.data.sources import SOURCES
 from vle_bench.data.splits import names
 from vle_bench.errors import RequestError, first_of
 from vle_bench.evaluation import published_checkpoint
-from vle_bench.evaluation.published_checkpoint import (
-    Described,
-    is_elsewhere,
-    read_training,
-    task_of,
-)
+from vle_bench.evaluation.published_checkpoint import Described, task_of
 from vle_bench.evaluation.record import Training
 from vle_bench.evaluation.request import Asked, Request, name_of
 from vle_bench.json_files import JsonObject, read_json
@@ -86,12 +81,12 @@ def expected(family: str | None) -> str:
     return "any of AutoModelForImageTextToText" if classes is None else ", ".join(classes)
 
 
-def task_asked(request: Request) -> str:
+def task_asked(folder: Path, training: Training | None, request: Request) -> str:
     """Return the task of a checkpoint, ours or from elsewhere, without loading it."""
-    folder, asked = pretrained.resolve(request.checkpoint), request.asked
+    asked = request.asked
     family = family_of(folder, asked.model)
-    if not is_elsewhere(folder):
-        return read_training(folder).task
+    if training is not None:
+        return training.task
     if family == VLE:
         return task_of(folder, pretrained.read_config(folder / "config.json"), asked.task)
     return task_of_data(family, asked.task, request.data_root)

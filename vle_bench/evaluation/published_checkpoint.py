@@ -41,14 +41,11 @@ CHANNELS = 3
 SHORTEST = 4  # tokens that a text must have room for: both ends and a word of question and answer
 
 
-def is_elsewhere(path: Path) -> bool:
-    """Whether a checkpoint has nothing that vle-bench writes when it trains."""
-    return not (pretrained.resolve(path) / pretrained.TRAINING_FILE).is_file()
-
-
-def read_training(folder: Path) -> Training:
-    """Read training.json of a checkpoint of ours, checked before anything is computed."""
+def read_training(folder: Path) -> Training | None:
+    """Read and check training.json of a checkpoint folder; None if it was trained elsewhere."""
     path = folder / pretrained.TRAINING_FILE
+    if not path.is_file():
+        return None
     content = pretrained.read_json(path)
     if isinstance(content, dict) and "inputs" not in content:
         raise RequestError(f"{path}: written by an earlier version; train again")

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from vle_bench.data.splits import name_in, other_name, same_dataset
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.data_names import name_in, other_name, same_dataset
 from vle_bench.json_files import JsonObject, loads, reading
 from vle_bench.tasks.predictions import Id
 

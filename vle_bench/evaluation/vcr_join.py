@@ -86,12 +86,14 @@ def trained_on(run: Path, record: Record) -> Path:
     """Return the prepared data that a run of ours was trained on."""
     if run.is_file():
         raise RequestError(f"{run}: --data DIR names the prepared data that it was scored on")
-    if record.kind == "elsewhere":
+    elsewhere = record.kind == "elsewhere"
+    training = None if elsewhere else read_training(pretrained.resolve(run))
+    if training is None:
         raise RequestError(
             f"{run}: of a checkpoint from elsewhere: --data DIR names the prepared data that it "
             "was scored on"
         )
-    return Path(read_training(pretrained.resolve(run)).data_root)
+    return Path(training.data_root)
 
 
 def joined_record(records: list[Record], task: Task, scores: Scores, seconds: float) -> Record:

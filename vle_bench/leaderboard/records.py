@@ -5,9 +5,8 @@ from pathlib import Path
 
 from vle_bench import atomic, strict_yaml
 from vle_bench.data.sources import PREPARED, SOURCES
-from vle_bench.data.splits import names, overlap
+from vle_bench.data.splits import names, overlap, same_dataset
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.data_names import same_dataset
 from vle_bench.evaluation.record import (
     Record,
     flattered,

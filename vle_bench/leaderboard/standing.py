@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 
-from vle_bench.evaluation.data_names import same_dataset
+from vle_bench.data.splits import same_dataset
 from vle_bench.evaluation.record import Record
 from vle_bench.leaderboard.experiments import Experiment, experiments
 from vle_bench.leaderboard.published import Published, load_published

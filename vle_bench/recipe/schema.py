@@ -11,14 +11,16 @@ from vle_bench.json_files import JsonObject
 from vle_bench.model_bounds import MOST_WORDS, check_config, check_vilt_config
 from vle_bench.model_families import FAMILIES, VLE
 from vle_bench.model_families import TRAINED as TRAINED_FAMILIES
-from vle_bench.recipe.batch_size import AUTO_WITHOUT_GPU, batch_layout, largest_divisor
 from vle_bench.recipe.keys import digest, experiment_values, hashed, without_dropped
 from vle_bench.recipe.values import (
+    AUTO_WITHOUT_GPU,
     MOST_EPOCHS,
     MOST_QUESTIONS,
     MOST_STEPS,
     MOST_TIMES,
     MOST_WORKERS,
+    batch_layout,
+    largest_divisor,
     number_or_auto,
     refuse_with_graphs,
     steps_or_minutes,

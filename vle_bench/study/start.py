@@ -17,7 +17,7 @@ from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.models import VLEConfig, VLEModel
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
-from vle_bench.training.reader import new_processor
+from vle_bench.training.model import new_processor
 
 MARK = "▁"  # before a piece that begins a word
 MOST_PIECES = 1_000  # far more than the data of the study have

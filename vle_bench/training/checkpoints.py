@@ -28,8 +28,7 @@ from vle_bench import atomic
 from vle_bench.atomic import file_sha256
 from vle_bench.data.collate import Batch
 from vle_bench.errors import RequestError, RunFailed, first_line
-from vle_bench.evaluation.precision import device_name
-from vle_bench.evaluation.provenance import library_versions
+from vle_bench.evaluation.environment import device_name, library_versions
 from vle_bench.json_files import JsonObject, read_json
 from vle_bench.training.engine import NO_STATES
 from vle_bench.training.optim import AverageWeights

@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING, Any
 import torch.utils.deterministic
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, gather_object
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.precision import on_gpu, set_tf32, training_precision
+from vle_bench.evaluation.environment import on_gpu, set_tf32, training_precision
 from vle_bench.models.base import TrainableModel
 from vle_bench.models.vle.pretrained_model import VLEPreTrainedModel
+from vle_bench.tasks.catalogue import CATALOGUE
 from vle_bench.training.graphs import check_graphs
 from vle_bench.training.launch import check_launch
 
 if TYPE_CHECKING:
-    from vle_bench.recipe.schema import TrainGroup
+    from vle_bench.recipe.schema import Recipe, TrainGroup
 
 # Kinds of launch in which each device holds whole gradients.
 UNSHARDED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
@@ -33,17 +34,22 @@ NO_STATES = (
 )
 # The workspaces with which cuBLAS adds up in one order (its manual, "Results Reproducibility").
 ORDERED_WORKSPACES = (":4096:8", ":16:8")
+# Bytes that a training step in bf16 holds for each number of a layer's output. VLE-base at 384
+# pixels had 48 (VQA, one question a picture), 51 (5.4 of them) and 51 (VCR) between a small and the
+# largest micro-batch; docs/speed.md.
+BYTES = 53
+FLOAT32 = 1.5  # times as many where activations are not in 16 bits, an estimate
+# Part of the device's memory that is planned with. The rest is for the driver, for gaps between
+# tensors and for batches with more objects.
+SHARE = 0.85
 
 
-def accelerator_for(settings: "TrainGroup", folder: Path) -> tuple[Accelerator, int]:
+def accelerator_for(settings: "TrainGroup", folder: Path) -> Accelerator:
     """Create the Accelerator of a run.
 
     Args:
         settings: the recipe's group `train`.
         folder: the run folder, where trackers write.
-
-    Returns:
-        The Accelerator, and the micro-batches that each process accumulates for one global batch.
 
     Raises:
         RequestError: an accelerate configuration with hyper-parameters in it; a global batch that
@@ -58,7 +64,7 @@ def accelerator_for(settings: "TrainGroup", folder: Path) -> tuple[Accelerator, 
         log_with=settings.trackers or None,
         project_dir=str(folder),
     )
-    accumulation = share_out(accelerator, settings)
+    share_out(accelerator, settings)  # refuses a global batch that does not divide
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         check_deepspeed(settings)
     if settings.cuda_graphs:
@@ -67,7 +73,7 @@ def accelerator_for(settings: "TrainGroup", folder: Path) -> tuple[Accelerator, 
         raise RequestError(
             "train.compile: not with FSDP2 in this version; take DDP, or train.compile=false"
         )
-    return accelerator, accumulation
+    return accelerator
 
 
 def share_out(accelerator: Accelerator, settings: "TrainGroup") -> int:
@@ -80,7 +86,7 @@ def share_out(accelerator: Accelerator, settings: "TrainGroup") -> int:
         RequestError: the global batch does not divide.
     """
     # Recipes need pydantic, which `make gpu-check` does without.
-    from vle_bench.recipe.batch_size import batch_layout
+    from vle_bench.recipe.values import batch_layout
 
     size, processes = settings.micro_batch, accelerator.num_processes
     if settings.per_device_batch_size == "auto":  # a number is chosen once there is a model
@@ -282,3 +288,52 @@ def memory_estimate(total: int, trainable: int, accelerator: Accelerator, ema: b
         # section 3).
         return 2 * total + (2 * trainable + 4 * trainable + states) / world
     return weights + gradients + states
+
+
+def with_number(recipe: "Recipe", model: TrainableModel, accelerator: Accelerator) -> "Recipe":
+    """Replace `auto` by the largest number of questions that fits every device."""
+    from vle_bench.recipe.values import AUTO
+
+    train = recipe.train
+    if train.per_device_batch_size != AUTO:
+        return recipe
+    share = train.batch_size // accelerator.num_processes
+    # Devices may differ, and all processes take as many micro-batches.
+    number = min(gather_object([largest(recipe, model, accelerator, share)]))
+    chosen = train.model_copy(update={"per_device_batch_size": number})
+    return recipe.model_copy(update={"train": chosen})
+
+
+def largest(recipe: "Recipe", model: TrainableModel, accelerator: Accelerator, share: int) -> int:
+    """Return the largest divisor of `share` whose micro-batch fits the GPU.
+
+    On a CPU more questions at once are no faster: it takes what is taken without a device.
+    """
+    from vle_bench.recipe.values import largest_divisor
+
+    if accelerator.device.type != "cuda":
+        return largest_divisor(share, recipe.train.micro_batch)
+    parameters = list(model.parameters())
+    total = sum(p.numel() for p in parameters)
+    trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    lasting = memory_estimate(total, trainable, accelerator, recipe.train.ema is not None)
+    lasting += 2 * total  # autocast's copies of the weights
+    room = SHARE * torch.cuda.get_device_properties(accelerator.device).total_memory - lasting
+    size = question_bytes(recipe, model, accelerator.mixed_precision != "no")
+    if recipe.train.cuda_graphs:  # memory of recordings, and of passes that are not recorded
+        size *= 2
+    return largest_divisor(share, max(1, int(room / size)))
+
+
+def question_bytes(recipe: "Recipe", model: TrainableModel, half: bool) -> float:
+    """Estimate the memory of a question: one picture, and texts as long as they may be.
+
+    Gradient checkpointing takes less, texts of several hundred tokens more: the scores of DeBERTa's
+    attention are not counted.
+
+    Args:
+        half: activations are in 16 bits.
+    """
+    texts, tokens = CATALOGUE[recipe.task].texts, recipe.model.max_text_length
+    outputs = model.question_outputs(texts, tokens, recipe.model.image_size)
+    return float(outputs * BYTES * (1 if half else FLOAT32))

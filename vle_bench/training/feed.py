@@ -30,7 +30,12 @@ from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.preflight import wrong_targets
 from vle_bench.recipe.schema import AugmentGroup, Recipe
 from vle_bench.tasks.base import Collate, Reading, Settings, Task
-from vle_bench.training import reader
+from vle_bench.training.model import (
+    from_scratch,
+    new_processor,
+    processor_of_family,
+    saved_processor,
+)
 
 # The epoch, the questions of the global batch, and the micro-batches of this process.
 Step = tuple[int, int, list[Batch]]
@@ -209,14 +214,17 @@ def of_recipe(recipe: Recipe, task: Task, data: PreparedData) -> Feed:
     """
     task = task.for_data(data)
     if recipe.model.family != VLE:
-        processor, types = reader.processor_of_family(recipe, task, data), 0
+        processor, types = processor_of_family(recipe, task, data), 0
     elif recipe.model.checkpoint is None:
-        config, tokenizer = reader.from_scratch(recipe, task, data)
-        processor, types = reader.new_processor(recipe, config, tokenizer), config.num_token_types
+        config, tokenizer = from_scratch(recipe, task, data)
+        processor, types = (
+            new_processor(recipe, config, tokenizer),
+            config.num_token_types,
+        )
     else:
         folder = pretrained.resolve(Path(recipe.model.checkpoint))
         config = pretrained.read_config(folder / "config.json")
-        processor = reader.saved_processor(recipe, folder, config)
+        processor = saved_processor(recipe, folder, config)
         types = max(config.num_token_types, task.num_token_types or 0)
     input_settings = task.input_settings(recipe.model.model_dump(), types)
     mix, (pixels, _) = mix_of(recipe, task, data), pixels_of(recipe, data, processor)

@@ -7,7 +7,6 @@ random numbers that would have come next, so it gives the same bytes as the pass
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
@@ -15,9 +14,6 @@ from accelerate.utils import DistributedType
 from torch import Tensor, nn
 
 from vle_bench.errors import RequestError, RunFailed, first_line
-
-if TYPE_CHECKING:
-    from vle_bench.recipe.schema import TrainGroup
 
 # Inputs of the model and the weight of their loss → their part of the loss of the global batch. The
 # gradients are added to those of the parameters.
@@ -28,9 +24,6 @@ Layout = tuple[tuple[str, torch.Size, torch.dtype], ...]
 # Enough for every length of text with every usual number of pictures. A graph of VLE-base has 5,000
 # kernels and copies of the inputs.
 MOST_GRAPHS = 64
-# Texts of a micro-batch, up to which the processor bounded a step of VLE-base on an H200, roughly:
-# it took 0.25 s to start the kernels, the device 2.5 ms for a text of VQA; docs/speed.md.
-FEW_TEXTS = 100
 
 
 def check_graphs(accelerator: Accelerator) -> None:
@@ -42,27 +35,6 @@ def check_graphs(accelerator: Accelerator) -> None:
             "train.cuda_graphs: one process on one GPU only in this version, without FSDP2 and "
             "DeepSpeed; train.cuda_graphs=false"
         )
-
-
-def faster_with_graphs(settings: "TrainGroup", accelerator: Accelerator, texts: int) -> str:
-    """Say what `train.cuda_graphs` would bring where it is off and may pay; else an empty string.
-
-    It stays off unless asked for: it pads texts, which rounds sums otherwise, and it takes memory
-    that a run may not have.
-
-    Args:
-        texts: of a micro-batch.
-    """
-    others = settings.cuda_graphs or settings.compile or settings.gradient_checkpointing
-    one_gpu = accelerator.device.type == "cuda" and (
-        accelerator.distributed_type == DistributedType.NO
-    )
-    if others or not one_gpu or accelerator.mixed_precision != "bf16" or texts > FEW_TEXTS:
-        return ""
-    return (
-        "small micro-batches leave a fast GPU idle: train.cuda_graphs=true made training of "
-        "VLE-base 2.8 to 4.2 times as fast on an H200, with 1.3 to 1.5 times the memory"
-    )
 
 
 @dataclass

@@ -17,8 +17,8 @@ from vle_bench import atomic
 from vle_bench.data.collate import Batch
 from vle_bench.data.splits import names
 from vle_bench.errors import Interrupted, RequestError, RunFailed, first_of
+from vle_bench.evaluation.environment import precision_name
 from vle_bench.evaluation.evaluate import evaluate_checkpoint
-from vle_bench.evaluation.precision import precision_name
 from vle_bench.evaluation.record import Record, load_record
 from vle_bench.evaluation.request import EVALUATION_BATCH_SIZE, Request
 from vle_bench.json_files import JsonObject

@@ -42,7 +42,7 @@ from vle_bench.models import VLEProcessor, pretrained
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task
 from vle_bench.training import feed
-from vle_bench.training.run import model_of
+from vle_bench.training.model import model_of
 
 VQA = [
     "data.source=vqav2",

@@ -14,7 +14,7 @@ from tests.miniature.in_process import run
 from vle_bench.data.images import decode
 from vle_bench.data.prepared import open_prepared
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.precision import autocast, scoring_precision
+from vle_bench.evaluation.environment import autocast, scoring_precision
 from vle_bench.evaluation.record import SCHEMA_VERSION, load_record
 from vle_bench.models import pretrained
 

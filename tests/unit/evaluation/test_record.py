@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from vle_bench.data.splits import other_name, same_dataset
 from vle_bench.errors import RequestError
-from vle_bench.evaluation.data_names import other_name, same_dataset
 from vle_bench.evaluation.record import SCHEMA_VERSION, ids_digest, load_record, precision_of
 
 VERSIONS = Path(__file__).parents[2] / "golden" / "records"

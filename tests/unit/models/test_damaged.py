@@ -35,7 +35,12 @@ def saved(folder, values):
 
 
 def test_a_training_is_read_as_it_was_saved(tmp_path):
-    assert read_training(saved(tmp_path, TRAINING)).model_dump(exclude_unset=True) == TRAINING
+    training = read_training(saved(tmp_path, TRAINING))
+    assert training is not None and training.model_dump(exclude_unset=True) == TRAINING
+
+
+def test_a_checkpoint_from_elsewhere_has_no_training(tmp_path):
+    assert read_training(tmp_path) is None
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from vle_bench.cli import app
 from vle_bench.errors import RequestError
 from vle_bench.models import VLEConfig, pretrained
 from vle_bench.models.vle.processing import VLEProcessor
-from vle_bench.recipe.batch_size import batch_layout, nearest_divisors
 from vle_bench.recipe.keys import flat
 from vle_bench.recipe.load import load_recipe
+from vle_bench.recipe.values import batch_layout, nearest_divisors
 
 ROOT = Path(__file__).parents[3]
 GOLDEN = Path("tests/golden/vle/VLEForVQA")

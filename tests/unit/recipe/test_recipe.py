@@ -7,9 +7,9 @@ import pytest
 
 from vle_bench import strict_yaml
 from vle_bench.errors import RequestError
-from vle_bench.recipe.batch_size import batch_layout
 from vle_bench.recipe.load import default_run_folder, load_recipe, shipped_recipes
 from vle_bench.recipe.preflight import missing_files
+from vle_bench.recipe.values import batch_layout
 
 ROOT = Path(__file__).parents[3]
 FILES = sorted(p for p in (ROOT / "recipes").rglob("*.yaml") if "accelerate" not in p.parts)

@@ -18,7 +18,7 @@ from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Reading
 from vle_bench.tasks.predictions import Prediction
-from vle_bench.training.run import model_of
+from vle_bench.training.model import model_of
 
 TASK = load_task("choice")
 WORDS = "a small red circle on the left of two blue squares in green".split()

@@ -16,7 +16,7 @@ from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Reading
 from vle_bench.training import feed
-from vle_bench.training.run import model_of
+from vle_bench.training.model import model_of
 
 INPUTS = {"max_text_length": 40, "alignment": True, "most_objects": 14}
 RECIPE = (

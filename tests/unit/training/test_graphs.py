@@ -19,8 +19,8 @@ from vle_bench.training.graphs import (
     RecordedPasses,
     Recording,
     check_graphs,
-    faster_with_graphs,
 )
+from vle_bench.training.run import faster_with_graphs
 
 
 class Recorder:

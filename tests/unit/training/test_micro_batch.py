@@ -13,11 +13,11 @@ from vle_bench import models
 from vle_bench.cli.app import main
 from vle_bench.errors import RequestError
 from vle_bench.models import SIZES, VLEConfig
-from vle_bench.recipe.batch_size import largest_divisor
 from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import Recipe
+from vle_bench.recipe.values import largest_divisor
 from vle_bench.tasks import load_task
-from vle_bench.training.micro_batch import largest, question_bytes, with_number
+from vle_bench.training.engine import largest, question_bytes, with_number
 from vle_bench.training.train import train
 
 GIB = 2**30

@@ -14,7 +14,7 @@ from vle_bench.models import VLEForVQA, pretrained
 from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.load import load_recipe
 from vle_bench.tasks import load_task
-from vle_bench.training.run import model_of
+from vle_bench.training.model import model_of
 
 GOLDEN = "tests/golden/vle/VLEForVQA"
 OTHERS = [f"other {i}" for i in range(17)]  # as many as the golden checkpoint has

@@ -13,13 +13,13 @@ from PIL import Image
 
 from vle_bench.data.tokenization import train_tokenizer
 from vle_bench.errors import RequestError, RunFailed
-from vle_bench.evaluation.precision import training_precision
+from vle_bench.evaluation.environment import training_precision
 from vle_bench.models import VLEForVQA, VLEProcessor, pretrained
 from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
 from vle_bench.training.feed import epoch_batches, first_stage, first_stage_of, steps
-from vle_bench.training.run import model_of
+from vle_bench.training.model import model_of
 from vle_bench.training.train import check_trackers, checked_losses
 
 

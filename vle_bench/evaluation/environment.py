@@ -1,13 +1,20 @@
-"""The device and the precision of training and scoring."""
+"""The device, the precision, and the versions of code and libraries that computed a score."""
 
+import importlib.metadata
+import platform
+import subprocess
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils.environment import parse_flag_from_env
 
+from vle_bench import __version__
 from vle_bench.errors import RequestError
+from vle_bench.json_files import JsonObject
 
+LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "numpy", "pillow")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -37,20 +44,6 @@ def training_precision(choice: str) -> str:
     # Older GPUs only emulate bf16, slower than float32.
     native = on_gpu() and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bf16" if native else "fp32"
-
-
-def faster_on_cpu(choice: str) -> str:
-    """Say what bf16 would bring where `auto` takes fp32 on a CPU with AMX; else an empty string.
-
-    `auto` stays fp32 there, so that the same recipe gives the same scores on CPUs without it.
-    """
-    if choice != "auto" or on_gpu() or not torch.cpu._is_amx_tile_supported():
-        return ""
-    # The factors: VLE-base at 224 and 384 pixels, VQA and VCR, two cores; docs/speed.md.
-    return (
-        "precision: auto is fp32 on a CPU; this one has AMX, where train.precision=bf16 made "
-        "VLE-base 1.5 to 1.9 times as fast in training and 2.2 to 2.8 times in evaluation"
-    )
 
 
 def precision_name(mixed_precision: str) -> str:
@@ -88,3 +81,36 @@ def set_tf32(on: bool) -> None:
     """Allow a GPU to round the factors of float32 products to TF32's 10 bits, or forbid it."""
     torch.set_float32_matmul_precision("high" if on else "highest")
     torch.backends.cudnn.allow_tf32 = on
+
+
+def code_version() -> JsonObject:
+    """Return version and commit of the checkout; the commit of an installed package is None."""
+    root = Path(__file__).parents[2]
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(root), *arguments],
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=10,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    top = git("rev-parse", "--show-toplevel")
+    # An installed package may lie inside the repository of another project, whose commit says
+    # nothing about this code.
+    if top is None or Path(top).resolve() != root.resolve():
+        return {"version": __version__, "commit": None, "clean": None}
+    status = git("status", "--porcelain")
+    return {"version": __version__, "commit": git("rev-parse", "HEAD"), "clean": status == ""}
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that can change a score."""
+    return {"python": platform.python_version()} | {
+        name: importlib.metadata.version(name) for name in LIBRARIES
+    }
