@@ -46,7 +46,7 @@ class FirstStage(Group):
     fraction: float = Field(gt=0, lt=1)
     """Part of all steps."""
     question_types: list[str] = Field(min_length=1, max_length=1000)
-    """The questions that these steps see."""
+    """Types of the questions that these steps see."""
     other_share: float = Field(0.0, ge=0, lt=1)
     """Share of all other questions among them, drawn anew each epoch."""
 
@@ -63,7 +63,7 @@ class DataGroup(Group):
     root: str
     """Folder that `vle-bench prepare` wrote."""
     source: SourceName
-    """What was prepared."""
+    """Name of the prepared dataset."""
     train: Split
     """Split to train on; `+` joins several (`train+val-minival`), `trainval` is `train+val`."""
     evaluate: Split
@@ -139,13 +139,13 @@ Weight = Annotated[float, Field(ge=0, le=MOST_TIMES)]
 
 class ObjectivesGroup(Group):
     mlm: Weight = 0.0
-    """Masked words, the picture seen."""
+    """Masked words, predicted with the picture in view."""
     itm: Weight = 0.0
-    """Image-text matching: its own picture, or another one?"""
+    """Image-text matching: whether a text sees its own picture."""
     mpc: Weight = 0.0
     """Masked patch-box classification: the class of an object that is painted over."""
     pbc: Weight = 0.0
-    """Patch-box classification: the patches that a phrase speaks of."""
+    """Patch-box classification: the patches that a phrase describes."""
 
     @model_validator(mode="after")
     def one_at_least(self) -> "ObjectivesGroup":
@@ -161,8 +161,7 @@ class ModelGroup(Group):
     checkpoint: str | None = None
     """Folder to start from (`from_pretrained`), or null for a model from scratch."""
     config: JsonObject | None = None
-    """VLEConfig or ViltConfig values of a model from scratch, or null to start from a
-    checkpoint."""
+    """VLEConfig or ViltConfig values of a model from scratch; null to start from a checkpoint."""
     tokenizer: TokenizerGroup = Field(default_factory=TokenizerGroup)
     """For a model from scratch; a checkpoint brings its own."""
     image_size: int = Field(384, ge=8, le=2048)
@@ -177,13 +176,12 @@ class ModelGroup(Group):
     new_head: bool = False
     """Start with a fresh head whatever the checkpoint's answers, for data with other answers."""
     alignment: Literal["on", "off"] = "on"
-    """Texts that tag objects: object tokens, and types that tie words to them; off for neither (the
-    ablation)."""
+    """Texts that tag objects get object tokens, and types that tie words to them. off: neither."""
     objectives: ObjectivesGroup | None = None
     """Pre-training: the weight of each objective's loss; 0 for one that is left out."""
     itm_candidates: int = Field(4, ge=1, le=1024)
-    """ITM: half of the strangers are the picture that the model itself takes most for a match,
-    among so many of the batch; 1 for all at random."""
+    """ITM: half of the wrong pictures are hard ones, which the model ranks highest among so many of
+    the batch; 1: all are drawn at random."""
 
     dropout: float | None = Field(None, ge=0, lt=1)
     """ViLT: dropout of embeddings and hidden layers; null for that of the checkpoint's config.json,
@@ -229,13 +227,13 @@ class TrainGroup(Group):
     """Factor on learning_rate for each layer of the text and vision encoders, counted from their
     ends; null for 1. Users know it from BEiT and BEiT-3 (`--layer_decay`)."""
     weight_decay: float = Field(0.01, ge=0, lt=1)
-    """AdamW's; none on biases and norms."""
+    """AdamW's weight decay; none on biases and norms."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
         (0.9, 0.98), strict=False
     )
-    """AdamW's."""
+    """AdamW's decay rates of the moving averages of gradients and of their squares."""
     eps: float = Field(1e-8, gt=0, lt=1)
-    """AdamW's."""
+    """AdamW's term against division by zero."""
     warmup_fraction: float = Field(0.1, ge=0, lt=1)
     """Part of all steps over which the learning rate rises from 0."""
     schedule: Literal["linear", "constant", "cosine"] = "linear"
@@ -274,18 +272,18 @@ class TrainGroup(Group):
     trackers: list[Literal["tensorboard", "wandb", "trackio", "mlflow"]] = Field(
         default_factory=list, max_length=4
     )
-    """Where else to log."""
+    """Services that get the log as well, besides log.jsonl."""
 
     @property
     def micro_batch(self) -> int:
-        """Return the number of `per_device_batch_size`; for `auto` what is taken without a GPU."""
+        """Return `per_device_batch_size`; for `auto` the number that is used without a GPU."""
         if isinstance(self.per_device_batch_size, int):
             return self.per_device_batch_size
         return largest_divisor(self.batch_size, AUTO_WITHOUT_GPU)
 
     @property
     def pads_texts(self) -> bool:
-        """Tell whether training pads texts to few lengths, since each shape costs something."""
+        """Tell whether training pads texts to few lengths, because each shape has a cost."""
         return self.compile or self.cuda_graphs
 
     @model_validator(mode="after")
@@ -389,14 +387,14 @@ class Recipe(Group):
 
     @property
     def hash(self) -> str:
-        """16 hexadecimal digits, equal for recipes that resolve to the same values."""
+        """Return 16 hexadecimal digits, equal for recipes that resolve to the same values."""
         return digest(hashed(self.model_dump(mode="json")))
 
     @property
     def experiment(self) -> str:
-        """16 hexadecimal digits, equal for one experiment with other seeds or in another place."""
+        """Return 16 hexadecimal digits, equal for one experiment with other seeds or paths."""
         return digest(experiment_values(self.model_dump(mode="json")))
 
     def to_yaml(self) -> str:
-        """Every value spelled out; load_recipe reads it back as the same recipe."""
+        """Write every value as YAML; load_recipe reads it back as the same recipe."""
         return strict_yaml.dump(self.model_dump(mode="json"))
