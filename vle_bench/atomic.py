@@ -32,7 +32,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """JSON with sorted keys, so that equal content is equal bytes; NaN and infinity are refused."""
+    """Write JSON with sorted keys: equal content is equal bytes; NaN and infinity are refused."""
     write_text(
         path,
         json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n",

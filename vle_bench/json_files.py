@@ -76,7 +76,7 @@ def _other_format(content: bytes) -> str:
 
 
 def once(pairs: list[tuple[str, object]]) -> JsonObject:
-    """Make an object of pairs; ValueError for a double key, of which Python would keep the last."""
+    """Build an object of pairs; ValueError for a repeated key, where Python keeps the last one."""
     record = dict(pairs)
     if len(record) < len(pairs):
         names = [name for name, _ in pairs]
@@ -138,7 +138,7 @@ def jsonl_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def short(value: object) -> str:
-    """The value as Python writes it, cut to the length of an error message."""
+    """Return the value as Python writes it, cut to the length of an error message."""
     text = repr(value)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 

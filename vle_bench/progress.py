@@ -76,7 +76,7 @@ class Bar:
 
 
 def in_words(size: int) -> str:
-    """A number of bytes in decimal units, as servers and disks count."""
+    """Write a number of bytes in decimal units, as servers and disks count."""
     for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size >= factor:
             return f"{size / factor:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""Compares two runs on the same examples: overall, by kind of question, and example by example."""
+"""Compare two runs on the same examples: overall, by kind of question, and example by example."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -120,7 +120,7 @@ def compare_runs(
 
 
 def common_task_and_split(a: Path, b: Path, split: str | None) -> tuple[str, str]:
-    """The task and the split of both runs."""
+    """Return the task and the split of both runs."""
     pairs = [task_and_split(run, split) for run in (a, b)]
     if a.resolve() == b.resolve():
         raise RequestError(f"{a}: the same run twice; name another to compare it with")
@@ -169,7 +169,7 @@ def check_same_examples(a: Path, b: Path, one: Evaluation, other: Evaluation) ->
 
 
 def example_scores(evaluation: Evaluation, part: str | None) -> NDArray[np.float64]:
-    """Scores by the task, or by one part of it: (examples,) in the order of the questions."""
+    """Return scores (examples,) by the task or one part of it, in the order of the questions."""
     if part is None:
         return np.array(list(evaluation.scores.per_example.values()))
     chosen = {row.id: row[part] for row in evaluation.rows}
@@ -178,7 +178,7 @@ def example_scores(evaluation: Evaluation, part: str | None) -> NDArray[np.float
 
 
 def group_masks(evaluation: Evaluation) -> dict[tuple[str, str], Mask]:
-    """(kind, group) -> a mask of the examples, in the record's order."""
+    """Map (kind, group) to a mask of the examples, in the record's order."""
     kinds = {kind: np.array(groups) for kind, groups in evaluation.scores.kinds.items()}
     return {
         (kind, group): kinds[kind] == group
@@ -190,7 +190,7 @@ def group_masks(evaluation: Evaluation) -> dict[tuple[str, str], Mask]:
 def most_changed(
     one: Evaluation, other: Evaluation, before: NDArray[np.float64], after: NDArray[np.float64]
 ) -> list[Row]:
-    """The examples whose score changed most, up or down; equal changes by id."""
+    """Return the examples whose score changed most, up or down; equal changes by id."""
     ids = list(one.scores.per_example)
     rows = [{row.id: row for row in evaluation.rows} for evaluation in (one, other)]
     # rounded, so that 0.6 − 0.3 and 0.9 − 0.6 are the same change
@@ -210,7 +210,7 @@ def most_changed(
 
 
 def example_texts(task: str, question: Row, a: Prediction, b: Prediction) -> dict[str, str]:
-    """The question, its truth and both predictions as people read them."""
+    """Return the question, its truth and both predictions as people read them."""
     if CATALOGUE[task].form == "vqa":
         return {
             "question": question["question"],
@@ -248,7 +248,7 @@ def example_texts(task: str, question: Row, a: Prediction, b: Prediction) -> dic
 
 
 def comparison_lines(comparison: Comparison) -> list[str]:
-    """The comparison as the command prints it."""
+    """Return the comparison as the command prints it."""
     first = comparison.records[0]
     lines = [
         f"{first.task} on {first.split} of {first.data_name}: {first.n:,} questions on "
@@ -281,7 +281,7 @@ def comparison_lines(comparison: Comparison) -> list[str]:
 
 
 def run_lines(comparison: Comparison) -> Iterator[str]:
-    """A line for each run: folder, recipe, seed, scores with intervals."""
+    """Yield a line for each run: folder, recipe, seed, scores with intervals."""
     for letter, run, record in zip("AB", comparison.runs, comparison.records, strict=True):
         metrics = {name: record.metrics[name] for name in comparison.metrics}
         scores = ", ".join(
@@ -293,14 +293,14 @@ def run_lines(comparison: Comparison) -> Iterator[str]:
 
 
 def origin_of(record: Record) -> str:
-    """Recipe and seed of a run, or the checkpoint that was trained elsewhere."""
+    """Return the recipe and the seed of a run, or the checkpoint that was trained elsewhere."""
     if record.kind == "elsewhere":
         return f"checkpoint {record.title} {record.digests}, trained elsewhere"
     return f"recipe {record.recipe['name']} {record.recipe['hash']}, seed {record.seed}"
 
 
 def difference_line(name: str, difference: Difference) -> str:
-    """A line of the table: n, both scores, their difference in points, its interval and p."""
+    """Return a line of the table: n, both scores, and their difference with interval and p."""
     between = (
         " to ".join(signed_points(0, end) for end in difference.interval)
         if difference.interval
@@ -313,5 +313,5 @@ def difference_line(name: str, difference: Difference) -> str:
 
 
 def signed_points(a: float, b: float) -> str:
-    """The difference of two fractions in percentage points, with two decimals and a sign."""
+    """Return the difference of two fractions in percentage points, with two decimals and a sign."""
     return signed(100 * (Decimal(repr(b)) - Decimal(repr(a))), 2)

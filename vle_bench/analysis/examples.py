@@ -59,7 +59,7 @@ class Picture:
 
 
 def embedded(image: Image.Image, longest: int = LONGEST_SIDE) -> Picture:
-    """A picture, made smaller if it is large; its width and height stay the original ones.
+    """Return a picture, made smaller if it is large; its width and height stay the original ones.
 
     Args:
         longest: longest side of the embedded picture, in pixels.
@@ -74,6 +74,6 @@ def embedded(image: Image.Image, longest: int = LONGEST_SIDE) -> Picture:
 
 
 def shaded(count: int, share: float) -> GridCell:
-    """A count whose background is the darker the larger `share` (0..1) is."""
+    """Return a count whose background is the darker the larger `share` (0..1) is."""
     style = {"style": f"--shade: {share:.2f}"} if share else {}
     return GridCell(f"{count:,}", style)

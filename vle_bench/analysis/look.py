@@ -1,4 +1,4 @@
-"""`vle-bench look`: one page of what a model gets of its data, made by the code that trains."""
+"""`vle-bench look`: one page that shows a model's inputs, made by the code that trains."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ from vle_bench.training.feed import Feed
 EXAMPLES = 24
 EPOCHS = 3  # of training whose views are shown
 AFTER_ANSWER = "qa2r"  # the part whose texts hold the right answer
-NEAR = 50  # ids that may be meant instead of an unknown one
+NEAR = 50  # known ids that are offered in place of an unknown one
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Look:
 
     Args:
         questions: the table of the split.
-        feed: what a recipe makes of the data; None: only the data are known.
+        feed: the batches that a recipe makes of the data; None: only the data are known.
     """
 
     data: PreparedData
@@ -60,14 +60,14 @@ class Look:
 
     @property
     def trained(self) -> bool:
-        """Whether training reads the split."""
+        """Tell whether training reads the split."""
         if self.feed is None:
             return False
         there = set(self.data.manifest.splits)
         return {*tables(self.split, there)} <= {*tables(self.feed.recipe.data.train, there)}
 
     def collator(self, **settings: int) -> Collate:
-        """The task's collator without augmentation; `settings` replace the feed's."""
+        """Return the task's collator without augmentation; `settings` replace the feed's."""
         assert self.feed is not None
         reading = self.feed.reading(self.questions)
         changed = reading.input_settings | settings
@@ -190,12 +190,12 @@ def write_look(look: Look, output: Path, rows: NDArray[np.int64], seed: int) -> 
 
 
 def step_tables(steps: list[list[numbers.MicroBatch]], items: str) -> tuple[Grid, Grid]:
-    """The tables of steps and of micro-batches."""
     return numbers.steps_table(steps, items), numbers.batches_table(steps, items)
+    """Return the tables of steps and of micro-batches."""
 
 
 def examples(look: Look, rows: NDArray[np.int64]) -> list[one.Example]:
-    """The cards of the page."""
+    """Return the cards of the page."""
     collators = views_of(look)
     return [
         example(look, int(row), collators, len(rows)) for row in track(rows, "examples", len(rows))
@@ -203,7 +203,7 @@ def examples(look: Look, rows: NDArray[np.int64]) -> list[one.Example]:
 
 
 def views_of(look: Look) -> list[Collate]:
-    """The collators of the first epochs of training; none where it changes nothing."""
+    """Return the collators of the first epochs of training; none where it changes nothing."""
     if look.feed is None or not look.trained:
         return []
     settings = look.feed.recipe.augment.model_dump()
@@ -214,7 +214,7 @@ def views_of(look: Look) -> list[Collate]:
 
 
 def example(look: Look, index: int, collators: list[Collate], count: int) -> one.Example:
-    """One card.
+    """Return one card.
 
     Args:
         index: row of the question.
@@ -286,7 +286,7 @@ def texts(
     tagged: list[list[int]],
     tags: list[int],
 ) -> list[one.Text]:
-    """The texts of an example as tokens, with those that were cut off.
+    """Return the texts of an example as tokens, with those that were cut off.
 
     Args:
         whole: the tensors of the example without a limit of the length.

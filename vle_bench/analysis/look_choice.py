@@ -22,22 +22,22 @@ NOT_TRAINED_ON = "without a label"  # why training leaves a question out
 
 
 def heading(row: Row) -> str:
-    """The question, with the names of its objects."""
+    """Return the question, with the names of its objects."""
     return words_of(row)[0]
 
 
 def about(row: Row) -> str:
-    """The type of the question."""
+    """Return the type of the question."""
     return str(row["question_type"] or "")
 
 
 def names(row: Row, labels: list[str]) -> list[str]:
-    """Names of the objects of the question: dog[0], person[1], ..."""
+    """Return the names of the objects of the question: dog[0], person[1], ..."""
     return object_labels(row.get("object_names", []))
 
 
 def tagged(row: Row, collate: Collate | None) -> list[list[int]]:
-    """Objects that have a token in each choice; without a collator, those that any text tags."""
+    """Return the objects with a token in each choice; without a collator, all that texts tag."""
     if collate is None:
         return [sorted(set().union(*tagged_in(row)))] if "boxes" in row else [[]]
     if isinstance(collate, TaggedChoiceCollator):
@@ -46,7 +46,7 @@ def tagged(row: Row, collate: Collate | None) -> list[list[int]]:
 
 
 def said(row: Row) -> list[tuple[str, str, bool]]:
-    """The choices in words, and which is right."""
+    """Return the choices in words, and which is right."""
     return [
         (title(place), text, place == row["right_choice"])
         for place, text in enumerate(words_of(row)[1])
@@ -59,20 +59,20 @@ def title(place: int) -> str:
 
 
 def titles(task: Task | None, inputs: Tensors) -> list[tuple[str, bool]]:
-    """The title of each text of an example, and whether it is the right choice."""
+    """Return the title of each text of an example, and whether it is the right choice."""
     right = inputs["labels"].tolist() if "labels" in inputs else []
     return [(title(place), place in right) for place in range(len(inputs["input_ids"]))]
 
 
 def limits(inputs: Tensors) -> list[int]:
-    """For each text the one that is as long and has every word."""
+    """Return for each text the one of the same length that has every word."""
     return list(range(len(inputs["input_ids"])))
 
 
 def targets(
     row: Row, labels: list[str], task: Task | None = None, inputs: Tensors | None = None
 ) -> list[tuple[str, str]]:
-    """The right choice."""
+    """Return the right choice."""
     choices = said(row) if inputs is None else titles(task, inputs)
     right = [one[0] for one in choices if one[-1]]
     return [("right choice", right[0] if right else "none: the split has no labels")]
@@ -84,7 +84,7 @@ def problems(row: Row) -> list[str]:
 
 
 def lengths(rows: list[Row], limited: Collate, unlimited: Collate) -> list[list[TypedTokens]]:
-    """The tokens of each text of these rows, as the model gets them and without a limit."""
+    """Return the tokens of each text of these rows, as the model gets them and without a limit."""
     if isinstance(limited, TaggedChoiceCollator) and isinstance(unlimited, TaggedChoiceCollator):
         return [
             [
@@ -101,7 +101,7 @@ def lengths(rows: list[Row], limited: Collate, unlimited: Collate) -> list[list[
 
 
 def charts(questions: Dataset, images: Dataset, rows: Sequence[int]) -> list[tuple[str, Markup]]:
-    """Histograms of the split.
+    """Return histograms of the split.
 
     Args:
         rows: rows of the images that the split has.
@@ -122,7 +122,7 @@ def charts(questions: Dataset, images: Dataset, rows: Sequence[int]) -> list[tup
 
 
 def tables(questions: Dataset, images: Dataset, rows: Sequence[int]) -> list[Grid]:
-    """Places and texts of the right choices, types of questions, and names of objects."""
+    """Return places and texts of the right choices, types of questions, and names of objects."""
     right = [place for place in questions["right_choice"][:] if place is not None]
     counted = {
         "place of the right choice": [str(place + 1) for place in right],

@@ -1,4 +1,4 @@
-"""One example as a model gets it, and its texts as tokens with what was cut off."""
+"""One example as a model gets it, and its texts as tokens with those that were cut off."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -60,7 +60,7 @@ class Text:
 
     @property
     def length(self) -> int:
-        """Number of tokens that the model gets."""
+        """Return the number of tokens that the model gets."""
         return len(self.tokens) - self.cut
 
 
@@ -72,7 +72,7 @@ class Example:
         said: title, words and whether it is the right choice; shown where there are no tokens.
         targets: names and values.
         views: augmented pictures with their captions.
-        problems: what the model does not get of it.
+        problems: the parts of it that the model does not get.
     """
 
     id: str
@@ -103,11 +103,11 @@ class Form(Protocol):
 
     @property
     def NOT_TRAINED_ON(self) -> str:
-        """Why training leaves a question out."""
+        """Reason for which training leaves a question out."""
         ...
 
     def heading(self, row: Row) -> str:
-        """The question in words."""
+        """Return the question in words."""
         ...
 
     def about(self, row: Row) -> str:
@@ -115,29 +115,29 @@ class Form(Protocol):
         ...
 
     def names(self, row: Row, labels: list[str]) -> list[str]:
-        """Names of the objects of its picture; labels: the classes of the data."""
+        """Return the names of the objects of its picture; labels: the classes of the data."""
         ...
 
     def tagged(self, row: Row, collate: Collate | None) -> list[list[int]]:
-        """For each text the objects that get a token; without a collator, those of all texts."""
+        """Return the objects with a token in each text; without a collator, those of all texts."""
         ...
 
     def said(self, row: Row) -> list[tuple[str, str, bool]]:
-        """Title and words of the texts beside the heading, and whether they are right."""
+        """Return title and words of the texts beside the heading, and whether they are right."""
         ...
 
     def titles(self, task: Task, inputs: Tensors) -> list[tuple[str, bool]]:
-        """The title of each text of an example, and whether it is the right choice."""
+        """Return the title of each text of an example, and whether it is the right choice."""
         ...
 
     def limits(self, inputs: Tensors) -> list[int]:
-        """For each text the one that is as long and has every word."""
+        """Return for each text the one of the same length that has every word."""
         ...
 
     def targets(
         self, row: Row, labels: list[str], task: Task | None = None, inputs: Tensors | None = None
     ) -> list[tuple[str, str]]:
-        """Names and values of what the model is to answer."""
+        """Return the names and values of the targets."""
         ...
 
     def problems(self, row: Row) -> list[str]:
@@ -147,17 +147,17 @@ class Form(Protocol):
     def lengths(
         self, rows: list[Row], limited: Collate, unlimited: Collate
     ) -> list[list[TypedTokens]]:
-        """The tokens of each text of these rows, as the model gets them and without a limit."""
+        """Return the tokens of each text of these rows, with the model's limit and without one."""
         ...
 
     def charts(
         self, questions: Dataset, images: Dataset, rows: Sequence[int]
     ) -> list[tuple[str, Markup]]:
-        """Titles and histograms of a split; rows: of its images."""
+        """Return titles and histograms of a split; rows: of its images."""
         ...
 
     def tables(self, questions: Dataset, images: Dataset, rows: Sequence[int]) -> list[Grid]:
-        """Counts of the values of its columns."""
+        """Return the counts of the values of its columns."""
         ...
 
 

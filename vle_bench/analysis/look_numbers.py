@@ -1,4 +1,4 @@
-"""Count what training reads of a split, leaves out and cuts off; measure the first batches."""
+"""Count the questions and tokens that training reads and leaves out; measure batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -132,7 +132,7 @@ def first_steps(feed: Feed) -> list[list[MicroBatch]]:
 
 
 def steps_table(steps: Sequence[Sequence[MicroBatch]], items: str) -> Grid:
-    """A row a step."""
+    """Return a row a step."""
     rows = [
         (f"step {number}", [f"{len(batches):,}"], batches)
         for number, batches in enumerate(steps, 1)
@@ -141,7 +141,7 @@ def steps_table(steps: Sequence[Sequence[MicroBatch]], items: str) -> Grid:
 
 
 def batches_table(steps: Sequence[Sequence[MicroBatch]], items: str) -> Grid:
-    """A row a micro-batch."""
+    """Return a row a micro-batch."""
     rows: list[LayoutRow] = [
         (f"step {step}, {number}", [], [batch])
         for step, batches in enumerate(steps, 1)
@@ -151,7 +151,7 @@ def batches_table(steps: Sequence[Sequence[MicroBatch]], items: str) -> Grid:
 
 
 def layout_grid(caption: str, head: list[str], rows: Sequence[LayoutRow], items: str) -> Grid:
-    """A table of layouts."""
+    """Return a table of layouts."""
     with_objects = any(batch.object_places for _, _, batches in rows for batch in batches)
     columns = [items, "pictures", "texts", "longest text", "padding, %"]
     cells: list[list[str | GridCell]] = []
@@ -172,7 +172,7 @@ def layout_grid(caption: str, head: list[str], rows: Sequence[LayoutRow], items:
 
 
 def padding_of(batches: Sequence[MicroBatch]) -> float:
-    """Share of the tokens of several micro-batches that are padding."""
+    """Return the share of the tokens of several micro-batches that are padding."""
     places = sum(len(batch.lengths) * batch.places for batch in batches)
     return 1 - sum(sum(batch.lengths) for batch in batches) / places
 
@@ -224,7 +224,7 @@ def measure_lengths(
 def question_facts(
     data: PreparedData, split: str, questions: Dataset, trained: bool, items: str = "questions"
 ) -> list[Fact]:
-    """How many questions and pictures there are, and what `prepare` has left out.
+    """Count the questions and pictures, and those that `prepare` left out.
 
     Args:
         trained: training reads the split; `training_facts` then says what it leaves out.
@@ -248,7 +248,7 @@ def question_facts(
 def training_facts(
     feed: Feed, questions: Dataset, trained: bool, why: str, items: str = "questions"
 ) -> list[Fact]:
-    """How many questions of the split training reads.
+    """Count the questions of the split that training reads.
 
     Args:
         trained: training reads the split.
@@ -278,7 +278,7 @@ def training_facts(
 def text_facts(
     measured: Lengths, limit: int, questions: int, items: str = "questions"
 ) -> list[Fact]:
-    """How much of the texts is cut off, or is no word that the tokenizer knows."""
+    """Count the tokens that are cut off, and those that the tokenizer does not know."""
     texts, cut = len(measured.whole), int((measured.whole - measured.kept).sum())
     share = percent(measured.shortened / texts, 1)
     sample = f" of {measured.questions:,} {items}" * (measured.questions < questions)
@@ -303,7 +303,7 @@ def text_facts(
 
 
 def picture_facts(sizes: NDArray[np.int64], processor: VLEProcessor) -> list[Fact]:
-    """How much of the pictures the transform leaves out, or by how much it squashes them.
+    """Measure how much of the pictures the transform cuts off or squashes.
 
     Args:
         sizes: (pictures, 2) width and height of each.
@@ -327,7 +327,7 @@ def picture_facts(sizes: NDArray[np.int64], processor: VLEProcessor) -> list[Fac
 
 
 def seen_share(processor: VLEProcessor, width: int, height: int) -> float:
-    """The part of a picture's pixels within the crop."""
+    """Return the part of a picture's pixels within the crop."""
     x, y, w, h = processor.window(width, height)
     across: float = min(x + w, width) - max(x, 0)
     down: float = min(y + h, height) - max(y, 0)
@@ -337,7 +337,7 @@ def seen_share(processor: VLEProcessor, width: int, height: int) -> float:
 def object_facts(
     boxes: Sequence[ArrayLike], sizes: NDArray[np.int64], processor: VLEProcessor | None
 ) -> list[Fact]:
-    """How many boxes lie outside of what the model sees; the nearest patches stand for them.
+    """Count the boxes outside of the visible part; the nearest patches stand for them.
 
     Args:
         boxes: of each picture, in pixels.
@@ -353,7 +353,7 @@ def object_facts(
 
 
 def tag_facts(questions: Dataset) -> list[Fact]:
-    """How many objects no text tags: they are no token of the model."""
+    """Count the objects that no text tags: they get no token."""
     total = unseen = 0
     for row in questions.remove_columns(["boxes"]):
         total += len(row["object_names"])
@@ -363,7 +363,7 @@ def tag_facts(questions: Dataset) -> list[Fact]:
 
 
 def size_charts(sizes: NDArray[np.int64]) -> list[tuple[str, Markup]]:
-    """Histograms of the sides of pictures (pictures, 2)."""
+    """Return histograms of the sides of pictures (pictures, 2)."""
     titles = ("Width of the pictures", "Height of the pictures")
     return [
         (title, histogram(f"size-{k}", title, sizes[:, k], "pixels"))

@@ -96,7 +96,7 @@ def stored_picture(
     processor: VLEProcessor | None,
     longest: int,
 ) -> Stored:
-    """The picture of a row of prepared images, with what the transform leaves out of it.
+    """Return the picture of a row of prepared images, with what the transform leaves out of it.
 
     Args:
         names, tags: of all its objects, and the objects that the texts name.
@@ -128,7 +128,7 @@ def stored_picture(
 
 
 def given_picture(image: Image.Image, patch_size: int | None, longest: int) -> Given:
-    """The picture as the model gets it."""
+    """Return the picture as the model gets it."""
     width, height = image.size
     grid = ""
     if patch_size:
@@ -204,19 +204,19 @@ def hidden_boxes(
 
 
 def color(place: int) -> str:
-    """The class of the place-th object that the texts of an example name."""
+    """Return the class of the place-th object that the texts of an example name."""
     return f"o{place % TAG_COLORS}"
 
 
 def seen_picture(inputs: Tensors) -> int:
-    """The row of pixel_values that the last text of an example looks at."""
+    """Return the row of pixel_values that the last text of an example looks at."""
     return int(inputs["image_index"].flatten()[-1])
 
 
 def view_pictures(
     collators: Sequence[Collate], index: int, image_processor: Normalising, longest: int
 ) -> list[tuple[str, Picture]]:
-    """The picture that an example sees in each of the first epochs."""
+    """Return the picture that an example sees in each of the first epochs."""
     views = []
     for epoch, collate in enumerate(collators):
         inputs = collate(np.array([index]))["inputs"]

@@ -27,13 +27,13 @@ PARTS = {"q2a": "answer", "qa2r": "rationale"}
 
 
 def record_of(row: Row) -> Row:
-    """The VCR record of a row."""
+    """Return the VCR record of a row."""
     record: Row = json.loads(row["record"])
     return record
 
 
 def heading(row: Row) -> str:
-    """The question, with the objects' names."""
+    """Return the question, with the objects' names."""
     record = record_of(row)
     return spoken(record["question"], object_labels(record))
 
@@ -44,19 +44,19 @@ def about(row: Row) -> str:
 
 
 def names(row: Row, labels: list[str]) -> list[str]:
-    """Names of the objects of the picture: person1, dog2, ..."""
+    """Return the names of the objects of the picture: person1, dog2, ..."""
     return object_labels(record_of(row))
 
 
 def choices_of(collate: Collate) -> ChoiceCollator:
-    """The collator of choices inside the task's."""
+    """Return the collator of choices inside the task's."""
     choices = getattr(collate, "choices", collate)
     assert isinstance(choices, ChoiceCollator)
     return choices
 
 
 def tagged(row: Row, collate: Collate | None) -> list[list[int]]:
-    """Objects that have a token in each text; without a collator, those that any text tags."""
+    """Return the objects with a token in each text; without a collator, all that texts tag."""
     record = record_of(row)
     if collate is None:
         texts = [record["question"], *(text for key in TEXTS.values() for text in record[key])]
@@ -68,7 +68,7 @@ def tagged(row: Row, collate: Collate | None) -> list[list[int]]:
 
 
 def said(row: Row) -> list[tuple[str, str, bool]]:
-    """Answers and rationales in words, and whether they are right."""
+    """Return the answers and rationales in words, and whether they are right."""
     record = record_of(row)
     called = object_labels(record)
     return [
@@ -79,7 +79,7 @@ def said(row: Row) -> list[tuple[str, str, bool]]:
 
 
 def titles(task: Task | None, inputs: Tensors) -> list[tuple[str, bool]]:
-    """The title of each text of an example, and whether it is the right choice."""
+    """Return the title of each text of an example, and whether it is the right choice."""
     if "masked_positions" in inputs:
         return [("with masked words, as evaluation masks them", False), ("the whole text", False)]
     assert isinstance(task, VCR)
@@ -92,7 +92,7 @@ def titles(task: Task | None, inputs: Tensors) -> list[tuple[str, bool]]:
 
 
 def limits(inputs: Tensors) -> list[int]:
-    """For each text the one that is as long and has every word."""
+    """Return for each text the one of the same length that has every word."""
     texts = inputs["input_ids"].shape[1]
     return [1, 1] if "masked_positions" in inputs else list(range(texts))
 
@@ -100,7 +100,7 @@ def limits(inputs: Tensors) -> list[int]:
 def targets(
     row: Row, labels: list[str], task: Task | None = None, inputs: Tensors | None = None
 ) -> list[tuple[str, str]]:
-    """The right choices, or what the second stage of pre-training asks for."""
+    """Return the right choices, or what the second stage of pre-training asks for."""
     if inputs is not None and "masked_positions" in inputs:
         match = bool(inputs["matches"][0])
         masked = int((inputs["masked_words"][0] != -100).sum())
@@ -126,7 +126,7 @@ def problems(row: Row) -> list[str]:
 
 
 def lengths(rows: list[Row], limited: Collate, unlimited: Collate) -> list[list[TypedTokens]]:
-    """The tokens of each text of these rows, as the model gets them and without a limit."""
+    """Return the tokens of each text of these rows, as the model gets them and without a limit."""
     return [
         [
             list(zip(text["input_ids"], text["token_type_ids"], strict=True))
@@ -138,7 +138,7 @@ def lengths(rows: list[Row], limited: Collate, unlimited: Collate) -> list[list[
 
 
 def charts(questions: Dataset, images: Dataset, rows: Sequence[int]) -> list[tuple[str, Markup]]:
-    """Histograms of the split.
+    """Return histograms of the split.
 
     Args:
         rows: rows of the images that the split has.
@@ -155,7 +155,7 @@ def charts(questions: Dataset, images: Dataset, rows: Sequence[int]) -> list[tup
 
 
 def tables(questions: Dataset, images: Dataset, rows: Sequence[int]) -> list[Grid]:
-    """Places of the right choices, and the classes of the objects."""
+    """Return the places of the right choices, and the classes of the objects."""
     grids = []
     for part, title in PARTS.items():
         places = [str(label + 1) for label in questions[LABELS[part]] if label is not None]

@@ -21,44 +21,44 @@ NOT_TRAINED_ON = "without an answer in the label map"  # why training leaves a q
 
 
 def heading(row: Row) -> str:
-    """The question."""
+    """Return the question."""
     return str(row["question"])
 
 
 def about(row: Row) -> str:
-    """The types of the question."""
+    """Return the types of the question."""
     return ", ".join(row[name] for name in ("answer_type", "question_type") if row[name])
 
 
 def names(row: Row, labels: list[str]) -> list[str]:
-    """Names of the objects of the picture: VQA knows none."""
+    """Return no names: VQA knows no objects."""
     return []
 
 
 def tagged(row: Row, collate: Collate | None) -> list[list[int]]:
-    """Objects that each text names: none."""
+    """Return no objects: VQA's texts name none."""
     return [[]]
 
 
 def said(row: Row) -> list[tuple[str, str, bool]]:
-    """Texts beside the heading: none."""
+    """Return no texts: VQA has none beside the heading."""
     return []
 
 
 def titles(task: Task, inputs: Tensors) -> list[tuple[str, bool]]:
-    """The title of each text of an example, and whether it is the right choice."""
+    """Return the title of each text of an example, and whether it is the right choice."""
     return [("question", False)]
 
 
 def limits(inputs: Tensors) -> list[int]:
-    """For each text the one that is as long and has every word."""
+    """Return for each text the one of the same length that has every word."""
     return [0]
 
 
 def targets(
     row: Row, labels: list[str], task: Task | None = None, inputs: Tensors | None = None
 ) -> list[tuple[str, str]]:
-    """The annotators' answers, and the soft targets that the loss gets."""
+    """Return the annotators' answers, and the soft targets that the loss gets."""
     if row["answers"] is None:
         return [("answers", "none: the split has no labels")]
     counts = sorted(Counter[str](row["answers"]).items(), key=lambda item: (-item[1], item[0]))
@@ -83,7 +83,7 @@ def problems(row: Row) -> list[str]:
 
 
 def lengths(rows: list[Row], limited: Collate, unlimited: Collate) -> list[list[TypedTokens]]:
-    """The tokens of each text of these rows, as the model gets them and without a limit."""
+    """Return the tokens of each text of these rows, as the model gets them and without a limit."""
     assert isinstance(limited, QuestionCollator) and isinstance(unlimited, QuestionCollator)
     texts = [row["question"] for row in rows]
     return [
@@ -93,7 +93,7 @@ def lengths(rows: list[Row], limited: Collate, unlimited: Collate) -> list[list[
 
 
 def charts(questions: Dataset, images: Dataset, rows: Sequence[int]) -> list[tuple[str, Markup]]:
-    """Histograms of the split.
+    """Return histograms of the split.
 
     Args:
         rows: rows of the images that the split has.
@@ -110,7 +110,7 @@ def charts(questions: Dataset, images: Dataset, rows: Sequence[int]) -> list[tup
 
 
 def tables(questions: Dataset, images: Dataset, rows: Sequence[int]) -> list[Grid]:
-    """The most frequent values of the columns that say what is asked and answered."""
+    """Return the most frequent values of the columns of types and answers."""
     columns = {
         "multiple_choice_answer": "most frequent answer",
         "answer_type": "type of answer",

@@ -100,7 +100,7 @@ def write_card(folder: Path, recipe: Recipe, digest: str, records: Sequence[Reco
 
 
 def entry(record: Record, name: str, metric: Metric) -> EvalResultEntry:
-    """One score in percent.
+    """Return one score in percent.
 
     The hub ranks entries that name one of its benchmarks; ours have names that claim none.
     """
@@ -114,7 +114,7 @@ def entry(record: Record, name: str, metric: Metric) -> EvalResultEntry:
 
 
 def metadata(recipe: Recipe, ranked: Sequence[Record]) -> ModelCardData:
-    """The head of the card, with the scores in the older `model-index`, in percent.
+    """Return the card's metadata, with the scores in the older `model-index`, in percent.
 
     It has no licence: that of the weights is not known here.
     """
@@ -144,7 +144,7 @@ def metadata(recipe: Recipe, ranked: Sequence[Record]) -> ModelCardData:
 
 
 def body(folder: Path, recipe: Recipe, digest: str, records: Sequence[Record]) -> list[str]:
-    """The card's text, a line each."""
+    """Return the card's text, a line each."""
     config, training = (read_json(folder / name) for name in ("config.json", TRAINING_FILE))
     source = training.get("data", {}).get("name", SOURCES[recipe.data.source].title)
     start = (
@@ -191,7 +191,7 @@ def about_model(config: Row) -> str:
 
 
 def loading_lines(family: str, task: str) -> list[str]:
-    """The lines of Python that load a checkpoint of a family for a task."""
+    """Return the lines of Python that load a checkpoint of a family for a task."""
     if family != VLE:
         (architecture,) = ROWS[family].architectures or ()
         return [
@@ -208,7 +208,7 @@ def loading_lines(family: str, task: str) -> list[str]:
 
 
 def score_lines(records: Sequence[Record]) -> list[str]:
-    """A table of all scores, a warning about contaminated ones, and how checkpoints were picked."""
+    """Return a table of all scores, with remarks on contamination and picked checkpoints."""
     if not records:
         return ["These weights were not evaluated; `vle-bench evaluate` does it."]
     lines = [
@@ -247,7 +247,7 @@ def number(value: int | None) -> str:
 
 
 def training_lines(training: Row, digest: str) -> list[str]:
-    """Recipe, seed, steps, score and digest of the weights, from `training.json`."""
+    """Return recipe, seed, steps, score and digest of the weights, from `training.json`."""
     recipe, progress = training["recipe"], training["progress"]
     score = "unknown" if progress.get("score") is None else percent(progress["score"])
     experiment = f", experiment `{recipe['experiment']}`" if "experiment" in recipe else ""
@@ -279,7 +279,7 @@ def data_of(record: Record) -> str:
 
 
 def dataset_id(record: Record) -> str:
-    """Return the name of the data in an id. The hub takes scores of one id and split for one's."""
+    """Return the name of the data as an id: the hub compares scores of one id and split."""
     own = re.sub(NO_NAME, "-", data_of(record), flags=re.A).strip("-.")
     return own if "name" in record.data and own else record.data["source"]
 
@@ -289,7 +289,7 @@ def n_of(record: Record, metric: Metric) -> int:
 
 
 def code_of(record: Record) -> str:
-    """The commit that scored, or the version of an installed package."""
+    """Return the commit that scored, or the version of an installed package."""
     commit = record.code.get("commit")
     if not commit:
         return f"vle-bench {record.code.get('version')}"

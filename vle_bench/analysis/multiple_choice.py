@@ -36,7 +36,7 @@ class Card:
 
 
 def examples(rows: list[Prediction], questions: list[Row], scores: Scores) -> Examples:
-    """The examples of a report.
+    """Return the examples of a report.
 
     Args:
         questions: in the columns of `data.tables.CHOICE_QUESTIONS`.
@@ -70,7 +70,7 @@ def examples(rows: list[Prediction], questions: list[Row], scores: Scores) -> Ex
 
 
 def position_table(right: Sequence[int], chosen: Sequence[int]) -> Grid:
-    """Where the right choice is against which is chosen: a model that prefers a place shows."""
+    """Count places of right against chosen choices, which shows a preference for a place."""
     count = 1 + max(*right, *chosen)
     counts = confusion(right, chosen, range(count))[:count, :count]
     rows: list[list[str | GridCell]] = []
@@ -88,7 +88,7 @@ def position_table(right: Sequence[int], chosen: Sequence[int]) -> Grid:
 def card(
     predictions: list[Prediction], questions: list[Row], index: int, image: Image.Image, stored: Row
 ) -> Card:
-    """The card of one mistake; `stored` is the row of its image."""
+    """Return the card of one mistake; `stored` is the row of its image."""
     question, prediction = questions[index], predictions[index]
     words, texts = words_of(question)
     css: dict[int, Literal["right", "wrong"]] = {
@@ -103,7 +103,7 @@ def card(
 
 
 def scene_of(question: Row, image: Image.Image, stored: Row, longest: int = LONGEST_SIDE) -> Scene:
-    """The picture with the boxes of the question, if it has some.
+    """Return the picture with the boxes of the question, if it has some.
 
     Args:
         stored: the row of the image.

@@ -1,4 +1,4 @@
-"""Reads a run's evaluation and checks that record, predictions and data belong together."""
+"""Read a run's evaluation and check that record, predictions and data belong together."""
 
 import math
 from dataclasses import dataclass
@@ -109,7 +109,7 @@ def other_data(run: Path, task: str, split: str, data: Path | None) -> str | Non
 
 
 def read_recipe(run: Path) -> Recipe:
-    """The recipe of a run folder."""
+    """Return the recipe of a run folder."""
     if run.is_file():
         raise RequestError(f"{run}: a file; name the folder of the run or of the results")
     if not run.is_dir():
@@ -125,7 +125,7 @@ def read_recipe(run: Path) -> Recipe:
 
 
 def tasks_and_splits(folder: Path) -> set[tuple[str, str]]:
-    """Tasks and splits of the records of a checkpoint from elsewhere; none for a run."""
+    """Return the tasks and splits of the records of a checkpoint from elsewhere; none for a run."""
     if (folder / "recipe.yaml").is_file():
         return set()
     records = [load_record(path) for path in sorted(folder.glob("results/*.json"))]
@@ -137,7 +137,7 @@ def tasks_and_splits(folder: Path) -> set[tuple[str, str]]:
 
 
 def task_and_split(folder: Path, split: str | None) -> tuple[str, str]:
-    """The task of a run or of a checkpoint from elsewhere, and `split` or the one it reports.
+    """Return the task of a run or of a checkpoint from elsewhere, and the split.
 
     Raises:
         RequestError: neither a run nor evaluated, or evaluated on several splits and none is named.
@@ -165,7 +165,7 @@ def check_rows(path: Path, task: str, rows: list[Prediction]) -> None:
 def joined(
     run: Path, other: Path, split: str, evaluations: list[tuple[Record, list[Prediction]]]
 ) -> tuple[Record, list[Prediction]]:
-    """The record that `evaluate --with` wrote, and the rows of both runs in one."""
+    """Return the record that `evaluate --with` wrote, and the rows of both runs in one."""
     path = run / "results" / f"{JOINED}.{split}.json"
     if not path.is_file():
         raise RequestError(
@@ -189,7 +189,7 @@ def joined(
 
 
 def open_data(recipe: Recipe | None, run: Path, moved: Path | None, record: Record) -> PreparedData:
-    """The prepared data that the record is about; without a recipe `moved` has to name them."""
+    """Return the prepared data of the record; without a recipe, `moved` has to name them."""
     if moved is None and recipe is None:
         raise RequestError(
             f"{run}: of a checkpoint from elsewhere: "
@@ -241,7 +241,7 @@ def score_again(
 
 
 def read_curves(run: Path) -> tuple[Curves, set[str]]:
-    """The curves in a run's log, and the splits that its scores are of.
+    """Return the curves in a run's log, and the splits that its scores are of.
 
     Raises:
         RequestError: a line without finite numbers; names the line.

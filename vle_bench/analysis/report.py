@@ -127,7 +127,7 @@ def introduction(evaluation: Evaluation) -> str:
 
 
 def alerts(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
-    """Warnings at the top of the page: a heading and a text each."""
+    """Yield warnings at the top of the page: a heading and a text each."""
     record = evaluation.record
     if record.of_unknown_training:
         yield (
@@ -155,7 +155,7 @@ def alerts(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
 
 
 def scores_table(evaluation: Evaluation) -> Grid:
-    """Every metric, the primary one first."""
+    """Return every metric, the primary one first."""
     metrics = evaluation.record.metrics
     names = sorted(metrics, key=lambda name: name != evaluation.record.primary_metric)
     rows = [figure_row(name.replace("_", " "), metrics[name]) for name in names]
@@ -163,7 +163,7 @@ def scores_table(evaluation: Evaluation) -> Grid:
 
 
 def figure_row(name: str, figure: Metric) -> list[str | GridCell]:
-    """A row of a figure as a record holds it; the bar below the name leaves room on a phone."""
+    """Return a row for a figure of a record; the bar below the name leaves room on a phone."""
     return [
         GridCell(name, bar=(figure.value, figure.interval)),
         percent(figure.value),
@@ -173,13 +173,13 @@ def figure_row(name: str, figure: Metric) -> list[str | GridCell]:
 
 
 def named(kinds: Mapping[str, Mapping[str, Figure]]) -> Iterator[tuple[str, Mapping[str, Figure]]]:
-    """Kinds of questions with the names that the page gives them."""
+    """Yield kinds of questions with the names that the page gives them."""
     for kind, groups in kinds.items():
         yield kind.replace("_", " "), groups
 
 
 def kind_tables(kind: str, groups: Mapping[str, Figure]) -> tuple[Grid, Grid | None]:
-    """A table of the groups of a kind, and one of the less frequent groups if there are many."""
+    """Return a table of a kind's groups, and one of the less frequent groups if there are many."""
     order = sorted(groups, key=natural)
     if len(groups) > MOST_GROUPS:
         order.sort(key=lambda name: -groups[name]["n"])
@@ -192,7 +192,7 @@ def kind_tables(kind: str, groups: Mapping[str, Figure]) -> tuple[Grid, Grid | N
 
 
 def calibrations(examples: Examples) -> list[tuple[str, Markup, float, Grid]]:
-    """Title, diagram, expected calibration error and table of bins."""
+    """Return title, diagram, expected calibration error and table of bins."""
     parts = []
     for number, (title, pair) in enumerate(examples.calibrated.items()):
         error, bins = calibration(*pair)
@@ -209,7 +209,7 @@ def calibrations(examples: Examples) -> list[tuple[str, Markup, float, Grid]]:
 
 
 def mistake_cards(evaluation: Evaluation, examples: Examples) -> tuple[int, list[object]]:
-    """The number of mistakes, and the cards of the most confident ones."""
+    """Return the number of mistakes, and the cards of the most confident ones."""
     chosen, count = confident_mistakes(
         examples.ids, examples.confidence, examples.score, MOST_MISTAKES
     )
@@ -222,7 +222,7 @@ def mistake_cards(evaluation: Evaluation, examples: Examples) -> tuple[int, list
 
 
 def curve_charts(runs: Sequence[Path]) -> tuple[list[Path], list[tuple[str, Markup]]]:
-    """Logs that do not exist, and a title and a chart for each kind of curve."""
+    """Return the logs that are missing, and a title and a chart for each kind of curve."""
     curves: Curves = {"loss": {}, "lr": {}, "score": {}}
     missing, splits = [], set[str]()
     for run in runs:
@@ -251,7 +251,7 @@ def curve_charts(runs: Sequence[Path]) -> tuple[list[Path], list[tuple[str, Mark
 
 
 def provenance(evaluation: Evaluation) -> dict[str, str]:
-    """Everything that is needed to trace and repeat the evaluation."""
+    """Return everything that is needed to trace and repeat the evaluation."""
     record = evaluation.record
     tree = {
         True: "the tree was clean",

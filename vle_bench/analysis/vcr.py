@@ -80,7 +80,7 @@ class Card:
 def examples(
     rows: list[Prediction], questions: list[Row], scores: Scores, parts: Sequence[str]
 ) -> Examples:
-    """The examples of a report.
+    """Return the examples of a report.
 
     Args:
         questions: in the columns of `data.tables.VCR_QUESTIONS`.
@@ -139,7 +139,7 @@ def object_group(count: int) -> str:
 
 
 def position_table(part: str, right: list[int], chosen: list[int]) -> Grid:
-    """Positions of the right choice against those of the chosen one.
+    """Return a table of the positions of the right choice against those of the chosen one.
 
     A model that prefers a position whatever the choice says shows a dark column.
     """
@@ -157,7 +157,7 @@ def position_table(part: str, right: list[int], chosen: list[int]) -> Grid:
 
 
 def object_labels(record: Row) -> list[str]:
-    """The names of all objects on a page: person1, dog2, ..."""
+    """Return the names of all objects on a page: person1, dog2, ..."""
     return [f"{name}{number}" for number, name in enumerate(record["objects"], 1)]
 
 
@@ -169,7 +169,7 @@ def card(
     image: Image.Image,
     stored: Row,
 ) -> Card:
-    """The card of one mistake; `stored` is the row of its image."""
+    """Return the card of one mistake; `stored` is the row of its image."""
     row, record = predictions[index], records[index]
     names = object_labels(record)
     texts = [record["question"], *(choice for part in parts for choice in record[TEXTS[part]])]
@@ -186,7 +186,7 @@ def card(
 
 
 def choices(part: str, row: Prediction, record: Row, names: list[str]) -> list[Choice]:
-    """The four choices of a part, with a mark at the chosen and at the right one."""
+    """Return the four choices of a part, with a mark at the chosen and at the right one."""
     chosen, right = row[part], record[LABELS[part]]
     marks = {right: "✓ right", chosen: "✗ chosen"} | (
         {right: "✓ chosen, right"} if chosen == right else {}
@@ -210,7 +210,7 @@ def scene(
     tags: list[int],
     longest: int = LONGEST_SIDE,
 ) -> Scene:
-    """A picture with its boxes in its own pixels, so that the browser scales both together.
+    """Return a picture with its boxes in its own pixels, so that the browser scales both together.
 
     Args:
         names: of all objects.

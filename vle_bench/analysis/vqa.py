@@ -32,7 +32,7 @@ class Card:
 
 
 def examples(rows: list[Prediction], questions: list[Row], scores: Scores) -> Examples:
-    """The examples of a report.
+    """Return the examples of a report.
 
     Args:
         questions: in the columns of `data.tables.QUESTIONS`.
@@ -70,12 +70,12 @@ def examples(rows: list[Prediction], questions: list[Row], scores: Scores) -> Ex
 
 
 def normalized(answer: str) -> str:
-    """An answer as the official program reads it, or as it is if nothing of it is left ("the")."""
+    """Return an answer as the official program reads it; unchanged if nothing is left ("the")."""
     return normalize_answer(answer) or answer
 
 
 def confusion_table(truths: Sequence[str], predictions: Sequence[str]) -> Grid:
-    """The most frequent true answers against the predictions, both normalized."""
+    """Return a table of the most frequent true answers against the predictions, both normalized."""
     truths, predictions = [list(map(normalized, values)) for values in (truths, predictions)]
     frequent = most_frequent(truths, FREQUENT)
     counts = confusion(truths, predictions, frequent)
@@ -97,7 +97,7 @@ def confusion_table(truths: Sequence[str], predictions: Sequence[str]) -> Grid:
 def card(
     predictions: list[Prediction], questions: list[Row], index: int, image: Image.Image, stored: Row
 ) -> Card:
-    """The card of one mistake; `stored` is the row of its image."""
+    """Return the card of one mistake; `stored` is the row of its image."""
     question = questions[index]
     counts = Counter[str](question["answers"])
     answers = sorted(counts.items(), key=lambda item: (-item[1], item[0]))

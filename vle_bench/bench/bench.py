@@ -244,7 +244,7 @@ def training(run: Run, ways: Ways, count: int, bar: Bar) -> Measured:
 
 @torch.no_grad()
 def evaluation(run: Run, ways: Ways, count: int, batch_size: int, bar: Bar) -> Measured:
-    """Time what `vle_bench.evaluation.evaluate.predict` does, batch by batch, in every way."""
+    """Time the evaluation, batch by batch, in every way."""
     run.model.eval()
     task = run.task.for_inputs(run.input_settings)
     questions = run.data.questions(run.recipe.data.evaluate)

@@ -1,4 +1,4 @@
-"""Count what a model computes, without computing it."""
+"""Count the operations of a model without running it."""
 
 from collections.abc import Mapping
 
@@ -20,7 +20,7 @@ def forward_flops(model: nn.Module, inputs: Mapping[str, Tensor]) -> int:
     padding within the batch counts. A pass of a base model takes half a second of one core.
 
     Args:
-        inputs: a batch of the task's collator; its labels have no part in this.
+        inputs: a batch of the task's collator; its labels are not used.
     """
     tensors = (*model.named_parameters(), *model.named_buffers())
     shapes = {name: tensor.to("meta") for name, tensor in tensors}

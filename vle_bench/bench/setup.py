@@ -1,4 +1,4 @@
-"""Data and models of a recipe's sizes, for `vle-bench bench` where its own are not there."""
+"""Data and models of a recipe's sizes, for `vle-bench bench` if its own are missing."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -103,7 +103,7 @@ def write_synthetic(
 
 
 def shapes(source: str, choices: bool) -> tuple[pa.Schema, pa.Schema, Callable[..., Row]]:
-    """Return the tables of images and of questions, and what makes a question."""
+    """Return the tables of images and of questions, and the function that makes a question."""
     if SOURCES[source].form == "vcr":
         return VCR_IMAGES, VCR_QUESTIONS, vcr_question
     if choices:

@@ -21,7 +21,7 @@ def print_report(report: Report) -> None:
 
 
 def heading(report: Report) -> list[str]:
-    """Say what was measured, and on what."""
+    """Describe the measurement, the data and the device."""
     data = report["data"]
     if report["synthetic_because"] is not None:
         data = f"synthetic data and random weights ({report['synthetic_because']})"
@@ -96,7 +96,7 @@ def explained(report: Report) -> list[str]:
 
 
 def loading_line(name: str, part: Report) -> str:
-    """Set loading beside computing, and name which of them bounds training or evaluation."""
+    """Compare loading with computing, and name the slower one."""
     processes = part["loading_processes"]
     how = f"{processes} process{'es' * (processes > 1)}" if processes else "the main process"
     bound = part["bound_by"]

@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def message(error: Exception) -> str:
-    """One line about an error; a group of problems of one request may have several."""
+    """Return one line about an error; a group of problems of one request may have several."""
     if isinstance(error, (RequestError, RunFailed, Interrupted)):
         return str(error)
     if isinstance(error, OSError):
@@ -128,7 +128,7 @@ def message(error: Exception) -> str:
 
 
 def status(error: Exception) -> int:
-    """The exit status: 2 for a wrong request, 128 + signal for an interrupted run, else 1."""
+    """Return the exit status: 2 for a wrong request, 128 + signal if interrupted, else 1."""
     if isinstance(error, Interrupted):
         return 128 + error.signal
     # a folder in the place of a file or a missing permission is a wrong request, a full disk is not

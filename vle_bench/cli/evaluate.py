@@ -189,7 +189,7 @@ def evaluate(
     )
     refuse_with_joined(other, {"--precision": precision, **asked.options})
     if published is not None:
-        published_lines(published, "", "")  # refuse a misspelt name before the work
+        published_lines(published, "", "")  # refuse a misspelt name at once
     given = (checkpoint, recipe, data, split, precision, asked, batch_size)
     request = requested(*given, joined=other is not None)
     quiet_libraries()
@@ -290,7 +290,7 @@ def score(
 
 
 def scoring_accelerator() -> "Accelerator":
-    """The processes and the device that score; checkpoint or --precision decide the precision.
+    """Return the processes and the device that score, with the checkpoint's or --precision's type.
 
     Raises:
         RequestError: an accelerate configuration would change it, as in `train`.

@@ -101,7 +101,7 @@ def vqa_json(result: "ScoredFiles") -> JsonObject:
 
 
 def toolkits_named(names: str | None) -> list[str]:
-    """Return the toolkits of `--as`, which `all` names all of.
+    """Return the toolkits that `--as` names; `all` names every one.
 
     Raises:
         RequestError: an unknown one.

@@ -1,4 +1,4 @@
-"""Scores as commands print them."""
+"""Print scores, as commands do."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from vle_bench.evaluation.record import Record
 
 
-# What is said of answers in words
+# Remarks on answers in words
 WORDS = {
     "empty": "they are scored as they are",
     "cut": "they reached the limit of tokens and are scored as far as they go",
@@ -70,7 +70,7 @@ def print_record(record: "Record") -> None:
 
 
 def settings_of(record: "Record") -> str:
-    """How a checkpoint from elsewhere was asked, and what was asked for instead."""
+    """Describe how a checkpoint from elsewhere was asked, and the settings that were requested."""
     model = record.model
     if not {"pictures", "protocol"} & model.keys():
         return "joined by annot_id"
@@ -89,7 +89,7 @@ def settings_of(record: "Record") -> str:
 
 
 def published_lines(model: str, source: str, task: str) -> list[str]:
-    """One line for each figure of a model in published.yaml, on a task of a dataset.
+    """Return one line for each figure of a model in published.yaml, on a task of a dataset.
 
     Raises:
         RequestError: published.yaml has no such model.

@@ -36,7 +36,7 @@ class Asking(Protocol):
 
     @property
     def facts(self) -> JsonObject:
-        """Return what decides the input, for the record: protocol, prompt, pictures, ..."""
+        """Return the facts that decide the input, for the record: protocol, prompt and others."""
         ...
 
     def ask(
@@ -67,7 +67,7 @@ class Words:
 
 @dataclass(frozen=True)
 class AskingCollator:
-    """Collates questions for a model that makes its input itself; each picture is decoded once.
+    """Collate questions for a model that makes its input itself; each picture is decoded once.
 
     Args:
         questions, images: the tables of a prepared folder.

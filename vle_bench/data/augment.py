@@ -1,4 +1,4 @@
-"""Changes of training pictures that keep the answer true, and the seeds of random choices.
+"""Augmentations that keep the answer true, and the seeds of random choices.
 
 RandAugment is done with Pillow alone, with METER's operations and ranges.
 """

@@ -1,4 +1,4 @@
-"""Boxes in pixels → the patches of the model's grid that they touch."""
+"""Map boxes in pixels to the patches of the model's grid that they touch."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray

@@ -42,7 +42,7 @@ class Batch(TypedDict):
 
 @dataclass(frozen=True)
 class QuestionCollator:
-    """Collates questions; an image that several of them share is decoded and encoded once.
+    """Collate questions; an image that several of them share is decoded and encoded once.
 
     Args:
         questions, images: the tables of a prepared folder.
@@ -109,7 +109,7 @@ class QuestionCollator:
         return self.pixels.read(rows) if self.pixels else decoded(self.images[rows.tolist()])
 
     def _pictures(self, rows: NDArray[np.int64]) -> list[Image.Image]:
-        """Return the same as pictures that can be changed."""
+        """Return the pictures of rows (N,) of `images` in a form that can be augmented."""
         if self.pixels is not None:
             return self.pixels.pictures(rows)
         return decoded(self.images[rows.tolist()])
@@ -117,7 +117,7 @@ class QuestionCollator:
 
 @dataclass(frozen=True)
 class QuestionChoiceCollator(QuestionCollator):
-    """Collates multiple-choice questions, each choice as a text pair with its question.
+    """Collate multiple-choice questions, each choice as a text pair with its question.
 
     `num_labels` has no meaning: the labels are indices.
     """
@@ -161,7 +161,7 @@ class QuestionChoiceCollator(QuestionCollator):
 
 
 def places_of(counts: Sequence[int], image_index: NDArray[np.int64]) -> dict[str, torch.Tensor]:
-    """Tell which of R texts are the choices of each of B questions.
+    """Map the choices of each of B questions to R texts.
 
     No text stands for a choice that a question does not have: it would cost as much as another.
 
@@ -192,7 +192,7 @@ def decoded(rows: JsonObject) -> list[Image.Image]:
 
 @dataclass(frozen=True)
 class TaggedChoiceCollator(QuestionChoiceCollator):
-    """Collates multiple-choice questions that tag objects with boxes, each question its own.
+    """Collate multiple-choice questions that tag objects with boxes, each question its own.
 
     Args:
         alignment: False: no object tokens, and types 0 for all words.
@@ -266,7 +266,7 @@ WIDTH: dict[Part, int] = {"q2a": CHOICES, "qa2r": CHOICES, "qa2r, every answer":
 
 @dataclass(frozen=True)
 class ChoiceCollator:
-    """Collates VCR records: the choices of each part one after the other, and each picture once.
+    """Collate VCR records: the choices of each part one after the other, and each picture once.
 
     Args:
         questions, images: the tables of a prepared folder.

@@ -1,4 +1,4 @@
-"""Pictures of any source → upright RGB."""
+"""Read pictures of any source as upright RGB."""
 
 import base64
 import functools
@@ -137,7 +137,7 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
 def upright_size(path: Path) -> tuple[int, int] | None:
     """Read width and height of the upright picture from the head of a file, without decoding it.
 
-    What is damaged is for `decode_picture` to say.
+    `decode_picture` reports damage.
 
     Returns:
         None if the head is damaged.
@@ -176,7 +176,7 @@ def _of_exif(caught: list[warnings.WarningMessage]) -> bool:
 
 @functools.lru_cache(maxsize=10_000)
 def _say_damaged(name: str) -> None:
-    """Log it once a picture, however often it is decoded."""
+    """Log a damaged EXIF block once a picture, however often it is decoded."""
     logger.warning(
         "%s: its EXIF block is damaged; the picture is turned only as far as the block can be read",
         name or "a picture",

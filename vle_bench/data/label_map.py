@@ -1,4 +1,4 @@
-"""Label maps: the answers that a model chooses from, in order; ours or a published checkpoint's."""
+"""Label maps: the answers that a model chooses from, in order, ours or published ones."""
 
 import hashlib
 import json

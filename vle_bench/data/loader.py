@@ -1,4 +1,4 @@
-"""The examples of each batch, as functions of (seed, epoch) alone; and processes that load them."""
+"""Batches as functions of (seed, epoch) alone, and the processes that load them."""
 
 import atexit
 import ctypes
@@ -76,7 +76,7 @@ def image_batches(
 
 @dataclass(frozen=True)
 class Outcome(Generic[P, T]):
-    """Collate in a worker process, and hand a named error over as a value.
+    """Collate in a worker process, and return an error of ours as a value.
 
     DataLoader would raise it in the main process with the worker's traceback as its message.
 

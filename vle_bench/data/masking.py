@@ -20,7 +20,7 @@ STREAM = 1  # after (seed, epoch, id): other draws than the names', which have n
 
 @dataclass(frozen=True)
 class SecondStageCollator:
-    """Collates the true texts of VCR records, each twice, and each picture once.
+    """Collate the true texts of VCR records, each twice, and each picture once.
 
     The masked words and the picture of a text are functions of (seed, epoch, annot_id) and of the
     split alone, so that neither batches nor workers change them.

@@ -1,4 +1,4 @@
-"""Pairs of a picture and a text → one batch for any of the four objectives of pre-training."""
+"""Collate pairs of a picture and a text for any of the four objectives of pre-training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Pictures as the squares that a model reads, and stores of them, mapped into memory.
+"""Pictures as squares for a model, and stores of them that are mapped into memory.
 
 A store is a folder `pixels-<size>-<resize>` of prepared data, with `pixels.npy` (N, 3, H, W) and
 `sizes.npy` (N, 2), width and height of the upright pictures; row i is row i of the images table.
@@ -82,7 +82,7 @@ class Transform:
     def _square(self, image: Image.Image) -> NDArray[np.uint8] | None:
         """Resize and crop one picture to (H, W, 3): the bytes of the image processor, in less time.
 
-        None for what is left to it: unusual sizes, and crops beyond the picture.
+        None for pictures that are left to it: unusual sizes, and crops beyond the picture.
         """
         own, size = self.image_processor, self.resized(*image.size)
         if size is None:
@@ -128,8 +128,9 @@ class PixelStore:
     """An opened store; a process that loads data opens the file itself.
 
     Args:
-        facts: content of `store.json`: `transform` and `images` (what the pixels were made with
-            and of), `count`, and `as_decoded`, whether no picture was resized or cropped at all.
+        facts: content of `store.json`: `transform` and `images` (the transform and the digest of
+            the pictures), `count`, and `as_decoded`, whether no picture was resized or cropped at
+            all.
     """
 
     folder: Path

@@ -140,7 +140,7 @@ class PreparedData:
 
     @property
     def tagged(self) -> bool:
-        """Whether texts tag objects with boxes, each question its own."""
+        """Tell whether texts tag objects with boxes, each question its own."""
         first = next(iter(self.manifest.splits), None)
         return (
             self.form == "choice"

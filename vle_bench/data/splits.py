@@ -56,19 +56,19 @@ def atoms(split: str) -> frozenset[str]:
 
 
 def overlap(one: str, other: str) -> bool:
-    """Return whether two splits may share an image, as far as their names tell."""
+    """Tell whether two splits may share an image, as far as their names tell."""
     return bool(atoms(one) & atoms(other))
 
 
 def seen(source: str, split: str, trained_on: str, training_splits: Iterable[str]) -> bool | None:
-    """Return whether a model may have been trained on pictures of a split, by their names.
+    """Tell whether a model may have been trained on pictures of a split, by their names.
 
     Args:
-        source, split: what is scored.
+        source, split: the scored dataset and split.
         trained_on: the dataset of the training.
 
     Returns:
-        None: which pictures the splits have is not known.
+        None: the pictures of the splits are not known.
     """
     splits = "+".join(training_splits)
     if source == trained_on:
@@ -86,10 +86,10 @@ def pictures_of(source: str, split: str) -> str:
 
 
 def same_dataset(one: Mapping[str, str], other: Mapping[str, str]) -> bool:
-    """Return whether two `data` are of one dataset.
+    """Tell whether two `data` are of one dataset.
 
-    A dataset by name may be prepared in whichever way. One's own data have one manifest hash, where
-    both say it: another version of them has the same name, and other splits.
+    Named datasets may be prepared in different ways. Users' own data must have the same manifest
+    hash, if both have one: another version of them has the same name and other splits.
     """
     if any(one.get(key) != other.get(key) for key in ("source", "name")):
         return False
@@ -103,7 +103,7 @@ def name_in(data: Mapping[str, str]) -> str:
 
 
 def other_name(data: Mapping[str, str], others: Mapping[str, str]) -> str | None:
-    """Tell data from others by name, and from namesakes by `NAME-HASH` with 8 digits of the hash.
+    """Return the name that tells data from others: their name, or `NAME-HASH` for a namesake.
 
     Returns:
         None: they are the same data, or one of the two is not known.

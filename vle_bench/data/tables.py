@@ -71,7 +71,7 @@ VCR_RECORDS = pa.schema(
     [
         ("annot_id", pa.string()),
         ("image_id", pa.int64()),
-        ("record", pa.string()),  # JSON: what `encode_record` takes, and labels
+        ("record", pa.string()),  # JSON for `encode_record`, and labels
         ("answer_label", pa.int8()),
         ("rationale_label", pa.int8()),
         ("answer_likelihood", pa.string()),
@@ -101,7 +101,7 @@ PAIRS = pa.schema(
 
 Refuse = Callable[
     [JsonObject, str], None
-]  # (row, what is wrong with it): raises, or leaves the row out
+]  # Called with a row and its problem: raises, or leaves the row out
 
 
 def refuse_row(row: JsonObject, problem: str) -> None:

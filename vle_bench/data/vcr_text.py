@@ -1,8 +1,8 @@
-"""One VCR record → the token ids, fusion types and objects of its choices; numpy only.
+"""Encode the choices of a VCR record: token ids, fusion types and objects; numpy only.
 
-As the published VLE code feeds its models, except for its errors: ids and types are built together,
-names come from the record alone, the objects of a choice are numbered in ascending order, and each
-choice is shortened by itself.
+This follows the input of the published VLE code, except for its errors: ids and types are built
+together, names come from the record alone, the objects of a choice are numbered in ascending order,
+and each choice is shortened by itself.
 """
 
 import re
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Task = Literal["q2a", "qa2r"]
-# What "person" is called in a text: the n-th person of a record's objects is NAMES[n mod 15].
+# The names for "person" in a text: the n-th person of a record's objects is NAMES[n mod 15].
 NAMES = (
     "Casey",
     "Riley",
@@ -117,7 +117,7 @@ def tagged(tokens: Sequence[str | list[int]]) -> set[int]:
 
 
 def spoken(tokens: Sequence[str | list[int]], names: Sequence[str]) -> str:
-    """Return a text for people to read; names: what it calls each object."""
+    """Return a text for people to read; names: the name of each object."""
     text = ""
     for token in tokens:
         word = token if isinstance(token, str) else " and ".join(names[i] for i in token)

@@ -1,4 +1,4 @@
-"""Baselines that never see a picture: how much the questions and choices give away."""
+"""Baselines that never see a picture: the accuracy that questions and choices alone allow."""
 
 import math
 from collections import Counter
@@ -12,14 +12,14 @@ KINDS = {"q2a": "answer", "qa2r": "rationale"}
 
 
 def majority_baseline(train_labels: Iterable[int], labels: Sequence[int]) -> float:
-    """Accuracy of the label that is most frequent in training; of equal ones the lowest."""
+    """Return the accuracy of the most frequent training label; of equal ones the lowest."""
     counts = Counter(train_labels)
     choice = min(counts, key=lambda label: (-counts[label], label))
     return sum(label == choice for label in labels) / len(labels)
 
 
 def text_baseline(train: Iterable[Row], records: Sequence[Row], task: str) -> float:
-    """Accuracy of a naive Bayes model that picks the choice whose words speak most for it.
+    """Return the accuracy of a naive Bayes model on the words of questions and choices.
 
     Its features are the words of the choice, each alone and with each word before the choice, the
     names of the tagged people, whether a tag was mentioned before, and how many choices share a
@@ -52,7 +52,7 @@ def text_baseline(train: Iterable[Row], records: Sequence[Row], task: str) -> fl
 
 
 def choice_features(record: Row, task: str) -> list[set[str]]:
-    """The features of every choice."""
+    """Return the features of every choice."""
     names = object_names(record["objects"])
     before = list(record["question"])
     if task == "qa2r":
@@ -71,7 +71,7 @@ def choice_features(record: Row, task: str) -> list[set[str]]:
 def words(
     tokens: Sequence[str | list[int]], before: Sequence[str | list[int]], names: Sequence[str]
 ) -> Iterator[str]:
-    """The words of a text; of a tag its name and whether it was mentioned before."""
+    """Yield the words of a text; of a tag its name and whether it was mentioned before."""
     earlier = {tag for token in before if isinstance(token, list) for tag in token}
     for token in tokens:
         if isinstance(token, str):

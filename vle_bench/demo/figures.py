@@ -1,4 +1,4 @@
-"""The demo's pictures: learning curves, and sheets of examples with what the model answered."""
+"""The demo's pictures: learning curves, and sheets of examples with the model's answers."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -89,7 +89,7 @@ def learning_curves(
 
 
 def draw_reference(axes: Axes, name: str, percent: float) -> None:
-    """A dotted line across, with its name at its right end."""
+    """Draw a dotted line across, with its name at its right end."""
     axes.axhline(percent, color=LIGHT["muted"], linewidth=0.8, linestyle=":")
     axes.annotate(
         f"{name}, {percent:g}",
@@ -102,7 +102,7 @@ def draw_reference(axes: Axes, name: str, percent: float) -> None:
 
 
 def contact_sheet(examples: Sequence[AnsweredQuestion], output: Path) -> None:
-    """A grid of pictures with question and answer; a wrong one has a red frame and says so."""
+    """Draw a grid of pictures with question and answer; a wrong answer is marked in red."""
     rows = -(-len(examples) // SHEET_COLUMNS)
     with styled(FONT):
         figure = new_figure(166 * SHEET_COLUMNS, 223 * rows)
@@ -133,7 +133,7 @@ def draw_answer(axes: Axes, example: AnsweredQuestion) -> None:
 
 
 def choices_sheet(examples: Sequence[ChosenAnswer], output: Path) -> None:
-    """Pictures with their boxes, each beside its question, the choices and the truth."""
+    """Draw pictures with their boxes, each beside its question, the choices and the truth."""
     rows = -(-len(examples) // 2)
     with styled(FONT):
         figure = new_figure(792, 187 * rows)
@@ -148,7 +148,7 @@ def choices_sheet(examples: Sequence[ChosenAnswer], output: Path) -> None:
 
 
 def draw_boxes(axes: Axes, example: ChosenAnswer) -> None:
-    """A picture with numbered boxes; tagged ones stand out."""
+    """Draw a picture with numbered boxes; tagged ones stand out."""
     axes.imshow(example.image, interpolation="nearest")
     for k, (x1, y1, x2, y2) in enumerate(example.boxes):
         color, width = (TAGGED, 1.8) if k in example.tagged else (UNTAGGED, 0.6)
@@ -169,7 +169,7 @@ def draw_boxes(axes: Axes, example: ChosenAnswer) -> None:
 
 
 def write_choices(axes: Axes, example: ChosenAnswer) -> None:
-    """The question and its choices, with the chosen one in bold and the right one in green."""
+    """Write the question and its choices: the chosen one in bold, the right one in green."""
     lines = [(textwrap.fill(example.question, 34), "black", "bold")]
     for i, choice in enumerate(example.choices):
         is_chosen = i == example.chosen

@@ -26,7 +26,7 @@ from vle_bench.json_files import loads
 from vle_bench.progress import Bar
 from vle_bench.recipe.schema import Recipe
 
-SECONDS = 1.0  # between looks at the runs
+SECONDS = 1.0  # seconds between two looks at the runs
 BYTES = 1 << 30  # of memory that a run takes at most
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -47,15 +47,15 @@ class Work(Protocol):
     def log(self) -> Path: ...
     @property
     def steps(self) -> int:
-        """Steps in all."""
+        """Return the number of steps in all."""
         ...
 
     def step(self) -> int:
-        """Return the steps done so far, as the files tell."""
+        """Return the number of steps done so far, by the files of the work."""
         ...
 
     def run(self) -> object:
-        """Do the work, or go on with it."""
+        """Do the work, or continue it."""
         ...
 
 
@@ -175,7 +175,7 @@ def at_once() -> int:
 
 
 def context() -> ForkServerContext:
-    """Processes that are forked from one that has loaded the libraries and computed nothing.
+    """Return a context whose processes are forked from one that has only loaded the libraries.
 
     The libraries read the environment when they are loaded there.
     """

@@ -49,7 +49,7 @@ def print_table(table: Table) -> None:
 
 
 def ruled_table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> Table:
-    """Rows keyed by column; the last stands out. Names are folded if room is short."""
+    """Return a table of rows keyed by column; the last stands out. Long names are folded."""
     table = Table(title=title)
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right", no_wrap=number > 0)

@@ -78,7 +78,7 @@ def join_and_write(jobs: Mapping[str, Mapping[str, Job]], folder: Path) -> None:
 
 
 def prepare(overrides: list[str]) -> dict[str, Path]:
-    """Suffix -> prepared data: those of the recipes, and the same with grey pictures."""
+    """Map suffixes to prepared data: those of the recipes, and the same with grey pictures."""
     root = Path(load_recipe(RECIPES["q2a"], overrides).data.root)
     roots = {"": root, BLANK: root.with_name(root.name + BLANK)}
     for kind, path in roots.items():
@@ -122,7 +122,7 @@ def write_results(root: Path, folder: Path, records: dict[str, dict[str, Record]
 
 
 def results_table(rows: list[dict[str, str]], split: str, n: int) -> Table:
-    """Percent; the last row is the one that the others are compared with."""
+    """Return the table in percent; the other rows are compared with the last one."""
     title = f"shapes-VCR, {split}: accuracy in percent, {n:,} questions; chance is 25, 25, 6.25"
     return ruled_table(title, COLUMNS, rows)
 
@@ -134,7 +134,7 @@ def row_of(name: str, records: Mapping[str, Record]) -> dict[str, str]:
 
 
 def control_rows(root: Path, split: str) -> list[dict[str, str]]:
-    """Scores from the labels alone and from the words alone, for which no model is trained."""
+    """Return scores from labels alone and from words alone, without a trained model."""
     data = open_prepared(root)
     train, scored = (
         [json.loads(record) for record in data.questions(name)["record"]]
@@ -173,7 +173,7 @@ def notes(records: dict[str, dict[str, Record]]) -> list[str]:
 
 
 def sheet_examples(root: Path, split: str, folder: Path) -> list[ChosenAnswer]:
-    """Eight questions, evenly spread over the split whatever the answers; the tasks in turn."""
+    """Choose eight questions, evenly spread over the split whatever the answers; tasks in turn."""
     data = open_prepared(root)
     questions = data.questions(split)
     chosen = {task: choices_of(folder / f"vcr-{task}", task, split) for task in RECIPES}
@@ -202,6 +202,6 @@ def sheet_examples(root: Path, split: str, folder: Path) -> list[ChosenAnswer]:
 
 
 def choices_of(run: Path, task: str, split: str) -> dict[str, int]:
-    """Id of a question -> the choice that a run predicted."""
+    """Map ids of questions to the choices that a run predicted."""
     path = run / "predictions" / f"vcr_{task}.{split}.jsonl"
     return {str(row.id): row[task] for row in read_predictions(path)}

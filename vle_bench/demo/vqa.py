@@ -35,7 +35,7 @@ RECIPE = "recipes/demo/vqa-tiny.yaml"
 
 
 def plan(overrides: list[str], seeds: int, folder: Path) -> list[Job]:
-    """Prepare the data; return what is to be trained, once a seed."""
+    """Prepare the data; return the trainings, one for each seed."""
     recipe = load_recipe(RECIPE, overrides)
     root = Path(recipe.data.root)
     if not (root / "manifest.json").exists():
@@ -76,7 +76,7 @@ def write_results(jobs: Sequence[Job], folder: Path) -> None:
 
 
 def published_rows() -> list[dict[str, str]]:
-    """The baselines and the published figures on the official test set."""
+    """Return the baselines and the published figures on the official test set."""
     published = load_published(Path("leaderboards"))
     scores = [score for score in published.scores if score.data == "easy-vqa"]
     rows = []
@@ -89,7 +89,7 @@ def published_rows() -> list[dict[str, str]]:
 
 
 def own_row(records: list[Record]) -> dict[str, str]:
-    """This run: the score ± half of its interval, or mean and range of several seeds."""
+    """Return this run's row: the score ± half of its interval, or mean and range of seeds."""
     name = (
         f"this run ({records[0].recipe['name']})"
         if len(records) == 1
@@ -110,7 +110,7 @@ def score_text(records: list[Record], metric: str) -> str:
 
 
 def results_table(rows: list[dict[str, str]], n: int) -> Table:
-    """Percent on the official test set; the last row is the run itself."""
+    """Return the table in percent on the official test set; the last row is the run itself."""
     title = f"easy-VQA, official test set: accuracy in percent, {n:,} questions"
     return ruled_table(title, COLUMNS, rows)
 
@@ -127,7 +127,7 @@ def notes(records: list[Record]) -> list[str]:
 
 
 def sheet_examples(root: Path, split: str, run: Path) -> list[AnsweredQuestion]:
-    """A question about each of 16 images, evenly spread over the split whatever the answers."""
+    """Choose a question about each of 16 images, evenly spread over the split."""
     data = open_prepared(root)
     path = run / "predictions" / f"vqa.{split}.jsonl"
     predictions = {row.id: row["answer"] for row in read_predictions(path)}

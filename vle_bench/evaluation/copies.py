@@ -1,4 +1,4 @@
-"""Pictures of a split that a model was trained on too, whatever their names: the same bytes."""
+"""Find the pictures of a split that a model was trained on: by their bytes, not their names."""
 
 from pathlib import Path
 
@@ -17,16 +17,16 @@ def copies(
     data: PreparedData,
     split: str,
 ) -> int | None:
-    """Count the pictures of a split that were trained on, where the training was on one's own data.
+    """Count the pictures of a split that a model of users' own data was trained on.
 
-    Prepared data of one's own are the only ones whose ids of pictures are made of their bytes.
+    Only in own data are the ids of pictures made from their bytes.
 
     Args:
         folder: of the checkpoint.
         trained: which data it was trained on, see `Manifest.identity`.
 
     Returns:
-        None: not known, since these data are not there any more, or are others.
+        None: not known, because the training data were removed or replaced.
     """
     if "name" not in trained or same_dataset(trained, data.manifest.identity):
         return 0

@@ -47,12 +47,12 @@ def training_precision(choice: str) -> str:
 
 
 def precision_name(mixed_precision: str) -> str:
-    """Accelerate's name of a precision → ours: it calls fp32 `no`."""
+    """Translate Accelerate's name of a precision to ours: it calls fp32 `no`."""
     return "fp32" if mixed_precision == "no" else mixed_precision
 
 
 def scoring_precision(trained: str | None, chosen: str | None, device: torch.device) -> str:
-    """`chosen`, else the precision of the training, else `fp32`.
+    """Return `chosen`, else the precision of the training, else `fp32`.
 
     Args:
         trained: None where it is not known.
@@ -71,7 +71,7 @@ def scoring_precision(trained: str | None, chosen: str | None, device: torch.dev
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """The context in which a float32 model computes in this precision."""
+    """Return the context in which a float32 model computes in this precision."""
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=DTYPES[precision])

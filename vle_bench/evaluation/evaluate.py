@@ -51,7 +51,7 @@ from vle_bench.tasks import load_task
 from vle_bench.tasks.base import Data, Inference, Task
 from vle_bench.tasks.predictions import Id, Prediction, Scores, write_predictions
 
-# Facts of a model that make another evaluation, beside those of its files
+# Facts of a model that tell two evaluations of the same files apart
 COMPARED = (
     "resize",
     "max_text_length",
@@ -143,7 +143,7 @@ def load(request: Request, accelerator: Accelerator, *, labelled: bool) -> Loade
 
 
 def training_data(loaded: Loaded) -> dict[str, str]:
-    """Return which data a checkpoint was trained on; empty if they can be taken for these."""
+    """Return the data that a checkpoint was trained on; empty if they may be taken for these."""
     if loaded.training is None:
         return {}
     unknown = {} if loaded.labels == loaded.data.labels else {"source": NOT_KNOWN}
@@ -211,7 +211,7 @@ def predict_checkpoint(
     first = load(request, accelerator, labelled=False)
     loaded = [first]
     if other is not None:
-        # A model of words is of no task; another checkpoint says itself of which it is.
+        # A model that answers in words has no task of its own; other checkpoints name theirs.
         task = first.task.submitted_with if isinstance(first.processor, Asking) else None
         second = replace(request, checkpoint=other, asked=replace(request.asked, task=task))
         loaded.append(load(second, accelerator, labelled=False))
@@ -229,7 +229,7 @@ def predict_checkpoint(
 
 
 def check_complete(tasks: list[Task], folder: Path) -> None:
-    """Check that these are the tasks that one official file is made of, neither fewer nor more."""
+    """Refuse other tasks than those that one official file is made of."""
     wanted = tasks[0].submitted_with
     if wanted is None and len(tasks) > 1:
         raise RequestError(f"{folder}: {tasks[0].name} needs no other checkpoint; leave --with out")
@@ -265,7 +265,7 @@ def evaluate_checkpoint(request: Request, output: Path, *, accelerator: Accelera
 
 
 def say_copies(shared: int | None, scored: str, accelerator: Accelerator) -> None:
-    """Say how many pictures of the split were trained on, or that nobody could look."""
+    """Print how many pictures of the split were trained on, or that this could not be checked."""
     if shared == 0 or not accelerator.is_main_process:
         return
     words = (
@@ -285,7 +285,7 @@ def was_seen(
     None: it is not known which pictures they are.
     """
     if trained and trained["source"] == data["source"] and not same_dataset(trained, data):
-        return False  # two of one's own, whose splits have the same names
+        return False  # both are users' own data, whose splits have the same names
     source = trained.get("source", data["source"])
     return seen(data["source"], split, source, training_splits)
 
@@ -293,8 +293,8 @@ def was_seen(
 def refuse_another(record: Path, loaded: Loaded) -> None:
     """Refuse to replace the record of another evaluation of a checkpoint from elsewhere.
 
-    Only the same files, data, settings and precision may be evaluated again: else two scores would
-    have one place, and the first would be lost without a word.
+    Only the same files, data, settings and precision may be evaluated again. Otherwise the first
+    score would be overwritten silently.
 
     Raises:
         RequestError: names the first difference.
@@ -334,7 +334,7 @@ def record_of(
 ) -> Record:
     """Return the record of scores.
 
-    What was trained is taken from the checkpoint, the rest from this process.
+    Facts about the training come from the checkpoint, the rest from this process.
 
     Args:
         started: of the evaluation, by the monotonic clock.

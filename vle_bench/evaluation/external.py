@@ -52,7 +52,7 @@ class ExternalModel:
     source: str | None = None
 
     def check(self, source: str) -> None:
-        """Refuse what a record cannot hold; `source` names the data.
+        """Refuse values that a record cannot hold; `source` names the data.
 
         Raises:
             RequestError: names the option.
@@ -78,7 +78,7 @@ class ExternalModel:
         return names(self.trained_on) if self.trained_on else []
 
     def as_json(self) -> JsonObject:
-        """Return what was told, by the keys of a record's `model`."""
+        """Return the given facts by the keys of a record's `model`."""
         told = {
             "parameters": self.parameters,
             "pretraining": self.pretraining,
@@ -97,7 +97,7 @@ def record_external(
         vcr: the file is a leaderboard CSV; else it is a results file of questions.
 
     Returns:
-        The record, its file, and what is odd about the predictions.
+        The record, its file, and remarks on odd predictions.
 
     Raises:
         RequestError: the data, the split or the file do not fit, or the record exists.
@@ -165,7 +165,7 @@ def answers_of(
     """Read a results file in the official form of the data: one answer for each question.
 
     Returns:
-        The predictions in the order of the questions, and what is odd about them.
+        The predictions in the order of the questions, and remarks on odd ones.
     """
     row = SOURCES[data.manifest.source]
     id_key, answer_key = results = row.results if data.form == row.form else ANSWERS
@@ -209,7 +209,7 @@ def with_text_ids(content: Any, id_key: str, official: Sequence[Id]) -> Any:
 
 
 def is_among(one: JsonObject, answer_key: str, choices: Sequence[str]) -> bool:
-    """Whether an answer is one of the choices, and the one that `choice` names if it is given."""
+    """Tell whether an answer is one of the choices; `choice`, if given, must name it."""
     index = one.get(CHOSEN)
     if type(index) is int and index in range(len(choices)):
         return bool(choices[index] == one[answer_key])

@@ -1,4 +1,4 @@
-"""Checkpoints of transformers' own models: which family they are of, and what they are asked."""
+"""Checkpoints of transformers' own models: their family, task and settings."""
 
 import re
 from collections.abc import Mapping
@@ -149,7 +149,7 @@ def answers(
     asked: Asked,
     data: PreparedData,
 ) -> tuple[list[str], JsonObject]:
-    """Return the answers that a checkpoint chooses from, and what the record says of them.
+    """Return the answers that a checkpoint chooses from, and the facts about them for the record.
 
     A head has its own, which may differ from the data's.
 

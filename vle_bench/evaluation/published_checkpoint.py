@@ -126,7 +126,7 @@ def described(folder: Path, asked: Asked) -> tuple[Described, VLEProcessor]:
 
 
 def check_splits(asked: Asked, source: str) -> None:
-    """The splits that a checkpoint was trained on are splits of the data."""
+    """Refuse splits of --trained-on that the data do not have."""
     known = [*SOURCES[source].splits, *SOURCES[source].unlabelled]
     if asked.trained_on and (
         unknown := [name for name in names(asked.trained_on) if name not in known]
@@ -137,7 +137,7 @@ def check_splits(asked: Asked, source: str) -> None:
 
 
 def task_of(folder: Path, config: VLEConfig, asked: str | None) -> str:
-    """The task of the architecture that config.json names; `asked` where it names none."""
+    """Return the task of the architecture that config.json names; `asked` where it names none."""
     tasks = {load_task(name).architecture: name for name in SCORED}
     named = config.architectures or []
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
@@ -166,7 +166,7 @@ def task_of(folder: Path, config: VLEConfig, asked: str | None) -> str:
 
 
 def processor_of(folder: Path, config: VLEConfig, resize: Resize | None) -> VLEProcessor:
-    """Load the folder's processor; its pictures must come out in the model's size.
+    """Load the folder's processor and check that its pictures have the model's size.
 
     A size that is no multiple of the patch is taken as it is (published VLE-large: 384 and 14): the
     model does not see the rest.
@@ -232,7 +232,7 @@ def check_picture(path: Path, processor: VLEProcessor, expected: tuple[int, int,
 
 
 def check_settings(path: Path, settings: Any) -> None:
-    """What would fail at the first picture, or give pixels that are no numbers."""
+    """Refuse settings that fail at the first picture, or give pixels that are no numbers."""
     for name in ("do_resize", "do_center_crop", "do_rescale", "do_normalize"):
         flag: Any = getattr(settings, name, None)
         if not isinstance(flag, bool | None):
@@ -267,7 +267,7 @@ def is_number(value: object) -> bool:
 
 
 def pictures_of(processor: VLEProcessor) -> str:
-    """How a picture becomes the model's input, to be read: `shorter side 384, centre 384 × 384`."""
+    """Describe how a picture becomes the input: `shorter side 384, centre 384 × 384`."""
     settings = processor.image_processor
     size = settings.size or {}
     if not settings.do_resize:
@@ -304,7 +304,7 @@ def text_length(folder: Path, config: VLEConfig, limits: list[int], asked: int |
 
 
 def answers(folder: Path) -> list[str]:
-    """The answers by class: `id2label` of config.json, else label_map.json beside it."""
+    """Return the answers by class: `id2label` of config.json, else label_map.json beside it."""
     path = folder / "config.json"
     given = pretrained.read_json(path).get("id2label")
     placeholders = not isinstance(given, dict) or all(
@@ -322,7 +322,7 @@ def answers(folder: Path) -> list[str]:
 
 
 def check_head(folder: Path, model: Any, labels: list[str]) -> None:
-    """As many answers as classes; label_map.json may be another model's."""
+    """Refuse a label map with more or fewer answers than the head has classes."""
     classes = len(model.config.id2label or {})
     if labels and len(labels) != classes:
         raise RequestError(

@@ -21,7 +21,7 @@ ROUNDING = 1e-9  # of a mean that is summed in another order
 # Names that become parts of file names
 NAME, PARTS = r"[A-Za-z0-9][\w.-]*", r"[\w.-]+( \+ [\w.-]+)*"
 NAMES = rf"{NAME}( \+ {NAME})*"
-TITLE = r"[A-Za-z0-9][\w .,:()+-]{0,79}"  # of a model that only its predictions are known of
+TITLE = r"[A-Za-z0-9][\w .,:()+-]{0,79}"  # of a model known only by its predictions
 SHA256 = r"[0-9a-f]{64}"
 _PRECISION = "(fp32|bf16|fp16)"
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -215,7 +215,7 @@ class Record(Group):
 
     @property
     def of_unknown_training(self) -> bool:
-        """Whether the training splits are unknown; the scored split may be one of them."""
+        """Tell whether the training splits are unknown; the scored split may be one of them."""
         return self.kind != "run" and not self.training_splits
 
     @property
@@ -235,12 +235,12 @@ class Record(Group):
 
     @property
     def transferred(self) -> bool:
-        """Whether the model was trained on another dataset than it was scored on."""
+        """Tell whether the model was trained on another dataset than it was scored on."""
         return bool(self.training_data) and not same_dataset(self.training_data, self.data)
 
     @property
     def ranked(self) -> bool:
-        """Whether the score is of images that the model has not seen, after training on the data.
+        """Tell whether a model of these data was scored on images that it had not seen.
 
         A model that was trained on another dataset is never ranked among those of this one.
         """

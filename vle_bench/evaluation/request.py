@@ -62,7 +62,7 @@ class Asked:
         }
 
     def refuse(self, folder: Path, task: str) -> None:
-        """A run of ours knows all of this; only its task may be named again."""
+        """Refuse settings for a checkpoint of ours, which has them; its task may be repeated."""
         if self.task not in (None, task):
             raise RequestError(f"{folder}: was trained for {task}, not for --task {self.task}")
         given = [name for name, value in self.options.items() if value is not None]

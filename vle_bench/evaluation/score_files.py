@@ -31,7 +31,7 @@ A_LIST = 'a JSON list is expected: [{"question_id": 1, "answer": "yes"}, ...]'
 
 
 class ScoredFiles(VQAAccuracies):
-    """The accuracies, and what was read beside them.
+    """The accuracies of a results file, and facts about its content.
 
     Args:
         image_of: question id -> image id.

@@ -35,7 +35,7 @@ class Findings:
     Args:
         count: number of records in the file.
         problems: reasons for the server to reject the file.
-        warnings: what the server accepts but nobody wants.
+        warnings: content that the server accepts but that is probably a mistake.
     """
 
     count: int = 0
@@ -77,7 +77,7 @@ class Findings:
 
 
 def named(name: str, ids: Sequence[object]) -> str:
-    """Return the name of an id in the number that there are."""
+    """Return the name of an id, in the plural if there are several."""
     return f"{name}{'s' * (len(ids) != 1)}"
 
 

@@ -132,7 +132,7 @@ def joined_record(records: list[Record], task: Task, scores: Scores, seconds: fl
 
 
 def joined_model(records: list[Record]) -> JsonObject:
-    """Return what a joined record says of the two models."""
+    """Return the `model` of a joined record."""
     models = [record.model for record in records]
     joined: JsonObject = {
         key: joined_text(model[key] for model in models)
@@ -154,7 +154,7 @@ def joined_text(values: Iterable[str]) -> str:
 
 
 def in_common(values: Iterable[str | None]) -> str | None:
-    """Return the value of two runs, or both with a plus sign; None where one does not say."""
+    """Return the value of two runs, or both with a plus sign; None if one of them is unknown."""
     distinct = list(dict.fromkeys(values))
     return None if None in distinct else " + ".join(value for value in distinct if value)
 

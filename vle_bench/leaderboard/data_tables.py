@@ -1,4 +1,4 @@
-"""One table a data set, and the pages that hold all tables."""
+"""One table a dataset, and the pages that hold all tables."""
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
@@ -41,7 +41,7 @@ Place = tuple[str, str, str, str]
 
 
 def model_rows(published: Published, scores: Sequence[Score], places: Sequence[Place]) -> list[Row]:
-    """Model, a figure for each place, parameters, pre-training data, source.
+    """Return model, a figure for each place, parameters, pre-training data and source.
 
     A model has a row for each source and set of marks.
     """
@@ -64,7 +64,7 @@ def model_rows(published: Published, scores: Sequence[Score], places: Sequence[P
 
 
 def measured_row(group: tuple[Record, ...], cells: Iterable[Cell]) -> Row:
-    """The same columns for an experiment, with seeds and differences instead of the source."""
+    """Return these columns for an experiment, with seeds and differences instead of the source."""
     parts = parts_of(group).values()
     origin = [next(iter(parts)).show_seeds(), *(part.show_difference() for part in parts)]
     model, kind = group[0].model, kind_of(group)
@@ -80,7 +80,7 @@ def measured_row(group: tuple[Record, ...], cells: Iterable[Cell]) -> Row:
 
 
 def around(*titles: str) -> tuple[Column, ...]:
-    """The columns of `model_rows`, given the titles of the places."""
+    """Return the columns of `model_rows`, given the titles of the places."""
     return (
         Column("Model"),
         *(Column(title, numeric=True) for title in titles),
@@ -91,7 +91,7 @@ def around(*titles: str) -> tuple[Column, ...]:
 
 
 def vqa_table(published: Published, groups: list[tuple[Record, ...]]) -> Table:
-    """Published test-dev and test-std with the answer types, then measured scores of all splits."""
+    """Return published test-dev and test-std by answer type, then measured scores of all splits."""
     scores = [score for score in published.scores if score.data == "vqav2"]
     held_out = sorted({group[0].split for group in groups} - {"test-dev", "test-std"}) or [
         "minival"
@@ -123,7 +123,7 @@ def vqa_table(published: Published, groups: list[tuple[Record, ...]]) -> Table:
 
 
 def type_cell(group: tuple[Record, ...], answer_type: str) -> Cell:
-    """The mean over seeds of an answer type's accuracy; empty if a seed has none."""
+    """Return the mean over seeds of an answer type's accuracy; empty if a seed has none."""
     accuracies = [record.per_answer_type.get(answer_type) for record in group]
     values = [Decimal(repr(value)) for value in accuracies if value is not None]
     if len(values) < len(group):
@@ -133,7 +133,7 @@ def type_cell(group: tuple[Record, ...], answer_type: str) -> Cell:
 
 
 def vcr_table(published: Published, groups: list[tuple[Record, ...]]) -> Table:
-    """VCR's tasks by split, published and measured."""
+    """Return the table of VCR's tasks by split, published and measured."""
     scores = [score for score in published.scores if score.data == "vcr"]
     places: list[Place] = [
         ("vcr", split, task, "accuracy") for split in ("val", "test") for task in VCR_PARTS
@@ -168,7 +168,7 @@ def vcr_table(published: Published, groups: list[tuple[Record, ...]]) -> Table:
 
 
 def retrieval_table(published: Published) -> Table:
-    """Published recall; nothing is measured here."""
+    """Return the table of published recall; nothing is measured here."""
     scores = [score for score in published.scores if score.task in RETRIEVAL]
     places: list[Place] = [
         (data, "test", task, "recall_at_1") for data in RETRIEVED for task in RETRIEVAL
@@ -186,7 +186,7 @@ def retrieval_table(published: Published) -> Table:
 
 
 def easy_vqa_table(published: Published, groups: list[tuple[Record, ...]]) -> Table:
-    """The easy-VQA runs beside the baselines and the published figures, best first."""
+    """Return the easy-VQA runs beside the baselines and the published figures, best first."""
     scores = [s for s in published.scores if s.data == "easy-vqa"]
     open_ended = next((s.n for s in scores if s.metric == "accuracy_not_yes_no" and s.n), 0)
     metrics = ("accuracy", "accuracy_not_yes_no")
@@ -230,7 +230,7 @@ def easy_vqa_table(published: Published, groups: list[tuple[Record, ...]]) -> Ta
 
 
 def picked_as_halves(records: list[Record]) -> list[Record]:
-    """Complete joined records of earlier versions with the split that picked both halves."""
+    """Add to joined records of earlier versions the split that picked both halves."""
     splits = {(digest_of(r), r.split): r.training.get("split") for r in records}
     completed = []
     for record in records:
@@ -243,19 +243,19 @@ def picked_as_halves(records: list[Record]) -> list[Record]:
 
 
 def without_halves(groups: list[tuple[Record, ...]]) -> list[tuple[Record, ...]]:
-    """The groups without runs of one task whose joined record is among them."""
+    """Return the groups without runs of one task whose joined record is among them."""
     digests = [digest_of(g[0]).split(" + ") for g in groups if g[0].task == JOINED]
     joined = {half for halves in digests if len(halves) > 1 for half in halves}
     return [g for g in groups if not {digest_of(record) for record in g} <= joined]
 
 
 def digest_of(record: Record) -> str:
-    """The digest of the recipe with its seed, or of what is from elsewhere."""
+    """Return the digest of the recipe with its seed, or of the weights or predictions."""
     return record.recipe.get("hash", str(record.model.get(record.digest_key)))
 
 
 def shapes_vcr_table(groups: list[tuple[Record, ...]]) -> Table:
-    """VCR's tasks on the drawn pictures: two runs joined, a joint model, or a run of one task."""
+    """Return the table of VCR on drawn pictures: joined runs, joint models, runs of one task."""
     rows = [
         Row(
             kind_of(group),
@@ -279,7 +279,7 @@ def shapes_vcr_table(groups: list[tuple[Record, ...]]) -> Table:
 
 
 def tables_by_data(groups: list[tuple[Record, ...]]) -> list[Table]:
-    """A table for each split of each dataset, best first.
+    """Return a table for each split of each dataset, best first.
 
     Users' own data of one name that were prepared from other rows are other data.
     """
@@ -325,7 +325,7 @@ def tables_by_data(groups: list[tuple[Record, ...]]) -> list[Table]:
 def pages(
     published: Published, records: Iterable[Record], shipped: frozenset[str] = frozenset()
 ) -> list[Page]:
-    """Every page, from what is published and what was measured.
+    """Return every page, from what is published and what was measured.
 
     Args:
         shipped: the experiments of the recipes as they are shipped.

@@ -71,22 +71,22 @@ class Experiment:
 
     @property
     def inside(self) -> bool | None:
-        """Whether the difference is inside the tolerance, both as decimals."""
+        """Tell whether the difference is inside the tolerance, both as decimals."""
         if self.expect is None or self.difference is None:
             return None
         return abs(self.difference) <= Decimal(repr(self.expect.tolerance))
 
     @property
     def dirty(self) -> bool:
-        """Whether a run's code had changes that are in no commit."""
+        """Tell whether a run's code had changes that are in no commit."""
         return any(record.code.get("clean") is False for record in self.records)
 
     def show_score(self) -> str:
-        """`77.41 ± 0.35`: percent, ± half of the interval."""
+        """Write a score: `77.41 ± 0.35`, percent ± half of the interval."""
         return plus_minus(self.mean, self.interval)
 
     def show_seeds(self) -> str:
-        """`seed 0`, the number of runs with their deviation in points, or where it is from."""
+        """Write `seed 0`, or the number of runs with their deviation in points, or the origin."""
         if self.first.kind != "run":
             return {"elsewhere": "trained elsewhere", "external": "external"}[self.first.kind]
         if self.deviation is None:
@@ -94,7 +94,7 @@ class Experiment:
         return f"{len(self.records)} seeds, sd {percent(self.deviation)}"
 
     def show_difference(self) -> str:
-        """`−0.19, inside ±0.3`; empty if nothing was published to compare with."""
+        """Write `−0.19, inside ±0.3`; empty if there is no published score to compare with."""
         if self.difference is None or self.expect is None:
             return ""
         tolerance = Decimal(repr(self.expect.tolerance)).normalize()

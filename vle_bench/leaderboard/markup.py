@@ -71,7 +71,7 @@ class Page:
 
 
 def markdown(page: Page, note: str) -> str:
-    """A page with all its tables.
+    """Return a page with all its tables.
 
     Args:
         note: says that the file is generated.
@@ -96,7 +96,7 @@ def markdown_grid(table: Table) -> str:
 
 
 def markdown_notes(table: Table) -> str:
-    """Footnotes and sources; two blanks at the end of a line break it in Markdown."""
+    """Return footnotes and sources; two blanks at the end of a line break it in Markdown."""
     lines = [f"{note.sign} {note.text}".strip() for note in table.footnotes]
     notes = "\n" + "  \n".join(lines) + "\n" if lines else ""
     titles = [
@@ -107,7 +107,7 @@ def markdown_notes(table: Table) -> str:
 
 
 def comma_separated(table: Table) -> str:
-    """Header and rows as printed, then the kind of row, then a number for each column with any.
+    """Write header and rows as printed, the kind of each row, and the numbers of the columns.
 
     The kind is published, baseline, measured or external. A number is the first figure of its cell:
     percent, parameters, image-text pairs, runs. The footnotes are in the Markdown.
@@ -172,7 +172,7 @@ FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 
 
 def latex(table: Table, note: str) -> str:
-    """A `table` environment with footnotes; it needs booktabs and graphicx.
+    """Return a `table` environment with footnotes; it needs booktabs and graphicx.
 
     A table that is wider than the text is made smaller.
     """

@@ -27,7 +27,7 @@ LONG = 12  # letters; a longer text may be broken into lines, a figure never
 
 
 def index_page(pages: Sequence[Page], note: str, figures: Mapping[str, Markup]) -> str:
-    """The page; the same arguments give the same bytes.
+    """Return the page; the same arguments give the same bytes.
 
     Args:
         note: says that the file is generated.
@@ -59,7 +59,7 @@ def index_page(pages: Sequence[Page], note: str, figures: Mapping[str, Markup]) 
 
 
 def grid_of(table: Table) -> html.Grid:
-    """A table with the attributes by which the script sorts and filters it."""
+    """Return a table with the attributes by which the script sorts and filters it."""
     for row in table.rows:
         if len(row.cells) != len(table.columns):
             raise ValueError(
@@ -72,7 +72,7 @@ def grid_of(table: Table) -> html.Grid:
 
 
 def head_cell(table: Table, index: int) -> html.GridCell:
-    """A column with any number to sort by is sorted by these, even if it is aligned as text."""
+    """Return the head of a column, which is sorted by numbers if any of its cells has one."""
     column = table.columns[index]
     numbers = column.numeric or any(row.cells[index].order is not None for row in table.rows)
     attributes = {"class": "number"} if column.numeric else {}
@@ -94,7 +94,7 @@ def grid_row(table: Table, row: Row) -> html.GridRow:
 
 
 def cell_attributes(table: Table, column: Column, cell: Cell) -> dict[str, str]:
-    """The class that aligns and wraps a cell, and the number that it is sorted by."""
+    """Return the class that aligns and wraps a cell, and the number that it is sorted by."""
     if cell.order is not None and math.isnan(cell.order):
         raise ValueError(
             f"{table.name}: {cell.text} in column {column.title} cannot be sorted: NaN"

@@ -23,7 +23,7 @@ class Drawing:
 
 
 def drawings(published: Published, groups: Sequence[tuple[Record, ...]]) -> list[Drawing]:
-    """The figures that have enough points, in a fixed order.
+    """Return the figures that have enough points, in a fixed order.
 
     Args:
         groups: as `experiments` gives them; contaminated ones are not drawn.
@@ -41,7 +41,7 @@ def drawings(published: Published, groups: Sequence[tuple[Record, ...]]) -> list
 
 
 def size_on(axis: str, model: Model) -> int | None:
-    """The value of a model on an axis; None if it is unknown."""
+    """Return the value of a model on an axis; None if it is unknown."""
     if axis == "parameters":
         return model.parameters
     return (
@@ -50,7 +50,7 @@ def size_on(axis: str, model: Model) -> int | None:
 
 
 def published_points(published: Published, compared: Compared, axis: str) -> Iterator[Point]:
-    """Models whose size is known, each different figure once."""
+    """Yield models whose size is known, each different figure once."""
     task, split = compared.task, compared.split
     for model in published.models:
         if (x := size_on(axis, model)) is None:
@@ -72,7 +72,7 @@ def published_points(published: Published, compared: Compared, axis: str) -> Ite
 def measured_points(
     published: Published, groups: Sequence[tuple[Record, ...]], compared: Compared, axis: str
 ) -> Iterator[Point]:
-    """Experiments on the split, at the size of the published model that the recipe fine-tunes.
+    """Yield experiments on the split, at the size of the published model that they fine-tune.
 
     An experiment of no published model is at its own size, which counts the head too. A checkpoint
     from elsewhere is not drawn: its published point is there already. Predictions from elsewhere

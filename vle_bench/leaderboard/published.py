@@ -61,7 +61,7 @@ Keys = Annotated[tuple[Text, ...], Field(strict=False)]
 
 
 class Mark(Group):
-    """A footnote, and the sources of what it says beside those of the marked figures."""
+    """A footnote, and the sources of its text if they are not those of the marked figures."""
 
     sign: Text
     text: Text
@@ -86,7 +86,7 @@ class Pretraining(Group):
 
 
 class Remark(Group):
-    """What must be known of a model's size or data, and the source that says it."""
+    """A remark on a model's size or data, and its source."""
 
     text: Text
     source: Text
@@ -222,7 +222,7 @@ class Published(Group):
 
 
 def undefined(published: Published) -> Iterator[str]:
-    """Names that are used and not defined."""
+    """Yield names that are used and not defined."""
     names = [model.name for model in published.models]
     for place, score in enumerate(published.scores):
         if score.model not in names:
@@ -256,7 +256,7 @@ def not_among(name: str, group: str, names: list[str]) -> str:
 
 
 def repeated(published: Published) -> Iterator[str]:
-    """Entries that are the same as others."""
+    """Yield entries that are the same as others."""
     signs: dict[str, str] = {}
     for key, mark in published.marks.items():
         if (first := signs.setdefault(mark.sign, key)) != key:
@@ -305,7 +305,7 @@ def load_published(root: Path) -> Published:
 
 
 def error_lines(error: ErrorDetails, values: Values) -> list[str]:
-    """One of pydantic's errors as lines such as `scores.17.value (BLIP): what is wrong`."""
+    """Return one of pydantic's errors as lines such as `scores.17.value (BLIP): what is wrong`."""
     parts = [str(part) for part in error["loc"]]
     # pydantic names the branch of a union too
     location = [part for part in parts if part not in UNION]
@@ -336,7 +336,7 @@ def error_lines(error: ErrorDetails, values: Values) -> list[str]:
 
 
 def group_at(location: list[str]) -> type[Group]:
-    """The class of the group that a key was given in."""
+    """Return the class of the group that a key was given in."""
     for part, group in ((UNION[0], Pretraining), ("weights", Weights), ("remarks", Remark)):
         if part in location[:-1]:
             return group
@@ -351,7 +351,7 @@ def group_at(location: list[str]) -> type[Group]:
 
 
 def labelled(location: list[str], message: str, values: Values) -> str:
-    """Location and message, with the model's or the data's name: list indices are hard to count."""
+    """Return location and message, with a name in place of an index that is hard to count."""
     entries = values.get(location[0])
     entry = entries[int(location[1])] if len(location) > 1 and isinstance(entries, list) else None
     keys = [key for key in ("model", "name", "data") if isinstance(entry, dict) and entry.get(key)]

@@ -1,4 +1,4 @@
-"""Cells, notes and sources of published rows, and what would measure such a row here."""
+"""Cells, notes and sources of published rows, and the commands that measure such a row here."""
 
 from collections.abc import Iterable, Sequence
 
@@ -26,14 +26,14 @@ LIVE = Footnote(
 
 
 def show_parameters(count: int | None) -> str:
-    """`2.1 B`, `345M`"""
+    """Write a number of parameters: `2.1 B`, `345M`."""
     if count is None:
         return NOTHING
     return f"{count / 1e9:g} B" if count >= 1e9 else f"{count / 1e6:.3g}M"
 
 
 def show_pretraining(data: Pretraining | str | None) -> str:
-    """`21M(I-T) + 14M(I) + 160G(T)`"""
+    """Write pre-training data: `21M(I-T) + 14M(I) + 160G(T)`."""
     if not isinstance(data, Pretraining):
         return data or NOTHING
     parts = [f"{'~' if data.approximate else ''}{data.image_text_pairs / 1e6:g}M(I-T)"]
@@ -45,7 +45,7 @@ def show_pretraining(data: Pretraining | str | None) -> str:
 
 
 def about(model: Model) -> tuple[Cell, Cell]:
-    """Parameters and pre-training data, sorted by image-text pairs."""
+    """Return the parameters and the pre-training data, sorted by image-text pairs."""
     data = model.pretraining
     pairs = data.image_text_pairs if isinstance(data, Pretraining) else None
     parameters = Cell(show_parameters(model.parameters), model.parameters)
@@ -53,7 +53,7 @@ def about(model: Model) -> tuple[Cell, Cell]:
 
 
 def published_cell(published: Published, scores: Sequence[Score]) -> Cell:
-    """The first figure, further ones of the same model in brackets, each with its marks."""
+    """Return the first figure, further ones of the same model in brackets, each with its marks."""
     figures = []
     for score in scores:
         signs = "".join(published.marks[mark].sign for mark in score.marks)
@@ -65,7 +65,7 @@ def published_cell(published: Published, scores: Sequence[Score]) -> Cell:
 
 
 def footnotes(published: Published, scores: Iterable[Score]) -> tuple[Footnote, ...]:
-    """The marks that these figures carry, in the order of published.yaml."""
+    """Return the marks that these figures carry, in the order of published.yaml."""
     used = {mark for score in scores for mark in score.marks}
     return tuple(
         Footnote(mark.sign, mark.text) for key, mark in published.marks.items() if key in used
@@ -73,7 +73,7 @@ def footnotes(published: Published, scores: Iterable[Score]) -> tuple[Footnote, 
 
 
 def remarks(published: Published, scores: Iterable[Score]) -> tuple[Footnote, ...]:
-    """What must be known of the models of these figures, in the order of published.yaml."""
+    """Return the remarks on the models of these figures, in the order of published.yaml."""
     shown = {score.model for score in scores}
     return tuple(
         Footnote("", f"{model.name}: {remark.text}")
@@ -84,7 +84,7 @@ def remarks(published: Published, scores: Iterable[Score]) -> tuple[Footnote, ..
 
 
 def sources(published: Published, scores: Iterable[Score]) -> tuple[Citation, ...]:
-    """Each source once, with its address, those of marks and of the models' remarks last.
+    """Return each source once, with its address, those of marks and of the models' remarks last.
 
     A copy that was read instead is named.
     """
@@ -109,7 +109,7 @@ def cited(published: Published, key: str, mirror: str = "") -> Citation:
 
 
 def weights_table(published: Published) -> Table:
-    """What would measure a published row here, or why nothing does."""
+    """Return the table of commands that measure a published row here, or why there is none."""
     known = [(model, model.weights) for model in published.models if model.weights]
     rows = tuple(
         Row(

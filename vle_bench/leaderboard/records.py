@@ -106,7 +106,7 @@ def check_record(
 
 
 def same_run(one: Record, other: Record) -> bool:
-    """Whether both are of one checkpoint, or of one recipe and seed, on the same split and task.
+    """Tell whether both are of one checkpoint, or of one recipe and seed, on one split and task.
 
     Scores in two precisions are two runs; a record that does not tell its precision may be of any.
     """
@@ -130,7 +130,7 @@ def same_run(one: Record, other: Record) -> bool:
 
 
 def precisions(record: Record) -> tuple[str | None, str | None]:
-    """The precision of the evaluation and that of the training."""
+    """Return the precision of the evaluation and that of the training."""
     return record.precision, record.training.get("precision")
 
 
@@ -218,7 +218,7 @@ def check_predictions(path: Path, record: Record) -> None:
 
 
 def reported(run: Path) -> Path:
-    """The record of a run's reported split, or the only record of a checkpoint from elsewhere."""
+    """Return the record of a run's reported split, or the only one of another checkpoint."""
     if not (run / "recipe.yaml").is_file():
         records = evaluation_folder(run)  # of a checkpoint from elsewhere: not in its own folder
         files = sorted(records.glob("results/*.json"))

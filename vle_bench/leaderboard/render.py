@@ -1,4 +1,4 @@
-"""Renders records and published figures to the files of leaderboards/."""
+"""Render records and published figures to the files of leaderboards/."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -26,7 +26,7 @@ FORMATS = ("md", "csv", "tex", "html", "figures")
 
 
 def render(root: Path, formats: Sequence[str] = FORMATS) -> dict[Path, bytes]:
-    """Every generated file of a leaderboards folder in these formats, and its content."""
+    """Return every generated file of a leaderboards folder in these formats, and its content."""
     published = load_published(root)
     records = load_records(root, published).values()
     study = load_study(root)
@@ -52,12 +52,12 @@ def render(root: Path, formats: Sequence[str] = FORMATS) -> dict[Path, bytes]:
 
 @cache
 def shipped_experiments() -> frozenset[str]:
-    """Digests of the recipes as they are shipped now: these reproduce the published rows."""
+    """Return the digests of the recipes as shipped now: these reproduce the published rows."""
     return frozenset(load_recipe(str(file)).experiment for file in shipped_recipes().values())
 
 
 def draw(published: Published, records: Iterable[Record]) -> dict[str, Markup]:
-    """Name of a figure -> SVG."""
+    """Return the figures: name -> SVG."""
     return {
         each.name: scatter(each.name, each.title, each.x_label, each.points)
         for each in drawings(published, experiments(records))
@@ -83,6 +83,6 @@ def write_tables(root: Path, formats: Sequence[str] = FORMATS, check: bool = Fal
 
 
 def same_content(old: bytes, new: bytes) -> bool:
-    """Whether two files have the same text, and their figures the same points and text."""
+    """Tell whether two files have the same text, and their figures the same points and text."""
     before, after = (content.decode("utf-8", "replace") for content in (old, new))
     return old == new or contents(before) == contents(after)

@@ -1,4 +1,4 @@
-"""Compares the published score of a recipe with the measured ones."""
+"""Compare the published score of a recipe with the measured ones."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ class Measured:
 
 
 def measured(what: str, root: Path) -> list[Measured]:
-    """The records of a run, or of every seed of a recipe, on the split of the published score.
+    """Return the records of a run or of all seeds of a recipe, on the published score's split.
 
     There is an entry for each data set and version of the task: these are never averaged.
 
@@ -78,7 +78,7 @@ def measured(what: str, root: Path) -> list[Measured]:
 
 
 def is_of(record: Record, recipe: Recipe) -> bool:
-    """Whether a record is of a recipe, whatever the seed.
+    """Tell whether a record is of a recipe, whatever the seed.
 
     Records of schema versions 1 and 2 have only the hash, which depends on the seed.
     """
@@ -102,7 +102,7 @@ def without_copies(records: dict[Path, Record], metric: str) -> dict[Path, Recor
 
 
 def grouped(originals: dict[Path, Record], recipe: Recipe, expect: Expect) -> list[Measured]:
-    """Records as experiments, all with the recipe's published score as it is now."""
+    """Return records as experiments, all with the recipe's published score as it is now."""
     known = {"experiment": recipe.experiment}
     records = {
         path: record.model_copy(update={"expect": expect, "recipe": record.recipe | known})
@@ -120,7 +120,7 @@ def grouped(originals: dict[Path, Record], recipe: Recipe, expect: Expect) -> li
 def why_nothing(
     what: str, run: Path | None, recipe: Recipe, expect: Expect, contaminated: list[Path]
 ) -> str:
-    """Why no record counts, and the commands that make one."""
+    """Explain why no record counts, and name the commands that make one."""
     if contaminated:
         files = ", ".join(map(str, contaminated))
         return f"only contaminated records, which never count: {files}; train on other splits"
@@ -145,7 +145,7 @@ def why_nothing(
 
 
 def report_lines(result: Measured) -> list[str]:
-    """Published score, measured mean, each seed and the difference, as the command prints them."""
+    """Return the lines of the command: published score, measured mean, seeds and difference."""
     experiment, first = result.experiment, result.experiment.first
     assert first.expect is not None
     details = ", ".join(filter(None, (experiment.show_seeds(), precision_of(first))))
@@ -166,7 +166,7 @@ def report_lines(result: Measured) -> list[str]:
 
 
 def made_by(record: Record) -> str:
-    """The commit that scored, or the version of an installed package."""
+    """Return the commit that scored, or the version of an installed package."""
     commit, clean = record.code.get("commit"), record.code.get("clean")
     if commit is None:
         return f"vle-bench {record.code.get('version', 'of an unknown version')}"

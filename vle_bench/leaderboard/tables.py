@@ -101,14 +101,14 @@ VCR_PARTS = {"vcr_q2a": "Q2A", "vcr_qa2r": "QA2R", "vcr_q2ar": "Q2AR"}
 
 
 def measured_notes(groups: Iterable[tuple[Record, ...]]) -> tuple[Footnote, ...]:
-    """The footnotes that explain measured rows; none if there are no such rows."""
+    """Return the footnotes that explain measured rows; none if there are no such rows."""
     groups = list(groups)
     used = {note for group in groups for note in marks_of(group)}
     return (MEASURED, *(note for note in MARKS if note in used)) if groups else ()
 
 
 def marks_of(group: tuple[Record, ...]) -> list[Footnote]:
-    """The marks of an experiment, in the order of `MARKS`."""
+    """Return the marks of an experiment, in the order of `MARKS`."""
     first = group[0]
     holds: dict[Footnote, bool] = {
         CONTAMINATED: bool(first.contaminated),
@@ -123,12 +123,12 @@ def marks_of(group: tuple[Record, ...]) -> list[Footnote]:
 
 
 def picked_on_reported(group: tuple[Record, ...]) -> bool:
-    """Whether the reported split picked the checkpoint of any of these runs."""
+    """Tell whether the reported split picked the checkpoint of any of these runs."""
     return any(flattered(record) for record in group)
 
 
 def name_of(group: tuple[Record, ...]) -> str:
-    """Recipe or checkpoint, the digest that tells it from namesakes, precision, and marks."""
+    """Return the recipe or checkpoint, its distinguishing digest, precision, and marks."""
     first = group[0]
     signs = "".join(note.sign for note in marks_of(group))
     trained = f"trained on {first.trained_on}" if first.transferred else ""
@@ -137,12 +137,12 @@ def name_of(group: tuple[Record, ...]) -> str:
 
 
 def kind_of(group: tuple[Record, ...]) -> Literal["measured", "external"]:
-    """Return how the rows of an experiment are told from published ones."""
+    """Return the kind of an experiment's rows, which tells them from published ones."""
     return "external" if group[0].kind == "external" else "measured"
 
 
 def parts_of(group: tuple[Record, ...]) -> dict[str, Experiment]:
-    """Task -> its experiment: all VCR tasks of a joint model or of two runs joined."""
+    """Map tasks to experiments: all VCR tasks of a joint model or of two joined runs."""
     first = group[0]
     if "q2ar" in first.metrics:
         return {f"vcr_{metric}": Experiment(group, metric) for metric in ("q2a", "qa2r", "q2ar")}
@@ -150,7 +150,7 @@ def parts_of(group: tuple[Record, ...]) -> dict[str, Experiment]:
 
 
 def score_cell(experiment: Experiment | None) -> Cell:
-    """A score; one that is not ranked, such as a contaminated one, is not sorted either."""
+    """Return the cell of a score; one that is not ranked is not sorted either."""
     if experiment is None:
         return Cell()
     return Cell(experiment.show_score(), experiment.mean if experiment.first.ranked else None)
@@ -159,7 +159,7 @@ def score_cell(experiment: Experiment | None) -> Cell:
 def comparison(
     published: Published, groups: list[tuple[Record, ...]], shipped: frozenset[str]
 ) -> Table:
-    """VLE's own comparison exactly as published, and columns with what was measured."""
+    """Return VLE's own comparison exactly as published, with columns of measured scores."""
     scores = [score for score in published.scores if score.source == COMPARISON]
     rows = []
     for model in (m for m in published.models if any(s.model == m.name for s in scores)):
@@ -200,7 +200,7 @@ def comparison(
 def measured_of(
     model: Model, groups: list[tuple[Record, ...]], task: str, split: str, shipped: frozenset[str]
 ) -> Cell:
-    """The best experiment of the recipes that fine-tune a model.
+    """Return the best experiment of the recipes that fine-tune a model.
 
     One on the published split is preferred, then one of a recipe as it is shipped.
     """
@@ -236,7 +236,7 @@ def as_shipped(record: Record, shipped: frozenset[str]) -> bool:
 
 
 def measured_table(groups: list[tuple[Record, ...]], titles: dict[str, str]) -> Table:
-    """Every experiment, best first in each task; unranked ones last, external ones after all.
+    """Return the table of all experiments: best first, unranked and external ones last.
 
     Args:
         titles: task -> what the table calls it.
@@ -276,7 +276,7 @@ def measured_table(groups: list[tuple[Record, ...]], titles: dict[str, str]) -> 
 def experiment_cells(
     title: str, group: tuple[Record, ...], experiment: Experiment
 ) -> tuple[Cell, ...]:
-    """The row of an experiment in the table of everything measured."""
+    """Return the row of an experiment in the table of everything measured."""
     parameters, expect = experiment.first.model.get("parameters"), experiment.expect
     difference = experiment.difference
     codes = {(r.code.get("commit") or r.code.get("version") or NOTHING)[:8] for r in group}

@@ -1,4 +1,4 @@
-"""How well a model tells that a question cannot be answered (VizWiz, second task)."""
+"""Scores of detecting questions that cannot be answered (VizWiz, second task)."""
 
 from collections.abc import Sequence
 

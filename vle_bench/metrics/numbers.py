@@ -57,12 +57,12 @@ def signed_percent(fraction: float) -> str:
 
 
 def percent_range(interval: Sequence[float] | None, missing: str = "") -> str:
-    """An interval of fractions in percent: `76.90 to 77.60`; `missing` if there is none."""
+    """Print an interval of fractions in percent: `76.90 to 77.60`; `missing` if there is none."""
     return " to ".join(map(percent, interval)) if interval else missing
 
 
 def plus_minus(fraction: float, interval: Sequence[float] | None) -> str:
-    """A score in percent, ± half of its interval: `77.41 ± 0.35`; the score alone without one."""
+    """Print a score in percent ± half of its interval, if it has one: `77.41 ± 0.35`."""
     return percent(fraction) + (
         f" ± {percent((interval[1] - interval[0]) / 2)}" if interval else ""
     )

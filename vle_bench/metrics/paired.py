@@ -1,4 +1,4 @@
-"""Do two runs differ on the same examples? A paired bootstrap over images, and McNemar's test."""
+"""Test whether two runs differ on the same examples: bootstrap over images, McNemar's test."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Interfaces of a model: what training, evaluation and measurement may ask of it.
+"""Interfaces of a model, for training, evaluation and measurement.
 
 No module outside of the model's own package names a submodule of it. A model that is only evaluated
 here implements `Predictor`; a model that is fine-tuned here implements `TrainableModel`. A model of
@@ -109,7 +109,7 @@ class Reader(Protocol):
 
     @property
     def facts(self) -> JsonObject:
-        """Return what decides the input, for the record: protocol, prompt, pictures, ..."""
+        """Return the facts that decide the input, for the record: protocol, prompt and others."""
         ...
 
 

@@ -1,7 +1,7 @@
 """BLIP for visual question answering, asked as it was published: ranking, [ENC], 480 pixels.
 
 transformers' own `generate` starts the question with [CLS] in the place of [ENC], reads pictures of
-384 pixels and writes an answer of its own. What is done here was read in salesforce/BLIP
+384 pixels and writes an answer of its own. This module follows salesforce/BLIP
 (models/blip_vqa.py, train_vqa.py, data/, configs/vqa.yaml).
 """
 
@@ -64,7 +64,7 @@ def answer_tokens(
 
 @dataclass(frozen=True)
 class BlipAsking:
-    """Questions and pictures → the tensors of `BlipAnswers`.
+    """Turn questions and pictures into the tensors of `BlipAnswers`.
 
     Args:
         start: id of [DEC], the first token of an answer.
@@ -86,7 +86,7 @@ class BlipAsking:
 
     @property
     def facts(self) -> JsonObject:
-        """What decides the input, for the record."""
+        """Facts that decide the input, for the record."""
         return {
             "class": "BlipForQuestionAnswering",
             "protocol": self.way.protocol,

@@ -40,7 +40,7 @@ MOST_NEW_TOKENS = 16
 
 @dataclass(frozen=True)
 class GenerativeAsking:
-    """Questions and pictures → the tensors of `GenerativeAnswers`.
+    """Turn questions and pictures into the tensors of `GenerativeAnswers`.
 
     Args:
         processor: of transformers, with a tokenizer that pads on the side that the model needs.
@@ -60,7 +60,7 @@ class GenerativeAsking:
 
     @property
     def facts(self) -> JsonObject:
-        """What decides the input, for the record."""
+        """Facts that decide the input, for the record."""
         facts = {
             "class": self.architecture,
             "protocol": self.way.protocol,
@@ -145,7 +145,7 @@ class GenerativeAsking:
         return {**tensors, "added": torch.tensor(counts)}
 
     def joint(self, text: str) -> str:
-        """Return what stands between a prompt and an answer: a space, unless it ends in one."""
+        """Return the text between prompt and answer: a space, unless the prompt ends in one."""
         special = tuple(self.processor.tokenizer.all_special_tokens)
         return "" if text[-1:].isspace() or text.endswith(special) else " "
 
@@ -219,7 +219,7 @@ def read(folder: Path, way: Way) -> GenerativeAsking:
 
 
 def is_encoder_decoder(config: JsonObject) -> bool:
-    """Whether config.json, or that of its text, says so."""
+    """Tell whether config.json, or its part for the text, names an encoder-decoder."""
     parts = (config, config.get("text_config") or {})
     return any(bool(part.get("is_encoder_decoder")) for part in parts if isinstance(part, dict))
 

@@ -16,7 +16,7 @@ from vle_bench.data.asking import Words
 from vle_bench.data.collate import NO_CHOICE
 from vle_bench.json_files import JsonObject
 
-# What is kept of a folder's generation_config.json: which tokens start and end an answer. Sampling,
+# Kept keys of a folder's generation_config.json: the tokens that start and end an answer. Sampling,
 # beams and penalties for repetition would not be greedy.
 KEPT = (
     "bos_token_id",
@@ -40,7 +40,7 @@ def from_bytes(rows: Tensor) -> list[str]:
 
 
 class Watch(LogitsProcessor):
-    """Keeps what is needed of each step's logits, and changes none.
+    """Keep the needed part of each step's logits, and change none.
 
     Args:
         log_probs: for each step (B,), of the likeliest token.

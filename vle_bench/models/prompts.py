@@ -1,4 +1,4 @@
-"""Prompts of generative models: the text around a question, and what follows it."""
+"""Prompts of generative models: the text around a question, and its continuations."""
 
 import re
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ def filled(prompt: str, question: str, choices: Sequence[str] | None) -> str:
 
 
 def continuations(protocol: str, choices: Sequence[str]) -> list[str]:
-    """Return what each choice adds to the prompt: its letter, or its text.
+    """Return the continuation of the prompt for each choice: its letter, or its text.
 
     Raises:
         RequestError: more choices than letters.

@@ -69,13 +69,13 @@ STYLE = {
 
 
 def styled(font_size: int = 11) -> AbstractContextManager[None]:
-    """The context in which figures are made and drawn."""
+    """Return the context in which figures are made and drawn."""
     style: Any = STYLE | {"font.size": font_size}
     return matplotlib.rc_context(style)
 
 
 def new_figure(width: float, height: float, layout: Layout = "constrained") -> Figure:
-    """An empty figure of so many pixels."""
+    """Return an empty figure of so many pixels."""
     return Figure(figsize=(width / 72, height / 72), dpi=72, layout=layout)
 
 
@@ -87,7 +87,7 @@ def line_chart(
     y_range: tuple[float, float] | None = None,
     log: bool = False,
 ) -> Markup:
-    """Curves over the same axes, with a legend if there are several.
+    """Draw curves over the same axes, with a legend if there are several.
 
     Args:
         name: unique on the page.
@@ -141,7 +141,7 @@ def draw_curves(
 
 
 def reliability_diagram(name: str, title: str, bins: Sequence[Bin]) -> Markup:
-    """Bars of each bin's mean score, of its distance from the mean confidence, and of its size.
+    """Draw each bin's mean score, its distance from the mean confidence, and its size as bars.
 
     Args:
         name: unique on the page.
@@ -183,7 +183,7 @@ def reliability_diagram(name: str, title: str, bins: Sequence[Bin]) -> Markup:
 def histogram(
     name: str, title: str, values: ArrayLike, x_label: str, limit: float | None = None
 ) -> Markup:
-    """Bars of how many values there are of each size.
+    """Draw how many values there are of each size as bars.
 
     Args:
         name: unique on the page.
@@ -215,7 +215,7 @@ def histogram(
 
 
 def thin(points: Points) -> Points:
-    """Means of neighbours: at most MOST_POINTS points."""
+    """Return the means of neighbours: at most MOST_POINTS points."""
     size = -(-len(points) // MOST_POINTS)
     if size <= 1:
         return points
@@ -224,20 +224,20 @@ def thin(points: Points) -> Points:
 
 
 def padded(low: float, high: float) -> tuple[float, float]:
-    """The range of an axis: that of the values and a margin, from 0 if 0 is near."""
+    """Return the range of an axis: that of the values and a margin, from 0 if 0 is near."""
     margin = (high - low) / 20 or abs(high) / 2 or 1.0
     return (0.0 if 0 <= low <= margin * 20 else low - margin), high + margin
 
 
 def log_locator(low: float, high: float) -> Locator:
-    """Ticks of a logarithmic axis: as on a linear one within a decade, which has few powers."""
+    """Return the ticks of a logarithmic axis; within one decade, those of a linear axis."""
     if high / low < 10:
         return MaxNLocator(6, steps=[1, 2, 5, 10])
     return LogLocator(subs=(1, 2, 5) if high / low < 1000 else (1,))
 
 
 def number(value: float) -> str:
-    """A figure on an axis: 1,500 or 0.25, with a true minus."""
+    """Return a figure on an axis: 1,500 or 0.25, with a true minus."""
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4g}".replace("e-0", "e-").replace("-", "−")

@@ -24,7 +24,7 @@ SVG = "http://www.w3.org/2000/svg"
 def svg(
     figure: Figure, name: str, description: str, data: object = None, hints: Sequence[str] = ()
 ) -> Markup:
-    """A figure as an SVG element for pages that is also a file of its own.
+    """Return a figure as an SVG element for pages that is also a file of its own.
 
     Args:
         name: begins every id, so that charts on one page do not share any.
@@ -105,7 +105,7 @@ def name_ids(root: ElementTree.Element, name: str) -> None:
 
 
 def contents(file: str) -> str:
-    """A page or a chart with each SVG reduced to its data and its text."""
+    """Return a page or a chart with each SVG reduced to its data and its text."""
 
     def reduced(match: re.Match[str]) -> str:
         data = re.findall(r' data-points="([^"]*)"', match[0])
@@ -116,7 +116,7 @@ def contents(file: str) -> str:
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as a PNG in the light theme, at 130 pixels an inch."""
+    """Return a figure as a PNG in the light theme, at 130 pixels an inch."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=130)
     return file.getvalue()

@@ -65,7 +65,7 @@ class Grid:
 
 
 def plain_grid(caption: str, head: Sequence[str], rows: Sequence[Sequence[str | GridCell]]) -> Grid:
-    """A table of texts, where a cell may bring attributes of its own."""
+    """Return a table of texts, where a cell may bring attributes of its own."""
     grid_rows = [
         GridRow([cell if isinstance(cell, GridCell) else GridCell(cell) for cell in cells])
         for cells in rows
@@ -74,7 +74,7 @@ def plain_grid(caption: str, head: Sequence[str], rows: Sequence[Sequence[str | 
 
 
 def count_grid(title: str, counted: str, values: Sequence[str], most: int = MOST_COUNTED) -> Grid:
-    """A table of the most frequent values with their counts and shares, and of all others as one.
+    """Return a table of the most frequent values with counts and shares; all others are one row.
 
     Args:
         counted: what a value belongs to, in the plural.
@@ -107,12 +107,12 @@ def visible(value: object) -> object:
 
 
 def style() -> Markup:
-    """The style sheet of every page, after the palette's variables."""
+    """Return the style sheet of every page, after the palette's variables."""
     return Markup(variables(":root") + (HERE / "style.css").read_text(encoding="utf-8"))
 
 
 def data_address(content: bytes, kind: str) -> str:
-    """The content of an image file as an address; `kind` is png, webp, ..."""
+    """Return the content of an image file as an address; `kind` is png, webp, ..."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 

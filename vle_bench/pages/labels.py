@@ -49,7 +49,7 @@ class Label:
 
 @cache
 def text_width(text: str, size: float) -> float:
-    """Width in pixels, from the outlines of the letters: the same on every machine."""
+    """Return the width in pixels, from the outlines of the letters: the same on every machine."""
     outline = TextPath((0, 0), text, size, prop=FontProperties(family="DejaVu Sans"), usetex=False)
     return float(outline.get_extents().x1) + 1
 
@@ -109,7 +109,7 @@ def place_in_order(
 def candidates(
     mark: tuple[float, float], shape: tuple[float, float], farthest: int
 ) -> Iterator[tuple[Box, int, bool]]:
-    """Boxes around a mark, the nearest first; with the side and whether it is distant."""
+    """Yield boxes around a mark, the nearest first; with the side and whether it is distant."""
     width, height = shape
     for distance in range(0, farthest + 1, 6):
         for right, up in DIRECTIONS if distance else DIRECTIONS[:8]:
@@ -120,13 +120,13 @@ def candidates(
 
 
 def nearest(mark: tuple[float, float], box: Box) -> tuple[float, float]:
-    """The point of a box that is nearest to a mark."""
+    """Return the point of a box that is nearest to a mark."""
     left, bottom, right, top = box
     return min(max(mark[0], left), right), min(max(mark[1], bottom), top)
 
 
 def line_boxes(mark: tuple[float, float], end: tuple[float, float]) -> list[Box]:
-    """The line from clear of its mark to `end` as boxes of two pixels, four pixels apart."""
+    """Return the line from clear of its mark to `end` as boxes of two pixels, four pixels apart."""
     right, up = end[0] - mark[0], end[1] - mark[1]
     length = math.hypot(right, up)
     parts = [at / length for at in range(12, int(length), 4)]
@@ -139,7 +139,7 @@ def inside(box: Box, room: Box) -> bool:
 
 
 def overlaps(box: Box, taken: NDArray[np.float64]) -> bool:
-    """Whether a box overlaps one of `taken` (N, 4), or leaves less than a pixel beside it."""
+    """Tell whether a box overlaps one of `taken` (N, 4), or leaves less than a pixel beside it."""
     left, bottom, right, top = box
     beside = (taken[:, 0] < right + 1) & (taken[:, 2] > left - 1)
     return bool((beside & (taken[:, 1] < top) & (taken[:, 3] > bottom)).any())

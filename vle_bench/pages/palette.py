@@ -24,7 +24,7 @@ LIGHT = {name: light for name, (light, _) in PALETTE.items()}
 
 
 def variables(selector: str, names: set[str] | None = None) -> str:
-    """CSS rules that define the palette's variables on `selector`, all of them or only `names`."""
+    """Return CSS rules that define the palette's variables on `selector`: all, or only `names`."""
     chosen = [name for name in PALETTE if names is None or name in names]
     light, dark = (
         "".join(f"--{name}:{PALETTE[name][theme]};" for name in chosen) for theme in (0, 1)

@@ -58,7 +58,7 @@ MARKS: dict[str, dict[str, Any]] = {
 
 
 def scatter(name: str, title: str, x_label: str, points: Sequence[Point]) -> Markup:
-    """Accuracies against sizes on a logarithmic axis, with a name at each point.
+    """Draw accuracies against sizes on a logarithmic axis, with a name at each point.
 
     Args:
         name: unique on the page.
@@ -94,7 +94,7 @@ def scatter(name: str, title: str, x_label: str, points: Sequence[Point]) -> Mar
 
 
 def in_order(title: str, points: Sequence[Point]) -> list[Point]:
-    """Points in an order of their own, measured ones last so that they are drawn on top."""
+    """Return points in an order of their own, measured ones last so that they are drawn on top."""
     if not points:
         raise ValueError(f"{title}: no points to draw")
     for point in points:
@@ -108,7 +108,7 @@ def in_order(title: str, points: Sequence[Point]) -> list[Point]:
 
 
 def scale_axes(axes: Axes, points: Sequence[Point]) -> None:
-    """Ranges with some room for names around the points, and round ticks."""
+    """Set ranges with some room for names around the points, and round ticks."""
     xs = [point.x for point in points]
     ys = [value for point in points for value in (point.y, *(point.interval or ()))]
     room = (max(xs) / min(xs)) ** 0.14 if max(xs) > min(xs) else 2.0
@@ -121,7 +121,7 @@ def scale_axes(axes: Axes, points: Sequence[Point]) -> None:
 
 
 def draw_marks(axes: Axes, points: Sequence[Point]) -> None:
-    """A mark for each point, with a bar for its interval, and one of each kind in the legend."""
+    """Draw a mark for each point, a bar for its interval, and one of each kind in the legend."""
     bars = ", bar: 95 % interval" if any(point.interval for point in points) else ""
     labels = {kind: kind if kind == "published" else f"{kind}{bars}" for kind in MARKS}
     for k, point in enumerate(points):
@@ -173,13 +173,13 @@ def draw_names(figure: Figure, axes: Axes, points: Sequence[Point]) -> int:
 
 
 def decimals(score: float) -> str:
-    """A score as papers print it: 82.0 or 77.68."""
+    """Return a score as papers print it: 82.0 or 77.68."""
     text = f"{score:.2f}"
     return text.removesuffix("0") if text.endswith("0") else text
 
 
 def count(value: float) -> str:
-    """A number of parameters or pairs as the tables write it: 345M, 2.1 B."""
+    """Return a number of parameters or pairs as the tables write it: 345M, 2.1 B."""
     for unit, name in ((1e9, " B"), (1e6, "M"), (1e3, "k")):
         if value >= unit:
             return f"{value / unit:.4g}{name}"

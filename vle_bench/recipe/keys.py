@@ -1,4 +1,4 @@
-"""Keys of recipes: which decide a result, which were added or dropped, and the hashes of both."""
+"""Keys of recipes: those that decide a result, those added or dropped, and their hashes."""
 
 import hashlib
 import json

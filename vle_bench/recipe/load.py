@@ -127,5 +127,5 @@ def apply_override(values: JsonObject, origins: dict[str, str], override: str) -
 
 
 def default_run_folder(recipe: Recipe) -> Path:
-    """Folder of a run for which none is given."""
+    """Return the folder of a run for which none is given."""
     return Path("runs") / recipe.name

@@ -1,4 +1,4 @@
-"""Check that a recipe has its inputs, and name the commands that bring those that are missing.
+"""Check that a recipe has its inputs, and name the commands that bring the missing ones.
 
 Imports no torch, since `make` runs this before anything else.
 """
@@ -26,8 +26,8 @@ ENCODERS = {
     "vle-large-encoders": ("microsoft/deberta-v3-large", "openai/clip-vit-large-patch14"),
     "meter-base-encoders": ("FacebookAI/roberta-base", "openai/clip-vit-base-patch16"),
 }
-LEAVE_OUT = "--leave-out"  # another one
-PUBLISHED_TARGETS = "--published-targets"  # the option of `prepare`
+LEAVE_OUT = "--leave-out"  # an option of `prepare`
+PUBLISHED_TARGETS = "--published-targets"  # likewise
 
 
 def missing_files(recipe: Recipe) -> list[str]:

@@ -1,3 +1,3 @@
-"""Tasks: what the loop and the evaluation do with data of one kind."""
+"""Tasks: the inputs, predictions and scores of one kind of data."""
 
 from vle_bench.tasks.catalogue import load_task as load_task

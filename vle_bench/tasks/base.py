@@ -93,7 +93,7 @@ class Task(Protocol):
     def primary_metric(self) -> str: ...
     @property
     def architecture(self) -> str:
-        """Class in `vle_bench.models`."""
+        """Name of the class in `vle_bench.models`."""
         ...
 
     @property
@@ -163,7 +163,7 @@ class Task(Protocol):
         ...
 
     def asked(self, rows: JsonObject) -> Questions:
-        """Return rows of the questions in words, for a model that makes its input itself.
+        """Put rows of the questions into words, for a model that makes its input itself.
 
         Args:
             rows: columns of the questions' table.
@@ -266,7 +266,7 @@ def predict_in_batches(task: Task, inference: Inference) -> list[Prediction]:
 
 
 def collator_of(task: Task, inference: Inference, questions: Dataset) -> Collate:
-    """Return what makes batches of the questions, without labels: the task's way or the model's."""
+    """Return the collator of questions without labels: the task's, or the model's own."""
     processor, images = inference.processor, inference.data.images
     if isinstance(processor, Asking):
         return AskingCollator(questions, images, processor, task.asked)

@@ -16,7 +16,7 @@ Id = int | str  # question_id of VQA, annot_id of VCR
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one example.
+    """A model's prediction for one example.
 
     Args:
         id: the id of the question.
@@ -47,7 +47,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a task computes from the predictions of every example of a split.
+    """The scores that a task computes from the predictions of a whole split.
 
     Args:
         n: number of examples.
@@ -107,5 +107,5 @@ def read_predictions(path: Path) -> list[Prediction]:
 
 
 def is_probability(value: object) -> bool:
-    """Whether a value that was read from a file is a number in 0..1 and not NaN."""
+    """Tell whether a value that was read from a file is a number in 0..1 and not NaN."""
     return isinstance(value, int | float) and type(value) is not bool and 0 <= value <= 1

@@ -108,7 +108,7 @@ class PreTraining:
         return image_batches(np.asarray(questions["image_row"][:]), max(1, batch_size // FUSIONS))
 
     def augmentation(self, settings: Settings, seed: int, epoch: int) -> Draws:
-        """Never None: seed and epoch decide what is masked, painted and beside a stranger."""
+        """Return seed and epoch in every case: they decide all random choices."""
         return Draws(seed, epoch)
 
     def asked(self, rows: Row) -> Questions:

@@ -38,7 +38,7 @@ LENGTHS = (
     (12, "9 to 12"),
 )  # words of a question, with its tags and marks; VCR's mean is 6.6
 PARTS = ("q2a", "qa2r")
-# What a model of words is asked for a rationale; the words are ours.
+# The prompt for a rationale, for models that answer in words; the wording is ours.
 REASON = "{}\nThe answer is: {}\nWhy is this the answer?"
 NUM_TOKEN_TYPES = 83  # of the released VLE models for VCR: text, image, and 81 objects
 

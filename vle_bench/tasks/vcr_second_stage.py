@@ -24,10 +24,10 @@ TEXTS = 2  # of a question: its masked copy, and the whole text
 
 @dataclass(frozen=True)
 class VCRSecondStage(VCR):
-    """Find masked words, and whether the text belongs to the picture.
+    """Predict masked words, and whether the text belongs to the picture.
 
     The text is the question with its right answer and right rationale. Data, texts and objects are
-    the VCR tasks'; a question is learnt from, not answered.
+    the VCR tasks'; questions are trained on, not answered.
     """
 
     name: str = "vcr_second_stage"
@@ -49,7 +49,7 @@ class VCRSecondStage(VCR):
         return image_batches(np.asarray(questions["image_row"][:]), max(1, batch_size // TEXTS))
 
     def augmentation(self, settings: Settings, seed: int, epoch: int) -> Draws:
-        """Never None: seed and epoch decide which words are masked."""
+        """Return seed and epoch in every case: they decide which words are masked."""
         return Draws(seed, epoch)
 
     def collator(self, reading: Reading, augment: Draws | None = None) -> Collate:

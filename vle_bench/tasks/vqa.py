@@ -31,10 +31,10 @@ from vle_bench.tasks.base import Collate, Inference, Reading, Settings, Task, pr
 from vle_bench.tasks.catalogue import IN_VOCABULARY
 from vle_bench.tasks.predictions import Id, Prediction, Row, Scores, by_id, is_probability
 
-CHOICES = "choices"  # the column of the answers among which a question's is
+CHOICES = "choices"  # the column of a question's possible answers
 # The column of questions that have no answer; the answer that says so; the name of its probability
 UNANSWERABLE = "unanswerable"
-REPHRASING_OF = "rephrasing_of"  # the column of the question that one asks in another way
+REPHRASING_OF = "rephrasing_of"  # the column of the question that a rephrasing belongs to
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class VQA:
         metric: the accuracy of a question, one of `ALL_ACCURACIES`.
         kinds: columns of the questions by which the accuracy is broken down, beside their types.
         results: see `Source`.
-        choices: id → the answers among which a question's is; empty: any answer of the label map.
+        choices: id → the possible answers of a question; empty: any answer of the label map.
         scores_choices: the model has a logit for each of these choices, not for each label.
-        unanswerable: predict too how probable the answer UNANSWERABLE is, if it is a class.
+        unanswerable: also predict the probability of the answer UNANSWERABLE, if it is a class.
     """
 
     name: str = "vqa"

@@ -47,7 +47,8 @@ WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 class Progress(TypedDict):
     """The plain values of a training state.
 
-    `losses` are those since the last line of the log, `made_on` what the last bits depend on.
+    `losses` are those since the last line of the log, `made_on` the surroundings that the last bits
+    depend on.
     """
 
     step: int
@@ -65,7 +66,7 @@ class Progress(TypedDict):
 
 
 def name(step: int) -> str:
-    """Name of the folder of a training state."""
+    """Return the name of a training state's folder."""
     return f"step-{step:08d}"
 
 
@@ -259,12 +260,12 @@ def unshared(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def free(folder: Path) -> str:
-    """Free space on the disk of a folder, for a message."""
+    """Return the free space on the disk of a folder, for a message."""
     return f"{shutil.disk_usage(folder).free / 10**9:.1f} GB"
 
 
 def names(folder: Path) -> list[str]:
-    """Names of the training states that were written to the end, oldest first."""
+    """Return the names of the training states that were written to the end, oldest first."""
     return sorted(p.name for p in folder.glob("step-*") if re.fullmatch(r"step-\d{8}", p.name))
 
 
@@ -328,7 +329,7 @@ def read_model(path: Path, shapes: dict[str, torch.Size]) -> dict[str, torch.Ten
 
 
 def random_state() -> JsonObject:
-    """State of every generator that this process uses, in types that load with `weights_only`."""
+    """Return the state of every random generator, in types that load with `weights_only`."""
     numpy: Any = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),

@@ -272,7 +272,7 @@ def clip_gradients(
 
 
 def memory_estimate(total: int, trainable: int, accelerator: Accelerator, ema: bool) -> float:
-    """Bytes on each device that last from step to step.
+    """Estimate the bytes on each device that last from step to step.
 
     These are float32 weights and gradients, AdamW's two moments, and an average of the weights.
     """

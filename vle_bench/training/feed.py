@@ -1,6 +1,6 @@
-"""What a recipe feeds its model: prepared data, the processor, and the batches of each step.
+"""The input of a recipe's model: prepared data, the processor, and the batches of each step.
 
-Everything here works without a model, so that it can be looked at before anything is trained.
+Everything here works without a model, so that `look` can show it before anything is trained.
 Batches are functions of (seed, epoch), the same at every start of a run.
 """
 
@@ -207,7 +207,7 @@ def steps(
 
 
 def of_recipe(recipe: Recipe, task: Task, data: PreparedData) -> Feed:
-    """Build what a run of the recipe would read, without its weights.
+    """Build the feed of a recipe, without the model's weights.
 
     Raises:
         RequestError: the checkpoint cannot be read.
@@ -238,7 +238,7 @@ def has_checkpoint(run: Path) -> bool:
 
 
 def of_run(recipe: Recipe, task: Task, data: PreparedData, run: Path) -> Feed:
-    """Return what a run reads, by the processor and the input settings that it saved.
+    """Build the feed of a run, by the processor and the input settings that it saved.
 
     Raises:
         RequestError: its checkpoint cannot be read, or has other answers than the data.

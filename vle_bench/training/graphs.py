@@ -58,7 +58,7 @@ Recorder = Callable[[Pass, dict[str, Tensor]], Recording]
 
 
 class RecordedPasses:
-    """Runs passes; from the second of a layout on, as a recording.
+    """Run passes; from the second pass of a layout on, replay a recording.
 
     The first one of a layout makes the gradients, to whose places the recordings add, and loads
     kernels, which cannot be recorded. From then on gradients have to be set to zero in place.
@@ -67,7 +67,11 @@ class RecordedPasses:
     def __init__(
         self, run_pass: Pass, parameters: Sequence[nn.Parameter], record: Recorder | None = None
     ) -> None:
-        """Args: record: replaces a `CudaRecorder`."""
+        """Start without recordings.
+
+        Args:
+            record: replaces a `CudaRecorder`.
+        """
         self.run_pass, self.parameters = run_pass, parameters
         self.record = record or CudaRecorder()
         self.seen: set[Layout] = set()
@@ -95,7 +99,7 @@ class RecordedPasses:
 
 
 class CudaRecorder:
-    """Records passes as CUDA graphs, which share their memory since only one runs at a time."""
+    """Record passes as CUDA graphs, which share their memory since only one runs at a time."""
 
     def __init__(self) -> None:
         self.memory = torch.cuda.graph_pool_handle()

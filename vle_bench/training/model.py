@@ -124,7 +124,7 @@ def refuse_other_answers(folder: Path, data: PreparedData) -> None:
 
 
 def label_maps(data: PreparedData) -> JsonObject:
-    """The configuration values that name the answers; empty for a task without fixed answers."""
+    """Return the configuration values that name the answers; empty without fixed answers."""
     if not data.labels:
         return {}
     return {
@@ -134,7 +134,7 @@ def label_maps(data: PreparedData) -> JsonObject:
 
 
 def head_settings(recipe: Recipe, data: PreparedData) -> JsonObject:
-    """The configuration values that decide the heads: answers, and the objectives' weights."""
+    """Return the configuration values of the heads: answers, and weights of the objectives."""
     objectives = recipe.model.objectives
     return label_maps(data) | ({"objectives": objectives.model_dump()} if objectives else {})
 

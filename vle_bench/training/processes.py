@@ -1,4 +1,4 @@
-"""Processes act together: the main process decides, and signals stop a run after its step."""
+"""Processes that act together: the main one decides, and signals stop a run after its step."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A training run: what it holds, how it is built from a recipe, and how it describes itself."""
+"""A training run: its parts, how it is built from a recipe, and the lines that describe it."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ FEW_TEXTS = 100
 
 @dataclass(kw_only=True)
 class Run(feed.Feed):
-    """A training run: what its recipe feeds, and the model that learns from it.
+    """A training run: the feed of its recipe, and the model with optimizer and progress.
 
     Args:
         accumulation: micro-batches that each process accumulates for one global batch.
@@ -151,7 +151,7 @@ def build(
     optimizer = adamw(recipe, model)
     wrapped, optimizer = engine.prepare(accelerator, model, optimizer, train.compile)
     if accelerator.num_processes > 1:
-        # All have the same weights now. With one seed they would go on to drop the same units.
+        # All processes have the same weights now. With one seed they would drop the same units.
         set_seed(train.seed, device_specific=True)
     steps_per_epoch, total_steps, stage_steps = feed.lengths(recipe, task, questions)
     schedule = learning_rate_schedule(
@@ -207,7 +207,7 @@ def adamw(recipe: Recipe, model: TrainableModel) -> torch.optim.AdamW:
 
 
 def announce(run: Run) -> None:
-    """Print what is about to run."""
+    """Print a summary of the run before it starts."""
     recipe, accelerator = run.recipe, run.accelerator
     train, world = recipe.train, accelerator.num_processes
     parameters = list(run.bare_model.parameters())
@@ -293,7 +293,7 @@ def faster_with_graphs(settings: TrainGroup, accelerator: Accelerator, texts: in
 
 
 def summary(run: Run) -> str:
-    """Scores on the split that picks the checkpoint, and times, before a resume included."""
+    """Describe the scores on `data.evaluate` and the times, those before a resume included."""
     seconds = time.monotonic() - run.started
     rate = run.samples / max(run.training_seconds, 1e-9)
     return (

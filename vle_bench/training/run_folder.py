@@ -1,4 +1,4 @@
-"""The run folder at the start: its lock, the run that it holds, and where that goes on."""
+"""The run folder at the start: its lock, the run in it, and the state to resume from."""
 
 import os
 import shlex

@@ -268,7 +268,7 @@ def write_log(run: Run, entry: dict[str, float | str]) -> None:
 
 
 def learning_rate(run: Run, step: int) -> float:
-    """Learning rate of a step, for weights without a multiplier."""
+    """Return the learning rate of a step, for weights without a multiplier."""
     return float(run.recipe.train.learning_rate * run.schedule.lr_lambdas[0](step - 1))
 
 
@@ -352,7 +352,7 @@ def save_checkpoints(run: Run, score: float) -> None:
 
 
 def training_facts(run: Run, score: float) -> JsonObject:
-    """Return the content of training.json: what a result record repeats of a checkpoint."""
+    """Return the content of training.json: the facts about a checkpoint for result records."""
     recipe = run.recipe
     progress = {
         "step": run.step,

@@ -93,7 +93,7 @@ def download(
 
 
 def url_lines(archives: Sequence[Archive]) -> list[str]:
-    """The archives' URLs, each with its size, to print."""
+    """Return the archives' URLs, each with its size, to print."""
     return [f"{archive.url}  {archive.about}".rstrip() for archive in archives]
 
 

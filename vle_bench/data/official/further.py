@@ -182,7 +182,7 @@ def problem_of_image(name: str) -> str | None:
 
 
 def of_vizwiz(record: JsonObject, labelled: bool) -> JsonObject | str:
-    """An image with one question about it, ten answers, and whether it can be answered."""
+    """Return an image with one question about it, ten answers, and whether it can be answered."""
     fields: Kinds = {"image": str, "question": str}
     if problem := problem_of_question(record, fields) or problem_of_image(record["image"]):
         return problem
@@ -210,7 +210,7 @@ def ten(record: JsonObject) -> str | None:
 
 
 def of_textvqa(record: JsonObject, labelled: bool) -> JsonObject | str:
-    """A question about an image of Open Images, and ten answers as strings."""
+    """Return a question about an image of Open Images, and ten answers as strings."""
     fields: Kinds = {"question_id": int, "image_id": str, "question": str}
     if problem := problem_of_question(record, fields) or problem_of_image(record["image_id"]):
         return problem
@@ -231,7 +231,7 @@ GQA_KINDS = tuple(pa.field(name, pa.string()) for name in (*GQA_TYPES, "form"))
 
 
 def of_gqa(record: JsonObject, labelled: bool) -> JsonObject | str:
-    """A question with one answer, and the types of question by which GQA's program reports."""
+    """Return a question with one answer and the question types by which GQA's program reports."""
     fields: Kinds = {"id": str, "imageId": str, "question": str}
     if problem := problem_of_question(record, fields) or problem_of_image(record["imageId"]):
         return problem
@@ -255,7 +255,7 @@ CHOICES = pa.field("choices", pa.list_(pa.string()))  # of which a model gives o
 
 
 def of_aokvqa(record: JsonObject, labelled: bool) -> JsonObject | str | None:
-    """A question with ten direct answers.
+    """Return a question with ten direct answers.
 
     None for a question that is to be scored and whose direct answers are too different to be: the
     official program leaves those marked as difficult out.
@@ -278,7 +278,7 @@ def of_aokvqa(record: JsonObject, labelled: bool) -> JsonObject | str | None:
 
 
 def of_aokvqa_choices(record: JsonObject, labelled: bool) -> JsonObject | str:
-    """A question with four choices, one of them right."""
+    """Return a question with four choices, one of them right."""
     fields: Kinds = {"question_id": str, "image_id": int, "question": str, "choices": list}
     if problem := problem_of_question(record, fields):
         return problem

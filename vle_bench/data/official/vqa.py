@@ -23,7 +23,7 @@ ANSWER_ROWS = 5_000
 
 @dataclass
 class BadRecords:
-    """Collects wrong records, or raises an error for the first.
+    """Collect wrong records, or raise an error for the first.
 
     Args:
         policy: `error` raises, `skip` leaves the record out and lists it.

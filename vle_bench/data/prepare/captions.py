@@ -1,4 +1,4 @@
-"""Prepare captions for pre-training: the files that people have, in whichever of their forms."""
+"""Prepare captions for pre-training from files of any of the usual forms."""
 
 import hashlib
 import re
@@ -45,9 +45,9 @@ Rows = Callable[[BadRecords, Path], Iterator[JsonObject]]
 
 class PairColumns(Group):
     image: Text | None = None
-    """A path, encoded bytes, or a picture of the `datasets` library; null for a usual name."""
+    """Column of paths, encoded bytes, or pictures of the `datasets` library; null: a usual name."""
     caption: Text | None = None
-    """A text or a list of texts; null for a usual name."""
+    """Column of texts or lists of texts; null: a usual name."""
 
 
 class Captions(DataFiles):
@@ -55,7 +55,7 @@ class Captions(DataFiles):
 
     columns: PairColumns = Field(default_factory=PairColumns)
     leave_out: list[Annotated[str, Field(min_length=1)]] | None = None
-    """As `--leave-out`."""
+    """Pictures to leave out, as the option `--leave-out` names them."""
 
     @model_validator(mode="after")
     def no_shares(self) -> "Captions":

@@ -1,4 +1,4 @@
-"""Pictures that are evaluated on, by their COCO ids: no pre-training may see them."""
+"""COCO ids of the pictures of evaluations, which no pre-training may see."""
 
 import re
 from collections.abc import Iterable
@@ -34,7 +34,7 @@ class LeaveOut:
 
     Args:
         ids: COCO ids, ascending.
-        in_words: what the user named, for the manifest; empty: nothing was named.
+        in_words: the arguments of the user, for the manifest; empty if there are none.
     """
 
     ids: Ids

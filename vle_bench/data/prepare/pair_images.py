@@ -1,4 +1,4 @@
-"""The pictures of pairs → shards, planned on disk: memory does not grow with their number."""
+"""Store the pictures of pairs in shards, planned on disk: memory does not grow with them."""
 
 import hashlib
 import os

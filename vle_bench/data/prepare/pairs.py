@@ -33,7 +33,7 @@ from vle_bench.json_files import JsonObject, read_json
 
 CHECKS = 1  # to be raised when pairs are read in another way
 BLOB = "pictures.bin"  # pictures that come as bytes, one after the other
-# What a source yields: a picture's file, and a text about it. `split` is a name, or null if the
+# A row of a source: a picture's file, and a text about it. `split` is a name, or null if the
 # picture's hash decides.
 RAW = pa.schema([("split", pa.string()), *FILES, ("coco_id", pa.int64()), *PAIR_TEXT])
 HELD_OUT = ("train", "val")  # the splits of pictures that their hashes divide
@@ -49,7 +49,7 @@ class PairSource:
         rows: reads the pairs of RAW from the start; takes the collector of bad records and the file
             for pictures that come as bytes.
         files: name → file, whose sizes and dates are remembered.
-        options: what else decides the pairs, by the names of options.
+        options: other options that decide the pairs, by name.
         labels: the classes of objects, if pairs have objects.
         made_from: parameters that generated the files, which then stand for them.
     """

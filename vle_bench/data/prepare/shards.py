@@ -1,4 +1,4 @@
-"""Image files → Arrow shards, checked by several processes, to bytes of the images only."""
+"""Store image files in Arrow shards, checked by several processes."""
 
 import hashlib
 import multiprocessing

@@ -1,4 +1,4 @@
-"""One split of a dataset of VQA form: its official files, and the images that belong to it."""
+"""One split of a dataset of VQA form: its official files and its images."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -82,7 +82,7 @@ Splits = dict[str, Split]
 
 
 def is_below(name: str) -> bool:
-    """Whether a file's name stays below the folder that it is joined to."""
+    """Tell whether a file's name stays below the folder that it is joined to."""
     path = PurePath(name)
     return not path.is_absolute() and ".." not in path.parts
 

@@ -1,4 +1,4 @@
-"""Ten answers → soft targets over the vocabulary."""
+"""Convert ten answers to soft targets over the vocabulary."""
 
 import functools
 from collections import Counter

@@ -77,7 +77,7 @@ VCR = (
 
 
 def archives(output: Path, given: Mapping[str, str]) -> Sequence[Archive]:
-    """VCR's two archives, each from a URL or a file that the user gives, or else from `output`.
+    """Return VCR's two archives, each from the user's URL or file, or else from `output`.
 
     Args:
         given: --annotations and --images, as far as they were given.
@@ -321,7 +321,7 @@ def image_rows(
 
 
 class Questions:
-    """Turns the records of a split into its questions table, and counts them.
+    """Turn the records of a split into its questions table, and count them.
 
     Args:
         stored: (N,) image ids in the order of the rows of the images table.

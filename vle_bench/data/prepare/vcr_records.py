@@ -120,7 +120,7 @@ def row_of(record: JsonObject) -> JsonObject:
 
 
 def check_file_name(record: JsonObject, key: str) -> None:
-    """Refuse everything but a file name inside the folder of images, before it reaches the disk."""
+    """Refuse everything but a file name inside the folder of images, before it is opened."""
     name = record.get(key)
     if not isinstance(name, str) or not name or "\0" in name or not is_text(name):
         raise bad_record(record, f"{key}: a file name is expected")

@@ -60,7 +60,7 @@ class ViltProcessor(transformers.ViltProcessor):
 
     @property
     def facts(self) -> JsonObject:
-        """Return what the record says of the input, see `models.base.Reader`."""
+        """Return the facts about the input for the record, see `models.base.Reader`."""
         short, long = self.sides
         return {
             "protocol": "classification",

@@ -269,7 +269,7 @@ def use_joint_projections(vision_model: nn.Module) -> None:
 
 
 def applies(tokens: Tensor) -> bool:
-    """Whether dropout takes the cheap bits: on a CPU, without torch.compile.
+    """Tell whether dropout takes the cheap bits: on a CPU, without torch.compile.
 
     On a GPU torch's own kernels are fused, and compiled code would unroll the blocks.
     """

@@ -1,4 +1,4 @@
-"""Base class of all VLE models: loading, saving, growing, and the parts that others may ask for."""
+"""Base class of all VLE models: loading, saving, resizing tables, and the interface of models."""
 
 import logging
 import re
@@ -40,7 +40,7 @@ METER_TEXT_MODELS = ("roberta",)  # a VLEConfig with this text encoder is METER
 
 
 class LoadingInfo(TypedDict):
-    """What `from_pretrained` of transformers says about the keys of a checkpoint."""
+    """The keys that `from_pretrained` of transformers reports about a checkpoint."""
 
     missing_keys: set[str]
     unexpected_keys: set[str]

@@ -75,7 +75,7 @@ class VLEForPreTraining(VLEPreTrainedModel):
         return {name: float(weights[name]) for name in OBJECTIVES if weights.get(name)}
 
     def freeze_unread(self) -> None:
-        """Take parameters that no chosen objective reads out of the training.
+        """Freeze the parameters that no chosen objective reads.
 
         They would never get a gradient, which several processes would wait for.
         """
@@ -291,7 +291,7 @@ def has_head(config: VLEConfig, objective: str) -> bool:
 
 
 class Pairs:
-    """What the objectives share of a batch.
+    """The part of a batch that the objectives share.
 
     Attributes:
         text, image: (B, T, D) and (N, 1 + P, D), of the encoders, if an objective reads them.

@@ -48,7 +48,7 @@ class VLEMatchingHead(nn.Module):
 
 
 class VLEForITM(VLEPreTrainedModel):
-    """Image-text matching: does the text belong to the image? Class 1 is yes."""
+    """Image-text matching: whether the text belongs to the image; class 1 is yes."""
 
     def __init__(self, config: VLEConfig) -> None:
         super().__init__(config)
@@ -71,7 +71,7 @@ class VLEForITM(VLEPreTrainedModel):
 
 
 class VLEForPBC(VLEPreTrainedModel):
-    """Patch-box classification: which patches does the text describe?"""
+    """Patch-box classification: the patches that the text describes."""
 
     def __init__(self, config: VLEConfig) -> None:
         super().__init__(config)
@@ -118,7 +118,7 @@ class VLEForMPC(VLEPreTrainedModel):
     """Masked patch-box classification: the class of an object that is painted over.
 
     As in the figure of VLE's README: the patches under the object's box are black in the picture,
-    what the vision encoder makes of them is averaged into one token after the patches, and the
+    the vision encoder's outputs for them are averaged into one token after the patches, and the
     class is read from that token after the fusion.
     """
 

@@ -105,14 +105,14 @@ class VLEProcessor(ProcessorMixin):
 
     @property
     def resize(self) -> Resize:
-        """Which of the three ways the settings are; one that never cuts counts as `squash`."""
+        """The way to a square that the settings describe; without a crop it is `squash`."""
         if not self.image_processor.do_center_crop:
             return "squash"
         return "published-vcr" if self.boxes_as_squashed else "crop"
 
     @property
     def facts(self) -> dict[str, str]:
-        """Return what the record says of the input, see `models.base.Reader`."""
+        """Return the facts about the input for the record, see `models.base.Reader`."""
         return {"resize": self.resize}
 
     @property
@@ -278,7 +278,7 @@ class VLEProcessor(ProcessorMixin):
 
     @property
     def transform(self) -> Transform:
-        """How pictures are resized and cropped."""
+        """The transform that resizes and crops pictures."""
         return Transform(self.image_processor)
 
     def _transformed(self, images: object) -> Transformed:

@@ -1,4 +1,4 @@
-"""Rows of one's own data → checked rows of one Arrow table; every problem has its place."""
+"""Check the rows of users' own data and collect them in one table; name each problem's row."""
 
 import functools
 import hashlib
@@ -81,7 +81,7 @@ def resolve(table: Table, spec: Spec, labelled: bool) -> dict[str, str]:
 
 
 class Checker:
-    """Checks the rows of one table.
+    """Check the rows of one table.
 
     Args:
         number: of the table, for the column `table`.
@@ -119,7 +119,8 @@ class Checker:
             if problem is None:
                 try:
                     values[ours] = self.read[ours](value, self.table.cells)
-                    if value is not None and value != []:  # what is refused tells no type
+                    # A refused value says nothing about the type.
+                    if value is not None and value != []:
                         self.kinds.setdefault(ours, (kind_of(value), number))
                     if "boxes" in values and ours in ("question", "choices"):
                         check_tags(values[ours], values["boxes"])
@@ -182,7 +183,7 @@ class Checker:
         return None if kind == first else f"{kind}, and row {row} has {first}"
 
     def hint(self, ours: str) -> str:
-        """Say what other data a row may be of that has no answer."""
+        """Suggest other forms of data for a row without an answer."""
         if ours == "answers" and self.right is None and "choices" in self.table.columns:
             return "; its column 'choices' is read by a YAML with form: choice alone"
         return ""

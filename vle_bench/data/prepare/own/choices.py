@@ -1,4 +1,4 @@
-"""Multiple-choice questions of one's own: their choices, and which of them is right."""
+"""Choices of users' own multiple-choice questions, and the right one among them."""
 
 from collections.abc import Iterator
 from typing import Any

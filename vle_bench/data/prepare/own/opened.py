@@ -36,7 +36,7 @@ class Own:
 
     @property
     def choice(self) -> bool:
-        """Whether these are multiple-choice questions."""
+        """Tell whether these are multiple-choice questions."""
         return bool(self.spec.form == "choice")
 
     @property

@@ -1,4 +1,4 @@
-"""Prepare one's own data: read, check, split and store them."""
+"""Prepare users' own data: read, check, split and store them."""
 
 import hashlib
 import json
@@ -284,7 +284,7 @@ def with_splits(
 
 
 def check_whole_splits(own: Own, split: Ids, problems: Problems) -> None:
-    """Refuse a split of which nothing is left."""
+    """Refuse a split without any question left."""
     counts = np.bincount(split, minlength=len(own.splits))
     for name, questions in zip(own.splits, counts.tolist(), strict=True):
         if questions:

@@ -1,4 +1,4 @@
-"""Problems of rows and pictures of one's own data: collected, or an error for the first."""
+"""Problems of rows and pictures of users' own data: collected, or an error for the first."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -30,7 +30,7 @@ OF_PYTHON = WaysOut(
 
 @dataclass
 class Problems:
-    """Collects what is wrong, or raises an error for the first.
+    """Collect problems, or raise an error for the first one.
 
     Args:
         on_record, on_image: `error` raises, `skip` leaves the record out and lists it.
@@ -80,7 +80,7 @@ class Problems:
         return plural(len(self.records) + len(self.images), "problem")
 
     def skipped_by(self) -> str:
-        """Return what leaves out that which is wrong."""
+        """Return the options that leave out wrong records and pictures."""
         ways = [self.ways_out.records] * bool(self.records)
         ways += [self.ways_out.images] * bool(self.images)
         return f"{' '.join(ways)} {'leave' if len(ways) > 1 else 'leaves'} such rows out"

@@ -1,4 +1,4 @@
-"""Data files of every format → numbered rows, a few at a time."""
+"""Read data files of every format as numbered rows, a few at a time."""
 
 import csv
 import json
@@ -38,7 +38,7 @@ class Table:
         rows: reads them from the start; takes the names of the columns that are needed.
         files: what the rows are read from; their sizes and dates are remembered.
         folder: where relative paths of pictures start.
-        inside: the data may come from a stranger: no path may leave `folder`.
+        inside: the data may come from others: no path may leave `folder`.
         cells: every value is text; a list is written as JSON.
         digest: of the rows, where no file is remembered.
     """
@@ -93,7 +93,7 @@ def with_images(spec: DataFiles, tables: dict[str, Table], beside: Path | None) 
 
 
 def chosen_splits(source: str, own: dict[str, Table], named: dict[str, str]) -> dict[str, Table]:
-    """Give the splits of a source our names."""
+    """Rename the splits of a source to ours."""
     if named:
         if missing := [name for name in named.values() if name not in own]:
             there = ", ".join(filter(None, own)) or "no splits; without `source` they are files"

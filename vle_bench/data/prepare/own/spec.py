@@ -1,4 +1,4 @@
-"""The YAML that describes one's own data, strict as a recipe; a data file alone needs none."""
+"""The YAML that describes users' own data, strict as a recipe; a data file alone needs none."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ Part = Annotated[float, Field(gt=0, lt=1, strict=False)] | Text | None
 
 
 class Columns(Group):
-    """Ours: theirs; null for a column of ours that is not wanted."""
+    """Our column: theirs; null for one that is not wanted."""
 
     image: Text = "image"
     """A path, encoded bytes, or a picture of the `datasets` library."""
@@ -39,7 +39,7 @@ class Columns(Group):
     """Form choice: the objects that texts tag as [0], [1], ..., a list of {name, box: [x1, y1, x2,
     y2]} in pixels; null leaves such a column out."""
     id: Text | None = "id"
-    """Unique; without it picture and question are the id."""
+    """Unique id; without it the id is made of picture and question."""
     group: Text | None = "group"
     """Questions of one group stay in one split: a patient, a film, a customer."""
     question_type: Text | None = "question_type"
@@ -82,7 +82,7 @@ class Splits(Group):
 
 class Answers(Group):
     min_count: int = Field(1, ge=1, le=10**9)
-    """Answers that are the majority of so many training questions are the classes."""
+    """Classes are the majority answers of at least this number of training questions."""
     vocabulary: Text | None = None
     """A file with the classes, see `prepare --label-map`; null to count them."""
     metric: Literal[tuple(ACCURACIES)] | None = None  # type: ignore[valid-type]
@@ -99,9 +99,9 @@ class DataFiles(Group):
 
     source: Text | None = None
     images: Text | None = None
-    """Where relative paths of pictures start; null for the folder of the data file."""
+    """Folder that relative paths of pictures start from; null for that of the data file."""
     splits: Splits | None = None
-    """null for the splits of the source, or else shares of a single file."""
+    """Splits; null for those of the source, or else shares of a single file."""
 
     @model_validator(mode="after")
     def one_source(self) -> "DataFiles":
@@ -114,10 +114,10 @@ class DataFiles(Group):
 
 
 class Spec(DataFiles):
-    """One's own questions; without splits a single file is divided by 0.8, 0.1 and 0.1."""
+    """Users' own questions; without splits a single file is divided by 0.8, 0.1 and 0.1."""
 
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][\w.-]*$")
-    """In records and tables; null for the name of the output folder."""
+    """Name in records and tables; null for the name of the output folder."""
     form: Literal[OWN_FORMS] = OWN_FORMS[0]  # type: ignore[valid-type]
     columns: Columns = Field(default_factory=Columns)
     answers: Answers = Field(default_factory=Answers)

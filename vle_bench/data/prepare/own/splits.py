@@ -1,4 +1,4 @@
-"""Which question of one's own data belongs to which split, and what is in two of them."""
+"""Divide users' own data into splits, and find pictures and groups that are in two of them."""
 
 import hashlib
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ By = Literal["id", "group", "image"]
 
 @dataclass(frozen=True)
 class Named:
-    """What errors name.
+    """Names for errors.
 
     Args:
         splits, tables: their names, in order.
         pictures: of the files.
-        ways_out: what is in two splits → how it stays in one.
+        ways_out: `picture` or `group` → the advice that keeps it in one split.
     """
 
     splits: list[str]
@@ -39,7 +39,7 @@ def share_of(text: str) -> float:
 
 
 def chosen_by(rows: pa.Table, by: By | None) -> By:
-    """Return what is hashed: what is asked for, else the group if rows have one, or the picture."""
+    """Return the column that is hashed: the requested one, else the group or the picture."""
     has_group = rows["group"].null_count < len(rows)
     if by == "group" and not has_group:
         raise RequestError("splits.by: group: the data have no column of groups (columns.group)")
@@ -47,7 +47,7 @@ def chosen_by(rows: pa.Table, by: By | None) -> By:
 
 
 def together(by: By | None) -> dict[str, str]:
-    """Say how pictures and groups stay in one split.
+    """Explain how pictures and groups stay in one split.
 
     Args:
         by: what is hashed for a share; None: the splits are given.
@@ -83,7 +83,7 @@ def without_leaks(
 ) -> NDArray[np.bool_]:
     """Return the rows to keep: every picture and every group in one split only.
 
-    The first split keeps what is in two.
+    Rows in two splits stay in the first.
     """
     keep = np.ones(len(rows), bool)
     for column, what in (("image_id", "picture"), ("group", "group")):

@@ -1,4 +1,4 @@
-"""Write pictures and questions of one's own data, and count them for the manifest."""
+"""Write pictures and questions of users' own data, and count them for the manifest."""
 
 from pathlib import Path
 
