@@ -214,7 +214,7 @@ def test_a_card_by_hand_and_a_broken_record_are_left_alone(work, capsys):
         card.read_text(encoding="utf-8") == "# My model\n"
         and "README.md: not written by vle-bench, left alone" in said
     )
-    assert "passed over" in said and "broken.json: broken or cut-off JSON" in said
+    assert "skipped" in said and "broken.json: broken or cut-off JSON" in said
     card.unlink()
     broken.unlink()
     write_cards(work / "runs/a")

@@ -178,6 +178,6 @@ def test_copies_that_cannot_be_looked_for_are_not_known(work, runs):
     recipe.write_text(text.replace("data/csv", "data/gone"), encoding="utf-8")
     command = ("evaluate", "runs/moved", "--data", "data/shouted", "--split", "val")
     _, said = run(*command, cwd=work)
-    assert "was not looked at" in said
+    assert "it was not checked whether its pictures" in said
     record = load_record(work / "runs/moved/results/vqa.val@shouted.json")
     assert record.contaminated is None and not record.ranked

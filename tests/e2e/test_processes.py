@@ -197,7 +197,7 @@ def test_shards_with_averaged_weights(work):
         **FSDP,
     )
     assert (
-        "going on from runs/again/checkpoints/step-00000002" in shown
+        "continuing from runs/again/checkpoints/step-00000002" in shown
         and "not bit-exact" not in shown
     )
     again = work / "runs" / "again" / "last" / "model.safetensors"
@@ -230,7 +230,7 @@ def test_deepspeed_on_two_processes(alone, work):
     assert ", DeepSpeed" in shown
     check_same(work / "runs" / "zero", alone)
     assert (
-        "with DeepSpeed, which keeps the optimiser to itself, no training state is saved or put back"
+        "with DeepSpeed, which keeps the optimiser to itself, no training state is saved or restored"
         in shown
     )
     assert not (work / "runs" / "zero" / "checkpoints").exists()

@@ -85,7 +85,7 @@ def test_killed_stopped_and_resumed_with_other_workers(work):
     said = (second.wait(timeout=100), (work / "second.txt").read_text(encoding="utf-8"))
     assert said[0] == 143 and "Traceback" not in said[1], said
     assert (
-        "r: going on from r/checkpoints/step-0000000" in said[1]
+        "r: continuing from r/checkpoints/step-0000000" in said[1]
         and "train.num_workers: 0 -> 2" in said[1]
     )
     assert (
@@ -93,9 +93,9 @@ def test_killed_stopped_and_resumed_with_other_workers(work):
         and "train.num_workers=2 --output-dir r --resume" in said[1]
     )
     newest = max(p.name for p in states.iterdir())
-    assert f"r/checkpoints/{newest} holds all of it" in said[1]
+    assert f"its state is in r/checkpoints/{newest}; continue with" in said[1]
     last = run(*SMALL, two, "--output-dir", "r", "--resume", cwd=work)
-    assert f"r: going on from r/checkpoints/{newest}" in last
+    assert f"r: continuing from r/checkpoints/{newest}" in last
     for name in ("last", "best"):
         assert (work / "r" / name / "model.safetensors").read_bytes() == (
             work / "whole" / name / "model.safetensors"

@@ -288,7 +288,7 @@ def test_prepare_vqav2(tmp_path):
         ),
         (
             ["train", "demo/vqa-tiny", "--output-dir", "runs/a/log.jsonl"],
-            "log.jsonl: is there and not an empty folder",
+            "log.jsonl: exists and is not an empty folder",
         ),
         (["evaluate", "nowhere"], "nowhere: no such folder"),
         (["predict", "nowhere", "--split", "test", "--output", "submission.json"], "nowhere: no "),

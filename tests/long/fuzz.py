@@ -130,7 +130,7 @@ def place(trace: Any) -> str:
 def judge(kind: Kind, file: str, damage: str, outcome: Outcome, score: Any) -> tuple[str, str]:
     """What became of a damaged file: a result and its detail."""
     errors = outcome.errors.strip()
-    if "Traceback" in errors or "a defect of vle-bench" in errors:
+    if "Traceback" in errors or "(unexpected; --debug" in errors:
         return "unnamed error", errors[:500]
     if outcome.code not in (0, 1, 2):
         return "exit status", f"{outcome.code}: {errors[:300]}"

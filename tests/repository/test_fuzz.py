@@ -64,7 +64,9 @@ def written(kind, name):
         (lambda kind: time.sleep(5), "too long"),
         (
             lambda kind: Outcome(
-                1, "", "vle-bench: KeyError: 'a' (a defect of vle-bench? --debug shows where)"
+                1,
+                "",
+                "vle-bench: KeyError: 'a' (unexpected; --debug shows the traceback, which names the module at fault)",
             ),
             "unnamed error",
         ),

@@ -58,7 +58,7 @@ def write_cards(run: Path) -> None:
         try:
             records.append(load_record(path))
         except RequestError as error:
-            print(f"model card: passed over {error}", file=sys.stderr)
+            print(f"model card: skipped {error}", file=sys.stderr)
     for folder in (run / "best", run / "last"):
         if (folder / TRAINING_FILE).is_file():
             digest = file_sha256(folder / "model.safetensors")

@@ -102,7 +102,7 @@ def enough_memory(recipe: Recipe) -> Iterator[None]:
         if not full and "can't allocate memory" not in str(error):
             raise
         raise RunFailed(
-            f"bench: no memory for micro-batches of {recipe.train.micro_batch} questions "
+            f"bench: not enough memory for micro-batches of {recipe.train.micro_batch} questions "
             f"of {recipe.model.image_size} pixels; give a smaller train.per_device_batch_size"
         ) from error
 

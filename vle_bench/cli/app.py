@@ -124,7 +124,8 @@ def message(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError):
         return f"{error.filename or 'a file'}: {error.strerror or error}"
-    return f"{type(error).__name__}: {error} (a defect of vle-bench? --debug shows where)"
+    where = "unexpected; --debug shows the traceback, which names the module at fault"
+    return f"{type(error).__name__}: {error} ({where})"
 
 
 def status(error: Exception) -> int:

@@ -207,7 +207,7 @@ def download(
         )
     archives = resolve_name(row.archives)(output, given)
     fresh = download_archives(archives, output, keep_archives=keep_archives)
-    print(f"written: {output}" if fresh else f"{output}: everything is there, nothing to do")
+    print(f"written: {output}" if fresh else f"{output}: already complete, nothing to do")
 
 
 def prepare(
@@ -278,7 +278,7 @@ def print_prepared(
 
     finished = isinstance(manifest, Standing)
     if finished:
-        print(f"{output}: everything is there, nothing to do")
+        print(f"{output}: already complete, nothing to do")
     print("\n".join(resolve_name(SOURCES[source].summary)(manifest)))
     if not finished:
         print(f"written: {output}")
@@ -300,7 +300,7 @@ def store_pixels(root: Path, size: int, resize: Resize, workers: int) -> None:
     name = store_name(size, resize.value)
     folder = root / f"{PIXEL_STORE}{name}"
     written = write_store(root, name, Transform.of_squares(size, resize.value), workers)
-    print(f"written: {folder}" if written else f"{folder}: everything is there, nothing to do")
+    print(f"written: {folder}" if written else f"{folder}: already complete, nothing to do")
 
 
 def check_pixels(size: int | None, resize: Resize | None, check: bool) -> None:

@@ -56,7 +56,7 @@ def look(
     ] = 0,
     recipe: Annotated[
         str | None,
-        typer.Option(metavar="RECIPE|RUN", help="with DATA: recipe or run that shall read them"),
+        typer.Option(metavar="RECIPE|RUN", help="with DATA: recipe or run that reads them"),
     ] = None,
     output: Annotated[
         Path | None,

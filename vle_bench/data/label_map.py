@@ -209,6 +209,6 @@ def checked(path: Path, labels: Unchecked) -> list[str]:
         raise RequestError(f"{path}: has no answer")
     if all(label == f"LABEL_{i}" for i, label in enumerate(answers)):
         raise RequestError(
-            f"{path}: its labels are transformers' place holders (LABEL_0, ...), not answers"
+            f"{path}: its labels are transformers' placeholders (LABEL_0, ...), not answers"
         )
     return list(answers)

@@ -136,9 +136,9 @@ def load_batches(
             pids = set(map(int, dead[1].split(",")))
             numbers = [at_work[i + 1] for i in range(0, 2 * workers, 2) if at_work[i] in pids]
             raise RunFailed(
-                f"a process that loads pictures has died (pid {dead[1]}), as when memory runs out"
-                f"{''.join(rows_in_words(parts[number]) for number in numbers)}; "
-                "train.num_workers=0 loads them in the main process"
+                f"a process that loads pictures has died (pid {dead[1]})"
+                f"{''.join(rows_in_words(parts[number]) for number in numbers)}, "
+                "perhaps because memory ran out; train.num_workers=0 loads them in the main process"
             ) from error
         if isinstance(batch, Exception):
             raise batch

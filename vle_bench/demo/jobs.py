@@ -165,7 +165,7 @@ class Jobs:
 
 def interrupted(number: int, frame: FrameType | None) -> None:
     """Turn a signal into an exception; a signal handler."""
-    raise Interrupted(number, "stopped; the same command goes on from what the runs have saved")
+    raise Interrupted(number, "stopped; the same command continues from the saved states")
 
 
 def at_once() -> int:

@@ -269,8 +269,8 @@ def say_copies(shared: int | None, scored: str, accelerator: Accelerator) -> Non
     if shared == 0 or not accelerator.is_main_process:
         return
     words = (
-        "whether its pictures are among those of the training was not looked at: the training data "
-        "are not where the recipe names them, or have changed"
+        "it was not checked whether its pictures are among those of the training: the training "
+        "data are not where the recipe names them, or have changed"
         if shared is None
         else f"{shared:,} of its pictures are among those of the training, byte for byte"
     )

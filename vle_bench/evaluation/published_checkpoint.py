@@ -175,9 +175,9 @@ def processor_of(folder: Path, config: VLEConfig, resize: Resize | None) -> VLEP
     path = next((folder / name for name in names if (folder / name).is_file()), None)
     if path is None:
         raise RequestError(
-            f"{folder}: has no preprocessor_config.json, so that nothing says how pictures become "
-            "the model's; take the published folder's (a converted checkpoint: convert again, with "
-            "--tokenizer DIR)"
+            f"{folder}: has no preprocessor_config.json, which says how pictures become the "
+            "model's input; take the published folder's (a converted checkpoint: convert again, "
+            "with --tokenizer DIR)"
         )
     processor = pretrained.read_processor(folder)
     check_tokenizer(folder, processor.tokenizer, config.text_config.vocab_size)
@@ -222,8 +222,7 @@ def check_picture(path: Path, processor: VLEProcessor, expected: tuple[int, int,
     # Others' files may hold anything, and each library raises errors of its own.
     except Exception as error:
         raise RequestError(
-            f"{path}: with it and the tokenizer nothing becomes the model's input: "
-            f"{first_line(error)}"
+            f"{path}: it and the tokenizer cannot make the model's input: {first_line(error)}"
         ) from error
     if shape != expected:
         raise RequestError(

@@ -37,7 +37,7 @@ def load_records(root: Path, published: Published) -> dict[Path, Record]:
     for path in sorted(files):
         if path.suffix != ".json" or len(path.relative_to(root).parts) != 3:
             raise RequestError(
-                f"{path}: no record; results/ holds <task>/NAME.json and nothing else: take it away"
+                f"{path}: no record; results/ holds <task>/NAME.json and nothing else: remove it"
             )
         record = load_record(path)
         if record.task != path.parent.name:
@@ -188,7 +188,7 @@ def add_record(source: Path, root: Path, if_new: bool = False) -> tuple[Path, li
         record.code.get("clean") is False
     )
     beside = [str(p) for p in sorted(path.parent.glob("*.json")) if path != source and p != path]
-    return target, marks + [f"not taken in: {', '.join(beside)}; each is added by its path"] * bool(
+    return target, marks + [f"not added: {', '.join(beside)}; each is added by its path"] * bool(
         beside
     )
 

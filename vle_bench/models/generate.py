@@ -203,8 +203,8 @@ def read(folder: Path, way: Way) -> GenerativeAsking:
     chat = bool(getattr(processor, "chat_template", None))
     if not chat and way.prompt is None:
         raise RequestError(
-            f"{folder}: has no chat template (chat_template.jinja), so that nothing says how the "
-            "model is asked; put the published one beside its weights, or give the whole text with "
+            f"{folder}: has no chat template (chat_template.jinja), which says how the model is "
+            "asked; put the published one beside its weights, or give the whole text with "
             "--prompt, such as '<image>answer en {question}' for PaliGemma or '<VQA>{question}' "
             "for Florence-2"
         )

@@ -354,7 +354,7 @@ def check_processor_files(folder: Path, published: str) -> None:
     if "preprocessor_config.json" not in contents and not nested:
         raise RequestError(
             f"{folder}: has no preprocessor_config.json, nor an image_processor in "
-            "processor_config.json, so that nothing says how pictures become the model's; take "
+            "processor_config.json, which say how pictures become the model's input; take "
             f"{published}"
         )
 

@@ -159,7 +159,7 @@ def refuse_occupied(folder: Path) -> None:
     """
     if folder.is_dir() and any(folder.iterdir()):
         raise RequestError(
-            f"{folder}: holds a run; with ARGS=--resume make goes on with it, or with what comes "
+            f"{folder}: holds a run; ARGS=--resume continues it, or the steps that make runs "
             f'after it; ARGS="--output-dir DIR" RUN=DIR takes another folder'
         )
 

@@ -109,7 +109,7 @@ class DataGroup(Group):
     def mix_names_each_once(self) -> "DataGroup":
         roots = [part.root.rstrip("/") for part in self.mix or []]
         if double := next((root for root in roots if roots.count(root) > 1), None):
-            raise ValueError(f"data.mix: {double} is listed twice; one weight is its only one")
+            raise ValueError(f"data.mix: {double} is listed twice; give each root once")
         if self.mix and self.pixels is not None:
             raise ValueError("data.pixels: not with data.mix, which decodes pictures")
         return self
@@ -376,8 +376,8 @@ class Recipe(Group):
         if not objectives.itm or (isinstance(share, int) and share > 1):
             return []
         return [
-            f"train.per_device_batch_size: {share}: objective itm takes its strangers from the "
-            "batch of a device, so that it needs a number, and at least 2"
+            f"train.per_device_batch_size: {share}: objective itm takes other pictures from the "
+            "batch of a device, so it needs a number of at least 2"
         ]
 
     @model_validator(mode="before")

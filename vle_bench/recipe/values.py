@@ -23,8 +23,8 @@ def trained_family(value: object) -> object:
     """Refuse a family that is only scored here."""
     if value in FAMILIES and value not in TRAINED:
         raise ValueError(
-            f"{FAMILIES[str(value)].title} is scored here, not trained; "
-            f"{', '.join(TRAINED)} are trained"
+            f"{FAMILIES[str(value)].title} can be scored here, not trained; "
+            f"{', '.join(TRAINED)} can be trained"
         )
     return value
 

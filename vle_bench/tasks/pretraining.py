@@ -112,7 +112,7 @@ class PreTraining:
         return Draws(seed, epoch)
 
     def asked(self, rows: Row) -> Questions:
-        raise RequestError(f"{self.name}: a model of words cannot be asked for it")
+        raise RequestError(f"{self.name}: a model that answers in words cannot be asked for it")
 
     def collator(self, reading: Reading, augment: Draws | None = None) -> Collate:
         tokenizer = reading.processor.tokenizer

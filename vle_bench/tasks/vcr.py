@@ -119,7 +119,9 @@ class VCR:
             RequestError: the task asks for both, of which the second depends on the first.
         """
         if len(self.parts) > 1:
-            raise RequestError(f"{self.name}: a model of words answers vcr_q2a and vcr_qa2r apart")
+            raise RequestError(
+                f"{self.name}: a model that answers in words needs vcr_q2a and vcr_qa2r separately"
+            )
         texts, choices = [], []
         for record in map(json.loads, rows["record"]):
             names = object_names(record["objects"])

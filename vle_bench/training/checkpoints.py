@@ -240,10 +240,10 @@ def write_state(
     # For a full disk, torch raises RuntimeError and safetensors an error of its own.
     except (OSError, RuntimeError, SafetensorError) as error:
         before = names(folder)
-        usable = f"{before[-1]} before it is whole" if before else "there is none before it"
+        usable = f"{before[-1]} before it is complete" if before else "there is no earlier one"
         raise RunFailed(
             f"{path}: cannot be written: {first_line(error)} ({free(folder)} free); "
-            f"{usable}; make room and go on with --resume"
+            f"{usable}; free some space and continue with --resume"
         ) from error
     for old in [other for other in names(folder) if other <= path.name][:-keep]:
         shutil.rmtree(folder / old)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # Kinds of launch in which each device holds whole gradients.
 UNSHARDED = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
 NO_STATES = (
-    "with DeepSpeed, which keeps the optimiser to itself, no training state is saved or put back; "
+    "with DeepSpeed, which keeps the optimiser to itself, no training state is saved or restored; "
     "take DDP or FSDP2"
 )
 # The workspaces with which cuBLAS adds up in one order (its manual, "Results Reproducibility").

@@ -116,8 +116,8 @@ def check_launch(environment: Mapping[str, str], scoring: bool = False) -> None:
 
 
 LONELY = (
-    "several processes are wanted, and `accelerate launch` has started one: on CPUs it starts more "
-    "through MPI only; `torchrun --nproc_per_node N -m vle_bench ...` does it, or "
+    "several processes were requested, but `accelerate launch` has started one: on CPUs it starts "
+    "more through MPI only; `torchrun --nproc_per_node N -m vle_bench ...` does it, or "
     "`accelerate launch --multi_gpu --num_processes N ...`"
 )
 

@@ -93,7 +93,7 @@ def refuse_other_family(folder: Path, family: str) -> None:
     way = (
         f"model.family: {own} fine-tunes it"
         if FAMILIES[own].trained
-        else "it is scored here, not trained"
+        else "it can be scored here, not trained"
     )
     raise RequestError(f"{folder}: of {title}, and the recipe's model.family is {family}; {way}")
 

@@ -99,7 +99,7 @@ class Stop:
         if self.signal or self.saved:
             line = (
                 self.saved
-                or "a second signal: ended at once; --resume goes on from the newest checkpoint"
+                or "second signal: stopped at once; --resume continues from the newest checkpoint"
             )
             if self.prints:
                 os.write(sys.stderr.fileno(), f"vle-bench: {line}\n".encode())

@@ -38,17 +38,17 @@ def take(
     """
     stored, way_out = folder / "recipe.yaml", "give --output-dir a new folder, or remove this one"
     if not folder.is_dir() and folder.exists():
-        raise RequestError(f"{folder}: is there and not an empty folder; {way_out}")
+        raise RequestError(f"{folder}: exists and is not an empty folder; {way_out}")
     stack.enter_context(atomic.sole_writer(folder))
     if not any(folder.iterdir()):
         if resume:
             print(f"{folder}: no run there to resume; starting from the beginning", flush=True)
         return None
     if not stored.is_file():
-        raise RequestError(f"{folder}: is there and not an empty folder; {way_out}")
+        raise RequestError(f"{folder}: exists and is not an empty folder; {way_out}")
     done = finished(folder, result)
     if not resume:
-        held = "another run" if done else "a run that was broken off; go on with --resume, or"
+        held = "another run" if done else "an interrupted run; continue it with --resume, or"
         raise RequestError(f"{folder}: holds {held}{';' * done} {way_out}")
     path, skipped = (None, []) if done else checkpoints.newest(folder / "checkpoints")
     # A training state knows best by which recipe it was trained: recipe.yaml may have been edited.
@@ -58,11 +58,11 @@ def take(
         print(f"{folder}: this run is finished; there is nothing to resume", flush=True)
         return "finished"
     for line in skipped:
-        print(f"passed over {line}", flush=True)
+        print(f"skipped {line}", flush=True)
     if path:
-        print(f"{folder}: going on from {path}", flush=True)
+        print(f"{folder}: continuing from {path}", flush=True)
         return str(path)
-    why = "none of its checkpoints is whole" if skipped else "no checkpoint yet"
+    why = "none of its checkpoints is complete" if skipped else "no checkpoint yet"
     print(f"{folder}: {why}; starting from the beginning", flush=True)
     return None
 
@@ -105,10 +105,10 @@ def refuse_other_recipe(folder: Path, old: JsonObject, new: JsonObject) -> None:
         )
     if layout := [line for line in changed if LAYOUT.match(line)]:
         lines = "; ".join(layout)
-        print(f"{folder}: changed, so that it goes on, but not bit-exact: {lines}", flush=True)
+        print(f"{folder}: changed; the run continues, but not bit-exact: {lines}", flush=True)
     if harmless:
         lines = "; ".join(harmless)
-        print(f"{folder}: changed, to no effect on the result: {lines}", flush=True)
+        print(f"{folder}: changed without effect on the result: {lines}", flush=True)
 
 
 def with_kept_number(recipe: Recipe, state: str | None) -> Recipe:

@@ -186,7 +186,7 @@ def stopped(run: Run, how: str) -> str:
     if run.saved_step != run.step:
         return f"{where}; {engine.NO_STATES}"
     saved = run.folder / "checkpoints" / checkpoints.name(run.step)
-    return f"{where}; {saved} holds all of it; go on with: {command_to_resume()}"
+    return f"{where}; its state is in {saved}; continue with: {command_to_resume()}"
 
 
 @engine.deterministic()

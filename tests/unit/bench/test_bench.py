@@ -354,7 +354,8 @@ def test_a_batch_without_memory_is_one_line(monkeypatch, error):
 
     monkeypatch.setattr(bench, "measure", full)
     with pytest.raises(
-        RunFailed, match="bench: no memory for micro-batches of 4 questions of 64 pixels; give a"
+        RunFailed,
+        match="bench: not enough memory for micro-batches of 4 questions of 64 pixels; give a",
     ):
         run_bench(load_recipe("demo/vqa-tiny", SMALL), 1, 8, synthetic="asked for")
     error = RuntimeError("a shape is wrong")

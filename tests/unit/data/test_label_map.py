@@ -47,7 +47,7 @@ def test_forms(tmp_path, content):
         ({"yes": False}, "the index of 'yes' is False"),
         ({"id2label": {"0": "yes", "1": "yes"}}, "the answer 'yes' occurs twice"),
         ({"id2label": {"0": "yes", "one": "no"}}, "the index of 'no' is 'one'"),
-        ({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}, "place holders"),
+        ({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}, "placeholders"),
         ({"id2label": {"0": "yes"}, "label2id": {"no": 0}}, "id2label and label2id contradict"),
         (
             {"ans2label": {"yes": 0, "no": 1}, "label2ans": ["no", "yes"]},

@@ -69,8 +69,8 @@ def test_a_refused_picture_is_one_line(num_workers: int) -> None:
 
 def test_a_dead_worker_is_named() -> None:
     told = (
-        r"^a process that loads pictures has died \(pid \d+\), as when memory runs out, at rows 2 of "
-        r"the split \(counted from 0\); train.num_workers=0 "
+        r"^a process that loads pictures has died \(pid \d+\), at rows 2 of the split "
+        r"\(counted from 0\), perhaps because memory ran out; train.num_workers=0 "
     )
     started = time.monotonic()
     with pytest.raises(RunFailed, match=told):

@@ -228,7 +228,7 @@ def test_the_command_writes_a_store_and_training_says_so(tmp_path):
     prepare = ["prepare", "easy-vqa", "--output", root, "--limit-images", 12]
     squash = [*prepare, "--pixels", 64, "--pixels-resize", "squash"]
     assert f"written: {root}/pixels-64-squash" in command(*squash)
-    assert f"{root}/pixels-64-squash: everything is there, nothing to do" in command(*squash)
+    assert f"{root}/pixels-64-squash: already complete, nothing to do" in command(*squash)
     assert f"written: {root}/pixels-32-crop" in command(*prepare, "--pixels", 32)
     train = ["train", "demo/vqa-tiny", *SMALL, f"data.root={root}", "train.max_steps=1"]
     other = [*train, "--output-dir", tmp_path / "other"]

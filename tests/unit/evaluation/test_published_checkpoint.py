@@ -715,7 +715,7 @@ def placeholders(folder, label_map=None):
         (
             lambda f: change(f / "tokenizer.json", lambda c: c["model"].update(vocab={})),
             [],
-            "with it and the tokenizer nothing becomes the model's input",
+            "it and the tokenizer cannot make the model's input",
         ),
         (
             edit("config.json", architectures=2.5),

@@ -534,7 +534,7 @@ def test_what_is_no_record_under_results_is_named(tmp_path: Path) -> None:
     for place in ("results/vqa/notes.txt", "results/stray.json", "results/vqa/deep/1.json"):
         (root / place).parent.mkdir(exist_ok=True)
         (root / place).write_text("{}", encoding="utf-8")
-        with pytest.raises(RequestError, match=rf"{place}: no record; .*take it away"):
+        with pytest.raises(RequestError, match=rf"{place}: no record; .*remove it"):
             write_tables(root, ["md"], check=True)
         (root / place).unlink()
     (root / "results" / "vcr_q2a").mkdir()

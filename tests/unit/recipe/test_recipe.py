@@ -539,7 +539,7 @@ def test_an_occupied_run_folder_is_told_before_a_launcher_starts(tmp_path: Path)
         return done.stderr
 
     assert (
-        said().startswith("runs/vle-base-vqa: holds a run; with ARGS=--resume make goes on with it")
+        said().startswith("runs/vle-base-vqa: holds a run; ARGS=--resume continues it")
         and "data/vqav2" not in said()
     )
     for arguments in (["--resume"], ["--output-dir", "runs/other"]):

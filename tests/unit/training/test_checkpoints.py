@@ -86,7 +86,7 @@ def test_a_full_disk_leaves_the_state_before(tmp_path, monkeypatch, writer):
     monkeypatch.setattr(f"vle_bench.training.checkpoints.{writer}", full)
     with pytest.raises(
         RunFailed,
-        match="step-00000010: cannot be written: .*No space left.*step-00000005 before it is whole",
+        match="step-00000010: cannot be written: .*No space left.*step-00000005 before it is complete",
     ):
         save(tmp_path, 10, keep=1)
     monkeypatch.undo()
@@ -173,7 +173,7 @@ def test_a_changed_recipe_is_refused_unless_it_changes_nothing(tmp_path, capsys)
     ]
     assert take(load_recipe("demo/vqa-tiny", moved).model_dump(mode="json"), folder) is None
     assert (
-        "changed, to no effect on the result: data.root: data/easy-vqa -> else"
+        "changed without effect on the result: data.root: data/easy-vqa -> else"
         in capsys.readouterr().out
     )
     save(folder / "checkpoints", 5, recipe=other)  # trained by another recipe than recipe.yaml says
@@ -233,8 +233,8 @@ def test_a_run_without_a_whole_checkpoint_starts_again_and_says_so(tmp_path, cap
     assert take(recipe, folder) is None
     said = capsys.readouterr().out
     assert (
-        "passed over" in said
-        and "none of its checkpoints is whole; starting from the beginning" in said
+        "skipped" in said
+        and "none of its checkpoints is complete; starting from the beginning" in said
     )
 
 
@@ -279,11 +279,11 @@ def test_a_folder_with_a_run_needs_resume(tmp_path):
     recipe = run_of(folder)
     with pytest.raises(
         RequestError,
-        match="run: holds a run that was broken off; go on with --resume, or give --output-dir",
+        match="run: holds an interrupted run; continue it with --resume, or give --output-dir",
     ):
         take(recipe, folder, resume=False)
     (folder / "recipe.yaml").rename(folder / "notes.txt")
-    with pytest.raises(RequestError, match="is there and not an empty folder"):
+    with pytest.raises(RequestError, match="exists and is not an empty folder"):
         take(recipe, folder)
     assert (
         take(recipe, tmp_path / "new", resume=False) is None and not (tmp_path / "new").exists()

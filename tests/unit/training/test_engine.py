@@ -466,7 +466,7 @@ def test_a_run_with_an_average_goes_on_as_if_it_had_not_stopped(
     capsys.readouterr()
     train(recipe, tmp_path / "killed", resume=True)
     assert (
-        f"going on from {tmp_path / 'killed' / 'checkpoints'}/step-{state:08d}"
+        f"continuing from {tmp_path / 'killed' / 'checkpoints'}/step-{state:08d}"
         in capsys.readouterr().out
     )
     for name in ("best", "last"):

@@ -233,7 +233,9 @@ def test_what_accelerate_launch_starts_alone_says_so(tmp_path):
         encoding="utf-8",
         timeout=120,
     )
-    assert "several processes are wanted, and `accelerate launch` has started one" in done.stderr
+    assert (
+        "several processes were requested, but `accelerate launch` has started one" in done.stderr
+    )
 
 
 def test_processes_without_a_gpu_are_told_to_meet_on_the_cpu(monkeypatch):

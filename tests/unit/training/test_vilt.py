@@ -57,7 +57,7 @@ def test_a_resumed_run_ends_with_the_same_bytes(work, monkeypatch):
     run("train", *SHORT, DROPPED, "--output-dir", "r", cwd=work, code=1)
     monkeypatch.undo()
     shown, _ = run("train", *SHORT, DROPPED, "--output-dir", "r", "--resume", cwd=work)
-    assert "going on from r/checkpoints/step-00000003" in shown
+    assert "continuing from r/checkpoints/step-00000003" in shown
     assert same_bytes(work / "r" / "last", work / "whole" / "last")
 
 
@@ -137,7 +137,11 @@ class FakeTokenizer:
         ("demo/vilt-tiny", "model.image_size=40", "does not divide by model.config.patch_size 16"),
         ("demo/vilt-tiny", "model.max_text_length=41", "max_position_embeddings has 40"),
         ("demo/vilt-tiny", "model.dropout=0.1", "a model from scratch has its own in model.config"),
-        ("demo/vilt-tiny", "model.family=blip", "BLIP is scored here, not trained; vle, vilt are"),
+        (
+            "demo/vilt-tiny",
+            "model.family=blip",
+            "BLIP can be scored here, not trained; vle, vilt are",
+        ),
         ("demo/vilt-tiny", "model.family=generate", "a generative model is scored here, not train"),
         ("demo/vqa-tiny", "model.family=vilt", "model.config.text_config: unknown key"),
         ("vqa/vle-base", "model.dropout=0.1", "model.dropout: means nothing for model.family vle"),
@@ -156,7 +160,7 @@ def test_a_checkpoint_of_another_family_is_refused(work):
             "blip",
             {"model_type": "blip", "architectures": ["BlipForQuestionAnswering"]},
             "model.family=vle",
-            "blip: of BLIP, and the recipe's model.family is vle; it is scored here, not trained",
+            "blip: of BLIP, and the recipe's model.family is vle; it can be scored here, not trained",
         ),
         (
             "other",

@@ -47,7 +47,7 @@ def persist(url: str, waits: Sequence[float], action: Callable[[], T]) -> T:
         return action()
     except Broken as error:
         raise RunFailed(
-            f"{url}: {error}; run the same command again to go on from there"
+            f"{url}: {error}; run the same command again to continue from there"
         ) from error
 
 
@@ -166,7 +166,7 @@ def whole_length(url: str, response: http.client.HTTPResponse) -> int:
     length = response.headers.get("Content-Length", "")
     if not length.isdecimal():
         raise RunFailed(
-            f"{url}: the server gives no size, so that a cut-off file would pass for a whole one"
+            f"{url}: the server gives no size, so that a truncated file could not be detected"
         )
     return int(length)
 

@@ -171,7 +171,8 @@ def in_processes(function: Callable[[T], U], items: Sequence[T], workers: int) -
         yield from executor.map(function, items)
     except BrokenProcessPool as error:
         raise RunFailed(
-            "a process that reads images was killed, perhaps for want of memory; run again to go on"
+            "a process that reads images was killed, perhaps because memory ran out; run the same "
+            "command again to continue"
         ) from error
     finally:
         executor.shutdown(cancel_futures=True)

@@ -229,7 +229,7 @@ def annotation_files(source: Path) -> dict[str, Path]:
         places = (source / f"{name}.jsonl", source / ANNOTATIONS / f"{name}.jsonl")
         existing = [path for path in places if path.exists()]
         if len(existing) > 1:
-            raise RequestError(f"{existing[0]} and {existing[1]}: which is meant? Remove one")
+            raise RequestError(f"{existing[0]} and {existing[1]}: both exist; remove one")
         if existing:
             files[name] = existing[0]
     for lacking, what, archive in (

@@ -86,7 +86,7 @@ def test_what_the_command_says(either, tmp_path, monkeypatch, capsys):
         assert not stop.value.code
         shown.append(capsys.readouterr().out.splitlines())
     assert shown[0][-1] == f"written: {tmp_path / 'out'}"
-    assert shown[1] == [f"{tmp_path / 'out'}: everything is there, nothing to do", *shown[0][:-1]]
+    assert shown[1] == [f"{tmp_path / 'out'}: already complete, nothing to do", *shown[0][:-1]]
 
 
 def test_another_way_is_refused(either):

@@ -370,6 +370,6 @@ def test_the_command(files, tmp_path):
     shown, _ = in_process.run(*arguments, cwd=tmp_path)
     assert "val: 2 pairs of 2 pictures" in shown and f"written: {tmp_path / 'data'}" in shown
     shown, _ = in_process.run(*arguments, cwd=tmp_path)
-    assert "everything is there, nothing to do" in shown
+    assert "already complete, nothing to do" in shown
     _, errors = in_process.run("prepare", "captions", cwd=tmp_path, code=2)
     assert "a data file, a folder or a YAML is expected" in errors

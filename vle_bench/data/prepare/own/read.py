@@ -146,7 +146,7 @@ def image_folder(path: Path) -> Table | None:
     """Return the table of an imagefolder's metadata; None without such a file."""
     files = [path / name for name in METADATA if (path / name).is_file()]
     if len(files) > 1:
-        raise RequestError(f"{files[0]} and {files[1]}: which is meant? Remove one")
+        raise RequestError(f"{files[0]} and {files[1]}: both exist; remove one")
     return replace(one_table(files[0]), inside=True) if files else None
 
 

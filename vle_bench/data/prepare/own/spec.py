@@ -173,7 +173,7 @@ def find(text: str, beside: Path | None) -> Path:
     existing = {path.resolve(): path for path in places if path.exists()}
     if len(existing) > 1:
         raise RequestError(
-            f"{places[0]} and {places[1]}: which is meant? Give an absolute path, or remove one"
+            f"{places[0]} and {places[1]}: both exist; give an absolute path, or remove one"
         )
     if not existing:
         also = f", nor {places[1]}" if places[-1] != places[0] else ""
