@@ -14,7 +14,7 @@ from vle_bench.data.prepared import PreparedData
 from vle_bench.data.splits import tables
 from vle_bench.metrics.numbers import percent
 from vle_bench.models.vle.processing import VLEProcessor
-from vle_bench.recipe.batch_size import batch_layout
+from vle_bench.recipe.values import batch_layout
 from vle_bench.training.feed import Feed, epoch_batches
 
 MEASURED = 2_000  # pairs whose boxes are compared with what the model sees, at most
