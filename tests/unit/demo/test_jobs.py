@@ -68,7 +68,7 @@ def test_a_signal_saves_the_runs_and_leaves_no_process(root, tmp_path):
         os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Interrupted, match="the same command goes on"), Jobs(1) as running:
+    with pytest.raises(Interrupted, match="the same command continues"), Jobs(1) as running:
         running.add([long])
         threading.Thread(target=stop).start()
         running.finish([long])

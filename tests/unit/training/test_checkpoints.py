@@ -189,8 +189,8 @@ def test_a_changed_recipe_is_refused_unless_it_changes_nothing(tmp_path, capsys)
     )
     said = capsys.readouterr().out
     assert (
-        "goes on, but not bit-exact: train.per_device_batch_size: 64 -> 32" in said
-        and "to no effect" not in said
+        "continues, but not bit-exact: train.per_device_batch_size: 64 -> 32" in said
+        and "without effect" not in said
     )
     for key in (
         "train.evaluate_every=3",
