@@ -142,7 +142,11 @@ class FakeTokenizer:
             "model.family=blip",
             "BLIP can be scored here, not trained; vle, vilt can be trained",
         ),
-        ("demo/vilt-tiny", "model.family=generate", "a generative model can be scored here, not trained"),
+        (
+            "demo/vilt-tiny",
+            "model.family=generate",
+            "a generative model can be scored here, not trained",
+        ),
         ("demo/vqa-tiny", "model.family=vilt", "model.config.text_config: unknown key"),
         ("vqa/vle-base", "model.dropout=0.1", "model.dropout: means nothing for model.family vle"),
         ("vcr/vle-base-q2a", "model.family=vilt", "vilt has no head for task vcr_q2a; vle has"),
