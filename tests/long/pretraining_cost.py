@@ -6,8 +6,8 @@ The recipes in recipes/pretrain/ state these figures in their comments; a test c
 from dataclasses import dataclass
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
+from vle_bench.bench.flops import training_flops
 from vle_bench.models import SIZES, VLEConfig, VLEForPreTraining
 
 PAIRS = 8  # of a batch that is counted, each with its own picture, an object and a phrase
@@ -16,7 +16,6 @@ PEAK, SHARE = (
     0.4,
 )  # FLOP/s of an H100 in bf16 (NVIDIA's data sheet), and the part that is reached
 CLASSES = 1600
-TRAINING = 3  # forward passes that a training step costs: the backward pass is two
 
 
 @dataclass(frozen=True)
@@ -85,23 +84,9 @@ def flops_a_pair(setting: Setting, objectives: tuple[str, ...]) -> float:
     """Of a training step: three times the forward pass, and once the search of hard strangers."""
     model = model_of(setting, objectives).train()
     inputs = batch_of(model, setting)
-    searched = {"itm_hard_texts", "itm_candidates"}
     given = {"input_ids", "attention_mask", "pixel_values", "image_index"}
-
-    def count(names: set[str]) -> int:
-        own = {
-            name: value
-            for name, value in inputs.items()
-            if name in names and (name in given or name.startswith(objectives))
-        }
-        counter = FlopCounterMode(display=False)
-        with torch.no_grad(), counter:
-            model(**own)
-        return counter.get_total_flops()
-
-    plain = count(set(inputs) - searched)
-    search = count(set(inputs)) - plain if "itm" in objectives else 0
-    return (TRAINING * plain + search) / PAIRS
+    own = {k: v for k, v in inputs.items() if k in given or k.startswith(objectives)}
+    return training_flops(model, own) / PAIRS
 
 
 def cost(name: str) -> tuple[float, float, float]:

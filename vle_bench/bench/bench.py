@@ -13,9 +13,10 @@ from pathlib import Path
 
 import torch
 
-from vle_bench.bench.flops import BACKWARD
+from vle_bench.bench.flops import forward_flops, training_flops
 from vle_bench.bench.measured import BF16, NAIVE, OURS, Measured, Timing
 from vle_bench.bench.published_way import published_way
+from vle_bench.bench.separate_passes import separate_passes
 from vle_bench.bench.setup import model_builder, with_synthetic_data
 from vle_bench.bench.time_shares import Marks, watched
 from vle_bench.data.asking import Words
@@ -25,6 +26,7 @@ from vle_bench.errors import RequestError, RunFailed
 from vle_bench.evaluation.environment import DTYPES, device_name, precision_name
 from vle_bench.json_files import JsonObject
 from vle_bench.model_families import FAMILIES, VLE
+from vle_bench.models import VLEForPreTraining
 from vle_bench.progress import Bar
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks.base import output_of
@@ -144,9 +146,7 @@ def measure(
     precision = precision_name(run.accelerator.mixed_precision)
     ways: dict[str, Callable[[], AbstractContextManager[None]]] = {OURS: nullcontext}
     if naive:
-        length = run.input_settings["max_text_length"]
-        padding = run.processor.tokenizer.pad_token_id
-        ways[NAIVE] = partial(published_way, run.bare_model, length, padding)
+        ways[NAIVE] = naive_way(run)
     if device.type == "cpu" and precision == "fp32" and torch.cpu._is_amx_tile_supported():
         ways[BF16] = in_bf16
     total = len(ways) * 2 * count + (WARM_UP + len(ways) - 1) + len(ways) + SHARED_STEPS
@@ -187,6 +187,15 @@ def measure(
         report["steps_of_the_recipe"] = run.total_steps
         report["hours_of_the_recipe_without_loading"] = seconds / 3600
     return report
+
+
+def naive_way(run: Run) -> Callable[[], AbstractContextManager[None]]:
+    """Return the published way to run a model; of pre-training, a pass for each objective."""
+    if isinstance(run.bare_model, VLEForPreTraining):
+        return partial(separate_passes, run.bare_model)
+    length = run.input_settings["max_text_length"]
+    padding = run.processor.tokenizer.pad_token_id
+    return partial(published_way, run.bare_model, length, padding)
 
 
 @contextmanager
@@ -237,7 +246,7 @@ def training(run: Run, ways: Ways, count: int, bar: Bar) -> Measured:
     for number in range(count):
         started = time.perf_counter()
         batch = next(stream)
-        done.add(run.bare_model, batch[2], time.perf_counter() - started, passes=1 + BACKWARD)
+        done.add(run.bare_model, batch[2], time.perf_counter() - started, count=training_flops)
         in_turn(run, ways, number, partial(step, batch), batch[1], done, bar)
     return done
 
@@ -267,7 +276,7 @@ def evaluation(run: Run, ways: Ways, count: int, batch_size: int, bar: Bar) -> M
                 timed(run, way, partial(answer, batch), done.ways[name])
                 bar.advance(text=f"warm-up, {name}")
             continue
-        done.add(run.bare_model, [batch], seconds, passes=1)
+        done.add(run.bare_model, [batch], seconds, count=forward_flops)
         in_turn(run, ways, number, partial(answer, batch), len(batch["ids"]), done, bar)
     run.model.train()
     return done

@@ -11,6 +11,23 @@ from torch.utils.flop_counter import FlopCounterMode
 BACKWARD = 2
 
 
+def training_flops(model: nn.Module, inputs: Mapping[str, Tensor]) -> int:
+    """Count the operations of a training step, as three forward passes of what is trained.
+
+    A part of the forward pass that gets no gradients, such as the search of hard strangers, counts
+    once.
+
+    Args:
+        inputs: see `forward_flops`.
+    """
+    forward = forward_flops(model, inputs)
+    searched = getattr(model, "untrained_inputs", ())
+    if not any(name in inputs for name in searched):
+        return (1 + BACKWARD) * forward
+    trained = {name: value for name, value in inputs.items() if name not in searched}
+    return forward + BACKWARD * forward_flops(model, trained)
+
+
 @torch.no_grad()
 def forward_flops(model: nn.Module, inputs: Mapping[str, Tensor]) -> int:
     """Count the floating-point operations of the matrix products in one forward pass.

@@ -1,16 +1,17 @@
 """Results of a benchmark: the timings of each way, and the content of the timed batches."""
 
 import statistics
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from vle_bench.bench.flops import forward_flops
 from vle_bench.data.collate import Batch
 from vle_bench.json_files import JsonObject
 
 OURS, NAIVE, BF16 = "ours", "naive", "bf16"  # ways to run a model
+Count = Callable[[nn.Module, Mapping[str, Tensor]], int]
 
 
 @dataclass
@@ -73,14 +74,17 @@ class Measured:
     counted: int = 0
     loading: float = 0.0
 
-    def add(self, model: nn.Module, batches: list[Batch], seconds: float, passes: int) -> None:
+    def add(self, model: nn.Module, batches: list[Batch], seconds: float, count: Count) -> None:
         """Add the micro-batches of one repetition.
 
         FLOPs are counted of the first of them; the others have other questions of the same number.
+
+        Args:
+            count: counts the FLOPs of a batch.
         """
         self.repetitions += 1
         self.loading += seconds
-        self.flops += passes * forward_flops(model, batches[0]["inputs"])
+        self.flops += count(model, batches[0]["inputs"])
         self.counted += len(batches[0]["ids"])
         for batch in batches:
             mask = batch["inputs"]["attention_mask"]

@@ -22,14 +22,11 @@ VOCABULARY = 1000  # of the tokenizer of synthetic texts, more than they have wo
 def with_synthetic_data(
     recipe: Recipe, folder: Path, training_steps: int, evaluation_batch_size: int
 ) -> Recipe:
-    """Write synthetic data for all splits of a recipe; return the recipe with them as its data."""
+    """Write synthetic data for all splits of a recipe; return the recipe with them as its data.
+
+    They stand for mixed data too.
+    """
     data, size = recipe.data, recipe.train.batch_size
-    facts = CATALOGUE[recipe.task]
-    if facts.form == "captions":
-        raise RequestError(
-            f"task {recipe.task}: has no synthetic data so far; bench reads the prepared data that "
-            "data.root names"
-        )
     splits = (data.train, data.evaluate, data.report)
     there = {table for split in splits for table in tables(split, set())}
     training = tables(data.train, there)
@@ -44,9 +41,8 @@ def with_synthetic_data(
     together = {split: per_image for split in training if per_image is not None}
     choices = CATALOGUE[recipe.task].form == "choice"
     write_synthetic(folder, data.source, counts, recipe.train.seed, together, choices)
-    return recipe.model_copy(
-        update={"data": data.model_copy(update={"root": str(folder), "first_stage": None})}
-    )
+    replaced = {"root": str(folder), "first_stage": None, "mix": None}
+    return recipe.model_copy(update={"data": data.model_copy(update=replaced)})
 
 
 def config_of(recipe: Recipe, task: Task) -> VLEConfig:

@@ -19,13 +19,14 @@ from vle_bench.data.sources import SOURCES
 from vle_bench.data.tables import (
     CHOICE_QUESTIONS,
     IMAGES,
+    PAIRS,
     QUESTIONS,
     VCR_IMAGES,
     VCR_QUESTIONS,
     record_batches,
     write_table,
 )
-from vle_bench.json_files import Row
+from vle_bench.json_files import JsonObject, Row
 
 # Tokens are words here. Assumptions of ours: a question of VQA v2 has 6 to 12 beside [CLS] and
 # [SEP], of VCR 5 to 9; the texts of VCR's Q2A have 20 to 60 in all, most near 28; rationales 8 to
@@ -38,6 +39,8 @@ RATIONALE_WORDS = (18, 8, 45)
 # Of one's own multiple-choice questions: four on average, of a few words
 NUMBER_OF_CHOICES = (3, 5)
 CHOICE_WORDS = (4, 1, 12)
+# Of pre-training: captions have ten words or so, and the longest of a batch of 64 about twice that.
+PAIR_WORDS = (10, 3, 40)
 SPREAD = 0.3  # of the logarithm of a length
 # A choice tags two to four of them.
 OBJECTS = ("person", "person", "person", "person", "chair", "dog")
@@ -86,14 +89,14 @@ def write_synthetic(
     for name, questions in tables.items():
         write_rows(folder / name, schema, questions)
     names = ["images.arrow", *tables]
-    if schema is QUESTIONS:
+    if SOURCES[source].num_answers and schema in (QUESTIONS, PAIRS):
         answers = [f"answer {i}" for i in range(SOURCES[source].num_answers)]
         atomic.write_json(folder / "label_map.json", {"answers": answers})
         names.append("label_map.json")
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         source=source,
-        splits={split: {"questions": n, "labelled": True} for split, n in splits.items()},
+        splits={name: counts_of(tables[f"questions-{name}.arrow"]) for name in splits},
         files={name: described(folder / name) for name in names},
         images=["images.arrow"],
         form="choice" if choices else None,
@@ -102,10 +105,22 @@ def write_synthetic(
     atomic.write_json(folder / "manifest.json", manifest.as_json())
 
 
+def counts_of(questions: list[Row]) -> JsonObject:
+    """Return the entry of a split in the manifest."""
+    counts: JsonObject = {"questions": len(questions), "labelled": True}
+    if questions and "pair_id" in questions[0]:
+        counts["images"] = len({row["image_row"] for row in questions})
+        counts["phrases"] = sum(row["box"] is not None for row in questions)
+        counts["with_objects"] = sum(bool(row["object_classes"]) for row in questions)
+    return counts
+
+
 def shapes(source: str, choices: bool) -> tuple[pa.Schema, pa.Schema, Callable[..., Row]]:
     """Return the tables of images and of questions, and the function that makes a question."""
     if SOURCES[source].form == "vcr":
         return VCR_IMAGES, VCR_QUESTIONS, vcr_question
+    if SOURCES[source].form == "captions":
+        return IMAGES, PAIRS, pair
     if choices:
         return IMAGES, CHOICE_QUESTIONS, choice_question
     return IMAGES, QUESTIONS, vqa_question
@@ -149,11 +164,19 @@ def image_rows(rng: np.random.Generator, source: str, images: int, first_id: int
             "height": height,
         }
         if SOURCES[source].form == "vcr":
-            corners = rng.random((len(OBJECTS), 2)) * 0.6
-            sizes = 0.1 + rng.random((len(OBJECTS), 2)) * 0.3
-            boxes = np.concatenate([corners, corners + sizes], 1) * [width, height, width, height]
-            row |= {"boxes": boxes.tolist(), "class_names": list(OBJECTS)}
+            boxes = boxes_of(rng, source, len(OBJECTS))
+            row |= {"boxes": boxes, "class_names": list(OBJECTS)}
         yield row
+
+
+def boxes_of(rng: np.random.Generator, source: str, count: int) -> list[list[float]]:
+    """Draw boxes of 10 to 40 % of the sides of a picture."""
+    width, height = SOURCES[source].image_size
+    corners = rng.random((count, 2)) * 0.6
+    sizes = 0.1 + rng.random((count, 2)) * 0.3
+    boxes = np.concatenate([corners, corners + sizes], 1) * [width, height, width, height]
+    drawn: list[list[float]] = boxes.tolist()
+    return drawn
 
 
 def picture(rng: np.random.Generator, width: int, height: int) -> bytes:
@@ -220,6 +243,27 @@ def choice_question(
         "right_choice": right,
         "multiple_choice_answer": choices[right],
     }
+
+
+def pair(rng: np.random.Generator, source: str, name: str, image_id: int, image_row: int) -> Row:
+    """A text and, if the source has classes, a box that it speaks of with an object in it."""
+    row: Row = {
+        "pair_id": image_id * 1000 + int(name.rpartition("-")[2]),
+        "image_id": image_id,
+        "image_row": image_row,
+        "caption": " ".join(words(rng, length(rng, PAIR_WORDS))),
+        "box": None,
+        "object_boxes": [],
+        "object_classes": [],
+    }
+    if classes := SOURCES[source].num_answers:
+        box = boxes_of(rng, source, 1)[0]
+        row |= {
+            "box": box,
+            "object_boxes": [box],
+            "object_classes": [int(rng.integers(classes))],
+        }
+    return row
 
 
 def vcr_question(

@@ -7,8 +7,10 @@ from rich.table import Table
 
 from vle_bench.bench.measured import BF16, NAIVE
 from vle_bench.json_files import JsonObject
+from vle_bench.tasks.catalogue import CATALOGUE
 
 Report = JsonObject  # see `run_bench`
+PAIRED = "captions"  # the form of data whose samples are pairs
 
 
 def print_report(report: Report) -> None:
@@ -20,22 +22,27 @@ def print_report(report: Report) -> None:
         print(line)
 
 
+def samples_of(report: Report) -> str:
+    """The word for samples."""
+    return "pairs" if CATALOGUE[report["task"]].form == PAIRED else "questions"
+
+
 def heading(report: Report) -> list[str]:
     """Describe the measurement, the data and the device."""
     data = report["data"]
     if report["synthetic_because"] is not None:
         data = f"synthetic data and random weights ({report['synthetic_because']})"
-    training, evaluation = report["training"], report["evaluation"]
+    training, evaluation, samples = report["training"], report["evaluation"], samples_of(report)
     return [
         f"{report['recipe']} ({report['recipe_hash']}) on {report['device']}, "
         f"{report['precision']}; {data}",
         f"{report['parameters']:,} parameters, {report['image_size_pixels']} pixels; steps of "
-        f"{report['questions_per_step']} questions in micro-batches of "
+        f"{report['questions_per_step']} {samples} in micro-batches of "
         f"{report['questions_per_micro_batch']}; median of {report['steps']}",
         *(
             f"{name}: {part['texts_per_image']:.1f} texts an image, "
             f"{part['tokens_per_text']:.0f} tokens a text, "
-            f"{part['questions_per_batch']:.1f} questions a batch"
+            f"{part['questions_per_batch']:.1f} {samples} a batch"
             for name, part in (("training", training), ("evaluation", evaluation))
         ),
     ]
@@ -43,14 +50,15 @@ def heading(report: Report) -> list[str]:
 
 def results_table(report: Report) -> Table:
     """Compare speed and memory of the ways that were measured."""
-    others = {NAIVE: "the published way", BF16: "in bf16"}
+    paired = samples_of(report) == "pairs"
+    others = {NAIVE: "separate passes" if paired else "the published way", BF16: "in bf16"}
     others = {name: title for name, title in others.items() if name in report}
     table = Table()
     columns = [column for title in others.values() for column in (title, "ratio")]
     for name in ("", "ours", *columns):
         table.add_column(name, justify="right" if name else "left")
     formats: dict[str, tuple[str, Callable[[float], str]]] = {
-        "samples_per_second": ("samples/s", "{:.3g}".format),
+        "samples_per_second": ("pairs/s" if paired else "samples/s", "{:.3g}".format),
         "seconds_per_step": ("seconds a step", "{:.3g}".format),
         "cpu_seconds_per_step": ("CPU seconds a step", "{:.3g}".format),
         "model_flop_utilisation": ("of the matrix-product peak", "{:.1%}".format),

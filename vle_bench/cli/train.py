@@ -215,7 +215,7 @@ Naive = Annotated[
     typer.Option(
         "--naive",
         help="run each step also as the published programs do: image once a choice, padded "
-        "texts, eager attention",
+        "texts, eager attention; pre-training: a pass for each objective",
     ),
 ]
 AsJson = Annotated[

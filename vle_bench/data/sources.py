@@ -296,6 +296,7 @@ SOURCES: dict[str, Source] = {
         options=("--classes", "--label-map", "--leave-out"),
         image_size=(500, 375),
         questions_per_image=(50,),
+        num_answers=1600,
     ),
     "shapes-captions": Source(
         title="shapes-captions",
@@ -307,6 +308,7 @@ SOURCES: dict[str, Source] = {
         made=True,
         image_size=(240, 260),
         questions_per_image=(23,),
+        num_answers=9,
     ),
     # Karpathy's test splits, 1,000 and 5,000 images; published figures only.
     "flickr30k": Source("Flickr30K", "retrieval", published=("test",), metrics=_RECALL),

@@ -11,11 +11,11 @@ from accelerate.state import AcceleratorState
 from tests.miniature.pairs import write_captions
 from vle_bench.bench import bench
 from vle_bench.bench.bench import enough_memory, in_turn, run_bench
-from vle_bench.bench.flops import forward_flops
+from vle_bench.bench.flops import forward_flops, training_flops
 from vle_bench.bench.measured import BF16, NAIVE, OURS, Measured, Timing
 from vle_bench.bench.published_way import published_way
 from vle_bench.bench.setup import config_of, with_synthetic_data
-from vle_bench.bench.table import disturbance, explained, loading_line, results_table
+from vle_bench.bench.table import disturbance, explained, heading, loading_line, results_table
 from vle_bench.bench.time_shares import PARTS, Marks, watched
 from vle_bench.cli.app import main
 from vle_bench.data.prepare.captions import prepare as prepare_captions
@@ -209,6 +209,21 @@ def test_some_of_the_objectives_of_pretraining(tmp_path):
     recipe = load_recipe("pretrain/vle-tiny", [*SMALL, *data, "model.objectives={mlm: 1}"])
     report = run_bench(recipe, 1, 8)
     assert report["evaluation"]["samples_per_second"] > 0
+
+
+def test_synthetic_pairs_stand_for_mixed_data(capsys):
+    """Beside a pass for each objective; every pair has its own picture, as in a plain shuffle."""
+    mix = "data.mix=[{root: data/captions, weight: 2}]"
+    recipe = load_recipe("pretrain/vle-tiny", [*SMALL, mix])
+    report = run_bench(recipe, 1, 8, synthetic="asked for", naive=True)
+    assert report["data"] == "synthetic" and report["training"]["texts_per_image"] == 1
+    assert report["naive"]["training"]["ratio"] > 0
+    heads = " ".join(heading(report))
+    assert "steps of 8 pairs in micro-batches of 4" in heads and "questions" not in heads
+    table = results_table(report)
+    assert [column.header for column in table.columns][2] == "separate passes"
+    assert "training, pairs/s" in list(table.columns[0].cells)
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
@@ -425,7 +440,7 @@ def test_measured_counts_real_tokens_images_and_the_flops_of_the_first_micro_bat
     model, batch = tiny(VLEForVCRQ2A, DEBERTA), choices()
     flops = forward_flops(model, batch)
     done = Measured({})
-    done.add(model, [{"ids": [1, 2, 3], "inputs": batch}] * 2, seconds=0.5, passes=3)
+    done.add(model, [{"ids": [1, 2, 3], "inputs": batch}] * 2, seconds=0.5, count=training_flops)
     assert (done.samples, done.images, done.texts, done.counted) == (6, 4, 24, 3)
     assert done.tokens == 2 * int(batch["attention_mask"].sum())
     assert done.flops == 3 * flops > 0

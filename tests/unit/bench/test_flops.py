@@ -4,9 +4,16 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from vle_bench.bench.flops import BACKWARD, forward_flops
+from vle_bench.bench.flops import BACKWARD, forward_flops, training_flops
 from vle_bench.bench.published_way import published_way
-from vle_bench.models import SIZES, VLEConfig, VLEForVCRQ2A, VLEForVCRSecondStage, VLEForVQA
+from vle_bench.models import (
+    SIZES,
+    VLEConfig,
+    VLEForPreTraining,
+    VLEForVCRQ2A,
+    VLEForVCRSecondStage,
+    VLEForVQA,
+)
 
 DEBERTA = {
     "model_type": "deberta-v2",
@@ -162,3 +169,29 @@ def test_the_published_way_computes_twice_as_much_at_base_size():
     with published_way(model, 80, 0):
         published = forward_flops(model, inputs)
     assert published / ours > 2.05
+
+
+def test_a_search_without_gradients_counts_once():
+    """The fusion of two candidates for one text, as torch counts a whole step."""
+    own = config()
+    own.objectives = {"itm": 1}
+    model = VLEForPreTraining(own).train()
+    model.vle.vision_model.config._attn_implementation = "eager"
+    plain = {
+        "input_ids": torch.full((3, 3), 5),
+        "attention_mask": torch.ones(3, 3, dtype=torch.long),
+        "pixel_values": torch.randn(3, 3, 8, 8),
+        "image_index": torch.arange(3),
+        "itm_images": torch.tensor([1, 1, 2]),
+    }
+    inputs = plain | {
+        "itm_hard_texts": torch.tensor([0]),
+        "itm_candidates": torch.tensor([[1, 2]]),
+    }
+    search = forward_flops(model, inputs) - forward_flops(model, plain)
+    assert search == 2 * (FUSION + 2 * 16 * 2)
+    assert training_flops(model, inputs) == (1 + BACKWARD) * forward_flops(model, plain) + search
+    counter = FlopCounterMode(display=False)
+    with counter:
+        model(**inputs).loss.backward()
+    assert training_flops(model, inputs) == pytest.approx(counter.get_total_flops(), rel=0.05)

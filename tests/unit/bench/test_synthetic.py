@@ -110,3 +110,32 @@ def test_images_have_no_more_questions_than_stand_together(tmp_path):
     assert list(image_counts("vqav2", 11, 2)) == [2, 2, 1, 2, 2, 2] and list(
         image_counts("vqav2", 7)
     ) == [5, 2]
+
+
+@pytest.mark.parametrize("source", ["captions", "visual-genome", "shapes-captions"])
+def test_pairs_have_objects_where_the_source_has_classes(tmp_path, source):
+    write_synthetic(tmp_path, source, {"train": 30, "val": 60}, seed=0, together={"train": 1})
+    task = load_task("pretrain")
+    data = task.open(tmp_path)
+    train = data.questions("train")
+    classes = {"captions": 0, "visual-genome": 1600, "shapes-captions": 9}[source]
+    assert len(data.labels) == classes and len(set(train["image_row"])) == 30
+    counts = data.manifest.splits["train"]
+    assert counts["images"] == 30
+    assert counts["phrases"] == counts["with_objects"] == (30 if classes else 0)
+    width, height = SOURCES[source].image_size
+    for row in train:
+        assert (row["box"] is not None) == bool(row["object_classes"]) == bool(classes)
+        for (x1, y1, x2, y2), label in zip(row["object_boxes"], row["object_classes"], strict=True):
+            assert 0 <= x1 < x2 <= width and 0 <= y1 < y2 <= height and 0 <= label < classes
+    lengths = [len(text.split()) for text in train["caption"]]
+    assert 3 <= min(lengths) and max(lengths) <= 40 and 8 < np.mean(lengths) < 13
+    objectives = {"mlm": 1, "itm": 1, **({"mpc": 1, "pbc": 1} if classes else {})}
+    inputs = {"max_text_length": 40, "objectives": objectives, "itm_candidates": 3}
+    task.check(data, "val", inputs)
+    processor = VLEProcessor.from_parts(task.tokenizer(data, "train", 1000), 32, 16)
+    reading = Reading(train, data.images, processor, inputs, data.labels)
+    batch = task.collator(reading)(np.arange(30))
+    assert batch["inputs"]["mlm_words"].shape[0] == 30
+    if classes:
+        assert len(batch["inputs"]["mpc_labels"]) == len(batch["inputs"]["pbc_texts"]) == 30

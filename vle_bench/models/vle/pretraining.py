@@ -34,6 +34,9 @@ class VLEForPreTraining(VLEPreTrainedModel):
     PBC, and one over the painted images MPC; the text encoder reads plain and masked texts once.
     """
 
+    # inputs of a search that gets no gradients
+    untrained_inputs = ("itm_hard_texts", "itm_candidates")
+
     def __init__(self, config: VLEConfig) -> None:
         super().__init__(config)
         self.vle = VLEModel(config)
