@@ -50,7 +50,7 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-# First bytes of files that are taken for text → what they are, and the way out. UTF-32 is before
+# First bytes of files that are taken for text → their format, and the way out. UTF-32 is before
 # UTF-16, whose mark it begins with.
 _CONVERT = "begins with the byte order mark of {0}; `iconv -f {0} -t UTF-8` converts it"
 _OTHER_FORMATS = {

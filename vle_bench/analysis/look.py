@@ -273,7 +273,7 @@ def example(look: Look, index: int, collators: list[Collate], count: int) -> one
 
 
 def own_boxes(row: Row) -> Row:
-    """The boxes that come with an example, not with its picture."""
+    """Return the boxes that come with an example, not with its picture."""
     if "object_boxes" in row:
         return {"boxes": look_pairs.boxes(row)}
     return {"boxes": row["boxes"]} if "boxes" in row else {}

@@ -28,12 +28,12 @@ MEASURED = 100_000  # pairs that charts and counts are drawn of, at most
 
 
 def heading(row: Row) -> str:
-    """The text."""
+    """Return the text."""
     return str(row["caption"])
 
 
 def about(row: Row) -> str:
-    """The id of the picture, and how many objects may be painted over."""
+    """Return the id of the picture, and how many objects may be painted over."""
     objects = len(row["object_classes"] or [])
     return f"picture {row['image_id']}" + (
         f", {objects} object{'s' * (objects > 1)}" if objects else ""
@@ -41,12 +41,12 @@ def about(row: Row) -> str:
 
 
 def boxes(row: Row) -> list[list[float]]:
-    """The box of the phrase, if there is one, and those of the objects."""
+    """Return the box of the phrase, if there is one, and those of the objects."""
     return [*([row["box"]] if row["box"] else []), *(row["object_boxes"] or [])]
 
 
 def names(row: Row, labels: list[str]) -> list[str]:
-    """What the page calls these boxes."""
+    """Return the names of these boxes on the page."""
     classes = [labels[number] for number in row["object_classes"] or []]
     return [*([PHRASE] if row["box"] else []), *classes]
 
@@ -57,7 +57,7 @@ def pairs_of(collate: Collate) -> PairCollator:
 
 
 def painted(row: Row, collate: PairCollator) -> tuple[int, NDArray[np.bool_]] | None:
-    """The object that the collator paints over and its patches (P,); None: none."""
+    """Return the object that the collator paints over and its patches (P,); None: none."""
     if "mpc" not in collate.objectives:
         return None
     rows = {name: [value] for name, value in row.items()}
@@ -65,7 +65,7 @@ def painted(row: Row, collate: PairCollator) -> tuple[int, NDArray[np.bool_]] | 
 
 
 def tagged(row: Row, collate: Collate | None) -> list[list[int]]:
-    """The boxes that a model is asked about: the phrase's, and the painted object's."""
+    """Return the boxes that a model is asked about: the phrase's, and the painted object's."""
     phrase = [0] if row["box"] else []
     if collate is None:
         return [phrase]
@@ -75,12 +75,12 @@ def tagged(row: Row, collate: Collate | None) -> list[list[int]]:
 
 
 def said(row: Row) -> list[tuple[str, str, bool]]:
-    """Texts beside the heading: none."""
+    """Return texts beside the heading: none."""
     return []
 
 
 def titles(task: Task | None, inputs: Tensors) -> list[tuple[str, bool]]:
-    """The title of each text of a pair."""
+    """Return the title of each text of a pair."""
     whole = [("the text", False)]
     if "mlm_input_ids" not in inputs:
         return whole
@@ -88,14 +88,14 @@ def titles(task: Task | None, inputs: Tensors) -> list[tuple[str, bool]]:
 
 
 def limits(inputs: Tensors) -> list[int]:
-    """For each text the one that is as long and has every word."""
+    """Return for each text the one of the same length that has every word."""
     return [1, 1] if "mlm_input_ids" in inputs else [0]
 
 
 def targets(
     row: Row, labels: list[str], task: Task | None = None, inputs: Tensors | None = None
 ) -> list[tuple[str, str]]:
-    """What each objective asks for, as evaluation draws it."""
+    """Return the target of each objective, as evaluation draws it."""
     if inputs is None:
         return []
     asked = []
@@ -116,7 +116,7 @@ def targets(
 
 
 def matches(inputs: Tensors) -> bool:
-    """Whether the one text of these inputs sees its own picture in ITM."""
+    """Tell whether the one text of these inputs sees its own picture in ITM."""
     return bool(inputs["itm_images"][0] == inputs["image_index"][0])
 
 
@@ -126,7 +126,7 @@ def problems(row: Row) -> list[str]:
 
 
 def lengths(rows: list[Row], limited: Collate, unlimited: Collate) -> list[list[TypedTokens]]:
-    """The tokens of each text of these rows, as the model gets them and without a limit."""
+    """Return the tokens of each text of these rows, as the model gets them and without a limit."""
     texts = [row["caption"] for row in rows]
     return [
         token_rows({name: torch.tensor(ids) for name, ids in encoded.items()})
@@ -141,7 +141,7 @@ def sampled(questions: Dataset) -> Dataset:
 
 
 def charts(questions: Dataset, images: Dataset, rows: Sequence[int]) -> list[tuple[str, Markup]]:
-    """Histograms of the split.
+    """Return histograms of the split.
 
     Args:
         rows: rows of the images that the split has.
@@ -158,12 +158,12 @@ def charts(questions: Dataset, images: Dataset, rows: Sequence[int]) -> list[tup
 
 
 def tables(questions: Dataset, images: Dataset, rows: Sequence[int]) -> list[Grid]:
-    """The most frequent texts."""
+    """Return the most frequent texts."""
     return [count_grid("most frequent text", "texts", sampled(questions)["caption"][:])]
 
 
 def marked(row: Row, collate: Collate, inputs: Tensors, labels: list[str]) -> list[Object]:
-    """The patches of the phrase, and those of the object that is painted over.
+    """Return the patches of the phrase, and those of the object that is painted over.
 
     Args:
         inputs: tensors of this pair alone.
@@ -187,7 +187,7 @@ def marked(row: Row, collate: Collate, inputs: Tensors, labels: list[str]) -> li
 
 
 def painted_picture(inputs: Tensors, processor: VLEProcessor) -> Image.Image | None:
-    """The picture with its object painted over, as MPC gets it; None: it has no object."""
+    """Return the picture with its object painted over, as MPC gets it; None: it has no object."""
     if "mpc_labels" not in inputs or inputs["mpc_labels"][0] == IGNORED:
         return None
     assert processor.patch_size
@@ -204,7 +204,8 @@ def views(
     labels: list[str],
     longest: int,
 ) -> list[tuple[str, Picture]]:
-    """What MPC and ITM see of a pair in an evaluation, and MPC in the first epochs.
+    """Return the pictures of a pair for MPC and ITM in an evaluation, and for MPC in the first
+    epochs.
 
     Args:
         inputs: tensors of this pair alone, as evaluation draws them.

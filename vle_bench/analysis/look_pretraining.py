@@ -1,4 +1,4 @@
-"""What pre-training makes of a split as a whole: phrases and objects in view, ITM's strangers."""
+"""Count phrases and objects in view of a whole split, and show the strangers of ITM."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from vle_bench.models.vle.processing import VLEProcessor
 from vle_bench.recipe.values import batch_layout
 from vle_bench.training.feed import Feed, epoch_batches
 
-MEASURED = 2_000  # pairs whose boxes are compared with what the model sees, at most
+MEASURED = 2_000  # pairs whose boxes are compared with the visible part, at most
 SHOWN = 8  # texts with a stranger
 # Objective → the count in the manifest, and what it counts.
 COUNTED = {"pbc": ("phrases", "a phrase with a box"), "mpc": ("with_objects", "objects")}
@@ -37,7 +37,7 @@ class Stranger:
 
 
 def facts(data: PreparedData, split: str, questions: Dataset, feed: Feed | None) -> list[Fact]:
-    """How many pairs MPC and PBC can be asked about, and what the data are mixed with."""
+    """Count the pairs with data for MPC and PBC, and name the data that are mixed in."""
     parts = [data.manifest.splits[name] for name in tables(split, set(data.manifest.splits))]
     hidden, measured = out_of_view(data, questions, None if feed is None else feed.processor)
     found = []

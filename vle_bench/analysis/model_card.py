@@ -271,7 +271,7 @@ def training_lines(training: Row, digest: str) -> list[str]:
 
 
 def data_of(record: Record) -> str:
-    """Return a dataset's title; of one's own data their name, with the hash if it is ambiguous."""
+    """Return a dataset's title, or the name of users' own data with the hash if ambiguous."""
     source = record.data["source"]
     if "name" in record.data:
         return record.other_data or record.data_name

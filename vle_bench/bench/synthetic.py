@@ -36,7 +36,7 @@ VQA_WORDS = (6, 12)
 VCR_QUESTION_WORDS = (5, 9)
 Q2A_TOKENS = (28, 20, 60)  # median, fewest, most
 RATIONALE_WORDS = (18, 8, 45)
-# Of one's own multiple-choice questions: four on average, of a few words
+# Of users' own multiple-choice questions: four on average, of a few words
 NUMBER_OF_CHOICES = (3, 5)
 CHOICE_WORDS = (4, 1, 12)
 # Of pre-training: captions have ten words or so, and the longest of a batch of 64 about twice that.
@@ -70,7 +70,7 @@ def write_synthetic(
         together: for some tables, the most questions of an image that stay together in a batch. The
             images have no more questions than that: in real data two groups of a batch never share
             an image, and among a few hundred synthetic questions they would.
-        choices: of one's own data, multiple-choice questions instead of open ones.
+        choices: of users' own data, multiple-choice questions instead of open ones.
     """
     folder.mkdir(parents=True, exist_ok=True)
     image_schema, schema, make_question = shapes(source, choices)

@@ -105,7 +105,7 @@ class QuestionCollator:
         return images, image_index
 
     def _images(self, rows: NDArray[np.int64]) -> list[Image.Image] | Transformed:
-        """Return the pictures of rows (N,) of `images`, in whichever form costs least."""
+        """Return the pictures of rows (N,) of `images`, in the form that costs least."""
         return self.pixels.read(rows) if self.pixels else decoded(self.images[rows.tolist()])
 
     def _pictures(self, rows: NDArray[np.int64]) -> list[Image.Image]:

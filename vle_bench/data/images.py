@@ -48,9 +48,7 @@ def decode_picture(content: bytes, name: str) -> Image.Image:
             image = Image.open(io.BytesIO(content))
             if image.format == "PNG":  # the one format with checksums; decoding passes them over
                 Image.open(io.BytesIO(content)).verify()
-            if _of_exif(
-                caught
-            ):  # Pillow looks into it for the resolution, and keeps what it has read
+            if _of_exif(caught):  # Pillow reads the resolution from it, and keeps the content
                 _say_damaged(name)
     except UnidentifiedImageError as error:
         raise ValueError(
@@ -126,7 +124,7 @@ def upright_rgb(image: Image.Image, name: str) -> Image.Image:
             image = Image.fromarray(
                 _eight_bit(np.asarray(image))
             )  # Pillow itself would clip at 255
-        image.load()  # convert() would copy what is RGB already
+        image.load()  # convert() would copy a picture that is RGB already
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Palette images with Transparency")
             return image if image.mode == "RGB" else image.convert("RGB")

@@ -110,7 +110,7 @@ class PairCollator:
         return encoded
 
     def pictures(self, image_rows: NDArray[np.int64]) -> object:
-        """Return the pictures of rows (N,) of `images`, in whichever form costs least."""
+        """Return the pictures of rows (N,) of `images`, in the form that costs least."""
         if self.pixels is not None:
             return self.pixels.read(image_rows)
         return decoded(self.images[image_rows.tolist()])

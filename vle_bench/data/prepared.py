@@ -75,7 +75,7 @@ class Manifest:
 
     @property
     def identity(self) -> dict[str, str]:
-        """Return `source`, `manifest_hash` and, for one's own data, `name`."""
+        """Return `source`, `manifest_hash` and, for users' own data, `name`."""
         name = {} if self.name is None else {"name": self.name}
         return {"source": self.source, **name, "manifest_hash": self.hash}
 
@@ -165,7 +165,7 @@ class PreparedData:
 
 
 def picture_id(content: bytes) -> int:
-    """Return the id of a picture of one's own: the first 63 bits of the SHA-256 of its bytes."""
+    """Return the id of a picture of users' own data: 63 bits of the SHA-256 of its bytes."""
     return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 1
 
 

@@ -1,4 +1,4 @@
-"""Texts in which `[0]` stands for the first object of a question: one's own form of VCR's records.
+"""Texts in which `[0]` stands for the first object of a question, as users' own data have it.
 
 `What is [0] doing?` names one object, `Why do [0,1] smile?` two.
 """

@@ -81,7 +81,7 @@ def as_in_its_file(tokenizer: PreTrainedTokenizerBase, **hub: Any) -> PreTrained
         file = cached_file(
             tokenizer.name_or_path, _FILE, **{"local_files_only": True, **hub}, **_NONE_IF_MISSING
         )
-    except OSError:  # a folder that has gone
+    except OSError:  # a folder that was removed
         file = None
     if file is not None:
         saved = Tokenizer.from_file(file)

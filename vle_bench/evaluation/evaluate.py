@@ -120,7 +120,7 @@ def load(request: Request, accelerator: Accelerator, *, labelled: bool) -> Loade
     described = described.with_facts(of_answers)
     if not isinstance(processor, Asking):
         task.check(data, split, described.input_settings)
-    # Before the model is read: a run that goes on may replace its best/ at any time.
+    # Before the model is read: a run in progress may replace its best/ at any time.
     sha256 = published_checkpoint.weights_sha256(folder)
     files_sha256 = pretrained.files_sha256(folder)
     model = other_models.load_model(folder, family, training, task.architecture, processor, labels)

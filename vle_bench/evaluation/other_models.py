@@ -41,7 +41,7 @@ def family_of(folder: Path, asked: str | None) -> str:
     own, classes = recognised(folder)
     is_named = f"{folder / 'config.json'}: architectures: {', '.join(classes) or 'none'}"
     if own is None and asked in (None, VLE):
-        return VLE  # its own checks say what is wrong
+        return VLE  # its own checks name the problem
     if own is None:
         raise RequestError(
             f"{is_named}: not a class that --model {asked} scores: {expected(asked)}"

@@ -86,7 +86,7 @@ class Record(Group):
     # revision, of the hub, and `asked`, the settings that were not those of its folder. External:
     # name, predictions_sha256, and as far as they are told parameters, pretraining and source.
     model: JsonObject
-    data: dict[str, str]  # source, manifest_hash; name of one's own data; metric
+    data: dict[str, str]  # source, manifest_hash; name of users' own data; metric
     # The same of the data that the model was trained on; empty if they are not known
     training_data: dict[str, str] = {}
     # Resolved; two joined runs of different precision have both. None: not known.
@@ -262,7 +262,7 @@ class Progress(Group):
 
 
 class Inputs(Group):
-    """How texts become tensors. The tasks have further keys of their own."""
+    """The settings that turn texts into tensors. The tasks have further keys of their own."""
 
     model_config = ConfigDict(extra="allow")
 

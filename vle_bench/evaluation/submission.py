@@ -224,7 +224,7 @@ def check_vcr_submission(path: Path, annotations: Path) -> Findings:
     findings = Findings()
     try:
         scores = read_leaderboard(path, text)
-    except RequestError as error:  # the file could be read, so what is wrong is its content
+    except RequestError as error:  # the file could be read, so the problem is its content
         findings.problems.append(str(error).removeprefix(f"{path}: "))
         return findings
     findings.count = len(scores)

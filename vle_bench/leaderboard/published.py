@@ -93,11 +93,11 @@ class Remark(Group):
 
 
 class Weights(Group):
-    """Whether the weights of a published row can be had, and what scores them here.
+    """The status of a published row's weights, and the command that scores them here.
 
     Args:
-        status: `not public`; `public`, but not in transformers; `live`.
-        text: what there is instead, or where they are.
+        status: `not public`; `public`, but not in transformers; `live`. text: a substitute, or
+            their place.
         measure: the command that scores them here; for live ones only.
     """
 
@@ -311,7 +311,7 @@ def error_lines(error: ErrorDetails, values: Values) -> list[str]:
     location = [part for part in parts if part not in UNION]
     given = error["input"]
     if parts[-1:] == UNION[1:]:
-        # for a group, the problem of the other branch says what is wrong
+        # for a group, the error of the other branch names the problem
         if isinstance(given, dict):
             return []
         expected = "'unknown', or a group with image_text_pairs, or null"

@@ -1,4 +1,4 @@
-"""Where a record stands among the published and measured scores of its split."""
+"""The place of a record among the published and measured scores of its split."""
 
 from collections.abc import Iterable
 from decimal import Decimal

@@ -35,7 +35,7 @@ FULL_WEIGHT = 0.3  # mmpretrain: the share of the annotators that makes an answe
 
 @dataclass(frozen=True)
 class Rules:
-    """How a program compares a prediction with the annotators' answers; the official by default.
+    """A program's comparison of a prediction with the annotators' answers; the official by default.
 
     The order of the fields is the order in which the official rules are replaced.
 

@@ -88,7 +88,7 @@ class TrainableModel(Predictor, Protocol):
 
 @dataclass(frozen=True)
 class Way:
-    """How a model is asked.
+    """The way in which a model is asked.
 
     Args:
         protocol: one of its family's.

@@ -197,7 +197,7 @@ def read(folder: Path, way: Way) -> GenerativeAsking:
         check_prompt(way.prompt, way.protocol)
     config = read_json(folder / "config.json")
     encodes = is_encoder_decoder(config)
-    # A decoder continues what is last. An encoder such as BART's counts its positions from the
+    # A decoder continues the last tokens. An encoder such as BART's counts its positions from the
     # first token, padding or not.
     processor = read_processor(folder, "right" if encodes else "left")
     chat = bool(getattr(processor, "chat_template", None))

@@ -55,7 +55,7 @@ class MixPart(Group):
     root: str
     """Folder of more pairs that `vle-bench prepare` wrote, or data.root."""
     weight: float = Field(gt=0, le=MOST_TIMES)
-    """How often an epoch sees each of its pairs; of 1.5, half of the pairs twice, drawn anew in
+    """Times that an epoch sees each of its pairs; with 1.5, half of the pairs twice, drawn anew in
     each epoch. Users know it as `--train-data-upsampling-factors` of open_clip."""
 
 
@@ -163,11 +163,11 @@ class ModelGroup(Group):
     config: JsonObject | None = None
     """VLEConfig or ViltConfig values of a model from scratch; null to start from a checkpoint."""
     tokenizer: TokenizerGroup = Field(default_factory=TokenizerGroup)
-    """For a model from scratch; a checkpoint brings its own."""
+    """Tokenizer of a model from scratch; a checkpoint brings its own."""
     image_size: int = Field(384, ge=8, le=2048)
     """Pixels a side; ViLT: of the shorter side, the longer has at most 5/3 of them."""
     resize: Literal["crop", "squash", "published-vcr"] | None = None
-    """How an image becomes a square. `crop` resizes the shorter side and keeps the centre (METER
+    """The way to a square image. `crop` resizes the shorter side and keeps the centre (METER
     and VLE for VQA), `squash` resizes both sides; boxes follow the pixels. `published-vcr` has the
     pixels of crop and the boxes of squash. null is the setting of the checkpoint's processor, and
     squash for a model from scratch."""
@@ -312,11 +312,11 @@ class ExpectGroup(Group):
     metric: str
     split: Split
     value: float = Field(ge=0, le=100)
-    """In percent, as published."""
+    """Score in percent, as published."""
     tolerance: float = Field(ge=0, le=100)
-    """In points."""
+    """Accepted difference in percentage points."""
     source: str
-    """Where the value was read."""
+    """Document that the value was read in."""
 
 
 class Recipe(Group):

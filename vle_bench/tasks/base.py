@@ -245,7 +245,7 @@ def predict_in_batches(task: Task, inference: Inference) -> list[Prediction]:
     loader = load_batches(batches, collate, inference.num_workers, pinned=pinned)
     context = inference.autocast or accelerator.autocast
     # Autocast forgets the 16-bit copies of the weights where its outermost context ends. One around
-    # all batches copies each weight once. FSDP2 must not keep copies of what it gathers.
+    # all batches copies each weight once. FSDP2 must not keep copies of gathered weights.
     outermost = nullcontext() if accelerator.is_fsdp2 else context()
     bar = Bar(f"predict {split}", len(batches), enabled=accelerator.is_main_process)
     with outermost, bar:

@@ -26,7 +26,7 @@ from vle_bench.tasks.base import Collate, Inference, Reading, Settings, Task, pr
 from vle_bench.tasks.predictions import Id, Prediction, Row, Scores, by_id
 
 FUSIONS = 2  # of a pair's text in an evaluation batch, for the number of pairs in one
-# Objective → what a split must have for it: the count in the manifest, and its name in words.
+# Objective → the data that it needs in a split: the count in the manifest, and its name in words.
 NEEDED = {"mpc": ("with_objects", "texts with objects"), "pbc": ("phrases", "phrases with boxes")}
 
 NO_FILE = (

@@ -88,7 +88,7 @@ def refuse_other_family(folder: Path, family: str) -> None:
     """Refuse a checkpoint of another family than the recipe's, or one that is not trained here."""
     own, _ = recognised(folder)
     if own in (None, family):
-        return  # loading says what is wrong with an unknown one
+        return  # loading names the problem of an unknown one
     title = FAMILIES[own].title
     way = (
         f"model.family: {own} fine-tunes it"

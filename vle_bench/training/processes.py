@@ -19,8 +19,8 @@ from vle_bench.errors import RequestError, RunFailed
 
 T = TypeVar("T")
 
-# Launchers pass on what the terminal has sent to every process already, so that one Ctrl-C arrives
-# twice. Nobody presses it twice within this time.
+# Launchers pass on a signal that the terminal has already sent to every process, so one Ctrl-C
+# arrives twice. Nobody presses it twice within this time.
 SECONDS_OF_ONE_SIGNAL = 1.0
 
 

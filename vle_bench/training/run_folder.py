@@ -94,7 +94,7 @@ def refuse_other_recipe(folder: Path, old: JsonObject, new: JsonObject) -> None:
 
     Other changed keys are printed.
     """
-    if new["train"]["per_device_batch_size"] == AUTO:  # the run goes on with its number
+    if new["train"]["per_device_batch_size"] == AUTO:  # the run keeps its number
         kept = {"per_device_batch_size": old["train"]["per_device_batch_size"]}
         new = {**new, "train": {**new["train"], **kept}}
     changed, harmless = changed_keys(old, new)

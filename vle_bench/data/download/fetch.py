@@ -146,7 +146,7 @@ def refusal(url: str, error: urllib.error.HTTPError) -> RunFailed:
 def blocks(response: http.client.HTTPResponse) -> Iterator[bytes]:
     while True:
         try:
-            block = response.read1(BLOCK)  # read() would lose what came just before a break
+            block = response.read1(BLOCK)  # read() would lose the bytes just before a break
         except (OSError, http.client.HTTPException) as error:
             raise Broken(f"broken off ({error})") from error
         if not block:

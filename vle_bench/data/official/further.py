@@ -124,7 +124,7 @@ def other_ids(asked: JsonObject, truth: JsonObject, questions: Path) -> str | No
 
 
 Records = Iterator[tuple[str, Any]]  # name and record of each question of a file
-# A question's record, and whether it has labels → a row; what is wrong with it; or None for a
+# A question's record, and whether it has labels → a row; its problem; or None for a
 # question that the official program does not score
 Row = Callable[[JsonObject, bool], JsonObject | str | None]
 

@@ -46,7 +46,7 @@ class LeaveOut:
         Pictures of a split that is not trained on are kept.
 
         Raises:
-            RequestError: pictures are COCO's, and nobody said which of them are evaluated on.
+            RequestError: pictures are COCO's, and it is not given which of them are evaluated on.
         """
         coco_ids = raw["coco_id"].fill_null(-1).to_numpy()
         coco = int(pc.count_distinct(raw["coco_id"]).as_py())

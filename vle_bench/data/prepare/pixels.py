@@ -17,7 +17,7 @@ from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, read_json
 from vle_bench.progress import Bar
 
-PICTURES = 128  # of a part, the unit in which a killed preparation goes on
+PICTURES = 128  # of a part, the unit in which a killed preparation continues
 DONE, REQUEST = "done-*.json", "request.json"
 
 

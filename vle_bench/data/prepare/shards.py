@@ -43,7 +43,7 @@ class Source:
     )
     more: tuple[
         str, ...
-    ] = ()  # what the rows of a table with further columns are made from; files are named as paths
+    ] = ()  # further input of rows, for tables with more columns; files are named as paths
     stamp: str = ""  # changes when a file does that `more` names
     part: tuple[int, int] | None = None  # offset and size of the image in its file; None: all of it
 
@@ -70,7 +70,7 @@ Rows = Callable[[Shard, list[BadImage], JsonObject], Iterator[JsonObject]]
 
 @dataclass(frozen=True)
 class Table:
-    """How a shard's images become rows of `schema`. Picklable, since processes call it.
+    """Rows of `schema` for a shard's images. Picklable, since processes call it.
 
     `rows(shard, bad, counts)` yields the rows; it raises for an image that cannot be stored or
     adds it to `bad`, and fills `counts`, which are kept with the shard. `takes_over(bad)` returns

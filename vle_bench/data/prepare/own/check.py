@@ -176,7 +176,8 @@ class Checker:
 
     def of_another_kind(self, ours: str, value: object) -> str | None:
         """Say that a value is of another type than the first of its column."""
-        # A cell is text. What is missing the reader of the column says; an empty list has any kind.
+        # A cell is text. The reader of the column reports a missing value; an empty list has any
+        # kind.
         if self.table.cells or value is None or value == [] or ours not in self.kinds:
             return None
         kind, (first, row) = kind_of(value), self.kinds[ours]

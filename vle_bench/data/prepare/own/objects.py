@@ -1,4 +1,4 @@
-"""Objects of one's own multiple-choice questions: names and boxes that the texts tag."""
+"""Objects of users' own multiple-choice questions: names and boxes that the texts tag."""
 
 import math
 from typing import Any

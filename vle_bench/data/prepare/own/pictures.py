@@ -1,4 +1,4 @@
-"""The pictures that rows of one's own data name; each content is stored once."""
+"""The pictures that rows of users' own data name; each content is stored once."""
 
 import hashlib
 import re
@@ -30,7 +30,7 @@ class Pictures:
     store: Path
     paths: dict[int, str] = field(default_factory=dict)
     asked_by: dict[int, str] = field(default_factory=dict)
-    # (folder, path) → image id, or what is wrong with the picture
+    # (folder, path) → image id, or the problem of the picture
     _known: dict[tuple[Path, str], int | str] = field(default_factory=dict)
     _sizes: dict[int, tuple[int, int] | None] = field(default_factory=dict)
 

@@ -61,7 +61,7 @@ from vle_bench.metrics.vqa import OFFICIAL as TEN
 from vle_bench.strict_yaml import validated
 
 SOURCE = "own"
-MEMORY = "dataset"  # what errors call a dataset that Python holds
+MEMORY = "dataset"  # the name of a dataset in memory, for errors
 CHECKS = 4  # to be raised when rows are read in another way
 ROWS_IN_MEMORY = 5_000
 PICTURES = pa.schema([("image_id", pa.int64()), ("path", pa.string()), ("asked_by", pa.string())])

@@ -18,7 +18,7 @@ from vle_bench.data.prepare.own.spec import HUB, SPLITS, DataFiles, find, hub_na
 from vle_bench.errors import RequestError, first_line, plural
 from vle_bench.json_files import Row, parse, reading, short, stream
 
-Numbered = Iterator[tuple[int, Row | str]]  # number from 1, and a row or what is wrong with it
+Numbered = Iterator[tuple[int, Row | str]]  # number from 1, and a row or its problem
 ROWS_AT_A_TIME = 1000
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 OTHER_CUTS = ";\t|,"  # between cells, by other programs and in other countries

@@ -43,9 +43,9 @@ class Columns(Group):
     group: Text | None = "group"
     """Questions of one group stay in one split: a patient, a film, a customer."""
     question_type: Text | None = "question_type"
-    """For the breakdown of scores; without it the first word of the question."""
+    """Groups for the breakdown of scores; without it the first word of the question."""
     answer_type: Text | None = "answer_type"
-    """For the breakdown of scores; without it yes/no, number or other."""
+    """Groups for the breakdown of scores; without it yes/no, number or other."""
 
 
 class Splits(Group):

@@ -44,7 +44,7 @@ def check(given: str, choices: Choices) -> None:
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / (own.spec.name or NAMELESS)
             manifest = prepare_own(own, output, problems)
-            # What is wrong has its own lines below.
+            # Problems have lines of their own below.
             manifest = replace(manifest, left_out=manifest.left_out | {"records": [], "images": []})
             print("\n".join([*examples(output, own.splits[0]), *lines(manifest)]))
     finally:
