@@ -1,4 +1,4 @@
-"""The examples of a split as reports show them, for every task."""
+"""The examples of a split for reports, of every task."""
 
 import io
 from collections.abc import Callable, Sequence

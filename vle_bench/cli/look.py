@@ -1,4 +1,4 @@
-"""The command `look`: a page of what a model gets of its data."""
+"""The command `look`: a page that shows a model's input."""
 
 from dataclasses import dataclass
 from pathlib import Path

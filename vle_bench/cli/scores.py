@@ -1,4 +1,4 @@
-"""Print scores, as commands do."""
+"""Print the scores of a record, and figures of published models."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

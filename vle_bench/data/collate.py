@@ -1,4 +1,4 @@
-"""Rows of prepared data → one batch of tensors, each image in it once."""
+"""Collate rows of prepared data to a batch of tensors that holds each image once."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Runs of the demo, and how their tables are printed and put on a page."""
+"""Runs of the demo, and their tables on the terminal and on a page."""
 
 import json
 import sys

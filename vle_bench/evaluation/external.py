@@ -1,4 +1,4 @@
-"""A record of predictions that another program made: a row of the tables without a checkpoint."""
+"""Make a record of another program's predictions: a row of the tables without a checkpoint."""
 
 import hashlib
 import re

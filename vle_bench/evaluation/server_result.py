@@ -1,4 +1,4 @@
-"""A record of the VQA challenge server's scores: only it has the answers of test-dev."""
+"""Make a record of the VQA challenge server's scores: only it has the answers of test-dev."""
 
 import hashlib
 import time

@@ -1,4 +1,4 @@
-"""Q2AR of two VCR runs."""
+"""Compute Q2AR from the predictions of two VCR runs."""
 
 import sys
 import time

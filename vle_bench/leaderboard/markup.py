@@ -1,4 +1,4 @@
-"""A table as a value, and as Markdown, CSV and LaTeX."""
+"""Tables, and their Markdown, CSV and LaTeX."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Scores of the probes of pre-training, an example each; means and intervals are `bootstrap`'s.
+"""Scores of single examples in the probes of pre-training; `bootstrap` makes means of them.
 
 Shapes: N examples, P patches.
 """

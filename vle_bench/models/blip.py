@@ -1,4 +1,4 @@
-"""BLIP for visual question answering, asked as it was published: ranking, [ENC], 480 pixels.
+"""BLIP for visual question answering, as published: ranked answers, [ENC], 480 pixels.
 
 transformers' own `generate` starts the question with [CLS] in the place of [ENC], reads pictures of
 384 pixels and writes an answer of its own. This module follows salesforce/BLIP

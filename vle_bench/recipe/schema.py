@@ -1,4 +1,4 @@
-"""The recipe: a strict, typed YAML file of what is trained, on what and how. Imports no torch."""
+"""The recipe: a strict, typed YAML file that describes a training. Imports no torch."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 

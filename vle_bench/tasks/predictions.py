@@ -1,4 +1,4 @@
-"""Predictions and scores, as tasks hand them on and as files hold them. Imports no torch."""
+"""Predictions and scores of tasks, in memory and in files. Imports no torch."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence

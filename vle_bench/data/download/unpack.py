@@ -1,4 +1,4 @@
-"""Zip archives unpacked with distrust: nothing outside the folder, no links, no excess bytes."""
+"""Unpack zip archives with distrust: nothing outside the folder, no links, no excess bytes."""
 
 import re
 import shutil

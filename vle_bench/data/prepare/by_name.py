@@ -1,4 +1,4 @@
-"""Datasets of VQA form by name: their official files, and how they are read.
+"""Prepare datasets of VQA form by name, from a layout of their official files.
 
 Sources of the facts: OK-VQA okvqa.allenai.org; VizWiz vizwiz.org/tasks-and-datasets/vqa; TextVQA
 textvqa.org; AdVQA adversarialvqa.org; VQA-Rephrasings facebookresearch.github.io/VQA-Rephrasings;

@@ -1,4 +1,4 @@
-"""The parts that every dataset's preparation shares: its options, and its end."""
+"""The shared parts of every dataset's preparation: its options, and its last step."""
 
 import filecmp
 import shutil

@@ -1,4 +1,4 @@
-"""VCR: where its archives come from, and how its official files are checked and prepared."""
+"""Prepare VCR: find its archives, and check and convert its official files."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""VQA v2: where its files come from, their names, and which images belong to which split."""
+"""Prepare VQA v2: the addresses and names of its files, and the images of each split."""
 
 import hashlib
 from collections import Counter

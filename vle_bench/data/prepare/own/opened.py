@@ -1,4 +1,4 @@
-"""One's own data, opened: what they are, their tables, splits and options."""
+"""Users' own data, opened: their kind, tables, splits and options."""
 
 import sys
 from dataclasses import dataclass, replace

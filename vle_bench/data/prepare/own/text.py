@@ -1,4 +1,4 @@
-"""Texts and ids as cells of a table give them."""
+"""Read texts and ids from the cells of a table."""
 
 import re
 
