@@ -263,7 +263,7 @@ def test_annotations_in_a_folder_of_their_own(own, prepared, tmp_path):
     assert content(tmp_path / "out") == content(prepared)
     shutil.copy(own / "vcr1annots" / "val.jsonl", own)
     with pytest.raises(
-        RequestError, match=r"own/val.jsonl and .*vcr1annots/val.jsonl: which is meant\? Remove one"
+        RequestError, match=r"own/val.jsonl and .*vcr1annots/val.jsonl: both exist; remove one"
     ):
         prepare_vcr(own, tmp_path / "out")
 
