@@ -32,7 +32,7 @@ RESULTS = {
 NOT_THERE = -1.0  # result of a pair without a phrase, or without an object
 IGNORED = -100  # label that does not count, as in torch's cross_entropy
 STRANGERS = 0.5  # share of the texts that see another picture in ITM, as in ViLT's and METER's
-HARD = 0.5  # share of these whose picture the model chooses itself
+HARD = 0.5  # share of these, among captions, whose picture the model chooses itself
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -152,7 +152,8 @@ class PairCollator:
         """Choose the picture of the batch that each text sees in ITM.
 
         A picture that has the same text in this batch is no stranger to it. A text sees its own
-        where there is no stranger.
+        where there is no stranger. The model chooses none for the phrase of a box: "the red cup" is
+        true of many pictures, and these are the ones that a model would choose.
         """
         seen, hard_texts, choices = image_index.copy(), [], []
         captions = np.array(rows["caption"], dtype=object)
@@ -165,7 +166,8 @@ class PairCollator:
             if not len(others):
                 continue
             seen[text] = others[0]
-            if hard and self.candidates > 1 and len(others) > 1:
+            is_caption = rows["box"][text] is None
+            if hard and is_caption and self.candidates > 1 and len(others) > 1:
                 hard_texts.append(text)
                 choices.append(np.resize(others, self.candidates))
         if not hard_texts:

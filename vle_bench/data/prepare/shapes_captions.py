@@ -21,7 +21,7 @@ from vle_bench.data.prepare.shapes_phrases import (
     regions,
     two_people,
 )
-from vle_bench.data.prepare.shapes_scene import Box, Scene, draw, make_scene, thing_box
+from vle_bench.data.prepare.shapes_scene import LEAST, Box, Scene, draw, make_scene, thing_box
 from vle_bench.data.prepare.visual_genome import (
     CAPTIONS,
     IMAGE_DATA,
@@ -37,6 +37,10 @@ PICTURES = 12_000  # of train, unless a number is given
 # Pictures of the probes. Those of `test` have combinations of a colour and a thing that no picture
 # of train or val has.
 PROBED = {"val": 400, "test": 200}
+# People in a picture of train at least, where the probes have five or six: among few people a false
+# caption is false by a single word, and what a model learns there it needs to tell more apart.
+FEWEST = 1
+PHRASES = 5  # of single objects in a picture: as many as captions
 FIRST_ID = {"train": 1, "val": 10_000_001, "test": 20_000_001}  # of Visual Genome's image ids
 FOLDER = "VG_100K"
 PROBES = "probes.json"
@@ -48,15 +52,15 @@ class Picture:
     """A scene with what is said about it.
 
     Args:
-        regions: phrases of single objects with their boxes.
-        pair: a sentence about two people with the frame around both.
+        regions: phrases of some single objects with their boxes.
+        pair: a sentence about two people with the frame around both; None if no two are in line.
     """
 
     image_id: int
     scene: Scene
     captions: list[Caption]
     regions: list[tuple[str, Box]]
-    pair: tuple[str, Box]
+    pair: tuple[str, Box] | None
 
     @property
     def path(self) -> str:
@@ -102,8 +106,9 @@ def picture(seed: int, split: str, number: int) -> Picture:
     """Make the picture `number` of a split."""
     rng = Random(f"shapes-captions/{seed}/{split}/{number}")
     new = split == "test"
-    while True:  # a third of all scenes have no combination that is held out
-        scene = make_scene(rng, f"captions/{seed}/{split}/{number}")
+    least = LEAST if split in PROBED else FEWEST
+    while True:  # a third of the scenes of probes have no combination that is held out
+        scene = make_scene(rng, f"captions/{seed}/{split}/{number}", least)
         held_out = [i for i, person in enumerate(scene.people) if is_held_out(person)]
         if bool(held_out) == new:
             break
@@ -113,9 +118,15 @@ def picture(seed: int, split: str, number: int) -> Picture:
         FIRST_ID[split] + number,
         scene,
         captions(scene, rng, order),
-        regions(scene, rng),
+        some_of(regions(scene, rng), rng),
         two_people(scene, rng),
     )
+
+
+def some_of(phrases: list[tuple[str, Box]], rng: Random) -> list[tuple[str, Box]]:
+    """Choose `PHRASES` of them, in their order."""
+    chosen = sorted(rng.sample(range(len(phrases)), min(PHRASES, len(phrases))))
+    return [phrases[i] for i in chosen]
 
 
 def write_shapes_captions(folder: Path, seed: int, pictures: Mapping[str, int]) -> Path:
@@ -193,7 +204,8 @@ def object_record(one: Picture) -> JsonObject:
 
 def region_record(one: Picture) -> JsonObject:
     regions = []
-    for number, (phrase, box) in enumerate([*one.regions, one.pair]):
+    pair = [one.pair] if one.pair else []
+    for number, (phrase, box) in enumerate([*one.regions, *pair]):
         x, y, width, height = rectangle(box, one.scene)
         regions.append(
             {

@@ -61,19 +61,22 @@ def is_held_out(person: Person) -> bool:
 def captions(scene: Scene, rng: Random, order: list[int]) -> list[Caption]:
     """Describe a scene in five sentences: a thing, two people, a pair of people, a relation.
 
+    Fewer than four people are spoken of again, and what needs two of them is left out.
+
     Args:
-        order: indices of the people in the order in which the sentences speak of them, five or
-            six. The first ones are spoken of first.
+        order: indices of the people in the order in which the sentences speak of them. The first
+            ones are spoken of first.
     """
     names = dict(zip(order, rng.sample(NAMES[:MOST], len(order)), strict=False))
-    first, second, third, *rest = order
-    made = [
-        there_is(scene, first, rng),
-        holding(scene, names, (second,), rng),
-        holding(scene, names, (third,), rng),
-        holding(scene, names, (rest[0], first), rng),
-        beside(scene, names, rng),
-    ]
+    first, second, third, fourth = (order * 4)[:4] if len(order) < 4 else order[:4]
+    made = [there_is(scene, first, rng), holding(scene, names, (second,), rng)]
+    if third != first:
+        made.append(holding(scene, names, (third,), rng))
+    if second != first:
+        one = fourth if fourth != first else second
+        made.append(holding(scene, names, (one, first), rng))
+    if in_line(scene, names):
+        made.append(beside(scene, names, rng))
     return rng.sample(made, len(made))
 
 
@@ -81,10 +84,9 @@ def there_is(scene: Scene, subject: int, rng: Random) -> Caption:
     """Say that a thing is there: "The red cup." """
     person, other = scene.people[subject], another(scene, (subject,), rng)
     words = ("The", person.color, WORDS[person.thing], ".")
-    changes: tuple[tuple[int, Kind, str], ...] = (
-        (1, "color", other.color),
-        (2, "class", WORDS[other.thing]),
-    )
+    changes: tuple[tuple[int, Kind, str], ...] = ()
+    if other:
+        changes = (1, "color", other.color), (2, "class", WORDS[other.thing])
     return Caption(words, (subject,), changes, (2,))
 
 
@@ -97,12 +99,15 @@ def holding(scene: Scene, names: dict[int, str], subjects: tuple[int, ...], rng:
     for number, subject in enumerate(subjects):
         person = scene.people[subject]
         words += ["and", names[subject], "in"] if number else [names[subject], "in"]
-        changes.append((len(words), "color", other.shirt))
+        shirt = len(words)
         words += [person.shirt, "is", "holding", "the"] if not number else [person.shirt, "the"]
-        changes.append((len(words), "color", other.color))
-        nouns.append(len(words) + 1)
-        changes.append((len(words) + 1, "class", WORDS[other.thing]))
+        color = len(words)
         words += [person.color, WORDS[person.thing]]
+        nouns.append(color + 1)
+        if other:
+            changes.append((shirt, "color", other.shirt))
+            changes.append((color, "color", other.color))
+            changes.append((color + 1, "class", WORDS[other.thing]))
     return Caption((*words, "."), subjects, tuple(changes), tuple(nouns))
 
 
@@ -127,9 +132,10 @@ def relation_of(a: Box, b: Box) -> str | None:
     return "above" if a[3] <= b[1] else "below"
 
 
-def another(scene: Scene, but: tuple[int, ...], rng: Random) -> Person:
-    """Draw somebody else of the picture."""
-    return scene.people[rng.choice([i for i in range(len(scene.people)) if i not in but])]
+def another(scene: Scene, but: tuple[int, ...], rng: Random) -> Person | None:
+    """Draw somebody else of the picture, if there is anybody."""
+    others = [i for i in range(len(scene.people)) if i not in but]
+    return scene.people[rng.choice(others)] if others else None
 
 
 def regions(scene: Scene, rng: Random) -> list[tuple[str, Box]]:
@@ -148,10 +154,12 @@ def regions(scene: Scene, rng: Random) -> list[tuple[str, Box]]:
     return made
 
 
-def two_people(scene: Scene, rng: Random) -> tuple[str, Box]:
+def two_people(scene: Scene, rng: Random) -> tuple[str, Box] | None:
     """Say what two people of a row or column hold, with the frame around both."""
     names = dict(enumerate(rng.sample(NAMES[:MOST], len(scene.people))))
-    a, b, _ = rng.choice(in_line(scene, names))
+    if not (pairs := in_line(scene, names)):
+        return None
+    a, b, _ = rng.choice(pairs)
     one, other = scene.people[a].box, scene.people[b].box
     frame = (
         min(one[0], other[0]),

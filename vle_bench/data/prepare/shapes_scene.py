@@ -76,11 +76,11 @@ class Scene:
     looks: str  # seed of what no question asks: skin, hair, wall
 
 
-def make_scene(rng: Random, looks: str) -> Scene:
-    """Draw five or six people and one or two pieces of furniture, each within a cell of its own."""
+def make_scene(rng: Random, looks: str, least: int = LEAST) -> Scene:
+    """Draw `least` to six people and one or two pieces of furniture, each in a cell of its own."""
     width, height = rng.randrange(200, 281), rng.randrange(220, 301)
     cells = rng.sample(range(COLUMNS * ROWS), COLUMNS * ROWS)
-    count = rng.randint(LEAST, MOST)
+    count = rng.randint(least, MOST)
     shirts, things, colors = (
         rng.sample(sorted(values), count) for values in (SHIRTS, WORDS, THINGS)
     )
