@@ -184,6 +184,7 @@ def transfer(name: str) -> Callable[[StudyRecord], float | None]:
 
 
 MEASURES = (
+    Measure("match on strangers", probe("match_stranger")),
     Measure("match on hard negatives", probe("match")),
     Measure("masked noun: picture − grey", gain("noun", "noun_grey")),
     Measure("pointing", probe("pointing")),
@@ -249,7 +250,7 @@ def models_table(records: Sequence[StudyRecord]) -> Table:
             f"{first.device}.",
         ),
     )
-    lead = "Percent; chance is 25, 25 and 6.25 for Q2A, QA2R and Q2AR, 50 for the match."
+    lead = "Percent; chance is 25, 25 and 6.25 for Q2A, QA2R and Q2AR, 50 for both matches."
     return Table("study", "Models", lead, columns, tuple(rows), notes)
 
 

@@ -4,7 +4,7 @@ Shapes: B rows, N pictures, P patches, T tokens.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -121,6 +121,23 @@ def matches(prober: Prober) -> Values:
     return {"match": np.concatenate(hits)}
 
 
+def strangers(prober: Prober) -> Values:
+    """Whether a caption has a higher score with its own picture than with another one."""
+    model = prober.model("VLEForITM")
+    hits: list[NDArray[np.float64]] = []
+    for batch in prober.batches("strangers"):
+        texts = prober.texts([row["caption"] for row in batch.rows])
+        pictures = [prober.picture(row["stranger"], grey=False) for row in batch.rows]
+        other = replace(
+            batch,
+            pixel_values=prober.processor(images=pictures)["pixel_values"],
+            image_index=torch.arange(len(pictures)),
+        )
+        scores = [match_score(model, seen, texts) for seen in (batch, other)]
+        hits.append(probes.preferred(*scores))
+    return {"match_stranger": np.concatenate(hits)}
+
+
 def match_score(
     model: VLEPreTrainedModel, batch: Batch, texts: dict[str, Tensor]
 ) -> NDArray[np.float64]:
@@ -211,12 +228,12 @@ def object_hits(prober: Prober, model: VLEPreTrainedModel, captioned: bool) -> N
     return np.concatenate(hits)
 
 
-# Objective → kind of rows, and the probe that it alone can answer
-BY_OBJECTIVE: dict[str, tuple[str, Callable[[Prober], Values]]] = {
-    "mlm": ("nouns", nouns),
-    "itm": ("matches", matches),
-    "pbc": ("phrases", phrases),
-    "mpc": ("objects", objects),
+# Objective → kinds of rows, each with the probe that this objective alone can answer
+BY_OBJECTIVE: dict[str, dict[str, Callable[[Prober], Values]]] = {
+    "mlm": {"nouns": nouns},
+    "itm": {"strangers": strangers, "matches": matches},
+    "pbc": {"phrases": phrases},
+    "mpc": {"objects": objects},
 }
 
 
@@ -228,8 +245,7 @@ def run_probes(checkpoint: Path, folder: Path, objectives: Sequence[str]) -> dic
         Fractions by the name of the probe, with 95 % intervals over pictures.
     """
     prober, figures = Prober(checkpoint, folder), {}
-    for objective in objectives:
-        kind, run = BY_OBJECTIVE[objective]
+    for kind, run in (probe for name in objectives for probe in BY_OBJECTIVE[name].items()):
         images = in_order(prober.rows[kind])
         for name, values in run(prober).items():
             figures[name] = figure(values, images)

@@ -83,7 +83,7 @@ def test_a_model_leaves_a_record_of_its_trainings_and_probes(models):
             assert [step for step, _ in content["curves"][name]] == [2]
         assert model.is_finished() and model.step() == model.steps == 2 * len(model.trainings)
     probes = json.loads(every.record.read_text(encoding="utf-8"))["probes"]
-    plain = {"match", "noun", "noun_grey", "pointing", "pointing_chance", "iou"}
+    plain = {"match", "match_stranger", "noun", "noun_grey", "pointing", "pointing_chance", "iou"}
     plain |= {"object", "object_no_caption"}
     assert set(probes) == plain | {f"{name}_test" for name in plain}
     assert json.loads(scratch.record.read_text(encoding="utf-8"))["probes"] == {}

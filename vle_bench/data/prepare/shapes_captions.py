@@ -37,9 +37,9 @@ PICTURES = 12_000  # of train, unless a number is given
 # Pictures of the probes. Those of `test` have combinations of a colour and a thing that no picture
 # of train or val has.
 PROBED = {"val": 400, "test": 200}
-# People in a picture of train at least, where the probes have five or six: among few people a false
-# caption is false by a single word, and what a model learns there it needs to tell more apart.
-FEWEST = 1
+# People in a picture at least. Among few people a false caption is false by a single word, and what
+# a model learns there it needs to tell more apart. `test` asks for what is hardest.
+FEWEST = {"train": 1, "val": 1, "test": LEAST}
 PHRASES = 5  # of single objects in a picture: as many as captions
 FIRST_ID = {"train": 1, "val": 10_000_001, "test": 20_000_001}  # of Visual Genome's image ids
 FOLDER = "VG_100K"
@@ -106,9 +106,8 @@ def picture(seed: int, split: str, number: int) -> Picture:
     """Make the picture `number` of a split."""
     rng = Random(f"shapes-captions/{seed}/{split}/{number}")
     new = split == "test"
-    least = LEAST if split in PROBED else FEWEST
-    while True:  # a third of the scenes of probes have no combination that is held out
-        scene = make_scene(rng, f"captions/{seed}/{split}/{number}", least)
+    while True:  # a third of the scenes of six people have no combination that is held out
+        scene = make_scene(rng, f"captions/{seed}/{split}/{number}", FEWEST[split])
         held_out = [i for i, person in enumerate(scene.people) if is_held_out(person)]
         if bool(held_out) == new:
             break
@@ -233,18 +232,35 @@ def rectangle(box: Box, scene: Scene) -> tuple[int, int, int, int]:
     return left, top, right - left, bottom - top
 
 
+def stranger(one: Picture, caption: Caption, others: list[Picture]) -> Picture | None:
+    """Return the first of other pictures that has none of the things which a caption names."""
+    if not caption.nouns:
+        return None
+    named = {things_of(one)[i] for i in caption.people}
+    return next((other for other in others if not named & {*things_of(other)}), None)
+
+
+def things_of(one: Picture) -> list[tuple[str, str]]:
+    """Return colour and class of what each person holds."""
+    return [(person.color, person.thing) for person in one.scene.people]
+
+
 def probes_of(pictures: list[Picture]) -> JsonObject:
     """Return what only one objective can answer, as rows for each kind of probe.
 
+    - `strangers`: a caption that names things, and another picture, which has none of them.
     - `matches`: each caption with each of its false copies, of which one word differs.
     - `nouns`: a caption of one person, and the word in it for the thing.
     - `phrases`: a phrase of a thing, a shirt, or both, with its box.
     - `objects`: the box of one of two things that a caption names, with its class.
     """
-    rows: dict[str, list[JsonObject]] = {"matches": [], "nouns": [], "phrases": [], "objects": []}
-    for one in pictures:
+    kinds = ("strangers", "matches", "nouns", "phrases", "objects")
+    rows: dict[str, list[JsonObject]] = {kind: [] for kind in kinds}
+    for number, one in enumerate(pictures):
         where: JsonObject = {"image": one.path, "image_id": one.image_id}
         for caption in one.captions:
+            if other := stranger(one, caption, pictures[number + 1 :] + pictures[:number]):
+                rows["strangers"].append({**where, "caption": caption.text, "stranger": other.path})
             for change, (_, kind, _) in enumerate(caption.changes):
                 false = caption.negative(change)
                 rows["matches"].append(

@@ -100,13 +100,13 @@ def test_every_sentence_is_true_and_every_changed_one_is_false(pictures):
     assert in_line > len(pictures) / 2
 
 
-def test_train_has_few_people_and_many_and_the_probes_have_many():
+def test_train_and_val_have_few_people_and_many_and_test_has_many():
     people = {
         split: Counter(len(picture(5, split, i).scene.people) for i in range(240))
         for split in SMALL
     }
-    assert set(people["train"]) == set(range(1, 7)) and min(people["train"].values()) > 15
-    assert set(people["val"]) == set(people["test"]) == {5, 6}
+    assert set(people["train"]) == set(people["val"]) == set(range(1, 7))
+    assert min(people["train"].values()) > 15 and set(people["test"]) == {5, 6}
 
 
 @pytest.mark.parametrize(("people", "captions"), [(1, {2}), (2, {3, 4}), (3, {4, 5}), (4, {5})])
@@ -228,7 +228,7 @@ def test_the_files_are_visual_genomes(folder):
                 assert 0 <= y < y + height <= record["height"]
             assert {r["image_id"] for r in described["regions"]} == {record["image_id"]}
         captions = read(folder, split, "captions.json")
-        if split in PROBED:
+        if split == "test":
             assert len(captions) == 5 * count
         assert all((folder / split / caption["image"]).is_file() for caption in captions)
         assert (folder / split / PROBES).is_file() == (split in PROBED)
@@ -254,6 +254,11 @@ def test_the_probes_are_of_their_pictures(folder):
         }
         assert all(is_true(one.scene, row["caption"]) for row in rows["matches"])
         assert not any(is_true(one.scene, row["negative"]) for row in rows["matches"])
+        for row in rows["strangers"]:
+            other = picture(3, "val", int(row["stranger"].split("/")[-1][:-4]) - 10_000_001)
+            assert is_true(one.scene, row["caption"]) and not is_true(other.scene, row["caption"])
+            assert other.image_id != one.image_id
+        assert len(rows["strangers"]) <= sum(bool(c.nouns) for c in one.captions)
         assert len(rows["matches"]) == sum(len(c.changes) for c in one.captions)
         for row in rows["nouns"]:
             assert re.findall(r"\w+", row["caption"]).count(row["noun"]) == 1
