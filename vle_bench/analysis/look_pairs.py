@@ -61,7 +61,9 @@ def painted(row: Row, collate: PairCollator) -> tuple[int, NDArray[np.bool_]] | 
     if "mpc" not in collate.objectives:
         return None
     rows = {name: [value] for name, value in row.items()}
-    return collate.painted_object(rows, 0, collate.generators(rows, "mpc")[0])
+    return collate.painted_object(
+        rows, 0, collate.sizes(rows)[0], collate.generators(rows, "mpc")[0]
+    )
 
 
 def tagged(row: Row, collate: Collate | None) -> list[list[int]]:

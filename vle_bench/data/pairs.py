@@ -181,15 +181,16 @@ class PairCollator:
     def painted(self, rows: JsonObject) -> Arrays:
         """Draw an object to paint over for each pair that has one in view."""
         texts, patches, labels = [], [], []
+        sizes = self.sizes(rows)
         for text, rng in enumerate(self.generators(rows, "mpc")):
-            if (drawn := self.painted_object(rows, text, rng)) is None:
+            if (drawn := self.painted_object(rows, text, sizes[text], rng)) is None:
                 continue
             chosen, touched = drawn
             texts.append(text)
             patches.append(touched)
             labels.append(rows["object_classes"][text][chosen])
         if not texts:  # a batch without objects: every process needs a pass of this objective
-            texts, labels, patches = [0], [IGNORED], [self.first_patch(rows)]
+            texts, labels, patches = [0], [IGNORED], [self.first_patch(sizes[0])]
         return {
             "mpc_texts": np.array(texts),
             "mpc_patches": np.stack(patches),
@@ -197,13 +198,13 @@ class PairCollator:
         }
 
     def painted_object(
-        self, rows: JsonObject, text: int, rng: np.random.Generator
+        self, rows: JsonObject, text: int, size: tuple[int, int], rng: np.random.Generator
     ) -> tuple[int, NDArray[np.bool_]] | None:
         """Draw one of a pair's objects and return it with its patches (P,); None: none in view."""
         boxes = rows["object_boxes"][text]
         if not boxes:
             return None
-        touched, outside = self.processor.box_patches(boxes, self.size(rows, text))
+        touched, outside = self.processor.box_patches(boxes, size)
         if not len(visible := np.flatnonzero(~outside)):
             return None
         chosen = int(visible[rng.integers(len(visible))])
@@ -212,27 +213,27 @@ class PairCollator:
     def phrases(self, rows: JsonObject) -> Arrays:
         """Map the box of each phrase that is in view to patches."""
         texts, patches = [], []
+        sizes = self.sizes(rows)
         for text, box in enumerate(rows["box"]):
             if box is None:
                 continue
-            touched, outside = self.processor.box_patches([box], self.size(rows, text))
+            touched, outside = self.processor.box_patches([box], sizes[text])
             if not outside[0]:
                 texts.append(text)
                 patches.append(touched[0].astype(np.int64))
         if not texts:
-            texts, patches = [0], [np.full(self.first_patch(rows).shape, IGNORED)]
+            texts, patches = [0], [np.full(self.first_patch(sizes[0]).shape, IGNORED)]
         return {"pbc_texts": np.array(texts), "pbc_patches": np.stack(patches)}
 
-    def size(self, rows: JsonObject, text: int) -> tuple[int, int]:
-        """Return width and height of the picture of a text."""
-        picture = self._sizes[int(rows["image_row"][text])]
-        return picture["width"], picture["height"]
+    def sizes(self, rows: JsonObject) -> list[tuple[int, int]]:
+        """Return width and height of the picture of each text."""
+        pictures = self._sizes[list(rows["image_row"])]
+        return list(zip(pictures["width"], pictures["height"], strict=True))
 
-    def first_patch(self, rows: JsonObject) -> NDArray[np.bool_]:
-        """Return a mask (P,) of the first patch, for a stand-in."""
-        mask: NDArray[np.bool_] = self.processor.box_patches([[0, 0, 0, 0]], self.size(rows, 0))[0][
-            0
-        ]
+    def first_patch(self, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """Return a mask (P,) of the first patch of a picture, for a stand-in."""
+        touched, _ = self.processor.box_patches([[0, 0, 0, 0]], size)
+        mask: NDArray[np.bool_] = touched[0]
         return mask
 
     @cached_property

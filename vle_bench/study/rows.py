@@ -9,7 +9,7 @@ from vle_bench.recipe.load import load_recipe
 
 # Batches through the vision encoder in every pre-training: MLM, ITM and PBC share one of the plain
 # pictures, and MPC takes one of the blacked ones.
-PASSES = 2_800
+PASSES = 2_000
 # Of the losses: at equal weights PBC was still at chance after 300 steps (docs/lab-notes.md).
 WEIGHTS = {"mlm": 1, "itm": 1, "pbc": 8, "mpc": 1}
 PRETRAINING = "pretraining"

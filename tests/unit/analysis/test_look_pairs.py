@@ -111,7 +111,7 @@ def test_an_epoch_paints_its_own_objects(data):
 
 @pytest.mark.parametrize("candidates", [3, 1])
 def test_the_strangers_are_those_of_the_first_micro_batch_of_training(data, candidates):
-    mix = f"data.mix=[{{root: {data / 'captions'}, weight: 2}}]"
+    mix = f"data.mix=[{{root: {data / 'captions'}, weight: 50}}]"
     look = opened(RECIPE, [*SMALL, mix, f"model.itm_candidates={candidates}"], data / "genome")
     _, _, batches = next(look.feed.load_steps(accumulation=2, stage_steps=0))
     inputs, ids = batches[0]["inputs"], look.feed.questions["pair_id"][:]
