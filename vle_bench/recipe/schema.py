@@ -180,8 +180,8 @@ class ModelGroup(Group):
     objectives: ObjectivesGroup | None = None
     """Pre-training: the weight of each objective's loss; 0 for one that is left out."""
     itm_candidates: int = Field(4, ge=1, le=1024)
-    """ITM: half of the wrong pictures of captions are hard ones, which the model ranks highest among
-    so many of the batch; 1: all are drawn at random."""
+    """ITM: half of a caption's wrong pictures are hard ones, which the model ranks highest among so
+    many of the batch; 1: all are drawn at random."""
 
     dropout: float | None = Field(None, ge=0, lt=1)
     """ViLT: dropout of embeddings and hidden layers; null for that of the checkpoint's config.json,
