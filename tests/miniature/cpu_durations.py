@@ -62,8 +62,9 @@ class CpuDurations:
         self.processes += getattr(node, "workeroutput", {}).get("cpu_seconds", 0.0)
 
     def pytest_terminal_summary(self, terminalreporter):
-        # execnet waits for its workers after this, so that this process's children are not counted twice.
-        total, tests = self.processes + cpu_seconds(), sum(self.files.values())
+        # Whether execnet has waited for its workers by now is chance: they have told their seconds themselves.
+        own = sum(os.times()[:2]) if self.processes else cpu_seconds()
+        total, tests = self.processes + own, sum(self.files.values())
         write = terminalreporter.write_line
         terminalreporter.section("CPU seconds")
         write(f"{total:8.1f} in all, {total - tests:.1f} of them for imports and collection")
