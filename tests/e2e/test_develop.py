@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -63,9 +64,8 @@ def examples() -> dict[str, str]:
 
 def build(folder: Path) -> None:
     """Copy the package and write the document's files into the copy."""
-    shutil.copytree(
-        ROOT / "vle_bench", folder / "vle_bench", ignore=shutil.ignore_patterns("__pycache__")
-    )
+    # With the compiled modules: Python takes those whose source is the same.
+    shutil.copytree(ROOT / "vle_bench", folder / "vle_bench")
     shutil.copytree(ROOT / "recipes", folder / "recipes")
     for place, text in examples().items():
         name, comma, table = place.partition(", in ")
@@ -122,7 +122,7 @@ def outputs(work: Path) -> dict[str, tuple[int, str]]:
     process = subprocess.run(
         [sys.executable, "-c", SCRIPT.format(commands)],
         cwd=work,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(work), "HF_HUB_OFFLINE": "1"},
+        env={**os.environ, "PYTHONPATH": str(work), "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         encoding="utf-8",
         timeout=300,

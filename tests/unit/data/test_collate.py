@@ -1,6 +1,8 @@
 """Order, augmentation, tokenizer and collation."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -63,10 +65,14 @@ def test_a_broken_image_is_named(content):
 
 
 def test_a_huge_image_is_refused_before_it_is_decoded():
-    content = io.BytesIO()
-    Image.new("1", (40_000, 40_000)).save(content, "PNG")
+    """By its header: there are no such many pixels in the file."""
+    file = io.BytesIO()
+    Image.new("1", (8, 8)).save(file, "PNG")
+    content = file.getvalue()
+    header = content[12:16] + struct.pack(">II", 40_000, 40_000) + content[24:29]
+    content = content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
     with pytest.raises(RequestError, match="bomb.png: .*pixels"):
-        decode(content.getvalue(), "bomb.png")
+        decode(content, "bomb.png")
 
 
 def test_tokenizer(tmp_path):
