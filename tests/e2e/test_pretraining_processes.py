@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.e2e.test_processes import FSDP, launched, losses
+from tests.e2e.test_processes import FSDP, losses
+from tests.miniature.forked import launched
 from tests.miniature.pairs import write_visual_genome
 from vle_bench.data.prepare.leave_out import coco_pictures
 from vle_bench.data.prepare.visual_genome import prepare_visual_genome

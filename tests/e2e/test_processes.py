@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.miniature.blip import write_blip
+from tests.miniature.forked import launched
 from tests.miniature.generative import write_llava
 from tests.miniature.in_process import run
 from tests.miniature.vilt import write_vilt
@@ -38,7 +39,8 @@ RECIPE = [
 ]
 
 
-def launched(processes, *arguments, cwd, program=("-m", "vle_bench"), **environment):
+def by_torchrun(*arguments, cwd, program=("-m", "vle_bench"), **environment):
+    """Run `vle-bench` on two processes, as the launcher starts them."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -46,12 +48,8 @@ def launched(processes, *arguments, cwd, program=("-m", "vle_bench"), **environm
         "HF_HUB_OFFLINE": "1",
         **environment,
     }
-    start = (
-        []
-        if processes == 1
-        # --standalone: on a free port, since other tests launch at the same time.
-        else ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    )
+    # --standalone: on a free port, since other tests launch at the same time.
+    start = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
         [sys.executable, *start, *program, *map(str, arguments)],
         cwd=cwd,
@@ -67,9 +65,7 @@ def launched(processes, *arguments, cwd, program=("-m", "vle_bench"), **environm
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
-    launched(
-        1, "prepare", "easy-vqa", "--output", "data/easy-vqa", "--limit-images", 40, cwd=folder
-    )
+    run("prepare", "easy-vqa", "--output", "data/easy-vqa", "--limit-images", 40, cwd=folder)
     return folder
 
 
@@ -119,8 +115,8 @@ def check_same(run, alone, exact_scores=True):
 
 
 def test_two_processes_with_micro_batches(alone, work):
-    shown = launched(
-        2, "train", *RECIPE, "train.per_device_batch_size=8", "--output-dir", "runs/two", cwd=work
+    shown = by_torchrun(
+        "train", *RECIPE, "train.per_device_batch_size=8", "--output-dir", "runs/two", cwd=work
     )
     assert "batch 64 = 2 processes × 4 micro-batches × 8; 30 steps" in shown and ", DDP" in shown
     assert shown.count("val: best ") == 1  # only the first process speaks
@@ -128,7 +124,7 @@ def test_two_processes_with_micro_batches(alone, work):
 
 
 def test_shards_on_two_processes(alone, work):
-    program = (str(ROOT / "tests" / "miniature" / "fsdp_on_cpu.py"),)
+    program = ROOT / "tests" / "miniature" / "fsdp_on_cpu.py"
     arguments = (
         "train",
         *RECIPE,
@@ -145,7 +141,7 @@ def test_shards_on_two_processes(alone, work):
 @pytest.mark.slow
 def test_shards_with_averaged_weights(work):
     """The average of weights in shards is that of whole ones."""
-    program = (str(ROOT / "tests" / "miniature" / "fsdp_on_cpu.py"),)
+    program = ROOT / "tests" / "miniature" / "fsdp_on_cpu.py"
     arguments = [
         *RECIPE,
         "train.max_steps=4",
@@ -226,7 +222,7 @@ def test_deepspeed_on_two_processes(alone, work):
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
     }
     arguments = ("train", *RECIPE, "train.per_device_batch_size=8", "--output-dir", "runs/zero")
-    shown = launched(2, *arguments, cwd=work, program=program, **zero)
+    shown = by_torchrun(*arguments, cwd=work, program=program, **zero)
     assert ", DeepSpeed" in shown
     check_same(work / "runs" / "zero", alone)
     assert (
@@ -256,20 +252,12 @@ def test_three_processes_score_as_one(alone, work):
     ]
 
 
-def test_hyper_parameters_in_the_configuration_stop_the_run(work):
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "ACCELERATE_MIXED_PRECISION": "bf16",
-        "ACCELERATE_USE_CPU": "true",
-    }
-    command = [sys.executable, "-m", "vle_bench", "train", *RECIPE, "--output-dir", "runs/refused"]
-    done = subprocess.run(
-        command, cwd=work, env=environment, capture_output=True, encoding="utf-8", timeout=300
-    )
-    assert done.returncode == 2 and "accelerate configuration: mixed_precision: bf16" in done.stderr
+def test_hyper_parameters_in_the_configuration_stop_the_run(work, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    _, errors = run("train", *RECIPE, "--output-dir", "runs/refused", cwd=work, code=2)
+    assert "accelerate configuration: mixed_precision: bf16" in errors
     assert (
-        "train.precision belongs in the recipe" in done.stderr
+        "train.precision belongs in the recipe" in errors
         and not (work / "runs" / "refused").exists()
     )
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.miniature.forked import launched
+
 pytestmark = pytest.mark.processes
 ROOT = Path(__file__).parents[2]
 SMALL = [
@@ -30,6 +32,7 @@ def start(*arguments, cwd, output):
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
+        "ACCELERATE_USE_CPU": "true",
         "HF_HUB_OFFLINE": "1",
     }
     command = [sys.executable, "-m", "vle_bench", *map(str, arguments)]
@@ -66,14 +69,16 @@ def without_times(log):
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
-    run("prepare", "easy-vqa", "--output", "data/easy-vqa", "--limit-images", 40, cwd=folder)
+    launched(
+        1, "prepare", "easy-vqa", "--output", "data/easy-vqa", "--limit-images", 40, cwd=folder
+    )
     return folder
 
 
 def test_killed_stopped_and_resumed_with_other_workers(work):
     """0 workers, killed while saving; then 2 workers, stopped by SIGTERM to the whole group; then to the end."""
     none, two = "train.num_workers=0", "train.num_workers=2"
-    run(*SMALL, none, "--output-dir", "whole", cwd=work)
+    launched(1, *SMALL, none, "--output-dir", "whole", cwd=work)
     states = work / "r" / "checkpoints"
     first = start(*SMALL, none, "--output-dir", "r", cwd=work, output="first.txt")
     wait_for(states, ".step-00000006.*.partial", first)
@@ -102,7 +107,8 @@ def test_killed_stopped_and_resumed_with_other_workers(work):
         ).read_bytes()
     assert without_times(work / "r" / "log.jsonl") == without_times(work / "whole" / "log.jsonl")
     assert sorted(p.name for p in states.iterdir()) == ["step-00000014", "step-00000016"]
-    assert "r: this run is finished" in run(*SMALL, two, "--output-dir", "r", "--resume", cwd=work)
+    again = launched(1, *SMALL, two, "--output-dir", "r", "--resume", cwd=work)
+    assert "r: this run is finished" in again
 
 
 def test_a_random_kill_of_two_processes():

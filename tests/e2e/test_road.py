@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.miniature import in_process
+from tests.miniature.forked import launched
 from tests.miniature.vqav2 import write_vqav2
 
 ROOT = Path(__file__).parents[2]
@@ -119,7 +120,7 @@ def test_the_predictions_score_the_same_in_the_official_format(trained, work):
 @pytest.mark.processes
 def test_two_processes_predict_what_one_evaluated(trained, work):
     sent = ("predict", "runs/a/best", "--split", "test", "--output", "sent/test.json")
-    shown = launched(*sent, cwd=work)
+    shown = launched(2, *sent, cwd=work)
     rows = [
         json.loads(line)
         for line in (trained / "predictions" / "vqa.test.jsonl")
@@ -177,34 +178,10 @@ def test_same_seed_same_weights_and_accumulation_changes_nothing(trained, work):
     assert losses[0] == pytest.approx(losses[1], abs=2e-4)
 
 
-def launched(*arguments, cwd):
-    """The command line in two processes, as `accelerate launch` starts it; without GPUs that one needs MPI, hence torchrun."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "ACCELERATE_USE_CPU": "true",
-    }
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",  # on a free port: other tests launch at the same time
-        "--nproc_per_node",
-        "2",
-        "-m",
-        "vle_bench",
-        *arguments,
-    ]
-    done = subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, encoding="utf-8", timeout=300
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.mark.processes
 def test_two_processes_train_and_score_as_one(trained, work):
     launched(
+        2,
         "train",
         "demo/vqa-tiny",
         *SMALL,
@@ -306,13 +283,10 @@ def test_mistakes_get_one_line_and_exit_2(trained, work, arguments, message):
     assert not (work / "runs" / "x").exists() and not (work / "x").exists()
 
 
-def test_a_process_of_its_own_prints_and_ends_as_the_same_command_does_here(trained, work):
-    command = ["evaluate", "runs/a", "--split", "test", "--output"]
-    status, shown, _ = run_alone(*command, "alone/r.json", cwd=work)
-    assert status == 0 and "written: alone/r.json" in shown
-    alone = json.loads((work / "alone" / "r.json").read_text(encoding="utf-8"))
-    first = json.loads((trained / "results" / "vqa.test.json").read_text(encoding="utf-8"))
-    assert alone["metrics"] == first["metrics"]
+def test_a_process_of_its_own_prints_and_ends_as_the_same_command_does_here(work):
+    """Commands without torch; tests/e2e/test_processes.py trains and evaluates in such processes."""
+    right = ("validate", "demo/vqa-tiny")
+    assert run_alone(*right, cwd=work) == (0, run(*right, cwd=work), "")
     status, shown, errors = run_alone("validate", "nowhere", cwd=work)
     assert (status, shown) == (2, "") and errors == run("validate", "nowhere", cwd=work, code=2)
     assert len(errors.splitlines()) == 1
