@@ -29,6 +29,18 @@ RESULTS = {
     "mpc": ("mpc_right", "mpc_loss"),
     "pbc": ("pbc_pointing", "pbc_iou", "pbc_loss"),
 }
+# Objective → figure of the training's log → the results of a pair whose sums it is the quotient of;
+# None: over the pairs that have the first.
+FIGURES: dict[str, dict[str, tuple[str, str | None]]] = {
+    "mlm": {"mlm_loss": ("mlm_loss", None), "mlm_accuracy": ("mlm_right", "mlm_masked")},
+    "itm": {"itm_loss": ("itm_loss", None), "itm_accuracy": ("itm_right", None)},
+    "mpc": {"mpc_loss": ("mpc_loss", None), "mpc_accuracy": ("mpc_right", None)},
+    "pbc": {
+        "pbc_loss": ("pbc_loss", None),
+        "pbc_pointing": ("pbc_pointing", None),
+        "pbc_iou": ("pbc_iou", None),
+    },
+}
 NOT_THERE = -1.0  # result of a pair without a phrase, or without an object
 IGNORED = -100  # label that does not count, as in torch's cross_entropy
 STRANGERS = 0.5  # share of the texts that see another picture in ITM, as in ViLT's and METER's

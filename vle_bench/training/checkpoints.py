@@ -47,8 +47,8 @@ WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 class Progress(TypedDict):
     """The plain values of a training state.
 
-    `losses` are those since the last line of the log, `made_on` the surroundings that the last bits
-    depend on.
+    `losses` are those since the last line of the log, `sums` those of the model's own figures since
+    then (earlier versions had none), `made_on` the surroundings that the last bits depend on.
     """
 
     step: int
@@ -56,6 +56,7 @@ class Progress(TypedDict):
     best: float
     last: float
     losses: list[float]
+    sums: list[float]
     training_seconds: float
     seconds: float
     log_bytes: int
@@ -98,6 +99,7 @@ def save_state(run: "Run") -> None:
         "best": run.best,
         "last": run.last,
         "losses": run.losses,
+        "sums": run.sums,
         "training_seconds": run.training_seconds,
         "seconds": time.monotonic() - run.started,
         "log_bytes": log.stat().st_size if log.is_file() else 0,
@@ -133,6 +135,7 @@ def restore(run: "Run", path: Path) -> None:
     put_back(path, run.accelerator, run.model, run.optimizer, run.schedule, run.average)
     run.step = run.saved_step = progress["step"]
     run.samples, run.losses = progress["samples"], progress["losses"]
+    run.sums = progress.get("sums", [])
     run.log_bytes = progress["log_bytes"]
     run.best, run.last = progress["best"], progress["last"]
     run.training_seconds = progress["training_seconds"]

@@ -197,13 +197,17 @@ def forward_backward(
         weight: of the loss of this micro-batch.
 
     Returns:
-        (), the weighted loss. It holds nothing of the passes.
+        (), the weighted loss; (1 + n,) with the n sums of a model that has figures of its own for
+        the log. It holds nothing of the passes.
     """
     with accelerator.autocast():
-        loss = model(**inputs).loss
-    share: Tensor = loss * weight
+        output = model(**inputs)
+    share: Tensor = output.loss * weight
     accelerator.backward(share * accumulation)
-    return share.detach()
+    sums: Tensor | None = getattr(output, "sums", None)
+    if sums is None:
+        return share.detach()
+    return torch.cat([share.detach()[None], sums.detach().to(share.dtype)])
 
 
 def checkpoint_activations(model: PreTrainedModel) -> None:

@@ -51,6 +51,7 @@ class Run(feed.Feed):
         samples: number of questions trained on.
         started: start by `time.monotonic`, earlier by the time that a resumed run took before.
         losses: of the steps since the last line of the log.
+        sums: since then, of the model's own figures: numerators, then denominators.
         saved_step: step of the newest training state.
         log_bytes: size of log.jsonl when that was saved.
     """
@@ -74,6 +75,7 @@ class Run(feed.Feed):
     training_seconds: float = 0.0
     started: float = field(default_factory=time.monotonic)
     losses: list[float] = field(default_factory=list)
+    sums: list[float] = field(default_factory=list)
     saved_step: int = 0
     log_bytes: int = 0
 

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import torch
 from accelerate.utils import gather_object
+from torch.nn import functional as F
 
 from vle_bench import atomic
 from vle_bench.data.collate import Batch
@@ -29,6 +30,7 @@ from vle_bench.tasks.base import Inference
 from vle_bench.tasks.predictions import Id
 from vle_bench.training import checkpoints, engine, run_folder
 from vle_bench.training.checkpoints import restore, save_state
+from vle_bench.training.own_figures import added, in_words, quotients
 from vle_bench.training.processes import (
     Stop,
     agreement,
@@ -39,7 +41,8 @@ from vle_bench.training.processes import (
 from vle_bench.training.run import Run, announce, build, summary
 from vle_bench.training.run_folder import command_to_resume
 
-# The step, the ids of this process's examples, and (2,) the loss and the norm of the gradients.
+# The step, the ids of this process's examples, and (2 + n,) the loss, the norm of the gradients,
+# and the sums of the model's own figures.
 Unchecked = tuple[int, list[Id], torch.Tensor]
 
 
@@ -194,11 +197,11 @@ def optimizer_step(run: Run, micro_batches: list[Batch], count: int) -> torch.Te
     """Run one optimizer step over a global batch of `count` questions.
 
     Returns:
-        (2,): this process's part of the mean loss, and the norm of all gradients. They stay on the
-        device, so that nobody waits for them.
+        (2 + n,): this process's part of the mean loss, the norm of all gradients, and the n sums of
+        the model's own figures. They stay on the device, so that nobody waits for them.
     """
     accelerator, settings = run.accelerator, run.recipe.train
-    total = torch.zeros((), device=accelerator.device)
+    total = torch.zeros(1, device=accelerator.device)
     # Accelerate counts micro-batches; after --resume on another number of processes its count would
     # go on from a wrong number.
     accelerator.step = 0
@@ -208,7 +211,9 @@ def optimizer_step(run: Run, micro_batches: list[Batch], count: int) -> torch.Te
         weight = len(batch["ids"]) / count * accelerator.num_processes
         # Gradients are added up over processes in the last micro-batch only.
         with accelerator.accumulate(run.model):
-            total += run.forward_backward(run.model_inputs(batch), weight)
+            part = run.forward_backward(run.model_inputs(batch), weight).flatten()
+        # The examples of a stand-in are those of another micro-batch.
+        total = total + part if batch["ids"] else F.pad(total, (0, len(part) - len(total)))
     norm = engine.clip_gradients(accelerator, run.parameters, settings.max_grad_norm)
     run.optimizer.step()
     run.schedule.step()
@@ -217,7 +222,7 @@ def optimizer_step(run: Run, micro_batches: list[Batch], count: int) -> torch.Te
     if run.average is not None:
         run.average.update()
     run.samples += count
-    return torch.stack([total, norm])
+    return torch.cat([total[:1], norm.flatten(), total[1:]])
 
 
 def checked_losses(run: Run, unchecked: list[Unchecked]) -> list[float]:
@@ -228,11 +233,13 @@ def checked_losses(run: Run, unchecked: list[Unchecked]) -> list[float]:
     """
     figures = torch.stack([figures for _, _, figures in unchecked])
     means = run.accelerator.reduce(figures, reduction="mean").tolist()
-    for (step, ids, _), (loss, norm) in zip(unchecked, means, strict=True):
+    for (step, ids, _), (loss, norm, *sums) in zip(unchecked, means, strict=True):
+        if sums:
+            run.sums = added(run.sums, sums, run.accelerator.num_processes)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             diverged(run, step, sorted(gather_object(list(ids))), loss, norm)
     unchecked.clear()
-    return [loss for loss, _ in means]
+    return [loss for loss, *_ in means]
 
 
 def diverged(run: Run, step: int, ids: list[Id], loss: float, norm: float) -> NoReturn:
@@ -273,9 +280,10 @@ def learning_rate(run: Run, step: int) -> float:
 
 
 def log_training(run: Run, epoch: int, samples_per_second: float) -> str:
-    """Log the mean loss since the last line; return a text for the progress bar."""
+    """Log the means since the last line; return a text for the progress bar."""
     loss, rate = math.fsum(run.losses) / len(run.losses), learning_rate(run, run.step)
-    run.losses = []
+    figures = quotients(run.bare_model.figure_names, run.sums) if run.sums else {}
+    run.losses, run.sums = [], []
     write_log(
         run,
         {
@@ -285,9 +293,12 @@ def log_training(run: Run, epoch: int, samples_per_second: float) -> str:
             "lr": rate,
             "samples_per_second": round(samples_per_second, 1),
             "seconds": round(run.training_seconds, 2),
+            **{f"train_{name}": round(value, 6) for name, value in figures.items()},
         },
     )
-    return f"loss {loss:.4f}  lr {rate:.1e}  {samples_per_second:.0f} questions/s"
+    return (
+        f"loss {loss:.4f}  lr {rate:.1e}  {samples_per_second:.0f} questions/s{in_words(figures)}"
+    )
 
 
 def evaluate(run: Run, stop: Stop) -> None:

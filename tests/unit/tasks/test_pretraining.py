@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tests.miniature.pairs import write_captions, write_visual_genome
 from tests.miniature.vqav2 import write_vqav2
 from vle_bench.data.loader import image_batches
 from vle_bench.data.mix import weighted_rows
-from vle_bench.data.pairs import OBJECTIVES
+from vle_bench.data.pairs import FIGURES, NOT_THERE, OBJECTIVES
 from vle_bench.data.prepare import captions
 from vle_bench.data.prepare.leave_out import coco_pictures
 from vle_bench.data.prepare.manifest import AS_USUAL
@@ -26,6 +27,9 @@ from vle_bench.recipe.load import load_recipe
 from vle_bench.recipe.schema import Recipe
 from vle_bench.tasks import load_task
 from vle_bench.tasks.predictions import Prediction, read_predictions
+from vle_bench.tasks.pretraining import probes
+from vle_bench.training.feed import of_recipe
+from vle_bench.training.own_figures import added, in_words, quotients
 from vle_bench.training.train import train
 
 TASK = load_task("pretrain")
@@ -83,6 +87,61 @@ def test_a_run_reports_a_loss_and_a_probe_for_each_objective(run):
     right = sum(one["mlm_right"] for one in predicted)
     assert record.metrics["mlm_accuracy"].value == pytest.approx(right / masked)
     assert all(TASK.wrong(one) is None for one in predicted)
+
+
+def training_lines(folder):
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [entry for entry in map(json.loads, lines) if "split" not in entry]
+
+
+@pytest.mark.usefixtures("fresh_state")
+def test_the_log_has_each_objective_between_evaluations(run, data, tmp_path):
+    """Their losses make up the loss: phrases are of some pairs, and so are objects."""
+    folder, _ = run
+    names = [f"train_{name}" for one in OBJECTIVES for name in FIGURES[one]]
+    lines = training_lines(folder)
+    assert [line["step"] for line in lines] == [2, 4, 6, 8]
+    assert all(set(names) <= set(line) for line in lines)
+    assert all(0 <= line[name] <= 1 for line in lines for name in names if "loss" not in name)
+    weights = {"mlm": 1, "itm": 2, "pbc": 3}
+    chosen = "{" + ", ".join(f"{name}: {weight}" for name, weight in weights.items()) + "}"
+    changed = [f"model.objectives={chosen}", "train.log_every=1", "train.max_steps=1"]
+    phrases = recipe(data, *changed)
+    train(phrases, tmp_path / "run")
+    (line,) = training_lines(tmp_path / "run")
+    assert not any("mpc" in name for name in line)
+    feed = of_recipe(phrases, TASK, TASK.open(data / "genome"))
+    (_, _, batches) = next(feed.load_steps(accumulation=2, stage_steps=0))
+    boxed = sum(int((batch["inputs"]["pbc_patches"][:, 0] >= 0).sum()) for batch in batches)
+    whole = line["train_mlm_loss"] + 2 * line["train_itm_loss"]
+    assert 0 < boxed < 8
+    assert line["loss"] == pytest.approx(whole + 3 * line["train_pbc_loss"] * boxed / 8, abs=1e-5)
+
+
+def test_the_figures_of_the_log_are_those_of_an_evaluation():
+    """The same results of pairs, some without objects or phrases, give the same numbers."""
+    rng = np.random.default_rng(0)
+    logits = torch.tensor(rng.random((20, 10)), dtype=torch.float32)
+    logits[:, 0] = torch.tensor(rng.integers(1, 4, 20))  # masked tokens, and the right ones
+    logits[:, 1] = (logits[:, 0] * torch.rand(20)).floor()
+    logits[:7, 5:7], logits[3:9, 7:] = NOT_THERE, NOT_THERE
+    task = load_task("pretrain")
+    rows = [one.values for one in task.predictions(logits, range(20), [])]
+    metrics, losses = probes(rows, np.arange(20))
+    model = SimpleNamespace(objectives=dict.fromkeys(OBJECTIVES, 1.0))
+    names = VLEForPreTraining.figure_names.fget(model)
+    found = quotients(names, VLEForPreTraining.sums(model, logits).tolist())
+    expected = {name: metric["value"] for name, metric in metrics.items()} | losses
+    assert found == {name: pytest.approx(expected[name], abs=1e-6) for name in names}
+    assert set(found) == set(expected)
+
+
+def test_figures_in_words():
+    sums = added([], [1.0, 2.0, 0.0, 2.0, 4.0, 0.0], processes=2)
+    assert added(sums, [1.0] * 6, 1) == [3.0, 5.0, 1.0, 5.0, 9.0, 1.0]
+    figures = quotients(["mlm_loss", "mlm_accuracy", "pbc_loss"], sums)
+    assert figures == {"mlm_loss": 0.5, "mlm_accuracy": 0.5}
+    assert in_words(figures) == "  mlm 0.500 50 %"
 
 
 @pytest.mark.usefixtures("fresh_state")

@@ -24,10 +24,12 @@ class VLEClassifierOutput(ModelOutput):
     Attributes:
         loss: (), the mean over the batch; None without labels.
         logits: (B, num_labels), or as the head says.
+        sums: of the figures that the training's log has beside the loss; None: of none.
     """
 
     loss: Tensor | None = None
     logits: Tensor | None = None
+    sums: Tensor | None = None
 
 
 def classifier(width: int, num_labels: int) -> nn.Sequential:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vle_bench.data.pairs import NOT_THERE, OBJECTIVES
+from vle_bench.data.pairs import FIGURES, NOT_THERE, OBJECTIVES, RESULTS
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.heads import VLEClassifierOutput, classifier, in_float32
 from vle_bench.models.vle.modeling import VLEModel, check_tensor
@@ -137,9 +137,31 @@ class VLEForPreTraining(VLEPreTrainedModel):
             loss, *columns = getattr(self, name)(pairs, **own)  # (B,) each
             losses.append(weight * loss.sum() / len(loss))
             results += [*columns, absent_where(loss, columns[0])]
+        logits = torch.stack(results, 1).detach()
         return VLEClassifierOutput(
-            loss=torch.stack(losses).sum(), logits=torch.stack(results, 1).detach()
+            loss=torch.stack(losses).sum(), logits=logits, sums=self.sums(logits)
         )
+
+    @property
+    def figure_names(self) -> tuple[str, ...]:
+        """The figures of the training's log that `sums` are of."""
+        return tuple(name for objective in self.objectives for name in FIGURES[objective])
+
+    def sums(self, results: Tensor) -> Tensor:
+        """Return numerators and denominators of `figure_names` over some pairs, (2 · figures,).
+
+        Nobody waits for them: they are divided where a line of the log is written.
+
+        Args:
+            results: (B, columns), as `forward` returns them.
+        """
+        columns = [column for name in self.objectives for column in RESULTS[name]]
+        there = results != NOT_THERE
+        totals = dict(zip(columns, results.masked_fill(~there, 0).sum(0), strict=True))
+        counts = dict(zip(columns, there.sum(0).to(results.dtype), strict=True))
+        figures = [one for name in self.objectives for one in FIGURES[name].values()]
+        over = [counts[top] if bottom is None else totals[bottom] for top, bottom in figures]
+        return torch.stack([totals[top] for top, _ in figures] + over)
 
     def mlm(
         self, pairs: "Pairs", mlm_input_ids: Tensor, mlm_positions: Tensor, mlm_words: Tensor
