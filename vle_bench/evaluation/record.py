@@ -334,6 +334,12 @@ def picked_on(record: Record) -> str:
     return f"The checkpoint was picked on the split {split}; {record.split} had no part in it."
 
 
+def either(marks: Iterable[bool | None]) -> bool | None:
+    """Return whether one of the marks is true; None where none is and one is not known."""
+    distinct = set(marks)
+    return True if True in distinct else None if None in distinct else False
+
+
 def load_record(path: Path) -> Record:
     """Read a record of this schema version or an earlier one.
 

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from vle_bench import atomic
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.published_checkpoint import read_training
-from vle_bench.evaluation.record import SCHEMA_VERSION, Record, load_record
+from vle_bench.evaluation.record import SCHEMA_VERSION, Record, either, load_record
 from vle_bench.evaluation.request import predictions_file, record_file
 from vle_bench.json_files import JsonObject
 from vle_bench.models import pretrained
@@ -121,7 +121,7 @@ def joined_record(records: list[Record], task: Task, scores: Scores, seconds: fl
         "training_data": next(
             (r.training_data for r in records if r.transferred), first.training_data
         ),
-        "contaminated": any(record.contaminated for record in records),
+        "contaminated": either(record.contaminated for record in records),
         "model": joined_model(records),
         "precision": in_common(record.precision for record in records),
         "training": training,
