@@ -27,6 +27,11 @@ class MixedData(PreparedData):
 
     parts: tuple[tuple[PreparedData, float], ...] = ()
 
+    @property
+    def identities(self) -> list[dict[str, str]]:
+        """The identity of each part, and its folder."""
+        return [{**data.manifest.identity, "root": str(data.root)} for data, _ in self.parts]
+
     def questions(self, split: str) -> datasets.Dataset:
         """Return the pairs of a split of all parts, with a weight each.
 

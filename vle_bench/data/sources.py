@@ -25,6 +25,7 @@ class Source:
         pictures: split → the splits of VQA v2 whose pictures it is about, in whole or in part; a
             model trained on one dataset and scored on another may have seen them. UNKNOWN: no
             document that was read says.
+        genome_ids: the names of its pictures' files are ids of Visual Genome.
         sized: splits of known size (`split_sizes` of published.yaml).
         published: splits of published figures; `unstated`: not said, never mixed with others.
         metrics: task → the metrics of published figures.
@@ -70,6 +71,7 @@ class Source:
     image_size: tuple[int, int] = (640, 480)
     questions_per_image: tuple[int, ...] = (1,)
     num_answers: int = 0
+    genome_ids: bool = False
     server_split: str | None = None
     server_sizes: Mapping[str, int] = field(default_factory=dict)
     kinds: tuple[str, ...] = ()
@@ -254,6 +256,7 @@ SOURCES: dict[str, Source] = {
         sized=("train", "val", "testdev"),
         # Pictures of Visual Genome (GQA's paper), many of which are COCO's (its image_data.json)
         pictures={"train": "train+val", "val": "train+val", "testdev": UNKNOWN},
+        genome_ids=True,
         prepare=f"{_BY_NAME}:gqa",
         summary=_VQA_SUMMARY,
         kinds=("structural", "semantic", "form"),
@@ -291,6 +294,7 @@ SOURCES: dict[str, Source] = {
         title="Visual Genome",
         form="captions",
         splits=("train", "val", "test"),
+        genome_ids=True,
         prepare="vle_bench.data.prepare.visual_genome:prepare",
         summary=_PAIR_SUMMARY,
         options=("--classes", "--label-map", "--leave-out"),

@@ -1,8 +1,10 @@
 """Find the pictures of a split that a model was trained on: by their bytes, not their names."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
+from accelerate import Accelerator
 
 from vle_bench.data.prepared import PreparedData, open_prepared, picture_id
 from vle_bench.data.splits import same_dataset
@@ -48,3 +50,16 @@ def contents(data: PreparedData, split: str) -> set[int]:
         return set(questions["image_id"])
     rows = np.unique(np.asarray(questions["image_row"][:]))
     return {picture_id(image["bytes"]) for image in data.images.select(rows)}
+
+
+def say_copies(shared: int | None, scored: str, accelerator: Accelerator) -> None:
+    """Print how many pictures of the split were trained on, or that this could not be checked."""
+    if shared == 0 or not accelerator.is_main_process:
+        return
+    words = (
+        "it was not checked whether its pictures are among those of the training: the training "
+        "data are not where the recipe names them, or have changed"
+        if shared is None
+        else f"{shared:,} of its pictures are among those of the training, byte for byte"
+    )
+    print(f"{scored}: {words}", file=sys.stderr)

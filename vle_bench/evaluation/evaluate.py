@@ -18,7 +18,7 @@ from vle_bench.data.prepared import check_labelled, check_whole
 from vle_bench.data.splits import same_dataset, seen
 from vle_bench.errors import RequestError, RunFailed, few
 from vle_bench.evaluation import other_models, published_checkpoint
-from vle_bench.evaluation.copies import copies
+from vle_bench.evaluation.copies import copies, say_copies
 from vle_bench.evaluation.environment import (
     autocast,
     code_version,
@@ -27,6 +27,7 @@ from vle_bench.evaluation.environment import (
     scoring_precision,
     set_tf32,
 )
+from vle_bench.evaluation.pretraining import for_record, seen_before
 from vle_bench.evaluation.published_checkpoint import (
     Described,
     read_training,
@@ -37,6 +38,7 @@ from vle_bench.evaluation.record import (
     SCHEMA_VERSION,
     Record,
     Training,
+    either,
     ids_digest,
 )
 from vle_bench.evaluation.request import (
@@ -264,19 +266,6 @@ def evaluate_checkpoint(request: Request, output: Path, *, accelerator: Accelera
     return record
 
 
-def say_copies(shared: int | None, scored: str, accelerator: Accelerator) -> None:
-    """Print how many pictures of the split were trained on, or that this could not be checked."""
-    if shared == 0 or not accelerator.is_main_process:
-        return
-    words = (
-        "it was not checked whether its pictures are among those of the training: the training "
-        "data are not where the recipe names them, or have changed"
-        if shared is None
-        else f"{shared:,} of its pictures are among those of the training, byte for byte"
-    )
-    print(f"{scored}: {words}", file=sys.stderr)
-
-
 def was_seen(
     data: dict[str, str], split: str, trained: dict[str, str], training_splits: list[str]
 ) -> bool | None:
@@ -329,6 +318,22 @@ def refuse_another(record: Path, loaded: Loaded) -> None:
     raise RequestError(f"{record}: exists already and is {other}; name another file with --output")
 
 
+def seen_by_training(
+    loaded: Loaded, data: dict[str, str], trained: dict[str, str], accelerator: Accelerator
+) -> bool | None:
+    """Return whether the training has seen pictures of the split, by bytes or names; None: unknown.
+
+    Args:
+        data, trained: the scored data and those of the training, as the record names them.
+    """
+    split, splits = loaded.request.split, loaded.described.training_splits
+    shared = copies(loaded.folder, trained, splits, loaded.data, split)
+    say_copies(shared, f"{split} of {loaded.request.data_root}", accelerator)
+    if shared == 0:
+        return was_seen(data, split, trained, splits)
+    return None if shared is None else True
+
+
 def record_of(
     loaded: Loaded, scores: Scores, ids: Iterable[Id], *, accelerator: Accelerator, started: float
 ) -> Record:
@@ -344,12 +349,8 @@ def record_of(
     more = {"targets": manifest.targets, "metric": manifest.metric}
     data = manifest.identity | {key: value for key, value in more.items() if value is not None}
     trained = training_data(loaded)
-    trained_splits = described.training_splits
-    shared = copies(loaded.folder, trained, trained_splits, loaded.data, split)
-    contaminated = None if shared is None else bool(shared)
-    if shared == 0:
-        contaminated = was_seen(data, split, trained, trained_splits)
-    say_copies(shared, f"{split} of {loaded.request.data_root}", accelerator)
+    before = training.pretraining if training else []
+    contaminated = seen_by_training(loaded, data, trained, accelerator)
     return Record(
         kind="elsewhere" if training is None else "run",
         schema_version=SCHEMA_VERSION,
@@ -367,9 +368,10 @@ def record_of(
         expect=training.expect if training else None,
         seed=training.seed if training else None,
         training=training.progress.model_dump(exclude_unset=True) if training else {},
-        training_splits=trained_splits,
+        training_splits=described.training_splits,
         training_data=trained,
-        contaminated=contaminated,
+        contaminated=either([contaminated, seen_before(before, loaded.data, split, accelerator)]),
+        pretraining=for_record(before),
         model={
             **described.model,
             "parameters": sum(p.numel() for p in loaded.model.parameters()),

@@ -14,8 +14,8 @@ from vle_bench.json_files import JsonObject, loads, reading
 from vle_bench.tasks.predictions import Id
 
 # 2: breakdown; 3: experiment, expect, ids_sha256; 4: precision; 5: training_data;
-# 6: contaminated may be unknown; 7: kind external
-SCHEMA_VERSION = 7
+# 6: contaminated may be unknown; 7: kind external; 8: pretraining
+SCHEMA_VERSION = 8
 NOT_KNOWN = "not known"  # the training data of a checkpoint of an earlier version
 ROUNDING = 1e-9  # of a mean that is summed in another order
 # Names that become parts of file names
@@ -89,6 +89,9 @@ class Record(Group):
     data: dict[str, str]  # source, manifest_hash; name of users' own data; metric
     # The same of the data that the model was trained on; empty if they are not known
     training_data: dict[str, str] = {}
+    # The trainings that the start of this one comes from, the last first: task, recipe, steps,
+    # splits, data (source, manifest_hash and name of each prepared folder), objectives
+    pretraining: list[JsonObject] = []
     # Resolved; two joined runs of different precision have both. None: not known.
     precision: Annotated[str, Field(pattern=rf"^{_PRECISION}( \+ {_PRECISION})?$")] | None = None
     seed: Whole | None = None
@@ -284,6 +287,9 @@ class Training(Group):
     data_root: str
     data: dict[str, str] = {}  # source, manifest_hash and name; earlier versions did not say
     training_splits: list[str]
+    # If several prepared folders were mixed, the same and `root` of each
+    mixed: list[dict[str, str]] = []
+    pretraining: list[JsonObject] = []  # of its start, see `vle_bench.evaluation.pretraining`
     progress: Progress
 
     @model_validator(mode="after")

@@ -102,6 +102,7 @@ def joined_record(records: list[Record], task: Task, scores: Scores, seconds: fl
     ours = all(record.kind == "run" for record in records)
     keys = [key for key in first.recipe if key in second.recipe]
     known = all(record.training_splits for record in records)  # else nothing is known of the whole
+    before = [entry for record in records for entry in record.pretraining]
     training: JsonObject = {"seconds": sum(r.training.get("seconds", 0) for r in records)}
     for key in ("split", "precision"):
         if (value := in_common(record.training.get(key) for record in records)) is not None:
@@ -122,6 +123,7 @@ def joined_record(records: list[Record], task: Task, scores: Scores, seconds: fl
             (r.training_data for r in records if r.transferred), first.training_data
         ),
         "contaminated": either(record.contaminated for record in records),
+        "pretraining": [e for i, e in enumerate(before) if e not in before[:i]],
         "model": joined_model(records),
         "precision": in_common(record.precision for record in records),
         "training": training,

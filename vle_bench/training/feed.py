@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from vle_bench.data.collate import Batch
 from vle_bench.data.loader import Indices, load_batches
-from vle_bench.data.mix import mixed
+from vle_bench.data.mix import MixedData, mixed
 from vle_bench.data.pixels import PixelStore, choose
 from vle_bench.data.prepared import PreparedData, check_labelled
 from vle_bench.errors import RequestError
@@ -60,7 +60,7 @@ class Feed:
     processor: Any
     input_settings: Settings
     pixels: PixelStore | None = None
-    mix: PreparedData | None = None
+    mix: MixedData | None = None
 
     @property
     def training_data(self) -> PreparedData:
@@ -291,7 +291,7 @@ def refuse_augmentation(recipe: Recipe, data: PreparedData) -> None:
             )
 
 
-def mix_of(recipe: Recipe, task: Task, data: PreparedData) -> PreparedData | None:
+def mix_of(recipe: Recipe, task: Task, data: PreparedData) -> MixedData | None:
     """Return `data` of the recipe's root, mixed with others; None if it is trained on alone.
 
     Raises:

@@ -17,6 +17,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from vle_bench.data.collate import Batch, padded_text
 from vle_bench.data.prepared import PreparedData
 from vle_bench.evaluation.environment import device_name, on_gpu, precision_name
+from vle_bench.evaluation.pretraining import pretraining_of
+from vle_bench.json_files import JsonObject
 from vle_bench.models.base import TrainableModel
 from vle_bench.recipe.schema import Recipe, TrainGroup
 from vle_bench.tasks import load_task
@@ -95,6 +97,12 @@ class Run(feed.Feed):
         """The passes over a micro-batch, recorded if the recipe says so."""
         plain = partial(engine.forward_backward, self.accelerator, self.model, self.accumulation)
         return RecordedPasses(plain, self.parameters) if self.recipe.train.cuda_graphs else plain
+
+    @cached_property
+    def pretraining(self) -> list[JsonObject]:
+        """The trainings that the recipe's checkpoint comes from."""
+        checkpoint = self.recipe.model.checkpoint
+        return [] if checkpoint is None else pretraining_of(Path(checkpoint))
 
     def steps(self, start: int = 0) -> Iterator[feed.Step]:
         """Load this process's part of the steps from `start` on, without end."""

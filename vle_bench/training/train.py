@@ -386,5 +386,7 @@ def training_facts(run: Run, score: float) -> JsonObject:
         "data_root": recipe.data.root,
         "data": run.data.manifest.identity,
         "training_splits": sorted(names(recipe.data.train)),
+        **({"mixed": parts} if (parts := run.mix and run.mix.identities) else {}),
+        **({"pretraining": run.pretraining} if run.pretraining else {}),
         "progress": progress,
     }

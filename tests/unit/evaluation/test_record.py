@@ -166,8 +166,8 @@ def test_what_is_wrong_with_one_from_elsewhere_is_named(
             r"metrics\.accuracy\.mean: unknown field",
         ),
         (
-            lambda v: v.update(schema_version=8),
-            "schema_version 8 is newer than what this version reads, 7; update vle-bench",
+            lambda v: v.update(schema_version=9),
+            "schema_version 9 is newer than what this version reads, 8; update vle-bench",
         ),
         (lambda v: v["metrics"]["accuracy"].update(value=float("nan")), "NaN is no JSON number"),
         (lambda v: v["training"].update(seconds=float("inf")), "Infinity is no JSON number"),

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from tests.miniature.pairs import write_captions, write_visual_genome
@@ -19,6 +20,7 @@ from vle_bench.data.prepare.leave_out import coco_pictures
 from vle_bench.data.prepare.manifest import AS_USUAL
 from vle_bench.data.prepare.visual_genome import prepare_visual_genome
 from vle_bench.data.prepare.vqav2 import prepare_vqav2
+from vle_bench.data.prepared import open_prepared
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.evaluate import evaluate_checkpoint
 from vle_bench.evaluation.request import Request
@@ -146,8 +148,6 @@ def test_figures_in_words():
 
 @pytest.mark.usefixtures("fresh_state")
 def test_scores_depend_on_no_batch(run, data, tmp_path):
-    from accelerate import Accelerator
-
     folder, record = run
     for size in (2, 128):
         request = Request(folder, data / "genome", "val", batch_size=size)
@@ -196,6 +196,41 @@ def test_fine_tuning_starts_from_a_run(run, tmp_path, fine):
     assert len(shared) == sum(key.startswith("vle.") for key in before) - (fine == "vcr")
     for key in shared:
         torch.testing.assert_close(before[key], after[key], atol=1e-6, rtol=0)
+
+
+@pytest.mark.usefixtures("fresh_state")
+@pytest.mark.parametrize("leave_out", ["nothing", "minival"])
+def test_pictures_of_the_evaluation_mark_what_is_fine_tuned(tmp_path, capsys, leave_out):
+    """Visual Genome's pictures with even numbers are COCO's, some of them those of minival."""
+    prepare_vqav2(write_vqav2(tmp_path / "official"), tmp_path / "vqa")
+    given = leave_out if leave_out == "nothing" else f"{tmp_path / 'vqa'}:{leave_out}"
+    official = write_visual_genome(tmp_path / "vg", 30)
+    prepare_visual_genome(official, tmp_path / "genome", leave_out=coco_pictures([given]))
+    options = {"--images": None, "--leave-out": None}
+    captions.prepare(str(write_captions(tmp_path / "f")), tmp_path / "captions", AS_USUAL, options)
+    mix = f"data.mix=[{{root: {tmp_path / 'captions'}, weight: 1}}]"
+    small = ["train.max_steps=1", "model.objectives={itm: 1, pbc: 0.5}", mix]
+    train(recipe(tmp_path, *small), tmp_path / "start")
+    tuned = ["data.source=vqav2", "data.first_stage=null", f"data.root={tmp_path / 'vqa'}"]
+    tuned += ["data.evaluate=minival", "data.report=minival", "model.config=null"]
+    tuned += [f"model.checkpoint={tmp_path / 'start'}", "train.max_steps=1", "train.batch_size=4"]
+    tuned += ["train.per_device_batch_size=4", "model.image_size=32"]
+    record = train(load_recipe("demo/vqa-tiny", tuned), tmp_path / "tuned")
+    assert record.contaminated is (leave_out == "nothing")
+    said = "of its pictures were seen in the pre-training" in capsys.readouterr().err
+    assert said is (leave_out == "nothing")
+    (entry,) = record.pretraining
+    assert (entry["task"], entry["steps"], entry["splits"]) == ("pretrain", 1, ["train"])
+    assert entry["objectives"] == {"itm": 1.0, "pbc": 0.5}
+    hashes = [open_prepared(tmp_path / name).manifest.hash for name in ("genome", "captions")]
+    assert entry["data"] == [
+        {"source": source, "manifest_hash": digest}
+        for source, digest in zip(("visual-genome", "captions"), hashes, strict=True)
+    ]
+    (tmp_path / "genome").rename(tmp_path / "moved")
+    request = Request(tmp_path / "tuned", tmp_path / "vqa", "minival")
+    again = evaluate_checkpoint(request, tmp_path / "again.json", accelerator=Accelerator())
+    assert again.contaminated is None and again.pretraining == record.pretraining
 
 
 @pytest.mark.usefixtures("fresh_state")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vle_bench.data.official.vqa import BadRecords, problem_of, record_name
-from vle_bench.data.prepare.leave_out import coco_id_of
+from vle_bench.data.picture_ids import coco_id_of
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, parse_record, reading, short, stream
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vle_bench import atomic
 from vle_bench.data.official.vqa import BadRecords
+from vle_bench.data.picture_ids import COCO_IDS
 from vle_bench.data.prepare.fingerprint import Fingerprint, fingerprint, stamp
 from vle_bench.data.prepare.leave_out import LeaveOut
 from vle_bench.data.prepare.manifest import (
@@ -27,6 +28,7 @@ from vle_bench.data.prepare.questions import described_labels, write_labels
 from vle_bench.data.prepare.shards import BadImage, described
 from vle_bench.data.prepare.vqav2 import MINIVAL_IMAGES, by_hash
 from vle_bench.data.prepared import SCHEMA_VERSION, Manifest
+from vle_bench.data.sources import SOURCES
 from vle_bench.data.tables import PAIR_TEXT, PAIRS, map_table, record_batches, write_table
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, read_json
@@ -79,7 +81,9 @@ def prepare_pairs(
         raw, bad = read_once(work, source, choices)
         if not len(raw):
             raise RequestError(f"{', '.join(source.files)}: no pair is left to train on")
-        kept, evaluated = leave_out.kept(raw, ", ".join(source.files))
+        kept, evaluated = leave_out.kept(
+            raw, ", ".join(source.files), SOURCES[source.source].genome_ids
+        )
         ids, shards, bad_images, turned = write_pair_images(folder, work, raw, kept, choices)
         splits = splits_of(raw, kept & np.isin(column(raw, "image_id"), ids))
         counts = {name: write_pairs(folder, name, rows, raw, ids) for name, rows in splits.items()}
@@ -105,7 +109,9 @@ def prepare_pairs(
             left_out=left_out,
             inputs=request.as_inputs(left_out),
         )
-        return finish(folder, manifest)
+        manifest = finish(folder, manifest)
+        write_coco_ids(folder, splits, raw)
+        return manifest
 
 
 def request_of(source: PairSource, choices: Choices, leave_out: LeaveOut) -> Fingerprint:
@@ -245,6 +251,18 @@ def write_pairs(
     return {**counts, "images": pictures, "labelled": True, "ids_sha256": digest.hexdigest()}
 
 
+def write_coco_ids(folder: Path, splits: dict[str, NDArray[np.bool_]], raw: pa.Table) -> None:
+    """Write the COCO ids of each split's pictures, if some have one, beside the manifest.
+
+    They tell later whether a model has seen pictures of an evaluation. The content of the data, and
+    so its hash, is the same with and without them.
+    """
+    coco_ids = raw["coco_id"].fill_null(-1).to_numpy()
+    listed = {name: np.unique(coco_ids[rows & (coco_ids >= 0)]) for name, rows in splits.items()}
+    if any(map(len, listed.values())):
+        atomic.write_json(folder / COCO_IDS, {name: ids.tolist() for name, ids in listed.items()})
+
+
 def lost_pairs(raw: pa.Table, kept: NDArray[np.bool_], ids: Ids) -> int:
     """Count the pairs that are left out for their picture, which cannot be read."""
     return int((kept & ~np.isin(column(raw, "image_id"), ids)).sum())
@@ -280,11 +298,13 @@ def summary(manifest: Manifest) -> Iterator[str]:
 
 def left_out_lines(left_out: JsonObject) -> Iterator[str]:
     evaluated = left_out["evaluation_pictures"]
-    if evaluated["with_coco_id"]:
+    if evaluated["with_coco_id"] or evaluated["pictures"]:
         yield (
             f"{evaluated['with_coco_id']:,} pictures are COCO's; left out, since they are "
             f"evaluated on: {evaluated['pictures']:,} pictures with {evaluated['pairs']:,} pairs"
         )
+    if by_genome := evaluated.get("by_genome_id"):
+        yield f"{by_genome:,} of these are known by their Visual Genome ids"
     for key, what in (("records", "records"), ("images", "pictures")):
         if left_out[key]:
             yield f"left out: {len(left_out[key]):,} {what} (manifest.json lists them)"

@@ -8,10 +8,14 @@ import pytest
 from PIL import Image
 
 from tests.miniature import in_process
-from tests.miniature.pairs import change, scene, write, write_visual_genome
+from tests.miniature.by_name import write_gqa
+from tests.miniature.pairs import change, scene, write, write_captions, write_visual_genome
 from tests.miniature.vqav2 import write_vqav2
 from vle_bench.data.label_map import labels_digest
-from vle_bench.data.prepare.leave_out import coco_id_of, coco_pictures
+from vle_bench.data.picture_ids import coco_id_of
+from vle_bench.data.prepare import captions
+from vle_bench.data.prepare.by_name import prepare_named
+from vle_bench.data.prepare.leave_out import coco_pictures
 from vle_bench.data.prepare.manifest import AS_USUAL, Choices
 from vle_bench.data.prepare.pairs import summary
 from vle_bench.data.prepare.visual_genome import prepare_visual_genome, share_inside
@@ -150,6 +154,51 @@ def test_ids_to_leave_out_come_from_prepared_data_and_official_files(tmp_path):
     assert coco_pictures([str(karpathy), str(instances)]).ids.tolist() == [2, 3, 5]
 
 
+def test_gqa_names_pictures_by_their_genome_ids(tmp_path):
+    """Those of its evaluation splits whose names are numbers: not 2300 of train, nor n11 of val."""
+    write_gqa(tmp_path / "official")
+    prepare_named("gqa", tmp_path / "official", tmp_path / "gqa", AS_USUAL, {})
+    leave_out = coco_pictures([str(tmp_path / "gqa"), str(write_ids(tmp_path, [1000 + 2308]))])
+    assert leave_out.genome_ids.tolist() == [2310, 2320, 2330, 2340]
+    assert leave_out.ids.tolist() == [3308]
+    assert coco_pictures([f"{tmp_path / 'gqa'}:val"]).genome_ids.tolist() == [2310]
+    official = write_visual_genome(tmp_path / "vg", 24, first=2299)
+    manifest, data = prepare(official, tmp_path / "data", leave_out=leave_out)
+    left = set(data.questions("train+val")["image_id"])
+    assert left == set(range(2299, 2323)) - {2308, 2310, 2320}
+    counts = manifest.left_out["evaluation_pictures"]
+    assert (counts["pictures"], counts["pairs"], counts["by_genome_id"]) == (3, 9, 2)
+    lines = "\n".join(summary(manifest))
+    assert "3 pictures with 9 pairs" in lines
+    assert "2 of these are known by their Visual Genome ids" in lines
+    pairs = write_captions(tmp_path / "files")
+    with pytest.raises(RequestError, match="by Visual Genome's ids, which those of .* do not have"):
+        captions.prepare(
+            str(pairs),
+            tmp_path / "captions",
+            AS_USUAL,
+            {"--images": None, "--leave-out": [str(tmp_path / "gqa")]},
+        )
+
+
+def test_gqa_without_a_genome_id_is_refused(tmp_path):
+    official = write_gqa(tmp_path / "official")
+    for name in ("2310", "2320"):
+        (official / "images" / f"{name}.jpg").rename(official / "images" / f"m{name}.jpg")
+    for split in ("val", "testdev"):
+        file = official / f"{split}_balanced_questions.json"
+        file.write_text(file.read_text(encoding="utf-8").replace('"23', '"m23'), encoding="utf-8")
+    prepare_named("gqa", official, tmp_path / "gqa", AS_USUAL, {})
+    with pytest.raises(RequestError, match="no picture of val.* has an id of Visual Genome"):
+        coco_pictures([f"{tmp_path / 'gqa'}:val+testdev"])
+
+
+def write_ids(folder, ids):
+    path = folder / "ids.txt"
+    path.write_text("\n".join(map(str, ids)), encoding="utf-8")
+    return path
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
@@ -172,9 +221,13 @@ def test_wrong_names_of_what_to_leave_out(official, tmp_path):
         coco_pictures(["nothing", str(tmp_path / "ids.txt")])
     with pytest.raises(RequestError, match="no such file"):
         coco_pictures([str(tmp_path / "none.txt")])
-    prepare(official, tmp_path / "vg")
+    _, data = prepare(official, tmp_path / "vg")
+    held_out = sorted(set(data.questions("val")["image_id"]))
+    assert coco_pictures([str(tmp_path / "vg")]).genome_ids.tolist() == held_out
+    options = {"--images": None, "--leave-out": None}
+    captions.prepare(str(write_captions(tmp_path / "f")), tmp_path / "c", AS_USUAL, options)
     with pytest.raises(RequestError, match="have no COCO id in their names, such as"):
-        coco_pictures([str(tmp_path / "vg")])
+        coco_pictures([str(tmp_path / "c")])
 
 
 @pytest.mark.parametrize(
