@@ -32,6 +32,7 @@ class BadRecords:
         outside_coco: number of Visual Genome's questions about images that are not COCO's.
         numbered: number of questions whose answers had no answer_id and were numbered.
         unscored: number of questions that are left out as the official program does not score them.
+        of_other_classes: number of a picture's objects whose names are no classes.
     """
 
     policy: OnBad = "error"
@@ -40,6 +41,7 @@ class BadRecords:
     outside_coco: int = 0
     numbered: int = 0
     unscored: int = 0
+    of_other_classes: int = 0
 
     def add(self, path: Path, name: str, problem: str, record: object = None) -> None:
         """Add a record of a file; `record` may have ids."""
@@ -68,6 +70,7 @@ class BadRecords:
             "outside_coco": self.outside_coco,
             "numbered": self.numbered,
             "unscored": self.unscored,
+            "of_other_classes": self.of_other_classes,
         }
 
     def add_all(self, note: JsonObject) -> None:
@@ -76,6 +79,7 @@ class BadRecords:
         self.outside_coco += note["outside_coco"]
         self.numbered += note["numbered"]
         self.unscored += note["unscored"]
+        self.of_other_classes += note.get("of_other_classes", 0)  # not in notes of before
 
 
 def id_in(record: object, key: str) -> int | None:

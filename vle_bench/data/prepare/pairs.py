@@ -33,7 +33,7 @@ from vle_bench.data.tables import PAIR_TEXT, PAIRS, map_table, record_batches, w
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, read_json
 
-CHECKS = 1  # to be raised when pairs are read in another way
+CHECKS = 2  # to be raised when pairs are read in another way
 BLOB = "pictures.bin"  # pictures that come as bytes, one after the other
 # A row of a source: a picture's file, and a text about it. `split` is a name, or null if the
 # picture's hash decides.
@@ -96,6 +96,7 @@ def prepare_pairs(
             "images": bad_images,
             "evaluation_pictures": evaluated,
             "pairs_of_images": lost_pairs(raw, kept, ids),
+            "objects_of_other_classes": bad.of_other_classes,
         }
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
@@ -305,6 +306,8 @@ def left_out_lines(left_out: JsonObject) -> Iterator[str]:
         )
     if by_genome := evaluated.get("by_genome_id"):
         yield f"{by_genome:,} of these are known by their Visual Genome ids"
+    if others := left_out.get("objects_of_other_classes"):
+        yield f"left out: {others:,} objects whose names are none of the classes"
     for key, what in (("records", "records"), ("images", "pictures")):
         if left_out[key]:
             yield f"left out: {len(left_out[key]):,} {what} (manifest.json lists them)"

@@ -66,7 +66,7 @@ def prepare_visual_genome(
     Args:
         official: a folder of them, or one with such folders `train`, `val` and `test`.
         classes: the number of classes of objects, the most frequent names. With a label map in
-            `choices` its names are the classes, and an object of another one is a bad record.
+            `choices` its names are the classes. Objects of other names are left out and counted.
         source: the dataset, a row of `vle_bench.data.sources`.
         made_from: parameters that generated the files.
     """
@@ -77,7 +77,7 @@ def prepare_visual_genome(
     given = None if choices.label_map is None else read_label_map(choices.label_map)
     labels = given or frequent_names(next(iter(folders.values())) / OBJECTS, classes)
     options = {"--label-map": labels_digest(given)[:16]} if given else {"--classes": classes}
-    rows = partial(rows_of, folders, labels, given is not None)
+    rows = partial(rows_of, folders, labels, choices.label_map)
     pairs = PairSource(source, rows, files, options, labels, made_from)
     nothing = LeaveOut(np.array([], np.int64))
     return prepare_pairs(pairs, output, choices, leave_out or nothing)
@@ -130,7 +130,7 @@ def frequent_names(path: Path, classes: int) -> list[str]:
 def rows_of(
     folders: Mapping[str, Path],
     labels: Sequence[str],
-    strict: bool,
+    label_map: Path | None,
     bad: BadRecords,
     blob: Path,
 ) -> Iterator[JsonObject]:
@@ -138,12 +138,12 @@ def rows_of(
 
     Args:
         labels: the classes of objects.
-        strict: an object of another class is a bad record; else it is passed over.
+        label_map: the file that they were read from; None: they are the most frequent names.
     """
     class_of = {name: number for number, name in enumerate(labels)}
     for split, folder in folders.items():
         pictures = read_pictures(folder, bad)
-        read_objects(folder / OBJECTS, pictures, class_of, strict, bad)
+        read_objects(folder / OBJECTS, pictures, class_of, label_map, bad)
         captions = folder / CAPTIONS
         for row in chain(
             region_rows(folder / REGIONS, pictures, bad),
@@ -184,10 +184,15 @@ def read_objects(
     path: Path,
     pictures: dict[int, Picture],
     class_of: Mapping[str, int],
-    strict: bool,
+    label_map: Path | None,
     bad: BadRecords,
 ) -> None:
-    """Add the objects of objects.json to their pictures, in place."""
+    """Add the objects of objects.json to their pictures, in place.
+
+    Raises:
+        RequestError: no object has a name of `label_map`, which is another list then.
+    """
+    kept, others = 0, Counter[str]()
     for number, record in enumerate(stream(path, None)):
         name = f"record {number}"
         if problem := of_known_picture(record, "image_id", "objects", pictures):
@@ -200,20 +205,28 @@ def read_objects(
                 box = box_of(one, ("x", "y", "w", "h"), pictures[i])
                 if not (label := name_of(one.get("names"))):
                     raise ValueError("names: a class is expected")
-                if strict and label not in class_of:
-                    raise ValueError(f"{label!r} is none of the {len(class_of):,} classes")
             except ValueError as error:
                 bad.add(path, f"{name} (image {i}): {object_name(one)}", str(error))
                 continue
             if label in class_of:
                 boxes.append(box)
                 classes.append(class_of[label])
+            else:
+                others[label] += 1
+        kept += len(boxes)
         if boxes:
             pictures[i] = replace(
                 pictures[i],
                 boxes=np.array(boxes, np.float32),
                 classes=np.array(classes, np.int32),
             )
+    bad.of_other_classes += others.total()
+    if label_map is not None and others and not kept:
+        raise RequestError(
+            f"{path}: none of its {others.total():,} objects has a name of {label_map}; the most "
+            f"frequent name is {short(others.most_common(1)[0][0])}, and the map begins with "
+            f"{short(next(iter(class_of)))} (names are in lower case)"
+        )
 
 
 def object_name(one: object) -> str:
@@ -236,18 +249,20 @@ def box_of(one: object, keys: tuple[str, ...], picture: Picture) -> Box:
     """Return the box x1, y1, x2, y2 of an object or a region.
 
     Raises:
-        ValueError: no numbers, a negative size, or all of it outside of the picture.
+        ValueError: no numbers, an empty box, or all of it outside of the picture. A box that is
+            partly outside is kept as it is.
     """
     values = [one.get(key) for key in keys] if isinstance(one, dict) else []
     if len(values) != 4 or any(type(value) not in (int, float) for value in values):
         raise ValueError(f"{', '.join(keys)}: numbers are expected, not {short(values)}")
-    x, y, width, height = (float(value) for value in values if value is not None)
-    if width < 0 or height < 0:
-        raise ValueError(f"a box of {width:g} × {height:g} pixels")
+    x, y, width, height = numbers = [float(value) for value in values if value is not None]
+    given = ", ".join(f"{key} {value:g}" for key, value in zip(keys, numbers, strict=True))
+    if width <= 0 or height <= 0:
+        raise ValueError(f"its box ({given}) is empty: a width and a height above 0 are expected")
     box = (x, y, x + width, y + height)
     if outside([box], picture.width, picture.height)[0]:
         size = f"{picture.width} × {picture.height}"
-        raise ValueError(f"its box {short(list(box))} is outside of the picture of {size}")
+        raise ValueError(f"its box ({given}) is outside of the picture of {size}")
     return box
 
 

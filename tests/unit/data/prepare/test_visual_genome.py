@@ -105,8 +105,23 @@ def test_classes_by_number_and_by_a_list(official, tmp_path):
     given = write(tmp_path / "classes.json", ["square", "disc", "cup"])
     _, data = prepare(official, tmp_path / "two", Choices(label_map=given))
     assert data.labels == ["square", "disc", "cup"]
-    given = write(tmp_path / "classes.json", ["square"])
-    with pytest.raises(RequestError, match="'disc' is none of the 1 classes"):
+
+
+def test_a_map_of_frequent_names_leaves_the_other_objects_out(official, tmp_path):
+    """As the most frequent names themselves do: the same rows, with the number of the others."""
+    chosen, one = prepare(official, tmp_path / "one", classes=1)
+    of_map = Choices(label_map=tmp_path / "one" / "label_map.json")
+    manifest, data = prepare(official, tmp_path / "two", of_map)
+    rows = [d.questions("train+val").to_list() for d in (one, data)]
+    assert rows[0] == rows[1] and data.labels == one.labels
+    others = sum(f["name"] != one.labels[0] for n in range(1, 25) for f in scene(n)[1])
+    for made in (chosen, manifest):
+        assert made.left_out["objects_of_other_classes"] == others
+        assert not made.left_out["records"]
+        line = f"left out: {others} objects whose names are none of the classes"
+        assert line in list(summary(made))
+    given = write(tmp_path / "classes.json", ["Disc", "cup"])
+    with pytest.raises(RequestError, match=r"none of its 48 objects has a name of .*classes\.json"):
         prepare(official, tmp_path / "three", Choices(label_map=given))
 
 
@@ -249,10 +264,16 @@ def test_coco_ids_of_names(name, number):
     ("file", "edit", "problem"),
     [
         ("region_descriptions", lambda r: r[1]["regions"][0].update(x=500), "region 20: its box"),
-        ("region_descriptions", lambda r: r[1]["regions"][0].update(width=-1), "a box of -1 ×"),
+        ("region_descriptions", lambda r: r[1]["regions"][0].update(width=0), "width 0, .* empty"),
+        (
+            "region_descriptions",
+            lambda r: r[1]["regions"][0].update(width=-1),
+            "width -1, .* empty",
+        ),
         ("region_descriptions", lambda r: r[1]["regions"][0].update(phrase=" "), "no caption"),
         ("region_descriptions", lambda r: r[1].update(id=99), "image 99 is not in image_data.json"),
         ("objects", lambda r: r[1]["objects"][0].update(y=-90), "object 20: its box .* is outside"),
+        ("objects", lambda r: r[1]["objects"][0].update(h=0), r"object 20: its box \(x .*h 0\)"),
         ("objects", lambda r: r[1]["objects"][0].update(w="a"), "numbers are expected"),
         ("objects", lambda r: r[1]["objects"][0].update(names=[]), "names: a class is expected"),
         ("image_data", lambda r: r[1].update(image_id=1), "image_id 1 is named twice"),
@@ -269,6 +290,21 @@ def test_wrong_records_are_one_line(own, tmp_path, file, edit, problem):
     assert not (tmp_path / "data").exists()
     manifest, _ = prepare(own, tmp_path / "data", SKIP)
     assert manifest.left_out["records"]
+
+
+def test_boxes_are_named_in_the_numbers_of_the_file_and_kept_partly_outside(own, tmp_path):
+    file = own / "region_descriptions.json"
+    change(file, lambda r: r[1]["regions"][0].update(x=-5, y=40, width=30, height=30))
+    _, data = prepare(own, tmp_path / "data")
+    boxes = [row["box"] for row in data.questions("train+val") if row["image_id"] == 2]
+    assert [-5, 40, 25, 70] in boxes
+    change(file, lambda r: r[1]["regions"][0].update(x=500.5))
+    with pytest.raises(RequestError) as error:
+        prepare(own, tmp_path / "other")
+    assert (
+        "record 1 (image 2): region 20: its box (x 500.5, y 40, width 30, height 30) is outside "
+        "of the picture of 48 × 48"
+    ) in str(error.value)
 
 
 def test_a_picture_of_another_size_has_other_boxes(own, tmp_path):
