@@ -370,7 +370,7 @@ def record_of(
         training=training.progress.model_dump(exclude_unset=True) if training else {},
         training_splits=described.training_splits,
         training_data=trained,
-        contaminated=either([contaminated, seen_before(before, loaded.data, split, accelerator)]),
+        contaminated=either([contaminated, seen_before(training, loaded.data, split, accelerator)]),
         pretraining=for_record(before),
         model={
             **described.model,

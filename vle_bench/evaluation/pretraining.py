@@ -1,15 +1,17 @@
-"""What a model was trained on before its training: from the start of a run to its records."""
+"""What a model was trained on beside the data of its recipe: data mixed in, and its start."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from accelerate import Accelerator
 
-from vle_bench.data.picture_ids import picture_ids
+from vle_bench.data.picture_ids import in_both
 from vle_bench.data.prepared import PreparedData, open_prepared
 from vle_bench.data.splits import name_in
 from vle_bench.errors import RequestError
 from vle_bench.evaluation.published_checkpoint import read_training, trained_on
+from vle_bench.evaluation.record import Training, either
 from vle_bench.json_files import JsonObject
 from vle_bench.models import pretrained
 
@@ -58,34 +60,74 @@ def shared_pictures(pretraining: list[JsonObject], data: PreparedData, split: st
         None: not known, since their data are not there any more, are others, or do not say which
         of COCO's pictures they have.
     """
-    if not pretraining:
-        return 0
-    scored = picture_ids(data, split)
+    parts = [
+        (opened(part), "+".join(entry["splits"])) for entry in pretraining for part in entry["data"]
+    ]
+    return most_shared(parts, data, split)
+
+
+def opened(part: JsonObject) -> PreparedData | None:
+    """Open a prepared folder that was trained on; None if it is not there, or is another."""
+    try:
+        there = open_prepared(Path(part[ROOT]))
+    except (RequestError, KeyError, OSError):
+        return None
+    return there if there.manifest.hash == part["manifest_hash"] else None
+
+
+def most_shared(
+    parts: Iterable[tuple[PreparedData | None, str]], data: PreparedData, split: str
+) -> int | None:
+    """Count the pictures of a split that data with their splits have: the most of one of them."""
     counts: list[int | None] = []
-    for entry in pretraining:
-        for part in entry["data"]:
-            try:
-                there = open_prepared(Path(part[ROOT]))
-                if there.manifest.hash != part["manifest_hash"]:
-                    raise RequestError("other data")
-                counts.append(picture_ids(there, "+".join(entry["splits"])).shared(scored))
-            except (RequestError, KeyError, OSError):
-                counts.append(None)
+    for there, splits in parts:
+        try:
+            counts.append(None if there is None else in_both(there, splits, data, split))
+        except (RequestError, OSError):
+            counts.append(None)
     known = [count for count in counts if count is not None]
     most = max(known, default=0)
     return most if most or len(known) == len(counts) else None
 
 
+def say_mixed(
+    parts: Iterable[PreparedData | None], trained: str, data: PreparedData, split: str, say: bool
+) -> int | None:
+    """Count the pictures of a split that the mixed data train on, and say it if there are some.
+
+    Args:
+        parts: each of the mixed data (`data.mix`); None for one that is not there any more.
+        trained: the splits that are trained on.
+    """
+    shared = most_shared([(part, trained) for part in parts], data, split)
+    if shared != 0 and say:
+        words = (
+            f"whether its pictures are in {trained} of the mixed data (data.mix) is not known: "
+            "those are not where they were, have changed, or do not say which of COCO's pictures "
+            "they have"
+            if shared is None
+            else f"{shared:,} of its pictures are trained on, in {trained} of the mixed data "
+            "(data.mix): its score is contaminated"
+        )
+        print(f"{split} of {data.root}: {words}", file=sys.stderr)
+    return shared
+
+
 def seen_before(
-    pretraining: list[JsonObject], data: PreparedData, split: str, accelerator: Accelerator
+    training: Training | None, data: PreparedData, split: str, accelerator: Accelerator
 ) -> bool | None:
-    """Return whether these trainings have seen pictures of a split, and say how many.
+    """Return whether mixed data or a start have pictures of a split, and say how many.
 
     Returns:
         None: not known, see `shared_pictures`.
     """
-    shared = shared_pictures(pretraining, data, split)
-    if shared != 0 and accelerator.is_main_process:
+    if training is None:
+        return False
+    say = accelerator.is_main_process
+    parts = [opened(part) for part in training.mixed]
+    mixed = say_mixed(parts, "+".join(training.training_splits), data, split, say)
+    shared = shared_pictures(training.pretraining, data, split)
+    if shared != 0 and say:
         words = (
             "whether its pictures were seen in the pre-training is not known: those data are not "
             "where they were, have changed, or do not say which of COCO's pictures they have"
@@ -93,7 +135,7 @@ def seen_before(
             else f"{shared:,} of its pictures were seen in the pre-training"
         )
         print(f"{split} of {data.root}: {words}", file=sys.stderr)
-    return None if shared is None else shared > 0
+    return either(None if count is None else count > 0 for count in (mixed, shared))
 
 
 def in_words(entry: JsonObject) -> str:

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from vle_bench.data.collate import Batch, padded_text
 from vle_bench.data.prepared import PreparedData
 from vle_bench.evaluation.environment import device_name, on_gpu, precision_name
-from vle_bench.evaluation.pretraining import pretraining_of
+from vle_bench.evaluation.pretraining import pretraining_of, say_mixed
 from vle_bench.json_files import JsonObject
 from vle_bench.models.base import TrainableModel
 from vle_bench.recipe.schema import Recipe, TrainGroup
@@ -243,6 +243,10 @@ def announce(run: Run) -> None:
         f"{run.total_steps} steps, {warmup_steps(run.total_steps, train.warmup_fraction)} of them "
         f"warm-up; run folder {run.folder}"
     )
+    if run.mix:
+        for split in dict.fromkeys((recipe.data.evaluate, recipe.data.report)):
+            parts = [data for data, _ in run.mix.parts]
+            say_mixed(parts, recipe.data.train, run.data, split, say=True)
     if run.pixels or run.pixels_note:
         print(f"pixels: {f'from {run.pixels.folder}' if run.pixels else run.pixels_note}")
     if accelerator.distributed_type == DistributedType.DEEPSPEED:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.miniature.pairs import write_captions, write_visual_genome
+from tests.miniature.pairs import write, write_captions, write_visual_genome
 from tests.miniature.vqav2 import write_vqav2
-from vle_bench.data.picture_ids import COCO_IDS, PictureIds, genome_id_of, picture_ids
+from vle_bench.data.picture_ids import COCO_IDS, PictureIds, genome_id_of, in_both, picture_ids
 from vle_bench.data.prepare import captions
 from vle_bench.data.prepare.leave_out import coco_pictures
 from vle_bench.data.prepare.manifest import AS_USUAL
@@ -61,3 +61,34 @@ def test_ids_of_prepared_data(tmp_path):
     options = {"--images": None, "--leave-out": None}
     captions.prepare(str(write_captions(tmp_path / "f")), tmp_path / "c", AS_USUAL, options)
     assert picture_ids(open_prepared(tmp_path / "c"), "train") == ids()
+
+
+def test_the_same_bytes_are_found_under_other_names(tmp_path):
+    """Pictures 20 to 23 are in both, and have no ids."""
+    options = {"--images": None, "--leave-out": None}
+    for name, numbers in (("one", range(24)), ("other", range(20, 40))):
+        write_captions(tmp_path / name, 40)
+        rows = [{"image": f"pictures/{n}.png", "caption": "a text"} for n in numbers]
+        for row, n in zip(rows, numbers, strict=True):
+            if name == "other":
+                row["image"] = f"pictures/x{n}.png"
+                (tmp_path / name / f"pictures/{n}.png").rename(tmp_path / name / row["image"])
+        write(tmp_path / name / "pairs.json", rows)
+        captions.prepare(
+            str(tmp_path / name / "pairs.json"), tmp_path / f"{name}-data", AS_USUAL, options
+        )
+    one, other = (open_prepared(tmp_path / f"{name}-data") for name in ("one", "other"))
+
+    def pictures(data, split):
+        return [data.images[row]["bytes"] for row in set(data.questions(split)["image_row"])]
+
+    for data, others, split in (
+        (one, other, "train+val"),
+        (other, one, "train"),
+        (one, other, "val"),
+        (one, one, "val"),
+    ):
+        seen = set(pictures(data, "train"))
+        expected = sum(content in seen for content in pictures(others, split))
+        assert in_both(data, "train", others, split) == expected
+    assert in_both(one, "train+val", other, "train+val") >= 4

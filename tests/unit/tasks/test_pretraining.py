@@ -249,7 +249,10 @@ def test_sources_are_mixed_by_weights(data, tmp_path, capsys):
     mix = f"data.mix=[{{root: {data / 'captions'}, weight: 1.5}}]"
     record = train(recipe(data, mix), tmp_path / "run")
     assert record.n == len(TASK.open(data / "genome").questions("val"))  # the root's alone
-    shown = capsys.readouterr().out
+    shown, said = capsys.readouterr()
+    # The captions are of the same pictures, under other names.
+    assert record.contaminated is True
+    assert said.count("of its pictures are trained on, in train of the mixed data (data.mix)") == 2
     trained = len(TASK.open(data / "genome").questions("train"))
     trained += len(TASK.open(data / "captions").questions("train"))
     assert f"{trained:,} questions of train" in shown
