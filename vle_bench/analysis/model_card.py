@@ -18,6 +18,7 @@ from vle_bench import atomic
 from vle_bench.atomic import file_sha256
 from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
+from vle_bench.evaluation.pretraining import data_in_words, in_words
 from vle_bench.evaluation.record import Metric, Record, load_record, picked_on
 from vle_bench.evaluation.request import NO_NAME
 from vle_bench.json_files import Row, read_json
@@ -77,7 +78,8 @@ def write_card(folder: Path, recipe: Recipe, digest: str, records: Sequence[Reco
         return
     ranked = [record for record in records if record.contaminated is False]
     lines = "\n".join(body(folder, recipe, digest, records))
-    text = f"---\n{metadata(recipe, ranked).to_yaml()}\n---\n\n{lines}\n"
+    mixed = [part["source"] for part in read_json(folder / TRAINING_FILE).get("mixed", [])]
+    text = f"---\n{metadata(recipe, ranked, mixed).to_yaml()}\n---\n\n{lines}\n"
     with atomic.sole_writer(folder):
         for place in (folder, scores.parent):
             atomic.remove_leftovers(place)
@@ -113,10 +115,13 @@ def entry(record: Record, name: str, metric: Metric) -> EvalResultEntry:
     )
 
 
-def metadata(recipe: Recipe, ranked: Sequence[Record]) -> ModelCardData:
+def metadata(recipe: Recipe, ranked: Sequence[Record], mixed: Sequence[str]) -> ModelCardData:
     """Return the card's metadata, with the scores in the older `model-index`, in percent.
 
     It has no licence: that of the weights is not known here.
+
+    Args:
+        mixed: the sources of the data that were mixed in.
     """
     results = [
         EvalResult(
@@ -135,7 +140,7 @@ def metadata(recipe: Recipe, ranked: Sequence[Record]) -> ModelCardData:
     return ModelCardData(
         library_name="vle-bench",
         tags=["vle-bench", "vision-language", recipe.task],
-        datasets=[recipe.data.source],
+        datasets=list(dict.fromkeys([recipe.data.source, *mixed])),
         metrics=["accuracy"],
         pipeline_tag=CATALOGUE[recipe.task].pipeline_tag,
         model_name=recipe.name if results else None,
@@ -147,6 +152,8 @@ def body(folder: Path, recipe: Recipe, digest: str, records: Sequence[Record]) -
     """Return the card's text, a line each."""
     config, training = (read_json(folder / name) for name in ("config.json", TRAINING_FILE))
     source = training.get("data", {}).get("name", SOURCES[recipe.data.source].title)
+    if parts := training.get("mixed"):
+        source = f"a mix of {data_in_words(parts)}"
     start = (
         f"fine-tuned from `{Path(recipe.model.checkpoint).name}`"
         if recipe.model.checkpoint
@@ -160,6 +167,7 @@ def body(folder: Path, recipe: Recipe, digest: str, records: Sequence[Record]) -
         "",
         f"{about_model(config)} "
         f"It was {start} for the task `{training['task']}` on {source}, splits {splits}.",
+        *(f"Its start was trained before: {in_words(e)}." for e in training.get("pretraining", [])),
         "",
         "## Scores",
         "",

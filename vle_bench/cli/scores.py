@@ -40,7 +40,7 @@ def print_rows(rows: list[tuple[str, float, tuple[float, float] | None, int | No
 
 def print_record(record: "Record") -> None:
     """Print the scores of a record, overall and by kind of question, and what limits them."""
-    from vle_bench.evaluation.pretraining import in_words
+    from vle_bench.evaluation.pretraining import data_in_words, in_words
     from vle_bench.evaluation.record import precision_of
 
     where = f"{record.split} of {record.other_data or record.data_name}"
@@ -63,6 +63,8 @@ def print_record(record: "Record") -> None:
     soft_score = CATALOGUE[record.task].label_metric
     if soft_score and record.processes and soft_score not in record.metrics:
         print(f"{soft_score} is left out: it needs the label map of the data as the model's own")
+    if record.mixed:
+        print(f"trained on a mix of {data_in_words(record.mixed)}")
     for entry in record.pretraining:
         print(f"starts from {in_words(entry)}")
     if record.transferred:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vle_bench.data.prepared import Manifest, PreparedData
 from vle_bench.errors import RequestError
+from vle_bench.json_files import JsonObject
 
 COUNTS = ("questions", "images", "phrases", "with_objects")  # of a split, in the manifest
 WEIGHT = "weight"  # the column that mixed pairs have: how often an epoch sees them
@@ -28,9 +29,12 @@ class MixedData(PreparedData):
     parts: tuple[tuple[PreparedData, float], ...] = ()
 
     @property
-    def identities(self) -> list[dict[str, str]]:
-        """The identity of each part, and its folder."""
-        return [{**data.manifest.identity, "root": str(data.root)} for data, _ in self.parts]
+    def identities(self) -> list[JsonObject]:
+        """The identity of each part, its weight and its folder."""
+        return [
+            {**data.manifest.identity, WEIGHT: weight, "root": str(data.root)}
+            for data, weight in self.parts
+        ]
 
     def questions(self, split: str) -> datasets.Dataset:
         """Return the pairs of a split of all parts, with a weight each.

@@ -27,7 +27,7 @@ from vle_bench.evaluation.environment import (
     scoring_precision,
     set_tf32,
 )
-from vle_bench.evaluation.pretraining import for_record, seen_before
+from vle_bench.evaluation.pretraining import for_record, seen_before, without_folders
 from vle_bench.evaluation.published_checkpoint import (
     Described,
     read_training,
@@ -370,6 +370,7 @@ def record_of(
         training=training.progress.model_dump(exclude_unset=True) if training else {},
         training_splits=described.training_splits,
         training_data=trained,
+        mixed=without_folders(training.mixed) if training else [],
         contaminated=either([contaminated, seen_before(training, loaded.data, split, accelerator)]),
         pretraining=for_record(before),
         model={

@@ -47,10 +47,12 @@ def pretraining_of(checkpoint: Path) -> list[JsonObject]:
 
 def for_record(pretraining: list[JsonObject]) -> list[JsonObject]:
     """Return these trainings without the folders of this machine."""
-    return [
-        {**entry, "data": [{k: v for k, v in data.items() if k != ROOT} for data in entry["data"]]}
-        for entry in pretraining
-    ]
+    return [{**entry, "data": without_folders(entry["data"])} for entry in pretraining]
+
+
+def without_folders(parts: list[JsonObject]) -> list[JsonObject]:
+    """Return data that were trained on without the folders of this machine."""
+    return [{k: v for k, v in part.items() if k != ROOT} for part in parts]
 
 
 def shared_pictures(pretraining: list[JsonObject], data: PreparedData, split: str) -> int | None:
@@ -140,9 +142,16 @@ def seen_before(
 
 def in_words(entry: JsonObject) -> str:
     """Return a training of a record's `pretraining` as a line."""
-    data = ", ".join(
-        f"{name_in(one)} ({one.get('manifest_hash', '')[:8]})" for one in entry["data"]
-    )
+    data = data_in_words(entry["data"])
     objectives = ", ".join(entry.get("objectives", {}))
     more = f" ({objectives})" if objectives else ""
     return f"{entry['task']}{more}, {entry['steps']:,} steps on {data}"
+
+
+def data_in_words(parts: list[JsonObject]) -> str:
+    """Return data that were trained on: name and hash of each folder, and weight if it has one."""
+    return ", ".join(
+        f"{name_in(one)} ({one.get('manifest_hash', '')[:8]}"
+        + (f", weight {one['weight']:g})" if "weight" in one else ")")
+        for one in parts
+    )

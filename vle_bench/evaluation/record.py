@@ -14,7 +14,7 @@ from vle_bench.json_files import JsonObject, loads, reading
 from vle_bench.tasks.predictions import Id
 
 # 2: breakdown; 3: experiment, expect, ids_sha256; 4: precision; 5: training_data;
-# 6: contaminated may be unknown; 7: kind external; 8: pretraining
+# 6: contaminated may be unknown; 7: kind external; 8: pretraining, mixed
 SCHEMA_VERSION = 8
 NOT_KNOWN = "not known"  # the training data of a checkpoint of an earlier version
 ROUNDING = 1e-9  # of a mean that is summed in another order
@@ -89,6 +89,8 @@ class Record(Group):
     data: dict[str, str]  # source, manifest_hash; name of users' own data; metric
     # The same of the data that the model was trained on; empty if they are not known
     training_data: dict[str, str] = {}
+    # If several prepared folders were mixed (data.mix), the same and the weight of each
+    mixed: list[JsonObject] = []
     # The trainings that the start of this one comes from, the last first: task, recipe, steps,
     # splits, data (source, manifest_hash and name of each prepared folder), objectives
     pretraining: list[JsonObject] = []
@@ -287,8 +289,9 @@ class Training(Group):
     data_root: str
     data: dict[str, str] = {}  # source, manifest_hash and name; earlier versions did not say
     training_splits: list[str]
-    # If several prepared folders were mixed, the same and `root` of each
-    mixed: list[dict[str, str]] = []
+    # If several prepared folders were mixed, the same, `weight` and `root` of each; earlier
+    # versions did not say the weight
+    mixed: list[JsonObject] = []
     pretraining: list[JsonObject] = []  # of its start, see `vle_bench.evaluation.pretraining`
     progress: Progress
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from tests.miniature.pairs import write_captions, write_visual_genome
 from tests.miniature.vqav2 import write_vqav2
+from vle_bench.analysis.model_card import write_cards
 from vle_bench.data.loader import image_batches
 from vle_bench.data.mix import weighted_rows
 from vle_bench.data.pairs import FIGURES, NOT_THERE, OBJECTIVES
@@ -224,9 +225,13 @@ def test_pictures_of_the_evaluation_mark_what_is_fine_tuned(tmp_path, capsys, le
     assert entry["objectives"] == {"itm": 1.0, "pbc": 0.5}
     hashes = [open_prepared(tmp_path / name).manifest.hash for name in ("genome", "captions")]
     assert entry["data"] == [
-        {"source": source, "manifest_hash": digest}
+        {"source": source, "manifest_hash": digest, "weight": 1.0}
         for source, digest in zip(("visual-genome", "captions"), hashes, strict=True)
     ]
+    write_cards(tmp_path / "tuned")
+    card = (tmp_path / "tuned" / "last" / "README.md").read_text(encoding="utf-8")
+    start = f"pretrain (itm, pbc), 1 steps on visual-genome ({hashes[0][:8]}, weight 1), captions"
+    assert f"Its start was trained before: {start}" in card and str(tmp_path) not in card
     (tmp_path / "genome").rename(tmp_path / "moved")
     request = Request(tmp_path / "tuned", tmp_path / "vqa", "minival")
     again = evaluate_checkpoint(request, tmp_path / "again.json", accelerator=Accelerator())
@@ -252,6 +257,19 @@ def test_sources_are_mixed_by_weights(data, tmp_path, capsys):
     shown, said = capsys.readouterr()
     # The captions are of the same pictures, under other names.
     assert record.contaminated is True
+    hashes = [open_prepared(data / name).manifest.hash for name in ("genome", "captions")]
+    assert record.mixed == [
+        {"source": "visual-genome", "manifest_hash": hashes[0], "weight": 1.0},
+        {"source": "captions", "manifest_hash": hashes[1], "weight": 1.5},
+    ]
+    write_cards(tmp_path / "run")
+    card = (tmp_path / "run" / "last" / "README.md").read_text(encoding="utf-8")
+    names = [
+        f"visual-genome ({hashes[0][:8]}, weight 1)",
+        f"captions ({hashes[1][:8]}, weight 1.5)",
+    ]
+    assert f"on a mix of {', '.join(names)}, splits" in card and "- captions" in card
+    assert str(data) not in card
     assert said.count("of its pictures are trained on, in train of the mixed data (data.mix)") == 2
     trained = len(TASK.open(data / "genome").questions("train"))
     trained += len(TASK.open(data / "captions").questions("train"))
