@@ -15,7 +15,7 @@ from vle_bench import atomic
 from vle_bench.data.official.vqa import BadRecords
 from vle_bench.data.picture_ids import COCO_IDS
 from vle_bench.data.prepare.fingerprint import Fingerprint, fingerprint, stamp
-from vle_bench.data.prepare.leave_out import LeaveOut
+from vle_bench.data.prepare.leave_out import NOTHING, LeaveOut
 from vle_bench.data.prepare.manifest import (
     FINISHED_SHARDS,
     WORK,
@@ -26,6 +26,7 @@ from vle_bench.data.prepare.manifest import (
 from vle_bench.data.prepare.pair_images import FILES, write_pair_images
 from vle_bench.data.prepare.questions import described_labels, write_labels
 from vle_bench.data.prepare.shards import BadImage, described
+from vle_bench.data.prepare.twins import counts_of, first_of_same_bytes, twin_lines
 from vle_bench.data.prepare.vqav2 import MINIVAL_IMAGES, by_hash
 from vle_bench.data.prepared import SCHEMA_VERSION, Manifest
 from vle_bench.data.sources import SOURCES
@@ -85,7 +86,8 @@ def prepare_pairs(
             raw, ", ".join(source.files), SOURCES[source.source].genome_ids
         )
         ids, shards, bad_images, turned = write_pair_images(folder, work, raw, kept, choices)
-        splits = splits_of(raw, kept & np.isin(column(raw, "image_id"), ids))
+        first = first_of_same_bytes((folder / name for name in shards), column(raw, "image_id"))
+        splits = splits_of(raw, kept & np.isin(column(raw, "image_id"), ids), first)
         counts = {name: write_pairs(folder, name, rows, raw, ids) for name, rows in splits.items()}
         tables = (folder / f"questions-{name}.arrow" for name in splits)
         files = shards | {path.name: described(path) for path in tables}
@@ -98,6 +100,7 @@ def prepare_pairs(
             "pairs_of_images": lost_pairs(raw, kept, ids),
             "objects_of_other_classes": bad.of_other_classes,
         }
+        twins = counts_of(raw, splits, first)
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             source=source.source,
@@ -106,7 +109,9 @@ def prepare_pairs(
             images=list(shards),
             turned=turned,
             labels=described_labels(list(source.labels), choices, 0) if source.labels else None,
-            report={name: report_of(folder / f"questions-{name}.arrow") for name in splits},
+            report={
+                name: report_of(folder / f"questions-{name}.arrow") | twins[name] for name in splits
+            },
             left_out=left_out,
             inputs=request.as_inputs(left_out),
         )
@@ -174,14 +179,16 @@ def column(table: pa.Table, name: str) -> Ids:
     return values
 
 
-def splits_of(raw: pa.Table, kept: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
+def splits_of(raw: pa.Table, kept: NDArray[np.bool_], first: Ids) -> dict[str, NDArray[np.bool_]]:
     """Return the rows of each split (pairs,).
 
     Of pictures without a split of their own, the 1,000 with the smallest hashes are `val`, but at
-    most a tenth; see `minival` of VQA v2.
+    most a tenth; see `minival` of VQA v2. Pictures with the same bytes count as one, and go to the
+    same split.
 
     Args:
         kept: (pairs,) the rows that are left.
+        first: (pairs,) the smallest id of a picture with the same bytes.
     """
     image_ids = column(raw, "image_id")
     given = raw["split"]
@@ -189,11 +196,11 @@ def splits_of(raw: pa.Table, kept: NDArray[np.bool_]) -> dict[str, NDArray[np.bo
     rows = {name: kept & pc.equal(given, name).fill_null(False).to_numpy() for name in names}
     undivided = kept & given.is_null().to_numpy()
     if undivided.any():
-        pictures = np.unique(image_ids[undivided])
+        pictures = np.unique(first[undivided])
         hashes = np.array([int.from_bytes(by_hash(i)[:8], "big") for i in pictures.tolist()])
         held = min(MINIVAL_IMAGES, max(1, len(pictures) // 10)) if len(pictures) > 1 else 0
         val = pictures[np.argsort(hashes, kind="stable")[:held]]
-        in_val = np.isin(image_ids, val)
+        in_val = np.isin(first, val)
         for name, chosen in zip(HELD_OUT, (undivided & ~in_val, undivided & in_val), strict=True):
             rows[name] = rows.get(name, np.zeros(len(raw), bool)) | chosen
     found = {name: rows[name] for name in in_order(rows) if rows[name].any()}
@@ -289,16 +296,29 @@ def summary(manifest: Manifest) -> Iterator[str]:
             f"{name}: {split['questions']:,} pairs of {split['images']:,} pictures{more}; "
             f"{words['mean']:g} words a text, at most {words['most']}"
         )
+        yield from twin_lines(name, manifest.report[name])
     if manifest.labels:
         labels = manifest.labels
         yield f"classes of objects: {labels['count']:,}, SHA-256 {labels['sha256'][:16]}"
     if manifest.turned:
         yield f"{manifest.turned:,} pictures were turned as their EXIF orientation says"
-    yield from left_out_lines(manifest.left_out)
+    pictures = sum(split["images"] for split in manifest.splits.values())
+    yield from left_out_lines(manifest.left_out, pictures)
 
 
-def left_out_lines(left_out: JsonObject) -> Iterator[str]:
+def left_out_lines(left_out: JsonObject, pictures: int) -> Iterator[str]:
+    """Yield the lines about what is left out.
+
+    Args:
+        pictures: the number of those that are kept.
+    """
     evaluated = left_out["evaluation_pictures"]
+    asked = evaluated["of"]
+    if asked not in ("", NOTHING) and not (evaluated["with_coco_id"] or evaluated["pictures"]):
+        ids = "one of these ids" if "by_genome_id" in evaluated else "a COCO id"
+        yield (
+            f"0 of {pictures:,} pictures have {ids}: --leave-out {asked} leaves out nothing here"
+        )
     if evaluated["with_coco_id"] or evaluated["pictures"]:
         yield (
             f"{evaluated['with_coco_id']:,} pictures are COCO's; left out, since they are "

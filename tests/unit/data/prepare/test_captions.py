@@ -373,3 +373,50 @@ def test_the_command(files, tmp_path):
     assert "already complete, nothing to do" in shown
     _, errors = in_process.run("prepare", "captions", cwd=tmp_path, code=2)
     assert "a data file, a folder or a YAML is expected" in errors
+
+
+def test_equal_bytes_are_in_one_split_and_repeated_pairs_are_counted(tmp_path):
+    """Every picture comes twice, under two names; one pair comes three times."""
+    write_captions(tmp_path, 30)
+    rows = []
+    for number in range(30):
+        source = tmp_path / "pictures" / f"{number}.png"
+        Image.new("RGB", (9, 9), (8 * number, 0, 0)).save(source)
+        (tmp_path / "pictures" / f"again-{number}.png").write_bytes(source.read_bytes())
+        for name in (f"{number}.png", f"again-{number}.png"):
+            rows.append({"image": f"pictures/{name}", "caption": f"text of {name}"})
+    rows += [{"image": "pictures/again-3.png", "caption": "text of 3.png"}] * 2
+    write(tmp_path / "twice.json", rows)
+    manifest, data = prepare(tmp_path / "twice.json", tmp_path / "data")
+    held = {
+        name: {data.images[row]["bytes"] for row in data.questions(name)["image_row"]}
+        for name in ("train", "val")
+    }
+    assert len(held["val"]) == 3 and len(held["train"]) == 27 and not held["train"] & held["val"]
+    assert manifest.splits["val"]["images"] == 6
+    said = "\n".join(pairs.summary(manifest))
+    assert said.count(": 2 pairs occur again: the same picture (by its bytes) and text") == 1
+    assert "in another split" not in said
+
+
+def test_equal_bytes_in_given_splits_are_said(tmp_path):
+    write_captions(tmp_path, 2)
+    for number, name in enumerate(("train", "val")):
+        Image.new("RGB", (9, 9)).save(tmp_path / "pictures" / f"{number}.png")
+        row = {"image": f"pictures/{number}.png", "caption": "a text"}
+        write(tmp_path / f"{name}.json", [row])
+    spec = {"splits": {name: f"{name}.json" for name in ("train", "val")}}
+    write(tmp_path / "spec.yaml", spec)
+    manifest, _ = prepare(tmp_path / "spec.yaml", tmp_path / "data")
+    said = "\n".join(pairs.summary(manifest))
+    assert "val: 1 of its pictures are in another split too, under other names" in said
+
+
+def test_to_leave_out_without_effect_is_said(files, tmp_path):
+    (tmp_path / "ids.txt").write_text("7\n", encoding="utf-8")
+    given = [str(tmp_path / "ids.txt")]
+    manifest, _ = prepare(files / "pairs.json", tmp_path / "data", leave_out=given)
+    line = f"0 of 24 pictures have a COCO id: --leave-out {given[0]} leaves out nothing here"
+    assert line in list(pairs.summary(manifest))
+    manifest, _ = prepare(files / "pairs.json", tmp_path / "other", leave_out=["nothing"])
+    assert "--leave-out" not in "\n".join(pairs.summary(manifest))
