@@ -12,6 +12,7 @@ from vle_bench.json_files import JsonObject, parse_record, reading, short, strea
 
 PICTURES = ("jpg", "jpeg", "png", "webp")  # endings of members, as img2dataset and others write
 KARPATHY = {"restval": "train"}  # trained on too; the other splits keep their names
+MISSING = ("NaN", "nan", "null", "None")  # what pandas and others write for a missing value
 PREFIX = 1 << 16  # characters in which the kind of a JSON file shows
 
 
@@ -41,6 +42,19 @@ def pair(
         "caption": caption,
         **more,
     }
+
+
+def text_of(value: object) -> str:
+    """Return a caption with single spaces.
+
+    Raises:
+        ValueError: no text, an empty one, or one that stands for a missing value.
+    """
+    if not isinstance(value, str) or not (text := " ".join(value.split())):
+        raise ValueError(f"{short(value)}: no caption: a text is expected")
+    if text in MISSING:
+        raise ValueError(f"{short(value)}: no caption, but what is written for a missing value")
+    return text
 
 
 def is_caption_json(path: Path) -> bool:
@@ -79,12 +93,13 @@ def karpathy(path: Path, images: Path, bad: BadRecords) -> Iterator[JsonObject]:
             continue
         file = Path(str(record.get("filepath", "")), record["filename"])
         for sentence in record["sentences"]:
-            text = sentence.get("raw") if isinstance(sentence, dict) else None
-            if not isinstance(text, str) or not text.strip():
-                bad.add(path, name, f"{short(text)}: no caption: a text is expected")
+            try:
+                text = text_of(sentence.get("raw") if isinstance(sentence, dict) else None)
+            except ValueError as error:
+                bad.add(path, name, str(error))
                 continue
             yield pair(
-                " ".join(text.split()),
+                text,
                 key=str(file).encode(),
                 path=str(images / file),
                 coco_id=record.get("cocoid"),
@@ -97,7 +112,10 @@ def coco(path: Path, images: Path, bad: BadRecords) -> Iterator[JsonObject]:
     """Read captions_train2014.json and the like."""
     files: dict[int, str] = {}
     for number, record in enumerate(stream(path, "images")):
-        if problem := problem_of(record, {"id": int, "file_name": str}):
+        problem = problem_of(record, {"id": int, "file_name": str})
+        if not problem and record["id"] in files:
+            problem = f"the image id {record['id']} is named twice"
+        if problem:
             bad.add(path, record_name(number, record), problem)
         else:
             files[record["id"]] = record["file_name"]
@@ -106,14 +124,16 @@ def coco(path: Path, images: Path, bad: BadRecords) -> Iterator[JsonObject]:
         problem = problem_of(record, {"image_id": int, "caption": str})
         if not problem and record["image_id"] not in files:
             problem = f"a caption without a picture: image_id {record['image_id']} is not in images"
-        if not problem and not record["caption"].strip():
-            problem = "an empty caption"
-        if problem:
-            bad.add(path, name, problem)
+        try:
+            if problem:
+                raise ValueError(problem)
+            text = text_of(record["caption"])
+        except ValueError as error:
+            bad.add(path, name, str(error))
             continue
         file = files[record["image_id"]]
         yield pair(
-            " ".join(record["caption"].split()),
+            text,
             key=file.encode(),
             path=str(images / file),
             asked_by=f"{path}: {name}",
@@ -141,9 +161,10 @@ def caption_tars(tars: Sequence[Path], bad: BadRecords, blob: Path) -> Iterator[
                 bad.add(path, name, f"has no picture (.{', .'.join(PICTURES)})")
                 continue
             start, size = members[pictures[0]]
-            caption = caption_of(path, key, members)
-            if not caption:
-                bad.add(path, name, "has no caption: neither a text in .txt nor one in .json")
+            try:
+                caption = caption_of(path, members)
+            except (ValueError, RequestError) as error:
+                bad.add(path, name, str(error))
                 continue
             yield pair(
                 caption,
@@ -192,25 +213,33 @@ def places(path: Path) -> Iterator[tuple[str, tuple[int, int]]]:
                 if not member.isfile():
                     continue
                 if member.offset_data + member.size > end:
-                    raise RequestError(f"{path}: cut off within the member {member.name}")
+                    raise RequestError(
+                        f"{path}: cut off within the member {member.name}; fetch this tar again, "
+                        "or remove it"
+                    )
                 yield member.name, (member.offset_data, member.size)
     except (tarfile.TarError, OSError) as error:
         raise RequestError(
             f"{path}: cannot be read as a tar ({error}); a compressed one has to be decompressed, "
-            "and a cut-off one fetched again"
+            "and a cut-off one fetched again or removed"
         ) from error
 
 
-def caption_of(path: Path, key: str, members: dict[str, tuple[int, int]]) -> str:
-    """Return the caption of a sample; empty if it has none."""
+def caption_of(path: Path, members: dict[str, tuple[int, int]]) -> str:
+    """Return the caption of a sample.
+
+    Raises:
+        ValueError, RequestError: it has none, or one that cannot be read.
+    """
     value: object = None
     if "txt" in members:
-        with reading(f"{path}: member {key}.txt"):
+        with reading("its .txt"):
             value = part_of(path, members["txt"]).decode()
     elif "json" in members:
-        record = parse_record(part_of(path, members["json"]), f"{path}: member {key}.json")
-        value = record.get("caption")
-    return " ".join(value.split()) if isinstance(value, str) else ""
+        value = parse_record(part_of(path, members["json"]), "its .json").get("caption")
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("has no caption: neither a text in .txt nor one in .json")
+    return text_of(value)
 
 
 def part_of(path: Path, place: tuple[int, int]) -> bytes:

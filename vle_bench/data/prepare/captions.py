@@ -17,11 +17,12 @@ from vle_bench.data.prepare.caption_files import (
     is_caption_json,
     pair,
     tars_in,
+    text_of,
 )
 from vle_bench.data.prepare.leave_out import coco_pictures
 from vle_bench.data.prepare.manifest import Choices, Options
 from vle_bench.data.prepare.own.pictures import within
-from vle_bench.data.prepare.own.read import FILE_NAME, Table, cell_value, tables_of
+from vle_bench.data.prepare.own.read import FILE_NAME, METADATA, Table, cell_value, tables_of
 from vle_bench.data.prepare.own.spec import DataFiles, Text, find, read_spec
 from vle_bench.data.prepare.pairs import PairSource, prepare_pairs
 from vle_bench.data.prepared import Manifest
@@ -137,9 +138,31 @@ def special_file(name: str, beside: Path | None, images: Path | None) -> Caption
     path = find(name, beside)
     if tars := tars_in(path):
         return CaptionFile(tuple(tars), partial(caption_tars, tars))
+    if path.is_dir():
+        refuse_other_folder(path)
     if path.suffix.lower() == ".json" and is_caption_json(path):
         return CaptionFile((path,), partial(caption_json, path, images or path.parent))
     return None
+
+
+def refuse_other_folder(path: Path) -> None:
+    """Refuse a folder without tars that is of none of the other forms either."""
+    places = [path, *(folder for folder in path.iterdir() if folder.is_dir())]
+
+    def has(names: Iterable[str]) -> bool:
+        return any((place / name).is_file() for place in places for name in names)
+
+    if has((*METADATA, "dataset_dict.json", "state.json")):
+        return
+    if has(("region_descriptions.json",)):
+        raise RequestError(
+            f"{path}: Visual Genome's official files; `vle-bench prepare visual-genome --source "
+            f"{path}` reads them"
+        )
+    raise RequestError(
+        f"{path}: holds no captions: neither webdataset's tars (*.tar), nor an imagefolder "
+        "(metadata.jsonl or .csv or .parquet), nor what save_to_disk writes"
+    )
 
 
 def caption_table(table: Table, columns: PairColumns) -> CaptionFile:
@@ -254,6 +277,4 @@ def one_text(value: Any) -> str:
     """Return a caption with single spaces; `raw` of COCO's sentences is taken too."""
     if isinstance(value, dict):
         value = value.get("raw", value.get("caption"))
-    if not isinstance(value, str) or not (text := " ".join(value.split())):
-        raise ValueError(f"{short(value)}: no caption: a text is expected")
-    return text
+    return text_of(value)

@@ -150,10 +150,11 @@ def turned_of(notes: Iterable[JsonObject]) -> int:
 
 
 def image_error(bad: BadImage) -> RequestError:
-    name = bad.get("asked_by", f"image_id {bad['image_id']}")
-    return RequestError(
-        f"{bad['file']}: {bad['problem']} ({name}); --on-bad-image skip leaves such images out"
-    )
+    name: str = bad.get("asked_by", f"image_id {bad['image_id']}")
+    way_out = "--on-bad-image skip leaves such images out"
+    if name.startswith(f"{bad['file']}: "):  # a picture within the file that names it
+        return RequestError(f"{name}: its picture: {bad['problem']}; {way_out}")
+    return RequestError(f"{bad['file']}: {bad['problem']} ({name}); {way_out}")
 
 
 def in_processes(function: Callable[[T], U], items: Sequence[T], workers: int) -> Iterator[U]:

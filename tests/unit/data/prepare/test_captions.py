@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.miniature import in_process
-from tests.miniature.pairs import caption, change, scene, write, write_captions
+from tests.miniature.pairs import caption, change, scene, write, write_captions, write_visual_genome
 from vle_bench.data.prepare import captions, pairs
 from vle_bench.data.prepare.fingerprint import Standing
 from vle_bench.data.prepare.manifest import AS_USUAL, Choices
@@ -266,10 +266,51 @@ def test_wrong_tars(files, tmp_path, without, twice, problem):
     assert left == (23 if without else 24)  # of a name that occurs twice, the first is taken
 
 
+def damaged(folder, files, ending, content):
+    """A tar of which one member has another content."""
+    folder.mkdir()
+    with tarfile.open(folder / "0.tar", "w") as tar:
+        for number in range(3):
+            members = {
+                "png": (files / "pictures" / f"{number}.png").read_bytes(),
+                "json": b'{"caption": "a text"}',
+            }
+            if number == 1:
+                members[ending] = content
+            for name, value in members.items():
+                add(tar, f"{number}.{name}", value)
+    return folder
+
+
+def test_a_damaged_member_of_a_tar_is_named_once_and_can_be_left_out(files, tmp_path):
+    for ending, content, problem in (
+        ("json", b'{"caption": ', "member 1: its .json: broken or cut-off JSON at column"),
+        ("json", b'{"caption": "nan"}', "member 1: 'nan': no caption"),
+        ("txt", b"\xff", "member 1: its .txt: not UTF-8"),
+        ("png", b"no picture", "member 1: its picture: "),
+    ):
+        folder = damaged(tmp_path / problem.replace(":", "")[:30], files, ending, content)
+        with pytest.raises(RequestError) as error:
+            prepare(folder, tmp_path / "data")
+        assert str(error.value).startswith(f"{folder / '0.tar'}: {problem}")
+        assert str(error.value).count("0.tar") == 1
+        manifest, data = prepare(folder, folder / "data", SKIP)
+        assert len(data.questions("+".join(manifest.splits))) == 2
+
+
+def test_folders_of_other_forms(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RequestError, match=r"empty: holds no captions: neither webdataset's tars"):
+        prepare(tmp_path / "empty", tmp_path / "data")
+    write_visual_genome(tmp_path / "vg", 1)
+    with pytest.raises(RequestError, match="`vle-bench prepare visual-genome --source .*vg`"):
+        prepare(tmp_path / "vg", tmp_path / "data")
+
+
 def test_cut_off_and_compressed_tars(files, tmp_path):
     whole = (write_tars(tmp_path / "tars", files, 4) / "00000.tar").read_bytes()
     (tmp_path / "cut.tar").write_bytes(whole[: len(whole) // 3])
-    with pytest.raises(RequestError, match=r"cut\.tar: (cut off within|cannot be read as a tar)"):
+    with pytest.raises(RequestError, match=r"cut\.tar: .*(fetch this tar again|or removed)"):
         prepare(tmp_path / "cut.tar", tmp_path / "data")
     with tarfile.open(tmp_path / "packed.tar", "w:gz") as tar:
         add(tar, "0.txt", b"a")
@@ -298,6 +339,7 @@ def test_addresses_are_not_fetched(tmp_path):
         (lambda rows: rows[3].update(caption="  "), "row 4: '  ': no caption: a text is expected"),
         (lambda rows: rows[3].update(caption=[]), "row 4: no caption: an empty list"),
         (lambda rows: rows[3].update(caption=None), "row 4: None: no caption"),
+        (lambda rows: rows[3].update(caption="NaN"), "row 4: 'NaN': no caption, .* a missing"),
         (lambda rows: rows.__setitem__(3, 5), "row 4: 5 is not an object"),
         (lambda rows: [row.pop("image") for row in rows], "has no column 'image' or 'filepath'"),
         (lambda rows: [row.pop("caption") for row in rows], "has no column 'caption' or"),
@@ -336,6 +378,13 @@ def test_a_coco_caption_without_its_picture(files, tmp_path):
     given = coco(tmp_path, files)
     change(given, lambda content: content["images"].pop(2))
     with pytest.raises(RequestError, match="annotation 4: a caption without a picture: image_id 2"):
+        prepare(given, tmp_path / "data", images=str(tmp_path / "train2014"), leave_out=["nothing"])
+
+
+def test_a_coco_image_id_that_occurs_twice(files, tmp_path):
+    given = coco(tmp_path, files)
+    change(given, lambda content: content["images"][2].update(id=1))
+    with pytest.raises(RequestError, match="record 2: the image id 1 is named twice"):
         prepare(given, tmp_path / "data", images=str(tmp_path / "train2014"), leave_out=["nothing"])
 
 
