@@ -10,7 +10,7 @@ import pickle
 import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -182,7 +182,7 @@ def dotted_keys(values: Mapping[str, object], prefix: str = "") -> list[str]:
 
 
 def valid_keys(group: type[BaseModel], prefix: str = "") -> list[str]:
-    """List the dotted keys of the schema, each group before its keys."""
+    """List the dotted keys of the schema, each group before its keys; of a list, entry 0."""
     keys = []
     for name, field in group.model_fields.items():
         keys.append(prefix + name)
@@ -190,6 +190,9 @@ def valid_keys(group: type[BaseModel], prefix: str = "") -> list[str]:
         inner = next((t for t in types if isinstance(t, type) and issubclass(t, Group)), None)
         if inner is not None:
             keys += valid_keys(inner, f"{prefix}{name}.")
+        for entry in (arg for t in types if get_origin(t) is list for arg in get_args(t)):
+            if isinstance(entry, type) and issubclass(entry, Group):
+                keys += valid_keys(entry, f"{prefix}{name}.0.")
     return keys
 
 
@@ -199,9 +202,17 @@ def nearest_key(dotted: str, schema: type[BaseModel]) -> str:
 
     def likeness(key: str) -> float:
         group, _, name = key.rpartition(".")
-        return difflib.SequenceMatcher(None, name, last).ratio() + 0.2 * (group == parent)
+        same = group == first_entry(parent)
+        return difflib.SequenceMatcher(None, name, last).ratio() + 0.2 * same
 
-    return max(valid_keys(schema), key=likeness)
+    nearest = max(valid_keys(schema), key=likeness)
+    group, _, name = nearest.rpartition(".")
+    return f"{parent}.{name}" if parent and group == first_entry(parent) else nearest
+
+
+def first_entry(dotted: str) -> str:
+    """Return a dotted key with 0 for the number of each entry of a list."""
+    return ".".join("0" if part.isdecimal() else part for part in dotted.split("."))
 
 
 def explained(
@@ -224,7 +235,7 @@ def explained(
     if error["type"] == "missing":
         return [line(".".join(parts), "this key is needed")]
     # pydantic appends the branch of a union, or the index in a list.
-    while parts and ".".join(parts) not in known:
+    while parts and not {".".join(parts), first_entry(".".join(parts))} & known:
         parts.pop()
     dotted, message = ".".join(parts), error["msg"].removeprefix("Value error, ")
     if error["type"] != "value_error":

@@ -27,6 +27,8 @@ ENCODERS = {
     "meter-base-encoders": ("FacebookAI/roberta-base", "openai/clip-vit-base-patch16"),
 }
 LEAVE_OUT = "--leave-out"  # an option of `prepare`
+# Of the pictures that VQA v2's recipes and retrieval are evaluated on.
+EVALUATED = f"{LEAVE_OUT} data/vqav2:minival {LEAVE_OUT} dataset_coco.json"
 PUBLISHED_TARGETS = "--published-targets"  # likewise
 
 
@@ -49,7 +51,7 @@ def missing_files(recipe: Recipe) -> list[str]:
         if not (Path(part.root) / "manifest.json").is_file() and part.root != root:
             missing.append(
                 f"data.mix: {part.root}: no prepared data there (no manifest.json); it comes with"
-                f"\n  vle-bench prepare captions FILE --output {shlex.quote(part.root)}"
+                + "".join(f"\n  {command}" for command in caption_commands(part.root))
             )
     checkpoint = recipe.model.checkpoint
     if checkpoint is not None:
@@ -112,13 +114,39 @@ def data_commands(data: DataGroup, official: str | None = None) -> list[str]:
         return [f"vle-bench prepare {data.source} FILE {output}"]
     if SOURCES[data.source].made:
         return [f"vle-bench prepare {data.source} {output}"]
-    # Of the pictures that VQA v2's recipes and retrieval are evaluated on.
-    out = " --leave-out data/vqav2:minival --leave-out dataset_coco.json"
-    output += out if LEAVE_OUT in SOURCES[data.source].options else ""
+    output += f" {EVALUATED}" if LEAVE_OUT in SOURCES[data.source].options else ""
     prepare = f"vle-bench prepare {data.source} --source {official} {output}"
     # VCR's archives come after a form, which the command names when it has none.
     download = [f"vle-bench download {data.source} --output {official}"]
     return [*(download if SOURCES[data.source].archives else []), prepare]
+
+
+def caption_commands(root: str) -> list[str]:
+    """List the shell commands that bring captions, by the name of their folder.
+
+    CC3M and SBU are lists of addresses, which img2dataset fetches.
+    """
+    output, tars = shlex.quote(root), shlex.quote(f"{root.rstrip('/')}-official")
+    prepare = "vle-bench prepare captions"
+    fetch = f"--output_format webdataset --output_folder {tars}"
+    match Path(root).name:
+        case "coco-captions":
+            # Its pictures are in train2014/ and val2014/ of the folder of --images.
+            return [f"{prepare} dataset_coco.json --images coco --output {output} {EVALUATED}"]
+        case "cc3m":
+            return [
+                "printf 'caption\\turl\\n' | cat - Train_GCC-training.tsv > cc3m.tsv",
+                f"img2dataset --url_list cc3m.tsv --input_format tsv --url_col url "
+                f"--caption_col caption {fetch}",
+                f"{prepare} {tars} --output {output}",
+            ]
+        case "sbu":
+            return [
+                f"img2dataset --url_list sbu-captions-all.json --input_format json "
+                f"--url_col image_urls --caption_col captions {fetch}",
+                f"{prepare} {tars} --output {output}",
+            ]
+    return [f"{prepare} FILE --output {output}"]
 
 
 def checkpoint_commands(checkpoint: str) -> list[str]:

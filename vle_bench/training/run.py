@@ -235,7 +235,8 @@ def announce(run: Run) -> None:
     )
     print(
         f"model: {total:,} parameters, {trainable:,} trainable, {run.new_parameters:,} new; data: "
-        f"{len(run.questions):,} questions of {recipe.data.train} in {run.training_data.root}"
+        f"{len(run.questions):,} {'pairs' if run.task.name == 'pretrain' else 'questions'} of "
+        f"{recipe.data.train} in {run.training_data.root}"
     )
     print(
         f"batch {train.batch_size} = {world} process{'es' * (world > 1)} × {run.accumulation} "
@@ -310,8 +311,9 @@ def summary(run: Run) -> str:
     """Describe the scores on `data.evaluate` and the times, those before a resume included."""
     seconds = time.monotonic() - run.started
     rate = run.samples / max(run.training_seconds, 1e-9)
+    best = f"best {100 * run.best:.2f}, " if run.recipe.train.selection == "best" else ""
     return (
-        f"{run.recipe.data.evaluate}: best {100 * run.best:.2f}, last {100 * run.last:.2f}; "
+        f"{run.recipe.data.evaluate}: {best}last {100 * run.last:.2f}; "
         f"{seconds:.0f} s in all, {run.training_seconds:.0f} s of them training, "
         f"{rate:.1f} samples/s"
     )

@@ -601,3 +601,24 @@ def test_pictures_of_shipped_recipes_divide_into_the_models_patches(name: str) -
     else:
         patch = PATCHES[Path(model.checkpoint or "").name.removesuffix("-encoders")]
     assert model.image_size % patch == 0
+
+
+def test_an_entry_of_a_list_is_named_by_its_number():
+    tiny = str(ROOT / "recipes" / "pretrain" / "vle-tiny.yaml")
+    one, other = problems(tiny, "data.mix=[{root: a}, {root: d/json, weight: 1, wieght: 2}]")
+    assert "data.mix.0.weight: this key is needed" in one
+    assert "data.mix.1.wieght: unknown key; nearest valid key: data.mix.1.weight" in other
+    (line,) = problems(tiny, "data.mix=[{root: a, weight: 1}, {root: b, weight: -2}]")
+    assert "data.mix.1.weight: input should be greater than 0, not -2" in line
+
+
+def test_commands_name_the_files_of_captions(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shown = "\n".join(missing_files(load_recipe("pretrain/vle-base")))
+    leave_out = "--leave-out data/vqav2:minival --leave-out dataset_coco.json"
+    assert shown.count(leave_out) == 2  # of Visual Genome and of COCO
+    assert "vle-bench prepare captions dataset_coco.json --images coco" in shown
+    assert "img2dataset --url_list cc3m.tsv --input_format tsv --url_col url" in shown
+    assert "prepare captions data/cc3m-official --output data/cc3m" in shown
+    assert "img2dataset --url_list sbu-captions-all.json --input_format json" in shown
+    assert "prepare captions FILE" not in shown

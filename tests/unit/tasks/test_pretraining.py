@@ -273,7 +273,9 @@ def test_sources_are_mixed_by_weights(data, tmp_path, capsys):
     assert said.count("of its pictures are trained on, in train of the mixed data (data.mix)") == 2
     trained = len(TASK.open(data / "genome").questions("train"))
     trained += len(TASK.open(data / "captions").questions("train"))
-    assert f"{trained:,} questions of train" in shown
+    assert f"{trained:,} pairs of train" in shown
+    # The recipe's selection is `last`: no score picks weights.
+    assert "val: last " in shown and "best" not in shown
     half = tmp_path / "half"
     train(recipe(data, mix), half)
     assert bytes_of(half) == bytes_of(tmp_path / "run")
