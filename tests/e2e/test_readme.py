@@ -525,3 +525,17 @@ def test_the_comparison_is_the_rendered_one():
     shown = ["| " + " | ".join(line.strip("| ").split(" | ")[:6]) + " |" for line in rows]
     assert len(shown) == 10
     assert all(line in README for line in shown if "---" not in line), "\n".join(shown)
+
+
+def test_the_study_is_the_rendered_one():
+    """The README shows some rows and columns of the table of the study."""
+    text = (ROOT / "leaderboards" / "study.md").read_text(encoding="utf-8")
+    title, *rows = [
+        line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")
+    ]
+    shown = [line for line in README.splitlines() if re.match(r"\| (VLE|METER)-tiny,", line)]
+    chosen = [title.index(name) for name in ("Model", "Q2A", "QA2R", "Q2AR", "steps to 90 % Q2A")]
+    rendered = {
+        "| " + " | ".join(row[i] for i in chosen) + " |" for row in rows if len(row) == len(title)
+    }
+    assert len(shown) > 3 and set(shown) <= rendered
