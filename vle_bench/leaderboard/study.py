@@ -267,7 +267,7 @@ def spread(values: Sequence[float | None]) -> Cell:
         return Cell()
     mean = statistics.fmean(known)
     deviation = f" ± {percent(statistics.stdev(known), 1)}" if len(known) > 1 else ""
-    return Cell(percent(mean, 1) + deviation, mean)
+    return Cell(percent(mean, 1).replace("-", "−") + deviation, mean)
 
 
 def steps_cell(records: Sequence[StudyRecord]) -> Cell:

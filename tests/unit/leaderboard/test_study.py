@@ -224,3 +224,10 @@ def test_a_damaged_record_and_a_double_are_refused(tmp_path):
     copy.write_text('{"family": "vle"}', encoding="utf-8")
     with pytest.raises(RequestError, match=r"zz\.json: .*objectives"):
         load_study(root)
+
+
+def test_a_control_above_its_probe_has_a_true_minus(tmp_path):
+    own = {"noun": 0.2, "noun_grey": 0.25}
+    probes = {name: {"value": value, "interval": None, "n": 10} for name, value in own.items()}
+    (table,) = table_of(tmp_path, [record("vle", ["mlm"], probes=probes)])
+    assert table.rows[0].cells[3].text == "−5.0"
