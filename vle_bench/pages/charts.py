@@ -1,6 +1,6 @@
 """Curves and reliability diagrams, and the style of all charts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -38,6 +38,8 @@ DOTTED = 40
 MOST_BARS, FEWEST_PLACES = 30, 3
 # Pixels. The text of a chart this wide is as large on a phone as the page's own small print.
 WIDTH, HEIGHT = 350, 240
+# Two names of more characters do not fit beside each other in a legend; pixels of its rows.
+LONGEST_NAME, LEGEND_ROW = 20, 17
 
 # DejaVu Sans comes with matplotlib, so that the layout is the same on every machine.
 STYLE = {
@@ -97,10 +99,19 @@ def line_chart(
     """
     ends = [(key, points[-1]) for key, points in series.items() if points]
     last = ", ".join(f"{key} {number(y)} at {number(x)}" for key, (x, y) in ends)
+    rows, _ = legend_shape(series)
     with styled():
-        figure = new_figure(WIDTH, HEIGHT)
+        figure = new_figure(WIDTH, HEIGHT + LEGEND_ROW * max(0, rows - 2))
         draw_curves(figure.subplots(), series, x_label, y_range, log)
         return svg(figure, name, f"{title}, over {x_label}: {last}")
+
+
+def legend_shape(names: Collection[str]) -> tuple[int, int]:
+    """Return the rows and the columns of a legend; none for a single name."""
+    if len(names) < 2:
+        return 0, 1
+    columns = 2 if max(map(len, names)) <= LONGEST_NAME else 1
+    return -(-len(names) // columns), columns
 
 
 def draw_curves(
@@ -132,10 +143,9 @@ def draw_curves(
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
-    legend_rows = 0
-    if len(series) > 1:
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.3)
-        legend_rows = -(-len(series) // 2)
+    legend_rows, columns = legend_shape(series)
+    if legend_rows:
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.3)
     if heading:
         axes.set_title(heading, pad=6 + 1.6 * legend_rows * matplotlib.rcParams["font.size"])
 

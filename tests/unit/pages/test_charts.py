@@ -6,7 +6,18 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from vle_bench.pages import charts
-from vle_bench.pages.charts import MOST_POINTS, line_chart, log_locator, reliability_diagram, thin
+from vle_bench.pages.charts import (
+    HEIGHT,
+    MOST_POINTS,
+    WIDTH,
+    draw_curves,
+    line_chart,
+    log_locator,
+    new_figure,
+    reliability_diagram,
+    styled,
+    thin,
+)
 from vle_bench.pages.figures import contents
 from vle_bench.pages.palette import LIGHT, PALETTE
 
@@ -150,3 +161,17 @@ def test_contents_are_the_data_and_the_text():
     assert contents(f"<p>x</p>{svg}") == contents(f"<p>x</p>{moved}")
     assert contents(svg) != contents(svg.replace(">a<", ">z<"))
     assert contents(f"<p>x</p>{svg}") != contents(f"<p>y</p>{svg}")
+
+
+def test_long_names_leave_the_curves_their_room():
+    names = [f"VLE-tiny, MLM + ITM + {number}" for number in "ABCDEF"]
+    series = {name: [(0, 1.0), (500, 2.0)] for name in names}
+    with styled():
+        figure = new_figure(WIDTH, HEIGHT)
+        axes = figure.subplots()
+        draw_curves(axes, series, "steps")
+        figure.draw_without_rendering()
+    assert axes.get_position().width > 0.7
+    few, many = (line_chart("c", "t", one, "steps") for one in ({"a": [(0, 1.0)]}, series))
+    height = lambda svg: float(re.search(r'viewBox="0 0 \S+ (\S+)"', svg)[1])  # noqa: E731
+    assert height(many) > height(few) + 50
