@@ -321,7 +321,7 @@ def test_it_is_refused_before_anything_is_trained(data, tmp_path):
         ("model.objectives={mlm: 0}", "at least one of mlm, itm, mpc, pbc needs a weight above 0"),
         ("model.objectives={mrm: 1}", "model.objectives.mrm"),
         ("model.objectives={mlm: -1}", "model.objectives.mlm"),
-        ("data.mix=[{root: a, weight: 0}]", "data.mix: input should be greater than 0"),
+        ("data.mix=[{root: a, weight: 0}]", "data.mix.0.weight: input should be greater than 0"),
         ("data.mix=[{root: a, weight: 1}, {root: a/, weight: 2}]", "data.mix: a is listed twice"),
         ("data.mix=[]", "data.mix"),
         ("train.per_device_batch_size=1", "per_device_batch_size: 1: objective itm takes"),
