@@ -15,6 +15,7 @@ from vle_bench.data.prepare.shapes_captions import (
     PROBES,
     official_files,
     picture,
+    stranger,
     write_shapes_captions,
 )
 from vle_bench.data.prepare.shapes_phrases import HELD_OUT, NOUNS, relation_of
@@ -268,6 +269,20 @@ def test_the_probes_are_of_their_pictures(folder):
             assert row["name"] == WORDS[held.thing] and held.shirt in row["caption"]
             assert is_true(one.scene, row["caption"]) and " and " in row["caption"]
         assert [(row["phrase"], tuple(row["box"])) for row in rows["phrases"]] == one.regions
+
+
+def test_a_stranger_makes_the_caption_false(pictures):
+    """The next picture would not do: the thing of a caption is often there too."""
+    passed_over = 0
+    for number, one in enumerate(pictures):
+        others = pictures[number + 1 :] + pictures[:number]
+        for caption in one.captions:
+            found = stranger(one, caption, others)
+            assert (found is None) == (not caption.nouns)
+            if found:
+                assert not is_true(found.scene, caption.text), caption.text
+                passed_over += found is not others[0]
+    assert passed_over > len(pictures) / 10
 
 
 def test_the_seed_decides_every_byte_and_more_pictures_begin_with_the_same(folder, tmp_path):
