@@ -25,7 +25,7 @@ from vle_bench.models import (
 )
 from vle_bench.models.vle.pretraining_heads import black_out
 from vle_bench.study import probes
-from vle_bench.study.probes import GREY, NOTHING, run_probes
+from vle_bench.study.probes import GREY, NOTHING, Prober, run_probes
 
 SIZE, PATCH = 48, 16
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -104,7 +104,10 @@ def test_matches(found, checkpoint, processor, folder, rows):
         ]
         right, wrong = (float(one[1] - one[0]) for one in margins)
         hits.append(0.5 if math.isclose(right, wrong, abs_tol=1e-9) else float(right > wrong))
-    assert found["match"]["value"] == pytest.approx(mean(hits), abs=0.01)
+    with torch.no_grad():
+        every = probes.matches(Prober(checkpoint, folder))["match"]
+    assert every.tolist() == pytest.approx(hits) and len(set(hits)) > 1
+    assert found["match"]["value"] == pytest.approx(mean(hits))
     assert found["match"]["n"] == len(hits) and 0.2 < mean(hits) < 0.8
 
 
@@ -117,7 +120,10 @@ def test_strangers(found, checkpoint, processor, folder, rows):
         ]
         right, wrong = (float(one[1] - one[0]) for one in margins)
         hits.append(0.5 if math.isclose(right, wrong, abs_tol=1e-9) else float(right > wrong))
-    assert found["match_stranger"]["value"] == pytest.approx(mean(hits), abs=0.01)
+    with torch.no_grad():
+        every = probes.strangers(Prober(checkpoint, folder))["match_stranger"]
+    assert every.tolist() == pytest.approx(hits) and len(set(hits)) > 1
+    assert found["match_stranger"]["value"] == pytest.approx(mean(hits))
     assert found["match_stranger"]["n"] == len(hits) and 0.2 < mean(hits) < 0.8
 
 
