@@ -1,4 +1,4 @@
-"""What a model was trained on beside the data of its recipe: data mixed in, and its start."""
+"""The data that a model has seen besides those of its recipe: data mixed in, and its start."""
 
 import sys
 from collections.abc import Iterable

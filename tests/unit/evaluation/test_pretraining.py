@@ -1,4 +1,4 @@
-"""What the start of a training was trained on, in the records of the run; marks of two halves."""
+"""The data that the start of a training has seen, in the records of the run; marks of two halves."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -68,7 +68,7 @@ def captions(scene: Scene, rng: Random, order: list[int]) -> list[Caption]:
             ones are spoken of first.
     """
     names = dict(zip(order, rng.sample(NAMES[:MOST], len(order)), strict=False))
-    first, second, third, fourth = (order * 4)[:4] if len(order) < 4 else order[:4]
+    first, second, third, fourth = (order * 4)[:4]
     made = [there_is(scene, first, rng), holding(scene, names, (second,), rng)]
     if third != first:
         made.append(holding(scene, names, (third,), rng))
