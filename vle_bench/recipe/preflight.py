@@ -15,6 +15,7 @@ from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, read_json
 from vle_bench.recipe.load import default_run_folder, load_recipe, shipped_recipes
 from vle_bench.recipe.schema import DataGroup, Recipe
+from vle_bench.tasks.catalogue import CATALOGUE
 
 METER_URL = (
     "https://github.com/zdou0830/METER/releases/download/checkpoint/"
@@ -45,8 +46,12 @@ def missing_files(recipe: Recipe) -> list[str]:
                 ]
             )
         )
-    elif problem := wrong_targets(recipe.data, read_manifest(Path(root)).get("targets")):
-        missing.append(problem)
+    else:
+        manifest = read_manifest(Path(root))
+        if problem := wrong_source(recipe, manifest.get("source")) or wrong_targets(
+            recipe.data, manifest.get("targets")
+        ):
+            missing.append(problem)
     for part in recipe.data.mix or []:
         if not (Path(part.root) / "manifest.json").is_file() and part.root != root:
             missing.append(
@@ -74,6 +79,29 @@ def read_manifest(root: Path) -> JsonObject:
     except RequestError:
         return {}
     return manifest if isinstance(manifest, dict) else {}
+
+
+def wrong_source(recipe: Recipe, source: str | None) -> str | None:
+    """Say that other data lie in the folder than the recipe names, and the ways out.
+
+    What a recipe says of its splits, and its model card of the data, goes by the name.
+
+    Args:
+        source: of the prepared data; None if their manifest cannot be read.
+
+    Returns:
+        None if it is the recipe's.
+    """
+    asked = recipe.data.source
+    if source in (None, asked):
+        return None
+    row = SOURCES.get(source)
+    fits = row is not None and CATALOGUE[recipe.task].form in row.forms
+    return (
+        f"{recipe.data.root}: holds prepared {source}, and data.source says {asked}; "
+        + f"data.source={source}, or " * fits
+        + f"data.root=FOLDER, with one that holds {asked}"
+    )
 
 
 def wrong_targets(data: DataGroup, targets: str | None) -> str | None:

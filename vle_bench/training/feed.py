@@ -27,7 +27,7 @@ from vle_bench.model_families import FAMILIES, VLE, module_of
 from vle_bench.models import pretrained
 from vle_bench.models.base import Way
 from vle_bench.models.vle.processing import VLEProcessor
-from vle_bench.recipe.preflight import wrong_targets
+from vle_bench.recipe.preflight import wrong_source, wrong_targets
 from vle_bench.recipe.schema import AugmentGroup, Recipe
 from vle_bench.tasks.base import Collate, Reading, Settings, Task
 from vle_bench.training.model import (
@@ -269,6 +269,8 @@ def of_run(recipe: Recipe, task: Task, data: PreparedData, run: Path) -> Feed:
 def open_data(recipe: Recipe, task: Task) -> PreparedData:
     """Open the prepared data of a recipe; raises RequestError if they do not fit it."""
     data = task.open(Path(recipe.data.root))
+    if problem := wrong_source(recipe, data.manifest.source):
+        raise RequestError(problem)
     for split in (recipe.data.train, recipe.data.evaluate, recipe.data.report):
         check_labelled(data, split)
     if problem := wrong_targets(recipe.data, data.manifest.targets):

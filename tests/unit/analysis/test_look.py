@@ -452,7 +452,10 @@ def test_data_that_have_moved_are_named_with_a_recipe_or_a_run(vqa_data, tmp_pat
         (("DATA", "--split", "tset"), "has no split 'tset'; it has"),
         (("DATA", "train.seed=1"), "train.seed=1: a key of a recipe; name one with --recipe"),
         (("DATA", "--output", "there.html"), "there.html: exists already"),
-        (("DATA", "--recipe", "demo/vcr-q2a-tiny"), "vcr_q2a needs vcr or shapes-vcr"),
+        (
+            ("DATA", "--recipe", "demo/vcr-q2a-tiny"),
+            "holds prepared vqav2, and data.source says shapes-vcr; data.root=FOLDER, with one",
+        ),
         (("DATA", "--recipe", "demo/vqa-tniy"), "nearest shipped recipe: recipes/demo/vqa-tiny"),
         (("DATA", "--recipe", "demo/vqa-tiny", "train.sed=1"), "nearest valid key: train.seed"),
         (("empty",), "neither prepared data (manifest.json) nor a run (recipe.yaml)"),

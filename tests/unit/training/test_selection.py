@@ -1,6 +1,7 @@
 """Which checkpoint stands for a run, and which soft targets it was trained on: the recipe says it, the record repeats it."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -129,6 +130,28 @@ def test_data_with_other_targets_are_refused_with_the_ways_out(data, tmp_path, t
     fine = load_recipe("demo/vqa-tiny", [*SMALL, f"data.root={root}", f"data.targets={there}"])
     assert missing_files(fine) == []
     assert json.loads((root / "manifest.json").read_text(encoding="utf-8"))["targets"] == there
+
+
+@pytest.mark.parametrize(
+    ("held", "way"), [("vqav2", "data.source=vqav2, or "), ("shapes-vcr", ""), ("a later one", "")]
+)
+def test_other_data_than_the_recipe_names_are_refused(data, tmp_path, held, way):
+    """The model card and the refusal of splits without labels go by the name."""
+    root = shutil.copytree(data / "normalised", tmp_path / "data")
+    manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
+    (root / "manifest.json").write_text(json.dumps(manifest | {"source": held}), encoding="utf-8")
+    recipe = load_recipe("demo/vqa-tiny", [*SMALL, f"data.root={root}"])
+    message = (
+        f"{root}: holds prepared {held}, and data.source says easy-vqa; {way}data.root=FOLDER, "
+        "with one that holds easy-vqa"
+    )
+    assert missing_files(recipe) == [message] and "\n" not in message
+    if way:  # of other forms, opening the data says more
+        with pytest.raises(RequestError) as refused:
+            train(recipe, tmp_path / "run")
+        assert str(refused.value) == message and not list(tmp_path.glob("run/*"))
+        overridden = [*SMALL, f"data.root={root}", f"data.source={held}", "data.report=val"]
+        assert missing_files(load_recipe("demo/vqa-tiny", overridden)) == []
 
 
 def test_the_way_out_names_the_official_files_only_where_they_are(tmp_path, monkeypatch):
