@@ -8,9 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
+from transformers.activations import QuickGELUActivation
 from transformers.models.deberta_v2.modeling_deberta_v2 import DisentangledSelfAttention
 
-from vle_bench.models.vle.faster_parts import Dropout
+from vle_bench.models.vle.faster_parts import Dropout, QuickGelu
 from vle_bench.models.vle.layers import VLEAttentionProjections
 
 
@@ -51,6 +52,7 @@ def published_way(model: Any, max_text_length: int, pad_token_id: int) -> Iterat
         *((encoder.config, "_attn_implementation", "eager") for encoder in encoders),
         *((m, "eager", True) for m in parts if isinstance(m, VLEAttentionProjections)),
         *((m, "__class__", nn.Dropout) for m in parts if type(m) is Dropout),
+        *((m, "__class__", QuickGELUActivation) for m in parts if type(m) is QuickGelu),
     ]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in changes]
     forwards = {m: partial(DisentangledSelfAttention.forward, m) for m in deberta}

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 
 from vle_bench.json_files import JsonObject
@@ -47,24 +48,38 @@ class Augmentation:
 
     def __call__(self, image: Image.Image, *ids: int, seed: int, epoch: int) -> Image.Image:
         rng = np.random.default_rng((seed, epoch, *ids))
+        pixels: NDArray[np.uint8] = np.asarray(image)
+        moved = self.moved(pixels, rng)
+        if moved is not pixels:
+            info, image = image.info, Image.fromarray(np.ascontiguousarray(moved))
+            image.info = info
+        return image if self.randaugment is None else rand_augment(image, *self.randaugment, rng)
+
+    def of_pixels(
+        self, pixels: NDArray[np.uint8], *ids: int, seed: int, epoch: int
+    ) -> NDArray[np.uint8]:
+        """Return the view of pixels (H, W, 3) whose bytes `__call__` gives for their picture.
+
+        RandAugment, which is Pillow's, is left out.
+        """
+        return self.moved(pixels, np.random.default_rng((seed, epoch, *ids)))
+
+    def moved(self, pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Mirror, turn and shift pixels (H, W, 3); an array that may share their memory."""
         mirror_x, mirror_y, swap = rng.random(3) < 0.5
         if self.flip and mirror_x:
-            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            pixels = pixels[:, ::-1]
         if self.flip and mirror_y:
-            image = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
+            pixels = pixels[::-1]
         if self.transpose and swap:
-            image = image.transpose(Image.Transpose.TRANSPOSE)
+            pixels = pixels.transpose(1, 0, 2)
         if self.shift:
-            pixels = np.asarray(image)
-            dy, dx = rng.integers(-self.shift, self.shift + 1, 2)
-            rows = np.clip(np.arange(image.height) + dy, 0, image.height - 1)
-            columns = np.clip(np.arange(image.width) + dx, 0, image.width - 1)
-            moved = Image.fromarray(pixels.take(rows, axis=0).take(columns, axis=1))
-            moved.info = image.info
-            image = moved
-        if self.randaugment is not None:
-            image = rand_augment(image, *self.randaugment, rng)
-        return image
+            dy, dx = rng.integers(-self.shift, self.shift + 1, 2).tolist()
+            height, width, _ = pixels.shape
+            # Beyond a border "clip" takes the edge.
+            pixels = pixels.take(range(dy, dy + height), axis=0, mode="clip")
+            pixels = pixels.take(range(dx, dx + width), axis=1, mode="clip")
+        return pixels
 
 
 @dataclass(frozen=True)
@@ -96,6 +111,10 @@ class Views:
     def __call__(self, image: Image.Image, *ids: int) -> Image.Image:
         """Return a view; ids: the image's and, with `one_a_question`, the question's."""
         return self.change(image, *ids, seed=self.seed, epoch=self.epoch)
+
+    def of_pixels(self, pixels: NDArray[np.uint8], *ids: int) -> NDArray[np.uint8]:
+        """Return a view of pixels (H, W, 3), without RandAugment."""
+        return self.change.of_pixels(pixels, *ids, seed=self.seed, epoch=self.epoch)
 
 
 LARGEST_MAGNITUDE = 30

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 import numpy as np
@@ -75,11 +76,10 @@ class QuestionCollator:
         if not self.num_labels:
             return {"ids": rows["question_id"], "inputs": inputs}
         inputs["labels"] = torch.zeros(len(indices), self.num_labels)
-        for row, (labels, scores) in enumerate(
-            zip(rows["label_ids"], rows["label_scores"], strict=True)
-        ):
-            if labels:  # a split to predict has none
-                inputs["labels"][row, labels] = torch.tensor(scores)
+        counts = [len(labels) for labels in rows["label_ids"]]  # a split to predict has none
+        row = np.repeat(np.arange(len(counts)), counts)
+        scores = torch.tensor(list(chain.from_iterable(rows["label_scores"])))
+        inputs["labels"][row, list(chain.from_iterable(rows["label_ids"]))] = scores
         return {"ids": rows["question_id"], "inputs": inputs}
 
     def pictures_of(
@@ -87,32 +87,37 @@ class QuestionCollator:
     ) -> tuple[list[Image.Image] | Transformed, NDArray[np.int64]]:
         """Return the N pictures of questions (B,), and the place of each question's among them."""
         image_rows, image_index = np.unique(np.asarray(rows["image_row"]), return_inverse=True)
-        images: list[Image.Image] | Transformed
         if self.augment is None:
-            images = self._images(image_rows)
-        elif self.augment.one_a_question:
-            pictures = self._pictures(image_rows)
-            ids = zip(rows["image_id"], rows["question_id"], strict=True)
-            images = [
-                self.augment(pictures[i], *both) for i, both in zip(image_index, ids, strict=True)
-            ]
-            image_index = np.arange(len(images))
-        else:
-            # One view for all questions of an image, whose id is any of theirs.
-            id_of = dict(zip(image_index.tolist(), rows["image_id"], strict=True))
-            pictures = self._pictures(image_rows)
-            images = [self.augment(picture, id_of[i]) for i, picture in enumerate(pictures)]
-        return images, image_index
+            return self._images(image_rows), image_index
+        ids = list(zip(rows["image_id"], rows["question_id"], strict=True))
+        if self.augment.one_a_question:
+            return self._views(image_rows[image_index], ids), np.arange(len(ids))
+        # One view for all questions of an image, whose id is any of theirs.
+        id_of = dict(zip(image_index.tolist(), rows["image_id"], strict=True))
+        return self._views(image_rows, [(id_of[i],) for i in range(len(image_rows))]), image_index
 
     def _images(self, rows: NDArray[np.int64]) -> list[Image.Image] | Transformed:
         """Return the pictures of rows (N,) of `images`, in the form that costs least."""
         return self.pixels.read(rows) if self.pixels else decoded(self.images[rows.tolist()])
 
-    def _pictures(self, rows: NDArray[np.int64]) -> list[Image.Image]:
-        """Return the pictures of rows (N,) of `images` in a form that can be augmented."""
-        if self.pixels is not None:
-            return self.pixels.pictures(rows)
-        return decoded(self.images[rows.tolist()])
+    def _views(
+        self, rows: NDArray[np.int64], ids: Sequence[tuple[int, ...]]
+    ) -> list[Image.Image] | Transformed:
+        """Return augmented views of rows (N,) of `images`; ids: (N,) what each view is drawn by."""
+        assert self.augment is not None
+        if self.pixels is not None and self.augment.change.randaugment is None:
+            views = [
+                self.augment.of_pixels(pixels, *own)
+                for pixels, own in zip(self.pixels.decoded(rows), ids, strict=True)
+            ]
+            return Transformed.of_views(views)
+        different, places = np.unique(rows, return_inverse=True)
+        pictures = (
+            decoded(self.images[different.tolist()])
+            if self.pixels is None
+            else self.pixels.pictures(different)
+        )
+        return [self.augment(pictures[i], *own) for i, own in zip(places, ids, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ A store is a folder `pixels-<size>-<resize>` of prepared data, with `pixels.npy`
 
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -122,6 +123,14 @@ class Transformed:
     pixels: torch.Tensor
     sizes: list[tuple[int, int]]
 
+    @classmethod
+    def of_views(cls, views: Sequence[NDArray[np.uint8]]) -> "Transformed":
+        """Stack pictures (H, W, 3) that need no resizing."""
+        stacked = np.stack(views)
+        height, width = stacked.shape[1:3]
+        pixels = torch.from_numpy(np.ascontiguousarray(stacked.transpose(0, 3, 1, 2)))
+        return cls(pixels, [(width, height)] * len(views))
+
 
 @dataclass(frozen=True)
 class PixelStore:
@@ -158,11 +167,16 @@ class PixelStore:
         sizes = [(int(width), int(height)) for width, height in self.sizes[rows]]
         return Transformed(torch.from_numpy(self.pixels[rows]), sizes)
 
-    def pictures(self, rows: NDArray[np.int64]) -> list[Image.Image]:
-        """Return the decoded pictures of rows (N,), of a store that holds them `as_decoded`."""
-        pictures = []
+    def decoded(self, rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+        """Yield (H, W, 3) of rows (N,), of a store that holds the pictures `as_decoded`."""
         for row in rows:
-            picture = Image.fromarray(np.ascontiguousarray(self.pixels[row].transpose(1, 2, 0)))
+            yield np.asarray(self.pixels[row]).transpose(1, 2, 0)
+
+    def pictures(self, rows: NDArray[np.int64]) -> list[Image.Image]:
+        """Return the same as pictures."""
+        pictures = []
+        for pixels in self.decoded(rows):
+            picture = Image.fromarray(np.ascontiguousarray(pixels))
             picture.info[UPRIGHT] = True
             pictures.append(picture)
         return pictures

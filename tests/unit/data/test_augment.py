@@ -34,6 +34,44 @@ def array(image):
     return np.asarray(image).astype(float)
 
 
+def plainly_moved(pixels, seed, shift):
+    """The moves that Pillow and numpy's padding make of the same random numbers."""
+    rng = np.random.default_rng((seed, 2, 7))
+    image, (mirror_x, mirror_y, swap) = Image.fromarray(pixels), rng.random(3) < 0.5
+    for asked, way in (
+        (mirror_x, Image.Transpose.FLIP_LEFT_RIGHT),
+        (mirror_y, Image.Transpose.FLIP_TOP_BOTTOM),
+        (swap, Image.Transpose.TRANSPOSE),
+    ):
+        image = image.transpose(way) if asked else image
+    dy, dx = rng.integers(-shift, shift + 1, 2)
+    padded = np.pad(np.asarray(image), ((shift, shift), (shift, shift), (0, 0)), mode="edge")
+    top, left = shift + dy, shift + dx
+    return padded[top : top + image.height, left : left + image.width]
+
+
+def test_pixels_and_pictures_are_moved_alike_and_borders_repeat_the_edge():
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+    before, change = pixels.copy(), Augmentation(flip=True, transpose=True, shift=3)
+    shapes = set()
+    for seed in range(40):
+        expected = plainly_moved(pixels, seed, 3)
+        view = change.of_pixels(pixels, 7, seed=seed, epoch=2)
+        assert np.array_equal(view, expected)
+        image = change(Image.fromarray(pixels), 7, seed=seed, epoch=2)
+        assert np.array_equal(np.asarray(image), expected)
+        shapes.add(view.shape)
+    assert shapes == {(6, 9, 3), (9, 6, 3)} and np.array_equal(pixels, before)
+
+
+def test_a_picture_keeps_what_is_known_of_it_and_is_not_copied_for_nothing():
+    image = picture()
+    image.info["upright"] = True
+    moved = Augmentation(flip=True, shift=2)(image, 1, seed=0, epoch=0)
+    assert moved is not image and moved.info == {"upright": True}
+    assert Augmentation()(image, 1, seed=0, epoch=0) is image
+
+
 def changed_by(name, value):
     """Mean absolute change of a channel, 0..255."""
     return np.abs(array(BY_NAME[name][0](picture(), value)) - array(picture())).mean()

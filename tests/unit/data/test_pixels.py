@@ -13,7 +13,7 @@ from transformers import CLIPImageProcessorPil
 from tests.miniature.in_process import run
 from vle_bench.bench.synthetic import write_synthetic
 from vle_bench.cli.data import default_resize
-from vle_bench.data.pixels import FACTS, PIXELS, Transform, choose, square_settings
+from vle_bench.data.pixels import FACTS, PIXELS, Transform, Transformed, choose, square_settings
 from vle_bench.data.prepare import pixels as writing
 from vle_bench.data.prepare.pixels import store_name, write_store
 from vle_bench.errors import RequestError
@@ -27,6 +27,13 @@ SMALL = ["train.batch_size=8", "train.per_device_batch_size=4", "train.num_worke
 SMALL += ["data.first_stage=null", "train.max_steps=3", "train.evaluate_every=2"]
 PLAIN = ["augment.flip=false", "augment.transpose=false", "augment.shift=0"]
 SPLITS = {"train": 24, "val": 6, "test": 6}
+
+
+def test_views_are_stacked_channels_first_with_their_sizes():
+    views = [np.random.default_rng(i).integers(0, 256, (4, 6, 3), np.uint8) for i in range(2)]
+    stacked = Transformed.of_views([views[0], views[1][::-1]])
+    assert stacked.sizes == [(6, 4), (6, 4)] and stacked.pixels.shape == (2, 3, 4, 6)
+    assert np.array_equal(stacked.pixels[1, 2].numpy(), views[1][::-1, :, 2])
 
 
 def data_of(tmp_path, source="shapes-vcr"):

@@ -1,4 +1,4 @@
-"""Queries, keys and values of one product: the numbers of three."""
+"""The faster parts of CLIP: the numbers of transformers."""
 
 import copy
 
@@ -7,9 +7,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPVisionConfig, CLIPVisionModel
+from transformers.activations import QuickGELUActivation
 from transformers.models.clip.modeling_clip import CLIPAttention
 
-from vle_bench.models.vle.faster_parts import ImageAttention, together, use_joint_projections
+from vle_bench.models.vle.faster_parts import (
+    ImageAttention,
+    QuickGelu,
+    together,
+    use_faster_clip,
+)
 
 
 def layers() -> list[nn.Linear]:
@@ -55,9 +61,11 @@ def encoders(implementation: str) -> tuple[CLIPVisionModel, CLIPVisionModel]:
     )  # fmt: skip
     plain = CLIPVisionModel(config).double()
     joint = copy.deepcopy(plain)
-    use_joint_projections(joint)
+    use_faster_clip(joint)
     assert sum(type(m) is ImageAttention for m in joint.modules()) == 2
-    assert all(type(m) is not CLIPAttention for m in joint.modules())
+    assert sum(type(m) is QuickGelu for m in joint.modules()) == 2
+    slower = (CLIPAttention, QuickGELUActivation)
+    assert all(type(m) not in slower for m in joint.modules())
     return plain, joint
 
 
@@ -90,3 +98,26 @@ def test_another_implementation_of_attention_is_left_to_transformers(
         _, joint = encoders(implementation)
         joint(torch.randn(1, 3, 8, 8, dtype=torch.float64))
         assert len(calls) == expected
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.bfloat16])
+def test_the_quick_gelu_has_the_bits_of_transformers_and_its_gradient(kind: torch.dtype) -> None:
+    points = torch.linspace(-30, 30, 2001, dtype=torch.float64)
+    exact = points.clone().requires_grad_()
+    x = points.to(kind).requires_grad_()
+    found, plain = QuickGelu()(x), QuickGELUActivation()(x)
+    assert torch.equal(found, plain)
+    slopes = torch.linspace(-2, 2, 2001, dtype=kind)
+    (gradient,) = torch.autograd.grad(found, x, slopes)
+    (expected,) = torch.autograd.grad(QuickGELUActivation()(exact), exact, slopes.to(torch.float64))
+    # In 16 bits the points are rounded as well.
+    error = {torch.float64: 1e-14, torch.float32: 2e-6, torch.bfloat16: 2e-2}[kind]
+    assert (gradient.double() - expected).abs().max() < error
+
+
+def test_the_quick_gelu_holds_its_input_alone() -> None:
+    held: list[torch.Tensor] = []
+    x = torch.randn(5, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: held.append(t) or t, lambda t: t):
+        QuickGelu()(x)
+    assert len(held) == 1 and held[0].data_ptr() == x.data_ptr()

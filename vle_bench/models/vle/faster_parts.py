@@ -4,6 +4,7 @@
 - Queries, keys and values of the same tokens as one matrix product. One after the other, three
   linear layers read their input three times, and with autocast copy it three times to 16 bits and
   add up three gradients of it.
+- CLIP's quick GELU, whose backward pass holds its input alone and takes two operations, not five.
 - Dropout on a CPU from cheap random bits. torch draws the units one by one, each from a number of
   53 random bits, and keeps the result in 32. Here a unit takes 16 bits, so p is a multiple of
   1/65,536: 0.1 becomes 0.100006. The bits come from torch's global CPU generator, so they are a
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from transformers.activations import QuickGELUActivation
 from transformers.models.clip.modeling_clip import CLIPAttention
 from transformers.models.deberta_v2.modeling_deberta_v2 import (
     DebertaV2Encoder,
@@ -29,6 +31,7 @@ from transformers.models.deberta_v2.modeling_deberta_v2 import (
 )
 
 LEVELS = 2**16  # of the random number of a unit
+QUICK = 1.702  # of CLIP's activation, an approximation of GELU (arXiv 1606.08415)
 
 
 def relative_positions(tokens: int, device: torch.device, buckets: int, longest: int) -> Tensor:
@@ -261,11 +264,42 @@ class ImageAttention(CLIPAttention):
         return self.out_proj(context.transpose(1, 2).flatten(2)), None
 
 
-def use_joint_projections(vision_model: nn.Module) -> None:
-    """Replace the attention of every layer of a CLIP encoder; its weights stay."""
+class QuickGelu(QuickGELUActivation):
+    """x · σ(1.702 x): the numbers of transformers' forward pass."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply it to a tensor of any shape."""
+        if torch.compiler.is_compiling():  # the compiler joins the plain operations itself
+            result: Tensor = super().forward(input)
+        else:
+            result = _QuickGelu.apply(input)
+        return result
+
+
+class _QuickGelu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return (QUICK * x).sigmoid_().mul_(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        # It is SiLU(1.702 x) / 1.702, so the two factors of its derivative cancel out.
+        (x,) = ctx.saved_tensors
+        slope: Tensor = torch.ops.aten.silu_backward(gradient, QUICK * x)
+        return slope
+
+
+FASTER_CLIP: dict[type, type] = {CLIPAttention: ImageAttention, QuickGELUActivation: QuickGelu}
+
+
+def use_faster_clip(vision_model: nn.Module) -> None:
+    """Replace the attention and the activation of every layer of a CLIP encoder; no weights."""
     for module in vision_model.modules():
-        if type(module) is CLIPAttention:
-            module.__class__ = ImageAttention
+        faster = FASTER_CLIP.get(type(module))
+        if faster is not None:
+            module.__class__ = faster
 
 
 def applies(tokens: Tensor) -> bool:

@@ -16,7 +16,7 @@ from transformers.utils import ModelOutput
 from vle_bench.models.vle.configuration import VLEConfig
 from vle_bench.models.vle.faster_parts import (
     use_cheap_dropout,
-    use_joint_projections,
+    use_faster_clip,
     use_short_text_attention,
 )
 from vle_bench.models.vle.layers import VLECrossLayer, VLEPooler
@@ -74,7 +74,7 @@ class VLEModel(VLEPreTrainedModel):
         use_cheap_dropout(self.text_model)
         self.vision_model = CLIPVisionModel(config.vision_config)
         self.vision_model.embeddings.patch_embedding.__class__ = PatchEmbedding
-        use_joint_projections(self.vision_model)
+        use_faster_clip(self.vision_model)
         self.text_projection_layer = nn.Linear(config.text_config.hidden_size, width)
         self.image_projection_layer = nn.Linear(config.vision_config.hidden_size, width)
         self.token_type_embeddings = nn.Embedding(config.num_token_types, width)
