@@ -282,7 +282,7 @@ def faster_on_cpu(choice: str) -> str:
     # The factors: VLE-base at 224 and 384 pixels, VQA and VCR, two cores; docs/speed.md.
     return (
         "precision: auto is fp32 on a CPU; this one has AMX, where train.precision=bf16 made "
-        "VLE-base 1.5 to 1.9 times as fast in training and 2.2 to 2.8 times in evaluation"
+        "VLE-base 1.4 to 1.9 times as fast in training and 1.8 to 3.0 times in evaluation"
     )
 
 
