@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from vle_bench import strict_yaml
+from vle_bench.data.prepare.caption_files import FETCHED_AS
 from vle_bench.data.sources import SOURCES
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, read_json
@@ -156,7 +157,7 @@ def caption_commands(root: str) -> list[str]:
     """
     output, tars = shlex.quote(root), shlex.quote(f"{root.rstrip('/')}-official")
     prepare = "vle-bench prepare captions"
-    fetch = f"--output_format webdataset --output_folder {tars}"
+    fetch = f"{FETCHED_AS} {tars}"
     match Path(root).name:
         case "coco-captions":
             # Its pictures are in train2014/ and val2014/ of the folder of --images.

@@ -619,6 +619,7 @@ def test_commands_name_the_files_of_captions(tmp_path, monkeypatch):
     assert shown.count(leave_out) == 2  # of Visual Genome and of COCO
     assert "vle-bench prepare captions dataset_coco.json --images coco" in shown
     assert "img2dataset --url_list cc3m.tsv --input_format tsv --url_col url" in shown
+    assert shown.count("--resize_mode keep_ratio") == 2  # img2dataset would draw borders
     assert "prepare captions data/cc3m-official --output data/cc3m" in shown
     assert "img2dataset --url_list sbu-captions-all.json --input_format json" in shown
     assert "prepare captions FILE" not in shown

@@ -10,6 +10,11 @@ from vle_bench.data.picture_ids import coco_id_of
 from vle_bench.errors import RequestError
 from vle_bench.json_files import JsonObject, parse_record, reading, short, stream
 
+# Options of img2dataset, whose default is squares of 256 pixels with a border (its README).
+FETCHED_AS = (
+    "--image_size 384 --resize_mode keep_ratio --resize_only_if_bigger True "
+    "--output_format webdataset --output_folder"
+)
 PICTURES = ("jpg", "jpeg", "png", "webp")  # endings of members, as img2dataset and others write
 KARPATHY = {"restval": "train"}  # trained on too; the other splits keep their names
 MISSING = ("NaN", "nan", "null", "None")  # what pandas and others write for a missing value

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from vle_bench.data.official.vqa import BadRecords
 from vle_bench.data.prepare.caption_files import (
+    FETCHED_AS,
     caption_json,
     caption_tars,
     is_caption_json,
@@ -38,7 +39,7 @@ URL_COLUMNS = ("url", "URL", "image_url", "image_urls")
 ADDRESS = re.compile(r"https?://", re.IGNORECASE)
 FETCH = (
     "addresses, and no files; `img2dataset --url_list {file} --input_format {form} --url_col {url} "
-    "--caption_col {caption} --output_format webdataset --output_folder DIR` fetches the pictures, "
+    f"--caption_col {{caption}} {FETCHED_AS} DIR` fetches the pictures, "
     "and `vle-bench prepare captions DIR` reads what it writes"
 )
 Rows = Callable[[BadRecords, Path], Iterator[JsonObject]]
