@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from vle_bench.bench.flops import forward_flops, training_flops
-from vle_bench.bench.measured import BF16, NAIVE, OURS, Measured, Timing
+from vle_bench.bench.measured import BF16, NAIVE, OURS, Measured, Timing, rate_shown
 from vle_bench.bench.published_way import published_way
 from vle_bench.bench.separate_passes import separate_passes
 from vle_bench.bench.setup import model_builder, with_synthetic_data
@@ -299,7 +299,7 @@ def in_turn(
         clock, process = timed(run, ways[name], work, done.ways[name])
         done.ways[name].clock.append(clock / samples)
         done.ways[name].process.append(process / samples)
-        bar.advance(text=f"{name} {samples / clock:.3g} samples/s")
+        bar.advance(text=f"{name} {rate_shown(samples / clock)} samples/s")
 
 
 def timed(

@@ -14,6 +14,11 @@ OURS, NAIVE, BF16 = "ours", "naive", "bf16"  # ways to run a model
 Count = Callable[[nn.Module, Mapping[str, Tensor]], int]
 
 
+def rate_shown(rate: float) -> str:
+    """Write samples or pictures a second with three digits, and without powers of ten."""
+    return f"{rate:,.0f}" if rate >= 1000 else f"{rate:.3g}"
+
+
 @dataclass
 class Timing:
     """Measurements of one way to run a model.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.table import Table
 
-from vle_bench.bench.measured import BF16, NAIVE
+from vle_bench.bench.measured import BF16, NAIVE, rate_shown
 from vle_bench.json_files import JsonObject
 from vle_bench.tasks.catalogue import CATALOGUE
 
@@ -58,7 +58,7 @@ def results_table(report: Report) -> Table:
     for name in ("", "ours", *columns):
         table.add_column(name, justify="right" if name else "left")
     formats: dict[str, tuple[str, Callable[[float], str]]] = {
-        "samples_per_second": ("pairs/s" if paired else "samples/s", "{:.3g}".format),
+        "samples_per_second": ("pairs/s" if paired else "samples/s", rate_shown),
         "seconds_per_step": ("seconds a step", "{:.3g}".format),
         "cpu_seconds_per_step": ("CPU seconds a step", "{:.3g}".format),
         "model_flop_utilisation": ("of the matrix-product peak", "{:.1%}".format),
@@ -106,13 +106,17 @@ def explained(report: Report) -> list[str]:
 def loading_line(name: str, part: Report) -> str:
     """Compare loading with computing, and name the slower one."""
     processes = part["loading_processes"]
-    how = f"{processes} process{'es' * (processes > 1)}" if processes else "the main process"
+    pictures = f"{rate_shown(part['loading_images_per_second_per_process'])} pictures/s"
+    how = (
+        f"{processes} process{'es' * (processes > 1)} ({pictures} each)"
+        if processes
+        else f"the main process ({pictures})"
+    )
     bound = part["bound_by"]
     advice = "; `prepare --pixels` or more train.num_workers help" * (bound == "loading")
     return (
-        f"{name}: computes {part['samples_per_second']:.3g} samples/s; {how} "
-        f"({part['loading_images_per_second_per_process']:.3g} pictures/s each) "
-        f"load{'s' * (processes < 2)} {part['loading_samples_per_second']:.3g} samples/s: "
+        f"{name}: computes {rate_shown(part['samples_per_second'])} samples/s; {how} "
+        f"load{'s' * (processes < 2)} {rate_shown(part['loading_samples_per_second'])} samples/s: "
         f"bound by {bound} on this machine{advice}"
     )
 

@@ -198,6 +198,17 @@ def in_words(transform: JsonObject) -> str:
     return f"{size}, Pillow's resampling {transform['resample']}"
 
 
+def way_out(transform: Transform) -> str:
+    """Name the options of `prepare` that make the store of a transform; empty if none do."""
+    cut = transform.settings["crop_size"]
+    side = (cut or transform.settings["size"] or {}).get("width")
+    resize = "crop" if cut else "squash"
+    if side is None or transform.settings != Transform.of_squares(side, resize).settings:
+        return ""
+    options = f"--pixels {side} --pixels-resize {resize}"
+    return f"; `vle-bench prepare ... {options}` makes a store of that"
+
+
 def choose(
     data: PreparedData, processor: Any, wanted: str | None = None, *, changed: bool = False
 ) -> tuple[PixelStore | None, str]:
@@ -257,7 +268,7 @@ def opened(
         return None, f"{folder}: made of other pictures than those of {data.root}; {again}"
     if store.facts["transform"] != transform.settings:
         made, needed = in_words(store.facts["transform"]), in_words(transform.settings)
-        return None, f"{folder}: made for {made}; this model reads {needed}"
+        return None, f"{folder}: made for {made}; this model reads {needed}" + way_out(transform)
     if changed and not store.as_decoded:
         return None, (
             f"{folder}: augment changes the pictures before they are resized, so that training "

@@ -263,6 +263,8 @@ def announce(run: Run) -> None:
         print(
             "compiling with the first steps, which takes minutes; "
             "signals wait for the end of a step"
+            + "; on a CPU it made steps 1.09 times as fast at most, so train.compile=false"
+            * (accelerator.device.type == "cpu")
         )
     print(
         f"memory: {memory / MIB:,.0f} MiB a device for weights, gradients"
@@ -282,7 +284,8 @@ def faster_on_cpu(choice: str) -> str:
     # The factors: VLE-base at 224 and 384 pixels, VQA and VCR, two cores; docs/speed.md.
     return (
         "precision: auto is fp32 on a CPU; this one has AMX, where train.precision=bf16 made "
-        "VLE-base 1.4 to 1.9 times as fast in training and 1.8 to 3.0 times in evaluation"
+        "VLE-base 1.4 to 1.8 times as fast in training and 1.8 to 2.9 times in evaluation; small "
+        "models may lose: `vle-bench bench RECIPE` measures both"
     )
 
 

@@ -311,7 +311,7 @@ def test_real_data_are_taken_where_they_are(tmp_path):
     )
     report = run_bench(recipe, 1, 8)
     assert report["data"] == str(tmp_path / "data") and report["synthetic_because"] is None
-    assert report["steps_of_the_recipe"] == 5000
+    assert report["steps_of_the_recipe"] == recipe.train.max_steps
 
 
 @pytest.mark.parametrize(
@@ -522,8 +522,11 @@ def test_loading_is_set_beside_computing():
     line = loading_line("training", {"samples_per_second": 120.0, **few})
     assert line.startswith("training: computes 120 samples/s; 4 processes (10 pictures/s each) ")
     assert "bound by loading on this machine; `prepare --pixels`" in line
-    assert "the main process (10 pictures/s each) loads 50 samples/s: bound by computing" in (
+    assert "the main process (10 pictures/s) loads 50 samples/s: bound by computing" in (
         loading_line("evaluation", {"samples_per_second": 40.0, **none})
+    )
+    assert "computes 1,050 samples/s;" in (
+        loading_line("evaluation", {"samples_per_second": 1050.2, **none})
     )
 
 

@@ -243,7 +243,12 @@ def test_the_command_writes_a_store_and_training_says_so(tmp_path):
     assert f"pixels: from {root}/pixels-64-squash" in command(*train)
     wrong = command(*other, "data.pixels=pixels-32-crop", status=2)
     assert "data.pixels: " in wrong and "made for 32 × 32 pixels, crop" in wrong
-    assert "reads 64 × 64 pixels, squash" in wrong and len(wrong.splitlines()) == 1
+    way_out = "; `vle-bench prepare ... --pixels 64 --pixels-resize squash` makes a store of that"
+    assert (
+        "reads 64 × 64 pixels, squash" in wrong
+        and way_out in wrong
+        and len(wrong.splitlines()) == 1
+    )
     shutil.rmtree(root / "pixels-64-squash")
     evaluated = run("evaluate", tmp_path / "run", "--split", "val", cwd=Path.cwd())
     assert "pixels: not used: " in evaluated[1] and "pixels-32-crop: made for" in evaluated[1]
