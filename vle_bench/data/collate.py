@@ -76,10 +76,12 @@ class QuestionCollator:
         if not self.num_labels:
             return {"ids": rows["question_id"], "inputs": inputs}
         inputs["labels"] = torch.zeros(len(indices), self.num_labels)
-        counts = [len(labels) for labels in rows["label_ids"]]  # a split to predict has none
-        row = np.repeat(np.arange(len(counts)), counts)
-        scores = torch.tensor(list(chain.from_iterable(rows["label_scores"])))
-        inputs["labels"][row, list(chain.from_iterable(rows["label_ids"]))] = scores
+        # A split to predict has no labels.
+        columns = [labels or [] for labels in rows["label_ids"]]
+        scores = chain.from_iterable(values or [] for values in rows["label_scores"])
+        row = np.repeat(np.arange(len(columns)), [len(labels) for labels in columns])
+        column = np.fromiter(chain.from_iterable(columns), np.int64)
+        inputs["labels"][row, column] = torch.tensor(list(scores), dtype=torch.float32)
         return {"ids": rows["question_id"], "inputs": inputs}
 
     def pictures_of(

@@ -313,7 +313,7 @@ def test_provenance_and_recipe_are_there(vqa_page):
         "c0ffeevqa",
         "vle-bench train x",
         "python 3.11",
-        "max_steps: 5000",
+        "max_steps: 4000",
         "cpu, 1 thread",
         "the record does not say how they were resized",
     ):
