@@ -48,10 +48,10 @@ class Augmentation:
 
     def __call__(self, image: Image.Image, *ids: int, seed: int, epoch: int) -> Image.Image:
         rng = np.random.default_rng((seed, epoch, *ids))
-        pixels: NDArray[np.uint8] = np.asarray(image)
-        moved = self.moved(pixels, rng)
-        if moved is not pixels:
-            info, image = image.info, Image.fromarray(np.ascontiguousarray(moved))
+        turns = rng.random(3) < 0.5  # drawn in any case, so that RandAugment's numbers stay
+        if self.flip or self.transpose or self.shift:
+            info, moved = image.info, self.moved(np.asarray(image), turns, rng)
+            image = Image.fromarray(np.ascontiguousarray(moved))
             image.info = info
         return image if self.randaugment is None else rand_augment(image, *self.randaugment, rng)
 
@@ -62,11 +62,22 @@ class Augmentation:
 
         RandAugment, which is Pillow's, is left out.
         """
-        return self.moved(pixels, np.random.default_rng((seed, epoch, *ids)))
+        rng = np.random.default_rng((seed, epoch, *ids))
+        return self.moved(pixels, rng.random(3) < 0.5, rng)
 
-    def moved(self, pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-        """Mirror, turn and shift pixels (H, W, 3); an array that may share their memory."""
-        mirror_x, mirror_y, swap = rng.random(3) < 0.5
+    def moved(
+        self, pixels: NDArray[np.uint8], turns: NDArray[np.bool_], rng: np.random.Generator
+    ) -> NDArray[np.uint8]:
+        """Mirror, turn and shift pixels (H, W, 3).
+
+        Args:
+            turns: (3,) whether to mirror left-right and top-bottom, and to exchange the axes.
+            rng: draws the shift.
+
+        Returns:
+            An array that may share the memory of `pixels`.
+        """
+        mirror_x, mirror_y, swap = turns
         if self.flip and mirror_x:
             pixels = pixels[:, ::-1]
         if self.flip and mirror_y:
