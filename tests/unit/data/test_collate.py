@@ -6,9 +6,11 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from vle_bench.data.augment import Augmentation
+from vle_bench.data.augment import Augmentation, Views
+from vle_bench.data.collate import QuestionCollator
 from vle_bench.data.images import decode
 from vle_bench.data.loader import grouped_order
 from vle_bench.data.tokenization import train_tokenizer
@@ -48,6 +50,59 @@ def test_augmentation_is_a_function_of_seed_epoch_and_image():
     assert Augmentation()(picture(), 7, seed=0, epoch=1).tobytes() == picture().tobytes()
     flipped = {Augmentation(flip=True)(picture(), i, seed=0, epoch=0).tobytes() for i in range(40)}
     assert len(flipped) == 4
+
+
+class Table(dict):
+    """A table whose rows are all read at once, as columns."""
+
+    def __getitem__(self, rows):
+        return {name: [column[row] for row in rows] for name, column in self.items()}
+
+
+def encoded_picture(number):
+    content = io.BytesIO()
+    Image.new("RGB", (4, 4), (number, 0, 0)).save(content, "PNG")
+    return content.getvalue()
+
+
+@pytest.fixture
+def tables():
+    questions = Table(
+        question=["a", "b", "c", "d"],
+        question_id=[10, 11, 12, 13],
+        image_id=[5, 6, 5, 6],
+        image_row=[0, 1, 0, 1],
+        label_ids=[[2, 0, 4], [], [1], None],  # of a split to predict: none
+        label_scores=[[0.3, 1.0, 0.6], [], [0.9], None],
+    )
+    images = Table(bytes=[encoded_picture(number) for number in range(2)], file_name=["5", "6"])
+    return questions, images
+
+
+def seen(images, **_):
+    """Stand in for a processor: the pictures, and no texts."""
+    return {"pixel_values": torch.tensor([np.asarray(image)[0, 0, 0] for image in images])}
+
+
+def test_labels_and_pictures_are_those_of_each_question(tables):
+    collate = QuestionCollator(*tables, seen, num_labels=5, max_text_length=8)
+    batch = collate(np.array([2, 0, 3, 1]))
+    assert batch["ids"] == [12, 10, 13, 11]
+    labels = torch.tensor(
+        [[0, 0.9, 0, 0, 0], [1.0, 0, 0.3, 0, 0.6], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]
+    )
+    assert torch.equal(batch["inputs"]["labels"], labels)
+    pictures = batch["inputs"]["pixel_values"][batch["inputs"]["image_index"]]
+    assert pictures.tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("one_a_question", [True, False])
+def test_a_view_is_of_the_picture_of_its_question(tables, one_a_question):
+    views = Views(Augmentation(flip=True), seed=0, epoch=0, one_a_question=one_a_question)
+    collate = QuestionCollator(*tables, seen, num_labels=0, max_text_length=8, augment=views)
+    inputs = collate(np.array([1, 2, 3, 0]))["inputs"]
+    assert "labels" not in inputs and len(inputs["pixel_values"]) == (4 if one_a_question else 2)
+    assert inputs["pixel_values"][inputs["image_index"]].tolist() == [1, 0, 1, 0]
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "CMYK", "I;16", "1"])
